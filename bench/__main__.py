@@ -1,6 +1,7 @@
 """``python -m bench [data] [control] [stampede]``: measures files on shaped links, the control plane, and image pulls.
 
-A run of ``data`` takes about two minutes, ``control`` one and ``stampede`` seven. ``stampede`` must be named.
+A run of ``data`` takes about two minutes, ``control`` one, ``stampede`` seven. The default is
+``data control``.
 """
 
 from __future__ import annotations
@@ -86,7 +87,7 @@ def _stampede(options: argparse.Namespace, plan: StampedePlan, console: Console)
 
 
 def _control(options: argparse.Namespace, console: Console) -> list[list[control.ControlSample]]:
-    """Measure each number of clients of each kind."""
+    """Measure the control plane, for each kind of client and each number of clients."""
     measured: list[list[control.ControlSample]] = []
     for kind in ("dfget", "native"):
         for clients in options.clients:
@@ -120,7 +121,7 @@ def _measure(options: argparse.Namespace, plan: Plan, console: Console) -> list[
 
 @contextlib.contextmanager
 def _memory() -> Iterator[Path]:
-    """A folder in memory. On one disk, N nodes would wait for each other, unlike N nodes with their own disks."""
+    """A temporary folder in memory: on a common disk the simulated nodes would wait for each other."""
     with tempfile.TemporaryDirectory(prefix="pantala-bench-") as name:
         run("mount", "-t", "tmpfs", "-o", "size=4g,mode=0700", "pantala-bench", name)
         try:

@@ -1,7 +1,7 @@
-"""Simulated clients: they ask and report as fast as the supernode answers, and transfer no bytes.
+"""Simulated clients, which send requests as fast as the supernode answers, and transfer no pieces.
 
-Each is a state machine on one kept connection, without a task or an HTTP library, so that five hundred of them leave a
-core to the supernode. They support only the part of HTTP that the supernode uses.
+Each is a state machine on one connection, without an asyncio task or an HTTP library, so that five hundred clients
+leave a core to the supernode. They support only the part of HTTP that the supernode uses.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _NUMBERS = itertools.count(10_000)
 
 
 _CLAIMED = 8
-"""Pieces that a new client claims to have, so that there is work for all clients from the start."""
+"""The number of pieces that a new client reports at once, so that all clients can get work from the start."""
 
 
 @dataclass(frozen=True)
@@ -39,20 +39,20 @@ class File:
 
 @dataclass
 class Tally:
-    """The results of all clients of one kind."""
+    """The counted results of all clients of one kind."""
 
     begun: int = 0
-    """Clients that connected, reported their pieces and received work."""
+    """The number of clients that have connected, reported their first pieces and received work."""
     cycles: int = 0
-    """Reported pieces whose answer had work, or the end of the task."""
+    """The number of reports on a piece that were answered with more work, or with the end of the task."""
     waits: int = 0
-    """Answers to clients without work. The supernode held them until there was work."""
+    """The number of delayed answers: the supernode had no work at once for a client without any."""
     latencies: list[float] = field(default_factory=list)
-    """Seconds from request to answer, for clients that still had work. The supernode never holds these."""
+    """The seconds of each request of a client that still had work. The supernode never delays these answers."""
 
 
 class BenchConnection(asyncio.Protocol):
-    """One kept HTTP connection with one request at a time."""
+    """A persistent HTTP connection with one request at a time."""
 
     def __init__(self) -> None:
         self._transport: asyncio.Transport
@@ -95,12 +95,12 @@ class BenchConnection(asyncio.Protocol):
 
 
 def get(path: str) -> bytes:
-    """A GET request."""
+    """Return the bytes of a GET request."""
     return f"GET {path} HTTP/1.1\r\nHost: supernode\r\n\r\n".encode()
 
 
 def post(path: str, body: bytes) -> bytes:
-    """A POST request."""
+    """Return the bytes of a POST request."""
     head = f"POST {path} HTTP/1.1\r\nHost: supernode\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 
@@ -121,7 +121,7 @@ _sync_answer = msgspec.json.Decoder(SyncAnswer).decode
 
 
 class Dfget:
-    """Clients of Dragonfly, one after the other on one connection. A client with all pieces is replaced."""
+    """Simulates clients of Dragonfly on one connection. After a client has all pieces, a new one begins."""
 
     def __init__(self, connection: BenchConnection, file: File, tally: Tally) -> None:
         self._connection = connection
@@ -150,7 +150,7 @@ class Dfget:
         self._connection.ask(post("/peer/registry", msgspec.json.encode(body)), registered)
 
     def leave(self, then: Callable[[], None]) -> None:
-        """Leave with the uploader, then call ``then``."""
+        """Report that the client's uploader ends, then call ``then``."""
         path = f"/peer/service/down?taskId={self._file.task_id}&cid={self._cid}"
         self._connection.ask(get(path), lambda _answer: then())
 
@@ -201,7 +201,7 @@ class Dfget:
 
 
 class Native:
-    """A peer. Each exchange reports a piece and gets another. A peer with all pieces starts again without any."""
+    """Simulates a peer. Each exchange reports one piece and gets work for another. With all pieces, it starts again."""
 
     def __init__(self, connection: BenchConnection, file: File, name: str, tally: Tally) -> None:
         self._connection = connection

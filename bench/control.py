@@ -1,4 +1,4 @@
-"""Measures the supernode's control plane: clients ask and report over loopback, and transfer no bytes."""
+"""Measures the supernode's control plane: simulated clients send requests over loopback, but transfer no pieces."""
 
 from __future__ import annotations
 
@@ -27,39 +27,39 @@ PIECES = 256
 _PIECE_SIZE = 128 * 1024
 _HOST = "127.0.0.1"
 _WARM = 1.0
-"""Seconds after all clients have begun that are not measured."""
+"""Seconds of warm-up, after all clients have begun and before the measurement."""
 _REGISTRATIONS = 8
-"""Registrations on each connection, one after the other."""
+"""The number of registrations on each connection, one after the other."""
 
 
 @dataclass(frozen=True)
 class ControlSample:
-    """The result for a number of clients of one kind."""
+    """The result of one run with one kind and one number of clients."""
 
     kind: str
     """``dfget`` or ``native``."""
     clients: int
     registrations: float
-    """Per second. Only Dragonfly's clients register."""
+    """Registrations per second. Only Dragonfly's clients register."""
     cycles: float
-    """Per second. For ``dfget`` a report and a pull, for ``native`` one exchange that does both."""
+    """Cycles per second. A cycle is a report and a pull for ``dfget``, and one exchange for ``native``."""
     median: float
     worst: float
-    """Seconds until the answer for a client with work left: median and 99th percentile."""
+    """The 99th percentile of the seconds until an answer, for clients that still had work, as for ``median``."""
     waits: float
-    """The share of answers for clients without work. The supernode may hold these."""
+    """The share of answers to clients without work, which the supernode may delay."""
     cpu: float
     """The supernode's CPU milliseconds per cycle."""
 
 
 def measure(folder: Path, kind: str, clients: int, seconds: float) -> ControlSample:
-    """Measure this number of clients with their own supernode. Raises :class:`BenchError`."""
+    """Measure ``clients`` clients against a new supernode, for ``seconds``. Raises :class:`BenchError`."""
     with ControlLab(folder) as lab:
         return asyncio.run(_measure(lab, kind, clients, seconds))
 
 
 class ControlLab:
-    """A supernode with one file from its own origin. Both run while the context is entered."""
+    """A supernode and an origin with one file. Both run while the context is entered."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -91,7 +91,7 @@ class ControlLab:
         return File(self.url, task_id.compute(self.url), PIECES, _PIECE_SIZE)
 
     def cache(self, peers: tuple[str, ...]) -> None:
-        """State the file as wanted by ``peers``, and wait until the supernode has it."""
+        """Send a statement with the file for ``peers``, and wait until the supernode has the file."""
         wanted = WantedTask("bench", "bench/file", self.download.task_id, self.url, path="file", peers=peers)
         body = msgspec.json.encode(Statement(revision=1, tasks=(wanted,)))
         self._wait(lambda: self._ask("GET", "/readyz") is not None)
@@ -163,7 +163,7 @@ async def _measure(lab: ControlLab, kind: str, clients: int, seconds: float) -> 
 
 
 async def _registrations(lab: ControlLab, clients: int, failed: asyncio.Future[None]) -> float:
-    """Measure how many more clients are registered per second."""
+    """Register further clients, and measure how many the supernode registers per second."""
     done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
     left = clients * _REGISTRATIONS
 

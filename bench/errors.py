@@ -1,4 +1,4 @@
-"""The error of a measurement."""
+"""The exception of the measurements."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m bench.fetch URL FILE``: a direct download. Prints the seconds it took, without the program's start."""
+"""``python -m bench.fetch URL FILE`` downloads a file directly, and prints the seconds without Python's start."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Download."""
+    """Download the file, and print the seconds."""
     url, name = sys.argv[1:]
     began = time.monotonic()
     with urllib.request.urlopen(url, timeout=60) as answer, Path(name).open("wb") as file:

@@ -19,13 +19,13 @@ _LIBC = ctypes.CDLL(None, use_errno=True)
 
 @dataclass(frozen=True)
 class Host:
-    """One namespace with one link."""
+    """A network namespace with one link to the switch."""
 
     namespace: str
     address: str
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line that runs on the host. The process becomes the command itself."""
+        """The command line that runs the command on the host, in the same process (``exec``)."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", *arguments]
 
     @contextlib.contextmanager
@@ -40,7 +40,7 @@ class Host:
 
 
 class Network:
-    """A context manager that removes all namespaces at the end."""
+    """The switch and its hosts. At the end of the context all of them are removed."""
 
     def __init__(self) -> None:
         self._prefix = f"pantala-bench-{os.getpid()}"
@@ -82,7 +82,7 @@ def _in(namespace: str, *arguments: str) -> None:
 
 
 def _shape(namespace: str, device: str, megabits: int) -> None:
-    """Use a token bucket with a short queue, like a real line. A burst of 32 KiB takes 5 ms at 50 Mbit/s."""
+    """Limit a link by a token bucket with a short queue, like a real line. Its burst is 32 KiB: 5 ms at 50 Mbit/s."""
     rate = ("rate", f"{megabits}mbit", "burst", "32kb", "latency", "50ms")
     run("tc", "-netns", namespace, "qdisc", "add", "dev", device, "root", "tbf", *rate)
 

@@ -26,7 +26,7 @@ class Measured:
 
 
 def summary(measured: Measured, plan: Plan) -> dict[str, float]:
-    """Medians over the runs. Times are multiples of the line time."""
+    """Medians over the runs. Times are multiples of :attr:`Plan.line_seconds`."""
     line, runs = plan.line_seconds, measured.swarm
     slowest = [run.seconds[-1] / line for run in runs]
     return {
@@ -112,7 +112,7 @@ def control_table(measured: Sequence[Sequence[ControlSample]]) -> Table:
 def document(
     all_measured: Sequence[Measured], plan: Plan, control: Sequence[Sequence[ControlSample]]
 ) -> dict[str, Any]:
-    """All results, with each run."""
+    """All results for a JSON file, with the values of each run."""
     return {
         "plan": {**asdict(plan), "line_seconds": plan.line_seconds},
         "machine": {"cores": os.cpu_count(), "kernel": platform.release(), "python": platform.python_version()},

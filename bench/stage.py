@@ -1,4 +1,4 @@
-"""A network with an origin that has the file, for both ways of distribution."""
+"""The network with an origin for one file. Both the swarm and the direct downloads are measured in it."""
 
 from __future__ import annotations
 
@@ -28,20 +28,20 @@ class Plan:
     """The parameters of the measurement."""
 
     size: int = 64 * _MEBIBYTE
-    """Bytes."""
+    """The file's size in bytes."""
     peer_megabits: int = 50
-    """The link of each peer, in each direction."""
+    """The bandwidth of each peer's link, in each direction."""
     hub_megabits: int = 100
-    """The links of the supernode and the origin, in each direction."""
+    """The bandwidth of the links of the supernode and the origin, in each direction."""
 
     @property
     def line_seconds(self) -> float:
-        """The time for the file's bytes on a peer's link. A download takes longer, because headers are not counted."""
+        """The seconds that the file's bytes need on a peer's link, without headers: no download is faster."""
         return self.size * 8 / (self.peer_megabits * 1e6)
 
 
 class Stage:
-    """A context manager with a network, an origin and a folder. It removes them at the end."""
+    """A network, an origin and a temporary folder, which exist while the context is entered."""
 
     def __init__(self, plan: Plan, file: Path, folder: Path) -> None:
         self.plan = plan
@@ -115,7 +115,7 @@ def listens(host: Host, port: int) -> bool:
 
 
 def wait_for(condition: Callable[[], object], process: Process, what: str, seconds: float = 60.0) -> None:
-    """Wait until ``condition`` is true. Raises :class:`BenchError` if the process or the time ends before."""
+    """Wait until ``condition`` returns true. Raises :class:`BenchError` if the process or the time ends before."""
     deadline = time.monotonic() + seconds
     while not condition():
         if process.returncode is not None:

@@ -37,11 +37,11 @@ class StampedePlan:
     size: int
     """Bytes of the image's only layer, which is random."""
     megabits: int = 200
-    """The link of the registry and of each node, in each direction."""
+    """The bandwidth of the links of the registry and of each node, in each direction."""
 
     @property
     def line_seconds(self) -> float:
-        """The time for the layer's bytes on a link. A pull also has headers and unpacking."""
+        """The seconds that the layer's bytes need on a link, without headers and unpacking."""
         return self.size * 8 / (self.megabits * 1e6)
 
 
@@ -50,22 +50,22 @@ class Pulls:
     """Pulls that began at the same moment."""
 
     seconds: tuple[float, ...]
-    """The time of each pull with unpacking, ascending."""
+    """The seconds of each pull including unpacking, in ascending order."""
     registry_bytes: int
     """Bytes of blobs that the registry sent."""
 
 
 @dataclass(frozen=True)
 class StampedeSample:
-    """One run of one way."""
+    """One run of one way: through the mirror, or directly."""
 
     way: Way
     at_once: Pulls
     """The pulls of all nodes at once."""
     first: Pulls
-    """The pull of another image by one node, ..."""
+    """The pull of another image by one node."""
     later: Pulls
-    """... and then by the other nodes."""
+    """The pulls of that second image by the other nodes, after ``first`` has ended."""
 
 
 def measure(plan: StampedePlan, runs: int) -> Iterator[StampedeSample]:

@@ -34,7 +34,7 @@ def stampede_summary(samples: Sequence[StampedeSample], plan: StampedePlan) -> l
 
 
 def stampede_table(samples: Sequence[StampedeSample], plan: StampedePlan) -> Table:
-    """A table with a line for each way, and a line with the limit of the links."""
+    """A table with a line for the mirror, one for direct pulls, and one for the limit of the links."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
     for column in ("way", "3 at once", "registry", "node 1", "then 2 + 3", "registry in all"):
         shown.add_column(column, no_wrap=True)

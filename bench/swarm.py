@@ -1,4 +1,4 @@
-"""Distributes one file to N peers through a supernode with an empty cache, stated directly through the API."""
+"""Distributes one file to N peers through a supernode with an empty cache. A statement to its API starts this."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _UID = "bench"
 _PATH = "bench/file"
 _GIBIBYTE = 1024**3
 _LONGEST = 5.0
-"""A run fails after this multiple of the line time."""
+"""A run fails after this multiple of :attr:`Plan.line_seconds`."""
 
 
 @dataclass(frozen=True)
@@ -30,19 +30,19 @@ class SwarmSample:
     """One run."""
 
     seconds: tuple[float, ...]
-    """The times from the statement to each peer's publication, ascending."""
+    """The seconds from the statement to each peer's publication of the file, in ascending order."""
     origin_bytes: int
     supernode_bytes: int
     """Bytes that peers received from the supernode."""
     supernode_cpu: float
-    """CPU seconds per delivered GiB."""
+    """CPU seconds of the supernode per GiB that the peers received."""
     peer_cpu: float
-    """CPU seconds of all peers per delivered GiB."""
+    """CPU seconds of all peers per GiB that the peers received."""
     supernode_mebibytes: float
     peer_mebibytes: float
-    """The peak memory of the largest peer."""
+    """The peak memory of the peer with the most, in MiB."""
     foreign: float
-    """Cores that other processes used meanwhile."""
+    """The average number of cores that other processes of the machine used meanwhile."""
 
 
 @dataclass(frozen=True)
@@ -52,13 +52,13 @@ class _Peer:
 
     @property
     def published(self) -> float:
-        """The time of publication in seconds since the epoch, from the path's directory. 0 before it."""
+        """The time of publication in seconds since the epoch, which is the directory's change time. 0 before it."""
         path = self.root / "files" / _PATH
         return path.parent.stat().st_mtime if path.exists() else 0.0
 
 
 class _Supernode:
-    """The supernode's API, called on its own host so that the calls do not load its link."""
+    """A client of the supernode's API that runs on the supernode's host, so that its calls do not use the link."""
 
     def __init__(self, host: Host) -> None:
         with host.entered():

@@ -31,6 +31,7 @@ _METADATA = """\
     helm.sh/resource-policy: keep
   {{- end }}
 """
+_SCOPES = {"Namespaced": "namespaced", "Cluster": "cluster-scoped"}
 _GENERATED = "<!-- Written by charts/generate.py from {source}: edit that. -->\n\n"
 _CONSTRAINTS = ("enum", "default", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "format")
 
@@ -66,14 +67,15 @@ def page(crd: dict[str, Any]) -> str:
     version = spec["versions"][0]
     names, schema = spec["names"], version["schema"]["openAPIV3Schema"]
     text = (
-        f"# {names['kind']}\n\n`{spec['group']}/{version['name']}`, {spec['scope'].lower()}, "
+        f"# {names['kind']}\n\n`{spec['group']}/{version['name']}`, {_SCOPES[spec['scope']]}, "
         f"short name `{names['shortNames'][0]}`, category `{names['categories'][0]}`.\n\n"
         f"{_line(schema['description'])}\n"
     )
     for part in ("spec", "status"):
         for path, node in _objects(part, schema["properties"][part]):
             text += f"\n## {path}\n\n{_line(node['description'])}\n\n"
-            text += "".join(f"- {rule}\n" for rule in _rules(node)) + ("\n" if _rules(node) else "")
+            rules = "".join(f"- {rule}\n" for rule in _rules(node))
+            text += f"The API server checks these rules:\n\n{rules}\n" if rules else ""
             text += "| field | type | description |\n|---|---|---|\n"
             required = node.get("required", [])
             text += "".join(_row(name, field, name in required) for name, field in node["properties"].items())
@@ -83,7 +85,11 @@ def page(crd: dict[str, Any]) -> str:
 def values_page(text: str) -> str:
     """List the chart's values with their defaults. Each must have a ``# --`` comment above it."""
     rows = [f"| `{path}` | `{default}` | {comment} |\n" for path, default, comment in _values(text)]
-    return "# Values of the chart\n\n| value | default | description |\n|---|---|---|\n" + "".join(rows)
+    start = (
+        "# Values of the chart\n\n"
+        "Set these values with `helm install --set NAME=VALUE`, or in a file with `helm install --values FILE`.\n\n"
+    )
+    return start + "| value | default | description |\n|---|---|---|\n" + "".join(rows)
 
 
 def _values(text: str) -> Iterator[tuple[str, str, str]]:

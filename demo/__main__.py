@@ -1,6 +1,6 @@
 """``python -m demo``: shows Pantala's main job on this machine, or on a cluster, in under a minute.
 
-Exit code 0: every node has the file, and it left the origin once. 1: otherwise, or a part failed. 130: Ctrl-C.
+Exit codes: 0 if every node has the file and it left the origin once, 1 if not, 130 after Ctrl-C.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The error of a demo."""
+"""The exception of the demo."""
 
 from __future__ import annotations
 

@@ -25,17 +25,17 @@ NODES = ("node-1", "node-2", "node-3")
 _ROOT = Path(__file__).resolve().parents[1]
 _READY_SECONDS = 30.0
 
-_WHOLE = "a task is whole"
-"""The peer's log message when it has all pieces."""
+_WHOLE = "the node has a whole file"
+"""The message that a peer logs when it has all pieces of a task."""
 
 
 class LocalPlace:
-    """etcd, kube-apiserver, an operator, a supernode and three peers."""
+    """A :class:`Place` with etcd, kube-apiserver, an operator, a supernode and three peers as local processes."""
 
     title = "This machine: etcd, kube-apiserver, operator, supernode and three peers, as processes on loopback"
     origin_host = "127.0.0.1"
     origin_rate: float | None = 25_000_000.0
-    """Slow enough to watch."""
+    """Bytes per second of the origin, slow enough to watch the progress."""
     task_name = ""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:

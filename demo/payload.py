@@ -16,10 +16,10 @@ from typing import Self
 from testbed.origin import File, Origin
 
 SMALLEST = 100_000_000
-"""Bytes. Smaller files are distributed too fast to watch."""
+"""The least size in bytes. Smaller files are distributed too fast to watch."""
 
 _LARGEST = 400_000_000
-"""Bytes. The disk must have room for four more copies."""
+"""The largest size in bytes. The disk must have room for four more copies."""
 
 _FOLDERS = ("/usr/bin", "/usr/lib", "/usr/local/bin", "/usr/local/lib", "/opt")
 _SEARCH_SECONDS = 2.0
@@ -72,7 +72,7 @@ class ServedPayload:
 
     @property
     def sent(self) -> int:
-        """Bytes of body sent until now, over all answers."""
+        """Body bytes that were sent so far, over all answers."""
         return self._origin.body_bytes(self._path)
 
     @property

@@ -19,17 +19,17 @@ class Place(AbstractContextManager["Place"], Protocol):
     """A cluster with Pantala. It runs while its context is entered."""
 
     title: str
-    """A description for the reader."""
+    """A description of the cluster for the demo's output."""
     origin_host: str
-    """This machine's address for the supernode."""
+    """The address of this machine as the supernode sees it."""
     origin_rate: float | None
-    """Bytes that the origin sends per second. ``None``: no limit."""
+    """The origin's limit in bytes per second. ``None``: no limit."""
     task_name: str
     """The Task's name. Empty: the name in the sample."""
 
     @property
     def kubeconfig(self) -> Path | None:
-        """``None``: the user's own kubeconfig."""
+        """The cluster's kubeconfig. ``None``: the user's own one."""
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Run kubectl with ``text`` as its standard input. Raises :class:`demo.errors.DemoError`."""
@@ -38,13 +38,13 @@ class Place(AbstractContextManager["Place"], Protocol):
         """Raise :class:`demo.errors.DemoError` if one of our processes has ended."""
 
     def log(self, name: str) -> str:
-        """The end of a process's log. This and the next ones are empty if the place cannot see it."""
+        """The end of a process's log. Empty if the demo cannot read it."""
 
     def held(self, task_id: str) -> Mapping[str, int]:
-        """Bytes of the task that each node has verified until now."""
+        """Bytes of the task that each node has verified until now. Empty if not known."""
 
     def taken(self, task_id: str) -> Mapping[str, Taken]:
-        """Bytes that each node has received, by provider."""
+        """Bytes that each node has received, by provider. Empty if not known."""
 
     def files(self, path: str) -> Mapping[str, Path]:
-        """The file at which each node publishes ``path``."""
+        """The file at which each node publishes ``path``. Empty if not known."""

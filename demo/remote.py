@@ -21,7 +21,7 @@ _TIMEOUT = 60.0
 
 
 class RemotePlace:
-    """An installed Pantala, wherever it runs."""
+    """A :class:`Place` that is the cluster of the user's kubeconfig, with Pantala installed."""
 
     title = "The cluster of your kubeconfig"
     origin_rate: float | None = None
@@ -67,26 +67,26 @@ class RemotePlace:
         return result.stdout
 
     def check(self) -> None:
-        """None of our processes runs there."""
+        """Check nothing, because the demo starts no processes in this cluster."""
 
     def held(self, task_id: str) -> Mapping[str, int]:
-        """Not visible from here."""
+        """Return an empty value, because the demo cannot look into this cluster."""
         return {}
 
     def taken(self, task_id: str) -> Mapping[str, Taken]:
-        """Not visible from here."""
+        """Return an empty value, because the demo cannot look into this cluster."""
         return {}
 
     def files(self, path: str) -> Mapping[str, Path]:
-        """Not visible from here."""
+        """Return an empty value, because the demo cannot look into this cluster."""
         return {}
 
     def log(self, name: str) -> str:
-        """Not visible from here."""
+        """Return an empty value, because the demo cannot look into this cluster."""
         return ""
 
     def _own_address(self) -> str:
-        """The source address of packets to the API server. Nodes usually reach this machine there."""
+        """This machine's source address for the API server, at which nodes can usually reach the machine."""
         server = json.loads(self.kubectl("config", "view", "--minify", "-o", "json"))["clusters"][0]["cluster"][
             "server"
         ]

@@ -38,7 +38,7 @@ class Moment:
 
 
 class Screen:
-    """Prints steps, and progress while it is a context manager."""
+    """Prints steps. While its context is entered, it also shows progress."""
 
     def __init__(self, console: Console) -> None:
         self.console = console

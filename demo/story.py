@@ -1,4 +1,4 @@
-"""The demo's story: apply the sample Task, watch the bytes, check every file, count what left the origin."""
+"""The steps of the demo: apply the sample Task, watch the bytes, check every file, count the origin's bytes."""
 
 from __future__ import annotations
 
@@ -26,14 +26,14 @@ Resource = dict[str, Any]
 
 @dataclass(frozen=True)
 class NodeResult:
-    """One node's file."""
+    """What one node has at the end."""
 
     node: str
     path: Path
     size: int
     sha256: str
     taken: Taken | None
-    """``None``: not known."""
+    """The bytes that the node received, by provider. ``None`` if not known."""
 
 
 @dataclass(frozen=True)
@@ -43,9 +43,9 @@ class Result:
     task: Resource
     nodes: tuple[NodeResult, ...]
     seconds: float
-    """From apply to Ready."""
+    """Seconds from ``kubectl apply`` until the Task was Ready."""
     origin_bytes: int
-    """From the origin's access log."""
+    """Body bytes in the origin's access log."""
     origin_requests: int
 
 
@@ -79,7 +79,7 @@ def tell(place: Place, payload: Payload, screen: Screen) -> Result:
 
 
 def judge(result: Result, payload: Payload, wanted: int) -> list[str]:
-    """The faults of a result. ``wanted`` is the number of nodes that must have the file."""
+    """Return a text for each fault of the result. ``wanted`` is the number of nodes that must have the file."""
     status = result.task["status"]
     wrong = []
     if result.origin_bytes != payload.size:

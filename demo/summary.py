@@ -1,4 +1,4 @@
-"""The last page: the result, and what to try next."""
+"""The end of the demo's output: the result, and commands to try next."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def show(console: Console, payload: Payload, result: Result) -> None:
 
 
 def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
-    """Commands to copy."""
+    """Yield lines with commands that the user can try next."""
     if kept:
         if place.kubeconfig:
             yield f"export KUBECONFIG={place.kubeconfig}"

@@ -20,7 +20,7 @@ def say(text: str) -> None:
 
 
 def find(program: str, advice: str) -> str:
-    """Give the path of ``program``: from the virtual environment first, then from PATH."""
+    """Return the path of ``program`` in the virtual environment, or else in PATH."""
     path = shutil.which(program, path=str(Path(sys.executable).parent)) or shutil.which(program)
     if path is None:
         raise ReleaseError(f"{program} is not installed. {advice}")
@@ -28,7 +28,7 @@ def find(program: str, advice: str) -> str:
 
 
 def run(*command: str, check: bool = True) -> str:
-    """Run ``command`` in the project's folder and give its output. Its errors are shown only if they matter."""
+    """Run ``command`` in the project's folder and return its output. Its stderr is shown only if it fails."""
     errors = None if check else subprocess.DEVNULL
     result = subprocess.run(command, cwd=ROOT, stdout=subprocess.PIPE, stderr=errors, text=True, check=False)
     if check and result.returncode:

@@ -26,7 +26,7 @@ def wheel(out: Path) -> None:
 
 
 def chart(out: Path) -> None:
-    """Check and package the chart."""
+    """Lint and package the Helm chart."""
     helm = _helm()
     folder = str(ROOT / "charts" / "pantala")
     run(helm, "lint", "--strict", folder)
@@ -51,7 +51,7 @@ def sbom(out: Path) -> None:
 
 
 def checksums(out: Path) -> None:
-    """Write SHA256SUMS over the files: its signature covers them all."""
+    """Write SHA256SUMS with the digests of all files, so that one signature covers them."""
     files = sorted(path for path in out.iterdir() if path.is_file() and path.suffix in {".whl", ".tgz", ".json"})
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
     (out / "SHA256SUMS").write_text("".join(lines))

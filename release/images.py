@@ -21,7 +21,7 @@ _PACKAGES = "--include=python3,python3-venv,python3-pip,ca-certificates"
 
 
 def build(out: Path, architecture: str, base: str) -> None:
-    """Build the Dockerfile's target of each process on ``base`` and write it as an OCI archive."""
+    """Build each process's image from its target in the Dockerfile, on ``base``, and write it as an OCI archive."""
     folder = out / "images"
     folder.mkdir(exist_ok=True)
     for process in PROCESSES:
@@ -39,9 +39,9 @@ def build(out: Path, architecture: str, base: str) -> None:
 
 
 def join(out: Path, architectures: list[str], destination: str) -> None:
-    """Join the archives of each process to one image and push it to ``destination``.
+    """Join the archives of each process to one multi-platform image, and push it to ``destination``.
 
-    ``{process}`` and ``{version}`` are filled in. The digests are written to ``digests/``, for the signatures.
+    ``{process}`` and ``{version}`` in it are replaced. The digests are written to ``digests/``, for the signatures.
     """
     digests = out / "digests"
     digests.mkdir(exist_ok=True)

@@ -31,7 +31,7 @@ ISSUER = "https://kubernetes.default.svc"
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _GRACE = 1.0
-"""Seconds for etcd to end. Its writes survive a kill. The API server is killed, because it would take longer."""
+"""Seconds after which etcd is killed, which loses no write. The API server is killed at once: it would end slowly."""
 
 
 class ControlPlaneError(RuntimeError):
@@ -66,7 +66,7 @@ class ControlPlane:
         return self.directory / "pki" / "ca.crt"
 
     def start(self) -> None:
-        """Start both. Returns when the API server is ready, after about 3 s. Raises :class:`ControlPlaneError`."""
+        """Start both programs. Returns when the API server is ready (some 3 s). Raises :class:`ControlPlaneError`."""
         self._programs = assets(["etcd", "kube-apiserver", "kubectl"])
         self.directory.mkdir(parents=True, exist_ok=True)
         try:
@@ -79,7 +79,7 @@ class ControlPlane:
             raise
 
     def stop(self) -> None:
-        """End both and remove the temporary directory."""
+        """Stop etcd and the API server, and remove the temporary directory."""
         self.stop_apiserver()
         if self._etcd is not None:
             self._etcd.stop(_GRACE)
@@ -93,7 +93,7 @@ class ControlPlane:
         self._wait_ready(self._apiserver)
 
     def stop_apiserver(self) -> None:
-        """Cause an outage: connections are cut and refused."""
+        """Stop the API server, as in an outage: connections break, and new ones are refused."""
         if self._apiserver is not None:
             self._apiserver.kill()
             self._apiserver = None

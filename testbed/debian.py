@@ -1,6 +1,6 @@
 """Images of several hundred MB from Debian packages, with the same base layer. They stay in the user's cache.
 
-``large("compiler")`` and ``large("backend")`` are all. Their pods sleep. Needs apt-get, dpkg-deb and mmdebstrap.
+There are two: ``large("compiler")`` and ``large("backend")``. Their pods only sleep. Needs apt-get and mmdebstrap.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ PACKAGES = {"compiler": ("gcc-12",), "backend": ("libllvm14",)}
 
 
 def large(name: str) -> Image:
-    """The image with this name. It is made the first time."""
+    """The image with this name, which is built at the first call."""
     folder = cache() / "images" / name
     if not (folder / "index.json").exists():
         print(
@@ -39,7 +39,7 @@ def large(name: str) -> Image:
 
 
 def _unpacked(package: str, folder: Path) -> Path:
-    """Download a package and unpack its files to a tar."""
+    """Download a Debian package, and return a tar archive of its files."""
     own = folder / package
     own.mkdir(mode=0o755)
     run("sh", "-c", 'cd "$0" && apt-get download -qq -o APT::Sandbox::User=root "$1"', str(own), package)

@@ -54,14 +54,14 @@ class Layer:
     """The content of one layer."""
 
     size: int = 0
-    """Random bytes in the file ``/payload/<seed>``. They depend on ``seed`` only, and do not compress."""
+    """The number of random bytes in the file ``/payload/<seed>``. They depend on ``seed`` only."""
     seed: int = 0
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
-    """More files by path, all of them executable."""
+    """Further files by path. All are executable."""
     compressed: bool = False
-    """With gzip. Random bytes take time and do not become smaller."""
+    """True to compress the layer with gzip. Random bytes do not become smaller by it."""
     tar: Path | None = None
-    """This archive becomes the layer, and the other fields are ignored."""
+    """An archive to use as the layer. The other fields are then ignored."""
 
 
 @dataclass(frozen=True)
@@ -206,7 +206,7 @@ class _Builder:
 
 
 class _Hashing(io.RawIOBase):
-    """Passes the written bytes on, and computes their digest and size."""
+    """A writer that passes all bytes on, and computes their digest and size."""
 
     def __init__(self, file: IO[bytes] | gzip.GzipFile) -> None:
         self._file = file
@@ -228,7 +228,7 @@ class _Hashing(io.RawIOBase):
 
 
 class _Random(io.RawIOBase):
-    """Random bytes that are never all in memory."""
+    """A reader of pseudo-random bytes, which are generated on demand."""
 
     def __init__(self, size: int, seed: int) -> None:
         self._left = size

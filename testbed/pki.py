@@ -17,7 +17,7 @@ _SKEW = datetime.timedelta(hours=1)
 
 
 class Authority:
-    """A certificate authority in a folder, with ``ca.crt``, ``ca.key`` and all issued files. Made if missing."""
+    """A certificate authority. Its folder has ``ca.crt``, ``ca.key`` and all issued files; they are made if missing."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
@@ -35,7 +35,7 @@ class Authority:
     def issue(
         self, name: str, common_name: str, organization: str = "", names: Sequence[str] = ()
     ) -> tuple[Path, Path]:
-        """Make ``name.crt`` and ``name.key`` for servers and clients. ``names`` are DNS names and addresses."""
+        """Make ``name.crt`` and ``name.key`` for servers and clients. ``names`` are DNS names and IP addresses."""
         key = ec.generate_private_key(ec.SECP256R1())
         builder = (
             _builder(_subject(common_name, organization), self._certificate.subject, key.public_key())

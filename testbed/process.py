@@ -54,15 +54,15 @@ class Process:
 
     @property
     def returncode(self) -> int | None:
-        """Its exit code, or ``None`` while it runs."""
+        """The exit code, or ``None`` while the process runs."""
         return self._child.poll()
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines of its output."""
+        """The last lines of the process's output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def stop(self, grace: float = 10.0) -> None:
-        """End it: SIGTERM, and SIGKILL after ``grace`` seconds. Nothing happens if it has ended."""
+        """Send the process SIGTERM, and SIGKILL after ``grace`` seconds. Does nothing if it has ended."""
         if self._child.poll() is None:
             self._child.terminate()
             try:
@@ -72,7 +72,7 @@ class Process:
         self._child.wait()
 
     def kill(self) -> None:
-        """End it at once, as a crash does."""
+        """Kill the process, as in a crash."""
         self._child.kill()
         self._child.wait()
 

@@ -18,7 +18,7 @@ _PARAMETER = re.compile(r'(\w+)="([^"]*)"')
 
 
 class Pusher:
-    """Connected while its context is entered. Skips blobs that the registry has."""
+    """A connection to a registry, open while its context is entered. It skips blobs that the registry has."""
 
     def __init__(
         self, registry: str, repository: str, account: tuple[str, str] | None, tls: ssl.SSLContext | None
@@ -79,7 +79,7 @@ class Pusher:
         return response.status, response.headers.get("Location", "")
 
     def _token(self, challenge: Mapping[str, str]) -> str:
-        """The token for a push by this account."""
+        """Get a token that allows this account to push. ``challenge`` has the fields of ``WWW-Authenticate``."""
         query = {"service": challenge["service"], "scope": f"repository:{self._repository}:pull,push"}
         request = urllib.request.Request(f"{challenge['realm']}?{urlencode(query)}", headers=self._headers)
         with urllib.request.urlopen(request, timeout=_PUSH_SECONDS) as answer:

@@ -59,10 +59,10 @@ def installed() -> bool:
 
 
 class Registry:
-    """Runs while its context is entered. Pushed images stay in ``folder`` for the next run.
+    """A registry that runs while its context is entered. Pushed images stay in ``folder`` for the next run.
 
-    With ``tokens``, a running token server, it accepts tokens and no passwords. ``within`` precedes its command line,
-    e.g. to run it in another network namespace.
+    With ``tokens``, a running token server, it accepts tokens and no passwords. ``within`` is put before its command
+    line, e.g. to run it in another network namespace.
     """
 
     def __init__(
@@ -94,7 +94,7 @@ class Registry:
         self.stop()
 
     def start(self) -> None:
-        """Start it and wait until it listens. Raises :class:`RegistryError`."""
+        """Start the registry and wait until it listens. Raises :class:`RegistryError`."""
         if not installed():
             raise RegistryError(f"{_PROGRAM} is not installed. Run apt-get install {_PROGRAM}.")
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -113,13 +113,13 @@ class Registry:
             time.sleep(0.05)
 
     def stop(self) -> None:
-        """Stop it, as in an outage. After :meth:`start` the pushed images are there again."""
+        """Stop the registry, as in an outage. Pushed images stay for the next :meth:`start`."""
         if self._process is not None:
             self._process.stop(grace=1.0)
             self._process = None
 
     def requests(self) -> list[RegistryAccess]:
-        """All answered requests since the log was emptied, in the order of their ends."""
+        """All answered requests since :meth:`forget`, ordered by the time they ended."""
         lines = self._log.read_text(errors="replace").splitlines() if self._log.exists() else []
         return [
             RegistryAccess(match[1], match[2].partition("?")[0], int(match[3]), int(match[4]))
@@ -128,7 +128,7 @@ class Registry:
         ]
 
     def blob_bytes(self) -> Counter[str]:
-        """The bytes that were sent of each blob, by digest."""
+        """The bytes that the registry has sent of each blob, by digest."""
         sent: Counter[str] = Counter()
         for access in self.requests():
             match = _BLOB.fullmatch(access.path)
@@ -161,7 +161,7 @@ class Registry:
 
 
 def bcrypt(password: str) -> str:
-    """The second half of a line in a htpasswd file. The registry accepts no other hash. Few rounds are enough here."""
+    """The bcrypt hash for a htpasswd file, with few rounds. The registry accepts no other kind of hash."""
     library = ctypes.CDLL(ctypes.util.find_library("crypt") or "libcrypt.so.1")
     library.crypt.restype = ctypes.c_char_p
     salt = "".join(secrets.choice(_SALT) for _ in range(21)) + "u"

@@ -35,14 +35,14 @@ class TokenRequest(NamedTuple):
     """One request for a token."""
 
     user: str
-    """Empty for an anonymous client."""
+    """The account. Empty for an anonymous client."""
     scopes: tuple[str, ...]
     given: bool = True
-    """False if the answer was 401."""
+    """True if the client got a token, False if the answer was 401."""
 
 
 class TokenServer:
-    """Serves while it is entered.
+    """A token server that runs while its context is entered.
 
     An account gets all scopes that it asks for. An anonymous client may pull from repositories whose name begins with
     ``public``. For others it gets a token without any scope, as from Docker Hub.
@@ -68,11 +68,11 @@ class TokenServer:
         self._seconds = seconds
         self._public = public
         self.certificate, key = authority.issue("tokens", _ISSUER)
-        """The certificate of the signer."""
+        """The certificate of the key that signs tokens."""
         self._key = _read_key(key)
         self._chain = [base64.b64encode(_der(self.certificate)).decode()]
         self.bundle = authority.certificate_file
-        """The certificate of the authority that the registry trusts."""
+        """The certificate of the authority that has issued ``certificate``. The registry trusts it."""
         self.requests: list[TokenRequest] = []
         """All requests, until a test clears the list."""
         self._server: ThreadingHTTPServer | None = None
@@ -97,7 +97,7 @@ class TokenServer:
             self._server = None
 
     def answer(self, user: str, password: str, scopes: Sequence[str]) -> bytes | None:
-        """The document with a token. ``None`` if the password is wrong."""
+        """The JSON answer with a token. ``None`` if the password is wrong."""
         right = not user or self._accounts.get(user) == password
         self.requests.append(TokenRequest(user, tuple(scopes), right))
         if not right:
@@ -132,7 +132,7 @@ def _handler(tokens: TokenServer) -> type[BaseHTTPRequestHandler]:
             self._answer(user, password, [scope for name, scope in query if name == "scope"])
 
         def do_POST(self) -> None:
-            """The OAuth 2 request, which containerd tries first."""
+            """Answer a token request in the OAuth 2 form, which containerd tries first."""
             length = min(int(self.headers.get("Content-Length", "0")), _MOST)
             form = {name: values[-1] for name, values in parse_qs(self.rfile.read(length).decode()).items()}
             self._answer(form.get("username", ""), form.get("password", ""), form.get("scope", "").split())
@@ -147,7 +147,7 @@ def _handler(tokens: TokenServer) -> type[BaseHTTPRequestHandler]:
             self.wfile.write(body)
 
         def log_message(self, format: str, *args: object) -> None:  # noqa: A002 - the name in the base class
-            """Nothing: :attr:`TokenServer.requests` tells it."""
+            """Print nothing: :attr:`TokenServer.requests` has the requests."""
 
     return Handler
 

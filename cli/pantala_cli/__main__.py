@@ -1,4 +1,4 @@
-"""``kubectl-pantala``. Exit codes: 0 success, 1 failure with one line of explanation, 2 invalid flags, 130 Ctrl-C."""
+"""Runs ``kubectl-pantala``. Exit codes: 0 success, 1 failure with one line of text, 2 invalid flags, 130 Ctrl-C."""
 
 import sys
 

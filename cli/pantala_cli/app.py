@@ -26,9 +26,9 @@ _EVERY = 2.0
 """Seconds between two lists with ``--watch``."""
 
 Name = Annotated[str, typer.Argument(metavar="TASK", help="The Task's name.", show_default=False)]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Default: the context's.", show_default=False)]
+Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Default: the kubeconfig's.", show_default=False)]
 File = Annotated[str, typer.Option("--kubeconfig", help="Default: KUBECONFIG, ~/.kube/config.", show_default=False)]
-Context = Annotated[str, typer.Option("--context", help="Default: the current one.", show_default=False)]
+Context = Annotated[str, typer.Option("--context", help="Default: the current context.", show_default=False)]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Tasks of all namespaces.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Update the output until Ctrl-C.")]
 
@@ -68,7 +68,7 @@ def peers(watch: Watch = False, kubeconfig: File = "", context: Context = "") ->
             return (
                 view.peers_table(found, view.utc_now())
                 if found
-                else "No peer has connected yet. Check that the DaemonSet runs."
+                else "No peer has connected yet. Check that the peers' DaemonSet runs."
             )
 
         _show(read, watch=watch)

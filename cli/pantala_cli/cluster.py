@@ -1,4 +1,4 @@
-"""The commands' access to the cluster. Only this module uses pykube."""
+"""Access to the cluster's API server. Only this module uses pykube."""
 
 import contextlib
 import json
@@ -71,7 +71,7 @@ class Cluster:
 
     def version(self) -> str:
         """Return the API server's version, such as ``v1.34.4``."""
-        return str(self._ask("GET", "the version", "", None, version="", base="/version")["gitVersion"])
+        return str(self._ask("GET", "its version", "", None, version="", base="/version")["gitVersion"])
 
     def _patch(self, namespace: str, name: str, patch: Resource) -> None:
         self._ask(
@@ -108,7 +108,7 @@ def connect(file: str = "", context: str = "") -> Iterator[Cluster]:
         try:
             client = pykube.HTTPClient(pykube.KubeConfig(resolved), timeout=_TIMEOUT)
         except PyKubeError as error:
-            raise KubeconfigError(f"The kubeconfig cannot be used: {error}") from error
+            raise KubeconfigError(f"The kubeconfig cannot be used: {error}. Correct it.") from error
         try:
             yield Cluster(client)
         finally:
@@ -120,15 +120,15 @@ def _from_status(error: Any, what: str) -> CLIError:
     code = error.code if from_server else error.response.status_code
     message = str(error).splitlines()[0]
     if code == 401:
-        return UnauthorizedError("The API server does not know you. Renew your credentials (kubectl auth whoami).")
+        return UnauthorizedError("The API server rejected your credentials. Renew them (kubectl auth whoami).")
     if code == 403:
         return PermissionMissingError(
             f"You may not do this: {message}. Ask the cluster's administrator for permission."
         )
     if code == 404 and from_server and "could not find the requested resource" not in message:
-        return ObjectMissingError(f"{what} does not exist. See kubectl pantala status -A.")
+        return ObjectMissingError(f"{what} does not exist. To list all Tasks, run kubectl pantala status -A.")
     if code == 404:
         return NotInstalledError(
-            "The cluster does not know Pantala's kinds. Install the chart, or run kubectl apply -f crds/."
+            "The cluster does not have Pantala's CRDs. Install Pantala's chart, or run kubectl apply -f crds/."
         )
     return RefusedError(f"The API server rejected the request for {what} with {code}: {message}")

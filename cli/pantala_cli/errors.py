@@ -12,7 +12,7 @@ CLIError
 
 
 class CLIError(Exception):
-    """Printed as one line. The exit code is 1."""
+    """The base class: the command prints the message as one line and exits with 1."""
 
 
 class KubeconfigError(CLIError):

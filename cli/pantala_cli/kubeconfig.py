@@ -22,7 +22,7 @@ Document = dict[str, Any]
 _LISTS = ("clusters", "contexts", "users")
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _EXEC_SECONDS = 60.0
-"""For an exec plugin, which may open a browser for the login."""
+"""Seconds for an exec plugin, which may open a browser for the login."""
 
 
 def load(environment: Mapping[str, str], *, file: str = "", context: str = "") -> Document:
@@ -44,7 +44,7 @@ def load(environment: Mapping[str, str], *, file: str = "", context: str = "") -
             "The kubeconfig has no current context. Use --context, or run kubectl config use-context."
         )
     if all(each["name"] != current for each in document["contexts"]):
-        raise KubeconfigError(f"The kubeconfig has no context {current!r}. See kubectl config get-contexts.")
+        raise KubeconfigError(f"The kubeconfig has no context {current!r}. Run kubectl config get-contexts.")
     return document
 
 
@@ -123,11 +123,11 @@ def _from_plugin(plugin: Document, cluster: Document) -> Document:
         output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=_EXEC_SECONDS, check=True)  # noqa: S603 - the user's own kubeconfig names it, as for kubectl
         status = json.loads(output.stdout)["status"]
     except FileNotFoundError:
-        hint = str(plugin.get("installHint") or "Install it.").strip()
+        hint = str(plugin.get("installHint") or "Install the plugin.").strip()
         raise KubeconfigError(f"The kubeconfig's exec plugin {command[0]!r} is not installed. {hint}") from None
     except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
         raise KubeconfigError(
-            f"The kubeconfig's exec plugin {command[0]!r} returned no credentials: {error}"
+            f"The kubeconfig's exec plugin {command[0]!r} returned no credentials: {error}. Check the plugin."
         ) from error
     credentials = {}
     if status.get("token"):
@@ -155,4 +155,4 @@ def _text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError as error:
-        raise KubeconfigError(f"the kubeconfig's token file {path} cannot be read: {error.strerror}") from error
+        raise KubeconfigError(f"The kubeconfig's token file {path} cannot be read: {error.strerror}.") from error

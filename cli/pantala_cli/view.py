@@ -14,7 +14,7 @@ _STYLES = {"True": "green", "False": "yellow", "Unknown": "yellow"}
 
 
 class TaskLine(NamedTuple):
-    """The line of a Task."""
+    """The cells of a Task's line."""
 
     namespace: str
     name: str
@@ -82,7 +82,7 @@ def tasks_table(tasks: Iterable[Resource], now: datetime, *, namespaces: bool) -
 
 
 def details(task: Resource) -> Table:
-    """Return more about a Task: the reason of its state, the sources of its bytes, and the failed nodes."""
+    """Return the details of a Task: the reason for its state, the sources of its bytes, and the failed nodes."""
     status = task.get("status") or {}
     table = Table(box=None, show_header=False, padding=(0, 2, 0, 0))
     ready, moved = condition(task, "Ready"), status.get("bytes") or {}

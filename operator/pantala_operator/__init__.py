@@ -1,1 +1,1 @@
-"""The operator: watches Tasks, tells the supernode what is wanted, writes what became of it."""
+"""The operator watches Tasks and ImagePrefetches, sends statements to the supernodes, and writes statuses."""

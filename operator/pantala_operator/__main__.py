@@ -1,4 +1,4 @@
-"""``pantala-operator``."""
+"""The command ``pantala-operator``."""
 
 from pantala_process import lifecycle
 

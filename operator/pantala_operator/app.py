@@ -1,7 +1,7 @@
 """Builds the operator from its parts, and runs them.
 
-Watch and lists fill the observation. The control loop plans from it: Tasks, ImagePrefetches and Peers. The writer
-takes statuses to the API server, and the clients take statements to the supernodes.
+The watch and the full lists fill the observation. The control loop reads it, and plans Tasks, ImagePrefetches and
+Peers. The writer sends their statuses to the API server, and the clients send statements to the supernodes.
 """
 
 import asyncio
@@ -43,7 +43,7 @@ RunWatch = Callable[[ResourceInbox, ServedKinds], Awaitable[None]]
 
 
 _STALE = 60.0
-"""Seconds after which a loop that has not moved counts as dead."""
+"""The liveness probe fails if the control loop has begun no turn for so many seconds."""
 
 _LOG_LEVELS = {
     # kopf logs a line for each object that it handles.
@@ -54,7 +54,7 @@ _LOG_LEVELS = {
 
 
 class App:
-    """Runs until cancelled."""
+    """One operator: its parts, and its state for the health probes."""
 
     def __init__(
         self,
@@ -65,7 +65,7 @@ class App:
         clock: Clock,
         pod_url: PodURL = discovery.service_url,
     ) -> None:
-        """Nothing runs yet. ``pod_url``: where a pod of the supernodes' StatefulSet is reached."""
+        """``pod_url`` returns the base URL of a supernode's pod. Nothing runs before :meth:`run`."""
         self._settings = settings
         self._clock = clock
         self._cluster = cluster
@@ -95,23 +95,23 @@ class App:
         self._metrics = OperatorMetrics(known, events)
 
     def problems(self) -> list[str]:
-        """What keeps the operator from its work now."""
+        """The reasons why the operator is not ready. Empty if it is ready."""
         known = self._observation
         reasons = [
             self._kinds.problem,
-            "" if known.listed else f"the first full list is not complete: {self._lists.problem}",
+            "" if known.listed else f"the operator has not listed all objects yet: {self._lists.problem}",
         ]
         if self._discovery is not None and not known.supernodes.members:
             reasons.append(self._discovery.problem)
         return [reason for reason in reasons if reason]
 
     def stalled(self) -> list[str]:
-        """Why the operator counts as dead; empty if it lives."""
+        """The reasons why the liveness probe fails. Empty if it succeeds."""
         age = self._clock.monotonic() - self.loop.last_alive
         return [f"the control loop has not run for {age:.0f} s"] if age >= _STALE else []
 
     async def run(self) -> None:
-        """Run; ends only by cancellation, or by an error that a restart may cure."""
+        """Run until cancelled, or until an error that a restart may cure."""
         settings = self._settings
         probes = health.application(self._metrics.registry, ready=self.problems, alive=self.stalled)
         try:
@@ -155,7 +155,7 @@ async def build(settings: Settings, pod_url: PodURL = discovery.service_url) -> 
 
 
 def main() -> None:
-    """Run an operator until a signal."""
+    """Run an operator until SIGTERM or SIGINT."""
     settings = lifecycle.settings("pantala-operator", parse)
     logs.configure(levels=_LOG_LEVELS)
 

@@ -2,7 +2,7 @@
 
     OperatorError
     ├── ClusterError                    a call to the API server failed
-    │   ├── ClusterUnavailableError     no answer, or a server error: passes
+    │   ├── ClusterUnavailableError     no answer, or a server error: temporary
     │   ├── ClusterForbiddenError       a permission is missing: passes when it is granted
     │   ├── ClusterNotFoundError        the object or its kind does not exist
     │   ├── ClusterConflictError        the object has changed since it was read: read it again
@@ -16,7 +16,7 @@ The operator goes on and tries again after all of them.
 
 
 class OperatorError(Exception):
-    """The root of all errors that the operator raises on purpose."""
+    """The base class of the operator's own errors."""
 
 
 class ClusterError(OperatorError):

@@ -1,6 +1,6 @@
-"""What happens in the operator: each part publishes here what it has learned. The control loop subscribes to it.
+"""The events inside the operator. Each part publishes what it has learned, and the control loop subscribes.
 
-So the parts that watch, list and connect need not know the loop, and each is made before those that use it.
+So the parts that watch, list and connect do not depend on the loop.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SecretKey = tuple[str, str]
 
 @dataclass(frozen=True, slots=True)
 class WatchStarted:
-    """A watch begins. It may have missed changes since the last one ended."""
+    """A watch begins. Changes between the end of the previous watch and now may be missing."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,25 +38,25 @@ class ListsRead:
 
 @dataclass(frozen=True, slots=True)
 class WorkloadsChanged:
-    """A list of workloads, namespaces or pods differs from the one before."""
+    """A new list of workloads, namespaces or pods differs from the previous list."""
 
 
 @dataclass(frozen=True, slots=True)
 class SecretRead:
-    """A Secret differs from what was read before."""
+    """A Secret was read, and its content differs from the previous reading."""
 
     key: SecretKey
 
 
 @dataclass(frozen=True, slots=True)
 class ReplicasFound:
-    """The supernodes that should run, by the flags or by their StatefulSet."""
+    """The supernodes that the flags list or that the StatefulSet counts."""
 
     staying: tuple[Member, ...] = ()
     lingering: tuple[Member, ...] = ()
-    """No longer wanted, but their pods may still run."""
+    """Supernodes that are scaled away, but whose pods may still run."""
     absent: str = ""
-    """Why no supernode should run; empty: at least one should."""
+    """Why no supernode should run. Empty if at least one should."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +69,7 @@ class SupernodeReported:
 
 @dataclass(frozen=True, slots=True)
 class SupernodeReachability:
-    """A supernode has not answered for a while (``problem``), or answers again (empty)."""
+    """``problem`` says why a supernode has not answered for a while. It is empty if the supernode answers again."""
 
     name: str
     problem: str
@@ -77,7 +77,7 @@ class SupernodeReachability:
 
 @dataclass(frozen=True, slots=True)
 class StatementTaken:
-    """A supernode accepted a statement. A leaving supernode may now have nothing left."""
+    """A supernode accepted a statement. If it is leaving, it may now have no tasks left."""
 
     name: str
 

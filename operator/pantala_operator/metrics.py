@@ -12,7 +12,7 @@ from pantala_process import metrics
 
 
 class OperatorMetrics:
-    """Counts what happens, and reads what is known when metrics are requested."""
+    """Counts events, and reads the other figures from the observation when metrics are requested."""
 
     def __init__(self, known: Observation, events: OperatorEvents) -> None:
         self.registry = metrics.new_registry("operator")
@@ -31,7 +31,7 @@ class OperatorMetrics:
 
     def _read(self) -> Iterator[Metric]:
         known = self._known
-        objects = GaugeMetricFamily("pantala_operator_objects", "Objects known, by kind.", labels=["kind"])
+        objects = GaugeMetricFamily("pantala_operator_objects", "Kubernetes objects, by kind.", labels=["kind"])
         objects.add_metric(["Task"], len(known.tasks.items))
         objects.add_metric(["ImagePrefetch"], len(known.prefetches.items))
         objects.add_metric(["Peer"], len(known.peers.items))

@@ -1,4 +1,4 @@
-"""What the operator needs from outside, as protocols."""
+"""The ports of the operator: the API server, the supernodes and the clock, as protocols."""
 
 import time
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
 Resource = TaskResource | Node | PeerResource | ImagePrefetch
-"""What the operator watches."""
+"""A resource of a kind that the operator watches."""
 R = TypeVar("R", bound=Resource)
 ResourceStatus = TaskStatus | PeerStatus | PrefetchStatus
 
@@ -31,7 +31,7 @@ class ClusterAPI(Protocol):
         ...
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
-        """All of ``kind`` (``Deployment``, ``StatefulSet``, ``DaemonSet``) in a namespace; empty: in all of them."""
+        """List the objects of ``kind``: Deployment, StatefulSet or DaemonSet. An empty namespace means all of them."""
         ...
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:
@@ -43,7 +43,7 @@ class ClusterAPI(Protocol):
         ...
 
     async def read(self, resource: R) -> R:
-        """The resource that has this kind, namespace and name now."""
+        """Read the present state of the resource with this kind, namespace and name."""
         ...
 
     async def get_secret(self, namespace: str, name: str) -> Secret: ...
@@ -51,7 +51,7 @@ class ClusterAPI(Protocol):
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet: ...
 
     async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
-        """Create the resource, or change it to what ``body`` says."""
+        """Create the resource, or set the fields that are in ``body`` (server-side apply)."""
         ...
 
     async def apply_status(self, resource: R, status: ResourceStatus) -> R:
@@ -79,15 +79,15 @@ class SupernodeAPI(Protocol):
     """One supernode. Each call ends within its timeout. It may raise a ``SupernodeCallError``."""
 
     async def state(self, statement: Statement) -> StatementReceipt:
-        """Replace what the supernode should have."""
+        """Send a statement. It replaces all tasks and images that the supernode should have."""
         ...
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
-        """What changed since version ``since`` of ``boot``. The answer waits up to ``wait`` seconds for a change."""
+        """The changes since version ``since`` of the process ``boot``. The supernode waits ``wait`` seconds for one."""
         ...
 
     async def resolve(self, question: Resolve) -> Resolved:
-        """Ask an image's registry."""
+        """Let the supernode ask a registry for an image's digest, platforms and blobs."""
         ...
 
     async def close(self) -> None:
@@ -96,14 +96,14 @@ class SupernodeAPI(Protocol):
 
 
 class Clock(Protocol):
-    """The time."""
+    """A source of time."""
 
     def now(self) -> datetime:
-        """UTC, in whole seconds, as Kubernetes writes times."""
+        """The current time in UTC, without fractions of a second, as Kubernetes writes times."""
         ...
 
     def monotonic(self) -> float:
-        """Monotonic seconds."""
+        """Seconds of a clock that never goes back, from any start."""
         ...
 
 

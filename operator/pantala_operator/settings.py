@@ -37,7 +37,7 @@ class Settings:
         _urls, "URL[,URL...]", "the supernodes' APIs where they are fixed, like http://HOST:8002", default=()
     )
     supernode_statefulset: str | None = flag(
-        _stateful_set, "NAMESPACE/NAME", "instead: the StatefulSet whose replicas are the supernodes", default=None
+        _stateful_set, "NAMESPACE/NAME", "instead of --supernode: the StatefulSet of the supernodes", default=None
     )
     kubeconfig: str = flag(
         str, "FILE", "kubeconfig (default: service account, else KUBECONFIG, else ~/.kube/config)", default=""
@@ -45,7 +45,7 @@ class Settings:
     health_listen: ListenAddress = flag(
         settings.address,
         "HOST:PORT",
-        "/healthz, /readyz and /metrics (127.0.0.1:8080)",
+        "where /healthz, /readyz and /metrics are served (127.0.0.1:8080)",
         default=ListenAddress("127.0.0.1", 8080),
     )
     """Loopback by default, so that the default opens no port to the network."""
@@ -58,12 +58,12 @@ class Settings:
     """Needed only to check the absolute paths of Tasks."""
     namespace: str = flag(str, "NAME", "the operator's own namespace (default: POD_NAMESPACE)", default="")
     """Only ImagePrefetches in this namespace may select workloads of other namespaces. Empty: no ImagePrefetch may."""
-    relist_interval: float = flag(settings.seconds, "SECONDS", "time between full lists (120)", default=120.0)
+    relist_interval: float = flag(settings.seconds, "SECONDS", "time between lists of all objects (120)", default=120.0)
     """A full list finds changes that a watch missed. It costs the API server one paged list per kind."""
     progress_interval: float = flag(
         settings.seconds, "SECONDS", "time between two progress updates of one Task (5)", default=5.0
     )
-    """Transitions are written at once."""
+    """A condition that becomes True or False is written at once."""
     supernode_patience: float = flag(
         settings.seconds, "SECONDS", "silence of a supernode before Tasks report it (10)", default=10.0
     )

@@ -1,1 +1,1 @@
-"""The process on each node: it fetches pieces, verifies them, gives them to others and publishes whole files."""
+"""The process on each node: it fetches pieces, verifies them, serves them to other nodes and publishes whole files."""

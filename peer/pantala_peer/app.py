@@ -1,4 +1,4 @@
-"""The peer: :func:`build` composes its objects, and :meth:`PeerApp.run` is its life."""
+"""The peer: :func:`build` makes its objects, and :meth:`PeerApp.run` runs them."""
 
 import asyncio
 import contextlib
@@ -45,14 +45,14 @@ from pantala_protocol import __version__
 from pantala_protocol.sync import SyncRequest
 
 _READY_FOR = 60.0
-"""Seconds after the last answer of any supernode for which a peer is ready."""
+"""A peer is ready for so many seconds after the last answer of any supernode."""
 
 log = structlog.get_logger()
 
 
 @dataclass(slots=True)
 class PeerApp:
-    """The process on one node."""
+    """One node's peer."""
 
     settings: Settings
     cache: PieceCache
@@ -70,7 +70,7 @@ class PeerApp:
     _opened: bool = field(default=False, init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until ``stop`` is set, then say farewell and let uploads end. Published files stay.
+        """Run until ``stop`` is set, then tell the supernodes, and let running uploads end. Published files stay.
 
         Raises :class:`PeerError` or :class:`StoreError` if the root cannot be used.
         """
@@ -83,7 +83,7 @@ class PeerApp:
             await self._leave()
 
     def problems(self) -> list[str]:
-        """Why this peer is not ready."""
+        """The reasons why this peer is not ready. Empty if it is ready."""
         if not self._opened:
             return ["the pieces on the disk are being verified"]
         silent = asyncio.get_running_loop().time() - self.supernodes.answered_at
@@ -103,7 +103,7 @@ class PeerApp:
         )
         if self.settings.mirror_listen is not None:
             await stack.enter_async_context(self.mirror.serving(*self.settings.mirror_listen))
-            log.info("serving containerd", port=self.mirror.port)
+            log.info("serving the registry mirror", port=self.mirror.port)
         await stack.enter_async_context(self.helper.connected())
         self._opened = True
         log.info("serving pieces", port=port, held=len(self.cache.inventory()))
@@ -130,7 +130,7 @@ class PeerApp:
 
 
 def build(settings: Settings) -> PeerApp:
-    """Compose a peer. Nothing happens before it runs."""
+    """Make the objects of a peer. They open no file and no socket before :meth:`PeerApp.run`."""
     boot = secrets.token_hex(8)
     events = PeerEvents()
 
@@ -219,7 +219,7 @@ def build(settings: Settings) -> PeerApp:
 
 
 def main() -> None:
-    """Run a peer until a signal."""
+    """Run a peer until SIGTERM or SIGINT."""
     settings = lifecycle.settings("pantala-peer", parse)
     logs.configure()
     os.umask(0o022)

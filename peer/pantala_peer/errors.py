@@ -1,4 +1,4 @@
-"""The errors of a peer, as one tree. The class decides what is reported to the supernode.
+"""The errors of a peer, as one tree. The class of an error decides what the peer reports to the supernode.
 
 ::
 
@@ -28,15 +28,15 @@ from pantala_protocol.sync import DeliveryState, DeliveryStatus
 
 
 class PeerError(Exception):
-    """The message says what happened, to what, and what to do next."""
+    """The base class of the peer's errors. A message says what happened, to what, and what to do next."""
 
 
 class ExchangeError(PeerError):
-    """The answer is missing or not valid. The exchange may have reached the supernode or not."""
+    """The answer to an exchange is missing or not valid. The supernode may have received the exchange."""
 
 
 class ExchangeRefusedError(ExchangeError):
-    """The supernode has read the exchange, and rejects it each time."""
+    """The supernode has read the exchange and rejects it. Sending it again would not help."""
 
 
 class FetchError(PeerError):
@@ -70,13 +70,13 @@ class ProviderRefusedError(FetchError):
 
 
 class CorruptError(FetchError):
-    """The received bytes are not the piece."""
+    """The received bytes, or the head of the answer, do not match the piece."""
 
     kind = "corrupt"
 
 
 LOCAL = "local"
-"""The kind of a failure on the node's own disk."""
+"""The ``kind`` of a :class:`PieceFailure` if the node's own disk failed."""
 
 
 class DeliveryError(PeerError):
@@ -86,13 +86,13 @@ class DeliveryError(PeerError):
 
 
 class OutsideRootError(DeliveryError):
-    """The path leads out of the root, or may do so."""
+    """The path leads out of the peer's root directory, or could do so through a link."""
 
     reason = Reason.PATH_OUTSIDE_ROOT
 
 
 class PathConflictError(DeliveryError):
-    """A foreign file is at the path."""
+    """The path has a file that the peer did not publish."""
 
     reason = Reason.PATH_CONFLICT
 

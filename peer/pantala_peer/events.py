@@ -1,4 +1,4 @@
-"""What happens inside the process. One object emits each kind of event; the others subscribe to it.
+"""The events inside the peer. One object emits each kind of event; the others subscribe to it.
 
 ============== ==================== =======================================================
 Event          Emitted by           Handled by
@@ -19,7 +19,7 @@ from pantala_protocol.sync import Assignment, PieceWork
 
 
 class Assigned(NamedTuple):
-    """The supernodes changed what they assign to this node."""
+    """The supernodes assign other tasks to this node than before."""
 
     tasks: dict[str, Assignment]
     """All assigned tasks, by ID."""
@@ -28,15 +28,15 @@ class Assigned(NamedTuple):
 
 
 class WorkGiven(NamedTuple):
-    """A supernode asks for a piece."""
+    """A supernode tells this node to download a piece."""
 
     work: PieceWork
     supernode: str
-    """Its boot ID."""
+    """The boot ID of the supernode."""
 
 
 class ImagesOrdered(NamedTuple):
-    """The operator's orders about images changed."""
+    """The operator's orders to this node changed."""
 
     orders: NodeOrders
 
@@ -49,7 +49,7 @@ class DownloadEnded(NamedTuple):
 
     @property
     def kind(self) -> str:
-        """The ``kind`` of a :class:`PieceFailure`."""
+        """The ``kind`` with which a :class:`PieceFailure` reports the error."""
         return self.error.kind if isinstance(self.error, FetchError) else LOCAL
 
 

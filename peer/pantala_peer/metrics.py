@@ -30,7 +30,7 @@ class PeerMetrics:
         for result, count in self._downloads.items():
             downloads.add_metric([result], count)
         yield downloads
-        yield GaugeMetricFamily("pantala_peer_uploads", "Pieces that are being sent.", self._pieces.uploads)
+        yield GaugeMetricFamily("pantala_peer_uploads", "Pieces that the peer sends now.", self._pieces.uploads)
         yield CounterMetricFamily("pantala_peer_sent_bytes", "Bytes of pieces sent.", self._pieces.bytes_sent)
         yield GaugeMetricFamily("pantala_peer_cached_bytes", "Bytes of pieces in the cache.", self._cache.total_bytes())
         yield GaugeMetricFamily("pantala_peer_cached_tasks", "Tasks in the cache.", len(self._cache.tasks()))

@@ -23,27 +23,27 @@ class Settings:
 
     supernode: str = flag(settings.http_url, "URL", "base URL of the supernode's API")
     listen: ListenAddress = flag(settings.address, "HOST:PORT", "where pieces are served to other peers")
-    """Port 0: any free one."""
+    """With port 0 the system chooses a free port."""
     root: Path = flag(_absolute, "DIR", "the directory for the cache and the published files")
-    """The one directory that is written, on one filesystem: ``cache`` holds pieces, ``files`` the published files."""
+    """The only directory that the peer writes, on one filesystem: pieces in ``cache``, published files in ``files``."""
     name: str = flag(str, "NODE", "the node's name, which the token must confirm")
     zone: str = flag(str, "ZONE", "the node's zone, from which pieces are taken first", default="")
-    token_file: Path | None = flag(Path, "FILE", "bearer token to show to the supernode", default=None)
+    token_file: Path | None = flag(Path, "FILE", "the bearer token for the supernode", default=None)
     """Read for each exchange, because the kubelet rotates the token."""
     health_listen: ListenAddress | None = flag(
-        settings.address, "HOST:PORT", "where /healthz, /readyz and /metrics are (default: nowhere)", default=None
+        settings.address, "HOST:PORT", "where to serve /healthz, /readyz and /metrics (default: nowhere)", default=None
     )
     mirror_listen: ListenAddress | None = flag(
         settings.address, "HOST:PORT", "where containerd finds the registry mirror (default: no mirror)", default=None
     )
-    """A loopback address."""
+    """It must be a loopback address."""
     mirror_token_file: Path | None = flag(
         Path, "FILE", "the token that containerd shows to the mirror (default: all processes are served)", default=None
     )
-    mirror_resolve: bool = flag(settings.yes_or_no, "yes|no", "the mirror resolves tags, too (no)", default=False)
-    """If not, the registry resolves them, and so authorises each pull by tag itself."""
+    mirror_resolve: bool = flag(settings.yes_or_no, "yes|no", "resolve tags at the mirror, too (no)", default=False)
+    """If false, containerd asks the registry for tags, so that the registry authorises each pull by tag."""
     mirror_deadlines: Deadlines = field(default_factory=Deadlines)
-    """How long the mirror lets containerd wait."""
+    """The longest times that the mirror lets containerd wait."""
     mirror_address: str = flag(
         settings.http_url,
         "URL",
@@ -61,24 +61,24 @@ class Settings:
         default=None,
     )
     downloads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces fetched at once (4)", default=4)
-    """Fewer leave a link idle between pieces. More reserve pieces that other peers could take."""
+    """With fewer, the link is idle between pieces. With more, this peer reserves pieces that others could fetch."""
     uploads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces sent at once (4)", default=4)
-    """Other requests wait a little, in their order. As many as each other peer downloads."""
+    """Further requests wait in a queue. The default is the number of pieces that a peer downloads at once."""
     connect_timeout: float = 3.0
     """Seconds to connect to a provider. The kernel repeats a lost SYN after 1 s and 3 s."""
     head_timeout: float = 5.0
-    """Seconds to an answer's head. A provider lets a request wait 2 s for a slot. A peer has at most 3 s."""
+    """Seconds until the head of a provider's answer. If the provider is a peer, at most 3 s."""
     stall_timeout: float = 2.0
-    """Seconds without a byte inside a piece, or four usual piece times if that is longer."""
+    """Seconds without a byte inside a piece before the download fails, or four usual piece times if that is longer."""
     slow_timeout: float = 5.0
     """Seconds that a provider may send less than 32 KiB/s, or eight usual piece times if that is longer. 15 s while no
     usual time is known."""
     exchange_timeout: float = 20.0
-    """Seconds to an exchange's answer. The supernode holds it for up to 10 s."""
+    """Seconds until the answer of an exchange. The supernode may delay its answer for up to 10 s."""
     recheck_interval: float = 30.0
     """Seconds between two checks of the published files: one ``stat`` each."""
     grace: float = 22.0
-    """Seconds that uploads have to end after SIGTERM. The farewell takes 3 s more: 25 s in all."""
+    """Seconds that uploads have to end after SIGTERM. The last report to the supernodes may take 3 s more."""
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:

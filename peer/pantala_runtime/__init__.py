@@ -1,1 +1,1 @@
-"""The runtime helper: alone on its node it has the container runtime's socket, and it takes image names only."""
+"""The runtime helper: the only process of Pantala with the container runtime's socket. Callers name only images."""

@@ -1,4 +1,4 @@
-"""``pantala-runtime``."""
+"""The command ``pantala-runtime``."""
 
 from pantala_process import lifecycle
 

@@ -1,4 +1,4 @@
-"""The helper's HTTP interface on its own socket."""
+"""The helper's HTTP API, which the peer uses through a unix socket."""
 
 import asyncio
 import os
@@ -35,16 +35,16 @@ from pantala_runtime.pulls import Pulls
 from pantala_runtime.runtime import ContainerRuntime
 
 _MAX_BODY = 512 * 1024
-"""Bytes: about six thousand digests."""
+"""The largest request in bytes: about six thousand digests."""
 _PROBE_TIMEOUT = 10.0
-"""Seconds; a running mirror answers in milliseconds."""
+"""Seconds for the pull of a probe. A running mirror answers in milliseconds."""
 
 _log = structlog.get_logger(__name__)
 _Body = TypeVar("_Body")
 
 
 class HelperAPI:
-    """The routes. A client can pass the names of images only: nothing here removes an image or runs a program."""
+    """The HTTP routes. They accept only names of images and digests. None removes an image or runs a program."""
 
     def __init__(
         self, runtime: ContainerRuntime, pulls: Pulls, image_filesystem: Path | None, content: Path | None = None
@@ -55,7 +55,7 @@ class HelperAPI:
         self._content = content
 
     def application(self) -> web.Application:
-        """For a server that cancels a handler when its client disconnects."""
+        """The web application. Its server must cancel a handler when the client disconnects, to end a pull."""
         app = web.Application(middlewares=[_errors], client_max_size=_MAX_BODY)
         app.router.add_post("/v1/pull", self._pull)
         app.router.add_post("/v1/name", self._name)
@@ -146,8 +146,8 @@ async def _errors(
     except web.HTTPException as error:
         return error_response(error.status, error.reason.replace(" ", ""), error.reason)
     except Exception:
-        _log.exception("a request failed unexpectedly", path=request.path)
-        return error_response(500, "InternalError", "see the runtime helper's log")
+        _log.exception("a request failed because of a bug; please report it", path=request.path)
+        return error_response(500, "InternalError", "the request failed because of a bug; see the runtime helper's log")
 
 
 async def _body(request: web.Request, kind: type[_Body]) -> _Body:
@@ -165,7 +165,7 @@ def _image(text: str) -> ImageReference:
 
 
 def _check_server(text: str) -> None:
-    """The runtime compares hosts. Without a valid URL each pull would fail, or every host would get the password."""
+    """Reject an invalid URL of a registry. With one, the runtime might send the password to any host."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
@@ -186,7 +186,7 @@ def _space(path: Path) -> tuple[int, int] | tuple[None, None]:
 
 
 def _present(blobs: Path, wanted: Sequence[Digest]) -> list[str] | None:
-    """The runtime puts a blob there when it is complete and verified."""
+    """The ``wanted`` digests that the runtime has stored completely. ``None`` if ``blobs`` cannot be read."""
     if not os.access(blobs, os.X_OK):
         return None
     return [str(digest) for digest in wanted if (blobs / digest.algorithm / digest.hex).is_file()]

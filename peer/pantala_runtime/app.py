@@ -1,4 +1,4 @@
-"""The runtime helper, composed."""
+"""Composes the runtime helper and serves its socket."""
 
 import asyncio
 import contextlib
@@ -26,7 +26,7 @@ log = structlog.get_logger()
 
 @dataclass(slots=True)
 class HelperApp:
-    """The process beside one peer."""
+    """The runtime helper of one node."""
 
     settings: Settings
     containerd: Containerd
@@ -56,7 +56,7 @@ class HelperApp:
 
 
 def main() -> None:
-    """Run a helper until a signal."""
+    """Run a helper until SIGTERM or SIGINT."""
     settings = lifecycle.settings("pantala-runtime", parse)
     logs.configure()
 
@@ -67,7 +67,7 @@ def main() -> None:
 
 
 def build(settings: Settings) -> HelperApp:
-    """Put a helper together. Nothing happens before it runs."""
+    """Make the objects of a helper. They open no socket before :meth:`HelperApp.run`."""
     containerd = Containerd(settings.runtime)
     pulls = Pulls(containerd, time.monotonic)
     api = HelperAPI(containerd, pulls, settings.image_filesystem, settings.content)
@@ -76,7 +76,7 @@ def build(settings: Settings) -> HelperApp:
 
 @contextlib.contextmanager
 def _listening(path: Path) -> Iterator[socket.socket]:
-    """A socket at ``path`` that only our user can ever open. A dead socket is replaced."""
+    """Listen at ``path``, with permissions for our user only. A socket without a process is replaced."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):

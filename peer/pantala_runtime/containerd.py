@@ -1,4 +1,4 @@
-"""containerd behind its socket: the runtime interface of Kubernetes, and its own interface for names and labels."""
+"""The container runtime containerd, by its socket: the CRI for pulls, and its own API for names and labels."""
 
 import json
 from collections.abc import Callable
@@ -19,11 +19,11 @@ from pantala_runtime.translation import translate
 _PINNED_LABEL = "io.cri-containerd.pinned"
 _PINNED = "pinned"
 _MANAGED = {"io.cri-containerd.image": "managed"}
-"""The label of images that the runtime interface shows."""
+"""The label that an image needs to be visible in the CRI."""
 _NAMESPACE = (("containerd-namespace", "k8s.io"),)
 _NAMES = "/containerd.services.images.v1.Images"
 _TIMEOUT = 10.0
-"""Seconds for all calls but pulls."""
+"""Seconds for each call except pulls."""
 
 _OPTIONS = (
     ("grpc.max_receive_message_length", 16 << 20),  # as containerd's own: a list of thousands of images
@@ -36,7 +36,7 @@ _Answer = TypeVar("_Answer", bound=Message)
 
 
 class Containerd:
-    """An asynchronous context manager. It connects on first use, and again after a restart of containerd."""
+    """A client of containerd, used as an asynchronous context manager. It connects on first use, and after restarts."""
 
     def __init__(self, socket: str) -> None:
         self._socket = socket
@@ -73,7 +73,7 @@ class Containerd:
         return (await self._named(name)).target.digest
 
     async def mark_pinned(self, name: str, pinned: bool) -> None:
-        """Set the label that the runtime interface shows as pinned. An empty label counts as none."""
+        """Set the label that the CRI shows as pinned, or empty it, which means the same as no label."""
         image = await self._named(name)
         image.labels[_PINNED_LABEL] = _PINNED if pinned else ""
         mask = FieldMask(paths=[f"labels.{_PINNED_LABEL}"])
@@ -114,7 +114,7 @@ class Containerd:
         return None
 
     async def certs_d(self) -> str | None:
-        """``config_path``; ``None`` for containerd 2, which does not show this part of its configuration."""
+        """The setting ``config_path``. ``None`` for containerd 2, whose API does not show it."""
         request = cri_pb2.StatusRequest(verbose=True)
         answer = await self._call("/runtime.v1.RuntimeService/Status", request, cri_pb2.StatusResponse)
         try:

@@ -26,7 +26,7 @@ class HelperError(Exception):
 
 
 class InvalidRequestError(HelperError):
-    """The body is not valid."""
+    """The body of the request is not valid."""
 
     status, reason = 400, "InvalidRequest"
 
@@ -44,7 +44,7 @@ class NoSuchImageError(HelperError):
 
 
 class PullUnauthorizedError(HelperError):
-    """The registry rejected the credentials, or needs some."""
+    """The registry rejected the credentials, or requires credentials."""
 
     status, reason = 403, "Unauthorized"
 

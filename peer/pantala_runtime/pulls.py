@@ -1,4 +1,4 @@
-"""Pulls into the container runtime: one a time for each image, shared by all requests that wait for it."""
+"""Pulls into the container runtime. All requests for one image share one pull."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,11 +14,11 @@ from pantala_runtime.errors import NoSuchImageError, PullDigestError, PullTimeou
 from pantala_runtime.runtime import ContainerRuntime
 
 _CHECKS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between checks for a new name or pin: the runtime interface learns of it by an event."""
+"""Seconds between checks for a new name or pin, because the CRI shows it only a moment later."""
 
 
 class Pulls:
-    """All pulls of one node. Errors are :class:`~pantala_runtime.errors.HelperError`."""
+    """All pulls of one node. The methods raise :class:`~pantala_runtime.errors.HelperError`."""
 
     def __init__(self, runtime: ContainerRuntime, clock: Callable[[], float]) -> None:
         self._runtime = runtime
@@ -26,7 +26,7 @@ class Pulls:
         self._flight: SingleFlight[tuple[str, PullCredentials | None], PulledImage] = SingleFlight(stop_unattended=True)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.pins_honoured: bool | None = None
-        """Whether the runtime honoured the last pin; ``None``: none was set yet."""
+        """True if the runtime honoured the last pin. ``None`` if none was set yet."""
 
     async def pull(
         self, image: ImageReference, credentials: PullCredentials | None = None, *, timeout: float, pin: bool = False
@@ -45,7 +45,7 @@ class Pulls:
             ) from None
 
     async def name(self, image: ImageReference, name: ImageReference) -> None:
-        """Add the tag ``name`` to ``image``, which is here. Returns when the runtime interface shows the name."""
+        """Add the tag ``name`` to ``image``, which the runtime has. Returns when the CRI shows the name."""
         await self._runtime.name(str(image), str(name))
         for pause in _CHECKS:
             await asyncio.sleep(pause)
@@ -55,7 +55,7 @@ class Pulls:
         raise RuntimeSilentError(f"{name}: the runtime accepted the name, but does not list it. The peer retries.")
 
     async def pin(self, image: ImageReference) -> bool:
-        """Pin the image. Returns whether the runtime honours it. A runtime that once did not is checked once only."""
+        """Pin the image. Returns False if the runtime ignores pins. Later calls then check only once."""
         await self._runtime.mark_pinned(str(image), pinned=True)
         for pause in _CHECKS[:1] if self.pins_honoured is False else _CHECKS:
             await asyncio.sleep(pause)
@@ -67,7 +67,7 @@ class Pulls:
         return False
 
     async def unpin(self, image: ImageReference) -> None:
-        """Let the kubelet remove the image when the disk fills."""
+        """Remove the image's pin, so that the kubelet may remove the image when the disk is full."""
         await self._runtime.mark_pinned(str(image), pinned=False)
 
     async def close(self) -> None:
@@ -77,7 +77,7 @@ class Pulls:
     async def _pull(self, image: ImageReference, credentials: PullCredentials | None) -> PulledImage:
         name = str(image)
         turn = self._turns.setdefault(name, asyncio.Lock())
-        async with turn:  # a pull with other credentials proves nothing for these
+        async with turn:  # one after the other: each must prove its own credentials
             begun = self._clock()
             await self._runtime.pull(name, credentials)
             took = self._clock() - begun

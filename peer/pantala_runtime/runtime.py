@@ -1,4 +1,4 @@
-"""The port to the container runtime."""
+"""The port to the container runtime, as a protocol."""
 
 from typing import NamedTuple, Protocol
 
@@ -9,13 +9,16 @@ class ImageStore(NamedTuple):
     """The directory in which the runtime keeps images."""
 
     path: str
-    """As the node sees it."""
+    """The path on the node, outside of this container."""
     used: int
-    """Bytes of images."""
+    """The bytes that images take."""
 
 
 class ContainerRuntime(Protocol):
-    """All methods raise :class:`~pantala_runtime.errors.HelperError`. ``name`` is the full name of an image."""
+    """A node's container runtime. All methods raise :class:`~pantala_runtime.errors.HelperError`.
+
+    ``name`` is the full name of an image, with its registry.
+    """
 
     async def pull(self, name: str, credentials: PullCredentials | None) -> None:
         """Pull an image. If the caller cancels, the runtime stops the pull and discards the partial image."""
@@ -36,7 +39,7 @@ class ContainerRuntime(Protocol):
     async def version(self) -> RuntimeVersion: ...
 
     async def filesystem(self) -> ImageStore | None:
-        """Where images are kept; ``None``: the runtime does not report it."""
+        """The directory of images. ``None`` if the runtime does not report it."""
 
     async def certs_d(self) -> str | None:
-        """The folders of registry settings in force; empty: none, ``None``: the runtime does not report them."""
+        """The runtime's ``config_path``. Empty if it is not set, ``None`` if the runtime does not report it."""

@@ -22,11 +22,11 @@ class Settings:
         "the container runtime's socket (/run/containerd/containerd.sock)",
         default="unix:///run/containerd/containerd.sock",
     )
-    """Mount the socket's directory: each start of the runtime makes a new socket."""
+    """In a container, mount the socket's directory, because each start of the runtime makes a new socket."""
     listen: Path = flag(
         settings.unix_socket,
         "unix:/PATH",
-        "our own socket, which only our user can open (/run/pantala/runtime.sock)",
+        "the helper's socket, for its own user only (/run/pantala/runtime.sock)",
         default=Path("/run/pantala/runtime.sock"),
     )
     image_filesystem: Path | None = flag(
@@ -35,7 +35,7 @@ class Settings:
     content: Path | None = flag(
         Path, "DIR", "the runtime's content store, to see which blobs it has (default: none)", default=None
     )
-    """Read only; ``blobs/sha256`` is below it."""
+    """The directory with ``blobs/sha256``. The helper only reads it."""
     grace: float = 5.0
     """Seconds that answers have to end after SIGTERM. Pulls are cancelled: the peer asks for them again."""
 

@@ -1,4 +1,4 @@
-"""Turns the runtime's failure of a pull into one of our errors. Pure: its input is a code and a text."""
+"""Translates a gRPC error of the container runtime into one of the helper's errors. Pure."""
 
 import re
 
@@ -13,7 +13,7 @@ _PREAMBLE = re.compile(
     r"rpc error: code = \w+ desc = |failed to pull and unpack image \"[^\"]*\": |"
     r"failed to resolve (image|reference \"[^\"]*\"): "
 )
-"""Text that only repeats that a pull failed, and of which image."""
+"""Parts of an error's text that only repeat that a pull failed, and of which image."""
 
 _UNREACHABLE = (
     r"dial tcp|no such host|server misbehaving|connection refused|connection reset|broken pipe|no route to host|"
@@ -37,7 +37,7 @@ _TEXTS: tuple[tuple[str, type[HelperError]], ...] = (
     (r"authorization failed|failed to authorize", errors.PullUnauthorizedError),
     (r"context (canceled|deadline exceeded)", errors.PullTimeoutError),
 )
-"""The first match decides, so a cause comes before its consequences."""
+"""Patterns in the error's text. The first match decides, so a cause is before its consequences."""
 
 _CODES: dict[str, type[HelperError]] = {
     "NOT_FOUND": errors.NoSuchImageError,
@@ -50,7 +50,7 @@ _CODES: dict[str, type[HelperError]] = {
 
 
 def translate(code: str, text: str, image: str) -> HelperError:
-    """The error for a gRPC status about ``image``. The message shows no secrets of URLs."""
+    """The error for a gRPC ``code`` and ``text`` about ``image``. Its message shows no secrets of URLs."""
     reported = redact(text)
     if code == "UNIMPLEMENTED" or (code == "UNAVAILABLE" and image not in text and "failed to pull" not in text):
         return errors.RuntimeSilentError(f"the container runtime does not answer: {reported}. The peer retries.")

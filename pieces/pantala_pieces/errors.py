@@ -21,7 +21,7 @@ class StoreFullError(StoreError):
 
 
 class PieceMissingError(LookupError):
-    """The piece is not held, or this process has not verified it."""
+    """The piece is not on the disk, or this process has not verified it."""
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
@@ -29,9 +29,9 @@ _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 @contextlib.contextmanager
 def store_errors(operation: str) -> Iterator[None]:
-    """Raise :class:`StoreError` instead of :class:`OSError`. ``operation`` also names its object."""
+    """Raise :class:`StoreError` for an :class:`OSError` of the block. Its message starts with ``operation``."""
     try:
         yield
     except OSError as error:
         kind = StoreFullError if error.errno in _FULL else StoreError
-        raise kind(f"{operation}: {error.strerror or error}") from error
+        raise kind(f"cannot {operation}: {error.strerror or error}") from error

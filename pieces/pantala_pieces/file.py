@@ -17,11 +17,11 @@ from pantala_pieces.parts import PartTable
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The metadata of the whole file, without URL and credentials. Those are stated again after a restart."""
+    """The content of ``meta.json``. It holds no URL and no credentials: they arrive again after a restart."""
 
     task_id: str
     generation: str
-    """The content of the origin that the pieces belong to."""
+    """The name of the content that the pieces belong to. When the origin has new content, it gets another name."""
     piece_size: int
     length: int | None = None
     etag: str = ""
@@ -33,9 +33,9 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     confirmed: float = 0.0
     """When the origin last sent or confirmed this content, in seconds since the epoch."""
     lifetime: float | None = None
-    """Seconds for which the origin declared it fresh. ``None``: not declared."""
+    """Seconds for which the origin declared this content fresh. ``None``: not declared."""
     claims: tuple[str, ...] = ()
-    """Names of leases that outlast a restart and accept the file as it is, without a new request to the origin."""
+    """UIDs of the Task resources that use this file. After a restart they use it without asking the origin again."""
 
 
 class Piece(NamedTuple):
@@ -49,8 +49,8 @@ class Piece(NamedTuple):
 class PieceFile:
     """The pieces of one task: a data file, a journal and ``meta.json`` in one directory.
 
-    A piece is in :attr:`have` only after its bytes and then its record were written (and synced, if ``durable``), or
-    after :meth:`verify` found the journalled digest. A digest is never computed from the disk.
+    A piece is in :attr:`have` after its bytes and then its journal record were written (and synced, if ``durable``).
+    After a restart, :meth:`verify` adds the pieces whose bytes still have the digest in the journal.
 
     The methods block and raise :class:`StoreError`. One thread at a time may write, all may read.
     """
@@ -61,7 +61,7 @@ class PieceFile:
         self.have = 0
         """The verified pieces, as a bit mask."""
         self.used = 0.0
-        """When it was last wanted or read, in seconds since the epoch. The callers set this."""
+        """When the file was last wanted or read, in seconds since the epoch. The callers set this."""
         self._durable = durable
         self._records: dict[int, JournalRecord] = {}
         self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR | os.O_CREAT)
@@ -72,7 +72,7 @@ class PieceFile:
 
     @property
     def path(self) -> Path:
-        """The data file, which is the raw file."""
+        """The path of the data file. Its bytes are those of the task's file."""
         return self.directory / "data"
 
     @property
@@ -82,7 +82,7 @@ class PieceFile:
 
     @property
     def allocated(self) -> int:
-        """The bytes that it takes on the disk. 0 if it is deleted."""
+        """The bytes that the data file takes on the disk. 0 if it is deleted."""
         try:
             return self.path.stat().st_blocks * 512
         except OSError:
@@ -91,13 +91,13 @@ class PieceFile:
     def sha256(self, piece: int) -> bytes:
         """The digest of a verified piece. Raises :class:`PieceMissingError`."""
         if not self.have >> piece & 1:
-            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is not held")
+            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is missing here, or not verified")
         return self._records[piece].sha256
 
     def size(self, piece: int) -> int:
         """The size in bytes of a verified piece. Raises :class:`PieceMissingError`."""
         if not self.have >> piece & 1:
-            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is not held")
+            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is missing here, or not verified")
         return self._records[piece].size
 
     def holds(self, start: int, end: int) -> bool:
@@ -109,7 +109,7 @@ class PieceFile:
         return self.have & wanted == wanted and end <= last * self.meta.piece_size + self._records[last].size
 
     def reserve(self) -> None:
-        """Reserve room for the whole file, if its length is known. So a full disk is noticed at the start."""
+        """Reserve room for the whole file, if its length is known. So a full disk shows before the first piece."""
         if not self.meta.length:
             return
         what = f"reserve {self.meta.length} bytes for {self.path}"
@@ -117,7 +117,7 @@ class PieceFile:
             disk = os.fstatvfs(fd)
             free, missing = disk.f_bavail * disk.f_frsize, self.meta.length - os.fstat(fd).st_blocks * 512
             if missing > free:  # check first: a failing fallocate fills the whole disk
-                raise StoreFullError(f"{what}: {free} bytes are free")
+                raise StoreFullError(f"cannot {what}: only {free} bytes are free")
             os.posix_fallocate(fd, 0, self.meta.length)
 
     def extend(self, piece: int, start: int, data: bytes | bytearray | memoryview) -> None:
@@ -161,14 +161,15 @@ class PieceFile:
             return os.pread(fd, size, piece * self.meta.piece_size)
 
     def read_verified(self, piece: int) -> bytes | None:
-        """As :meth:`read`, or ``None`` if the bytes changed on the disk."""
+        """The bytes of a verified piece, hashed again. ``None`` if they changed on the disk. Raises as :meth:`read`."""
         data = self.read(piece)
         return data if hashlib.sha256(data).digest() == self.sha256(piece) else None
 
     def verify(self, on_piece: Callable[[int, bytes], None] | None = None) -> int:
         """Hash all journalled pieces, and return the correct ones as the new :attr:`have`.
 
-        Calls ``on_piece`` for each of them, in ascending order. Cuts a torn journal.
+        Calls ``on_piece`` with the number and the digest of each, in ascending order. Cuts the journal after its last
+        valid record.
         """
         with store_errors(f"verify {self.path}"):
             self._records = {record.piece: record for record in self._read_journal()}
@@ -196,7 +197,7 @@ class PieceFile:
         self.meta = meta
 
     def stamp(self) -> None:
-        """Record :attr:`used` as the time of ``meta.json``, without a write. It outlasts a restart."""
+        """Set the modification time of ``meta.json`` to :attr:`used`, so that the next process knows it."""
         with contextlib.suppress(OSError):
             os.utime(self.directory / "meta.json", (self.used, self.used))
 
@@ -207,7 +208,7 @@ class PieceFile:
         self._parts.close()
 
     def retire(self) -> None:
-        """Forget all pieces, because the file is deleted and another one may take its names. Readers can continue."""
+        """Forget all pieces, because the file is deleted. A reader that has opened the data file can continue."""
         self.have = 0
         self._data.end()
         self._journal.end()
@@ -255,7 +256,7 @@ def write_atomically(path: Path, content: bytes) -> None:
 
 
 def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable. Raises :class:`OSError`."""
+    """Sync a directory, so that new and removed names in it outlast a crash. Raises :class:`OSError`."""
     fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(fd)

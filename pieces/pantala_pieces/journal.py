@@ -1,7 +1,7 @@
 """The journal of a file: the pieces on the disk and their digests.
 
 A record has 44 bytes, ``piece:u32 | size:u32 | sha256:32 | crc32 of the first 40:u32``, big endian. Records are only
-appended, and only after the piece's bytes are durable. Reading stops at a torn or wrong record.
+appended, and only after the piece's bytes are durable. Reading stops at an incomplete or wrong record.
 """
 
 import struct
@@ -25,13 +25,13 @@ class JournalRecord(NamedTuple):
 
 
 def encode(record: JournalRecord) -> bytes:
-    """Write a record."""
+    """The 44 bytes of a record."""
     body = _BODY.pack(*record)
     return body + _CRC.pack(zlib.crc32(body))
 
 
 def decode(data: bytes) -> Iterator[JournalRecord]:
-    """Read records until a torn or wrong one."""
+    """Yield the records up to the first incomplete or wrong one."""
     for start in range(0, len(data) - RECORD_SIZE + 1, RECORD_SIZE):
         body = data[start : start + _BODY.size]
         (crc,) = _CRC.unpack_from(data, start + _BODY.size)

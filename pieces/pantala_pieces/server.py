@@ -18,7 +18,7 @@ from pantala_process.http import error_response
 from pantala_protocol import ticket
 
 _CLIENT_GONE = 499
-"""The status that nginx logs in this case."""
+"""The status for a client that closed its connection, as in nginx's logs. It only appears in our own logs."""
 
 _SLOT_TIMEOUT = 2.0
 """Seconds that a request waits for a slot. A longer wait would look like a stall to the peer."""
@@ -83,18 +83,16 @@ class PieceServer:
         self._clock = clock
         self._slots = asyncio.Semaphore(slots)
         self.uploads = 0
-        """Pieces being sent now."""
+        """The number of pieces that are being sent now."""
         self.bytes_sent = 0
         self._pace = pace
         self._on_missing = on_missing
         self._on_fetch = on_fetch
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Put the route on an application's router."""
         router.add_get("/pieces/{task_id}/{generation}", self.get, allow_head=False)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Serve one range."""
         name, generation = request.match_info["task_id"], request.match_info["generation"]
         shown = request.headers.get(ticket.HEADER, "")
         try:
@@ -115,18 +113,18 @@ class PieceServer:
         return response
 
     def find(self, name: str, generation: str, shown: str) -> PieceFile:
-        """Find the pieces of a task for a client with a ticket. Raises :class:`PieceRefusedError`."""
+        """The pieces of the task ID ``name``, if the ticket ``shown`` is valid. Raises :class:`PieceRefusedError`."""
         now = self._clock()
         if not any(ticket.check(key, name, generation, shown, now=now) for key in self._keys()):
-            raise PieceRefusedError(403, "TicketInvalid", "The ticket is missing, wrong or expired.")
+            raise PieceRefusedError(403, "TicketInvalid", "The request's ticket is missing, wrong or expired.")
         file = self._lookup(name)
         if file is None or file.meta.generation != generation:
-            raise PieceRefusedError(404, "NotHeld", "This generation of the task is not held here.")
+            raise PieceRefusedError(404, "NotHeld", "This provider does not have this generation of the task.")
         file.used = now
         return file
 
     def missing(self, name: str) -> None:
-        """Report that a task's data file is missing."""
+        """Call ``on_missing``, because a task's data file is missing."""
         if self._on_missing is not None:
             self._on_missing(name)
 
@@ -152,7 +150,7 @@ class PieceServer:
             async with asyncio.timeout(_SLOT_TIMEOUT):
                 await self._slots.acquire()
         except TimeoutError:
-            raise PieceRefusedError(503, "Busy", "Too many pieces are being sent.", **{"Retry-After": "1"}) from None
+            raise PieceRefusedError(503, "Busy", "This provider is too busy now.", **{"Retry-After": "1"}) from None
         self.uploads += 1
         try:
             if self._pace is not None:
@@ -168,16 +166,16 @@ def _range(request: web.Request, file: PieceFile) -> tuple[int, int]:
     try:
         wanted = request.http_range
     except ValueError:
-        raise PieceRefusedError(416, "RangeInvalid", "The Range header is not valid.") from None
+        raise PieceRefusedError(416, "RangeInvalid", "The Range header is not valid. Give bytes=FIRST-LAST.") from None
     if wanted.start is None or wanted.stop is None or wanted.start < 0:
-        raise PieceRefusedError(416, "RangeInvalid", "A Range header with a first and a last byte is required.")
+        raise PieceRefusedError(416, "RangeInvalid", "The Range header must name a first and a last byte.")
     if not file.holds(wanted.start, wanted.stop):
-        raise PieceRefusedError(404, "NotHeld", "The range is not inside verified pieces.")
+        raise PieceRefusedError(404, "NotHeld", "This provider does not have all pieces of the range.")
     return wanted.start, wanted.stop
 
 
 class _Piece(web.FileResponse):
-    """A file response that the handler may send before it returns it."""
+    """A file response that the handler itself sends. aiohttp does not send it again when the handler returns it."""
 
     async def prepare(self, request: web.BaseRequest) -> AbstractStreamWriter | None:
         return None if self.prepared else await super().prepare(request)

@@ -16,7 +16,7 @@ _OURS = ("meta.json", ".meta.json.new", "journal", "parts", "data")
 
 
 class Usage(NamedTuple):
-    """The disk below a store, in bytes."""
+    """The free and the total room of the disk that has the store, in bytes."""
 
     free: int
     total: int
@@ -25,7 +25,7 @@ class Usage(NamedTuple):
 class PieceStore:
     """The directory ``root``, with one :class:`PieceFile` per task in ``<first two hex digits>/<task ID>``.
 
-    The methods block and raise :class:`StoreError`. Other names in the directory are not touched.
+    The methods block and raise :class:`StoreError`. Other files in the directory are not touched.
     """
 
     def __init__(self, root: Path, *, durable: bool) -> None:
@@ -34,7 +34,7 @@ class PieceStore:
         self._files: dict[str, PieceFile] = {}
 
     def open(self) -> list[PieceFile]:
-        """Make the root if it is missing, and find its tasks. Their pieces count only after ``verify``."""
+        """Make the root if it is missing, and return its files. They hold no pieces before :meth:`PieceFile.verify`."""
         with store_errors(f"open the store {self.root}"):
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._files = {file.meta.task_id: file for file in self._load()}
@@ -47,7 +47,7 @@ class PieceStore:
         return self._files.get(name)
 
     def create(self, meta: Meta) -> PieceFile:
-        """Create the file of a task, without pieces. An existing one is deleted."""
+        """Create the :class:`PieceFile` of a task, without pieces. An existing one is deleted."""
         self.delete(meta.task_id)
         directory = self._directory(meta.task_id)
         with store_errors(f"create {directory}"):
@@ -71,8 +71,8 @@ class PieceStore:
                 directory.rmdir()
 
     def usage(self) -> Usage:
-        """The room on the disk for unprivileged processes."""
-        with store_errors(f"look at the disk of {self.root}"):
+        """The total bytes of the disk, and those that are free for unprivileged processes."""
+        with store_errors(f"read the usage of the disk of {self.root}"):
             stat = os.statvfs(self.root)
         return Usage(stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize)
 

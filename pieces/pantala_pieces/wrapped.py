@@ -1,7 +1,7 @@
 """Serves pieces to Dragonfly's clients: ``GET /wrapped/<ticket>/<task ID>/<generation>`` with a ``Range``.
 
-The range is one piece in the coordinates of :mod:`pantala_protocol.geometry`, at full size. The last piece is cut at
-the file's end. Head and tail are added on the fly. These clients do not send our header, so the ticket is in the path.
+The range names one wrapped piece (see :mod:`pantala_protocol.geometry`), always with the full size of a piece. The
+answer with the last piece may be shorter. These clients do not send the ticket's header, so the path has the ticket.
 """
 
 import asyncio
@@ -16,22 +16,20 @@ from pantala_protocol.geometry import Wrapping
 
 
 def path(shown: str, task_id: str, generation: str) -> str:
-    """The path of a task for a client with the ticket ``shown``."""
+    """The URL path of a task, for a client with the ticket ``shown``."""
     return f"/wrapped/{shown}/{task_id}/{generation}"
 
 
 class WrappedServer:
-    """The route. It shares the files, tickets and limits of a :class:`PieceServer`."""
+    """The route for wrapped pieces. It shares the files, tickets and limits of a :class:`PieceServer`."""
 
     def __init__(self, server: PieceServer) -> None:
         self._server = server
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """Put the route on an application's router."""
         router.add_get(path("{ticket}", "{task_id}", "{generation}"), self.get, allow_head=False)
 
     async def get(self, request: web.Request) -> web.StreamResponse:
-        """Serve one piece."""
         shown, name, generation = (request.match_info[part] for part in ("ticket", "task_id", "generation"))
         try:
             file = self._server.find(name, generation, shown)
@@ -49,10 +47,10 @@ class WrappedServer:
         try:
             content = await asyncio.to_thread(file.read, piece)
         except PieceMissingError:
-            raise PieceRefusedError(404, "NotHeld", "The piece is not held, or not verified.") from None
+            raise PieceRefusedError(404, "NotHeld", "This provider does not have the piece.") from None
         except StoreError:
             self._server.missing(file.meta.task_id)
-            raise PieceRefusedError(404, "NotHeld", "The piece cannot be read.") from None
+            raise PieceRefusedError(404, "NotHeld", "This provider cannot read the piece.") from None
         wrapping = Wrapping(file.meta.piece_size)
         first, body = piece * wrapping.wire_size, wrapping.wrap(content)
         return web.Response(

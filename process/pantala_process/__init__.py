@@ -1,1 +1,1 @@
-"""What all processes share: settings, logs, start and stop, health, metrics, and asking over HTTP."""
+"""What all processes share: settings, logs, start and stop, health, metrics, HTTP, and back-off."""

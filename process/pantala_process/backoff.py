@@ -23,10 +23,10 @@ class Backoff:
         self._failures = 0
 
     def next(self) -> float:
-        """Count a failure. Returns between half of its pause and all of it, so that clients do not retry together."""
+        """Count a failure. Returns half of the pause or more, at random, so that clients do not retry together."""
         self._failures += 1
         return doubled(self._first, self._longest, self._failures) * self._rng.uniform(0.5, 1)
 
     async def pause(self) -> None:
-        """Count a failure, and sleep."""
+        """Count a failure, and sleep for :meth:`next` seconds."""
         await asyncio.sleep(self.next())

@@ -16,10 +16,10 @@ class _Call(Generic[V]):
 
 
 class SingleFlight(Generic[K, V]):
-    """Runs one call a key at a time; its result or its error goes to all callers.
+    """Runs at most one call at a time for each key. Its result or its error goes to all callers.
 
-    A caller that is cancelled leaves alone. The call goes on for the others, and by default for the next one: then it
-    needs a time limit of its own. With ``stop_unattended`` it is cancelled with its last caller.
+    A cancelled caller does not cancel the call. By default the call goes on even without callers, so it needs a time
+    limit of its own. With ``stop_unattended`` it is cancelled when its last caller is.
     """
 
     def __init__(self, *, stop_unattended: bool = False) -> None:
@@ -27,7 +27,7 @@ class SingleFlight(Generic[K, V]):
         self._calls: dict[K, _Call[V]] = {}
 
     async def share(self, key: K, call: Callable[[], Awaitable[V]]) -> V:
-        """The result of ``call``, or of the one that runs for ``key``."""
+        """Start ``call``, unless a call for ``key`` runs already. Returns its result or raises its error."""
         shared = self._calls.get(key)
         while shared is not None and shared.task.cancelling():
             await asyncio.wait({shared.task})

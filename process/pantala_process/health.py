@@ -1,4 +1,4 @@
-"""``/healthz``: the process lives. ``/readyz``: it can do its work now, or why not. ``/metrics`` is beside them."""
+"""The routes ``/healthz`` (the process lives), ``/readyz`` (the process can do its work now) and ``/metrics``."""
 
 from collections.abc import Callable, Sequence
 
@@ -10,18 +10,18 @@ from pantala_process import metrics
 from pantala_process.http import ErrorDetail, json_response
 
 Check = Callable[[], Sequence[str]]
-"""Reasons why the process is not healthy, or not ready; empty if it is."""
+"""Returns the reasons why the process is not healthy, or not ready. Empty if it is."""
 
 
 class Health(msgspec.Struct, frozen=True):
-    """The body of an answer with 200."""
+    """The body of ``/healthz`` and ``/readyz`` with status 200."""
 
     status: str = "ok"
     reasons: tuple[str, ...] = ()
 
 
 class Unhealthy(msgspec.Struct, frozen=True):
-    """The body of an answer with 503. It contains ``error`` like all error answers."""
+    """The body of ``/healthz`` and ``/readyz`` with status 503. Its field ``error`` is as in all error answers."""
 
     error: ErrorDetail
     reasons: tuple[str, ...]
@@ -29,14 +29,14 @@ class Unhealthy(msgspec.Struct, frozen=True):
 
 
 def health_response(reasons: Sequence[str], reason: str = "NotReady") -> web.Response:
-    """200 without reasons, else 503 with them; ``reason`` is the error's short name."""
+    """Answer 200 if ``reasons`` is empty, else 503 with them. ``reason`` is the short name of the error."""
     if not reasons:
         return json_response(Health())
     return json_response(Unhealthy(ErrorDetail(reason, "; ".join(reasons)), tuple(reasons)), 503)
 
 
 def application(registry: CollectorRegistry, *, ready: Check, alive: Check = tuple) -> web.Application:
-    """The routes for probes and monitoring."""
+    """An application with the routes ``/healthz``, ``/readyz`` and ``/metrics``."""
 
     async def healthz(_request: web.Request) -> web.Response:
         return health_response(alive(), "NotAlive")

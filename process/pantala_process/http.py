@@ -1,4 +1,4 @@
-"""HTTP as all processes speak it: bounded bodies, bearer tokens, one shape of errors, and serving at an address."""
+"""HTTP helpers of all processes: bounded bodies, bearer tokens, one format for errors, and serving at an address."""
 
 import contextlib
 from collections.abc import AsyncIterator
@@ -26,9 +26,10 @@ async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def bearer(token_file: Path | None) -> dict[str, str]:
-    """The header with the token in a file; empty without a file. The kubelet rotates it, so read it each time.
+    """The ``Authorization`` header with the token in a file; empty without a file.
 
-    Raises :class:`OSError`, also for a file that is not ASCII text.
+    The kubelet replaces the file, so call this for each request. Raises :class:`OSError`, also for a file that is not
+    ASCII text.
     """
     if token_file is None:
         return {}
@@ -40,20 +41,20 @@ def bearer(token_file: Path | None) -> dict[str, str]:
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):
-    """Why a request failed."""
+    """The part of an error answer that says why the request failed."""
 
     reason: str = ""
     message: str = ""
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """The body of each error that one of our processes answers."""
+    """The JSON body of every error answer of our processes."""
 
     error: ErrorDetail
 
 
 def error_response(status: int, reason: str, message: str, **headers: str) -> web.Response:
-    """An error in the one shape of all our HTTP interfaces."""
+    """An error answer with an :class:`ErrorBody`, as in all our HTTP interfaces."""
     return json_response(ErrorBody(ErrorDetail(reason, message)), status, **headers)
 
 
@@ -64,7 +65,7 @@ def json_response(body: object, status: int = 200, **headers: str) -> web.Respon
 
 
 def error_detail(body: bytes) -> ErrorDetail | None:
-    """Read the body of an error; ``None`` if none of our processes wrote it."""
+    """Read the body of an error answer. ``None`` if it is not an :class:`ErrorBody`."""
     try:
         return msgspec.json.decode(body, type=ErrorBody).error
     except msgspec.DecodeError:
@@ -73,7 +74,7 @@ def error_detail(body: bytes) -> ErrorDetail | None:
 
 @contextlib.asynccontextmanager
 async def serving(app: web.Application, address: ListenAddress, *, grace: float) -> AsyncIterator[int]:
-    """Serve at an address, and give its port. At the end, requests that run get ``grace`` seconds."""
+    """Serve ``app`` while the block runs, and yield the port. Then running requests get ``grace`` seconds to finish."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace)
     await runner.setup()
     try:

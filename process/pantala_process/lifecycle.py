@@ -1,4 +1,4 @@
-"""How a process starts and stops. A signal ends it with exit code 0 from its first moment on.
+"""How a process starts and stops. From its first moment on, a signal ends it with exit code 0.
 
 Exit codes: 0 after a signal, 1 if the process cannot go on, 2 for wrong settings. The first import of a process must be
 this module, so nothing that takes long is imported at its top.
@@ -41,7 +41,7 @@ def settings(program: str, parse: Callable[[Sequence[str], Mapping[str, str]], T
 
 
 class Stop:
-    """Set by signals: SIGTERM asks for an orderly end, a second one or SIGINT for an immediate end."""
+    """Events that signals set. SIGTERM sets ``asked`` (an orderly end). SIGINT or a second SIGTERM sets both."""
 
     def __init__(self) -> None:
         import asyncio
@@ -72,13 +72,13 @@ def run(
     try:
         asyncio.run(live())
     except failures as error:
-        structlog.get_logger(program).error("the process cannot go on", error=str(error))
+        structlog.get_logger(program).error("the process ends because of an error", error=str(error))
         sys.exit(1)
     sys.exit(0)
 
 
 async def until(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Run ``work`` until ``stop`` is set, then cancel it. Returns and raises what ended it before."""
+    """Run ``work``, and cancel it when ``stop`` is set: then the result is ``None``. Raises the errors of ``work``."""
     import asyncio
 
     running, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())

@@ -10,7 +10,7 @@ from structlog.typing import Processor
 
 
 def configure(levels: Mapping[str, int] | None = None) -> None:
-    """Set up structlog, and send the standard library's records through it. ``levels`` are for loggers by name."""
+    """Set up structlog, also for the standard library's ``logging``. ``levels`` maps names of loggers to levels."""
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -23,7 +23,7 @@ def configure(levels: Mapping[str, int] | None = None) -> None:
         renderer = structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),  # a hidden line costs nothing
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),  # makes a hidden debug line cheap
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -43,7 +43,7 @@ def configure(levels: Mapping[str, int] | None = None) -> None:
 def hide_invalid_requests() -> None:
     """Log a request that is not valid HTTP in one line without its text.
 
-    aiohttp quotes the request in an error with a traceback. It may hold a token, and any client could fill the log.
+    aiohttp's own traceback quotes the request. It may hold a token, and any client could fill the log.
     """
     logging.getLogger("aiohttp.server").addFilter(_without_quotation)
 
@@ -51,7 +51,7 @@ def hide_invalid_requests() -> None:
 def _without_quotation(record: logging.LogRecord) -> bool:
     error = record.exc_info[1] if record.exc_info else None
     if isinstance(error, HttpProcessingError):
-        record.msg, record.args = "a request is not valid HTTP (%s)", (type(error).__name__,)
+        record.msg, record.args = "rejected a request that is not valid HTTP (%s)", (type(error).__name__,)
         record.exc_info, record.exc_text = None, None
         record.levelno, record.levelname = logging.INFO, "INFO"
     return True

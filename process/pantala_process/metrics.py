@@ -1,6 +1,6 @@
 """Metrics of one process: a registry with its version and the process's own figures, and the ``/metrics`` answer.
 
-Labels come from closed lists: never a URL, an address or an ID. Most figures are read when they are asked for.
+Labels come from closed lists: never a URL, an address or an ID. Most figures are computed for each request.
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -14,7 +14,7 @@ from pantala_protocol import __version__
 
 
 def new_registry(process: str) -> CollectorRegistry:
-    """A registry with ``pantala_build_info`` and the ``process_`` figures."""
+    """A registry with ``pantala_build_info``, and with CPU and memory of the process as ``process_*``."""
     registry = CollectorRegistry()
     ProcessCollector(registry=registry)
     Info("pantala_build", "Version of this process.", registry=registry).info(
@@ -29,7 +29,7 @@ def metrics_response(registry: CollectorRegistry) -> web.Response:
 
 
 class Readings(Collector):
-    """Metrics that ``read`` gives when they are asked for."""
+    """A collector that calls ``read`` for each request to ``/metrics``."""
 
     def __init__(self, read: Callable[[], Iterable[Metric]]) -> None:
         self._read = read

@@ -1,4 +1,4 @@
-"""Settings of a process: one declaration gives each field its flag, its variable, its default and its help.
+"""Settings of a process. Each field of a dataclass declares its flag, environment variable, default and help.
 
 A flag ``--foo-bar`` wins over ``PANTALA_FOO_BAR``, which wins over the default. An empty value counts as not given.
 """
@@ -41,7 +41,7 @@ class ListenAddress(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """How the text of one setting is read. ``read`` raises ValueError; ``metavar`` is ``None`` for a switch."""
+    """How the text of one setting is read. ``read`` raises :class:`ValueError`. A switch has no ``metavar``."""
 
     read: Callable[[str], Any]
     metavar: str | None
@@ -50,19 +50,19 @@ class Flag(NamedTuple):
 
 
 def flag(read: Callable[[str], T], metavar: str, text: str, *, default: Any = dataclasses.MISSING) -> Any:
-    """Declare a field with a value; without a default the setting is required."""
+    """Declare a dataclass field for a flag with a value. Without ``default`` the setting is required."""
     return dataclasses.field(
         default=default, metadata={"flag": Flag(read, metavar, text, default is dataclasses.MISSING)}
     )
 
 
 def switch(text: str) -> Any:
-    """Declare a field that is off unless its flag is given."""
+    """Declare a dataclass field for a flag without a value. The field is False unless the flag is given."""
     return dataclasses.field(default=False, metadata={"flag": Flag(is_on, None, text)})
 
 
 def flags(settings: type[Any]) -> dict[str, Flag]:
-    """The flags of a dataclass by the names of its fields."""
+    """The flags that the fields of a dataclass declare, by field."""
     return {field.name: field.metadata["flag"] for field in dataclasses.fields(settings) if "flag" in field.metadata}
 
 
@@ -74,7 +74,7 @@ def parse(
     program: str,
     description: str,
 ) -> dict[str, Any]:
-    """Read all values that are given. Raises :class:`SettingsError`; ``--help`` and ``--version`` raise SystemExit."""
+    """Read flags and variables, without defaults. Raises :class:`SettingsError`; ``--help``, ``--version`` exit."""
     parser = _Parser(prog=program, description=description, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     for name, each in known.items():
@@ -105,15 +105,15 @@ class _Parser(argparse.ArgumentParser):
 
 
 def is_on(text: str) -> bool:
-    """Whether the variable of a switch turns it on."""
+    """Whether the text of an environment variable turns a switch on."""
     return text.lower() in {"1", "true", "yes"}
 
 
-# Readers of values. Each raises ValueError with what follows the value in the message.
+# Each of these functions reads one kind of value. The text of its ValueError follows the value in the message.
 
 
 def address(text: str) -> ListenAddress:
-    """``HOST:PORT``; an IPv6 host is in brackets, an empty host means all addresses."""
+    """Read ``HOST:PORT``. An IPv6 host is in brackets. An empty host means all addresses."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
         raise ValueError("is not HOST:PORT. Give an address like 0.0.0.0:8080.")
@@ -121,7 +121,7 @@ def address(text: str) -> ListenAddress:
 
 
 def http_url(text: str) -> str:
-    """A base URL, without a slash at its end."""
+    """Check an http: or https: URL, and return it without a slash at its end."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
@@ -134,7 +134,7 @@ def http_url(text: str) -> str:
 
 
 def unix_socket(text: str) -> Path:
-    """``unix:/PATH`` or ``unix:///PATH``."""
+    """Read the path in ``unix:/PATH`` or ``unix:///PATH``."""
     scheme, _, path = text.partition(":")
     path = "/" + path.lstrip("/") if path.startswith("/") else ""
     if scheme != "unix" or len(path) < 2 or len(path.encode()) > 107:
@@ -143,7 +143,7 @@ def unix_socket(text: str) -> Path:
 
 
 def seconds(text: str) -> float:
-    """A number of seconds above 0."""
+    """Read a number of seconds above 0."""
     try:
         value = float(text)
     except ValueError:
@@ -154,7 +154,7 @@ def seconds(text: str) -> float:
 
 
 def whole(low: int, high: int, what: str) -> Callable[[str], int]:
-    """A reader of whole numbers of ``what`` from ``low`` to ``high``."""
+    """A function that reads a whole number from ``low`` to ``high``. ``what`` is the unit in the error."""
 
     def read(text: str) -> int:
         if not text.isascii() or not text.isdigit() or len(text) > 9 or not low <= int(text) <= high:
@@ -165,7 +165,7 @@ def whole(low: int, high: int, what: str) -> Callable[[str], int]:
 
 
 def size(text: str) -> int:
-    """A number of bytes, with a binary unit or none."""
+    """Read a number of bytes, as ``512``, or with a binary unit, as ``64Mi``."""
     match = _QUANTITY.fullmatch(text)
     if match is None or match[2] in ("k", "M", "G"):
         raise ValueError("is not a size. Give bytes, or a number with Ki, Mi, Gi or Ti, like 10Gi.")
@@ -173,7 +173,7 @@ def size(text: str) -> int:
 
 
 def rate(text: str) -> float:
-    """A number of bytes a second above 0, with a decimal or binary unit or none."""
+    """Read a number of bytes a second above 0, as ``125M`` or ``64Mi``."""
     match = _QUANTITY.fullmatch(text)
     if match is None or int(match[1]) == 0 or match[2] == "Ti":
         raise ValueError("is not a rate. Give bytes a second like 500k, 50M or 1Gi.")
@@ -181,7 +181,7 @@ def rate(text: str) -> float:
 
 
 def yes_or_no(text: str) -> bool:
-    """``yes`` or ``no``."""
+    """Read ``yes`` or ``no``."""
     if text not in {"yes", "no"}:
-        raise ValueError("is neither yes nor no.")
+        raise ValueError("is neither yes nor no. Give one of them.")
     return text == "yes"

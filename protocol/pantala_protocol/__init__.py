@@ -1,3 +1,3 @@
-"""The ground that all processes share: names, piece geometry, digests and messages. Pure."""
+"""What all processes share: names, piece geometry, digests and messages. Without input and output."""
 
 __version__ = "0.1.0"

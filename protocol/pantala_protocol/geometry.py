@@ -1,7 +1,7 @@
-"""The pieces of a file, and the wrapped pieces of Dragonfly's clients. Pure.
+"""The pieces of a file, and the wrapped pieces of Dragonfly's clients: sizes, offsets and bytes.
 
-Piece ``n`` has the file's bytes ``[n * piece_size, (n + 1) * piece_size)``, and the last one has the rest. All clients
-share one geometry, so they are one swarm.
+Piece ``n`` has the file's bytes ``[n * piece_size, (n + 1) * piece_size)``, and the last one has the rest. Peers and
+Dragonfly's clients cut a file at the same bytes, so they can exchange pieces.
 
 A wrapped piece is ``header || content || 0x7f``. ``header`` is ``(len(content) | wire piece size << 4) mod 2**32``, big
 endian. Piece ``n`` of the wrapped file is piece ``n`` of the file. Only the offsets differ. An empty file is one
@@ -15,11 +15,11 @@ from dataclasses import dataclass
 MIN_PIECE_SIZE = 128 * 1024
 MAX_PIECE_SIZE = 4 * 1024 * 1024
 UNKNOWN_LENGTH_PIECE_SIZE = 1024 * 1024
-"""For files of unknown length: small enough for a small file, large enough for a large one."""
+"""Bytes of a piece if the file's length is unknown: small enough for a small file, large enough for a large one."""
 
 _TARGET_PIECES = 256
-"""A swarm of N peers needs about (k + log2 N) / k of the line time for k pieces, and each piece costs CPU. The measured
-optimum for 16 and for 64 peers is 128 to 256 pieces."""
+"""Pieces of a large file. N peers and k pieces take about (k + log2 N) / k times as long as one peer alone, but each
+piece costs CPU time. The measured optimum for 16 and for 64 peers is 128 to 256 pieces."""
 
 _MIB = 1024 * 1024
 
@@ -32,7 +32,7 @@ def piece_size(length: int | None) -> int:
     if length is None:
         return UNKNOWN_LENGTH_PIECE_SIZE
     if length < 0:
-        raise ValueError(f"The length {length} is not valid.")
+        raise ValueError(f"A file cannot have the length {length}.")
     wanted = -(-length // _TARGET_PIECES)
     return min(max(1 << max(wanted - 1, 0).bit_length(), MIN_PIECE_SIZE), MAX_PIECE_SIZE)
 
@@ -45,7 +45,7 @@ def dragonfly_piece_size(length: int | None) -> int:
 
 
 RULES: dict[str, PieceSizeRule] = {"swarm": piece_size, "dragonfly": dragonfly_piece_size}
-"""The rules by their names in the settings."""
+"""The rules by their names in the setting ``piece_size_rule``."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class Geometry:
 
     def __post_init__(self) -> None:
         if self.piece_size <= 0 or self.length < 0:
-            raise ValueError(f"The piece size {self.piece_size} with the length {self.length} is not valid.")
+            raise ValueError(f"A file of {self.length} bytes cannot have pieces of {self.piece_size} bytes.")
 
     @property
     def pieces(self) -> int:
@@ -70,19 +70,19 @@ class Geometry:
         return (1 << self.pieces) - 1
 
     def offset(self, piece: int) -> int:
-        """The first byte of ``piece``."""
+        """The position of the first byte of ``piece`` in the file."""
         self._check(piece)
         return piece * self.piece_size
 
     def size(self, piece: int) -> int:
-        """The bytes of ``piece``."""
+        """The size of ``piece`` in bytes."""
         self._check(piece)
         return min(self.piece_size, self.length - piece * self.piece_size)
 
     def bytes_of(self, pieces: int) -> int:
-        """The bytes of a set of pieces (bit mask)."""
+        """The total size in bytes of a set of pieces (bit mask)."""
         if pieces & ~self.all:
-            raise ValueError(f"The set has pieces beyond the last one, {self.pieces - 1}.")
+            raise ValueError(f"The set has pieces beyond the last piece of the file, {self.pieces - 1}.")
         total = pieces.bit_count() * self.piece_size
         if self.pieces and pieces >> (self.pieces - 1):
             total -= self.pieces * self.piece_size - self.length
@@ -94,10 +94,10 @@ class Geometry:
 
 
 HEAD = 4
-"""Bytes before the content."""
+"""The size of the header in bytes."""
 
 TAIL = b"\x7f"
-"""The byte behind the content."""
+"""The byte after the content."""
 OVERHEAD = HEAD + len(TAIL)
 
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,17})-(0|[1-9][0-9]{0,17})")
@@ -105,13 +105,13 @@ _RANGE = re.compile(r"(0|[1-9][0-9]{0,17})-(0|[1-9][0-9]{0,17})")
 
 @dataclass(frozen=True, slots=True)
 class Wrapping:
-    """The wrapped view of a file with pieces of ``piece_size`` bytes."""
+    """The wrapped pieces of a file whose own pieces have ``piece_size`` bytes."""
 
     piece_size: int
 
     @property
     def wire_size(self) -> int:
-        """The bytes of a whole wrapped piece. These clients call it the piece size."""
+        """The size in bytes of a full wrapped piece. Dragonfly's clients call it the piece size."""
         return self.piece_size + OVERHEAD
 
     def head(self, size: int) -> bytes:
@@ -122,19 +122,19 @@ class Wrapping:
         return self.head(len(content)) + content + TAIL
 
     def range(self, piece: int) -> str:
-        """The range of a piece in a request. It has the full size, also for the last piece."""
+        """The range ``first-last`` by which clients request a piece. It has the full size, also for the last piece."""
         return f"{piece * self.wire_size}-{(piece + 1) * self.wire_size - 1}"
 
     def piece(self, text: str) -> int:
-        """The piece with this range. Raises :class:`ValueError` for any other range."""
+        """The piece with the range ``first-last``. Raises :class:`ValueError` for any other range."""
         match = _RANGE.fullmatch(text)
         if match is None:
-            raise ValueError(f"{text[:60]!r} is not a valid range.")
+            raise ValueError(f"{text[:60]!r} is not a valid range of bytes. Give FIRST-LAST.")
         start, end = int(match[1]), int(match[2])
         if start % self.wire_size or end - start + 1 != self.wire_size:
             raise ValueError(f"{text!r} is not the range of a piece of {self.wire_size} bytes.")
         return start // self.wire_size
 
     def length(self, raw: int) -> int:
-        """The length of the wrapped file in bytes, for the file's length."""
+        """The length in bytes of the wrapped file, for a file of ``raw`` bytes."""
         return raw + OVERHEAD * max(1, -(-raw // self.piece_size))

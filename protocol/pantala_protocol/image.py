@@ -34,16 +34,16 @@ class ImageReference(msgspec.Struct, frozen=True):
 
     @property
     def name(self) -> str:
-        """``registry/repository``."""
+        """The name without tag and digest, as ``registry/repository``."""
         return f"{self.registry}/{self.repository}"
 
     @property
     def target(self) -> str:
-        """The reference in a request to the registry: the digest or the tag."""
+        """The last part of the manifest's URL at the registry: the digest, or else the tag."""
         return self.digest or self.tag
 
     def pinned(self, digest: str) -> Self:
-        """The image with this name and ``digest``. Raises :class:`ValueError`."""
+        """The same name with ``digest`` instead of a tag. Raises :class:`ValueError` for an invalid digest."""
         return type(self)(self.registry, self.repository, digest=str(digests.parse(digest)))
 
     def __str__(self) -> str:
@@ -98,12 +98,12 @@ def check_tag(text: str) -> None:
 
 
 def endpoint(registry: str) -> str:
-    """The ``host[:port]`` that serves ``registry``."""
+    """The ``host[:port]`` that serves ``registry``. It differs for Docker Hub: ``docker.io`` has another host."""
     return _DOCKER_HUB_HOST if registry == DOCKER_HUB else registry.lower()
 
 
 def _split_registry(text: str) -> tuple[str, str]:
-    """Split off the registry. The text before the first ``/`` is a host only if it looks like one."""
+    """Split ``text`` into registry and rest. The part before the first ``/`` is a registry if it looks like a host."""
     first, slash, rest = text.partition("/")
     if not slash or not (first == "localhost" or "." in first or ":" in first or first != first.lower()):
         return DOCKER_HUB, text

@@ -1,8 +1,8 @@
 """Images on nodes: the operator's wanted images, the orders for each node, and the reports of nodes.
 
-The operator states all images to *every* supernode, and each supernode relays them to its peers. So a node receives its
-orders even if some supernodes do not answer. The orders with the greater revision are in force. A node reports to every
-supernode that it has a session with.
+The operator sends all images to *every* supernode, and each supernode passes them on to its peers. So a node receives
+its orders even if some supernodes do not answer. The orders with the greatest revision are in force. A node reports to
+every supernode with which it has a session.
 """
 
 from enum import StrEnum
@@ -12,16 +12,16 @@ import msgspec
 from msgspec import Meta
 
 Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
-"""A whole number that is the same for every JSON reader (RFC 8259, section 6)."""
+"""A whole number that every JSON reader reads exactly, because it has at most 53 bits (RFC 8259, section 6)."""
 
 
 class Depth(StrEnum):
-    """The place where the orders for an image end."""
+    """How far the nodes must bring an ordered image."""
 
     RUNTIME = "Runtime"
-    """In the node's container runtime."""
+    """Into the node's container runtime."""
     PEER = "Peer"
-    """In the peer's cache, with the image's blobs."""
+    """Only into the peer's cache, as blobs."""
 
 
 class ImageBlob(msgspec.Struct, frozen=True):
@@ -32,13 +32,13 @@ class ImageBlob(msgspec.Struct, frozen=True):
 
 
 class PullOrder(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The node must pull once for each pair of run and number, and then keep the image.
+    """An order to a node: pull the image once for each pair of ``run`` and ``number``, and then keep it.
 
     When a statement no longer contains the order, a running pull is cancelled.
     """
 
     run: str
-    """Identifies the run of the ImagePrefetch."""
+    """The ID of the ImagePrefetch's run."""
     number: Count = 1
     """The number of the pull in that run. A greater one asks for another attempt."""
     timeout: Count = 600
@@ -55,16 +55,16 @@ class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     as ``registry/repository:tag``, because pods use that name."""
     depth: Depth = Depth.RUNTIME
     pin: bool = False
-    """The runtime must protect it from the kubelet's garbage collection."""
+    """True if the runtime must protect the image from the kubelet's garbage collection."""
     credentials: tuple[str, ...] = ()
-    """Pull secrets (``.dockerconfigjson``) in their order. Only the supernode uses them, for the image's registry. It
-    keeps them only in memory and sends them to no peer."""
+    """The texts of pull secrets (``.dockerconfigjson``), in the sequence in which to try them. Only the supernode uses
+    them, for the image's registry. It keeps them in memory only, and does not send them to peers."""
     blobs: dict[str, tuple[ImageBlob, ...]] = {}
-    """At depth ``Peer``: the blobs for nodes of each platform."""
+    """The image's blobs by platform. Only at depth ``Peer``, else empty."""
     platforms: dict[str, str] = {}
-    """At depth ``Peer``: the platforms of the nodes in ``orders``."""
+    """The platform of each node in ``orders``. Only at depth ``Peer``, else empty."""
     orders: dict[str, PullOrder] = {}
-    """The orders by node."""
+    """The orders to pull the image, by the node's name."""
 
     def __repr__(self) -> str:
         return f"<WantedImage {self.key} {self.image}>"
@@ -78,32 +78,32 @@ class NodeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
     key: str
     image: str
-    """As in :class:`WantedImage`."""
+    """The image, in the form of :attr:`WantedImage.image`."""
     order: PullOrder
     depth: Depth = Depth.RUNTIME
     pin: bool = False
     blobs: tuple[ImageBlob, ...] = ()
-    """At depth ``Peer``: the blobs to fetch."""
+    """The blobs that the peer must fetch. Only at depth ``Peer``, else empty."""
 
 
 class NodeOrders(msgspec.Struct, frozen=True, omit_defaults=True):
     """All orders for a node about images. Pulls that are not listed are cancelled, and their images are not kept."""
 
     revision: Count
-    """The revision of the operator's statement. The greatest one from all supernodes is in force."""
+    """The revision of the operator's statement. Supernodes may send different ones: the greatest is in force."""
     pulls: tuple[NodeOrder, ...] = ()
     survey: tuple[str, ...] = ()
     """Digests of blobs. The node must report which of them its runtime has."""
 
 
 class PullPhase(StrEnum):
-    """The state of an image on a node."""
+    """How far a node is with an ordered image."""
 
     PULLING = "Pulling"
     READY = "Ready"
     FAILED = "Failed"
     GONE = "Gone"
-    """It was ready, and something else has removed it."""
+    """The image was ready, and then something other than the peer has removed it from the node."""
 
 
 class PullState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -111,17 +111,17 @@ class PullState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     phase: PullPhase
     since: Count
-    """Seconds since the epoch, by the node's clock."""
+    """When the phase began, in seconds since the epoch by the node's clock."""
     run: str = ""
     number: Count = 1
-    """The number of the order."""
+    """The :attr:`PullOrder.number` that this report is about."""
     fetched: Count = 0
-    """Bytes that the runtime (or the cache, at depth ``Peer``) received in that pull."""
+    """Bytes that the runtime (or the cache, at depth ``Peer``) has received in this pull."""
     reason: str = ""
-    """The reason of a failure from the runtime helper, in CamelCase."""
+    """The reason of the last failure, in CamelCase. Empty: none."""
     message: str = ""
     gone: tuple[Count, ...] = ()
-    """The times at which the image was found missing, oldest first, in seconds since the epoch."""
+    """When the peer found the image missing, oldest first, in seconds since the epoch."""
 
 
 class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -129,14 +129,14 @@ class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str = ""
     version: str = ""
-    """Both are empty if the runtime does not answer, or without a runtime helper."""
+    """``name`` and ``version`` are empty if the runtime does not answer, or without a runtime helper."""
     mirror: bool | None = None
     """True if a test pull has reached this node's mirror. ``None``: not known."""
     message: str = ""
-    """Why it does not use the mirror or does not answer, and what to do."""
+    """Why the runtime does not use the mirror or does not answer, and what to do."""
     pins: bool | None = None
-    """True if it honours pins. ``None``: not known yet."""
+    """True if the runtime protects pinned images. ``None``: not known yet."""
     disk_free: Count | None = None
     """Free bytes on the images' file system, in steps of 64 MiB."""
     blobs: dict[str, bool] = {}
-    """For each surveyed digest: true if the runtime has the blob."""
+    """Whether the runtime has the blob, for each digest in :attr:`NodeOrders.survey`."""

@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterator
 
 MAX_PIECE = (1 << 22) - 1
-"""The highest piece number: 4 Mi pieces of 4 MiB are 16 TiB. It limits the cost of a hostile text."""
+"""The highest piece number: 4 Mi pieces of 4 MiB are 16 TiB. The limit keeps a hostile text from filling memory."""
 
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
 
@@ -12,8 +12,8 @@ _RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
 def parse(text: str) -> int:
     """Read a set of pieces, e.g. ``"0-3,7"``. An empty text is the empty set.
 
-    Any text takes time in proportion to its length and the highest piece. Raises :class:`ValueError` unless
-    :func:`render` could write the text. Only adjacent ranges may be separate.
+    The time is in proportion to the length of the text and the highest piece. Raises :class:`ValueError` unless
+    :func:`render` could write the text. As an exception, adjacent ranges such as ``"0-1,2"`` need not be joined.
     """
     digits: list[str] = []
     end = 0
@@ -26,7 +26,7 @@ def parse(text: str) -> int:
         if last < first or last > MAX_PIECE:
             raise ValueError(f"{part!r} is not a valid range of pieces.")
         if first < end:
-            raise ValueError(f"The range {part!r} does not follow the one before it.")
+            raise ValueError(f"The range of pieces {part!r} overlaps the range before it, or should stand before it.")
         digits += ("0" * (first - end), "1" * (last + 1 - first))
         end = last + 1
     return int("".join(digits)[::-1], 2) if digits else 0

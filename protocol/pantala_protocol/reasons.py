@@ -22,7 +22,7 @@ SOON, LATER, NEVER = Retry
 
 
 class Advice(NamedTuple):
-    """What follows from a reason."""
+    """When a failure is retried, and what the user can do."""
 
     retry: Retry
     action: str
@@ -30,7 +30,7 @@ class Advice(NamedTuple):
 
 
 class Reason(enum.StrEnum):
-    """The name of a failure in CamelCase, when it is retried, and what to do."""
+    """All reasons. Each has a name in CamelCase, a :class:`Retry`, and a sentence that says what to do."""
 
     retry: Retry
     action: str
@@ -55,9 +55,9 @@ class Reason(enum.StrEnum):
     SOURCE_TIMEOUT = "SourceTimeout", SOON, "Check the origin's load and the network to it."
     SOURCE_INTERRUPTED = (
         "SourceInterrupted", SOON,
-        "The download continues where it stopped. If this repeats, check the origin and the network to it.",
+        "The supernode continues the download. If this repeats, check the server that stopped and the network to it.",
     )  # fmt: skip
-    SOURCE_ERROR = "SourceError", SOON, "Check the origin and its log."
+    SOURCE_ERROR = "SourceError", SOON, "Check the origin, and read its log."
     SOURCE_CHANGED = (
         "SourceChanged", SOON,
         "The file is read again from the start. If this repeats, let the origin change the file less often.",
@@ -70,7 +70,7 @@ class Reason(enum.StrEnum):
         "Let the origin serve the plain file, with its length. The supernode asks again every few minutes.",
     )  # fmt: skip
     SOURCE_URL_INVALID = "SourceURLInvalid", NEVER, "Correct spec.source.url in a new Task."
-    SOURCE_UNSUPPORTED = "SourceUnsupported", NEVER, "Set spec.depth to Runtime or Peer, or spec.source.url."
+    SOURCE_UNSUPPORTED = "SourceUnsupported", NEVER, "Set spec.depth to Runtime or Peer, or set spec.source.url."
     LENGTH_MISMATCH = "LengthMismatch", SOON, "Check the origin and the proxies in front of it."
     DIGEST_MISMATCH = (
         "DigestMismatch",
@@ -80,18 +80,18 @@ class Reason(enum.StrEnum):
 
     # Files: the supernode, the nodes, the resource.
     VOLUME_FULL = "VolumeFull", SOON, "Delete Tasks, or enlarge the supernode's volume. The download then continues."
-    VOLUME_FAILED = "VolumeFailed", SOON, "Check the supernode's volume and its log."
+    VOLUME_FAILED = "VolumeFailed", SOON, "Check the supernode's volume, and read the supernode's log."
     NODE_DISK_FULL = "NodeDiskFull", SOON, "Free space on the node. The download then continues."
     NODE_DISK_FAILED = "NodeDiskFailed", SOON, "Check the node's disk and the peer's log."
-    PATH_OUTSIDE_ROOT = "PathOutsideRoot", NEVER, "Choose a spec.path below the configured root."
+    PATH_OUTSIDE_ROOT = "PathOutsideRoot", NEVER, "Choose a spec.path below the root for files, without symbolic links."
     PATH_CONFLICT = "PathConflict", LATER, "Choose another spec.path, or delete the Task or file that has this one."
     SECRET_MISSING = "SecretMissing", LATER, "Create the Secret in the Task's namespace."
     SECRET_INVALID = "SecretInvalid", LATER, "Each key of the Secret must be a header's name, and each value one line."
     SECRET_FORBIDDEN = (
-        "SecretForbidden", LATER, "Allow the operator to get Secrets in this namespace. It then continues.",
+        "SecretForbidden", LATER, "Allow the operator to get Secrets in this namespace. The operator then continues.",
     )  # fmt: skip
     NO_NODE_MATCHES = "NoNodeMatches", LATER, "Check spec.target, and that peers run on those nodes."
-    DEADLINE_EXCEEDED = "DeadlineExceeded", NEVER, "Raise spec.activeDeadlineSeconds, or find the slow part."
+    DEADLINE_EXCEEDED = "DeadlineExceeded", NEVER, "Raise spec.activeDeadlineSeconds, or see the other conditions."
     INTERNAL = "InternalError", SOON, "Read the supernode's log, and please report the problem."
 
     # Images: the registry and the nodes' container runtimes.
@@ -131,7 +131,7 @@ class Reason(enum.StrEnum):
     )  # fmt: skip
     INVALID_IMAGE = "InvalidImage", NEVER, "Correct the image reference."
     NO_SPACE = "NoSpace", SOON, "Free space on the node's image file system."
-    TIMEOUT = "Timeout", SOON, "Find the slow part, or raise spec.timeoutSecondsPerNode."
+    TIMEOUT = "Timeout", SOON, "Check the node's network and disk, or raise spec.timeoutSecondsPerNode."
     RUNTIME_UNAVAILABLE = (
         "RuntimeUnavailable", SOON, "Check the container runtime on the node and the peer's runtime helper.",
     )  # fmt: skip
@@ -147,7 +147,7 @@ class Reason(enum.StrEnum):
     SCHEDULE_INVALID = "ScheduleInvalid", NEVER, "Correct spec.schedule."
     NO_IMAGE = "NoImage", LATER, "Set spec.images, or let spec.from select workloads with images."
     TOO_MANY_IMAGES = "TooManyImages", LATER, "Spread the images over several ImagePrefetches."
-    NAME_TAKEN = "TaskNameTaken", LATER, "Delete or rename that Task."
+    NAME_TAKEN = "TaskNameTaken", LATER, "Delete that Task, or create it again with another name."
     TOO_MANY_FAILURES = (
         "TooManyFailures", LATER,
         "Correct the problems in status.failures, or raise spec.rollout.maxFailures. The rollout then continues.",
@@ -160,7 +160,7 @@ class Reason(enum.StrEnum):
         ),
     )  # fmt: skip
     BUDGET_EXCEEDED = "BudgetExceeded", NEVER, "Raise spec.retention.byteBudget, or prefetch fewer images."
-    NODE_UNAVAILABLE = "NodeUnavailable", LATER, "Check the node and its peer. The rollout does not wait for it."
+    NODE_UNAVAILABLE = "NodeUnavailable", LATER, "Check the node and its peer's pod. The rollout does not wait for it."
 
 
 def of_file(reason: str) -> Advice | None:
@@ -170,7 +170,7 @@ def of_file(reason: str) -> Advice | None:
 
 
 def of_image(reason: str) -> Advice:
-    """The advice for an image's failure; an unknown reason is retried soon."""
+    """The advice for an image's failure. A reason that this version does not know is retried soon."""
     if reason == Reason.DIGEST_MISMATCH:  # A node can read the image again; a file's origin would send the same bytes.
         return Advice(Retry.SOON, "If this repeats, the registry's copy is damaged. Push the image again.")
     return of_file(reason) or Advice(Retry.SOON, Reason.FAILED.action)

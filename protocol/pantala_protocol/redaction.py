@@ -1,4 +1,4 @@
-"""URLs that are safe to show. The type keeps credentials out of logs, events and conditions."""
+"""URLs without credentials, which are safe to show in logs, events and conditions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The supernode's interface to registries.
+"""The HTTP interface by which peers and the operator ask registries through a supernode.
 
 A peer sends ``GET /api/v1/registry/manifests?registry=&repository=&reference=[&order=]``. The answer is a
 :class:`ManifestAnswer` with 200. ``order`` is the key of an ordered image. Then the order's credentials are used, but
@@ -19,15 +19,15 @@ RESOLVE: Final = "/api/v1/registry/resolve"
 PATH: Final = "/api/v1/registry/manifests"
 
 AUTHORIZATION: Final = "X-Pantala-Registry-Authorization"
-"""The header with containerd's ``Authorization`` for the registry, unchanged. It is a secret: never log or store it, or
-send it to another host. ``Authorization`` itself identifies the peer."""
+"""The header in which a peer passes on containerd's ``Authorization`` for the registry. It is a secret: never log or
+store it, or send it to another host. The usual ``Authorization`` header has the peer's own token."""
 
 MAX_MANIFEST: Final = 4 * 1024 * 1024
 """Bytes of a manifest, at most. Registries have the same limit."""
 
 
 class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A manifest or an index that this client may read. Without ``body``, it may not."""
+    """A manifest or an index. ``body`` is missing if the client may not read the manifest, or if there is none."""
 
     digest: str = ""
     """The digest of ``body``."""
@@ -39,14 +39,14 @@ class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class Resolve(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Asks for the present digest and the blobs of an image. The supernode always asks the registry."""
+    """Asks for the present digest and the blobs of an image. The supernode asks the registry, not its cache."""
 
     image: str
-    """A reference by tag or digest."""
+    """The name of the image, with a tag or a digest."""
     platforms: tuple[str, ...]
-    """The platforms for the blobs, e.g. ``linux/amd64``."""
+    """The platforms whose blobs are requested, e.g. ``linux/amd64``."""
     credentials: tuple[str, ...] = ()
-    """Pull secrets (``.dockerconfigjson``) in their order."""
+    """The texts of pull secrets (``.dockerconfigjson``), in the sequence in which to try them."""
 
     def __repr__(self) -> str:
         return f"<Resolve {self.image}>"
@@ -60,5 +60,5 @@ class Resolved(msgspec.Struct, frozen=True, omit_defaults=True):
     platforms: dict[str, tuple[ImageBlob, ...]] = {}
     """Configuration and layers by platform. A platform without the image has no entry."""
     reason: str = ""
-    """The reason of the registry client's error, in CamelCase."""
+    """Why the registry gave no answer, in CamelCase. Empty: it gave one."""
     message: str = ""

@@ -11,7 +11,7 @@ class PullCredentials(Struct, frozen=True, forbid_unknown_fields=True):
     username: str
     password: str
     server: str
-    """A URL. The runtime sends the password only to its host, and never to the target of a redirect."""
+    """The registry's URL. The runtime sends the password only to its host, not to the target of a redirect."""
 
     def __repr__(self) -> str:
         return "PullCredentials(…)"
@@ -23,7 +23,7 @@ class PullCredentials(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImagePullRequest(Struct, frozen=True, forbid_unknown_fields=True, omit_defaults=True):
-    """``POST /v1/pull``."""
+    """``POST /v1/pull``: pull an image."""
 
     image: str
     timeout_seconds: Annotated[float, Meta(gt=0, le=86400)]
@@ -35,10 +35,10 @@ class PulledImage(Struct, frozen=True):
     """An image that is now on this node."""
 
     digest: str
-    """Of the index or the manifest that the name stands for."""
+    """The digest of the index or manifest that the image's name stands for."""
     bytes: int
     seconds: float
-    """The runtime's time for the pull: nearly 0 if the image was there."""
+    """How long the runtime took for the pull: nearly 0 if the image was there already."""
     pinned: bool
 
 
@@ -50,44 +50,44 @@ class ImageNameRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImagePinRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/pin`` and ``POST /v1/unpin``."""
+    """``POST /v1/pin`` and ``POST /v1/unpin``: protect an image from the kubelet's clean-up, or stop that."""
 
     image: str
 
 
 class ImagePin(Struct, frozen=True):
-    """The answer to a pin."""
+    """The answer to ``POST /v1/pin``."""
 
     pinned: bool
-    """True if the runtime honours pins."""
+    """Whether the runtime protects the image now."""
 
 
 class BlobsRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/blobs``."""
+    """``POST /v1/blobs``: ask which blobs the runtime has."""
 
     digests: list[str]
 
 
 class PresentBlobs(Struct, frozen=True):
-    """The requested blobs that are in the runtime's content store."""
+    """The answer to ``POST /v1/blobs``: which of the requested blobs are in the runtime's content store."""
 
     present: list[str] | None
-    """``None``: the helper has no access to the store."""
+    """The digests of the blobs that are there. ``None``: the helper cannot read the content store."""
 
 
 class ProbeRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/probe``: pull a name that only the mirror can know."""
+    """``POST /v1/probe``: pull a name that no registry has, to find out whether the runtime asks the mirror."""
 
     node: str
     port: Annotated[int, Meta(ge=1, le=65535)] = 65001
 
 
 class ProbeOutcome(Struct, frozen=True):
-    """The outcome of the probe's pull. Only the mirror knows whether it was asked as a mirror."""
+    """How the probe's pull ended. Whether the runtime asked the mirror, only the mirror itself knows."""
 
     image: str
     outcome: str
-    """``Pulled``, or an error's reason. With a mirror in force: ``NotFound``."""
+    """``Pulled``, or the reason of an error: ``NotFound`` if the runtime uses the mirror."""
     message: str = ""
 
 
@@ -96,16 +96,16 @@ class RuntimeImage(Struct, frozen=True):
 
     tags: tuple[str, ...]
     digests: tuple[str, ...]
-    """``registry/repository@digest``, once for each name by which it was pulled."""
+    """The names by which the image was pulled, as ``registry/repository@digest``."""
     pinned: bool
-    """The kubelet keeps a pinned image when the disk fills."""
+    """True if the kubelet must keep the image when the disk is full."""
     id: str = ""
     bytes: int = 0
-    """Of the whole image, as the runtime counts: layers as they were sent."""
+    """The size of the whole image, as the runtime counts it. containerd counts compressed layers."""
 
 
 class RuntimeVersion(Struct, frozen=True):
-    """The container runtime."""
+    """The name and the version of the container runtime."""
 
     name: str
     version: str
@@ -113,21 +113,21 @@ class RuntimeVersion(Struct, frozen=True):
 
 
 class MirrorStatus(Struct, frozen=True):
-    """Whether the runtime reads ``certs.d``, as far as the runtime shows it."""
+    """Whether the runtime reads a ``certs.d`` folder, which can name mirrors. Not every runtime reports this."""
 
     config_path: str | None
-    """Empty: the runtime reads no folder. ``None``: the runtime does not report it."""
+    """The folder in the runtime's configuration. Empty: none is set. ``None``: the runtime does not report it."""
     in_force: bool | None = None
 
 
 class PinningStatus(Struct, frozen=True):
-    """Whether the runtime honours pins; ``None``: not known yet."""
+    """Whether the runtime protects pinned images from the kubelet's clean-up. ``None``: not known yet."""
 
     honoured: bool | None
 
 
 class ImageFilesystem(Struct, frozen=True):
-    """The filesystem of the images, in bytes; ``None``: not known."""
+    """The file system that holds the images. Sizes are in bytes; ``None``: not known."""
 
     free: int | None
     path: str | None = None
@@ -136,7 +136,7 @@ class ImageFilesystem(Struct, frozen=True):
 
 
 class RuntimeStatus(Struct, frozen=True):
-    """``GET /v1/status``."""
+    """``GET /v1/status``: the state of the runtime."""
 
     runtime: RuntimeVersion
     mirror: MirrorStatus

@@ -19,22 +19,22 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
     """One replica."""
 
     name: str
-    """Its pod's name. It survives a restart of the pod, like its volume and its tasks."""
+    """The name of the replica's pod. It is the same after a restart of the pod, like the volume and the tasks."""
     url: str
-    """Base URL of its API, for the operator, peers and other replicas."""
+    """The base URL of the replica's API, which the operator, peers and other replicas use."""
     leaving: bool = False
-    """It hands its tasks over and owns none. The others still have sessions with it."""
+    """True while the replica hands its tasks over: it owns no task, but peers still have sessions with it."""
 
 
 class Membership(msgspec.Struct, frozen=True):
     """All replicas. The operator sends this to the supernodes, and they send it to the peers."""
 
     revision: int
-    """It grows with each change, also over restarts of the operator. The greatest one is in force."""
+    """A number that grows with each change, also after restarts of the operator. The greatest one is in force."""
     members: tuple[Member, ...]
 
     def owner(self, task_id: str) -> Member | None:
-        """The member that owns a task. ``None`` if all members leave."""
+        """The member that owns a task. ``None`` if all members are leaving."""
         staying = {member.name: member for member in self.members if not member.leaving}
         name = owner_among(task_id, staying)
         return None if name is None else staying[name]
@@ -44,7 +44,7 @@ class Membership(msgspec.Struct, frozen=True):
 
 
 def owner_among(task_id: str, names: Iterable[str]) -> str | None:
-    """The owner of a task by rendezvous hash. A new name takes an equal share from all, and nothing else moves."""
+    """The owner of a task by rendezvous hashing. A new name takes tasks from all others in equal parts."""
     return max(names, key=lambda name: (hashlib.sha256(f"{task_id} {name}".encode()).digest(), name), default=None)
 
 
@@ -62,24 +62,24 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: str = ""
     """The required ``sha256:`` or ``sha512:`` of the file. Empty: any content."""
     path: str = ""
-    """The path below the peers' root for the file. Empty: the file stays on the supernode."""
+    """The path of the file below the peers' root folder. Empty: the file stays on the supernode."""
     peers: tuple[str, ...] = ()
     """The nodes that must have the file."""
     priority: int = 0
-    """Work with a higher priority is done first."""
+    """Tasks with a higher priority are fetched first."""
     suspended: bool = False
-    """Keep the pieces, but neither fetch nor serve more."""
+    """True if supernode and peers must keep their pieces, but fetch no more."""
     attempt: str = ""
     """A new value asks for another attempt after a failure, and resets the count of ``retry_limit``."""
     retry_limit: int | None = None
-    """Further attempts after temporary failures of the origin. ``None``: no limit."""
+    """How many more attempts may follow temporary failures of the origin. ``None``: no limit."""
 
 
 class Statement(msgspec.Struct, frozen=True):
     """All wanted tasks of one supernode. Other tasks are dropped after a grace period."""
 
     revision: Annotated[int, Meta(ge=1, lt=1 << 53)]
-    """Chosen by the operator and repeated in :class:`Changes`, so that it knows when to state again."""
+    """The operator chooses it. :class:`Changes` repeats it, so that the operator sees a lost statement."""
     tasks: tuple[WantedTask, ...] = ()
     membership: Membership | None = None
     """All replicas. ``None``: this supernode is the only one."""
@@ -92,14 +92,14 @@ class Statement(msgspec.Struct, frozen=True):
 
 
 class StatementReceipt(msgspec.Struct, frozen=True):
-    """The supernode has accepted a statement."""
+    """The answer of a supernode that has accepted a statement."""
 
     boot: str
     revision: int
 
 
 class CDNStatus(StrEnum):
-    """The state of a task's copy on the supernode, with the names of Dragonfly."""
+    """The state of a task's copy on the supernode. The names are Dragonfly's."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -114,9 +114,9 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str
     message: str
     final: bool = False
-    """No further attempt follows until the wanted task's ``attempt`` changes."""
+    """True if no other attempt follows until :attr:`WantedTask.attempt` changes."""
     peer: str = ""
-    """The node with the failure. Empty: the supernode."""
+    """The node on which it failed. Empty: it failed on the supernode."""
 
 
 class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -125,27 +125,27 @@ class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
     uid: str
     task_id: str
     attempt: str = ""
-    """The ``attempt`` of this report."""
+    """The :attr:`WantedTask.attempt` that this report is about."""
     cdn_status: CDNStatus = CDNStatus.WAITING
     length: int | None = None
     digest: str = ""
-    """``sha256:`` of the file. Known when the whole file is cached."""
+    """``sha256:`` of the file. Empty until the supernode has the whole file."""
     piece_size: int = 0
     pieces_total: int | None = None
     pieces_cached: int = 0
     origin_bytes: int = 0
-    """Body bytes that all replicas read from the origin since the copy was begun."""
+    """Bytes of bodies that all replicas together have read from the origin for this copy."""
     supernode_bytes: int = 0
     """Bytes that peers received from the supernode."""
     peer_bytes: int = 0
     """Bytes that peers received from each other."""
     failure: Failure | None = None
-    """A temporary or final failure of the fetch from the origin."""
+    """Why the supernode could not fetch the file in its last try. ``None``: no failure."""
     ready_peers: tuple[str, ...] = ()
     active_peers: tuple[str, ...] = ()
-    """Connected peers without the whole file."""
+    """The wanted peers that are connected and do not have the whole file yet."""
     failures: tuple[Failure, ...] = ()
-    """At most 10 failures of the wanted peers."""
+    """Failures of the wanted peers, at most 10 of them."""
     failed_peers: int = 0
 
 
@@ -161,26 +161,26 @@ class PeerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     cache_bytes: int = 0
     tasks: int = 0
     uploads: int = 0
-    """Pieces that it sends now."""
+    """The number of pieces that the peer sends now."""
     succeeded: int = 0
-    """Pieces that other peers received from it and verified."""
+    """The number of pieces that other peers received from this peer and verified."""
     failed: int = 0
     pulls: dict[str, PullState] = {}
-    """The node's reports about its ordered images, by key."""
+    """The states of the images that the node must have, by the key of the image."""
     runtime: RuntimeState | None = None
-    """``None``: not reported."""
+    """The state of the node's container runtime. ``None``: the peer has not reported it."""
 
 
 class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The changes since ``since``, or everything if the supernode has restarted."""
+    """All that changed after the version ``since`` in the request, or everything if the supernode has restarted."""
 
     boot: str
     version: int
-    """Pass it as ``since`` next time."""
+    """The operator sends it as ``since`` in its next request."""
     revision: int = 0
-    """The revision of the statement in force. 0: none since this boot, so state again."""
+    """The revision of the statement in force. 0: none since the supernode's start, so the operator must send one."""
     full: bool = False
-    """True if this is everything and not only the changes."""
+    """True if this contains the reports about all tasks and peers, not only about changed ones."""
     tasks: tuple[TaskReport, ...] = ()
     gone: tuple[str, ...] = ()
     """UIDs of tasks that are not wanted any more and that the supernode has dropped."""

@@ -1,4 +1,4 @@
-"""The exchange between a peer and a supernode: ``POST /api/v1/sync``, repeated, and held open without news.
+"""The exchange between a peer and a supernode: ``POST /api/v1/sync``, as a long poll that the peer repeats.
 
 The peer has at most two exchanges under way: a held one, and a newer one with news. The newer one releases the held one
 with an empty answer. An exchange without an answer is repeated with the same ``seq`` and gets the same answer. Each
@@ -22,18 +22,18 @@ class HeldPieces(msgspec.Struct, frozen=True):
 
     generation: str
     pieces: str
-    """The verified pieces, as ranges."""
+    """The verified pieces, as ranges such as ``"0-3,7"``."""
 
 
 class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """An assigned piece that the peer did not receive."""
+    """A piece that the peer was given as work and did not receive."""
 
     task_id: str
     piece: Count
     provider: str
-    """The name of the peer. Empty: the supernode."""
+    """The name of the peer or client that should have sent the piece. Empty: the supernode."""
     kind: str
-    """``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, or ``local`` (the peer's own disk)."""
+    """One of ``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, ``local`` (the peer's own disk)."""
 
 
 class DeliveryStatus(StrEnum):
@@ -50,7 +50,7 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     message: str = ""
     path: str = ""
-    """The path of this state. The state of a former path does not count for the present one."""
+    """The path that this state is about. After a change of the path, the state of the former path does not count."""
 
 
 class Delivery(msgspec.Struct, frozen=True):
@@ -58,7 +58,7 @@ class Delivery(msgspec.Struct, frozen=True):
 
     uid: str
     path: str
-    """Relative to the peer's root."""
+    """The path of the file, relative to the folder of the peer's published files."""
 
 
 class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -68,14 +68,14 @@ class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
     """
 
     registry: str
-    """The registry as in names of images, such as ``docker.io``."""
+    """The registry, as names of images write it, such as ``docker.io``."""
     repository: str
     digest: str
     """The digest of the blob."""
     position: Count = 0
-    """The first missing byte for the readers. Its piece is urgent."""
+    """The first byte that the blob's readers still need. The supernode gives its piece first."""
     stalls: Count = 0
-    """How often the readers have waited too long, because the provider of the next piece does not send it."""
+    """How often a reader has waited too long for the next piece, because its provider did not send it."""
     credential: str = ""
     """The runtime's ``Authorization`` header for this repository, unchanged. It is a secret. Empty: none."""
     order: str = ""
@@ -93,20 +93,20 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
 
     task_id: str
     generation: str
-    """The content. Pieces of another generation are dropped. Empty: not known yet, so keep all pieces."""
+    """The peer drops pieces of any other generation. Empty: not known yet, so the peer keeps all pieces."""
     piece_size: int = 0
     length: int | None = None
     digest: str = ""
-    """``sha256:`` of the file. The file can be published when the supernode has it whole and knows this."""
+    """``sha256:`` of the file. Empty until the supernode has the whole file; until then no file is published."""
     deliveries: tuple[Delivery, ...] = ()
     priority: int = 0
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A peer's report about all of its tasks."""
+    """A peer's request in an exchange: what changed on its node since the last one."""
 
     peer: str
-    """The node's name."""
+    """The name of the peer, which is the name of its node."""
     boot: str
     """A random ID of the peer's process."""
     seq: Count
@@ -115,35 +115,35 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     revision: Count = 0
     """The revision of the assignments in force. 0: none."""
     port: Port = 0
-    """The port of its piece server. The address is that of the connection."""
+    """The port of the peer's piece server. Its address is the source address of the connection."""
     zone: str = ""
     version: str = ""
     inventory: dict[str, HeldPieces] | None = None
-    """Everything it holds, by task ID. Present in a process's first exchange, on request, and when reported pieces are
-    lost. The answer is not held, because the peer begins no other exchange before it."""
+    """All pieces that the peer holds, by task ID. The peer sends them in its first exchange, on request, and after it
+    lost pieces. The supernode answers at once, because the peer begins no other exchange before the answer."""
     done: dict[str, HeldPieces] = {}
     """Pieces that were verified since the last exchange, by task ID."""
     failures: tuple[PieceFailure, ...] = ()
     deliveries: dict[str, DeliveryState | None] = {}
-    """Changes since the last exchange, by UID. ``None``: not published any more. With an inventory: all states."""
+    """Changed states since the last exchange, by UID; with an inventory all states. ``None``: no longer published."""
     wants: dict[str, WantedBlob] = {}
-    """All blobs of this supernode that the node waits for now, by task ID. The exchange with the greatest ``seq``
+    """All blobs that this supernode owns and the node waits for now, by task ID. The exchange with the greatest ``seq``
     counts."""
     images: Count = 0
     """The revision of the orders about images in force. 0: none."""
     pulls: dict[str, PullState] | None = None
     """The states of all ordered images, by key. ``None``: unchanged."""
     runtime: RuntimeState | None = None
-    """``None``: unchanged."""
+    """The state of the node's container runtime. ``None``: unchanged since the last exchange."""
     uploads: Count = 0
-    """Pieces that it sends now."""
+    """The number of pieces that the peer sends now."""
     cache_bytes: Count = 0
     downloads: Count = 4
-    """The maximum of parallel downloads."""
+    """The most pieces that the peer fetches at the same time."""
     upload_slots: Count = 4
-    """The maximum of pieces that it sends at once."""
+    """The most pieces that the peer sends at the same time."""
     leaving: bool = False
-    """The process ends: give it no work, and do not use it as a provider."""
+    """The peer's process ends: the supernode gives it no work, and no longer uses it as a provider."""
 
 
 class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -163,23 +163,23 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = ""
     """The path at which a client of Dragonfly serves the wrapped piece. Empty: the provider is a peer or supernode."""
     wire_size: int = 0
-    """With ``path``: the bytes of a wrapped piece."""
+    """The size of a full wrapped piece in bytes, if ``path`` is set."""
 
 
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The supernode's answer: keys, assignments, work and orders."""
 
     supernode: str
-    """Its boot ID."""
+    """The boot ID of the supernode's process."""
     seq: int
     key: str = ""
     """The hex key that the peer checks tickets with."""
     inventory_wanted: bool = False
     revision: int = 0
     assignments: tuple[Assignment, ...] | None = None
-    """Everything that the peer must hold. Other tasks are dropped. ``None``: unchanged since ``revision``."""
+    """All tasks that the peer must hold; it drops others. ``None``: unchanged since the request's ``revision``."""
     work: tuple[PieceWork, ...] = ()
     membership: Membership | None = None
-    """With assignments: all replicas, which the peer must have sessions with. ``None``: there is only one."""
+    """Sent together with assignments: the replicas with which the peer must have sessions. ``None``: only this one."""
     images: NodeOrders | None = None
     """All orders about images. ``None``: unchanged, or none yet."""

@@ -12,7 +12,7 @@ _TASK_ID = re.compile(r"[0-9a-f]{64}")
 
 
 def parse(text: str) -> TaskID:
-    """Check a task ID from outside. Raises :class:`ValueError`."""
+    """Check a task ID from a request or a file name. Raises :class:`ValueError`."""
     if _TASK_ID.fullmatch(text) is None:
         raise ValueError("A task ID must have 64 lower-case hex digits.")
     return TaskID(text)

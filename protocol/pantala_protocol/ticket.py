@@ -1,7 +1,7 @@
 """Tickets: with one, a client may read the pieces of one task from one piece server.
 
-Each piece server (peer or supernode) has its own key, which only the supernode knows, too. A ticket is
-``<expiry>.<mac>`` with ``mac = HMAC-SHA256(key, task ID, generation, expiry)``. The server checks it by itself.
+Each piece server (peer or supernode) shares a key with the supernode, which signs the tickets. A ticket is
+``<expiry>.<mac>`` with ``mac = HMAC-SHA256(key, task ID, generation, expiry)``. The server checks it on its own.
 
 A *reader* may precede it: ``<reader>-<expiry>.<mac>``. It marks the client that got the ticket, and proves nothing.
 """
@@ -10,7 +10,7 @@ import hashlib
 import hmac
 
 LIFETIME = 600
-"""Seconds that a ticket is valid, like a projected token. A lost node can read for this time at most."""
+"""Seconds that a ticket is valid, as long as a projected token. A stolen ticket works no longer than this."""
 
 HEADER = "X-Pantala-Ticket"
 

@@ -1,1 +1,1 @@
-"""The supernode: tracker, scheduler and CDN; the only process that talks to origins."""
+"""The supernode: it reads origins, stores files, and schedules which peer fetches which piece from where."""

@@ -1,4 +1,4 @@
-"""``pantala-supernode``."""
+"""The command ``pantala-supernode``."""
 
 from pantala_process import lifecycle
 

@@ -59,13 +59,13 @@ from pantala_supernode.volume.janitor import Janitor
 _log = structlog.get_logger(__name__)
 
 _TICK = 1.0
-"""Seconds between two events of ``second_passed``."""
+"""Seconds between two :attr:`Events.second_passed` events."""
 _MOMENT = 0.25
 """Seconds between two events of ``moment_passed``."""
 
 
 class App:
-    """The parts of one supernode, built bottom-up. Nothing runs yet."""
+    """The parts of one supernode, connected. Creating an ``App`` starts nothing; :func:`serving` does."""
 
     def __init__(
         self, settings: Settings, store: PieceStore, session: aiohttp.ClientSession, registries: RegistryService
@@ -180,7 +180,7 @@ class App:
         self._subscribe()
 
     def _subscribe(self) -> None:
-        """Connect each event with its subscribers, in the order in which they react."""
+        """Connect each event with its subscribers, in the order in which they are called."""
         events = self.events
         events.volume_read.subscribe(self.images.blobs.on_volume_read)
         events.statement_taken.subscribe(self.images.on_statement)
@@ -231,7 +231,7 @@ class App:
                 site(self.api, settings.listen, share=0.5),
                 site(self._piece_application(), settings.piece_listen, share=0.25),
             ):
-                _log.info("supernode up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
+                _log.info("supernode is up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
                 if settings.no_auth:
                     _log.warning("--no-auth: every client that reaches the ports may do everything")
                 if settings.dragonfly:
@@ -246,7 +246,7 @@ class App:
             self.dragonfly.close()
 
     async def until(self, end: Coroutine[Any, Any, object]) -> None:
-        """Wait for ``end``. Raises the error that ended the supernode before, e.g. a volume that cannot be read."""
+        """Wait until ``end`` returns. If the supernode fails before, e.g. to read its volume, raise that error."""
         ended = asyncio.create_task(end)
         both: set[asyncio.Future[Any]] = {ended, self._running}
         try:
@@ -256,12 +256,12 @@ class App:
             ended.cancel()
 
     async def _release(self, _: web.Application) -> None:
-        """Answer all held requests."""
+        """Answer all requests that are held open, so that the server can stop."""
         self.sync.close()
         self.feed.release()
 
     def _is_idle(self) -> bool:
-        """Whether no client needs this supernode any more."""
+        """Whether no Task resource is left here, and no replica or Dragonfly client is being served."""
         return not (self.supernode.stated or self.copies.readers or self.dragonfly.busy)
 
     def _piece_application(self) -> web.Application:
@@ -273,7 +273,7 @@ class App:
 
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[App]:
-    """Serve until the block ends. Then finish the requests under way and stop."""
+    """Run a supernode until the block ends. Then finish the running requests, and stop."""
     folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
     throttle = None if settings.origin_rate is None else Rate(settings.origin_rate).block
     async with (

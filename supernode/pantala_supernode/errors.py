@@ -1,4 +1,4 @@
-"""All errors of a supernode as one tree. The class decides the reason, and the reason decides about retries.
+"""All errors of a supernode as one tree. Each class has a reason. The reason decides if and when to retry.
 
 ::
 
@@ -51,7 +51,7 @@ class SupernodeError(Exception):
 
     @classmethod
     def with_action(cls, happened: str) -> Self:
-        """The error with a message of two sentences: what ``happened``, and the action of its reason."""
+        """The error with a message of two sentences: what ``happened``, and the advice of its reason."""
         return cls(f"{happened}. {cls.reason.action}")
 
 
@@ -118,7 +118,7 @@ class SourceTimeoutError(SourceError):
 
 
 class SourceInterruptedError(SourceError):
-    """The body was cut. The bytes that arrived are kept."""
+    """The body was cut. The pieces that arrived are kept."""
 
     reason = Reason.SOURCE_INTERRUPTED
 
@@ -130,7 +130,7 @@ class SourceChangedError(SourceError):
 
 
 class SourceDeniedError(SourceError):
-    """The address or the redirect is not allowed."""
+    """The supernode may not connect to the address, or the origin redirects to a place that is not allowed."""
 
     reason = Reason.SOURCE_DENIED
 
@@ -148,19 +148,19 @@ class SourceProtocolError(SourceError):
 
 
 class SourceUnusableError(SourceError):
-    """The origin answers in a way that provides no file, and will do so again. Its body is not read."""
+    """The origin's answer is valid, but does not provide a usable file. Another request would have the same answer."""
 
     reason = Reason.SOURCE_UNUSABLE
 
 
 class SourceURLError(SourceError):
-    """The URL cannot be requested."""
+    """The URL is not valid, or of a kind that cannot be requested."""
 
     reason = Reason.SOURCE_URL_INVALID
 
 
 class SourceHeadersError(SourceError):
-    """The headers for the origin cannot be sent."""
+    """The task's headers for the origin are not valid HTTP."""
 
     reason = Reason.SECRET_INVALID
 
@@ -174,7 +174,7 @@ class LengthMismatchError(SourceError):
 class ReplicaError(SupernodeError):
     """Another replica, whose copy was being read, stopped or sent wrong bytes.
 
-    That costs the origin nothing, so it is retried without a limit.
+    Another try does not cost the origin anything, so the number of tries has no limit.
     """
 
     reason = Reason.SOURCE_INTERRUPTED
@@ -193,7 +193,7 @@ class VolumeFullError(SupernodeError):
 
 
 class VolumeFailedError(SupernodeError):
-    """The volume failed to read or write."""
+    """The volume failed to read, write or delete."""
 
     reason = Reason.VOLUME_FAILED
 
@@ -206,29 +206,29 @@ class RequestError(SupernodeError):
 
 
 class InvalidValueError(RequestError):
-    """A value is not valid. The message says which values are."""
+    """A value in the request is not valid. The message says which values are valid."""
 
 
 class EmptyValueError(InvalidValueError):
-    """A required value is empty."""
+    """A required value in the request is empty."""
 
 
 class ForbiddenError(RequestError):
-    """The client may not do this."""
+    """The client is not allowed to do this."""
 
     status = 403
     name = "Forbidden"
 
 
 class NotFoundError(RequestError):
-    """The named thing is not known, or not there any more."""
+    """The object that the request names is not known, or not there any more."""
 
     status = 404
     name = "NotFound"
 
 
 class ConflictError(RequestError):
-    """The present state of the named thing does not allow this."""
+    """The present state of the object that the request names does not allow this."""
 
     status = 409
     name = "Conflict"

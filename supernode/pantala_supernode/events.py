@@ -1,4 +1,4 @@
-"""What happens inside one supernode. ``app.py`` lists the subscribers of each event in one place.
+"""Events inside one supernode. ``app.py`` lists the subscribers of all events in one place.
 
 Publishing is synchronous: the subscribers run one after another, in the order in which they subscribed.
 """
@@ -16,7 +16,7 @@ P = ParamSpec("P")
 
 
 class Event(Generic[P]):
-    """One kind of event."""
+    """One kind of event, and its subscribers."""
 
     def __init__(self) -> None:
         self._subscribers: list[Callable[P, object]] = []
@@ -29,7 +29,7 @@ class Event(Generic[P]):
             subscriber(*args, **kwargs)
 
     def request(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Call the subscribers until one returns true. Returns whether one did."""
+        """Call the subscribers until one returns a true value. Returns whether one did."""
         return any(subscriber(*args, **kwargs) for subscriber in self._subscribers)
 
 
@@ -38,13 +38,13 @@ class Events:
 
     def __init__(self) -> None:
         self.volume_read: Event[[]] = Event()
-        """The supernode knows which copies the volume has."""
+        """The volume was read: it is known which copies it has."""
         self.statement_taken: Event[[Statement]] = Event()
-        """The operator's statement is in force."""
+        """A statement of the operator is in force now."""
         self.copy_reported: Event[[TaskID]] = Event()
-        """The CDN has news of a copy. The supernode alone subscribes."""
+        """The CDN has changed something of a copy. Other rooms subscribe to ``copy_changed`` instead."""
         self.copy_changed: Event[[Task, Copy]] = Event()
-        """The copy of a task is another one than the given former one."""
+        """The state of a task's copy changed. The second argument is its former state."""
         self.task_changed: Event[[str]] = Event()
         """The copy or the lease of a task changed, or no task of that ID is wanted any more."""
         self.assignments_changed: Event[[Iterable[str] | None]] = Event()
@@ -52,12 +52,12 @@ class Events:
         self.orders_changed: Event[[Iterable[str] | None]] = Event()
         """The orders about images of these nodes changed. ``None``: those of all nodes."""
         self.piece_accused: Event[[TaskID, int]] = Event()
-        """A peer or replica received a wrong piece from this supernode, or none."""
+        """A peer or replica reports that a piece of this supernode is wrong or missing."""
         self.piece_fetched: Event[[PieceFetch, FetchState]] = Event()
         """A client begins to fetch a piece from this supernode, or that ended."""
         self.room_needed: Event[[]] = Event()
-        """The volume is full. A subscriber ends one lease that serves later demand only and returns whether it did."""
+        """The volume is full. A subscriber ends one lease whose file no reader needs, and returns whether it did."""
         self.second_passed: Event[[]] = Event()
-        """About one second has passed since the last such event."""
+        """Published about once a second, for periodic work."""
         self.moment_passed: Event[[]] = Event()
         """About a quarter of a second has passed since the last such event."""

@@ -1,6 +1,6 @@
 """The metrics of one supernode. Labels come from closed lists and never hold a URL, an address or an ID.
 
-Most values are read from the parts of the supernode when the metrics are rendered, so the work itself counts nothing.
+Most values are read from the parts of the supernode for each request, so the parts need no code for metrics.
 """
 
 from collections import Counter as Tally
@@ -28,18 +28,18 @@ from pantala_supernode.volume.eviction import EvictionCause
 from pantala_supernode.volume.janitor import Janitor
 
 _SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1)
-"""Bounds of the scheduling histogram. One decision takes some tens of microseconds."""
+"""The buckets of the scheduling histogram in seconds. One decision takes some tens of microseconds."""
 
 
 class Metrics:
-    """One supernode's metrics, in a registry of their own."""
+    """The metrics of one supernode, in their own Prometheus registry."""
 
     def __init__(self) -> None:
         self.registry = new_registry("supernode")
-        self.exchanges = Counter("pantala_exchanges", "Exchanges with peers that began.", registry=self.registry)
+        self.exchanges = Counter("pantala_exchanges", "Requests of peers for news and work.", registry=self.registry)
         text = "Time to decide which pieces one peer gets."
         self.scheduling = Histogram("pantala_scheduling_seconds", text, buckets=_SECONDS, registry=self.registry)
-        self._answers = Counter("pantala_http_answers", "Answers of the API.", ["status"], registry=self.registry)
+        self._answers = Counter("pantala_http_answers", "Answers of the HTTP API.", ["status"], registry=self.registry)
         text = "Failures to fetch from an origin."
         self._failures = Counter("pantala_fetch_failures", text, ["reason"], registry=self.registry)
 
@@ -54,7 +54,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class StateCollector(Collector):
-    """Reads the state of a supernode's parts."""
+    """Computes the metrics that show the present state of the supernode's parts."""
 
     managers: Managers
     waiting: HeldExchanges
@@ -67,19 +67,19 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         managers, cdn, pieces = self.managers, self.cdn, self.pieces
         statuses = (task.copy.status for task in managers.tasks)
-        yield _by("pantala_tasks", "Tasks by their copy's status.", "cdn_status", CDNStatus, statuses)
+        yield _by("pantala_tasks", "Tasks by the status of the supernode's copy.", "cdn_status", CDNStatus, statuses)
         downloads = (download.status for download in managers.dfget_tasks)
         yield _by("pantala_dfget_tasks", "Downloads by status.", "status", DfgetTaskStatus, downloads)
         peers = (str(peer.connected).lower() for peer in managers.peers)
         yield _by("pantala_peers", "Peers by whether they are connected.", "connected", ("true", "false"), peers)
         progress = managers.progress
         served = {"supernode": progress.supernode_bytes, "peer": progress.peer_bytes}
-        yield _counter("pantala_served_bytes", "Bytes that peers took and verified.", "by", served, served)
-        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait.", len(self.waiting))
-        yield GaugeMetricFamily("pantala_queued_fetches", "Copies that wait for their turn.", cdn.gate.queue)
+        yield _counter("pantala_served_bytes", "Bytes that peers received, by sender.", "by", served, served)
+        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait for news or work.", len(self.waiting))
+        yield GaugeMetricFamily("pantala_queued_fetches", "Files that wait for a free download slot.", cdn.gate.queue)
         yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", pieces.uploads)
         yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", pieces.bytes_sent)
-        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of body read from origins.", cdn.worker.origin_bytes)
+        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of files read from origins.", cdn.worker.origin_bytes)
         text = "Newly wanted files, by what the volume had."
         yield _counter("pantala_cache_uses", text, "found", CopyUse, cdn.worker.uses)
         evictions = self.janitor.evictions | {EvictionCause.DROPPED: self.supernode.dropped}
@@ -96,7 +96,7 @@ def _counter(name: str, text: str, label: str, known: Iterable[str], counts: Map
 
 
 def _by(name: str, text: str, label: str, known: Iterable[str], found: Iterable[str]) -> GaugeMetricFamily:
-    """How many of each known value, also if there is none."""
+    """A gauge that counts ``found`` by value. Each of the ``known`` values has a sample, even if it is 0."""
     tally, family = Tally(found), GaugeMetricFamily(name, text, labels=[label])
     for value in known:
         family.add_metric([str(value)], tally[value])

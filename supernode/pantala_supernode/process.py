@@ -1,4 +1,4 @@
-"""``pantala-supernode``: read the settings and serve until a signal."""
+"""The process ``pantala-supernode``: reads its settings, and serves until a signal."""
 
 import gc
 from typing import NoReturn
@@ -12,8 +12,8 @@ from pantala_supernode.http.site import allow_files
 from pantala_supernode.settings import Settings, parse
 
 _GARBAGE = (50_000, 20, 20)
-"""Objects between two searches for cycles. Exchanges leave few cycles. With the default of 700 objects, the search
-through the state of 500 peers took a fifth of the time."""
+"""Thresholds for Python's garbage collector. Exchanges leave few cycles. With the default threshold of 700 objects, the
+collector took a fifth of the CPU time at 500 peers."""
 
 
 def main() -> None:
@@ -21,10 +21,10 @@ def main() -> None:
 
 
 def run(settings: Settings) -> NoReturn:
-    """Run a supernode until SIGTERM. A second one, or SIGINT, ends it before its tasks have moved."""
+    """Run a supernode until SIGTERM and until its tasks have moved. A second SIGTERM, or SIGINT, ends it at once."""
     logs.configure()
     allow_files()
-    gc.freeze()  # the imported modules stay
+    gc.freeze()  # the collector need not look at the imported modules, which stay
     gc.set_threshold(*_GARBAGE)
 
     async def life(stop: Stop) -> None:

@@ -47,7 +47,7 @@ def _head_size(text: str) -> int:
 
 def _rule(text: str) -> str:
     if text not in RULES:
-        raise ValueError(f"is not a rule. Give one of {', '.join(RULES)}.")
+        raise ValueError(f"is not a rule for pieces. Give one of {', '.join(RULES)}.")
     return text
 
 
@@ -78,12 +78,14 @@ class Settings:
     """One supernode's settings."""
 
     listen: ListenAddress = flag(
-        settings.address, "HOST:PORT", "the API (127.0.0.1:8002)", default=ListenAddress("127.0.0.1", 8002)
+        settings.address, "HOST:PORT", "address of the API (127.0.0.1:8002)", default=ListenAddress("127.0.0.1", 8002)
     )
-    piece_listen: ListenAddress = flag(settings.address, "HOST:PORT", "the pieces (127.0.0.1:8001)", default=_PIECES)
-    """A port of its own, so that pieces can be limited and allowed apart from the API."""
+    piece_listen: ListenAddress = flag(
+        settings.address, "HOST:PORT", "address of the pieces (127.0.0.1:8001)", default=_PIECES
+    )
+    """A separate port, so that network policies and limits for pieces can differ from those for the API."""
     data: Path = flag(Path, "DIR", "the directory of the volume")
-    advertise: str = flag(str, "HOST", "host from which peers read our pieces (that of --piece-listen)", default="")
+    advertise: str = flag(str, "HOST", "host at which peers reach --piece-listen (the host of that flag)", default="")
     no_auth: bool = switch("serve every client without a token; only on loopback, or with --i-know")
     trusted_operator: str = flag(str, "ACCOUNT", "service account of the operator", default=_ACCOUNT + "operator")
     trusted_peer: str = flag(str, "ACCOUNT", "service account of the peers", default=_ACCOUNT + "peer")
@@ -91,32 +93,32 @@ class Settings:
         str, "ACCOUNT", "service account of the other supernodes", default=_ACCOUNT + "supernode"
     )
     token_file: Path | None = flag(Path, "FILE", "token to show to the other supernodes", default=None)
-    """Read each time, because the kubelet rotates it."""
+    """The file is read for each request, because the kubelet replaces it."""
     leave_seconds: float = flag(
         _duration, "SECONDS", "time to hand tasks over before the supernode stops (600)", default=600
     )
-    """About the time that a large file takes from a slow origin to its new owner, and less than the pod's grace
-    period."""
+    """The default is about the time that a large file takes from a slow origin to its new owner. It must be less than
+    the pod's grace period."""
     api_server: str = flag(
         settings.http_url, "URL", "API server whose tokens are trusted", default="https://kubernetes.default.svc"
     )
-    api_ca: Path | None = flag(Path, "FILE", "its certificate authority (the pod's)", default=None)
-    api_token_file: Path | None = flag(Path, "FILE", "token to read its keys (the pod's)", default=None)
+    api_ca: Path | None = flag(Path, "FILE", "the API server's certificate authority (the pod's)", default=None)
+    api_token_file: Path | None = flag(Path, "FILE", "token to read the API server's keys (the pod's)", default=None)
     deny_source: tuple[Network, ...] = flag(
-        _networks, "CIDR,...", "networks from which no file is read; link-local ones never are", default=()
+        _networks, "CIDR,...", "networks whose servers are never read, beside link-local ones", default=()
     )
     piece_slots: int = 16
-    """Pieces sent at once: twice what the scheduler books, because a peer may fetch again what it lost."""
+    """Pieces sent at once: twice as many as the scheduler gives, because a peer may fetch a lost piece again."""
     grace: float = 5.0
-    """Seconds that an unwanted task is kept, so that a Task that is replaced costs no second read."""
+    """Seconds that a removed Task stays wanted, so that its replacement does not need a second read of the origin."""
     dragonfly: bool = switch("serve Dragonfly's clients (dfget, dfdaemon), which cannot authenticate")
-    """Every client that reaches the API may then have files fetched."""
+    """If it is on, every client that reaches the API can let the supernode fetch files."""
     metrics_open: bool = switch("serve metrics to every client that reaches the API: counts only, no names")
-    """If not, only the operator's service account may read them."""
+    """If it is off, only the operator's ServiceAccount may read the metrics."""
     cache_seconds: float = flag(
         _duration, "SECONDS", "time that an unwanted copy is kept (0; 21600 with --dragonfly)", default=0
     )
-    """Dragonfly's clients come one after the other."""
+    """The default is longer with ``--dragonfly``, because clients ask for the same file one after another."""
     disk_high: float = flag(
         _percent, "PERCENT", "disk use above which unwanted copies are removed, oldest first (90)", default=90
     )
@@ -124,7 +126,7 @@ class Settings:
     fresh_seconds: float = flag(
         _duration, "SECONDS", "time that an unwanted copy is reused without asking its origin (60)", default=60
     )
-    """The origin may say otherwise (Cache-Control, Expires). A file with a digest is never checked again."""
+    """The origin's headers Cache-Control and Expires take precedence. A file with a digest is never checked again."""
     origin_connections: int = flag(
         settings.whole(1, 64, "connections"), "N", "connections for one file, if its origin allows ranges (8)",
         default=8,
@@ -151,18 +153,18 @@ class Settings:
         settings.rate, "RATE", "bytes a second read from all origins together, like 50M or 1Gi (no limit)", default=None
     )
     bandwidth: float | None = flag(
-        settings.rate, "RATE", "bytes a second of the supernode's link, like 125M (not known)", default=None
+        settings.rate, "RATE", "bytes a second of the supernode's network link, like 125M (not known)", default=None
     )
-    """Decides how many pieces are given at once: 8 if the bandwidth is not known."""
+    """It decides how many pieces the supernode sends at once: 8 if it is not known."""
     serve_rate: float | None = flag(
-        settings.rate, "RATE", "bytes a second of pieces sent to all together, like 50M or 1Gi (no limit)", default=None
+        settings.rate, "RATE", "bytes a second of pieces sent to all peers, like 50M or 1Gi (no limit)", default=None
     )
     node: str = flag(str, "NODE", "the node that the supernode runs on", default="")
-    """The peer of that node takes all its pieces from here, past any link, and serves them to others in our place."""
-    piece_size_rule: str = flag(_rule, "RULE", "how files are cut: swarm, or dragonfly (swarm)", default="swarm")
-    """``swarm``: small pieces, best for many peers. ``dragonfly``: as Dragonfly's supernode did."""
+    """The peer on that node takes all pieces from the supernode without a network, and serves them to other peers."""
+    piece_size_rule: str = flag(_rule, "RULE", "rule for piece sizes: swarm, or dragonfly (swarm)", default="swarm")
+    """``swarm``: small pieces, best for many peers. ``dragonfly``: the piece sizes of Dragonfly's supernode."""
     registries: RegistryEndpoints = field(default_factory=RegistryEndpoints)
-    """How to reach container registries, and which are allowed."""
+    """How to reach container registries, and which ones are allowed."""
     blob_seconds: float = flag(
         _duration, "SECONDS", "time that an image's blob is kept after the last node waited for it (21600)",
         default=21600,
@@ -170,14 +172,14 @@ class Settings:
 
     @property
     def uplink(self) -> float | None:
-        """Bytes a second of pieces that can leave this supernode; ``None``: not known."""
+        """The bytes of pieces that can leave this supernode in a second. ``None``: not known."""
         return min((rate for rate in (self.bandwidth, self.serve_rate) if rate is not None), default=None)
 
 
 _MORE = {
     "registries": Flag(str, "REGISTRY,...", "registries: HOST, http://HOST for plain http, or HOST=URL where it is"),
     "registry_ca": Flag(str, "HOST=FILE,...", "the authority of a registry or of an endpoint in --registries"),
-    "registries_only": Flag(_boolean, "yes|no", "use no registries but the listed ones (no)"),
+    "registries_only": Flag(_boolean, "yes|no", "read only the registries that --registries lists (no)"),
     "proxy": Flag(_proxy_url, "URL", "forward proxy for origins and registries (HTTPS_PROXY, HTTP_PROXY, or none)"),
     "no_proxy": Flag(
         str, "HOST,...", "hosts that are reached without the proxy (NO_PROXY): names, addresses, networks"
@@ -185,7 +187,7 @@ _MORE = {
     "proxy_credentials": Flag(Path, "FILE", "user:password for the proxy; a changed file is read again"),
     "i_know": Flag(settings.is_on, None, "I know that --no-auth lets in every client that reaches the ports"),
 }
-"""Flags that are not a field of the settings."""
+"""Flags that have no field of the same name in :class:`Settings`."""
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
@@ -217,7 +219,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
 
 
 def _derived(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[str, Any]:
-    """Defaults from other settings, and from the variables and files that Kubernetes gives a pod."""
+    """The defaults that depend on other settings, or on the variables and files that Kubernetes gives a pod."""
     derived: dict[str, Any] = {"advertise": given.get("piece_listen", _PIECES).host}
     if given.get("dragonfly"):
         derived["cache_seconds"] = _DRAGONFLY_CACHE

@@ -1,4 +1,4 @@
-"""Applies the operator's statement, clients' leases and the CDN's news to the tasks and their copies."""
+"""Applies statements of the operator, leases of clients and reports of the CDN to the tasks and their copies."""
 
 import asyncio
 from collections.abc import Callable
@@ -22,7 +22,7 @@ _log = structlog.get_logger(__name__)
 
 
 class Supernode:
-    """One supernode. ``clock`` returns monotonic seconds."""
+    """Decides from all that is wanted what the CDN does with each copy. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -37,11 +37,11 @@ class Supernode:
     ) -> None:
         self.boot = boot
         self.stated = 0
-        """How many Task resources the statement in force assigns to this supernode."""
+        """The number of Task resources in the statement in force."""
         self.recovered = False
-        """True once the volume was read. Before that, the cached copies are not known."""
+        """True once the volume was read. Before that, it is not known which copies it has."""
         self.dropped = 0
-        """Copies that were deleted because no Task resource wants them any more."""
+        """The number of copies that were deleted because nothing wanted them any more."""
         self._tasks = managers.tasks
         self._dfget_tasks = managers.dfget_tasks
         self._progress = managers.progress
@@ -53,9 +53,9 @@ class Supernode:
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
 
     def state(self, statement: Statement) -> StatementReceipt:
-        """Apply the full set of wanted tasks. Raises :class:`ValueError` for a statement that no operator sends."""
+        """Apply a statement. Raises :class:`ValueError` if a task ID or the membership in it is not valid."""
         if statement.membership is not None and not statement.member:
-            raise ValueError("The statement's list of replicas does not contain this supernode.")
+            raise ValueError("The operator's list of replicas lacks this supernode. Check the operator's flags.")
         first = not self._tasks.stated
         changes = self._tasks.state(statement, now=self._clock())
         moved, self.stated = self._members.take(statement), len(statement.tasks)
@@ -85,7 +85,7 @@ class Supernode:
         self._events.task_changed.publish(task_id)
 
     def is_origin_only(self, task_id: str) -> bool:
-        """Whether the content of a task can come from its origin only: no copy is here, and no replica may have one."""
+        """True if a task's content can come from its origin only: no copy is here, and this is the only replica."""
         return self.recovered and not (self._members.others or self._cdn.status(TaskID(task_id)).generation)
 
     async def recover(self) -> None:
@@ -138,7 +138,7 @@ class Supernode:
         try:
             await self._cdn.copies.delete(task_id)
             self.dropped += 1
-            _log.info("task deleted", task=task_id)
+            _log.info("deleted the copy of a task", task=task_id)
         except SupernodeError as error:  # no task wants the copy, so the janitor tries again
             _log.warning("cannot delete the copy of a task; trying again later", task=task_id, error=str(error))
         finally:
@@ -156,7 +156,7 @@ class PieceInspector:
         self._inspections: set[asyncio.Task[None]] = set()
 
     def inspect(self, task_id: TaskID, piece: int) -> None:
-        """Read the piece in the background, and have the CDN fetch it again if it is wrong."""
+        """Read the piece in the background. If it is wrong or not readable, let the CDN fetch it again."""
         inspection = asyncio.create_task(self._inspect(task_id, piece))
         self._inspections.add(inspection)
         inspection.add_done_callback(self._inspections.discard)
@@ -177,5 +177,5 @@ class PieceInspector:
         except StoreError:
             right = False
         if not right:
-            _log.error("a piece on the volume is wrong; fetching it again", task=task_id, piece=piece)
+            _log.error("a piece on the volume is damaged; the supernode fetches it again", task=task_id, piece=piece)
             self._cdn.refetch(task_id, piece)

@@ -1,4 +1,4 @@
-"""The whole cluster."""
+"""Starts, changes and removes the cluster of this machine."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Cluster:
     """The only cluster of this machine. Start it with :meth:`up`, or use the running one with :meth:`attach`."""
 
     host = layout.HOST
-    """The machine's address for pods."""
+    """The address of this machine as pods see it."""
 
     registry = layout.REGISTRY
     """The registry that nodes pull from."""
@@ -48,7 +48,7 @@ class Cluster:
 
     @classmethod
     def up(cls, nodes: int = 3) -> Cluster:
-        """Start it with at least ``nodes`` nodes, or complete it. Returns when all nodes are Ready."""
+        """Start the cluster, or add nodes until it has ``nodes``. Returns when all nodes are Ready."""
         if os.geteuid() != 0:
             raise CommandError("A cluster in network namespaces needs root. Or set KUBECONFIG to use another cluster.")
         packages.install()
@@ -121,7 +121,7 @@ class Cluster:
         return images.push(image)
 
     def recycle_volumes(self) -> list[str]:
-        """Empty the released volumes and offer them again. Returns their names."""
+        """Empty the volumes whose claim was deleted, and make them available again. Returns their names."""
         return volumes.recycle(self.control_plane)
 
     def stop_apiserver(self) -> None:
@@ -131,7 +131,7 @@ class Cluster:
     def start_apiserver(self) -> None:
         """Start the API server again. Returns when it is ready.
 
-        The parts of Kubernetes are restarted, because their back-off would delay them by up to a minute.
+        The clients of the API server are restarted, because their back-off would delay them by up to a minute.
         """
         self.control_plane.start_apiserver()
         self.control_plane.restart_clients()
@@ -187,7 +187,7 @@ def down() -> None:
 
 
 def status() -> str:
-    """The running processes, as text."""
+    """A text that lists the cluster's running processes."""
     daemons = Daemons(layout.STATE / "daemons")
     lines = [f"{name:32} {daemons.pid(name) or 'not running'}" for name in daemons.names()]
     return "\n".join(lines) or "no cluster runs"

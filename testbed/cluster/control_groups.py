@@ -1,4 +1,4 @@
-"""Makes the nodes' control groups before a kubelet starts, and removes them afterwards. Versions 1 and 2."""
+"""Makes a node's control groups (v1 or v2) before its kubelet starts, and removes them afterwards."""
 
 from __future__ import annotations
 

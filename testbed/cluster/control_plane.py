@@ -1,4 +1,4 @@
-"""The parts on the machine itself: network, etcd, API server, controllers, scheduler, DNS, registry."""
+"""The cluster's processes outside of its nodes: network, etcd, API server, controllers, scheduler, DNS, registry."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _READY_SECONDS = 90.0
 
 
 class ControlPlane:
-    """The processes that run once, on the machine itself."""
+    """The processes of the cluster that run outside of its nodes."""
 
     def __init__(self, programs: dict[str, Path], daemons: Daemons, authority: Authority) -> None:
         self._programs = programs
@@ -55,7 +55,7 @@ class ControlPlane:
         self._wait_ready()
 
     def stop_apiserver(self) -> None:
-        """Cause an outage: connections are cut and refused."""
+        """Stop the API server, as in an outage: connections break, and new ones are refused."""
         self._daemons.stop("kube-apiserver", grace=0)
 
     def restart_clients(self) -> None:

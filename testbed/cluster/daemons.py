@@ -1,4 +1,4 @@
-"""Processes that outlive the command that started them. A file has the process ID of each."""
+"""Starts processes that outlive their parent, and finds them again by files with their process IDs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Daemons:
         self._folder = folder
 
     def start(self, name: str, command: Sequence[str]) -> None:
-        """Start it, unless it runs already."""
+        """Start the daemon ``name``, unless it runs already."""
         if self.pid(name) is not None:
             return
         self._folder.mkdir(parents=True, exist_ok=True)
@@ -38,7 +38,7 @@ class Daemons:
         self._file(name).write_text(f"{pid} {_started(pid)}")
 
     def pid(self, name: str) -> int | None:
-        """Its process ID, or ``None`` if it does not run. Another process with the same ID does not count."""
+        """The daemon's process ID. ``None`` if it does not run, even if another process now has its ID."""
         try:
             pid, started = self._file(name).read_text().split()
         except (FileNotFoundError, ValueError):
@@ -46,7 +46,7 @@ class Daemons:
         return int(pid) if started and _started(int(pid)) == started else None
 
     def stop(self, name: str, grace: float = 5.0) -> None:
-        """End it: SIGTERM, and SIGKILL after ``grace`` seconds. Nothing happens if it does not run."""
+        """Send the daemon SIGTERM, and SIGKILL after ``grace`` seconds. Does nothing if it does not run."""
         pid = self.pid(name)
         if pid is not None:
             end(pid, signal.SIGTERM if grace > 0 else signal.SIGKILL)
@@ -62,11 +62,11 @@ class Daemons:
         return sorted(path.stem for path in self._folder.glob("*.pid"))
 
     def log(self, name: str) -> Path:
-        """The file with its output."""
+        """The file with the daemon's output."""
         return self._folder / f"{name}.log"
 
     def tail(self, name: str, lines: int = 15) -> str:
-        """The last lines of its output."""
+        """The last lines of the daemon's output."""
         return "\n".join(self.log(name).read_text(errors="replace").splitlines()[-lines:])
 
     def _file(self, name: str) -> Path:

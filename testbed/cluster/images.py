@@ -1,4 +1,4 @@
-"""Builds images without pulling any: a base from Debian packages, ours from the Dockerfile, and pause."""
+"""Builds images without a registry: a base from Debian packages, Pantala's from the Dockerfile, and ``pause``."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from testbed.cluster import layout
 from testbed.cluster.command import run
 
 BASE = "localhost/pantala-python-base"
-"""An image with Debian's python3, for the Dockerfile's ``BASE``."""
+"""The image with Debian's python3 that is passed to the Dockerfile as its argument ``BASE``."""
 
 _BUILDAH = ("buildah", "--storage-driver", "overlay")
 _CERTIFICATES = "/etc/ssl/certs"
@@ -37,7 +37,7 @@ def base() -> None:
 
 
 def archive() -> Path:
-    """The base's file tree as a tar, made from Debian packages once per user."""
+    """The tar archive of the base image's files, made from Debian packages once per user."""
     suite = platform.freedesktop_os_release().get("VERSION_CODENAME", "bookworm")
     made = cache() / f"python-base-{suite}.tar"
     made.parent.mkdir(parents=True, exist_ok=True)
@@ -88,7 +88,7 @@ def push(image: str) -> str:
 
 
 def write_pause(program: Path, archive: Path) -> None:
-    """Write the image that holds a pod's namespaces. It has one program."""
+    """Write the ``pause`` image, whose one program keeps a pod's namespaces open."""
     layer = io.BytesIO()
     with tarfile.open(fileobj=layer, mode="w") as tar:
         tar.add(program, arcname="pause")

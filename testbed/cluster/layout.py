@@ -7,23 +7,23 @@ from pathlib import Path
 from typing import Final
 
 STATE: Final = Path("/run/pantala-testbed")
-"""Process IDs, keys, configuration, logs."""
+"""The folder of process IDs, keys, configuration and logs."""
 
 TURN: Final = Path("/run/pantala-testbed.lock")
-"""Locked by the process that installs on the cluster. Beside :data:`STATE`, which is removed with the cluster."""
+"""The lock of the process that uses the cluster. It is outside of :data:`STATE`, which is removed with the cluster."""
 
 DATA: Final = Path("/var/lib/pantala-testbed")
-"""The nodes' disks, the volumes, etcd and the registry. They are large, and /run is often in memory."""
+"""The folder of large data: the nodes' disks, volumes, etcd and the registry. /run is often in memory."""
 
 BRIDGE: Final = "pantbr0"
 HOST: Final = "10.78.0.1"
-"""The machine's address for nodes and pods: API server, DNS, registry, and the tests' origins."""
+"""The machine's address as nodes and pods see it. API server, DNS, registry and the tests' origins listen there."""
 
 API_PORT: Final = 6444
 SERVER: Final = f"https://{HOST}:{API_PORT}"
 REGISTRY: Final = f"{HOST}:5078"
 REGISTRIES: Final = {"site": "10.78.0.2:5000", "private": "10.78.0.3:5000", "tokens": "10.78.0.4:5000"}
-"""More registries, each on its own host. They run only while a test uses them."""
+"""The addresses of further registries, each on its own host. They run only while a test uses them."""
 
 POD_NETWORK: Final = "10.245.0.0/16"
 SERVICE_NETWORK: Final = "10.97.0.0/16"
@@ -64,17 +64,17 @@ class NodePlace:
 
     @property
     def name(self) -> str:
-        """Its name in Kubernetes."""
+        """The node's name in Kubernetes."""
         return f"node{self.number}"
 
     @property
     def network_namespace(self) -> str:
-        """The name of its network namespace, and of its control groups."""
+        """The name of the node's network namespace, and of its control groups."""
         return f"pantala-{self.name}"
 
     @property
     def link(self) -> str:
-        """The machine's end of its link."""
+        """The network device at the machine's end of the node's link."""
         return f"pant{self.number}"
 
     @property
@@ -83,17 +83,17 @@ class NodePlace:
 
     @property
     def pods(self) -> str:
-        """The addresses of its pods."""
+        """The subnet of the node's pods."""
         return f"10.245.{self.number}.0/24"
 
     @property
     def disk(self) -> Path:
-        """The folder that holds its own copies of :data:`OWN`."""
+        """The folder with the node's own copies of the folders in :data:`OWN`."""
         return DATA / "nodes" / self.name
 
     @property
     def settings(self) -> Path:
-        """The folder of its configuration files."""
+        """The folder of the node's configuration files."""
         return STATE / self.name
 
     def path(self, path: str) -> Path:

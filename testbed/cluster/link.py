@@ -9,7 +9,7 @@ from testbed.cluster.command import run
 def connect(namespace: str, device: str, address: str) -> None:
     """Give the namespace an ``eth0`` with this address. ``device`` is the machine's end.
 
-    Its hardware address is always the same, because other hosts cache it for longer than a restart takes.
+    The address always has the same hardware address, because other hosts cache it for longer than a restart takes.
     """
     hardware = ":".join(f"{part:02x}" for part in (0x02, 0x50, *map(int, address.split("."))))
     run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "address", hardware, "netns", namespace)

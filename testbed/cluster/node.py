@@ -52,7 +52,7 @@ server = "http://{registry}"
 
 
 class Node:
-    """One node. It may run or not."""
+    """One node, running or not."""
 
     def __init__(self, place: NodePlace, programs: dict[str, Path], daemons: Daemons, authority: Authority) -> None:
         self.place = place
@@ -63,11 +63,11 @@ class Node:
 
     @property
     def alive(self) -> bool:
-        """True if all of its processes run."""
+        """True if all processes of the node run."""
         return all(self._daemons.pid(name) is not None for name in self._names)
 
     def up(self, taint: str = "") -> None:
-        """Start it. It registers itself with the API server soon after, with a taint ``key:effect`` if given."""
+        """Start the node. It soon registers itself at the API server, with a taint ``key:effect`` if given."""
         self._trust_registries()
         if self.alive:
             return
@@ -81,7 +81,7 @@ class Node:
         self._start_kubernetes()
 
     def down(self) -> None:
-        """End all of its processes and pods, and remove its link and control groups. Its disk stays."""
+        """End all processes and pods of the node, and remove its link and control groups. Its disk stays."""
         for name in self._names[:2]:
             self._daemons.stop(name, grace=1.0)
         for pid in self._processes():
@@ -110,7 +110,7 @@ class Node:
         return ["nsenter", f"--target={pid}", "--mount", "--net", *command]
 
     def shape(self, rate: str) -> None:
-        """Limit its link both ways, e.g. ``200mbit``; empty: no limit."""
+        """Limit the node's link in both directions, e.g. ``200mbit``. Empty: no limit."""
         link.shape(self.place.network_namespace, self.place.link, rate)
 
     def _make_folders(self) -> None:
@@ -144,7 +144,7 @@ class Node:
         (place.settings / "kube-proxy.json").write_text(json.dumps(_proxy(place)))
 
     def _trust_registries(self) -> None:
-        """Configure plain http for our registries in containerd. Existing files stay: a test may have changed them."""
+        """Let containerd use plain http for the testbed's registries. Existing files stay, with a test's changes."""
         for registry in (layout.REGISTRY, *layout.REGISTRIES.values()):
             hosts = self.place.path(f"/etc/containerd/certs.d/{registry}/hosts.toml")
             if not hosts.exists():
@@ -190,7 +190,7 @@ class Node:
             time.sleep(_POLL_SECONDS)
 
     def _processes(self) -> list[int]:
-        """All processes in its network namespace, even those whose process ID is not recorded."""
+        """The IDs of all processes in the node's network namespace, even of unrecorded ones."""
         try:
             namespace = Path("/run/netns", self.place.network_namespace).stat().st_ino
         except FileNotFoundError:

@@ -18,7 +18,7 @@ from testbed.tokens import TokenServer
 
 
 class RegistryHost:
-    """Runs while its context is entered. Pushed images are there again the next time."""
+    """A registry that runs while its context is entered. Pushed images stay for the next time."""
 
     def __init__(self, name: str, accounts: Mapping[str, str] | None = None, tokens: TokenServer | None = None) -> None:
         self._data = layout.DATA / "registries" / name / "data/docker/registry/v2"
@@ -31,7 +31,7 @@ class RegistryHost:
         self.registry = Registry(
             layout.DATA / "registries" / name, listen=self.host, accounts=accounts, tokens=tokens, within=within
         )
-        """Its process. Tests stop and start it, and read its log."""
+        """The registry's process. Tests stop and start it, and read its log."""
 
     def __enter__(self) -> Self:
         self._remove()
@@ -45,23 +45,23 @@ class RegistryHost:
         self._remove()
 
     def shape(self, rate: str) -> None:
-        """Limit its link in both directions, e.g. ``200mbit``. Empty: no limit."""
+        """Limit the host's link in both directions, e.g. ``200mbit``. Empty: no limit."""
         link.shape(self._namespace, self._link, rate)
 
     def lose(self, digest: str) -> None:
-        """Delete a blob's bytes, as on a damaged disk. Manifests still name it."""
+        """Delete a blob's file, as a damaged disk does. Manifests still name the blob."""
         self.registry.stop()  # it caches the list of its blobs
         shutil.rmtree(self._blob(digest))
         self.registry.start()
 
     def drop(self, repository: str, blobs: Iterable[str]) -> None:
-        """Delete a repository and these blobs."""
+        """Delete a repository, and the files of these blobs."""
         shutil.rmtree(self._data / "repositories" / repository, ignore_errors=True)
         for digest in blobs:
             shutil.rmtree(self._blob(digest), ignore_errors=True)
 
     def sent_bytes(self) -> int:
-        """The bytes that it has sent on its link since it was entered, also of unfinished answers."""
+        """The bytes that the host has sent on its link since the start, also of unfinished answers."""
         return int(Path(f"/sys/class/net/{self._link}/statistics/rx_bytes").read_text())
 
     def _blob(self, digest: str) -> Path:

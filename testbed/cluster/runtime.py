@@ -1,4 +1,4 @@
-"""The images that a node's containerd has, as the kubelet sees them."""
+"""Lists and removes the images of a node's containerd, through the CRI like the kubelet."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _REF = re.compile(r"^(\S+)\s+\S+\s+(sha256:[0-9a-f]{64})\s", re.MULTILINE)
 
 
 def images(cluster: Cluster, node: str) -> dict[str, str]:
-    """Digests by name."""
+    """The digests of a node's images, by name."""
     return dict(_REF.findall(cluster.enter(node, *CTR, "images", "list")))
 
 

@@ -13,11 +13,11 @@ from testbed.cluster.layout import NodePlace
 
 _PER_NODE = 2
 _SIZE = "100Gi"
-"""Nothing enforces this size."""
+"""The stated size of a volume. Nothing enforces it."""
 
 
 def storage_class() -> dict[str, Any]:
-    """The default class. A claim is bound when its pod is scheduled."""
+    """The manifest of the default StorageClass. A claim is bound when its pod is scheduled."""
     return {
         "apiVersion": "storage.k8s.io/v1",
         "kind": "StorageClass",
@@ -31,12 +31,12 @@ def storage_class() -> dict[str, Any]:
 
 
 def of_node(place: NodePlace) -> list[dict[str, Any]]:
-    """Make the folders of a node's volumes. A pod's fsGroup becomes their owner."""
+    """Make the folders of a node's volumes, and return the PersistentVolumes. A pod's fsGroup becomes their group."""
     return [_volume(place, _folder(f"{place.name}-{number}")) for number in range(1, _PER_NODE + 1)]
 
 
 def recycle(control_plane: ControlPlane) -> list[str]:
-    """Empty the volumes whose claim was deleted and offer them again, as a provisioner does. Returns their names."""
+    """Empty the volumes whose claim was deleted, and make them available again. Returns their names."""
     released = []
     for volume in json.loads(control_plane.kubectl("get", "persistentvolumes", "-o", "json"))["items"]:
         if volume["status"]["phase"] != "Released":

@@ -1,4 +1,4 @@
-"""A CDN for one task, which records its states and does not wait between tries."""
+"""A CDN for one task, which records the copy's states and does not wait between attempts."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ TASK = task_id.compute("test")
 
 
 class CDNBench:
-    """A CDN on ``directory`` that reads through ``reader``. As a context manager it has read its volume."""
+    """A CDN with its volume in ``directory``, which reads origins through ``reader``. Entering it reads the volume."""
 
     def __init__(self, directory: Path, reader: SourceReader, *, durable: bool = False, **settings: Any) -> None:
         self.now = 1_000_000.0
         """Seconds since the epoch."""
         self.delays: list[float] = []
-        """Between the tries."""
+        """The seconds that the CDN wanted to wait between its attempts."""
         self.seen: list[Copy] = []
         self.store = PieceStore(directory, durable=durable)
         self.changed = asyncio.Event()
@@ -71,7 +71,7 @@ class CDNBench:
         return failure
 
     async def ended(self) -> Copy:
-        """Wait until the copy is whole or no further try comes soon."""
+        """Wait until the copy is whole, or until the CDN makes no further attempt soon."""
         return await self.until(
             lambda copy: copy.status is CDNStatus.SUCCESS or (copy.failure is not None and copy.failure.final)
         )

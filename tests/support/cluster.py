@@ -53,15 +53,15 @@ class MemoryCluster:
     def __init__(self) -> None:
         self.objects: dict[str, dict[str, Body]] = {kind: {} for kind in (*_KINDS, "namespaces", "pods")}
         self.events: list[tuple[str, str, str]] = []
-        """(object, ``Normal`` or ``Warning``, reason) in the order they were written."""
+        """The Events as (object, ``Normal`` or ``Warning``, reason), in the order they were written."""
         self.writes: list[str] = []
-        """Keys of objects written by the operator, in order."""
+        """The keys of the objects that the operator has written, in order."""
         self.missing: list[str] = []
         """The CRDs that are not installed."""
         self.outage: ClusterError | None = None
         """Raised by every call while it is set."""
         self.forbidden: set[str] = set()
-        """Calls that are refused, as verb and resource: ``list tasks``."""
+        """The calls that are forbidden, as verb and resource: ``list tasks``."""
         self._inbox: ResourceInbox | None = None
         self._version = 0
 

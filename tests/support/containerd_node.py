@@ -26,7 +26,7 @@ TOKEN = "t0ken"
 
 
 class Pushed(Image):
-    """An image of a layout, as the supernode has it."""
+    """An image that is in a real registry and that a scripted supernode also has."""
 
     def __init__(self, layout: Layout, repository: str, authorization: str = "") -> None:
         self.layout = layout
@@ -41,7 +41,7 @@ class Pushed(Image):
 
 @dataclass
 class ContainerdNode:
-    """A containerd, its helper, and a public and a private registry."""
+    """A containerd with a runtime helper, a public registry and a private registry."""
 
     containerd: Containerd
     helper: Helper
@@ -51,7 +51,7 @@ class ContainerdNode:
     made: int = 0
 
     def push(self, *, private: bool = False) -> Pushed:
-        """A new image that only its registry has."""
+        """Push a new image to one of the registries."""
         self.made += 1
         layers = [Layer(3_000_000, seed=10 * self.made), Layer(1000, seed=10 * self.made + 1)]
         layout = build(self.folder / str(self.made), layers)
@@ -64,7 +64,7 @@ class ContainerdNode:
     async def mirrored(
         self, supernode: RegistrySupernode, image: Pushed, root: Path, **changes: Any
     ) -> AsyncIterator[PeerApp]:
-        """A peer whose mirror this containerd asks, by files as ``pantala-peer configure`` writes them."""
+        """Run a peer whose mirror this containerd asks, because of files from ``pantala-peer configure``."""
         supernode.add(image)
         registry = self.private if image.authorization else self.registry
         supernode.registry = registry.host

@@ -1,7 +1,7 @@
 """The containerds that tests pull with, and what that needs.
 
-Each of them: the distribution's (Debian 12's is 1.6, which heeds no pin and reads no folder unasked), 1.7, the newest
-2, and those that ``PANTALA_CONTAINERD`` names, colon-separated. What does not hang on the version runs with one.
+``EACH`` has the distribution's version (1.6 on Debian 12, which ignores pins and needs a configured folder), 1.7, the
+newest 2, and those in ``PANTALA_CONTAINERD``, separated by colons. Tests that do not depend on the version use ``ONE``.
 """
 
 import json
@@ -33,11 +33,11 @@ EACH = [
     *(pytest.param(path, id=path if path in BUILT else path.strip("/").replace("/", "-")) for path in programs()),
 ]
 ONE = [programs()[0]]
-"""For ``parametrize("node", ONE, ids=["one"], indirect=True)``."""
+"""One of these programs, for ``parametrize("node", ONE, ids=["one"], indirect=True)``."""
 
 
 class Helper:
-    """The real process, while it is entered, and its interface."""
+    """A real runtime helper, which runs while its context is entered, and a client of it."""
 
     def __init__(self, folder: Path, containerd: Containerd, name: str = "helper.sock") -> None:
         self.socket = containerd.socket.with_name(name)
@@ -67,7 +67,7 @@ class Helper:
             return response.status, json.loads(content) if content else None
 
     async def pull(self, image: str, *, seconds: float = 30, **body: Any) -> tuple[int, Any]:
-        """Status, and the answer or the error's reason."""
+        """Pull an image. Returns the HTTP status, and the answer or the error's reason."""
         status, answer = await self.post("/v1/pull", image=image, timeout_seconds=seconds, **body)
         return status, answer if status == 200 else answer["error"]["reason"]
 
@@ -76,7 +76,7 @@ class Helper:
 
 
 async def crictl_remove(containerd: Containerd, removed: str) -> None:
-    """As the kubelet removes it: by the runtime interface, which the helper has no word for."""
+    """Remove an image as the kubelet does, through the CRI. The helper cannot remove images."""
     async with grpc.aio.insecure_channel(containerd.address) as channel:
         call: Any = channel.unary_unary("/runtime.v1.ImageService/RemoveImage")
         spec = bytes([0x0A, len(removed)]) + removed.encode()

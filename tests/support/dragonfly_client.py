@@ -1,7 +1,7 @@
 """A client of Dragonfly with the bugs of dfget, written from the description of its protocol.
 
-It probes each provider, checks each piece's MD5 and merges reports. Like v0.3.1 and v0.4.3, an ``old`` client repeats a
-pull while it has to wait, and ignores its own queue meanwhile.
+It probes each provider, checks each piece's MD5 and merges reports. Like v0.3.1 and v0.4.3, an ``old`` client that has
+to wait repeats the same request, and sends no queued report meanwhile.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ class GaveUpError(Exception):
 
 
 class Item(NamedTuple):
-    """The arguments of a pull."""
+    """The arguments of a request for pieces."""
 
     status: int
     result: int
@@ -40,7 +40,7 @@ class Item(NamedTuple):
 
 @dataclass(eq=False)
 class Dfget:
-    """One run of dfget. Its uploader serves while the context is open."""
+    """One run of dfget. Its uploader serves while the context is entered."""
 
     node: str
     url: str
@@ -50,18 +50,18 @@ class Dfget:
     headers: tuple[str, ...] = ()
     dfdaemon: bool = False
     reachable: Callable[[dict[str, Any]], bool] = lambda _entry: True
-    """False: the provider of this 601 entry refuses the connection."""
+    """Returns False if the client cannot connect to the provider in this entry of the supernode's answer."""
     task_id: str = ""
     piece_size: int = 0
     length: int = -1
     pieces: dict[int, bytes] = field(default_factory=dict)
-    """The contents of the pieces, without head and tail."""
+    """The bytes of each piece, without Dragonfly's head and tail."""
     providers: dict[int, str] = field(default_factory=dict)
     served: int = 0
     codes: list[int] = field(default_factory=list)
-    """The codes of all answers to its pulls."""
+    """The codes of all answers to requests for pieces."""
     last: dict[str, Any] = field(default_factory=dict)
-    """The data of code 600."""
+    """The data of the final answer, which has code 600."""
 
     def __post_init__(self) -> None:
         number = next(_RUNS)
@@ -118,7 +118,7 @@ class Dfget:
         self.task_id, self.piece_size, self.length = data["taskId"], data["pieceSize"], data["fileLength"]
 
     async def pull(self, item: Item) -> dict[str, Any]:
-        """One pull. Its answer has no consequence."""
+        """Send one request for pieces. The client does not act on the answer."""
         query = f"srcCid={self.cid}&dstCid={item.provider}&range={item.range}&result={item.result}"
         answer = await self.get(f"/peer/task?{query}&status={item.status}&taskId={self.task_id}")
         self.codes.append(answer["code"])
@@ -133,7 +133,7 @@ class Dfget:
             return await _envelope(answer)
 
     async def taken(self, text: str, provider: str) -> dict[str, Any]:
-        """Report that a piece can be served."""
+        """Report that the client has the piece and can serve it."""
         return await self.get(
             f"/peer/piece/suc?taskId={self.task_id}&cid={self.cid}&dstCid={provider}&pieceRange={text}"
         )

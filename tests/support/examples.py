@@ -1,4 +1,4 @@
-"""How many examples hypothesis tries. ``HYPOTHESIS_PROFILE`` chooses the profile.
+"""How many examples hypothesis tries, by the profile that ``HYPOTHESIS_PROFILE`` names.
 
 ``thorough`` (the default) tries the same examples each time, so that a failure comes from the change and not from
 chance. ``quick`` tries fewer of them, for ``make unit``. ``explore`` looks for new ones.

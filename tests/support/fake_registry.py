@@ -70,7 +70,7 @@ class Server:
 
 
 class TokenServer(Server):
-    """Issues tokens. The registry accepts them while they are in ``valid``."""
+    """Issues tokens. The fake registry accepts those that are in ``valid``."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -98,7 +98,7 @@ class TokenServer(Server):
 
 
 class Storage(Server):
-    """Sends blobs to each client that has the URL."""
+    """Object storage for blobs, to which the registry redirects. It needs no authentication."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -109,7 +109,7 @@ class Storage(Server):
 
 
 class FakeRegistry(Server):
-    """Has manifests and blobs behind ``tokens`` or ``accounts``. ``faults`` answer for parts of paths instead."""
+    """A registry that requires ``tokens`` or ``accounts``. ``faults`` maps parts of paths to faulty answers."""
 
     def __init__(self, tls: ssl.SSLContext | None = None) -> None:
         super().__init__(tls)
@@ -181,7 +181,7 @@ def is_account(authorization: str, accounts: dict[str, str]) -> bool:
 
 
 def ranged(request: web.Request, data: bytes) -> web.Response:
-    """A blob or its requested range."""
+    """Answer with a blob, or with its requested range."""
     span = request.http_range
     if span.start is None:
         return web.Response(body=data, headers={"ETag": f'"{sha256(data)}"'})
@@ -191,7 +191,7 @@ def ranged(request: web.Request, data: bytes) -> web.Response:
 
 
 class Clock:
-    """The test sets its time."""
+    """A clock whose time the test sets."""
 
     def __init__(self) -> None:
         self.now = 1000.0
@@ -209,7 +209,7 @@ async def service(
     proxy: Proxy | None = None,
     total: float = 10.0,
 ) -> AsyncIterator[RegistryService]:
-    """The service of the supernode."""
+    """Run the supernode's registry service against a fake registry."""
     async with (
         OutboundClient(egress=egress, proxy=proxy, timeouts=Timeouts(connect=2.0)) as outbound,
         open_service(endpoints or RegistryEndpoints(), outbound, total=total, clock=clock or Clock()) as opened,

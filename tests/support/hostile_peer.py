@@ -20,7 +20,7 @@ Serve = Callable[[Request, asyncio.StreamWriter], Awaitable[None]]
 
 @dataclass
 class HostilePeer:
-    """A peer on the raw protocol that sends any report, and serves with ``serve``."""
+    """A peer that sends any report that a test writes, and answers requests for pieces with ``serve``."""
 
     url: str
     serve: Serve
@@ -48,7 +48,7 @@ class HostilePeer:
             await asyncio.gather(*self._connections, return_exceptions=True)
 
     async def say(self, **said: object) -> tuple[int, SyncAnswer | None]:
-        """Send one exchange with any content."""
+        """Send one exchange with these fields. Returns the status and, for 200, the answer."""
         self.seq += 1
         said = {"peer": self.name, "boot": "b", "seq": self.seq, "port": self.port, "inventory": {}} | said
         said |= {"supernode": self.supernode, "revision": self.revision}
@@ -71,7 +71,7 @@ class HostilePeer:
         await self.say(done={a.task_id: HeldPieces(a.generation, f"0-{pieces - 1}") for a in self.assignments})
 
     async def go_on(self) -> None:
-        """Stay connected and take no work."""
+        """Keep sending exchanges until cancelled, but carry out no work."""
         while True:
             await self.say()
             await asyncio.sleep(0.05)
@@ -92,7 +92,7 @@ class HostilePeer:
 
 
 def head(first: int, end: int, size: int) -> bytes:
-    """The head of a right answer."""
+    """The HTTP head of a correct answer with the bytes ``[first, end)`` of ``size``."""
     lines = ["HTTP/1.1 206 Partial Content", f"Content-Length: {end - first}"]
     return "\r\n".join([*lines, f"Content-Range: bytes {first}-{end - 1}/{size}", "\r\n"]).encode()
 

@@ -1,4 +1,4 @@
-"""The requests of a peer to a supernode, without a peer."""
+"""Sends a peer's requests to a real supernode, without a peer."""
 
 import msgspec
 
@@ -8,7 +8,7 @@ from tests.support.supernode_lab import StatedSupernode
 
 
 class ManualPeer:
-    """Sends the requests that a test writes, and keeps the state that each request repeats."""
+    """Sends exchanges with the fields that a test gives, and adds those that each exchange must repeat."""
 
     def __init__(self, lab: StatedSupernode, name: str, port: int = 65002) -> None:
         self.lab = lab

@@ -26,7 +26,7 @@ URL = "http://origin.example/file"
 
 
 class ServedSupernode(MemorySupernode):
-    """The fake behind the real routes. Its port stays when it stops."""
+    """The fake supernode behind the real HTTP routes. It keeps its port when it is stopped and started."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -48,14 +48,14 @@ class ServedSupernode(MemorySupernode):
             self._runner = None
 
     async def deliver(self, name: str, **changes: Any) -> None:
-        """Report a Task as done, or with ``changes``."""
+        """Let the supernode report a Task as done, with ``changes`` to that report."""
         wanted = await self.wanting(name)
         done = TaskReport(wanted.uid, wanted.task_id, wanted.attempt, CDNStatus.SUCCESS, 1 << 20)
         changes = {"origin_bytes": 1 << 20, "ready_peers": wanted.peers, **changes}
         await self.report(msgspec.structs.replace(done, **changes))
 
     async def wanting(self, name: str, condition: Callable[[WantedTask], object] = bool) -> WantedTask:
-        """The Task as it is stated, once it meets ``condition``."""
+        """Wait until the operator's statement has the Task and it meets ``condition``. Returns it."""
 
         def met() -> WantedTask | None:
             return self.wanted[name] if name in self.wanted and condition(self.wanted[name]) else None
@@ -77,7 +77,7 @@ class ServedSupernode(MemorySupernode):
 
 
 class OperatorProcess:
-    """It can be stopped and started again."""
+    """An operator as a process, which can be stopped and started again."""
 
     def __init__(self, control_plane: ControlPlane, supernode: ServedSupernode, directory: Path) -> None:
         self._port = free_ports(1)[0]
@@ -119,7 +119,7 @@ class OperatorProcess:
         return self._process.returncode if self._process is not None else None
 
     def ask(self, path: str) -> tuple[int, list[str]]:
-        """Status and reasons of a probe; 0 while the operator does not listen."""
+        """Request a health probe. Returns its status and reasons; status 0 while the operator does not listen."""
         try:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._port}{path}", timeout=5) as answer:
                 return answer.status, json.load(answer)["reasons"]
@@ -130,7 +130,7 @@ class OperatorProcess:
 
 
 class Kubectl:
-    """kubectl, off the event loop."""
+    """Runs kubectl in a thread, so that it does not block the event loop."""
 
     def __init__(self, control_plane: ControlPlane) -> None:
         self._run = control_plane.kubectl
@@ -163,7 +163,7 @@ class Kubectl:
 
 @dataclass
 class ProcessStage:
-    """The operator as a process, and both its sides."""
+    """The operator as a process, between a real API server and a fake supernode."""
 
     kubectl: Kubectl
     supernode: ServedSupernode

@@ -1,4 +1,4 @@
-"""The whole operator between an API server and supernodes in memory. It runs in virtual time."""
+"""The whole operator with a fake API server and fake supernodes in memory. It runs in virtual time."""
 
 import asyncio
 from collections.abc import AsyncIterator
@@ -32,10 +32,10 @@ class LoopClock:
 
 
 class OperatorStage:
-    """Tests act on the API server and on the supernodes. All Tasks are in the namespace ``ns``."""
+    """The fakes and the operators of one test. All Tasks are in the namespace ``ns``."""
 
     def __init__(self, *names: str, **settings: Any) -> None:
-        """``names`` of the supernodes, if the StatefulSet ``ns/s`` counts them; else there is one without a name."""
+        """``names``: the supernodes of the StatefulSet ``ns/s``. Without names, there is one supernode by URL."""
         self.clock = LoopClock()
         self.cluster = MemoryCluster()
         self.supernodes = {name: MemorySupernode() for name in names or ("",)}
@@ -45,7 +45,7 @@ class OperatorStage:
 
     @property
     def supernode(self) -> MemorySupernode:
-        """The first of them."""
+        """The first supernode."""
         return next(iter(self.supernodes.values()))
 
     def change(self, **settings: Any) -> None:
@@ -68,19 +68,19 @@ class OperatorStage:
         self.cluster.put("tasks", {"metadata": metadata, "spec": spec}, watched=watched)
 
     def condition(self, kind: str = "Ready", name: str = "t") -> tuple[str, str]:
-        """Status and reason of a Task's condition."""
+        """The status and reason of the condition ``kind`` of the Task ``name``."""
         found = conditions.find(self.cluster.task(f"ns/{name}").status.conditions, kind)
         return (found.status, found.reason) if found is not None else ("", "")
 
     async def until(self, kind: str, *expected: str, name: str = "t") -> None:
-        """Wait for a Task's condition: its status, or its status and reason."""
+        """Wait until a Task's condition has the ``expected`` status, or status and reason."""
         await eventually(lambda: self.condition(kind, name)[: len(expected)] == expected, what=f"{name}: {expected}")
 
     async def ready(self, name: str = "t") -> None:
         await self.until("Ready", "True", name=name)
 
     async def deliver(self, name: str = "t", supernode: str = "", **changes: Any) -> None:
-        """Report a Task as done, or with ``changes``, once it is stated."""
+        """Wait for the Task in a statement. Then let the supernode report it as done, with ``changes``."""
         reporter = self.supernodes[supernode]
         await eventually(lambda: f"ns/{name}" in reporter.wanted)
         wanted = reporter.wanted[f"ns/{name}"]
@@ -88,7 +88,7 @@ class OperatorStage:
         await reporter.report(msgspec.structs.replace(done, **changes))
 
     async def finish(self, name: str = "t", supernode: str = "") -> None:
-        """Report a Task as done, and wait until it is Ready."""
+        """Let the supernode report a Task as done, and wait until it is Ready."""
         await self.deliver(name, supernode)
         await self.ready(name)
 
@@ -100,7 +100,7 @@ class OperatorStage:
 
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[App]:
-        """Run an operator; it is ready, unless the API server or the supernodes keep it from that."""
+        """Run an operator. Yields when it is ready, or when the API server or the supernodes prevent that."""
         app = self.app()
         running = asyncio.create_task(app.run())
         with suppress(AssertionError):

@@ -7,7 +7,7 @@ from testbed.origin import Origin
 
 
 class OriginThread:
-    """Runs an origin for tests that are not coroutines. They may read its state."""
+    """Runs an origin in a thread, for tests that are not coroutines. Tests may read the origin's state."""
 
     def __init__(self, host: str) -> None:
         self.origin = Origin(host)

@@ -27,7 +27,7 @@ def membership(revision: int, *names: str) -> Membership:
 
 
 def node_state(held: dict[str, HeldPieces] | None = None, *, busy: Callable[[], bool] = lambda: False) -> NodeState:
-    """A node that holds ``held``, also if that changes later."""
+    """A node with the pieces in ``held``, which the test may change later."""
     inventory = {} if held is None else held
     return NodeState(port=65002, uploads=lambda: 0, cache_bytes=lambda: 0, inventory=lambda: dict(inventory), busy=busy)
 

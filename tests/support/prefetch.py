@@ -1,4 +1,4 @@
-"""A cluster that carries out the plans of an ImagePrefetch, without Kubernetes, sockets or a clock."""
+"""Simulates a cluster that carries out the plans of an ImagePrefetch, without Kubernetes, sockets or a clock."""
 
 from collections import Counter
 from collections.abc import Callable
@@ -21,6 +21,7 @@ from pantala_operator.plan.prefetch.inputs import (
     Surroundings,
 )
 from pantala_operator.plan.prefetch.plan import PrefetchPlan, plan
+from pantala_operator.plan.secrets import SecretReading
 from pantala_operator.plan.targets import ClusterNodes, PeerState, Pod
 from pantala_operator.resources.api import REQUESTED_AT, Metadata, Node, NodeSpec, Taint
 from pantala_operator.resources.conditions import find
@@ -74,7 +75,7 @@ def cluster(*nodes: Node, pods: tuple[Pod, ...] = ()) -> ClusterNodes:
 def resolved(
     letter: str, at: datetime = NOW, *, asked: frozenset[str] = frozenset({AMD64}), platform: str = AMD64
 ) -> RegistryAnswer:
-    """An image of 110 bytes for one platform; the ``asked`` ones were asked for."""
+    """A registry's answer: an image of 110 bytes for one platform. The question named the platforms ``asked``."""
     blobs = (ImageBlob(digest(letter), 100), ImageBlob(digest("9"), 10))
     return RegistryAnswer(at, Resolved(digest(letter), {platform: blobs}), asked)
 
@@ -88,7 +89,7 @@ def failed(reason: str, message: str = "it failed") -> PullState:
 
 
 Outcome = Callable[[str, str, int], PullState | None]
-"""The result of a pull of an image on a node at this try. ``None``: it does not end yet."""
+"""Returns the result of a pull, for an image, a node and the number of the attempt. ``None``: it still runs."""
 
 
 def works(*_: object) -> PullState:
@@ -101,13 +102,14 @@ def pending(*_: object) -> None:
 
 @dataclass
 class World:
-    """Nodes that carry out their orders, one step of the clock after the other."""
+    """One ImagePrefetch, and simulated nodes that carry out its orders, one step of the clock after the other."""
 
     each: ImagePrefetch
     cluster: ClusterNodes
     registry: dict[str, RegistryAnswer] = field(default_factory=lambda: {ONE: resolved("a"), TWO: resolved("b")})
     outcome: Outcome = works
     around: Surroundings = field(default_factory=Surroundings)
+    secrets: dict[str, SecretReading] = field(default_factory=dict)
     now: datetime = NOW
     children: dict[str, OwnedTask] = field(default_factory=dict)
     pulls: dict[str, dict[str, PullState]] = field(default_factory=dict)
@@ -130,6 +132,7 @@ class World:
         return ObservedImages(
             cluster=self.cluster,
             around=self.around,
+            secrets=self.secrets,
             answers=dict(self.answers),
             tasks=tuple(self.children.values()),
             pulls=self.pulls_now(),
@@ -138,7 +141,7 @@ class World:
         )
 
     def plan(self) -> PrefetchPlan[PrefetchStatus]:
-        """Plan once, and do everything but the pulls."""
+        """Plan once, and carry out the plan except for the pulls."""
         made = self.latest = plan(self.each, self.observe(), self.now)
         self.each = msgspec.structs.replace(self.each, status=made.status)
         for body in made.tasks.apply:
@@ -154,7 +157,7 @@ class World:
         return made
 
     def work(self) -> None:
-        """Nodes carry out their orders: they start new pulls and end the pulls before."""
+        """Let the nodes carry out their orders: they end the running pulls by ``outcome``, and start new ones."""
         for task, given in self.orders.items():
             pulls = self.pulls.setdefault(task, {})
             for name, order in given.items():
@@ -177,7 +180,7 @@ class World:
                 )
 
     def turn(self, times: int = 1, seconds: int = 1) -> PrefetchPlan[PrefetchStatus]:
-        """So many plans, each carried out, ``seconds`` apart."""
+        """Plan and work ``times`` times, ``seconds`` of the clock apart. Returns the last plan."""
         for _ in range(times):
             made = self.plan()
             self.work()
@@ -185,7 +188,7 @@ class World:
         return made
 
     def settle(self, turns: int = 200) -> PrefetchPlan[PrefetchStatus]:
-        """Repeat until it is ready, or nothing changes within an hour, or for so many turns."""
+        """Make turns until Ready is True, nothing changes within an hour, or ``turns`` are over."""
         for _ in range(turns):
             before = (self.each.status, self.pulls_now())
             made = self.turn()
@@ -200,26 +203,26 @@ class World:
         return made
 
     def finish(self) -> None:
-        """All pulls end well from now on."""
+        """Let all pulls succeed from now on, and make turns until Ready is True."""
         self.outcome = works
         self.settle()
         assert (YES, "Prefetched") == self.says("Ready")
 
     def pulls_now(self) -> dict[str, dict[str, PullState]]:
-        """A copy of the nodes' reports."""
+        """A copy of all reported pulls: Task -> node -> state."""
         return {task: dict(pulls) for task, pulls in self.pulls.items()}
 
     def active(self) -> dict[str, int]:
-        """How many images each node pulls at the moment, if any."""
+        """The number of images that each node is pulling, for nodes that pull any."""
         pulling = (name for pulls in self.pulls.values() for name, each in pulls.items() if each.phase is _PULLING)
         return dict(Counter(pulling))
 
     def started(self) -> set[str]:
-        """The nodes that ever had an order."""
+        """The nodes that have ever had an order."""
         return {name for pulls in self.pulls.values() for name in pulls}
 
     def says(self, kind: str) -> tuple[str, str]:
-        """A condition's status and reason."""
+        """The status and reason of the condition ``kind``."""
         condition = find(self.each.status.conditions, kind)
         return ("", "") if condition is None else (condition.status, condition.reason)
 
@@ -243,12 +246,12 @@ class World:
         self.each = msgspec.structs.replace(asked, status=self.each.status)
 
     def fits(self) -> None:
-        """The API server would take the status."""
+        """Assert that the status is valid for the CRD's schema."""
         schema("imageprefetches", "status").validate(msgspec.json.decode(msgspec.json.encode(self.each.status)))
 
 
 def world(*nodes: Node, outcome: Outcome = works, **spec: Any) -> World:
-    """Three nodes, unless others are given."""
+    """A simulated cluster with these nodes, by default three. ``spec`` has fields of the ImagePrefetch."""
     return World(prefetch(**spec), cluster(*(nodes or map(node, "abc"))), outcome=outcome)
 
 
@@ -267,7 +270,7 @@ def schema(plural: str, part: str) -> jsonschema.Draft202012Validator:
 
 
 def _closed(part: dict[str, Any]) -> dict[str, Any]:
-    """The schema with unknown fields refused, as the API server drops them."""
+    """The schema without unknown fields. The API server drops such fields, so a test must not write them."""
     inner = {name: _closed(each) for name, each in part.get("properties", {}).items()}
     changes: dict[str, Any] = {"properties": inner, "additionalProperties": False} if inner else {}
     if "items" in part:

@@ -33,7 +33,7 @@ _LOOK = 0.25
 
 
 class ProductStage:
-    """As a context manager it runs. It checks all Tasks and all published files all the time."""
+    """The running product, while its context is entered. It checks all Tasks and published files all the time."""
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
@@ -41,13 +41,13 @@ class ProductStage:
         self.origin = Origin()
         self.processes: dict[str, Process] = {}
         self.tasks: dict[str, Resource] = {}
-        """The last reading of each."""
+        """The newest state of each Task."""
         self.messages: dict[str, dict[tuple[str, str, str], str]] = defaultdict(dict)
-        """All messages of each Task's conditions so far: (type, status, reason) -> message."""
+        """All messages of each Task's conditions so far: Task -> (type, status, reason) -> message."""
         self.sizes: dict[str, set[int]] = {}
-        """The sizes that a file may have, by path; an empty set: it must never appear."""
+        """The sizes that a published file may have, by path. With an empty set, it must never appear."""
         self.lasting: set[str] = set()
-        """Paths whose file all nodes must have."""
+        """The paths whose files must be on all nodes all the time."""
         self.violations: list[str] = []
         self._session: aiohttp.ClientSession
         self._running: AsyncExitStack
@@ -56,7 +56,7 @@ class ProductStage:
     # Processes
 
     def supernode(self, *more: str, data: Path | None = None, number: int = 0) -> None:
-        """Start the supernode, or (``number`` 1, 2) another one beside it."""
+        """Start the supernode, or a second or third one with ``number`` 1 or 2."""
         api, pieces = self._supernode_ports(number)
         name = f"supernode-{number}" if number else "supernode"
         self._run(
@@ -73,7 +73,7 @@ class ProductStage:
         return self._ports[-2 * number :][:2] if number else self._ports[:2]
 
     def operator(self, *more: str, pods: Sequence[str] = ()) -> None:
-        """Start the operator. With ``pods`` it counts the supernodes by the StatefulSet ``default/supernode``."""
+        """Start the operator. With ``pods`` it finds the supernodes by the StatefulSet ``default/supernode``."""
         urls = {pod: self.supernode_url(number) for number, pod in enumerate(pods)}
         which = ("--supernode-statefulset", "default/supernode") if pods else ("--supernode", self.supernode_url())
         self._run(
@@ -94,7 +94,7 @@ class ProductStage:
         )  # fmt: skip
 
     def kill(self, name: str) -> None:
-        """End a process as a crash does."""
+        """Kill a process, as in a crash."""
         self.processes[name].kill()
 
     def log(self, name: str) -> str:
@@ -105,23 +105,23 @@ class ProductStage:
         return self.folder / "supernode"
 
     def copy(self, number: int, task_id: str) -> Path:
-        """Where the copy of a task is or would be on another supernode (``number`` 1, 2)."""
+        """The path of a task's copy on the supernode ``number`` (1 or 2). It need not exist."""
         return self.folder / f"supernode-{number}" / "tasks" / task_id[:2] / task_id
 
     def root(self, name: str) -> Path:
         return self.folder / name
 
     def published(self, path: str) -> dict[str, Path]:
-        """Where a file is or would be, by node."""
+        """The path of a published file, by node. It need not exist."""
         return {name: self.root(name) / "files" / path for name in NODES}
 
     def left(self, task_id: str) -> list[Path]:
-        """All that is there of a task on the volume and in the peers' caches."""
+        """The existing files of a task on the supernode's volume and in the peers' caches."""
         places = (self.data / "tasks", *(self.root(name) / "cache" for name in NODES))
         return [found for place in places if (found := place / task_id[:2] / task_id).exists()]
 
     def kept(self) -> list[Path]:
-        """All files of supernode and peers; what vanishes meanwhile does no harm."""
+        """All files of the supernode and the peers. A file that disappears meanwhile may be missing."""
         walks = [os.walk(place) for place in (self.data, *(self.root(name) for name in NODES))]
         found = [Path(folder, name) for walk in walks for folder, _, names in walk for name in names]
         return [file for file in found if file.is_file() and not file.is_symlink()]
@@ -158,7 +158,7 @@ class ProductStage:
         return found
 
     def conditions(self, name: str) -> dict[str, tuple[str, str]]:
-        """The conditions of its newest generation, as type -> (status, reason)."""
+        """The conditions of a Task's newest generation: type -> (status, reason)."""
         generation = self.tasks.get(name, {}).get("metadata", {}).get("generation")
         found = self.status(name).get("conditions", ())
         return {c["type"]: (c["status"], c["reason"]) for c in found if c["observedGeneration"] == generation}
@@ -182,7 +182,7 @@ class ProductStage:
         return found()[0]
 
     async def until(self, condition: Callable[[], object], what: str, seconds: float = 30) -> None:
-        """Wait until ``condition`` holds. A failure shows the conditions of the Task that ``what`` starts with."""
+        """Wait until ``condition`` returns true. ``what`` begins with a Task's name; a failure shows its conditions."""
 
         def described() -> str:
             name = what.partition(" ")[0]
@@ -191,7 +191,7 @@ class ProductStage:
         await eventually(condition, within=seconds, every=0.05, what=described)
 
     def assert_held(self, path: str, body: Body, nodes: Iterable[str] = NODES) -> None:
-        """Exactly these nodes have the file, with the right bytes."""
+        """Assert that exactly these nodes have the file, with the right bytes."""
         right = _sha256(body.read(0, body.size))
         found = {name: _sha256(at.read_bytes()) for name, at in self.published(path).items() if at.exists()}
         assert dict.fromkeys(nodes, right) == found

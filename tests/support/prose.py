@@ -45,7 +45,7 @@ class Passage:
 
 @dataclass
 class Count:
-    """The words of some passages, and what breaks the rules."""
+    """The counted words of some passages, and the lines that break a rule."""
 
     words: int = 0
     counted: Counter[str] = field(default_factory=Counter)

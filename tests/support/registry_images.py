@@ -1,4 +1,4 @@
-"""Images in real registries, and their pulls through a mirror."""
+"""Puts images into real registries, and pulls them through a peer's mirror."""
 
 import asyncio
 import json
@@ -27,7 +27,7 @@ def registry_of(image: Image, folder: Path, *, private: bool = False) -> Iterato
 
 
 async def _read(peer: PeerApp, registry: Registry, kind: str, digest: str, shown: str) -> None:
-    """Check the content of one digest in a node's mirror."""
+    """Read one digest from a node's mirror, and check its content."""
     headers = {"Authorization": shown} if shown else {}
     path = f"/v2/team/app/{kind}/{digest}?ns={registry.host}"
     status, answered, body = await get(peer.mirror.port, path, **headers)
@@ -41,7 +41,7 @@ async def pull_manifests(peer: PeerApp, registry: Registry, image: Image, *, sho
 
 
 async def pull(peer: PeerApp, registry: Registry, image: Image, *, shown: str = "") -> None:
-    """All of an image through a node's mirror, as a runtime does it."""
+    """Pull a whole image through a node's mirror, with the requests of a container runtime."""
     await pull_manifests(peer, registry, image, shown=shown)
     for digest in of_amd64(image):
         await _read(peer, registry, "blobs", digest, shown)
@@ -58,6 +58,6 @@ def largest(image: Image) -> tuple[str, int]:
 
 
 async def sent(registry: Registry) -> dict[str, int]:
-    """The bytes of each blob that the registry sent. It logs a request at its end."""
+    """The bytes that the registry has sent of each blob. Requests count only after their end."""
     await asyncio.sleep(0.3)
     return dict(registry.blob_bytes())

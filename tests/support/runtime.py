@@ -11,16 +11,16 @@ from pantala_runtime.runtime import ImageStore
 
 
 class FakeRuntime:
-    """Pulls the images of ``registry``, which has digests by name."""
+    """A container runtime that pulls the images in ``registry``, which maps names to digests."""
 
     def __init__(self, registry: dict[str, str]) -> None:
         self.registry = registry
         self.here: dict[str, RuntimeImage] = {}
         self.pulls: list[tuple[str, PullCredentials | None]] = []
         self.running = 0
-        """Pulls that have begun and neither ended nor been cancelled."""
+        """The number of pulls that are running."""
         self.free = asyncio.Event()
-        """Pulls end while it is set."""
+        """Pulls end only while this event is set."""
         self.free.set()
         self.error: HelperError | None = None
         self.honours_pins = True

@@ -42,7 +42,7 @@ class BlobFile(File):
 
 @dataclass
 class Image:
-    """A config and layers. Its registry requires ``authorization``."""
+    """An image with a configuration and layers. Its registry requires ``authorization``."""
 
     layers: list[BlobFile]
     config: BlobFile = field(default_factory=lambda: BlobFile("config", b'{"os":"linux"}'))
@@ -83,7 +83,7 @@ AnImage = TypeVar("AnImage", bound=Image)
 
 
 class RegistrySupernode(ScriptedSupernode):
-    """Gives the wanted blobs: the urgent piece first, the others in any order, and only ``released`` pieces."""
+    """Gives work for wanted blobs: the urgent piece first, the others in any order, and only ``released`` pieces."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -91,18 +91,18 @@ class RegistrySupernode(ScriptedSupernode):
         self.images: list[Image] = []
         self.blobs: dict[str, BlobFile] = {}
         self.wanted: list[dict[str, WantedBlob]] = []
-        """Each reported set of wanted blobs, without repetitions."""
+        """The reported sets of wanted blobs, each change once."""
         self.asked: list[tuple[str, str]] = []
-        """Requests for manifests: reference and authorization."""
+        """The requests for manifests, as reference and authorization."""
         self.asked_by: list[str] = []
-        """The key of the order of each request. Empty: no order."""
+        """The order's key of each request in ``asked``. Empty without an order."""
         self.manifest_delay = 0.0
         self.released: int | None = None
-        """The pieces that may be given, as a bit mask. ``None``: all."""
+        """The pieces that the supernode may give, as a bit mask. ``None``: all."""
         self.challenges: tuple[str, ...] = ('Bearer realm="https://auth.example/token",service="x"', 'Basic realm="y"')
         self.rng = random.Random(7)
         self.begun: list[int] = []
-        """The given pieces, in their order."""
+        """The pieces for which work was given, in that order."""
 
     def add(self, image: AnImage) -> AnImage:
         self.images.append(image)
@@ -156,14 +156,14 @@ class RegistrySupernode(ScriptedSupernode):
 
 
 class LeasingSupernode(RegistrySupernode):
-    """Gives only wanted pieces, though more stays assigned: as the real one does during a lease."""
+    """Gives work only for wanted pieces, although the whole blob stays assigned, as a real supernode during a lease."""
 
     def _given(self, peer: str) -> list[File]:
         return [file for file in super()._given(peer) if file.task_id in self.wanted[-1]]
 
 
 class Answer:
-    """An answer, and the end of its connection."""
+    """An answer of the mirror, with the rest of its connection."""
 
     def __init__(self, status: int, headers: dict[str, str], reader: asyncio.StreamReader) -> None:
         self.status = status
@@ -171,7 +171,7 @@ class Answer:
         self.reader = reader
 
     async def body(self, timeout: float = 10.0) -> bytes:
-        """The announced body, or less if the connection ends by FIN. A RST raises an error."""
+        """Read the announced body, or less if the connection ends by FIN. A RST raises an error."""
         async with asyncio.timeout(timeout):
             try:
                 return await self.reader.readexactly(int(self.headers["content-length"]))

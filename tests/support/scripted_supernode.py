@@ -41,7 +41,7 @@ def content(pieces: int, seed: int = 1) -> bytes:
 
 @dataclass
 class File:
-    """One file of the supernode."""
+    """One file that the supernode can assign."""
 
     name: str
     content: bytes
@@ -49,7 +49,7 @@ class File:
     generation: str = "0123456789abcdef"
     digest_known: bool = True
     corrupt: bool = False
-    """The supernode sends wrong bytes for it."""
+    """True if the supernode sends wrong bytes for the file."""
 
     @property
     def task_id(self) -> str:
@@ -69,7 +69,7 @@ class File:
 
 @dataclass
 class Known:
-    """What the supernode knows of one peer."""
+    """What the supernode knows about one peer."""
 
     boot: str = ""
     seq: int = 0
@@ -82,13 +82,13 @@ class Known:
     answers: dict[int, SyncAnswer] = field(default_factory=dict)
     deliveries: dict[str, DeliveryState | None] = field(default_factory=dict)
     stated: int = 0
-    """The ``seq`` of the exchange with the following two reports, or a later one."""
+    """The ``seq`` of the newest exchange with ``pulls`` or ``runtime``."""
     pulls: dict[str, PullState] = field(default_factory=dict)
     runtime: RuntimeState | None = None
 
 
 class ScriptedSupernode:
-    """Gives each assigned piece, four at a time. The provider is a peer that has the piece, or this supernode."""
+    """A supernode that gives work for all assigned pieces, four at a time, from peers that have them or itself."""
 
     def __init__(self, name: str = "boot", key: bytes = KEY) -> None:
         self.name = name
@@ -105,13 +105,13 @@ class ScriptedSupernode:
         self.status = 200
         self.hold: float | None = HOLD
         self.drop: Callable[[SyncRequest], bool] = lambda _request: False
-        """True for requests that are applied but not answered."""
+        """Returns True for a request that the supernode should apply, but not answer."""
         self.window = 4
         self.prefer_peers = True
         self.liars: dict[str, int] = {}
-        """Peers that count as providers of everything, at this port. 0: at their own port."""
+        """Peers that the supernode names as providers of every piece, each with the port to name. 0: its real port."""
         self.orders: NodeOrders | None = None
-        """The orders about images for all peers."""
+        """The orders for all peers."""
         self.pause_after_failure = 0.0
         self.port = 0
         self._changed = asyncio.Condition()
@@ -129,7 +129,7 @@ class ScriptedSupernode:
         await self.notify()
 
     async def state(self, membership: Membership, peer: str, *files: tuple[File, tuple[Delivery, ...]]) -> None:
-        """Change both at once, as a statement of the operator does."""
+        """Set the membership and the peer's files at once, like a statement of the operator."""
         self.membership = membership
         await self.assign(peer, *files)
 
@@ -161,7 +161,7 @@ class ScriptedSupernode:
             self._changed.notify_all()
 
     async def set_status(self, status: int) -> None:
-        """Answer with this status from now on, also the exchanges that are held."""
+        """Answer all exchanges with this status from now on, including those that wait for an answer."""
         self.status = status
         await self.notify()
 
@@ -178,7 +178,7 @@ class ScriptedSupernode:
         return await eventually(lambda: self.delivered(peer, uid), within=timeout)
 
     def has_sent_once(self, file: File) -> bool:
-        """True if this supernode sent each piece of the file, and nothing else."""
+        """True if this supernode has sent each piece of the file once, and nothing else."""
         return sorted(self.sent) == [(file.task_id, number) for number in range(file.geometry.pieces)]
 
     # Serving
@@ -329,11 +329,11 @@ class ScriptedSupernode:
         return tuple(work)
 
     def _in_order(self, file: File, pieces: list[int]) -> list[int]:
-        """The pieces that this supernode gives, in their order."""
+        """The order in which this supernode gives the pieces. Subclasses may change it."""
         return pieces
 
     def _given(self, peer: str) -> list[File]:
-        """The files whose pieces this supernode gives to a peer."""
+        """The files for which this supernode gives work to a peer."""
         return [file for file, _ in self.assigned.get(peer, [])]
 
     def _one(self, file: File, number: int, asking: str) -> PieceWork:

@@ -1,4 +1,4 @@
-"""A disk that is soon full. Needs root."""
+"""A small filesystem for tests with a full disk. Needs root."""
 
 import os
 import subprocess
@@ -11,7 +11,7 @@ import pytest
 
 @contextmanager
 def small_disk(directory: Path, size: int) -> Iterator[Path]:
-    """Mount a disk of so many bytes at ``directory`` inside the block."""
+    """Mount a filesystem of ``size`` bytes at ``directory`` inside the block."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
     directory.mkdir(exist_ok=True)

@@ -12,7 +12,7 @@ from pantala_supernode.tasks.copy import FileSource
 
 
 class Content:
-    """A content of the origin. Without ``validator`` the answers do not identify it."""
+    """One content of the origin. Without ``validator`` the answers have no ETag or date that identifies it."""
 
     def __init__(self, data: bytes, validator: str = "") -> None:
         self.data = data
@@ -24,21 +24,21 @@ class Content:
 
 @dataclass(frozen=True)
 class Step:
-    """How one request is answered. The default has no fault."""
+    """The answer to one request. The default has no fault."""
 
     error: SourceError | None = None
     cut_after: int | None = None
     """The connection breaks after so many bytes of body."""
     ranges: bool = True
     conditional: bool = True
-    """False: a complete copy is sent again, although it is current."""
+    """False if the origin sends a complete copy again, although the reader's copy is current."""
     length_known: bool = True
     framed: bool = True
-    """False: a cut looks like the end."""
+    """False if the reader cannot distinguish a broken connection from the end of the body."""
     announced: int = 0
-    """Added to the true length in the answer."""
+    """A number that is added to the true length in the answer."""
     replace: Content | None = None
-    """The new content, from this request on."""
+    """The origin's new content from this request on."""
 
 
 class FakeReader:
@@ -47,7 +47,7 @@ class FakeReader:
     def __init__(self, content: Content, steps: Iterable[Step] = (), *, chunk: int = 50_000) -> None:
         self.content = content
         self.sent = 0
-        """The bytes of all bodies."""
+        """The body bytes that were sent in all answers."""
         self.requests: list[Resume | None] = []
         self.headers: list[Mapping[str, str]] = []
         self._steps = list(steps)

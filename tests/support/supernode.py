@@ -12,17 +12,17 @@ from pantala_protocol.statement import Changes, PeerReport, Statement, Statement
 
 
 class MemorySupernode:
-    """A :class:`pantala_operator.ports.SupernodeAPI`. Tests decide what becomes of the wanted tasks."""
+    """A :class:`pantala_operator.ports.SupernodeAPI` in memory. Tests write its reports."""
 
     def __init__(self) -> None:
         self.outage: SupernodeCallError | None = None
         """Raised by every call while it is set."""
         self.statements: list[Statement] = []
-        """All statements of all boots."""
+        """All statements that were received, also before a restart."""
         self.questions: list[Resolve] = []
         """The questions to registries."""
         self.registry: dict[str, Resolved | SupernodeCallError] = {}
-        """The answers of registries, by image. Other images do not exist."""
+        """The registries' answers, by image. All other images do not exist."""
         self.boot = "boot-1"
         self._revision = 0
         self._version = 0
@@ -44,7 +44,7 @@ class MemorySupernode:
         return set(self.statements[-1].survey) if self.statements else set()
 
     async def say(self, name: str, pulls: dict[str, PullState], runtime: RuntimeState | None = None) -> None:
-        """A node reports its pulls."""
+        """Let the node ``name`` report its pulls, and the state of its runtime."""
         self._version += 1
         _, known = self._peers.get(name, (0, PeerReport(name, True, "10.0.0.1", 65002)))
         known = msgspec.structs.replace(known, pulls=known.pulls | pulls, runtime=runtime or known.runtime)

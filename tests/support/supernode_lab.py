@@ -1,4 +1,4 @@
-"""Real supernodes on this machine, each with the part of its operator. Their callers need no tokens."""
+"""Real supernodes on this machine, with the requests of an operator to them. Clients need no tokens."""
 
 import asyncio
 import os
@@ -23,7 +23,7 @@ from tests.support.peer_lab import mirror, peer
 
 
 def loopback(data: Path, *, no_auth: bool = True, **changes: Any) -> Settings:
-    """Settings for free ports of this machine. ``changes`` are the settings that the test is about."""
+    """Settings of a supernode on free loopback ports, with ``changes``."""
     port, piece_port = free_ports(2)
     return Settings(
         listen=ListenAddress("127.0.0.1", port),
@@ -36,7 +36,7 @@ def loopback(data: Path, *, no_auth: bool = True, **changes: Any) -> Settings:
 
 
 class StatedSupernode:
-    """The requests of an operator to a running supernode."""
+    """Sends an operator's requests to a running supernode."""
 
     def __init__(self, url: str, data: Path) -> None:
         self.url = url
@@ -58,7 +58,7 @@ class StatedSupernode:
             return answer.status == 200
 
     async def state(self, *tasks: WantedTask, **more: Any) -> None:
-        """State ``tasks`` and no others. ``more`` are the other fields of the statement."""
+        """Send a statement with exactly these tasks. ``more`` has its other fields."""
         self.revision += 1
         body = msgspec.json.encode(Statement(self.revision, tasks, **more))
         async with self.session.put(f"{self.url}/api/v1/statement", data=body) as answer:
@@ -69,7 +69,7 @@ class StatedSupernode:
             return msgspec.json.decode(await answer.read(), type=Changes)
 
     async def until(self, wanted: Callable[[Changes], object]) -> Changes:
-        """Return the whole report as soon as ``wanted`` accepts it."""
+        """Wait until ``wanted`` returns true for the supernode's report. Returns the whole report."""
 
         async def accepted() -> Changes | None:
             changes = await self.changes()
@@ -78,7 +78,7 @@ class StatedSupernode:
         return await eventually(accepted, within=30)
 
     async def cached(self) -> TaskReport:
-        """Return the first task's report as soon as the supernode has the files of all stated tasks."""
+        """Wait until the supernode has the files of all stated tasks. Returns the report on the first task."""
         changes = await self.until(_is_cached)
         return changes.tasks[0]
 
@@ -113,7 +113,7 @@ class SupernodeLab(StatedSupernode):
         await self._running.aclose()
 
     def serve(self, size: int, path: str = "/f", **behaviour: Any) -> bytes:
-        """Serve a file by the origin. Return its content."""
+        """Let the origin serve a file of ``size`` bytes. Returns its content."""
         body = Generated(size, seed=size)
         self.origin.serve(path, body, always=Behaviour(**behaviour))
         return body.read(0, size)
@@ -126,7 +126,7 @@ class SupernodeLab(StatedSupernode):
 
 
 class SupernodeProcess(StatedSupernode):
-    """A supernode as a process. It is started and killed as often as the test wants, on one volume."""
+    """A supernode as a process, which tests can kill and start again on the same volume."""
 
     def __init__(self, folder: Path, *flags: str) -> None:
         port, piece_port = free_ports(2)
@@ -144,7 +144,7 @@ class SupernodeProcess(StatedSupernode):
         await super().__aexit__(*error)
 
     async def start(self) -> None:
-        """Return as soon as it listens. It may still verify its volume."""
+        """Start the process, and return when it listens. It may still verify its volume."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PANTALA_")}
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.process = Process(self._command, self.log, environment)

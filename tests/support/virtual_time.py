@@ -20,7 +20,7 @@ class _JumpingSelector(selectors.DefaultSelector):
         super().__init__()
         self.now = 0.0
         self.threads = 0
-        """Calls that run in other threads. The clock stands still meanwhile."""
+        """The number of calls that run in other threads. Meanwhile the clock does not jump."""
 
     def select(self, timeout: float | None = None) -> list[Any]:
         if timeout is None or (timeout > 0 and self.threads):
@@ -32,7 +32,7 @@ class _JumpingSelector(selectors.DefaultSelector):
 
 
 class VirtualTimeLoop(asyncio.SelectorEventLoop):
-    """Starts at the time 0."""
+    """An event loop whose clock starts at 0 and jumps to the next timer."""
 
     def __init__(self) -> None:
         self._clock = _JumpingSelector()

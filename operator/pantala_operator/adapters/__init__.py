@@ -1,1 +1,1 @@
-"""What the operator needs of the world, made of real parts and of fakes."""
+"""The adapters of the operator's ports: the API server, and the supernodes over HTTP."""

@@ -1,4 +1,4 @@
-"""The API server, by the official client, which nothing else imports."""
+"""The API server, through the official Kubernetes client. Only this module imports that client."""
 
 import asyncio
 import os
@@ -39,7 +39,7 @@ _PLACES: dict[type, tuple[str, str]] = {
     ImagePrefetch: (_CUSTOM, PLURAL),
     Node: ("/api/v1", "nodes"),
 }
-"""Where the API server serves a kind."""
+"""The API's base path and the plural name of each kind."""
 _PAGE = 500
 """Objects in a page of a list. At 10,000 objects this needs half the memory of a single list."""
 _TIMEOUT = 30.0
@@ -65,7 +65,7 @@ _UNREADABLE = (config.ConfigException, OSError, yaml.YAMLError, AttributeError, 
 
 
 async def connect(kubeconfig: str, timeout: float = _TIMEOUT) -> "KubernetesCluster":
-    """Connect with the file, else with the pod's service account, else with what ``KUBECONFIG`` names."""
+    """Connect with ``kubeconfig``, or else the pod's service account, or else the file in ``KUBECONFIG``."""
     configuration = client.Configuration()
     if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
         raise ClusterError(f"the kubeconfig {kubeconfig} does not exist; set --kubeconfig or KUBECONFIG")
@@ -88,18 +88,18 @@ class KubernetesCluster:
     """A :class:`pantala_operator.ports.ClusterAPI`. It logs and ignores objects that it cannot read."""
 
     def __init__(self, configuration: Any, timeout: float = _TIMEOUT) -> None:
-        """``configuration``: the client's. ``timeout``: seconds for one request."""
+        """``configuration``: the Kubernetes client's. ``timeout``: seconds for one request."""
         self._configuration = configuration
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
         self._api = client.ApiClient(configuration)
-        # Not awaited: that would discover all paths, which are known, and write a cache to /tmp.
+        # The client is not awaited: that would discover all API paths, which are known, and write a cache to /tmp.
         self._client = dynamic.DynamicClient(self._api)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
 
     async def login(self) -> ConnectionInfo:
-        """The same credentials for kopf. A rotated token is read again."""
+        """Return this connection's credentials for kopf, with the newest token if it was rotated."""
         configuration = self._configuration
         authorization = await configuration.get_api_key_with_prefix("BearerToken") or ""
         scheme, _, token = authorization.partition(" ")
@@ -160,7 +160,7 @@ class KubernetesCluster:
     async def apply_status(self, resource: R, status: ResourceStatus) -> R:
         metadata = resource.metadata
         within = {"namespace": metadata.namespace} if metadata.namespace else {}
-        # The resource version keeps the status off a successor of the same name. The UID would not.
+        # The resource version prevents a write to a new object with the same name. The UID would not.
         body = {
             "apiVersion": API_VERSION,
             "kind": _KINDS[type(resource)],
@@ -176,7 +176,7 @@ class KubernetesCluster:
     async def remove_taint(self, node: str, key: str) -> Node:
         path = f"/api/v1/nodes/{node}"
         fresh = await self.request("get", path)
-        # As the API server has them, so that unknown fields of a taint stay.
+        # The taints are copied as JSON, so that fields stay that this version does not know.
         taints = [taint for taint in fresh.get("spec", {}).get("taints", ()) if taint.get("key") != key]
         body = {"metadata": {"resourceVersion": fresh["metadata"]["resourceVersion"]}, "spec": {"taints": taints}}
         return _read(await self.request("patch", path, body=body, content_type=_MERGE), Node)
@@ -218,7 +218,7 @@ class KubernetesCluster:
                     yield msgspec.convert(item, kind)
                 except msgspec.ValidationError as error:
                     name = item.get("metadata", {}).get("name")
-                    log.warning("An object cannot be read. It is ignored.", path=path, name=name, error=str(error))
+                    log.warning("An object is not valid, so it is ignored.", path=path, name=name, error=str(error))
             following = page.get("metadata", {}).get("continue")
             if not following:
                 return
@@ -235,7 +235,7 @@ class KubernetesCluster:
             raise kind(_summary(error, f"{method.upper()} {path}")) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
             raise ClusterUnavailableError(
-                f"{self._configuration.host} does not answer ({type(error).__name__})"
+                f"the API server {self._configuration.host} does not answer ({type(error).__name__})"
             ) from error
 
 
@@ -244,7 +244,7 @@ def _read(body: Any, kind: type[T]) -> T:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         name = kind.__name__.removesuffix("Resource")
-        raise ClusterRejectedError(f"the API server's {name} cannot be read: {error}; install crds/ again") from error
+        raise ClusterRejectedError(f"the API server's {name} cannot be read: {error}; apply crds/ again") from error
 
 
 def workload(kind: str, found: ForeignObject) -> Workload:

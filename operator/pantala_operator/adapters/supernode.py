@@ -16,7 +16,7 @@ from pantala_protocol.statement import Changes, Statement, StatementReceipt
 _MAX_ANSWER = 256 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
 _RESOLVE_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=5)
-"""A registry may be slow, and may request a token first."""
+"""A long timeout: a registry may be slow, and may require a token first."""
 
 T = TypeVar("T")
 

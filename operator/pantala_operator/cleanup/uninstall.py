@@ -1,7 +1,7 @@
 """``python3 -m pantala_operator.cleanup.uninstall``: the end of an uninstall, run by a hook of the chart.
 
 It waits until the cleanup DaemonSet has restored containerd's files on every node, deletes the DaemonSet, and prints
-what is kept. It ends with 0 even if a node cannot be reached: the message names the node, and pulls work there.
+what stays. If a node cannot be reached, the message names it, and the exit code is still 0: pulls work on the node.
 """
 
 import argparse
@@ -17,32 +17,32 @@ _INTERVAL = 1.0
 _TIMEOUT = 10.0
 """Seconds for one request: shorter than the operator's, because Helm waits."""
 _NAMED = 20
-"""Nodes that the message names; it counts the others."""
+"""The message names at most so many nodes, and counts the others."""
 
 
 class CleanupDaemonSet(NamedTuple):
-    """The DaemonSet's status."""
+    """The status of the cleanup DaemonSet."""
 
     observed: bool
-    """Its controller has seen its present form, so the numbers count."""
+    """True if Kubernetes has seen the DaemonSet's latest spec, so that ``desired`` is current."""
     desired: int
-    """Nodes that should run it."""
+    """The number of nodes that should run a pod of it."""
     labels: dict[str, str]
-    """Of its pods."""
+    """The labels that select its pods."""
 
 
 class CleanupPod(NamedTuple):
-    """Its pod on one node."""
+    """The DaemonSet's pod on one node."""
 
     node: str
     ready: bool
-    """The node is restored."""
+    """True if containerd's files on the node are restored."""
     message: str = ""
-    """Why the last try failed."""
+    """Why the last attempt to restore them failed."""
 
 
 class CleanupCluster:
-    """The API server. Each call may raise a ``ClusterError``."""
+    """The calls to the API server that the cleanup needs. Each may raise a ``ClusterError``."""
 
     def __init__(self, request: Callable[..., Awaitable[Any]]) -> None:
         """``request``: see :meth:`pantala_operator.adapters.kubernetes.KubernetesCluster.request`."""
@@ -70,15 +70,15 @@ class CleanupCluster:
 
 @dataclass(frozen=True, slots=True)
 class CleanupResult:
-    """What was reached."""
+    """How far the cleanup got."""
 
     desired: int = 0
     remaining: tuple[CleanupPod, ...] = ()
-    """Nodes that are not restored."""
+    """The pods of nodes that are not restored."""
     podless: int = 0
-    """Further nodes that have no pod yet."""
+    """The number of further nodes, which have no pod yet."""
     error: str = ""
-    """Why the state of the nodes is not known, or the DaemonSet was not deleted."""
+    """Why the state of the nodes is unknown, or why the DaemonSet was not deleted."""
 
     @property
     def complete(self) -> bool:
@@ -94,7 +94,7 @@ async def wait(
     clock: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
 ) -> CleanupResult:
-    """Wait for all nodes, ``seconds`` at most. Then delete the DaemonSet in any case."""
+    """Wait until all nodes are restored, for at most ``seconds``. Then delete the DaemonSet in any case."""
     end = clock() + seconds
     result = await _look(cluster, namespace, name)
     while not result.complete and clock() < end:
@@ -145,7 +145,7 @@ def report(result: CleanupResult, certs_d: str) -> str:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Run the command. Wrong flags end it with 2."""
+    """Run the command. The exit code is 2 for invalid flags, else 0."""
     parser = argparse.ArgumentParser(
         prog="pantala_operator.cleanup.uninstall", description="Waits for the cleanup of nodes."
     )
@@ -164,7 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 async def _run(namespace: str, name: str, seconds: float) -> CleanupResult:
-    from pantala_operator.adapters import kubernetes  # takes long, and is not needed for the notice alone
+    from pantala_operator.adapters import kubernetes  # a slow import, which the notice alone does not need
 
     try:
         cluster = await kubernetes.connect("", _TIMEOUT)
@@ -193,7 +193,7 @@ def _pod(body: Any) -> CleanupPod:
 
 
 def _node(spec: Any) -> str:
-    """The node of a pod. A DaemonSet's pod names its node by an affinity until it is bound."""
+    """The node of a pod with this spec. Until the pod is bound, only its node affinity names the node."""
     if name := spec.get("nodeName"):
         return str(name)
     required = spec["affinity"]["nodeAffinity"]["requiredDuringSchedulingIgnoredDuringExecution"]

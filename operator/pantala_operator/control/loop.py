@@ -1,4 +1,4 @@
-"""The control loop plans everything in one place. Its subscriptions say what makes it plan what.
+"""The control loop plans everything in one place. Its subscriptions show which event makes it plan which objects.
 
 An event only marks what must be planned again. So it does not matter whether an event comes once, twice, late or not
 at all: each round of full lists marks everything.
@@ -175,7 +175,7 @@ class Loop:
             self._state()
 
     def _state(self) -> None:
-        """State to each supernode its part, and release leaving supernodes that have nothing left."""
+        """Send each supernode its statement, and release leaving supernodes that have no tasks left."""
         supernodes = self._observation.supernodes
         images, survey = self._prefetches.images, self._prefetches.survey
         membership = supernodes.membership(self._clock.now())

@@ -11,11 +11,11 @@ from pantala_operator.watch.observation import Observation
 _RECONNECT = 15.0
 """Seconds that peers have to reconnect to a restarted supernode before they count as disconnected."""
 _INTERVAL = 5.0
-"""Seconds between two turns when nothing marks the peers."""
+"""Seconds between two turns if no event asks for one earlier."""
 
 
 class ReconnectGrace:
-    """Whether peers have had the time to reconnect since a supernode started."""
+    """Decides whether peers have had enough time to reconnect since a supernode started."""
 
     def __init__(self, observation: Observation, clock: Clock) -> None:
         self._observation = observation
@@ -24,7 +24,7 @@ class ReconnectGrace:
 
     @property
     def expired(self) -> bool:
-        """True if a peer that has not reconnected by now is disconnected."""
+        """True if the time to reconnect has passed, so that a peer without a connection counts as disconnected."""
         supernodes, now = self._observation.supernodes, self._clock.monotonic()
         if supernodes.boots != self._boots[0]:
             self._boots = (supernodes.boots, now)
@@ -39,7 +39,7 @@ class ReconnectGrace:
         return expired or all(self._is_settled(name) for name in self._observation.peers.items)
 
     def _is_settled(self, name: str) -> bool:
-        """True if the peer has reported since, or its node is down."""
+        """True if the peer has reported since the supernodes started, or if its node is down."""
         node = self._observation.nodes.items.get(name)
         return node is None or targets.is_ill(node) or name in self._observation.supernodes.peers
 
@@ -55,7 +55,7 @@ class PeerController:
         self._due = 0.0
 
     def mark(self) -> None:
-        """Plan at the next turn."""
+        """Request a plan at the next turn."""
         self._due = 0.0
 
     def turn(self, now: datetime) -> None:

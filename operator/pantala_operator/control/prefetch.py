@@ -1,4 +1,4 @@
-"""Plans all ImagePrefetches, and the Tasks with an image that none of them owns. Together they make one statement.
+"""Plans all ImagePrefetches, and the Tasks with an image that no ImagePrefetch owns, for one common statement.
 
 Only three things are kept between plans: registries' answers, the orders, and a status that the API server does not
 have yet. After a restart the operator asks the registries again. It finds the rest in nodes' reports and in the status.
@@ -33,25 +33,25 @@ _PATIENCE = 15.0
 _LOOK = 1.0
 """Seconds between two checks whether all nodes have reported."""
 _PACE = 0.1
-"""Seconds between two turns, at least; more if a turn takes long."""
+"""The least seconds between two turns. The pause is longer after a long turn."""
 
 Planned = ImagePrefetch | TaskResource
 
 
 @dataclass(frozen=True, slots=True)
 class SharedView:
-    """What all plans of one turn share."""
+    """The data that all plans of one turn share."""
 
     cluster: ClusterNodes
     pulls: Mapping[str, Mapping[str, Mapping[str, PullState]]]
-    """The nodes' reports, by namespace, Task and node."""
+    """How far the nodes' pulls are: namespace -> Task -> node -> state."""
     runtimes: Mapping[str, RuntimeState]
     tasks: Mapping[str, list[OwnedTask]]
-    """By namespace."""
+    """All Tasks, by namespace."""
     secrets: Mapping[str, Mapping[str, SecretReading]]
-    """By namespace and name."""
+    """The Secrets that were read: namespace -> name -> reading."""
     reported: bool
-    """Every node that can report has done so."""
+    """True if all peers have reported since the supernodes started, or had the time to do so."""
     away: str
 
     @classmethod
@@ -82,7 +82,7 @@ class SharedView:
 
 
 class PrefetchController:
-    """Plans all objects at each turn. Every event requests a turn."""
+    """Plans all ImagePrefetches and Tasks with images, at each turn. Every event requests a turn."""
 
     def __init__(
         self,
@@ -104,18 +104,18 @@ class PrefetchController:
         self._waits = False
         self._waiting_since: float | None = None
         self.settled = False
-        """Enough is known for a statement: an image that it leaves out is removed from nodes."""
+        """True if enough is known for a statement. Nodes remove each image that a statement leaves out."""
         self.images: tuple[WantedImage, ...] = ()
         """All images that nodes must have."""
         self.survey: tuple[str, ...] = ()
-        """All blobs that nodes must look for."""
+        """The digests of all blobs for which each node reports whether it has them."""
 
     def mark(self) -> None:
-        """Plan at the next turn."""
+        """Request a plan at the next turn."""
         self._dirty = True
 
     def read(self, key: SecretKey) -> None:
-        """A Secret changed, so a registry that refused an image may give it now."""
+        """Take a changed Secret, and ask again for the images that a registry refused without it."""
         self._dirty = True
         for each in _planned(self._known):
             state = self._states.get(each.metadata.uid)
@@ -128,11 +128,11 @@ class PrefetchController:
             self._dirty = True
 
     def knows(self, uid: str) -> bool:
-        """Whether it plans the object of that UID."""
+        """True if this controller plans the object with this UID."""
         return uid in self._states
 
     def pause(self, now: datetime) -> float | None:
-        """Seconds until the next turn; ``None``: until the next event."""
+        """Seconds until the next turn. ``None``: no turn before the next event."""
         paced = max(self._not_before - self._clock.monotonic(), 0.0)
         if self._dirty:
             return paced
@@ -195,7 +195,7 @@ class PrefetchController:
 
     def _plan_task(self, each: TaskResource, state: PrefetchState[TaskStatus], view: SharedView, now: datetime) -> None:
         observed = self._observed(each, state, view)
-        plan = plans.plan_task(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
+        plan = plans.plan(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
         self._carry_out(each, state, plan, observed, now)
 
     def _observed(self, each: Planned, state: PrefetchState[Any], view: SharedView) -> ObservedImages:
@@ -234,7 +234,7 @@ class PrefetchController:
         else:
             self._writer.write(each, plan.status, announce=True)
 
-    # What follows from all plans.
+    # The results of all plans.
 
     def _write_children(self, planned: Mapping[str, Planned], now: datetime) -> None:
         """Write the status of the Tasks that ImagePrefetches own."""
@@ -250,7 +250,7 @@ class PrefetchController:
         self._resolver.forget(uid)
 
     def _gather(self, planned: Mapping[str, Planned]) -> None:
-        """Join what all objects want."""
+        """Join the images, blobs and pull secrets that all objects need."""
         known = [self._states[uid] for uid in sorted(planned)]
         self.images = tuple(image for state in known for image in state.images or ())
         self.survey = tuple(sorted({blob for state in known if state.surveyed for blob in state.surveyed[0]}))
@@ -260,7 +260,7 @@ class PrefetchController:
         self._settle(known)
 
     def _settle(self, known: list[PrefetchState[Any]]) -> None:
-        """The first statement waits until every image is known, because nodes remove an image that it leaves out."""
+        """Allow the first statement once every image is known: nodes remove an image that it leaves out."""
         read, over = self._known.secrets.keys(), self._grace.over
         self.settled |= all(state.images is not None for state in known) and self._known.pull_secrets <= read
         if self.settled or not over:
@@ -271,7 +271,7 @@ class PrefetchController:
 
 
 def _planned(known: Observation) -> Iterator[Planned]:
-    """All objects with images of their own. One that is being deleted wants nothing any more."""
+    """All ImagePrefetches, and all Tasks with an image that no ImagePrefetch owns, unless they are being deleted."""
     for prefetch in known.prefetches.items.values():
         if prefetch.metadata.deletion_timestamp is None:
             yield prefetch

@@ -1,4 +1,4 @@
-"""What the operator keeps of one object with images from one plan to the next. A restart of the operator loses it."""
+"""What the operator remembers about one object with images between two plans. A restart loses it."""
 
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -19,24 +19,24 @@ S = TypeVar("S", PrefetchStatus, TaskStatus)
 
 @dataclass
 class PrefetchState(Generic[S]):
-    """Of one ImagePrefetch, or of one Task with an image."""
+    """What is remembered about one ImagePrefetch, or about one Task with an image."""
 
     answers: dict[ImageKey, RegistryAnswer] = field(default_factory=dict)
     status: S | None = None
     """The status of the newest plan. The API server may not have it yet."""
     former: PlanState | None = None
-    """What the newest plan left for the next."""
+    """The part of the newest plan that the next plan continues from."""
     orders: Orders = field(default_factory=dict)
     pulls: Pulls | None = None
-    """The reports that the orders follow from; ``None``: this process has given no orders."""
+    """The reported pulls from which ``orders`` were planned. ``None``: this process has given no orders."""
     edited: bool = False
-    """This process was the first to see a generation of the object."""
+    """True if this process has seen an edit of the object that no earlier plan had seen."""
     images: tuple[WantedImage, ...] | None = None
-    """As stated to the supernodes; ``None``: not known yet."""
+    """The object's images for the statement. ``None``: not known yet."""
     secrets: tuple[str, ...] = ()
     vote: TaintVote | None = None
     surveyed: tuple[frozenset[str], datetime] | None = None
-    """The blobs that nodes are asked for, and since when."""
+    """The digests that nodes should look up in their runtimes, and the time of that request."""
     wake_at: datetime | None = None
 
     def take(self, plan: PrefetchPlan[S], observed: ObservedImages, now: datetime) -> None:
@@ -52,21 +52,21 @@ class PrefetchState(Generic[S]):
             self.images = plan.orders.images
 
     def may_cancel(self, *, edited: bool, reported: bool) -> bool:
-        """Whether running pulls may be cancelled before all nodes have reported.
+        """True if running pulls may be cancelled before all nodes have reported.
 
-        ``edited``: no plan has seen the object's generation. ``reported``: the supernodes have reported. A process that
-        has not seen an edit waits: a silent node may have an image that it must keep.
+        ``edited``: the object has an edit that no plan has seen. ``reported``: the supernodes have reported. Without an
+        edit, a new process waits: a node that has not reported may have an image that it must keep.
         """
         self.edited |= edited
         return self.pulls is not None or (self.edited and reported)
 
     def merged(self, reported: Pulls) -> Pulls:
-        """The pulls ``reported`` so far; a node that has not reported again counts with its former report."""
+        """Join ``reported`` with the former reports of the nodes that have not reported again."""
         known = {task: {**pulls, **reported.get(task, {})} for task, pulls in (self.pulls or {}).items()}
         return {**reported, **known}
 
     def awaited_blobs(self, now: datetime) -> frozenset[str] | None:
-        """The blobs that nodes look for now, for the report of mode ``Plan``; ``None``: their time is over."""
+        """The digests that nodes look up now, for the report of mode ``Plan``. ``None``: the time for that is over."""
         blobs = frozenset(
             blob.digest
             for each in self.answers.values()
@@ -83,7 +83,7 @@ class PrefetchState(Generic[S]):
 
 
 def has_looked(runtime: RuntimeState | None, blobs: frozenset[str]) -> bool:
-    """Whether a node has reported on each of these blobs, or cannot because its runtime does not answer."""
+    """True if a node has reported on each of these blobs, or cannot because its runtime does not answer."""
     if runtime is None:
         return False
     return blobs <= runtime.blobs.keys() or not (runtime.name or runtime.version)

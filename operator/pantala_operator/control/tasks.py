@@ -51,7 +51,7 @@ class TargetChoice:
 
 
 class TaskController:
-    """Plans the marked Tasks, and remembers what all of them want."""
+    """Plans the marked Tasks, and remembers which tasks each supernode should have."""
 
     def __init__(self, observation: Observation, writer: Writer, root: str) -> None:
         """``root``: the directory of files on nodes."""
@@ -66,11 +66,11 @@ class TaskController:
 
     @property
     def wake_at(self) -> datetime | None:
-        """When a Task must be planned again though nothing happens."""
+        """The earliest time at which a Task must be planned again without an event."""
         return min(self._wake.values(), default=None)
 
     def wanted_from(self, supernode: str) -> tuple[WantedTask, ...]:
-        """What one supernode should have."""
+        """The tasks that one supernode should have."""
         return tuple(self._wanted[uid] for uid in sorted(self._wanted) if supernode in self._stated[uid])
 
     def turn(self, tasks: Mapping[str, TaskResource], marked: Set[str], now: datetime, *, everything: bool) -> None:

@@ -1,7 +1,6 @@
-"""Writes everything that goes to the API server: the latest plan of each object, a bounded number at once.
+"""Writes the newest planned state of each object to the API server, with a limited number of requests at once.
 
-After a failure nothing is kept but the earliest time of the next try. The object is planned again from what is known
-then.
+A failed write is dropped. Only the earliest time of the next attempt is kept, and the object is planned again.
 """
 
 import asyncio
@@ -38,7 +37,7 @@ _SETTLING = 1.0
 _PEER_INTERVAL = 30.0
 """Seconds between two writes of one Peer's numbers."""
 _LONGEST_PAUSE = 8.0
-"""Seconds between two tries, at most."""
+"""The longest pause after a failed write, in seconds."""
 
 Job = Callable[[], Awaitable[None]]
 Planned = TaskResource | PeerResource | ImagePrefetch
@@ -71,14 +70,14 @@ class Writer:
         self._complaint = ""
         self._signal = asyncio.Event()
 
-    # What is to be written.
+    # Requests for writes.
 
     def write(
         self, resource: Planned, status: ResourceStatus, *, announce: bool = False, settling: bool = False
     ) -> None:
         """Write a status: at once if a condition differs, else at the progress interval.
 
-        ``announce``: write Events for its conditions, too.
+        ``announce``: write Events for its conditions, too. ``settling``: delay a changed condition by a second.
         """
         key, now = _key(resource), self._clock.monotonic()
         if status == resource.status:
@@ -120,17 +119,17 @@ class Writer:
                 self._submit(f"child/{key}", self._clock.monotonic(), partial(self._delete, there))
 
     def remove_taints(self, taints: Mapping[str, Iterable[str]]) -> None:
-        """Remove startup taints, by key, from nodes."""
+        """Remove startup taints from nodes. ``taints`` maps the key of each taint to the nodes."""
         for key, nodes in sorted(taints.items()):
             for node in sorted(nodes):
                 self._submit(f"taint/{node}", self._clock.monotonic(), partial(self._remove_taint, node, key))
 
     def forget(self, key: str) -> None:
-        """Forget a deleted object."""
+        """Forget the pending write and the failures of a deleted object."""
         for kept in (self._pending, self._written, self._failures, self._not_before):
             kept.pop(key, None)
 
-    # When it is written.
+    # The time of each write.
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
@@ -142,9 +141,9 @@ class Writer:
                         await self._signal.wait()
 
     def _submit(self, key: str, due: float, job: Job) -> None:
-        """Replace the object's pending job. It runs at ``due``, or later after a failure."""
+        """Replace the object's pending job. It runs at ``due``, or after the pause that follows a failure."""
         if key in self._busy:
-            return  # it is planned again when the running request ends
+            return  # the object is planned again when the running request ends
         due = max(due, self._not_before.get(key, due))
         if key in self._pending:
             due = min(due, self._pending[key][0])
@@ -153,7 +152,7 @@ class Writer:
         self._signal.set()
 
     def _start(self, group: asyncio.TaskGroup) -> float | None:
-        """Start what is due. Returns the seconds until the next job; ``None``: until the signal."""
+        """Start the jobs that are due. Returns the seconds until the next one. ``None``: wait for the signal."""
         now = self._clock.monotonic()
         if now < self._closed_until:
             return self._closed_until - now
@@ -176,7 +175,7 @@ class Writer:
         except ClusterError as error:
             self._fail(key, error)
         except Exception as error:  # an error with one object must not end the writing of all others
-            log.exception("A write failed unexpectedly. Please report it.", key=key)
+            log.exception("A write failed because of a bug. Please report it.", key=key)
             self._fail(key, ClusterError(repr(error)))
         else:
             self._failures.pop(key, None)
@@ -198,9 +197,9 @@ class Writer:
         """Log each error once: an outage fails thousands of writes in the same way."""
         if str(error) != self._complaint:
             self._complaint = str(error)
-            log.warning("The API server rejected a write. It is retried.", error=str(error))
+            log.warning("A write to the API server failed. The operator retries.", error=str(error))
 
-    # How it is written. The observation takes each answer, as the watch may bring it later.
+    # The calls to the API server. The observation stores each answer, because the watch may bring it later.
 
     async def _apply_status(self, key: str, resource: Planned, status: ResourceStatus, announce: bool) -> None:
         try:
@@ -214,7 +213,7 @@ class Writer:
             await self._create_events(written, notices(resource.status.conditions, status.conditions))
 
     async def _create_events(self, about: TaskResource | ImagePrefetch, found: Iterable[Notice]) -> None:
-        """An Event that cannot be written is lost."""
+        """Write Events. One that cannot be written is dropped."""
         for each in found:
             try:
                 await self._cluster.create_event(
@@ -258,7 +257,7 @@ def _key(resource: Resource) -> str:
 
 
 def _is_as(there: TaskResource, wanted: TaskResource) -> bool:
-    """True if a Task is as its ImagePrefetch wants it. The API server fills in what is left out."""
+    """True if ``there`` has the spec, the labels and the owners of ``wanted``."""
     labels, owners = wanted.metadata.labels, wanted.metadata.owner_references
     mine = labels.items() <= there.metadata.labels.items() and set(owners) <= set(there.metadata.owner_references)
     return mine and there.spec == wanted.spec

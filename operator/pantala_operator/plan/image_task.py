@@ -1,4 +1,4 @@
-"""Tasks with an image: what a Task wants of its nodes, and its status. Pure.
+"""Tasks with an image: which images their nodes should have, and their status. Pure.
 
 The planner of ImagePrefetches plans such a Task directly. A Task that an ImagePrefetch owns has no plan of its own: its
 status follows from its owner's.
@@ -10,7 +10,7 @@ from datetime import datetime
 from pantala_operator.plan.prefetch.counts import PrefetchCounts
 from pantala_operator.plan.prefetch.inputs import ImageDemand, PlanState
 from pantala_operator.plan.prefetch.pulls import Snapshot
-from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome
+from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome, evaluate
 from pantala_operator.resources import conditions, quantity
 from pantala_operator.resources.api import NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
@@ -21,13 +21,13 @@ from pantala_protocol.images import Depth
 
 
 def owner(task: TaskResource) -> str:
-    """UID of the ImagePrefetch that a Task belongs to; empty: none."""
+    """The UID of the ImagePrefetch that owns a Task. Empty if none does."""
     controller = task.metadata.controller
     return controller.uid if controller is not None and controller.kind == KIND else ""
 
 
 def demand(task: TaskResource, state: PlanState | None) -> ImageDemand:
-    """What a Task wants; ``state`` is that of the plan before, if this process made one."""
+    """The demand of a Task. ``state`` is that of the previous plan, if this process made one."""
     spec = task.spec
     return ImageDemand(
         metadata=task.metadata,
@@ -41,6 +41,7 @@ def demand(task: TaskResource, state: PlanState | None) -> ImageDemand:
         suspended=spec.suspend,
         pin=spec.retention.pin,
         depth=Depth(spec.depth),
+        itemized=Depth(spec.depth) is Depth.PEER,
     )
 
 
@@ -71,21 +72,20 @@ def _former(task: TaskResource) -> PlanState:
     )
 
 
-def status_alone(
-    task: TaskResource, snapshot: Snapshot, counts: PrefetchCounts, outcome: PrefetchOutcome
-) -> TaskStatus:
-    """The status of a Task that is planned by itself."""
+def status_alone(task: TaskResource, snapshot: Snapshot, counts: PrefetchCounts) -> tuple[TaskStatus, PrefetchOutcome]:
+    """The status of a Task that no ImagePrefetch owns."""
+    outcome = evaluate(snapshot, counts)
     if outcome.stays:
-        return task.status
+        return task.status, outcome
     mine = counts.images[0] if counts.images else ImageStatus(task.spec.source.image)
     verdicts = _verdicts(outcome.summary, outcome.resolved, _distributed(mine))
     failures = _failures(counts.listed) if snapshot.observed.reported else task.status.failures
     run = snapshot.run
-    return _status(task, mine, verdicts, failures, (run.started, run.completed), snapshot.now)
+    return _status(task, mine, verdicts, failures, (run.started, run.completed), snapshot.now), outcome
 
 
 def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datetime) -> TaskStatus:
-    """The status of a Task from that of its ImagePrefetch. If the Task has a former digest, its status stays."""
+    """The status of a Task, derived from that of its ImagePrefetch. It stays if the run has another digest by now."""
     mine = next((each for each in owner_status.images if each.task == task.metadata.name), None)
     if mine is None:
         return task.status
@@ -99,7 +99,7 @@ def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datet
 
 
 def _summary(owner_status: PrefetchStatus, mine: ImageStatus, distributed: Verdict) -> Summary:
-    """The owner's conditions speak of all images, those of the Task of one."""
+    """Reduce the owner's conditions, which are about all its images, to the Task's one image."""
     if distributed.status is ConditionStatus.TRUE:
         rest = no(distributed.reason, "Nothing is left to do")
         return Summary(distributed, rest, rest)

@@ -1,4 +1,4 @@
-"""The plan of one Peer resource: whether it must exist, and what its status says. Pure."""
+"""Plans one Peer resource: whether it must exist, and what its status says. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime
@@ -24,12 +24,12 @@ class PeerCondition(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PeerPlan:
-    """What follows for one node."""
+    """The decisions about the Peer of one node."""
 
     create: bool = False
     delete: bool = False
     status: PeerStatus | None = None
-    """``None``: not known."""
+    """The new status. ``None``: the former status stays."""
 
 
 def plan(
@@ -37,8 +37,8 @@ def plan(
 ) -> PeerPlan:
     """Plan the Peer of one node.
 
-    ``on_node``: the Node exists. ``reconnected``: peers have had the time to reconnect to their supernode. ``away``:
-    why the supernode does not answer; empty: it does.
+    ``on_node``: the Node exists. ``reconnected``: peers have had the time to reconnect to their supernode. ``away``
+    says why no supernode answers, and is empty if one does.
     """
     if not on_node:
         return PeerPlan(delete=peer is not None)
@@ -47,9 +47,9 @@ def plan(
     if away:
         verdict = unavailable(away)._replace(status=ConditionStatus.UNKNOWN)
     elif report is not None and report.connected:
-        verdict = Verdict(ConditionStatus.TRUE, "Connected", "The peer is connected to its supernode")
+        verdict = Verdict(ConditionStatus.TRUE, "Connected", "The peer is connected to a supernode")
     elif reconnected:
-        verdict = no("Disconnected", "The peer is not connected. Check its pod on this node")
+        verdict = no("Disconnected", "The peer is not connected to a supernode. Check its pod on this node")
     else:
         return PeerPlan()
     return PeerPlan(status=_status(peer, report, verdict, now))
@@ -87,7 +87,7 @@ def _runtime(runtime: RuntimeState) -> PeerRuntime | None:
 
 
 def _mirror(runtime: RuntimeState) -> Verdict:
-    """Whether the node's runtime asks its peer before it asks a registry."""
+    """The condition ``MirrorConfigured``: whether the node's runtime asks the peer before it asks a registry."""
     if runtime.mirror:
         return Verdict(
             ConditionStatus.TRUE, "Probed", runtime.message or "The container runtime uses the node's mirror"

@@ -1,4 +1,4 @@
-"""Secrets with credentials: as request headers for an origin, or as pull secrets for registries. Pure.
+"""Reads Secrets with credentials: request headers for an origin, or pull secrets for registries. Pure.
 
 No message shows a value of a Secret.
 """
@@ -6,6 +6,7 @@ No message shows a value of a Secret.
 import base64
 import binascii
 import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -52,11 +53,20 @@ class Headers(NamedTuple):
     values: dict[str, str]
     """As in :mod:`pantala_protocol.rules.headers`: the bytes of the Secret."""
     credentials: str
-    """Whose credentials these are: the Secret's UID, never its content."""
+    """An identifier of the credentials: the Secret's UID, never its content."""
+
+
+class PullSecrets(NamedTuple):
+    """Pull secrets of one namespace, usable or not."""
+
+    configs: Mapping[str, str]
+    """The content of the usable pull secrets, by name."""
+    faults: tuple[str, ...]
+    """The errors of the other pull secrets."""
 
 
 def headers(name: str, reading: SecretReading) -> Headers | Obstacle | Unread:
-    """Each key of the Secret is a header's name, each value one line."""
+    """Read headers from a Secret: each key is a header's name, and each value is one line."""
     match reading:
         case Unread():
             return reading
@@ -103,13 +113,22 @@ def _line(encoded: str) -> str | None:
     return value if len(value) <= values.MAX_VALUE and values.is_valid(value) else None
 
 
+def pull_secrets(names: Iterable[str], readings: Mapping[str, SecretReading]) -> PullSecrets:
+    """Collect the pull secrets of these names, as far as ``readings`` has them."""
+    found = {name: pull_secret(name, readings[name]) for name in names if name in readings}
+    return PullSecrets(
+        {name: each for name, each in found.items() if isinstance(each, str)},
+        tuple(each.message for each in found.values() if isinstance(each, Obstacle)),
+    )
+
+
 def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:
-    """The content of a pull secret as ``{"auths": ...}``, or what is wrong with it."""
+    """The content of a pull secret as ``{"auths": ...}``, or why it cannot be used."""
     match reading:
         case Unread():
             return reading
         case Absent():
-            return Obstacle(Reason.SECRET_MISSING.value, f"The Secret {name} does not exist in this namespace.")
+            return Obstacle(Reason.SECRET_MISSING.value, f"The Secret {name} is missing in this namespace. Create it.")
         case Denied(message):
             what = f"The operator may not read the Secret {name}: {message.rstrip('. ')}."
             return Obstacle(Reason.SECRET_FORBIDDEN.value, what)

@@ -1,4 +1,4 @@
-"""When a startup taint is removed from a node. Pure.
+"""Decides when a startup taint is removed from a node. Pure.
 
 Each ImagePrefetch with a startup taint votes on the nodes that it targets: one vote to keep the taint is enough.
 """
@@ -13,19 +13,19 @@ from pantala_operator.resources.prefetch import StartupTaint
 
 @dataclass(frozen=True, slots=True)
 class TaintVote:
-    """The vote of one ImagePrefetch on its taint."""
+    """The vote of one ImagePrefetch on its startup taint."""
 
     key: str
     keep: frozenset[str] = frozenset()
-    """Nodes that are not ready yet."""
+    """The nodes that must keep the taint, because they do not have all images yet."""
     release: frozenset[str] = frozenset()
-    """Nodes that are ready, or have waited for long enough."""
+    """The nodes that may lose the taint: they have all images, or the deadline has passed."""
 
 
 def vote(
     taint: StartupTaint, targets: Iterable[str], nodes: Mapping[str, Node], ready: Set[str], now: datetime
 ) -> tuple[TaintVote, datetime | None]:
-    """The vote on the targets that have the taint, and when it changes at the latest."""
+    """The vote on the target nodes that have the taint, and the time at which a deadline changes it."""
     keep, release, wake = set(), set(), None
     for name in targets:
         node = nodes.get(name)
@@ -41,7 +41,7 @@ def vote(
 
 
 def removable(votes: Iterable[TaintVote]) -> Mapping[str, frozenset[str]]:
-    """The nodes from which each taint is removed: at least one vote releases it there, and none keeps it."""
+    """The nodes from which each taint may be removed, by its key: a vote releases it there, and no vote keeps it."""
     keep: dict[str, set[str]] = {}
     release: dict[str, set[str]] = {}
     for each in votes:

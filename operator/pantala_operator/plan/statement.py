@@ -1,4 +1,4 @@
-"""What the supernode must do for one Task with a file. Pure."""
+"""Translates a Task with a file into the task of a statement. Pure."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from pantala_protocol.statement import WantedTask
 
 @dataclass(frozen=True, slots=True)
 class TaskOrigin:
-    """The task's name, and the headers of requests to its origin."""
+    """The ID of the task in the swarm, and the headers of requests to its origin."""
 
     task_id: str
     headers: dict[str, str]
@@ -25,7 +25,7 @@ class TaskOrigin:
 
 @dataclass(frozen=True, slots=True)
 class PathClaim:
-    """One Task's claim to a path on nodes."""
+    """A Task's claim to publish its file at a path on its nodes."""
 
     uid: str
     name: str
@@ -36,10 +36,10 @@ class PathClaim:
 
 
 def origin(task: TaskResource, reading: SecretReading) -> TaskOrigin | Obstacle | Unread:
-    """Name the task. Tasks with credentials are shared within their namespace and Secret, others in the cluster."""
+    """Compute the task's ID. Tasks with headers share it within their namespace and Secret, others in the cluster."""
     spec, namespace = task.spec, task.metadata.namespace
     if not spec.source.url:
-        return Obstacle.of(Reason.SOURCE_UNSUPPORTED, "An image cannot stay on the supernode alone")
+        return Obstacle.of(Reason.SOURCE_UNSUPPORTED, "spec.depth is Supernode, but an image must go to nodes")
     url = task_id.without_query_parameters(spec.source.url, spec.filter_query_params)
     if spec.headers_from is None:
         return TaskOrigin(task_id.compute(url, digest=spec.digest), {})
@@ -51,24 +51,24 @@ def origin(task: TaskResource, reading: SecretReading) -> TaskOrigin | Obstacle 
 
 
 def task_id_of(task: TaskResource, source: TaskOrigin | Obstacle | Unread) -> str:
-    """The task's name; while its headers cannot be read, the name so far; empty: not known yet."""
+    """The task's ID. While its headers cannot be read, this is the former ID, or empty if there is none."""
     return source.task_id if isinstance(source, TaskOrigin) else task.status.task_id
 
 
 def path(task: TaskResource, root: str) -> str | Obstacle:
-    """Where the file appears, relative to ``root``; empty if it stays on the supernode."""
+    """The path of the file on nodes, relative to ``root``. Empty if the file stays on the supernode."""
     if not task.spec.to_peers:
         return ""
     wanted_path = task.spec.path or f"{task.metadata.namespace}/{task.metadata.name}"
     relative = wanted_path.removeprefix(root + "/") if wanted_path.startswith("/") else wanted_path
     if relative.startswith("/"):
-        return Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path} is not below the root {root}")
+        return Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path} is not below the root for files, {root}")
     fault = names.fault(relative)
     return relative if fault is None else Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path!r} {fault}")
 
 
 def winner(claim: PathClaim, rivals: Mapping[str, PathClaim]) -> PathClaim | None:
-    """The Task that owns the path instead of ``claim``: an older one with other content on one of the same nodes."""
+    """The rival Task that owns the path: an older one with other content on one of the same nodes. ``None`` without."""
     for rival in sorted(rivals.values(), key=_age):
         if _age(rival) >= _age(claim):
             return None
@@ -80,9 +80,9 @@ def winner(claim: PathClaim, rivals: Mapping[str, PathClaim]) -> PathClaim | Non
 def wanted(
     task: TaskResource, source: TaskOrigin | Obstacle | Unread, where: str, targets: Targets, *, suspended: bool
 ) -> WantedTask | None:
-    """The Task in the supernode's terms; ``None``: nothing is wanted.
+    """The task for the statement. ``None`` if the supernodes should have nothing for the Task.
 
-    A Task with an unusable Secret keeps its copies under its former name, and gets nothing more.
+    A Task with an unusable Secret keeps its copies under its former task ID, and nodes without the file do not get it.
     """
     if isinstance(source, TaskOrigin):
         known, sent = source.task_id, source.headers

@@ -1,4 +1,4 @@
-"""The plan of one Task with a file: what the supernode must do, and what the status says. Pure."""
+"""Plans one Task with a file: its task for the statement, and its status. Pure."""
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
@@ -16,40 +16,40 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import TaskReport, WantedTask
 
 MAX_FAILURES = 10
-"""Failures of nodes that a status lists."""
+"""The most failures of nodes that a status lists."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedTask:
-    """What is known besides the Task itself."""
+    """What the operator has observed about a Task, besides the resource itself."""
 
     secret: SecretReading = field(default_factory=Unread)
-    """The Secret that ``spec.headersFrom`` names."""
+    """The last reading of the Secret that ``spec.headersFrom`` names."""
     targets: Targets = field(default_factory=Targets)
     owner: PathClaim | None = None
-    """The other Task that owns this one's path."""
+    """The claim of another Task that owns this Task's path, if any."""
     report: TaskReport | None = None
-    """The newest report of the Task's owner among the supernodes."""
+    """The report that counts: usually that of the supernode that owns the task."""
     holders: frozenset[str] = frozenset()
-    """Nodes that have the file at the Task's path."""
+    """The nodes that have the file at the Task's path."""
     reported: bool = False
-    """The supernode has reported its peers."""
+    """True if the supernodes have reported their peers."""
     away: str = ""
-    """Why the supernode does not answer; empty: it does."""
+    """Why no supernode answers. Empty if one does."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskPlan:
-    """What follows from a Task and what was observed."""
+    """The decisions about one Task."""
 
     wanted: WantedTask | None
     status: TaskStatus
     delete: bool = False
-    """The Task's time to live is over."""
+    """True if the operator should delete the Task, because its time to live is over."""
     settling: bool = False
-    """True if it was done before an edit, and the supernode has not reported since."""
+    """True if the Task was done before an edit, and the supernode has not reported since the edit."""
     wake_at: datetime | None = None
-    """When the plan changes without a further event."""
+    """The time at which the plan changes without an event. ``None``: never."""
 
 
 def plan(task: TaskResource, observed: ObservedTask, root: str, now: datetime) -> TaskPlan:
@@ -96,7 +96,7 @@ def _delivery_obstacle(task: TaskResource, path: str | Obstacle, observed: Obser
 
 
 def _times(task: TaskResource, now: datetime) -> tuple[datetime, datetime | None]:
-    """When the current attempt started and, if it was complete before, since when."""
+    """The start of the current attempt and, if the Task is finished already, the time of its end."""
     if _is_new_attempt(task) or task.status.start_time is None:
         return now, None
     return task.status.start_time, task.status.completion_time
@@ -182,7 +182,7 @@ def _status(
         peers=_peers(inputs, report, observed) if inputs.to_peers else None,
         summary=f"{inputs.ready}/{inputs.desired}" if inputs.to_peers else "",
         transferred=_bytes(report) if report is not None else former.transferred,
-        failures=tuple(NodeFailure(each.peer, each.reason, each.message) for each in failures),
+        failures=tuple(NodeFailure(each.peer, each.reason, task_conditions.words(each)) for each in failures),
         start_time=started,
         completion_time=completed,
         last_handled_request=task.requested_at,

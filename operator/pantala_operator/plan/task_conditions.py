@@ -14,33 +14,33 @@ from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
 _GIVEN_UP = "All retries failed. To try again, set the annotation pantala.dev/requested-at to a new value."
 _AFTER_AN_ANSWER = frozenset({Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURCE_INTERRUPTED})
-"""Reasons of failures after the origin has answered."""
+"""The reasons of failures that happen after the origin has answered."""
 _OF_THE_SUPERNODE = frozenset({Reason.VOLUME_FULL, Reason.VOLUME_FAILED, Reason.INTERNAL})
-"""Failures that say nothing about the origin."""
+"""The reasons of failures of the supernode itself, which say nothing about the origin."""
 
 
 @dataclass(frozen=True, slots=True)
 class TaskInputs:
-    """What the conditions follow from."""
+    """The inputs from which :func:`evaluate` derives the conditions."""
 
     to_peers: bool
-    """Nodes get the file."""
+    """True if nodes should get the file."""
     suspended: bool
-    """The user suspended the Task."""
+    """True if the user has suspended the Task."""
     source: Obstacle | None = None
-    """Why the file cannot be fetched."""
+    """Why the file cannot be fetched from its origin, if so."""
     delivery: Obstacle | None = None
-    """Why no node can get the file."""
+    """Why no node can get the file, if so."""
     overdue: Obstacle | None = None
-    """The deadline has passed."""
+    """Set if the Task's deadline has passed."""
     report: TaskReport | None = None
-    """The report about the wanted attempt."""
+    """The newest report, if it is about the current attempt."""
     desired: int = 0
     ready: int = 0
     away: str = ""
-    """Why the supernode does not answer; empty: it does."""
+    """Why no supernode answers. Empty if one does."""
     former: tuple[Condition, ...] = ()
-    """The conditions of the same task so far; they stay while nothing newer is known."""
+    """The conditions so far, if they are about the same content. They stay while nothing newer is known."""
 
     @property
     def complete(self) -> bool:
@@ -52,7 +52,7 @@ class TaskInputs:
 
     @property
     def obstacle(self) -> Obstacle | None:
-        """What prevents progress until somebody acts."""
+        """What blocks the Task until somebody acts. ``None`` if nothing does."""
         failure = self.report.failure if self.report is not None else None
         if self.source is not None:
             return self.source
@@ -109,10 +109,10 @@ def _cached(inputs: TaskInputs) -> Verdict:
         return Verdict(ConditionStatus.TRUE, "Cached", "The supernode has the whole file")
     if report.failure is not None:
         return _failed(report.failure)
-    total = "?" if report.pieces_total is None else str(report.pieces_total)
+    total = "" if report.pieces_total is None else f" of {report.pieces_total}"
     if report.cdn_status is CDNStatus.RUNNING:
-        return no("Fetching", f"The supernode has {report.pieces_cached} of {total} pieces")
-    return no("Waiting", "The supernode has not started to fetch")
+        return no("Fetching", f"The supernode has {report.pieces_cached}{total} pieces")
+    return no("Waiting", "The supernode has not started to fetch the file")
 
 
 def _distributed(inputs: TaskInputs) -> Verdict:
@@ -130,7 +130,7 @@ def _distributed(inputs: TaskInputs) -> Verdict:
         return Verdict(ConditionStatus.TRUE, "Distributed", progress)
     if report.failures:
         first = report.failures[0]
-        return no(first.reason, f"{progress}. {first.peer}: {_words(first)}")
+        return no(first.reason, f"{progress}. {first.peer}: {words(first)}")
     return no("Distributing", progress)
 
 
@@ -146,16 +146,18 @@ def _activity(inputs: TaskInputs, goal: Verdict) -> Verdict:
 
 
 def _failed(failure: Failure) -> Verdict:
-    return no(failure.reason or Reason.INTERNAL.value, _words(failure))
+    return no(failure.reason or Reason.INTERNAL.value, words(failure))
 
 
-def _words(failure: Failure) -> str:
-    return status.advised(failure.message or failure.reason, reasons.of_file(failure.reason))
+def words(failure: Failure) -> str:
+    """The failure's message with what to do, except for a wrong file on a node, which fetches it again."""
+    advice = None if failure.peer and failure.reason == Reason.DIGEST_MISMATCH else reasons.of_file(failure.reason)
+    return status.advised(failure.message or failure.reason, advice)
 
 
 def _final(failure: Failure) -> Obstacle:
-    """A failure after the last retry. It ends the Task unless it is still tried, however rarely."""
+    """The obstacle after the last retry. It is final, unless the supernode still retries from time to time."""
     advice = reasons.of_file(failure.reason)
     passing = advice is not None and advice.retry is Retry.SOON
-    message = f"{_words(failure)} {_GIVEN_UP}" if passing else _words(failure)
+    message = f"{words(failure)} {_GIVEN_UP}" if passing else words(failure)
     return Obstacle(failure.reason, message, final=advice is None or advice.retry is not Retry.LATER)

@@ -67,7 +67,7 @@ class HeadersFrom(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Toleration(msgspec.Struct, frozen=True):
-    """As in a pod."""
+    """A toleration of taints, as in a pod's spec."""
 
     key: str = ""
     operator: str = "Equal"
@@ -98,7 +98,7 @@ class TaskRetention(msgspec.Struct, frozen=True):
 
 
 class TaskSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """The wish of the user."""
+    """The spec of a Task, as the user writes it."""
 
     source: TaskSource
     headers_from: HeadersFrom | None = None
@@ -127,7 +127,7 @@ class TaskSpec(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PieceCount(msgspec.Struct, frozen=True):
-    """All pieces, and those that the supernode has."""
+    """The number of all pieces, and of the pieces that the supernode has."""
 
     total: int
     cached: int
@@ -143,7 +143,7 @@ class PeerCount(msgspec.Struct, frozen=True):
 
 
 class ByteCount(msgspec.Struct, frozen=True, rename="camel"):
-    """Body bytes moved, by where they came from."""
+    """Bytes of the file that were transferred, by their source."""
 
     origin: int
     from_supernode: int
@@ -190,7 +190,7 @@ class TaskResource(msgspec.Struct, frozen=True):
 
     @property
     def attempt(self) -> str:
-        """Changes with each edit of the spec and with each request for a new try."""
+        """A text that changes with each edit of the spec and with each request for a new attempt."""
         return f"{self.metadata.generation}/{self.requested_at}"
 
     @property
@@ -208,7 +208,7 @@ class Taint(msgspec.Struct, frozen=True):
 
 
 class NodeSpec(msgspec.Struct, frozen=True):
-    """What keeps pods off a node."""
+    """The part of a Node's spec that keeps pods away from the node."""
 
     taints: tuple[Taint, ...] = ()
     unschedulable: bool = False
@@ -222,7 +222,7 @@ class Node(msgspec.Struct, frozen=True):
 
 
 class PeerSpec(msgspec.Struct, frozen=True):
-    """The wish of an administrator about a peer."""
+    """The spec of a Peer, as an administrator writes it."""
 
     unschedulable: bool = False
 
@@ -242,7 +242,7 @@ class PeerRuntime(msgspec.Struct, frozen=True):
 
 
 class PeerStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """A peer as the supernodes report it."""
+    """The status of a Peer, as the supernodes report it."""
 
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
@@ -265,7 +265,7 @@ class PeerResource(msgspec.Struct, frozen=True):
 
 
 class Secret(msgspec.Struct, frozen=True):
-    """A Secret. Its values are base64."""
+    """A Secret. Its values are encoded in base64."""
 
     metadata: Metadata
     data: dict[str, str] = {}

@@ -1,7 +1,7 @@
 """Conditions of a resource, as Kubernetes and kstatus expect them. Pure.
 
-``Reconciling`` and ``Stalled`` are bad when True; all others are good. Every condition exists from the first plan on.
-Its generation is the one that it speaks of, because ``kubectl wait`` compares that.
+``Reconciling`` and ``Stalled`` should be False; all others should be True. Every condition exists from the first plan
+on. It names the generation of the spec that it describes, because ``kubectl wait`` compares that number.
 """
 
 from collections.abc import Iterable, Mapping
@@ -45,7 +45,7 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Verdict(NamedTuple):
-    """What a condition says now."""
+    """What a plan says about one condition: it becomes a :class:`Condition`."""
 
     status: ConditionStatus
     reason: str
@@ -53,7 +53,7 @@ class Verdict(NamedTuple):
 
 
 MAX_MESSAGE = 1024
-"""Characters of a message that are kept; an origin or a peer may send long ones."""
+"""Messages are cut to so many characters, because an origin or a peer may send a long text."""
 
 
 def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
@@ -61,7 +61,7 @@ def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
 
 
 def is_true(conditions: Iterable[Condition], kind: str) -> bool:
-    """Whether the condition exists and is True."""
+    """True if the condition exists and its status is ``True``."""
     condition = find(conditions, kind)
     return condition is not None and condition.status == ConditionStatus.TRUE
 
@@ -69,7 +69,7 @@ def is_true(conditions: Iterable[Condition], kind: str) -> bool:
 def merge(
     previous: Iterable[Condition], verdicts: Mapping[K, Verdict], generation: int, now: datetime
 ) -> tuple[Condition, ...]:
-    """The conditions of ``generation``. The transition time moves only with the status."""
+    """The conditions for ``generation``. A transition time changes only if that condition's status changes."""
     former = {condition.type: condition for condition in previous}
     merged = []
     for kind, verdict in verdicts.items():
@@ -81,7 +81,7 @@ def merge(
 
 
 def differ(former: Iterable[Condition], latter: Iterable[Condition]) -> bool:
-    """Whether a status, a reason or a generation differs. Such a change is written at once; a message may wait."""
+    """True if a status, a reason or a generation differs. Then the writer does not wait. A message alone may wait."""
     return _essence(former) != _essence(latter)
 
 

@@ -14,7 +14,7 @@ PLURAL = "imageprefetches"
 
 
 class ImageKey(NamedTuple):
-    """One wanted image: a normal reference and a platform; without a platform each node gets its own."""
+    """One wanted image: its full reference and its platform. Without a platform, each node gets its own."""
 
     reference: str
     platform: str = ""
@@ -66,7 +66,7 @@ class LabelSelector(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class From(msgspec.Struct, frozen=True, rename="camel"):
-    """Workloads whose images are wanted: exactly one is set."""
+    """The workloads whose images are wanted. Exactly one field is set."""
 
     workload_ref: WorkloadReference | None = None
     namespace_selector: LabelSelector | None = None
@@ -79,7 +79,7 @@ class PrefetchTarget(Target, frozen=True, rename="camel"):
 
 
 Share = int | str
-"""A number, or a share of all as ``10%``."""
+"""A number of nodes, or a percentage of all nodes such as ``10%``."""
 
 
 class Wave(msgspec.Struct, frozen=True, rename="camel"):
@@ -127,7 +127,7 @@ class Retention(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PrefetchSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """What is wanted."""
+    """The spec of an ImagePrefetch, as the user writes it."""
 
     images: tuple[SpecImage, ...] = ()
     source: From | None = msgspec.field(default=None, name="from")
@@ -148,22 +148,22 @@ class PrefetchSpec(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def continuous(self) -> bool:
-        """Whether nodes that join later get the images as well."""
+        """True if nodes that join the cluster later also get the images."""
         return self.completion_policy == "Continuous"
 
     @property
     def follows(self) -> bool:
-        """Whether nodes get the new image when a tag moves."""
+        """True if nodes get the new image when its tag moves."""
         return self.update_policy == "Follow"
 
     @property
     def planning(self) -> bool:
-        """Whether the operator only reports what it would do."""
+        """True if the operator only reports what it would do."""
         return self.mode == "Plan"
 
 
 class ImageStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """One image."""
+    """The status of one image."""
 
     image: str
     platform: str = ""
@@ -183,7 +183,7 @@ class ImageStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
 
 
 class NodeCount(msgspec.Struct, frozen=True):
-    """Nodes by their progress."""
+    """The numbers of selected nodes in each state."""
 
     desired: int = 0
     ready: int = 0
@@ -194,7 +194,7 @@ class NodeCount(msgspec.Struct, frozen=True):
 
 
 class PrefetchBytes(msgspec.Struct, frozen=True, rename="camel"):
-    """Bytes of a run."""
+    """Bytes of one run: all, received, and received per second."""
 
     total: int
     fetched: int
@@ -211,7 +211,7 @@ class PullFailure(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeForecast(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """What one node would fetch."""
+    """What one node would fetch, in mode ``Plan``."""
 
     node: str
     size: int = msgspec.field(name="bytes")
@@ -232,7 +232,7 @@ class Forecast(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PrefetchStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
-    """The status; only the operator writes it, always as a whole."""
+    """The status of an ImagePrefetch. Only the operator writes it, always as a whole."""
 
     observed_generation: int = 0
     conditions: tuple[Condition, ...] = ()
@@ -259,7 +259,7 @@ class ImagePrefetch(msgspec.Struct, frozen=True):
 
     @property
     def requested_at(self) -> str:
-        """The value of the user's newest request for a run; empty: none."""
+        """The value of the annotation that requested the newest run. Empty without a request."""
         return self.metadata.annotations.get(REQUESTED_AT, "")
 
 

@@ -1,4 +1,4 @@
-"""Sizes in bytes as people write and read them. Pure."""
+"""Reads and writes sizes as Kubernetes quantities, such as ``20Gi``. Pure."""
 
 import re
 
@@ -9,7 +9,7 @@ _FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15}
 
 
 def render(size: int) -> str:
-    """Bytes in the largest binary unit that leaves at least 1, with one decimal where it is not whole: ``1.5Gi``."""
+    """Write a size in the largest binary unit that fits, with one decimal unless it is whole: ``1.5Gi``, ``20Mi``."""
     value, unit = float(size), 0
     while value >= 1024 and unit < len(_UNITS) - 1:
         value /= 1024
@@ -18,7 +18,7 @@ def render(size: int) -> str:
 
 
 def parse(text: str) -> int:
-    """The bytes of a quantity such as ``20Gi``. Raises :class:`ValueError`."""
+    """Return the bytes of a quantity such as ``20Gi``. Raises :class:`ValueError`."""
     match = re.fullmatch(r"([0-9]+)([A-Za-z]*)", text)
     if match is None or match[2] not in _FACTORS:
         raise ValueError(f"{text!r} is not a quantity of bytes; give a whole number with Ki, Mi, Gi, Ti or Pi")

@@ -1,7 +1,7 @@
-"""The status engine of all kinds: one rule for Ready, Reconciling and Stalled, and what follows from conditions. Pure.
+"""Derives Ready, Reconciling and Stalled of all kinds of resources, and the Events and expiry from them. Pure.
 
-Each kind supplies inputs: what ``Ready`` says if everything is done, a pause that the user wants, an obstacle, and the
-activity otherwise. Of ``Ready``, ``Reconciling`` and ``Stalled`` at most one is True; during a pause none is.
+Each kind supplies :class:`StatusInputs`. The first that is set counts, in the order ``done``, ``pause``, ``obstacle``,
+``activity``. Of ``Ready``, ``Reconciling`` and ``Stalled`` at most one is True; during a pause none is.
 """
 
 from __future__ import annotations
@@ -16,21 +16,21 @@ from pantala_operator.resources.conditions import Condition, ConditionStatus, Ve
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Advice, Reason, Retry
 
-PENDING = Verdict(ConditionStatus.UNKNOWN, "Pending", "The supernode has not reported on this yet")
+PENDING = Verdict(ConditionStatus.UNKNOWN, "Pending", "The supernode has not reported on this condition yet")
 SUSPENDED = "Suspended"
 PROGRESSING = "Progressing"
 
 _EVENTS = {"Ready": False, "Stalled": True, "Reconciling": True, "Drifted": True, "EvictedByKubelet": True}
-"""Conditions that cause an Event when they become True, and whether it is a warning."""
+"""The conditions that cause an Event when they become True. The value is True if the Event is a warning."""
 
 
 class Obstacle(NamedTuple):
-    """What prevents progress until somebody acts: a condition's reason, and a message that ends with the advice."""
+    """What blocks a resource: the reason for its conditions, and a message that ends with what to do."""
 
     reason: str
     message: str
     final: bool = False
-    """Only a new spec or a new request removes it, so the resource counts as finished."""
+    """True if only an edit of the spec or a request for a retry removes it. The resource then counts as finished."""
 
     @classmethod
     def of(cls, reason: Reason, what: str) -> Obstacle:
@@ -38,7 +38,7 @@ class Obstacle(NamedTuple):
 
     @classmethod
     def of_image(cls, reason: str, what: str) -> Obstacle:
-        """An obstacle that a registry or a node names; its reason may be unknown here."""
+        """An obstacle that a registry or a node reports, with a ``reason`` that this version may not know."""
         return cls._advised(reason, what, reasons.of_image(reason))
 
     @classmethod
@@ -47,7 +47,7 @@ class Obstacle(NamedTuple):
 
 
 class Notice(NamedTuple):
-    """An Event to be written."""
+    """A Kubernetes Event that the operator should write."""
 
     warning: bool
     reason: str
@@ -56,19 +56,19 @@ class Notice(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class StatusInputs:
-    """What the three summary conditions follow from."""
+    """The inputs from which :func:`evaluate` derives the three summary conditions."""
 
     activity: Verdict
-    """What ``Ready`` says while work goes on."""
+    """The condition ``Ready`` while work is in progress."""
     done: Verdict | None = None
-    """What ``Ready`` says because everything is done."""
+    """The condition ``Ready`` if everything is done, else ``None``."""
     pause: Verdict | None = None
-    """Why nothing happens although nothing is wrong."""
+    """The condition during a pause that the user wants, else ``None``."""
     obstacle: Obstacle | None = None
 
 
 class Summary(NamedTuple):
-    """The three summary conditions."""
+    """The conditions ``Ready``, ``Reconciling`` and ``Stalled``."""
 
     ready: Verdict
     reconciling: Verdict
@@ -94,26 +94,26 @@ def no(reason: str, message: str) -> Verdict:
 
 
 def unavailable(away: str) -> Verdict:
-    """The activity while no answer comes from a supernode; ``away`` says why."""
+    """The ``Ready`` condition while no supernode answers; ``away`` is the error."""
     message = f"A supernode does not answer: {away.rstrip('. ')}. The operator retries until it answers."
     return no("SupernodeUnavailable", message)
 
 
 def kept(former: Iterable[Condition], kind: str) -> Verdict:
-    """A condition as it was written last; it stays while nothing newer is known."""
+    """The condition as it was last written, for a plan that knows nothing newer."""
     found = conditions.find(former, kind)
     return PENDING if found is None else Verdict(ConditionStatus(found.status), found.reason, found.message)
 
 
 def advised(what: str, advice: Advice | None) -> str:
-    """``what``, followed by the advice unless it ends with it already."""
+    """``what`` followed by the advice, unless ``what`` already ends with it."""
     if advice is None or what.endswith(advice.action):
         return what
     return f"{what.rstrip('. ')}. {advice.action}"
 
 
 def notices(former: Iterable[Condition], latter: Iterable[Condition]) -> Iterator[Notice]:
-    """The Events for conditions that became True, or are True for another reason."""
+    """The Events for conditions that became True, or that are True for a new reason."""
     before = {(each.type, each.status, each.reason) for each in former}
     now = {each.type: each for each in latter if each.status == ConditionStatus.TRUE and each.reason != PROGRESSING}
     for kind, warning in _EVENTS.items():
@@ -124,7 +124,7 @@ def notices(former: Iterable[Condition], latter: Iterable[Condition]) -> Iterato
 def expiry(
     ttl: int | None, current: Iterable[Condition], completed: datetime | None, *, failed: bool
 ) -> datetime | None:
-    """When a finished resource is deleted: ``ttl`` seconds after it was done, or after it ``failed`` for good."""
+    """When to delete a finished resource: ``ttl`` seconds after it became Ready, or after it ``failed`` for good."""
     stalled = conditions.find(current := tuple(current), "Stalled")
     finished: datetime | None = None
     if conditions.is_true(current, "Ready"):

@@ -8,14 +8,14 @@ from pantala_operator.resources.api import Metadata
 
 
 class ForeignObject(msgspec.Struct, frozen=True):
-    """Any object. Its spec is read as it is."""
+    """An object of any kind, with an uninterpreted spec."""
 
     metadata: Metadata
     spec: dict[str, Any] = {}
 
 
 class Ordinals(msgspec.Struct, frozen=True):
-    """How the pods of a StatefulSet are numbered."""
+    """The number of a StatefulSet's first pod."""
 
     start: int = 0
 

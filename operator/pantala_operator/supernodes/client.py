@@ -1,4 +1,4 @@
-"""Talks to one supernode: states what it should have, and receives what changed there. It never gives up."""
+"""Talks to one supernode: sends statements and receives reports. It retries forever."""
 
 import asyncio
 from dataclasses import dataclass
@@ -16,11 +16,11 @@ from pantala_protocol.statement import Membership, Statement, WantedTask
 log = structlog.get_logger(__name__)
 
 _WAIT = 20.0
-"""Seconds that a supernode holds an answer back while nothing changes."""
+"""Seconds that a supernode may delay its answer while nothing changes (long polling)."""
 _STATEMENT_PAUSE = 0.2
-"""Seconds between two statements: changes that come together are stated together."""
+"""Seconds between two statements, so that several changes share one."""
 _REPORT_PAUSE = 0.1
-"""Seconds between two answers: progress of many tasks comes together."""
+"""Seconds between two requests for changes, so that the progress of many tasks shares one answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,18 +58,18 @@ class SupernodeClient:
         self._error = ""
 
     def want(self, desired: DesiredState) -> None:
-        """State this, unless it was stated last."""
+        """Send a statement with this content, unless the last statement had the same content."""
         self._wanted = desired
         if self._wanted != self._stated:
             self._changed.set()
 
     def mute(self) -> None:
-        """Publish nothing more of the supernode: it was removed or has another URL."""
+        """Publish no more events: the supernode was removed, or has another URL."""
         self._muted = True
 
     @property
     def is_empty(self) -> bool:
-        """True if the supernode has accepted the latest statement, and that has no task."""
+        """True if the supernode has accepted the newest statement, and this statement has no tasks."""
         stated = self._stated
         return stated is not None and stated == self._wanted and not stated.tasks
 
@@ -88,7 +88,7 @@ class SupernodeClient:
     async def _receive(self) -> None:
         backoff = Backoff(0.5, 8)
         while True:
-            # The first answers come at once, so that nothing old is known of the supernode.
+            # The first requests do not wait for a change, so that the report is current at once.
             wait = _WAIT if self._boot and "changes" not in self._silent_since else 0.0
             try:
                 changes = await self._api.changes(self._boot, self._version, wait)
@@ -116,7 +116,7 @@ class SupernodeClient:
             wanted = self._wanted
             if wanted is None or wanted == self._stated:
                 continue
-            # It exceeds the revisions of an operator that ran before, though nothing is stored and clocks may go back.
+            # The revision must exceed those of earlier operators, although none is stored and clocks may go back.
             revision = max(self._revision + 1, self._in_force + 1, int(self._clock.now().timestamp() * 1000))
             if wanted.membership is not None:
                 revision = max(revision, wanted.membership.revision)

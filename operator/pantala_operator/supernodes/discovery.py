@@ -18,18 +18,18 @@ _INTERVAL = 2.0
 """Seconds between two reads. A supernode that ends waits longer, in case it must hand its tasks over."""
 
 PodURL = Callable[[StatefulSet, str], str]
-"""Gives the base URL of a pod's API."""
+"""Returns the base URL of the API of the pod with this name."""
 
 
 def of_urls(urls: Sequence[str]) -> ReplicasFound:
-    """A single supernode has no name. Several are named by host and port."""
+    """The supernodes at these URLs. A single one has no name; several are named by host and port."""
     if len(urls) == 1:
         return ReplicasFound((Member("", urls[0]),))
     return ReplicasFound(tuple(Member(urlsplit(url).netloc.rpartition("@")[2], url) for url in urls))
 
 
 def of_stateful_set(found: StatefulSet, pod_url: PodURL) -> ReplicasFound:
-    """``spec.replicas`` counts the supernodes that stay. ``status.replicas`` includes those that are removed."""
+    """The supernodes of a StatefulSet: ``spec.replicas`` of them stay, and further pods are being removed."""
     spec, name = found.spec, found.metadata.name
     names = [f"{name}-{spec.ordinals.start + number}" for number in range(max(spec.replicas, found.status.replicas))]
     members = tuple(Member(each, pod_url(found, each)) for each in names)
@@ -38,7 +38,7 @@ def of_stateful_set(found: StatefulSet, pod_url: PodURL) -> ReplicasFound:
 
 
 def service_url(found: StatefulSet, pod: str) -> str:
-    """The URL of a pod by the name that the StatefulSet's headless Service gives it."""
+    """The base URL of a pod, by its DNS name from the StatefulSet's headless Service."""
     return f"http://{pod}.{found.spec.service_name}.{found.metadata.namespace}:8002"
 
 
@@ -52,7 +52,7 @@ class Discovery:
         self._name = name
         self._pod_url = pod_url
         self.problem = f"the StatefulSet {namespace}/{name} has not been read yet"
-        """Why the last read failed; empty: it succeeded."""
+        """Why the last read failed. Empty if it succeeded."""
 
     async def run(self) -> None:
         known = False

@@ -1,7 +1,7 @@
-"""Decides which supernodes a task is stated to, and whose report counts. Pure.
+"""Decides which supernodes should have a task, and whose report counts for its status. Pure.
 
-A task belongs to its owner. A former owner keeps it until the owner has caught up. So a move takes no file from a
-node, no bytes from the supernodes, and no Ready from the Task.
+A task belongs to its owner. A former owner keeps it until the owner has caught up. So a change of owner
+removes no file from a node, loses no bytes of the supernodes, and leaves a Ready Task Ready.
 """
 
 from collections.abc import Mapping, Set
@@ -16,29 +16,29 @@ class ReplicaReport:
 
     report: TaskReport
     connected: Set[str]
-    """Nodes whose peers are connected to it."""
+    """The nodes whose peers are connected to the supernode."""
     silent: bool = False
-    """It has not answered for long, so the report may be old."""
+    """True if the supernode has not answered for a while, so that the report may be outdated."""
     before_restart: bool = False
-    """The supernode has restarted since, and has not reported the task again."""
+    """True if the report is from before the supernode's restart, and no newer one exists."""
 
 
 @dataclass(frozen=True, slots=True)
 class Placement:
-    """Where a task is."""
+    """The decision about one task."""
 
     stated: frozenset[str]
-    """The supernodes it is stated to."""
+    """The supernodes whose statements contain the task."""
     counted: str = ""
-    """The supernode whose report counts; empty: none has reported it."""
+    """The supernode whose report counts. Empty if no supernode has reported the task."""
     moving: bool = False
-    """The owner has not caught up yet."""
+    """True while the owner does not yet have all that another supernode has."""
 
 
 def place(owner: str | None, reports: Mapping[str, ReplicaReport], attempt: str) -> Placement:
-    """Place a task that the supernodes in ``reports`` have, and whose current attempt is ``attempt``.
+    """Decide where a task should be. ``reports`` come from the supernodes that have it; ``attempt`` is its newest one.
 
-    ``owner`` is ``None`` while no supernode stays; then the task stays where it is.
+    ``owner`` is ``None`` while no supernode should run. Then the task stays where it is.
     """
     if owner is None:
         return Placement(frozenset(reports), _most_advanced(reports, attempt), moving=True)
@@ -58,7 +58,7 @@ def _caught_up(own: ReplicaReport | None, other: ReplicaReport) -> bool:
 
 
 def _worth_waiting(own: TaskReport, other: TaskReport) -> bool:
-    """True if the owner should wait, because the other copy can still grow or has pieces."""
+    """True if the owner should wait for the other copy, because that is whole, grows, or has pieces."""
     if other.cdn_status in {CDNStatus.SUCCESS, CDNStatus.RUNNING}:
         return True
     return other.pieces_cached > 0 and not (_ended(own) and _ended(other))

@@ -13,27 +13,27 @@ from pantala_protocol.statement import Changes, Member, Membership, PeerReport, 
 
 
 class SupernodeView:
-    """What one supernode reported since it started, and before that about nodes that have not reconnected yet."""
+    """The reports of one supernode. After its restart, older reports count for nodes that have not reconnected yet."""
 
     def __init__(self) -> None:
         self.boot = ""
         self.revision = 0
-        """Of the statement in force there."""
+        """The revision of the statement that the supernode follows."""
         self.reported = False
         """True once it has reported its peers and tasks."""
         self.silent = ""
-        """Why it cannot be reached; empty: it can."""
+        """Why the supernode cannot be reached. Empty if it can."""
         self.reports: dict[str, TaskReport] = {}
         self.former: dict[str, TaskReport] = {}
-        """What it had before a restart, until a statement is in force there again."""
+        """The reports from before a restart, until the supernode follows a statement again. By the Task's UID."""
         self.peers: dict[str, PeerReport] = {}
         self.connected: frozenset[str] = frozenset()
         self._remembered: dict[str, tuple[str, frozenset[str]]] = {}
 
     def holders(self, uid: str) -> frozenset[str]:
-        """Nodes that have the file of the Task ``uid`` at its path.
+        """The nodes that have the file of the Task ``uid`` at its path.
 
-        A restarted supernode learns what a peer has when the peer reconnects. Until then its former report counts.
+        A restarted supernode learns a node's files when its peer reconnects. Until then an older report counts.
         """
         report = self.reports.get(uid)
         attempt, remembered = self._remembered.get(uid, ("", frozenset()))
@@ -43,7 +43,7 @@ class SupernodeView:
         return ready | (remembered - self.connected) if report.attempt == attempt else ready
 
     def on_update(self, changes: Changes) -> tuple[set[str], bool]:
-        """Take a report. Returns the UIDs of the Tasks it concerns, and whether the connected peers changed."""
+        """Store a report. Returns the UIDs of the Tasks it concerns, and whether the connected peers changed."""
         restarted = changes.boot != self.boot or changes.full
         touched = set(self.reports) if restarted else set()
         connected_before = self.connected
@@ -72,7 +72,7 @@ class SupernodeView:
         return touched, peers_changed
 
     def report(self, uid: str, task_id: str) -> ReplicaReport | None:
-        """Its report on the Task ``uid``, if that is about ``task_id``."""
+        """The supernode's report on the Task ``uid``. ``None`` without one, or if it is about another content."""
         before_restart = uid not in self.reports
         report = self.former.get(uid) if before_restart else self.reports[uid]
         if report is None or report.task_id != task_id:
@@ -80,7 +80,7 @@ class SupernodeView:
         return ReplicaReport(report, self.connected, bool(self.silent), before_restart)
 
     def add_holders(self, uid: str, holders: frozenset[str]) -> None:
-        """Remember the nodes that another supernode knew, which no longer has the Task ``uid``."""
+        """Add nodes that have the file of the Task ``uid``, as known from a supernode that dropped the task."""
         if uid in self.reports:
             self._remembered[uid] = (self.reports[uid].attempt, (self.holders(uid) | holders) - self.connected)
 
@@ -96,25 +96,25 @@ class TaskView:
     """What all supernodes report about one Task."""
 
     stated: frozenset[str]
-    """The supernodes it is stated to."""
+    """The supernodes whose statements contain the task."""
     report: TaskReport | None
-    """The report that counts."""
+    """The report that counts for the status. ``None`` without any."""
     holders: frozenset[str]
-    """Nodes that have its file."""
+    """The nodes that have the file at its path."""
     away: str
-    """Why no supernode can report at the moment. Empty if one can."""
+    """Why no supernode can report now. Empty if one can."""
 
 
 class SupernodeOverview:
-    """All supernodes."""
+    """What the operator knows about all supernodes: which ones are members, and what they report."""
 
     def __init__(self) -> None:
         self.members: tuple[Member, ...] = ()
         self.views: dict[str, SupernodeView] = {}
         self.absent = "the supernodes are not known yet"
-        """Why no supernode stays; empty: one does."""
+        """Why no supernode should run. Empty if one should."""
         self.complete = False
-        """True once all supernodes of the start have reported or are unreachable. No statement is made before."""
+        """True once each supernode has reported or is unreachable. The operator sends no statement before."""
         self._membership: Membership | None = None
         self._released: set[str] = set()
         self._peers: dict[str, PeerReport] | None = None
@@ -122,10 +122,10 @@ class SupernodeOverview:
     # Which supernodes exist.
 
     def set_replicas(self, found: ReplicasFound) -> bool:
-        """Take the supernodes that should run. Returns whether the members changed.
+        """Set the supernodes that should run. Returns True if the members changed.
 
-        A supernode that should not run is leaving: it stays a member until it is released. While none should run,
-        all stay, and keep their tasks.
+        A supernode that should no longer run stays a member, marked as leaving, until :meth:`release`. While none
+        should run, the members do not change, and keep their tasks.
         """
         former = self.members, self.absent
         self.absent = found.absent
@@ -143,7 +143,7 @@ class SupernodeOverview:
         return (self.members, self.absent) != former
 
     def release(self, name: str) -> None:
-        """Drop a member that was leaving."""
+        """Remove a leaving member."""
         view = self.views.pop(name)
         self.members = tuple(member for member in self.members if member.name != name)
         self._released.add(name)
@@ -151,11 +151,11 @@ class SupernodeOverview:
         self._pass_holders_on({uid: view.holders(uid) for uid in view.reports})
 
     def membership(self, now: datetime) -> Membership | None:
-        """The membership to state; ``None`` for a single supernode without a name."""
+        """The membership for the next statements. ``None`` for a single supernode without a name."""
         if all(not member.name for member in self.members):
             return None
         if self._membership is None or self._membership.members != self.members:
-            # It exceeds the revisions of an operator that ran before: no statement is older than its membership.
+            # The revision must exceed those of earlier operators. No statement has a lower one than its membership.
             known = [view.revision for view in self.views.values()]
             known += [self._membership.revision] if self._membership is not None else []
             revision = max(int(now.timestamp() * 1000), *(each + 1 for each in known))
@@ -165,7 +165,7 @@ class SupernodeOverview:
     # What they report.
 
     def on_update(self, name: str, changes: Changes) -> tuple[set[str], bool]:
-        """Take a report. Returns the UIDs of the Tasks it concerns, and whether its connected peers changed."""
+        """Store a report. Returns the UIDs of the Tasks it concerns, and whether its connected peers changed."""
         view = self.views[name]
         dropped = {uid: view.holders(uid) for uid in changes.gone}
         touched, peers_changed = view.on_update(changes)
@@ -175,7 +175,7 @@ class SupernodeOverview:
         return touched, peers_changed
 
     def on_reachability(self, name: str, problem: str) -> None:
-        """Note that a supernode cannot be reached (``problem``), or can again (empty)."""
+        """Note why a supernode cannot be reached. With an empty ``problem`` it can be reached again."""
         self.views[name].silent = problem
         self._peers = None
         self._update_complete()
@@ -187,12 +187,12 @@ class SupernodeOverview:
 
     @property
     def boots(self) -> tuple[str, ...]:
-        """Changes whenever a supernode restarts, is added or is removed."""
+        """The boot IDs of all members. They differ after a supernode has restarted, joined or left."""
         return tuple(self.views[member.name].boot for member in self.members)
 
     @property
     def away(self) -> str:
-        """Why no supernode can be reached; empty: one can."""
+        """Why no supernode can be reached. Empty if one can."""
         silent = [view.silent for view in self.views.values()]
         return self.absent or (silent[0] if silent and all(silent) else "")
 
@@ -205,7 +205,7 @@ class SupernodeOverview:
         return self._peers
 
     def task_view(self, uid: str, task_id: str, attempt: str) -> TaskView:
-        """The view of the Task ``uid``, whose content is ``task_id`` and whose current attempt is ``attempt``."""
+        """What the supernodes report about the Task ``uid`` with the content ``task_id`` and the newest ``attempt``."""
         owner = owner_among(task_id, [member.name for member in self.members if not member.leaving])
         views = self.views.items()
         reports = {name: report for name, view in views if (report := view.report(uid, task_id)) is not None}
@@ -231,7 +231,7 @@ class SupernodeOverview:
         return counted.holders(uid) | (known if placement.moving else known - counted.connected)
 
     def _pass_holders_on(self, dropped: dict[str, frozenset[str]]) -> None:
-        """Hand a dropped task's known holders to the remaining supernodes."""
+        """Add the nodes with the file of a dropped task to the views of all remaining supernodes. By the Task's UID."""
         for uid, holders in dropped.items():
             for view in self.views.values():
                 view.add_holders(uid, holders)
@@ -242,7 +242,7 @@ class SupernodeOverview:
 
 
 def _merged(all_peers: Iterable[dict[str, PeerReport]]) -> dict[str, PeerReport]:
-    """A peer is connected if any supernode says so. Supernodes' own counts add up; counts by the peer do not."""
+    """Join the reports on each peer. It is connected if any supernode says so. Only supernodes' counts are added."""
     merged: dict[str, PeerReport] = {}
     for peers in all_peers:
         for name, report in peers.items():

@@ -14,36 +14,36 @@ log = structlog.get_logger(__name__)
 _INTERVAL = 15.0
 """Seconds between two checks that succeed."""
 _STALE = 60.0
-"""Seconds that an answer counts."""
+"""Seconds for which an answer is valid."""
 
 
 class ServedKinds:
-    """Asks the API server until cancelled."""
+    """Asks the API server repeatedly whether it serves Pantala's custom resources."""
 
     def __init__(self, cluster: ClusterAPI, clock: Clock) -> None:
         self._cluster = cluster
         self._clock = clock
         self._answered_at = clock.monotonic() - _STALE
-        self._reason = "the API server has not been asked yet"
+        self._reason = "the operator has not asked for Pantala's CRDs yet"
         self._soon = asyncio.Event()
         self._served = asyncio.Event()
         self._missing = asyncio.Event()
 
     @property
     def problem(self) -> str:
-        """What is wrong; empty: nothing. A short outage does not count."""
+        """Why our custom resources cannot be used. Empty if they can, and during an outage of less than a minute."""
         if self._clock.monotonic() - self._answered_at < _STALE and not self._missing.is_set():
             return ""
         return self._reason or f"the API server has not answered for {_STALE:.0f} s"
 
     async def served(self) -> None:
-        """Return when the API server next answers that it serves our kinds."""
+        """Return at the API server's next answer that it serves Pantala's custom resources."""
         self._served.clear()
         self._soon.set()
         await self._served.wait()
 
     async def missing(self) -> None:
-        """Return when the API server answers that it does not serve them."""
+        """Return at the API server's answer that it does not serve all of them."""
         await self._missing.wait()
 
     async def run(self) -> None:
@@ -59,7 +59,7 @@ class ServedKinds:
             if missing:
                 self._served.clear()
                 self._missing.set()
-                self._wait_for(f"CRD {missing[0]} is not served; install crds/")
+                self._wait_for(f"the API server does not serve the CRD {missing[0]}; apply crds/")
                 await backoff.pause()
                 continue
             backoff.reset()

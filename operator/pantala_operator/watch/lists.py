@@ -1,4 +1,4 @@
-"""Full lists: at the start, when a watch starts, and every few minutes, because a watch may miss changes."""
+"""Makes full lists at the start, when a watch starts, and every few minutes, because a watch may miss changes."""
 
 import asyncio
 from contextlib import suppress
@@ -17,7 +17,7 @@ log = structlog.get_logger(__name__)
 
 
 class FullLists:
-    """Lists all kinds into the observation, and publishes ``ListsRead`` after each round."""
+    """Lists all watched kinds, stores them in the observation, and publishes ``ListsRead`` after each round."""
 
     def __init__(self, cluster: ClusterAPI, observation: Observation, events: OperatorEvents, interval: float) -> None:
         """``interval``: seconds between two rounds that succeed."""
@@ -27,8 +27,8 @@ class FullLists:
         self._interval = interval
         self._soon = asyncio.Event()
         self._warned = False
-        self.problem = "the first full list is not complete"
-        """Why the last round failed; empty: it succeeded."""
+        self.problem = "the first list has not ended"
+        """Why the last round failed. Empty if it succeeded."""
         events.subscribe(WatchStarted, self._on_watch)
 
     def _on_watch(self, _: WatchStarted) -> None:
@@ -42,7 +42,7 @@ class FullLists:
                 await self._round()
             except ClusterError as error:
                 if str(error) != self.problem:
-                    log.warning("A full list failed. The operator retries.", error=str(error))
+                    log.warning("A list of all objects failed. The operator retries.", error=str(error))
                 self.problem = str(error)
                 await backoff.pause()
                 continue
@@ -62,7 +62,7 @@ class FullLists:
             self._events.publish(ListsRead())
 
     async def _list(self, kind: type[R]) -> list[R]:
-        """All of a kind. The operator also works without ImagePrefetches, whose CRD may not be installed."""
+        """List all objects of a kind. The list of ImagePrefetches is empty if their CRD is not installed."""
         try:
             found = await self._cluster.list_all(kind)
         except ClusterNotFoundError:
@@ -70,7 +70,7 @@ class FullLists:
                 raise
             if not self._warned:
                 log.warning(
-                    "The CRD imageprefetches.pantala.dev is not installed, so no image is prefetched. Install crds/."
+                    "The CRD imageprefetches.pantala.dev is not installed, so no image is prefetched. Apply crds/."
                 )
             self._warned = True
             return []

@@ -1,4 +1,4 @@
-"""What the operator knows about the world. Pure: others fill it in."""
+"""What the operator knows about the cluster. Pure: the watch, the lists and the clients fill it in."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic
@@ -20,7 +20,7 @@ log = structlog.get_logger(__name__)
 _KINDS: dict[str, type[Resource]] = {
     "tasks": TaskResource, "nodes": Node, "peers": PeerResource, PLURAL: ImagePrefetch
 }  # fmt: skip
-"""By plural name."""
+"""The watched kinds, by plural name."""
 
 
 class Collection(Generic[R]):
@@ -33,7 +33,7 @@ class Collection(Generic[R]):
         self._deleted: set[str] = set()
 
     def update(self, item: R) -> bool:
-        """Take a reading of an object, unless a newer one is known. Returns whether it is taken."""
+        """Store an object, unless a newer version of it is known. Returns True if it was stored."""
         former = self.items.get(item.metadata.key)
         if item.metadata.uid in self._deleted:
             return False
@@ -43,7 +43,7 @@ class Collection(Generic[R]):
         return True
 
     def remove(self, item: R) -> bool:
-        """Drop a deleted object. Returns whether it was known."""
+        """Remove a deleted object. Returns True if it was known."""
         self._deleted.add(item.metadata.uid)
         former = self.items.get(item.metadata.key)
         if former is None or former.metadata.uid != item.metadata.uid:
@@ -52,12 +52,12 @@ class Collection(Generic[R]):
         return True
 
     def begin_list(self) -> dict[str, str]:
-        """Return what is known before a full list is requested, for :meth:`end_list`."""
+        """Return the known resource versions by key, before a full list is requested. Pass them to :meth:`end_list`."""
         self._deleted.clear()
         return {key: item.metadata.resource_version for key, item in self.items.items()}
 
     def end_list(self, before: dict[str, str], items: Iterable[R]) -> None:
-        """Take a full list. An object known before and not listed is removed; one that changed meanwhile stays."""
+        """Store a full list. A missing object is removed, unless it has changed since :meth:`begin_list`."""
         found = {item.metadata.key: item for item in items if item.metadata.uid not in self._deleted}
         for key, item in list(self.items.items()):
             if key not in found and before.get(key) == item.metadata.resource_version:
@@ -68,7 +68,7 @@ class Collection(Generic[R]):
 
 
 class Observation:
-    """Everything that was observed in the cluster."""
+    """Everything that the operator has observed in the cluster."""
 
     def __init__(self, home: str = "") -> None:
         """``home``: the operator's own namespace."""
@@ -83,7 +83,6 @@ class Observation:
         self.supernodes = SupernodeOverview()
 
     def collection(self, kind: type[R]) -> Collection[R]:
-        """The collection of a kind."""
         found: dict[type, Collection[Any]] = {
             TaskResource: self.tasks, Node: self.nodes, PeerResource: self.peers, ImagePrefetch: self.prefetches
         }  # fmt: skip
@@ -96,7 +95,7 @@ class Observation:
 
     @property
     def complete(self) -> bool:
-        """True if enough is known for a statement. A statement drops whatever it leaves out."""
+        """True if enough is known for a statement. Supernodes drop each task that a statement leaves out."""
         return self.listed and self.supernodes.complete and not self.supernodes.absent
 
     def secret_of(self, task: TaskResource) -> SecretReading:
@@ -105,7 +104,7 @@ class Observation:
         return self.secrets.get(key, Unread()) if key is not None else Unread()
 
     def peer_states(self) -> dict[str, PeerState]:
-        """All peers, by node."""
+        """The state of each peer, by node."""
         reports, resources = self.supernodes.peers, self.peers.items
         return {
             name: PeerState(
@@ -117,13 +116,13 @@ class Observation:
 
 
 def secret_key(task: TaskResource) -> SecretKey | None:
-    """The Secret with the Task's headers, if any."""
+    """The key of the Secret with the Task's headers, if the Task names one."""
     named = task.spec.headers_from
     return None if named is None else (task.metadata.namespace, named.secret_ref.name)
 
 
 class ResourceInbox:
-    """Takes watch events into the observation, and publishes those that may change a plan. Never blocks."""
+    """Stores watch events in the observation, and publishes those that may change a plan. Never blocks."""
 
     def __init__(self, observation: Observation, events: OperatorEvents) -> None:
         self._observation = observation
@@ -134,12 +133,12 @@ class ResourceInbox:
         self._events.publish(WatchStarted())
 
     def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
-        """Take an object of ``kind``, a resource's plural name. ``event`` is ``DELETED`` if it was deleted."""
+        """Store an object. ``kind`` is the plural name. ``event`` is ``DELETED`` if the object was deleted."""
         into = _KINDS[kind]
         try:
             resource = msgspec.convert(body, into)
         except msgspec.ValidationError as error:
-            log.warning("An object cannot be read. It is ignored.", kind=kind, error=str(error))
+            log.warning("An object is not valid, so it is ignored.", kind=kind, error=str(error))
             return
         collection = self._observation.collection(into)
         former = collection.items.get(resource.metadata.key)
@@ -150,7 +149,7 @@ class ResourceInbox:
 
 
 def _is_heartbeat(former: object, resource: object) -> bool:
-    """True if a Node changed only in its status: a kubelet writes that all the time."""
+    """True if a Node changed only in its status, which its kubelet writes every few seconds."""
     if not isinstance(former, Node) or not isinstance(resource, Node):
         return False
     return former.spec == resource.spec and former.metadata.labels == resource.metadata.labels

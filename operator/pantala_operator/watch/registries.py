@@ -21,22 +21,22 @@ from pantala_protocol.statement import owner_among
 log = structlog.get_logger(__name__)
 
 _AT_ONCE = 4
-"""Questions under way at once."""
+"""The number of questions under way at once."""
 
 
 @dataclass(frozen=True, slots=True)
 class ResolveRequest:
-    """One question."""
+    """One question to a registry about one image."""
 
     uid: str
-    """Of the ImagePrefetch or Task that needs the answer."""
+    """The UID of the ImagePrefetch or Task that needs the answer."""
     key: ImageKey
     question: Resolve
     former: RegistryAnswer | None = None
 
 
 class ImageResolver:
-    """Publishes ``ImageResolved`` for each answer."""
+    """Asks each question until it is answered, and publishes ``ImageResolved`` with each answer."""
 
     def __init__(
         self, supernodes: SupernodeOverview, clients: SupernodeClients, events: OperatorEvents, clock: Clock
@@ -98,7 +98,7 @@ class ImageResolver:
             return None
 
     def _supernode_for(self, key: ImageKey) -> str | None:
-        """The supernode that owns the repository, as it asks the registry for the peers too; or any that answers."""
+        """The supernode that owns the repository and asks its registry for peers, too. Otherwise any reachable one."""
         views = self._supernodes.views
         reachable = [each.name for each in self._supernodes.members if not views[each.name].silent]
         staying = {each.name for each in self._supernodes.members if not each.leaving}

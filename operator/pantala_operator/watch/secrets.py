@@ -1,4 +1,4 @@
-"""Reads the Secrets that Tasks and ImagePrefetches name, and again from time to time. Secrets are never listed."""
+"""Reads the Secrets that Tasks and ImagePrefetches name, each repeatedly by its name. It never lists Secrets."""
 
 import asyncio
 
@@ -16,8 +16,8 @@ log = structlog.get_logger(__name__)
 _GOOD = 180.0
 """Seconds until a valid Secret is read again, in case it changed."""
 _BAD = (1.0, 10.0)
-"""Seconds until a missing or invalid Secret is read again, at first and at most. A Task waits for it, and is often
-applied together with it."""
+"""Seconds until a missing or invalid Secret is read again, at first and at most. Its Task waits, and is
+often applied before its Secret."""
 _FAILED = 5.0
 """Seconds until a failed read is tried again; the former reading is used meanwhile."""
 _TURN = 0.5
@@ -40,7 +40,7 @@ class SecretReader:
             await asyncio.sleep(_TURN)
 
     async def turn(self) -> None:
-        """Read what is due, and forget what no resource names."""
+        """Read the Secrets that are due, and forget those that no resource names."""
         named = self._observation.pull_secrets | {
             key for task in self._observation.tasks.items.values() if (key := secret_key(task)) is not None
         }

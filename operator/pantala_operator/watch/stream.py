@@ -1,4 +1,4 @@
-"""Embeds kopf, which only watches: its handlers write nothing and set no finalizer.
+"""Watches with kopf. Its handlers only pass events on: they write nothing and set no finalizer.
 
 kopf ends all other tasks of its event loop when it ends. It ends when credentials are refused or a CRD is removed.
 So it runs in a thread with an event loop of its own, and is started again.
@@ -27,9 +27,9 @@ FindLogin = Callable[[], Awaitable[kopf.ConnectionInfo]]
 
 
 class EndlessBackoffs:
-    """Seconds between kopf's tries: 1 doubling to 8 with jitter, without end.
+    """The seconds between kopf's attempts: 1, doubled up to 8, with jitter, without end.
 
-    After the last one of a finite list, kopf would give up an object forever.
+    After the last value of a finite sequence, kopf would never try again.
     """
 
     def __iter__(self) -> Iterator[float]:
@@ -39,7 +39,7 @@ class EndlessBackoffs:
 
 
 class KopfWatch:
-    """Keeps kopf running while our kinds are served. kopf would idle forever if it started earlier."""
+    """Keeps kopf running while the API server serves our custom resources. Started earlier, kopf would idle forever."""
 
     def __init__(self, inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
         self._inbox = inbox
@@ -56,13 +56,13 @@ class KopfWatch:
             try:
                 await self._watch()
             except Exception as error:
-                log.warning("The watch ended. The operator starts it again.", error=f"{type(error).__name__}: {error}")
+                log.warning("The API watch ended. The operator restarts it.", error=f"{type(error).__name__}: {error}")
             if loop.time() - began > 60:
                 backoff.reset()
             await backoff.pause()
 
     async def _watch(self) -> None:
-        """Run kopf until it ends or our kinds are removed."""
+        """Run kopf until it ends, or until a CRD of ours is removed."""
         feed = _Feed(self._inbox, asyncio.get_running_loop())
         stop: concurrent.futures.Future[None] = concurrent.futures.Future()
         ended: concurrent.futures.Future[None] = concurrent.futures.Future()
@@ -114,7 +114,7 @@ async def _operate(feed: _Feed, find_login: FindLogin, stop: concurrent.futures.
     registry = kopf.OperatorRegistry()
     _register_login(registry, find_login)
     _register_handlers(registry, feed)
-    # kopf would wait for a flag of another thread in a thread that does not end when kopf ends by itself.
+    # An event of kopf's own loop: kopf would wait for a threading.Event in a thread that outlives kopf.
     flag, loop = asyncio.Event(), asyncio.get_running_loop()
 
     def raise_flag(_: object) -> None:
@@ -127,7 +127,7 @@ async def _operate(feed: _Feed, find_login: FindLogin, stop: concurrent.futures.
         settings=_settings(),
         clusterwide=True,
         standalone=True,
-        # Without it kopf looks up the name of the pod's user, which has none.
+        # Without an identity, kopf looks up the user's name, and the pod's user has no name.
         identity="pantala-operator",  # type: ignore[arg-type]
         stop_flag=flag,
     )
@@ -157,7 +157,7 @@ def _register_handlers(registry: kopf.OperatorRegistry, feed: _Feed) -> None:
 
 
 def _settings() -> kopf.OperatorSettings:
-    """Each value was measured. docs/adr/0002-level-based-operator.md has the reasons."""
+    """Return kopf's settings. Each value was measured; docs/adr/0002-level-based-operator.md has the reasons."""
     settings = kopf.OperatorSettings()
     settings.scanning.disabled = True
     settings.posting.enabled = False

@@ -1,4 +1,4 @@
-"""Lists workloads, namespaces and pods while an ImagePrefetch follows them, and again from time to time."""
+"""Lists workloads, namespaces and pods repeatedly, while an ImagePrefetch takes images from them."""
 
 import asyncio
 from collections.abc import Mapping, Set
@@ -21,19 +21,19 @@ ListScope = tuple[str, str]
 """A kind and a namespace; an empty namespace means all."""
 
 _SHARE = 0.005
-"""Share of the time spent on one list: a list of 25 ms is made every 5 s, a longer one less often."""
+"""The share of time for one list: a list that takes 25 ms is made every 5 s, a longer one less often."""
 _SOONEST, _LATEST = 5.0, 30.0
-"""Seconds between two lists of the same scope, at least and at most."""
+"""The least and the most seconds between two lists of the same scope."""
 _FAILED = 5.0
 """Seconds until a failed list is tried again; the former list is used meanwhile."""
 _TURN = 0.5
 
 
 class WorkloadLists:
-    """The last list of each scope, and what an ImagePrefetch may see of them."""
+    """The last list of each scope, and the part of it that an ImagePrefetch may use."""
 
     def __init__(self, home: str) -> None:
-        """``home``: the operator's own namespace. Only ImagePrefetches there may follow other namespaces."""
+        """``home``: the operator's own namespace. Only ImagePrefetches there may use workloads of other namespaces."""
         self._home = home
         self._lists: dict[ListScope, tuple[Any, ...]] = {}
 
@@ -50,11 +50,11 @@ class WorkloadLists:
         return frozenset(wanted)
 
     def are_read(self, prefetch: ImagePrefetch) -> bool:
-        """True if all lists that it needs were read."""
+        """True if all lists that ``prefetch`` needs were read."""
         return self.needs(prefetch) <= self._lists.keys()
 
     def surroundings(self, prefetch: ImagePrefetch) -> Surroundings:
-        """The workloads and namespaces that it may follow."""
+        """The workloads and namespaces that ``prefetch`` may take images from."""
         found = {kind: self._lists.get((kind, namespace), ()) for kind, namespace in self.needs(prefetch)}
         workloads = tuple(each for kind in _WORKLOADS for each in found.get(kind, ()))
         return Surroundings(workloads, dict(found.get(_NAMESPACES, ())), self._is_privileged(prefetch))
@@ -63,13 +63,13 @@ class WorkloadLists:
         return self._lists.get((_PODS, namespace), ())
 
     def update(self, scope: ListScope, found: tuple[Any, ...]) -> bool:
-        """Take a list. Returns whether it differs from the one before."""
+        """Store a list. Returns True if it differs from the previous list of this scope."""
         changed = self._lists.get(scope) != found
         self._lists[scope] = found
         return changed
 
     def forget(self, keep: Set[ListScope]) -> None:
-        """Drop all scopes but these."""
+        """Forget the lists of all other scopes."""
         for scope in self._lists.keys() - keep:
             del self._lists[scope]
 
@@ -78,7 +78,7 @@ class WorkloadLists:
 
 
 class WorkloadWatch:
-    """Lists what the observed ImagePrefetches follow, and publishes ``WorkloadsChanged`` when a list differs."""
+    """Makes the lists that the observed ImagePrefetches need, and publishes ``WorkloadsChanged`` when one differs."""
 
     def __init__(
         self,
@@ -102,7 +102,7 @@ class WorkloadWatch:
             await asyncio.sleep(_TURN)
 
     async def turn(self) -> None:
-        """List what is due, and forget what no ImagePrefetch needs."""
+        """Make the lists that are due, and forget those that no ImagePrefetch needs."""
         wanted = {need for each in self._prefetches.values() for need in self._lists.needs(each)}
         for need in self._due.keys() - wanted:
             del self._due[need]
@@ -119,7 +119,7 @@ class WorkloadWatch:
             if self._complaints.get(need) != str(error):
                 self._complaints[need] = str(error)
                 log.warning(
-                    "A list that an ImagePrefetch needs failed. The operator retries.",
+                    "A list of workloads for an ImagePrefetch failed. The operator retries.",
                     kind=need[0], namespace=need[1] or "all", error=str(error),
                 )  # fmt: skip
             self._due[need] = self._clock.monotonic() + _FAILED
@@ -131,7 +131,7 @@ class WorkloadWatch:
             self._events.publish(WorkloadsChanged())
 
     async def _read(self, kind: str, namespace: str) -> tuple[Any, ...]:
-        """A list in an order of its own, so that equal lists compare equal."""
+        """Make one list, sorted, so that equal lists compare equal."""
         if kind == _NAMESPACES:
             return tuple(sorted((await self._cluster.list_namespaces()).items()))
         if kind == _PODS:

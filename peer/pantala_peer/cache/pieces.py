@@ -28,7 +28,7 @@ T = TypeVar("T")
 class PieceCache:
     """Stores verified pieces. Methods raise :class:`StoreError` if the disk fails.
 
-    Nothing is synced before a file is published. So after a crash, each piece is hashed again before it counts.
+    Pieces are written without fsync until the file is published. So :meth:`open` hashes all pieces again.
     """
 
     def __init__(self, root: Path) -> None:
@@ -47,9 +47,9 @@ class PieceCache:
         return self._bytes.get(task_id, 0)
 
     async def open(self) -> list[str]:
-        """Verify what an earlier process left. Returns the tasks whose published files have changed on the disk.
+        """Verify the pieces of an earlier process. Returns the tasks whose published files have changed on the disk.
 
-        Their pieces are dropped. A published file cannot be repaired while others read it.
+        The pieces of these tasks are dropped. A published file cannot be repaired while programs read it.
         """
         await self._on_disk(self._store.open)
         rotten = []
@@ -99,7 +99,7 @@ class PieceCache:
         return (meta.generation, meta.piece_size, meta.length) == wanted
 
     async def hold(self, assignment: Assignment) -> bool:
-        """Prepare the task's file and reserve its size. If the file does not fit the assignment, drop it first.
+        """Prepare the task's data file and reserve its size. A file with other content is dropped first.
 
         False while the content is not known yet.
         """
@@ -113,7 +113,7 @@ class PieceCache:
         return (await self._on_disk(self._store.usage)).total
 
     async def lacking(self, assignment: Assignment) -> int:
-        """How many bytes must become free for an assignment that did not fit. At least 1."""
+        """The number of bytes that must become free before an assignment fits on the disk. At least 1."""
         return await self._on_disk(lambda: self._lacking(assignment))
 
     async def put(self, work: PieceWork, data: memoryview) -> None:
@@ -121,7 +121,7 @@ class PieceCache:
         await self._on_disk(lambda: self._put(work, data))
 
     async def check(self, assignment: Assignment) -> PieceFile | None:
-        """The task's file, whole, durable and with the assigned digest. ``None`` while pieces are missing.
+        """Sync the task's whole file, verify its digest, and return it. ``None`` while pieces are missing.
 
         Raises :class:`FileMismatchError`. Then the pieces that are wrong on the disk are forgotten.
         """
@@ -132,13 +132,13 @@ class PieceCache:
             return file
         if self._contradicted.get(assignment.task_id) == assignment.digest:
             raise FileMismatchError(
-                f"Each piece is correct, but the file does not have the digest {assignment.digest}. "
+                f"Each piece is right, but the file on the node does not have the digest {assignment.digest}. "
                 "Check the supernode's log."
             )
         if not await asyncio.to_thread(_matches, file, assignment.digest):
             await self._find_rot(file, assignment.digest)
             raise FileMismatchError(
-                f"The file does not have the digest {assignment.digest}. Wrong pieces are downloaded again."
+                f"The file on the node does not have the digest {assignment.digest}. Wrong pieces are fetched again."
             )
         await self._on_disk(lambda: self._complete(file, assignment.digest))
         return file
@@ -162,7 +162,7 @@ class PieceCache:
         name = file.meta.task_id
         if file.complete:
             await self.drop(name)
-            raise RotError("The published file was changed on the disk. It is downloaded again.")
+            raise RotError("The published file was changed on the node's disk. The peer fetches it again.")
         await asyncio.to_thread(_verify, file)
         self._count(file)
         if _all_there(file):
@@ -190,14 +190,14 @@ class PieceCache:
             return max(1, wanted)
 
     def _create_data(self, file: PieceFile) -> None:
-        """Create the data file, because an empty file has no pieces that would create it."""
+        """Create the data file if it is missing. An empty task has no piece with which :meth:`put` would create it."""
         with store_errors(f"create {file.path}"):
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
     def _put(self, work: PieceWork, data: memoryview) -> None:
         file = self._store.get(work.task_id)
         if file is None or file.meta.generation != work.generation:
-            raise PieceMissingError(f"The task {work.task_id} does not have the generation {work.generation} any more.")
+            raise PieceMissingError(f"The peer lost generation {work.generation} of the task {work.task_id}.")
         found = hashlib.sha256(data).digest()
         if found.hex() != work.sha256:
             raise CorruptError(f"The piece {work.piece} has the SHA-256 {found.hex()} instead of {work.sha256}.")
@@ -239,7 +239,7 @@ def _matches(file: PieceFile, expected: str) -> bool:
 
 
 def _signature(file: PieceFile) -> tuple[int, int]:
-    """A value that changes when something writes to the file through its published name."""
-    with store_errors(f"look at {file.path}"):
+    """Size and modification time: they change if a program writes to the file through its published path."""
+    with store_errors(f"read the state of {file.path}"):
         status = file.path.stat()
     return status.st_size, status.st_mtime_ns

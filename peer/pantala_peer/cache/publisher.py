@@ -1,4 +1,4 @@
-"""Publishes whole files at their paths below one root, each in one step, and never touches a foreign file.
+"""Publishes whole files at their paths below one root, each atomically. It never changes a foreign file.
 
 A file is ours if a record names its path and its inode. A record is written before the path changes. So a crash leaves
 at most a record without a file, which is harmless. A foreign file with exactly the published content satisfies a
@@ -40,7 +40,7 @@ class PublicationRequest(NamedTuple):
     path: str
     task_id: str
     source: Path
-    """A durable file on the root's filesystem that nothing writes to."""
+    """A synced file on the root's filesystem. Nothing writes to it any more."""
     sha256: str
     """The digest of the source, in hex."""
 
@@ -77,7 +77,7 @@ class Publisher:
         *parents, _ = components(path)
         record = self._records.get(path)
         if record is not None and record.task_id != request.task_id and self._in_place(record):
-            raise PathConflictError(f"The file of another Task is at {path!r}. Choose another path for one of them.")
+            raise PathConflictError(f"The file of another Task is at {path!r} on the node.")
         with store_errors(f"publish {path!r}"), self._directory(parents, make=True) as (directory, made):
             try:
                 self._link(request, directory, made)
@@ -91,7 +91,7 @@ class Publisher:
         if record is None:
             return
         gone = contextlib.suppress(FileNotFoundError, OutsideRootError, PathConflictError)
-        with store_errors(f"unpublish {path!r}"), gone:
+        with store_errors(f"remove the published file {path!r}"), gone:
             *parents, name = components(path)
             with self._directory(parents, make=False) as (directory, _):
                 there = _look(directory, name)
@@ -134,10 +134,10 @@ class Publisher:
         elif record is not None and there.st_ino in record.inodes:
             self._put(source, directory, self._record(request, (inode, there.st_ino), made), replace=True)
         elif not self._is_same(path, directory, there, request.sha256):
-            raise PathConflictError(f"A foreign file is at {path!r}. Remove it or choose another path.")
+            raise PathConflictError(f"A file that the peer did not create is at {path!r} on the node.")
 
     def _put(self, source: Path, directory: int, record: PublicationRecord, *, replace: bool) -> None:
-        """Write the record, then link. If the path was free, ``link`` fails for a file that has appeared meanwhile."""
+        """Write the record, then link the file. Without ``replace``, a file that has appeared meanwhile stays."""
         name = record.path.rpartition("/")[2]
         source.chmod(0o444)
         self._records.keep(record)
@@ -145,9 +145,7 @@ class Publisher:
             try:
                 os.link(source, name, dst_dir_fd=directory, follow_symlinks=False)
             except FileExistsError:
-                raise PathConflictError(
-                    f"Another file has appeared at {record.path!r}. Remove it or choose another path."
-                ) from None
+                raise PathConflictError(f"Another file has appeared at {record.path!r} on the node.") from None
         else:
             temporary = names.RESERVED + secrets.token_hex(8)
             os.link(source, temporary, dst_dir_fd=directory, follow_symlinks=False)
@@ -176,7 +174,7 @@ class Publisher:
         return there is not None and there.st_ino in record.inodes
 
     def _is_same(self, path: str, directory: int, there: os.stat_result, sha256: str) -> bool:
-        """True if a foreign file has exactly the content. It is read again only after a change."""
+        """True if a foreign file has this digest. The file is read again only after it has changed."""
         if not stat.S_ISREG(there.st_mode):
             return False
         key = (there.st_ino, there.st_size, there.st_mtime_ns)
@@ -188,7 +186,7 @@ class Publisher:
         return known[0] == sha256
 
     def _tidy(self, record: PublicationRecord) -> None:
-        """Remove the temporary name that a crash during a replacement has left."""
+        """Remove the temporary file that remains after a crash during a replacement."""
         if len(record.inodes) < 2:
             return
         parents = record.path.split("/")[:-1]
@@ -202,7 +200,7 @@ class Publisher:
                     os.unlink(name, dir_fd=directory)
 
     def _record(self, request: PublicationRequest, inodes: tuple[int, ...], made: tuple[str, ...]) -> PublicationRecord:
-        """The record names the directories that we made, also for other files. The last removed file removes them."""
+        """Make the record. It names all directories that we created on the path, so that the last file removes them."""
         above = request.path.split("/")[:-1]
         parents = ("/".join(above[:depth]) for depth in range(1, len(above) + 1))
         ours = tuple(parent for parent in parents if parent in made or self._records.made(parent))
@@ -222,7 +220,7 @@ def check_root(root: Path) -> None:
 def _check_directory(directory: Path) -> None:
     status = directory.lstat()
     if not stat.S_ISDIR(status.st_mode):
-        raise OutsideRootError(f"{directory} is not a directory. Remove it or choose another --root.")
+        raise OutsideRootError(f"{directory} is not a directory. Remove it, or choose another --root.")
     if status.st_uid not in (0, os.geteuid()):
         raise OutsideRootError(f"{directory} belongs to the user {status.st_uid}. Run chown or choose another --root.")
     if status.st_mode & stat.S_IWOTH:
@@ -237,8 +235,8 @@ def _enter(directory: int, name: str) -> int:
             raise
     there = _look(directory, name)
     if there is not None and stat.S_ISLNK(there.st_mode):
-        raise OutsideRootError(f"{name!r} is a symbolic link. Remove it or choose another path.")
-    raise PathConflictError(f"{name!r} is a file, but the path needs a directory. Remove it or choose another path.")
+        raise OutsideRootError(f"The directory {name!r} of the path is a symbolic link on the node.")
+    raise PathConflictError(f"The path needs a directory {name!r}, but a file has this name on the node.")
 
 
 def _look(directory: int, name: str) -> os.stat_result | None:

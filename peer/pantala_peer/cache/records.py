@@ -1,4 +1,4 @@
-"""Records of the published paths that are ours: one small file each, which survives a crash."""
+"""Records of the paths that this peer has published: one small file for each, synced to the disk."""
 
 import contextlib
 import hashlib
@@ -18,13 +18,13 @@ class PublicationRecord(msgspec.Struct, frozen=True):
     path: str
     task_id: str
     inodes: tuple[int, ...]
-    """Our inode numbers there: the published file, or the one that will be published, then its predecessor."""
+    """Inode numbers of our file at the path: the published or coming one first, then its predecessor."""
     directories: tuple[str, ...]
     """The parent directories that the peer created. The peer removes them when they are empty."""
 
 
 class PublicationRecords:
-    """The records in one directory. Blocking; raises :class:`StoreError`."""
+    """The records in one directory. The methods block, and raise :class:`StoreError`."""
 
     def __init__(self, directory: Path) -> None:
         self._directory = directory
@@ -59,13 +59,13 @@ class PublicationRecords:
         return self._made[directory] > 0
 
     def keep(self, record: PublicationRecord) -> None:
-        """Write a record durably."""
+        """Write a record, and sync it to the disk."""
         if self._records.get(record.path) != record:
             write_atomically(self._file(record.path), msgspec.json.encode(record))
             self._remember(record)
 
     def remove(self, path: str) -> None:
-        with store_errors(f"forget {path!r}"):
+        with store_errors(f"remove the record of {path!r}"):
             self._file(path).unlink(missing_ok=True)
         self._forget(path)
 

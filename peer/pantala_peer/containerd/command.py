@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 _CERTS_D = (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d"))
-"""containerd's own default has two folders since 2.3."""
+"""The folders that containerd reads by default; it reads the second one since version 2.3."""
 _STATE = Path("/var/lib/pantala/containerd")
 
 
@@ -138,9 +138,9 @@ _FLAGS = {
     "containerd_state": Flag(Path, "DIR", "where to keep the record for cleanup (/var/lib/pantala/containerd)"),
 }
 _CONFIGURE_FLAGS = {
-    "registries": Flag(str, "LIST", "comma-separated names or URLs of registries to mirror beside the default"),
+    "registries": Flag(str, "LIST", "comma-separated names or URLs of registries that need their own folder"),
     "mirror": Flag(str, "URL", "the mirror on this node (http://127.0.0.1:65001)"),
-    "mirror_resolve": Flag(settings.yes_or_no, "yes|no", "resolve tags at the mirror, as the peer's own flag (no)"),
+    "mirror_resolve": Flag(settings.yes_or_no, "yes|no", "resolve tags at the mirror; set the peer's flag, too (no)"),
     "mirror_token_owner": Flag(_owner, "UID:GID", "user and group of the peer, if not those of this command"),
     "mirror_token_file": Flag(Path, "FILE", "the token that containerd sends to the mirror; created if missing"),
 }

@@ -1,4 +1,4 @@
-"""Configure a node's containerd to ask the mirror, and undo that. containerd needs no restart."""
+"""Makes a node's containerd ask the mirror, and restores its former configuration. containerd needs no restart."""
 
 import os
 import secrets
@@ -21,7 +21,7 @@ class ConfigurationReport(NamedTuple):
     changed: tuple[str, ...]
     """Directories that were written or restored."""
     notes: tuple[str, ...]
-    """Lines for the administrator."""
+    """Messages for the administrator, one line each."""
     finished: bool
     """False if a directory could not be restored. The notes say which and why."""
 
@@ -35,7 +35,7 @@ def configure(
     *,
     resolve: bool = False,
 ) -> ConfigurationReport:
-    """Make containerd ask the mirror first, for ``registries`` and for all registries without their own directory.
+    """Make containerd ask the mirror first, for ``registries`` and for all registries without a directory.
 
     ``certs_d`` are containerd's folders in its order. Only the first is written, and settings in the others stay in
     force. With ``resolve`` containerd asks the mirror for tags, too. Call it at each start: it repairs files that were
@@ -68,16 +68,16 @@ def cleanup(certs_d: Sequence[Path], state: Path) -> ConfigurationReport:
 
 
 class TokenOwner(NamedTuple):
-    """User and group of the peer's process."""
+    """The IDs of the user and the group that the peer runs as."""
 
     user: int
     group: int
 
 
 def keep_token(path: Path, owner: TokenOwner | None = None) -> str:
-    """The token in ``path``, created the first time. Only its owner may read it. Raises :class:`FolderError`.
+    """Return the token in ``path``. If the file is missing, make it with a new token, readable only for its owner.
 
-    With an ``owner`` the file and the way to it are opened for that user.
+    ``owner`` becomes the file's owner and gets access to its folder. Raises :class:`FolderError`.
     """
     try:
         path.parent.mkdir(mode=0o700 if owner is None else 0o711, parents=True, exist_ok=True)
@@ -107,10 +107,10 @@ def _give(path: Path, owner: TokenOwner) -> None:
 
 
 def views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], Path]]:
-    """The folders as configured, and as containerd 2.1 to 2.4 reads a list of them: as the name of *one* folder.
+    """The lists of folders, each with the folder of its record: as configured, and one whose *name* is that list.
 
-    That is containerd's issue 12415; with other settings than its defaults it reads the list. In that folder nothing
-    else is in force, so our files hide nothing.
+    By its bug 12415, containerd 2.1 to 2.4 with default settings reads only the second. Nothing else is in that
+    folder, so our files hide nothing there.
     """
     found: list[tuple[Sequence[Path], Path]] = [(certs_d, state)]
     if len(certs_d) > 1:

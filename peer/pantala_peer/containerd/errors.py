@@ -16,8 +16,8 @@ class ContainerdError(PeerError):
 
 
 class UnusableFileError(ContainerdError):
-    """We could only damage this file."""
+    """The peer cannot add its part to this file without damage."""
 
 
 class FolderError(ContainerdError):
-    """The disk reports an error."""
+    """``certs.d``, or our record of it, cannot be read or written."""

@@ -1,4 +1,4 @@
-"""``certs.d`` and our record, on the disk. Each step is atomic, also in a crash."""
+"""Reads and changes ``certs.d`` and our record of it on the disk. A crash leaves no half-written file."""
 
 import contextlib
 import errno
@@ -51,7 +51,7 @@ class Folder:
                 os.close(fd)
         except OSError as error:
             raise FolderError(
-                f"{error.filename or self._certs_d}: {error.strerror}; correct that and run this again"
+                f"{error.filename or self._certs_d} cannot be used: {error.strerror}; correct that and run this again"
             ) from error
 
     def read_record(self) -> FolderRecord:
@@ -62,9 +62,7 @@ class Folder:
         try:
             return msgspec.json.decode(content, type=FolderRecord)
         except msgspec.DecodeError as error:
-            raise FolderError(
-                f"{self._record} is not valid ({error}). Move it away: then the parts marked as Pantala's are removed"
-            ) from None
+            raise FolderError(f"{self._record} is not valid ({error}). Move it away, and run this again") from None
 
     def read_tree(self) -> Tree:
         missing = [path for path in (self._certs_d, *self._certs_d.parents) if not path.exists()]
@@ -76,7 +74,7 @@ class Folder:
         return Tree(places, tuple(map(str, reversed(missing))), (os.geteuid(), os.getegid()), beyond)
 
     def carry_out(self, plan: Plan) -> None:
-        """Carry out a plan. It may stop at any point; then a new plan continues."""
+        """Carry out a plan. After a crash at any point, a new plan completes the work."""
         if not plan.idle:
             self._write_record(plan.record)
         for name in plan.restores.keys() - plan.unfinished:
@@ -138,7 +136,7 @@ class Folder:
 def _look(directory: Path) -> Place:
     if directory.is_symlink() or not directory.is_dir():
         link = str(directory.readlink()) if directory.is_symlink() else ""
-        return Place(directory.is_dir(), obstacle="it is a link or a file, not a directory", link=link)
+        return Place(directory.is_dir(), obstacle="it is a link or a file; make it a directory", link=link)
     certificates = any(path.suffix in _CERTIFICATES for path in directory.iterdir())
     try:
         fd = os.open(directory / _HOSTS, _READ)
@@ -147,7 +145,7 @@ def _look(directory: Path) -> Place:
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
-        return Place(True, obstacle="its hosts.toml is a symbolic link")
+        return Place(True, obstacle="its hosts.toml is a symbolic link; make it a file")
     with os.fdopen(fd, "rb") as file:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_SIZE:

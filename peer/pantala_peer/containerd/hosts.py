@@ -1,7 +1,6 @@
-"""The text of a ``hosts.toml``. Our part is inserted before all other hosts, and removed without a trace.
+"""The text of a ``hosts.toml``. Our part is inserted before all other hosts, and can be removed again.
 
-The text is changed by insertion. It is never rendered from the parsed document, so comments, order and bytes of others
-stay.
+The text is never written from the parsed document, so all other lines, comments and their order stay.
 """
 
 import re
@@ -15,7 +14,7 @@ from pantala_peer.containerd.errors import UnusableFileError
 from pantala_process.settings import SettingsError
 
 HEADER = "x-pantala-mirror"
-"""The header that containerd sends to the mirror, so that the mirror recognises it among the node's processes."""
+"""The header with a token, by which the mirror recognises containerd among the node's processes."""
 
 _BEGIN = "# >>> pantala: written when the peer starts, taken out when it leaves; do not edit between these lines"
 _END = "# <<< pantala"
@@ -31,7 +30,7 @@ class MirrorHost:
 
     url: str
     token: str
-    """Random, one for each node. It is in files that only root can read."""
+    """A random text, different on each node. It is in files that only root can read."""
     resolve: bool = False
     """True if containerd resolves tags at the mirror, too."""
 
@@ -54,15 +53,15 @@ class MirrorHost:
 
 @dataclass(frozen=True, slots=True)
 class HostPart:
-    """Our part of one file."""
+    """The lines that we add to one ``hosts.toml``."""
 
     mirror: MirrorHost
     server: str | None = None
-    """The registry's URL, if the file does not name it. ``None``: containerd's own rule, mostly https."""
+    """The registry's URL, if the file does not name it. ``None``: containerd derives it, usually with https."""
     capabilities: tuple[str, ...] = ("pull",)
-    """Without ``resolve`` containerd asks the registry itself for tags, so the registry authorises each pull."""
+    """What containerd may ask the mirror for. Without ``resolve`` it asks the registry for tags."""
     default: bool = False
-    """The file is for all registries without their own, so a ``server`` in it would apply to all of them."""
+    """True for the file of all registries without a directory. A ``server`` in it would apply to all of them."""
 
     def text(self) -> str:
         host = f'host."{self.mirror.url}"'
@@ -84,7 +83,7 @@ def has_ours(content: bytes) -> bool:
 
 
 def without_ours(content: bytes) -> bytes:
-    """``content`` without our part: the former bytes, unless the file was edited since."""
+    """``content`` without our part: the original bytes, unless the file was edited since."""
     while match := _OURS.search(content):
         # Our part ends with a newline. After a last line without one, the newline comes before our part instead.
         start = match.start() if match[0].endswith(b"\n") else max(0, match.start() - 1)
@@ -93,7 +92,7 @@ def without_ours(content: bytes) -> bytes:
 
 
 def with_ours(theirs: bytes, part: HostPart) -> bytes:
-    """``theirs`` with our part before all other hosts, as a file that containerd accepts.
+    """``theirs`` with our part before all other hosts. containerd accepts the result.
 
     Raises :class:`UnusableFileError` for a file that cannot be extended.
     """
@@ -141,7 +140,7 @@ def _is_as_meant(new: bytes, before: Mapping[str, Any], url: str, server: str | 
 
 
 def _check(document: Mapping[str, Any], part: HostPart) -> None:
-    """Reject a file that containerd would ignore with our part, or in which our part would activate other lines."""
+    """Reject a file that our part would make invalid, or in which our part would change the meaning of other lines."""
     hosts = document.get("host", {})
     if not isinstance(hosts, dict) or not all(isinstance(host, dict) for host in hosts.values()):
         raise UnusableFileError("its `host` is not a table of hosts, so containerd ignores it; correct or remove it")

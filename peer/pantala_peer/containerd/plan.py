@@ -1,7 +1,7 @@
-"""The changes below ``certs.d``, planned from what is there and from the record. Pure.
+"""Plans the changes below ``certs.d`` from its present content and from our record of former changes. Pure.
 
-One rule serves start, restart, repair and cleanup. For each directory the plan finds out its state without us. The goal
-is that state, with our part where it is wanted. Changes by others in the meantime are kept.
+One rule serves start, restart, repair and cleanup. For each directory the plan finds out its state without our changes.
+The goal is that state, with our part where it is wanted. Changes by others in the meantime are kept.
 """
 
 import hashlib
@@ -19,12 +19,12 @@ from pantala_peer.containerd.hosts import HostPart, MirrorHost
 from pantala_peer.containerd.registry import ContainerdRegistry
 
 DEFAULT = "_default"
-"""The directory for the registries without their own."""
+"""The name of the directory for all registries without a directory of their own."""
 
 _PORT = re.compile(r"(.+)(?:_([0-9]+)_|:([0-9]+))")
-_MOVE = "move it to the first of containerd's folders"
+_MOVE = "move it to the first folder in config_path"
 _MODE = 0o600
-"""The mode of a file with our token."""
+"""The file mode of a ``hosts.toml`` with our token."""
 
 
 class HostsFile(msgspec.Struct, frozen=True):
@@ -37,12 +37,12 @@ class HostsFile(msgspec.Struct, frozen=True):
 
 
 class Place(NamedTuple):
-    """One directory below ``certs.d``, or what has its name."""
+    """One directory below ``certs.d``, or the file or link with its name."""
 
     directory: bool = False
     file: HostsFile | None = None
     obstacle: str = ""
-    """Why neither may be changed."""
+    """Why the peer must not change it. Empty if it may."""
     certificates: bool = False
     """True if it has files that containerd reads only without a ``hosts.toml``."""
     link: str = ""
@@ -54,24 +54,24 @@ class Tree(NamedTuple):
 
     places: Mapping[str, Place]
     missing: tuple[str, ...] = ()
-    """Those of its path and its parents' that do not exist, the outermost first."""
+    """The path of ``certs.d`` and of its parents, as far as they do not exist, the outermost first."""
     owner: tuple[int, int] = (0, 0)
     """User and group of new files."""
     beyond: Mapping[str, str] = {}
-    """Directories in further folders: name -> path. Any default in ``certs.d`` hides them from containerd."""
+    """Directories in containerd's further folders: name -> path. A default in ``certs.d`` hides them."""
 
 
 class FormerState(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The state of one directory without us."""
+    """The state of one directory before the peer changed it."""
 
     directory: bool
     file: HostsFile | None
     written: tuple[str, ...] = ()
-    """SHA-256 of our files, the newest first. After a crash the previous one may be there."""
+    """SHA-256 of the files that we wrote there, newest first. After a crash the previous one may still be there."""
 
 
 class FolderRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Everything that cleanup needs. Durable before anything changes."""
+    """All that is needed to restore ``certs.d``. It is synced to the disk before anything changes."""
 
     entries: dict[str, FormerState] = {}
     made: tuple[str, ...] = ()
@@ -82,10 +82,10 @@ class FolderRecord(msgspec.Struct, frozen=True, omit_defaults=True):
 
 @dataclass(slots=True)
 class DesiredFiles:
-    """Our parts and links."""
+    """The parts and links that the peer wants below ``certs.d``."""
 
     parts: dict[str, HostPart] = field(default_factory=dict)
-    """By directory."""
+    """Our part of each file, by directory."""
     links: dict[str, str] = field(default_factory=dict)
     """Links to directories that our default would otherwise hide."""
     notes: list[str] = field(default_factory=list)
@@ -93,14 +93,14 @@ class DesiredFiles:
 
 @dataclass(slots=True)
 class Plan:
-    """Steps in their order: record, restore, link, write, unlink, record the rest."""
+    """The steps of a change. Their order: write the record, restore, link, write, unlink, write the record again."""
 
     record: FolderRecord
     links: dict[str, str] = field(default_factory=dict)
     writes: dict[str, HostsFile] = field(default_factory=dict)
     restores: dict[str, FormerState] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
-    """Lines for the administrator; each names its file."""
+    """Messages for the administrator. Each names its file."""
     unlinks: dict[str, str] = field(default_factory=dict)
     unfinished: set[str] = field(default_factory=set)
     """Directories that could not be restored."""
@@ -125,7 +125,7 @@ class Plan:
 def wanted(
     tree: Tree, record: FolderRecord, registries: Iterable[ContainerdRegistry], mirror: MirrorHost
 ) -> DesiredFiles:
-    """Our part in the default, in each registry's directory, and in a directory for the probe."""
+    """The desired files: our part for the default, for each registry, and for the probe."""
     tree = _without_links(tree, record)
     theirs = {name for name, place in tree.places.items() if _before(place, record.entries.get(name)).directory}
     beyond = {} if DEFAULT in theirs else tree.beyond  # another default hides them already
@@ -139,20 +139,20 @@ def wanted(
         # Otherwise a new directory would hide settings for this registry, or for all registries.
     hidden = next((name for name in beyond if name == DEFAULT or _is_blocked(name, tree, theirs)), None)
     if hidden is not None:
-        result.notes.append(f"{beyond[hidden]}: the mirror is not used by default: it would hide this; {_MOVE}")
+        result.notes.append(f"{beyond[hidden]}: Pantala sets no default mirror, which would hide this folder; {_MOVE}")
     else:
         result.parts[DEFAULT] = HostPart(mirror, capabilities=mirror.capabilities, default=True)
         for name, path in beyond.items():
             if theirs.isdisjoint(_spellings(name)):
                 result.links[name] = path
-                result.notes.append(f"{path}: the mirror is not used for it; to change that, {_MOVE} and list it")
+                result.notes.append(f"{path}: the mirror is not used for it; {_MOVE} and add it to --registries")
     name = f"localhost:{mirror.url.rpartition(':')[2]}"  # only the mirror has this name
     result.parts[name] = HostPart(mirror, server=mirror.url, capabilities=("pull", "resolve"))
     return result
 
 
 def plan(tree: Tree, record: FolderRecord, desired: DesiredFiles) -> Plan:
-    """Plan the changes below ``certs.d``, so that exactly the desired parts of ours are there."""
+    """Plan the changes after which ``certs.d`` has exactly the ``desired`` parts and links of ours."""
     made = dict.fromkeys((*tree.missing, *record.made))
     result = Plan(FolderRecord(dict(record.entries), tuple(sorted(made, key=len)), {**record.links, **desired.links}))
     result.notes += desired.notes
@@ -172,7 +172,7 @@ def plan(tree: Tree, record: FolderRecord, desired: DesiredFiles) -> Plan:
         elif entry is not None or (place.file is not None and hosts.has_ours(place.file.content)):
             _restore(name, place, entry, before, result)
         elif desired.parts and name not in desired.parts and place.directory:
-            result.notes.append(f"{name}: it has its own directory, and the mirror is not used for it; list it")
+            result.notes.append(f"{name}: the mirror is not used for this folder; add it to --registries for that")
     return result
 
 
@@ -184,12 +184,12 @@ def _without_links(tree: Tree, record: FolderRecord) -> Tree:
 
 
 def _is_blocked(name: str, tree: Tree, theirs: set[str]) -> bool:
-    """True if a file or a broken link has the name, so that our default would hide the directory further on."""
+    """True if a file or a broken link has the name, so that we cannot link to a directory in a further folder."""
     return theirs.isdisjoint(_spellings(name)) and bool(tree.places.get(name, Place()).obstacle)
 
 
 def _spellings(name: str) -> tuple[str, ...]:
-    """All names of one registry's directory."""
+    """All names under which containerd looks for the directory of a registry."""
     match = _PORT.fullmatch(name)
     if match is None:
         return (name,)
@@ -198,7 +198,7 @@ def _spellings(name: str) -> tuple[str, ...]:
 
 
 def _before(place: Place, entry: FormerState | None) -> FormerState:
-    """The state of a directory without us, including later changes by others."""
+    """The state that a directory would have without our changes, including later changes by others."""
     if place.file is None:
         return FormerState(place.directory and (entry is None or entry.directory), None)
     if not hosts.has_ours(place.file.content):
@@ -217,13 +217,13 @@ def _before(place: Place, entry: FormerState | None) -> FormerState:
 def _goal(
     name: str, place: Place, before: FormerState, part: HostPart | None, owner: tuple[int, int], result: Plan
 ) -> HostsFile | None:
-    """The file with our part. ``None`` if it is not wanted, or not possible (with a note)."""
+    """The file with our part. ``None`` if the part is not wanted or, with a note, not possible."""
     if part is None:
         return None
     why = place.obstacle
     content = before.file.content if before.file is not None else b""
     if not why and not content and place.certificates:
-        why = "containerd would not read its certificates any more; write a hosts.toml that names them"
+        why = "containerd would ignore its certificates; write a hosts.toml that names them"
     if not why:
         try:
             new = hosts.with_ours(content, part)
@@ -232,7 +232,7 @@ def _goal(
         else:
             uid, gid = (before.file.uid, before.file.gid) if before.file is not None else owner
             return HostsFile(new, _MODE, uid, gid)
-    result.notes.append(f"{name}: the mirror is not used for it: {why}")
+    result.notes.append(f"{name}: containerd cannot use the mirror for this folder: {why}")
     return None
 
 
@@ -240,9 +240,9 @@ def _restore(name: str, place: Place, entry: FormerState | None, before: FormerS
     result.restores[name] = before
     if place.obstacle:
         result.unfinished.add(name)
-        result.notes.append(f"{name}: it cannot be restored: {place.obstacle}")
+        result.notes.append(f"{name}: this folder cannot be restored: {place.obstacle}")
     elif entry is None:
-        result.notes.append(f"{name}: it is not in the record; Pantala's part was removed")
+        result.notes.append(f"{name}: hosts.toml was not in the record; Pantala's part was removed")
     elif place.file is None and entry.file is not None:
         result.notes.append(f"{name}: hosts.toml has been removed meanwhile; it stays removed")
     elif place.file is not None and place.file != entry.file and _digest(place.file) not in entry.written:

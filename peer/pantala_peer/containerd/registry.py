@@ -1,4 +1,4 @@
-"""Registries, and their directories below ``certs.d``."""
+"""Registries as containerd names them, and their directories below ``certs.d``."""
 
 import re
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ _LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 
 @dataclass(frozen=True, slots=True)
 class ContainerdRegistry:
-    """One registry."""
+    """A registry that containerd pulls from."""
 
     name: str
-    """As in the name of an image: ``docker.io``, ``registry.example.com:5000``."""
+    """The host, as in the names of images: ``docker.io``, ``registry.example.com:5000``."""
     server: str
     """The registry's URL, for content that the mirror does not have."""
 
@@ -28,7 +28,7 @@ class ContainerdRegistry:
 
 
 def parse_registry(text: str) -> ContainerdRegistry:
-    """Read a URL, or a name: that means https, except for this machine. Raises :class:`SettingsError`."""
+    """Read a URL or a host. A host means https, or http for this machine. Raises :class:`SettingsError`."""
     scheme, separator, name = text.rpartition("://")
     name = name.removesuffix("/")
     if (separator and scheme not in ("http", "https")) or not _is_registry(name):

@@ -1,1 +1,1 @@
-"""Downloads pieces from other peers and from the supernodes. It decides nothing: the supernodes give the work."""
+"""Downloads the pieces that the supernodes name, each from the provider that the supernodes name."""

@@ -1,4 +1,4 @@
-"""An HTTP/1.1 client that does one thing: ``GET`` one range into an existing buffer.
+"""An HTTP/1.1 client for one purpose: ``GET`` a range of bytes into an existing buffer.
 
 A general client costs three times the CPU on a slow link, because each burst of packets wakes it up. This one asks the
 kernel to wake it for many bytes at once. It copies only the bytes that arrive together with the answer's head.
@@ -22,10 +22,10 @@ _MAX_HEAD = 8192
 """Bytes of an answer's head, at most."""
 
 _WAKE_AT = 128 * 1024
-"""Bytes for which the kernel wakes us inside a piece."""
+"""Inside a piece, the kernel wakes the process only when so many bytes have arrived."""
 
 _MIN_RATE = 32 * 1024
-"""Bytes per second. A provider that sends less counts as stalled after a while."""
+"""The minimum rate in bytes per second. A provider that sends less for some seconds counts as stalled."""
 
 _TICK = 0.5
 """Seconds between two checks of the timeouts."""
@@ -38,18 +38,18 @@ class ReceiveTimeouts:
     head: float
     stall: float
     slow: float = 5.0
-    """Until the minimum rate is required. A link may be slow for a while, and a small piece may take long."""
+    """For so long a provider may be slower than the minimum rate, because a link may be slow for a moment."""
 
 
 @dataclass(frozen=True, slots=True)
 class PieceRequest:
-    """One request and the range that it asks for."""
+    """One request for a piece: its bytes, and the range that it asks for."""
 
     text: bytes
     first: int
     size: int
     ranged: bool = True
-    """The answer must state its range. Dragonfly's clients do not do that."""
+    """True if the answer must have a ``Content-Range``. Dragonfly's clients do not send one."""
 
 
 class PieceConnection(asyncio.BufferedProtocol):
@@ -58,7 +58,7 @@ class PieceConnection(asyncio.BufferedProtocol):
     def __init__(self) -> None:
         self.closed = False
         self.answered = False
-        """True if a byte of the present answer has arrived."""
+        """True once a byte of the answer to the present request has arrived."""
         self._transport: asyncio.Transport | None = None
         self._socket: socket.socket | None = None
         self._head = bytearray(_MAX_HEAD)
@@ -81,7 +81,7 @@ class PieceConnection(asyncio.BufferedProtocol):
         cancellation the connection is closed, and ``into`` is not written any more.
         """
         if self.closed or self._transport is None:
-            raise ProviderUnreachableError("the connection was closed")
+            raise ProviderUnreachableError("the connection to the provider was closed")
         loop = asyncio.get_running_loop()
         self._request, self._into, self._timeouts = request, into, timeouts
         self._filled = self._received = 0
@@ -102,7 +102,7 @@ class PieceConnection(asyncio.BufferedProtocol):
             self.abort()
 
     def abort(self) -> None:
-        """Close at once."""
+        """Close the connection at once."""
         self.closed = True
         self._body = None
         if self._transport is not None:
@@ -139,7 +139,7 @@ class PieceConnection(asyncio.BufferedProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.closed = True
-        self._fail(ProviderUnreachableError(f"the connection broke: {exc or 'closed'}"))
+        self._fail(ProviderUnreachableError(f"the connection to the provider broke: {exc or 'closed'}"))
 
     # One answer
 
@@ -147,7 +147,7 @@ class PieceConnection(asyncio.BufferedProtocol):
         end = self._head.find(b"\r\n\r\n", 0, self._filled)
         if end < 0:
             if self._filled == _MAX_HEAD:
-                self._fail(CorruptError(f"the head of the answer has more than {_MAX_HEAD} bytes"))
+                self._fail(CorruptError(f"the headers of the provider's answer have more than {_MAX_HEAD} bytes"))
             return
         try:
             self._keep = read_head(bytes(self._head[:end]), self._request)
@@ -156,7 +156,7 @@ class PieceConnection(asyncio.BufferedProtocol):
             return
         begun = memoryview(self._head)[end + 4 : self._filled]
         if len(begun) > self._request.size:
-            self._fail(CorruptError("the body is longer than announced"))
+            self._fail(CorruptError("the provider's answer is longer than announced"))
             return
         self._body = self._into[: self._request.size]
         self._body[: len(begun)] = begun
@@ -171,7 +171,7 @@ class PieceConnection(asyncio.BufferedProtocol):
             self._answer.set_result(None)
 
     def _wake_for(self, count: int) -> None:
-        """Wake up for ``count`` bytes. They must be at most the missing ones, or the last bytes would not wake us."""
+        """Tell the kernel to wake us for ``count`` bytes. If fewer bytes than these remain, it would never wake us."""
         if count != self._wake_at and self._socket is not None and not self.closed:
             self._wake_at = count
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
@@ -203,16 +203,16 @@ def read_head(head: bytes, request: PieceRequest) -> bool:
     version, _, rest = status_line.partition(b" ")
     code = rest[:3]
     if version != b"HTTP/1.1" or not code.isdigit() or rest[3:4] not in (b"", b" "):
-        raise CorruptError("the answer is not HTTP/1.1")
+        raise CorruptError("the provider's answer is not HTTP/1.1")
     _check_status(int(code))
     fields = _fields(lines)
     if b"transfer-encoding" in fields or b"content-encoding" in fields:
-        raise CorruptError("the answer is encoded")
+        raise CorruptError("the provider's answer has an encoding, which no piece may have")
     if fields.get(b"content-length") != b"%d" % request.size:
-        raise CorruptError(f"the answer does not have the requested {request.size} bytes")
+        raise CorruptError(f"the provider's answer does not have the requested {request.size} bytes")
     expected = b"bytes %d-%d/" % (request.first, request.first + request.size - 1)
     if request.ranged and not fields.get(b"content-range", b"").startswith(expected):
-        raise CorruptError("the answer does not have the requested range")
+        raise CorruptError("the provider's answer does not have the requested range")
     return fields.get(b"connection", b"").lower() != b"close"
 
 
@@ -220,7 +220,7 @@ def _check_status(status: int) -> None:
     if status == 206:
         return
     if status == 404:
-        raise MissingError("the provider does not hold the piece")
+        raise MissingError("the provider does not have the piece")
     if status == 403:
         raise ProviderRefusedError("the provider does not accept the ticket")
     raise ProviderRefusedError(f"the provider answered {status}")
@@ -231,9 +231,9 @@ def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
     for line in lines:
         name, colon, value = line.partition(b":")
         if not colon or not name or name != name.strip() or b"\n" in line or b"\r" in line:
-            raise CorruptError("the head of the answer is not valid")
+            raise CorruptError("the headers of the provider's answer are not valid")
         name = name.lower()
         if name in (b"content-length", b"content-range") and name in fields:
-            raise CorruptError("the answer states its length twice")
+            raise CorruptError("the provider's answer states its length twice")
         fields[name] = value.strip()
     return fields

@@ -30,11 +30,11 @@ class Downloads:
         self._buffers: list[bytearray] = []
 
     def busy(self) -> bool:
-        """True if another download would have to wait for a slot."""
+        """True if all slots are in use, so that another download would have to wait."""
         return len(self._running) >= self._parallel
 
     def start(self, work: PieceWork) -> None:
-        """Download a piece, unless that is running already."""
+        """Download a piece, unless a download of this piece is already running."""
         key = (work.task_id, work.piece)
         if key not in self._running:
             task = self._running[key] = asyncio.create_task(self._run(work, key))
@@ -55,7 +55,7 @@ class Downloads:
         return True
 
     def fetches(self, task_id: str) -> bool:
-        """True while a piece of the task is downloaded."""
+        """True while any piece of the task is being downloaded."""
         return any(name == task_id for name, _ in self._running)
 
     async def cancel(self, task_id: str) -> None:
@@ -77,7 +77,7 @@ class Downloads:
         self._events.emit(DownloadEnded(work, error))
 
     async def _download(self, work: PieceWork, key: tuple[str, int]) -> Exception | None:
-        """Fetch, verify and store one piece. A cancelled download does not return its buffer: it may be written to."""
+        """Fetch, verify and store a piece. A cancelled download never reuses its buffer, which may still be written."""
         buffer = self._buffers.pop() if self._buffers else bytearray()
         if len(buffer) < work.size:
             buffer = bytearray(work.size)
@@ -99,7 +99,7 @@ class Downloads:
         if self._running.get(key) is done:
             del self._running[key]
         if not done.cancelled() and done.exception() is not None:
-            done.get_loop().call_exception_handler({"message": "a download failed", "exception": done.exception()})
+            done.get_loop().call_exception_handler({"message": "a bug ended a download", "exception": done.exception()})
 
 
 class PieceWaiters:
@@ -110,7 +110,7 @@ class PieceWaiters:
         events.subscribe(DownloadEnded, self._on_download_ended)
 
     async def wait(self, task_id: str) -> None:
-        """Return after the next piece. A caller that looks first and then waits at once misses none."""
+        """Return when the next piece is stored. Check for a stored piece just before, without ``await`` in between."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(task_id, set()).add(future)
         try:

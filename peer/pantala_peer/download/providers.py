@@ -11,25 +11,25 @@ from pantala_protocol.geometry import HEAD, OVERHEAD
 from pantala_protocol.sync import PieceWork
 
 _MAX_IDLE = 64
-"""Idle connections: 4 to each of 16 providers."""
+"""The number of idle connections that are kept: 4 to each of 16 providers."""
 
 _MAX_STALL = 10.0
 """Seconds without a byte after which any provider counts as stalled."""
 
 _MAX_SLOW = 15.0
-"""Seconds that a provider may be too slow, at most. All providers get this time until we know what is usual."""
+"""Seconds that a provider may be too slow, at most. This limit applies until the usual time of a piece is known."""
 
 _MAX_HEAD_TIME = 3.0
-"""Seconds until the head of a peer's answer, at most. A request waits up to 2 s for a peer's upload slot. After that,
-another provider must send the piece, before the node's container runtime gives up. The supernode may take longer,
-because it limits its rate."""
+"""Seconds until the head of a peer's answer, at most. The peer answers within 2 s, also if all its upload slots are
+busy. Another provider must then send the piece before the container runtime gives up. The supernode limits its rate,
+so it may take longer."""
 
 _PRINTABLE = re.compile(r"[!-~]{1,512}")
 """The text that a request line or a header may contain."""
 
 
 class Providers:
-    """Fetches over HTTP, and reuses the connections to each provider."""
+    """Fetches pieces over HTTP, and reuses the connections to each provider."""
 
     def __init__(self, *, connect_timeout: float, timeouts: ReceiveTimeouts) -> None:
         self._connect_timeout = connect_timeout
@@ -71,7 +71,7 @@ class Providers:
         self._keep(address, connection)
 
     def _timeouts_for(self, work: PieceWork) -> ReceiveTimeouts:
-        """Longer timeouts while all downloads are slow: then the node's own link is the reason."""
+        """The timeouts for a piece. They are longer while all downloads are slow, as on a slow link of this node."""
         head = min(self._timeouts.head, _MAX_HEAD_TIME) if work.provider else self._timeouts.head
         if not self._durations:
             return ReceiveTimeouts(head, self._timeouts.stall, _MAX_SLOW)
@@ -102,7 +102,7 @@ class Providers:
         except TimeoutError:
             raise ProviderUnreachableError(f"{host} port {port}: no connection in {self._connect_timeout} s") from None
         except (OSError, UnicodeError) as error:
-            raise ProviderUnreachableError(f"{host} port {port}: {error}") from error
+            raise ProviderUnreachableError(f"{host} port {port} cannot be reached: {error}") from error
         return connection
 
 
@@ -131,4 +131,4 @@ def _get(work: PieceWork, path: str, headers: str, first: int, size: int, *, ran
 def _check(*texts: str) -> None:
     for text in texts:
         if _PRINTABLE.fullmatch(text) is None:
-            raise ProviderRefusedError("the work contains characters that are not allowed in a request")
+            raise ProviderRefusedError("the supernode's order for the piece has characters that HTTP forbids")

@@ -1,1 +1,1 @@
-"""Images by order. The node pulls each ordered image once, watches it and reports its state."""
+"""Carries out orders: the node pulls each ordered image once, checks that it stays, and reports its state."""

@@ -1,4 +1,4 @@
-"""Images of depth ``Peer``: each blob is wanted until it is complete, and then kept in the peer's cache."""
+"""Fetches the images that an order wants only in the peer's cache (depth ``Peer``), blob by blob."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,17 +14,17 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import DeliveryState
 
 _PARALLEL = 4
-"""Blobs of an image that are wanted at once. containerd takes three."""
+"""The number of blobs of one image that are fetched at once. containerd fetches three."""
 
 _AGAIN = 10.0
-"""Seconds without a piece until a blob is wanted again."""
+"""Seconds without a new piece until the demand for a blob is sent again."""
 
 
 class CachedImages:
     """Fetches blobs into the cache.
 
-    ``holds`` returns whether the blob with a digest is complete, ``held`` the cached bytes of a task, and ``trouble``
-    why the disk rejects a task.
+    ``holds`` returns True if the blob with a digest is complete. ``held`` returns the cached bytes of a task.
+    ``trouble`` returns why the disk rejects a task's pieces, if it does.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class CachedImages:
                         reader.stalled()
 
     def _check(self, name: str, blob: ImageBlob) -> None:
-        """Give up if the disk is the reason that nothing arrives."""
+        """Raise :class:`OrderError` if nothing arrives because the node's disk rejects the pieces."""
         trouble = self._trouble(name)
         if trouble is None:
             return
@@ -83,4 +83,4 @@ class CachedImages:
             raise NodeDiskFullError(
                 f"the peer's disk has no room for {blob.digest} ({blob.size} bytes): {trouble.message}"
             )
-        raise NodeDiskError(f"the peer's disk rejects {blob.digest}: {trouble.message}")
+        raise NodeDiskError(f"the peer's disk does not take {blob.digest}: {trouble.message}")

@@ -15,7 +15,7 @@ from pantala_peer.errors import PeerError
 
 
 class OrderError(PeerError):
-    """The image is not on this node as ordered."""
+    """An order failed: the image is not on this node, or not as ordered."""
 
     reason = "Failed"
 
@@ -31,7 +31,7 @@ class RuntimeUnavailableError(OrderError):
 
 
 class OrderTimeoutError(OrderError):
-    """The order did not end in time."""
+    """The image was not on the node before the order's time was over."""
 
     reason = "Timeout"
 

@@ -1,4 +1,4 @@
-"""The runtime helper, which speaks with the container runtime: HTTP on its unix socket."""
+"""Calls the runtime helper, by HTTP on its unix socket."""
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
@@ -26,19 +26,19 @@ from pantala_protocol.runtime import (
 )
 
 _TIMEOUT = 30.0
-"""Seconds for calls that load nothing."""
+"""Seconds for each call except pulls."""
 
 _EXTRA = 15.0
-"""Seconds to wait after the timeout of a pull, which the helper itself enforces."""
+"""Seconds to wait for the answer after a pull's own timeout, which the helper enforces."""
 
 _MAX_ANSWER = 16 * 1024 * 1024
-"""Bytes: some ten thousand images."""
+"""The largest answer in bytes: that of some ten thousand images."""
 
 _Answer = TypeVar("_Answer")
 
 
 class RuntimeHelper:
-    """Asks the helper. ``socket`` is ``None`` without a helper.
+    """A client of the helper. ``socket`` is ``None`` on a node without a helper.
 
     All methods raise :class:`OrderError`.
     """
@@ -65,26 +65,26 @@ class RuntimeHelper:
         await self._ask("POST", "/v1/pull", PulledImage, body, seconds=timeout + _EXTRA)
 
     async def name(self, image: str, name: str) -> None:
-        """Give a tag to an image in the runtime."""
+        """Give the image a further ``name`` with a tag in the runtime."""
         await self._ask("POST", "/v1/name", None, ImageNameRequest(image, name))
 
     async def pin(self, image: str) -> bool:
-        """Ask the runtime to keep an image. Returns whether it honours that."""
+        """Pin an image, so that the kubelet does not remove it. Returns False if the runtime ignores pins."""
         return (await self._ask("POST", "/v1/pin", ImagePin, ImagePinRequest(image))).pinned
 
     async def unpin(self, image: str) -> None:
-        """Let the runtime remove an image."""
+        """Remove an image's pin, so that the kubelet may remove the image."""
         await self._ask("POST", "/v1/unpin", None, ImagePinRequest(image))
 
     async def status(self) -> RuntimeStatus:
         return await self._ask("GET", "/v1/status", RuntimeStatus)
 
     async def probe(self, node: str, port: int) -> None:
-        """Make the runtime pull an image that only the mirror at ``port`` knows."""
+        """Make the runtime pull a fake image named after ``node``, to see if it asks the mirror at ``port``."""
         await self._ask("POST", "/v1/probe", ProbeOutcome, ProbeRequest(node, port))
 
     async def blobs(self, digests: Sequence[str]) -> frozenset[str] | None:
-        """Those of the blobs that the runtime has. ``None``: the helper cannot see its store."""
+        """The ``digests`` that the runtime has. ``None``: the helper cannot read the runtime's store."""
         present = (await self._ask("POST", "/v1/blobs", PresentBlobs, BlobsRequest(list(digests)))).present
         return None if present is None else frozenset(present)
 
@@ -92,7 +92,7 @@ class RuntimeHelper:
         self, method: str, path: str, kind: type[_Answer] | None, body: object = None, *, seconds: float = _TIMEOUT
     ) -> _Answer:
         if self._client is None:
-            raise RuntimeUnavailableError("the peer has no runtime helper: --runtime-socket is not set")
+            raise RuntimeUnavailableError("the peer has no runtime helper to pull images; set --runtime-socket")
         data = None if body is None else msgspec.json.encode(body)
         timeout = aiohttp.ClientTimeout(total=seconds, connect=5)
         try:
@@ -108,7 +108,7 @@ class RuntimeHelper:
             return msgspec.json.decode(content or b"null", type=kind)
         except msgspec.DecodeError as error:
             raise RuntimeUnavailableError(
-                f"the runtime helper's answer to {path} is not valid ({error}); run the helper of the peer's version"
+                f"the runtime helper's answer to {path} is not valid ({error}); run helper and peer in one version"
             ) from None
 
 
@@ -116,6 +116,6 @@ def _refusal(status: int, content: bytes) -> OrderError:
     detail = error_detail(content)
     if detail is None or not detail.reason:
         return RuntimeUnavailableError(
-            f"the runtime helper answered {status} without a reason; run the helper of the peer's version"
+            f"the runtime helper answered {status} without a reason; run helper and peer in one version"
         )
     return OrderError(detail.message, detail.reason)

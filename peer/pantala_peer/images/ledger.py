@@ -25,14 +25,14 @@ from pantala_protocol import task_id
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, PullPhase, PullState
 
 _MAX_GONE = 10
-"""Times of removal that are reported for one image. The oldest are dropped."""
+"""For each image, the peer reports at most so many times of removal. The oldest are dropped."""
 
 log = structlog.get_logger()
 
 
 @dataclass(frozen=True, slots=True)
 class OrderedImage:
-    """``registry/repository[:tag]@digest``."""
+    """An ordered image: ``registry/repository[:tag]@digest``."""
 
     repository: RepositoryName
     pinned: str
@@ -48,9 +48,9 @@ class OrderedImage:
             name = order.image.partition("@")[0]
             tagged = str(images.parse(name)) if ":" in name.rpartition("/")[2] else ""
         except ValueError as error:
-            raise InvalidOrderError(f"{error}; correct the image's name") from None
+            raise InvalidOrderError(str(error)) from None
         if not reference.digest:
-            raise InvalidOrderError(f"{order.image[:140]!r} has no digest; update the operator, or check its log")
+            raise InvalidOrderError(f"the ordered image {order.image[:140]!r} has no digest; update the operator")
         return cls(RepositoryName(reference.registry, reference.repository), str(reference), tagged)
 
 
@@ -62,22 +62,22 @@ class LedgerEntry(msgspec.Struct, frozen=True):
 
 
 class OrderChanges(NamedTuple):
-    """The keys that new orders change."""
+    """The keys of images whose orders differ from before."""
 
     started: list[str]
     ended: list[str]
 
 
 class Ledger:
-    """All orders. ``now`` is in seconds since the epoch."""
+    """All orders of this node and their states. ``now`` is in seconds since the epoch."""
 
     def __init__(self, entries: Iterable[LedgerEntry] = (), pins: Iterable[str] = ()) -> None:
         self.entries = {entry.order.key: entry for entry in entries}
         self.pins = set(pins)
-        """Images that were pinned for orders, ``registry/repository@digest``."""
+        """The images that were pinned for orders, as ``registry/repository@digest``."""
 
     def apply(self, orders: NodeOrders, now: int) -> OrderChanges:
-        """Replace all orders. The node drops images that ``orders`` does not name."""
+        """Replace all orders. Entries of images that ``orders`` does not name are dropped."""
         former, self.entries = self.entries, {}
         started = []
         for order in orders.pulls:
@@ -103,12 +103,12 @@ class Ledger:
         self._update(key, phase=PullPhase.FAILED, since=now, reason=reason, message=message)
 
     def gone(self, key: str, now: int) -> None:
-        """The image was removed after it was ready."""
+        """Note that an image was removed after it was ready."""
         gone = (*self.entries[key].state.gone, now)[-_MAX_GONE:]
         self._update(key, phase=PullPhase.GONE, since=now, gone=gone)
 
     def fetched(self, key: str, count: int) -> bool:
-        """Set the bytes that arrived. Returns whether the number changed."""
+        """Note how many bytes of an image have arrived. Returns True if the number has changed."""
         former = self.entries[key].state.fetched
         self._update(key, fetched=count)
         return count != former
@@ -117,7 +117,7 @@ class Ledger:
         return {key: entry.state for key, entry in self.entries.items()}
 
     def ready_entries(self, depth: Depth) -> list[LedgerEntry]:
-        """The ready images, which must be watched."""
+        """The ready images of one depth. The node checks regularly that they are still there."""
         return [e for e in self.entries.values() if e.order.depth is depth and e.state.phase is PullPhase.READY]
 
     def kept_tasks(self) -> set[str]:
@@ -155,7 +155,7 @@ class _Content(msgspec.Struct, frozen=True):
 
 
 class LedgerFile:
-    """One file. Blocking; raises :class:`StoreError`."""
+    """The file with the ledger. The methods block, and raise :class:`StoreError`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -171,5 +171,5 @@ class LedgerFile:
         return Ledger()
 
     def write(self, content: bytes) -> None:
-        """Write the result of :meth:`Ledger.render`, durably."""
+        """Write the result of :meth:`Ledger.render`, and sync it to the disk."""
         write_atomically(self._path, content)

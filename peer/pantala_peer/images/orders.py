@@ -1,4 +1,4 @@
-"""Carries out the orders: one job for each, and regular checks that ready images are still here."""
+"""Carries out the orders: one job for each, and regular checks that ready images are still on the node."""
 
 import asyncio
 import contextlib
@@ -18,23 +18,23 @@ from pantala_protocol.images import Depth, NodeOrder
 from pantala_protocol.runtime import PullCredentials, RuntimeImage
 
 _PARALLEL = 8
-"""Orders at once. The operator's limit is far lower; this one protects the node from the operator's mistakes."""
+"""Orders that run at once. The operator gives far fewer; this limit protects the node from a faulty operator."""
 
 _LOOK = 30.0
 """Seconds between two checks of the ready images."""
 
 _PROGRESS = 2.0
-"""Seconds between two reports on progress."""
+"""Seconds between two reports on the progress of a pull."""
 
 log = structlog.get_logger()
 
 
 class ImageOrders:
-    """Carries out the orders about images.
+    """Carries out the orders.
 
     ``mirror_url`` returns the URL at which containerd reaches the mirror (``None`` without a mirror), ``wall``
-    seconds since the epoch. ``keep`` gets the tasks of all blobs that orders keep in the cache. ``pinned`` gets whether
-    the runtime honours a pin.
+    seconds since the epoch. ``keep`` is called with the tasks of all blobs that orders keep in the cache, and
+    ``pinned`` with True if the runtime honours a pin.
     """
 
     def __init__(
@@ -85,7 +85,7 @@ class ImageOrders:
         for key in changes.started:
             self._start(key)
         if changes.started or changes.ended:
-            log.info("orders about images", revision=orders.revision, begun=changes.started, ended=changes.ended)
+            log.info("received orders for images", revision=orders.revision, begun=changes.started, ended=changes.ended)
             self._keep(self.ledger.kept_tasks())
         self._changed()
 
@@ -116,7 +116,7 @@ class ImageOrders:
         if self._jobs.get(key) is job:
             del self._jobs[key]
         if not job.cancelled() and (error := job.exception()) is not None:
-            job.get_loop().call_exception_handler({"message": "an order ended in a bug", "exception": error})
+            job.get_loop().call_exception_handler({"message": "a bug ended an image order", "exception": error})
 
     async def _carry_out(self, key: str, order: NodeOrder) -> None:
         try:
@@ -126,7 +126,7 @@ class ImageOrders:
                 else:
                     await self._fill_runtime(order)
         except OrderError as error:
-            log.warning("an order failed", key=key, image=order.image, reason=error.reason, error=str(error))
+            log.warning("an image order failed", key=key, image=order.image, reason=error.reason, error=str(error))
             self.ledger.failed(key, error.reason, str(error), self._now())
         else:
             log.info("an image is ready", key=key, image=order.image)
@@ -158,12 +158,12 @@ class ImageOrders:
                     await self._cache.fetch(order)
             except TimeoutError:
                 raise OrderTimeoutError(
-                    f"{order.image}: not all blobs are in the cache after {order.order.timeout} s"
+                    f"{order.image}: the peer's cache lacks blobs after {order.order.timeout} s"
                 ) from None
 
     @contextlib.contextmanager
     def _counting(self, key: str, count: Callable[[], int]) -> Iterator[None]:
-        """Report now and then, and at the end, how many bytes arrived."""
+        """Inside the block, report every few seconds how many bytes have arrived, and once more at the end."""
         self._counts[key] = count
         try:
             yield
@@ -188,13 +188,13 @@ class ImageOrders:
             try:
                 await self._look()
             except OrderError as error:
-                log.info("the images in the runtime are not known now; they are checked again", error=str(error))
+                log.info("cannot list the images of the container runtime; trying again", error=str(error))
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_LOOK):
                     await self._look_now.wait()
 
     async def _look(self) -> None:
-        """Check that ready images are still here. Restore tags, pin and unpin."""
+        """Check that ready images are still on the node, restore their tags, and correct their pins."""
         ready = self.ledger.ready_entries(Depth.RUNTIME)
         if ready or self.ledger.pins:
             here = await self._helper.images()
@@ -214,7 +214,7 @@ class ImageOrders:
 
     def _lose(self, entry: LedgerEntry) -> None:
         if self._is_current(entry):
-            log.warning("an image is gone", key=entry.order.key, image=entry.order.image)
+            log.warning("the node lost an ordered image", key=entry.order.key, image=entry.order.image)
             self.ledger.gone(entry.order.key, self._now())
             self._changed(look=False)
 
@@ -227,11 +227,11 @@ class ImageOrders:
             self._dirty.set()
             honoured = await self._helper.pin(wanted.pinned)
             if not honoured:
-                log.info("the container runtime does not honour pins", image=wanted.pinned)
+                log.info("the container runtime ignores pins, so the kubelet may remove the image", image=wanted.pinned)
             self._pinned(honoured)
 
     async def _unpin(self) -> None:
-        """Unpin the images that are pinned without an order."""
+        """Unpin the images that no order pins any more."""
         wanted: set[str] = set()
         for entry in self.ledger.entries.values():
             if entry.order.pin and entry.order.depth is Depth.RUNTIME:
@@ -265,7 +265,7 @@ class ImageOrders:
                 await asyncio.to_thread(self._file.write, content)
                 self._written = content
             except StoreError as error:
-                log.warning("the ordered images cannot be kept over a restart", error=str(error))
+                log.warning("cannot write the list of ordered images; a restart would lose it", error=str(error))
 
     def _now(self) -> int:
         return int(self._wall())

@@ -17,13 +17,13 @@ from pantala_protocol.runtime import RuntimeStatus
 
 _INTERVAL = 60.0
 _SHORT_INTERVAL = 10.0
-"""Seconds between two checks: while the runtime asks the mirror, and while it does not."""
+"""Seconds between two checks while the runtime asks the mirror, and, shorter, while it does not."""
 
 _NOTE_INTERVAL = 10.0
 """Seconds between two looks at the note about repairs."""
 
 _STEP = 64 * 1024 * 1024
-"""Bytes. Free room is rounded down to this, because each new number is sent to all supernodes."""
+"""Free disk space is rounded down to a multiple of so many bytes, so that small changes are not reported."""
 
 
 class RuntimeWatch:
@@ -59,7 +59,7 @@ class RuntimeWatch:
         events.subscribe(ImagesOrdered, self._on_orders)
 
     def pinned(self, honoured: bool) -> None:
-        """Report soon whether the runtime honoured a pin."""
+        """Note whether the runtime honours pins, and report it soon."""
         if honoured != self._state.pins:
             self._look_now.set()
 
@@ -102,7 +102,7 @@ class RuntimeWatch:
         )
 
     async def _probe(self, status: RuntimeStatus) -> tuple[bool, str]:
-        """Whether the runtime asks the mirror. If not: why, and what to do."""
+        """True if the runtime asks the mirror. Else the text says why not, and what to do."""
         port = self._port()
         if not port:
             return False, "the peer has no mirror, so images are pulled from their registries; set --mirror-listen"
@@ -125,13 +125,13 @@ class RuntimeWatch:
         )
 
     def _on_orders(self, event: ImagesOrdered) -> None:
-        """Report soon which blobs of a new survey the runtime has."""
+        """Report soon which blobs the runtime has, if the operator asks for others than before."""
         if event.orders.survey != self._survey:
             self._survey = event.orders.survey
             self._look_now.set()
 
     def _report(self, state: RuntimeState) -> None:
-        """A change of the free room alone is not urgent."""
+        """Report a state, urgently unless only the free disk space has changed."""
         urgent = structs.replace(state, disk_free=self._state.disk_free) != self._state
         self._state = state
         self._supernodes.report_runtime(state, urgent=urgent)

@@ -1,4 +1,4 @@
-"""Blobs as tasks of the cluster. Readers get the bytes in this node's cache while the rest arrives there."""
+"""Fetches blobs as tasks. Readers get the first bytes from this node's cache while later pieces still arrive."""
 
 import asyncio
 import contextlib
@@ -20,7 +20,7 @@ Lookup = Callable[[str], PieceFile | None]
 
 
 class CachedBlob:
-    """One blob for one reader. ``length`` is that of the whole blob in bytes."""
+    """One blob for one reader. ``length`` is the size of the whole blob in bytes."""
 
     def __init__(
         self, name: str, length: int, lookup: Lookup, waiters: PieceWaiters, reader: BlobReader, deadlines: Deadlines
@@ -33,9 +33,9 @@ class CachedBlob:
         self._deadlines = deadlines
 
     async def read(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """The bytes ``[start, end)``, verified, in order, as they arrive.
+        """Yield the verified bytes ``[start, end)`` in order, as they arrive.
 
-        Raises :class:`MirrorError`, and :class:`SlowError` if the next byte is late although it was wanted again.
+        Raises :class:`MirrorError`, and :class:`SlowError` if the next byte is late and a second demand did not help.
         """
         position = start
         while position < end:
@@ -54,7 +54,7 @@ class CachedBlob:
             async with asyncio.timeout(self._deadlines.stall - self._deadlines.again):
                 return await self._arrival(position, end)
         except TimeoutError:
-            raise SlowError(f"no byte after {position} of {self._reader.digest} came in time") from None
+            raise SlowError(f"no byte of {self._reader.digest} after byte {position} arrived in time") from None
 
     async def _arrival(self, position: int, end: int) -> tuple[PieceFile, int]:
         while (held := self._held(position, end)) is None:
@@ -63,7 +63,7 @@ class CachedBlob:
         return held
 
     def _held(self, position: int, end: int) -> tuple[PieceFile, int] | None:
-        """The file with the byte at ``position``, and where to stop. Raises :class:`MirrorError`."""
+        """The file with the byte at ``position``, and the end of the next read. Raises :class:`MirrorError`."""
         file = self._lookup(self._name)
         if file is None:
             return None
@@ -79,9 +79,9 @@ class CachedBlob:
 
 
 class CachedBlobs:
-    """Wants each open blob, and reads what arrives.
+    """Demands each open blob from the supernodes, and reads its pieces as they arrive.
 
-    ``lookup`` finds the pieces of a task; ``answering`` returns the URL of its supernode if that answers now.
+    ``lookup`` finds the pieces of a task. ``answering`` returns the URL of a task's supernode if that answers now.
     """
 
     def __init__(
@@ -108,7 +108,7 @@ class CachedBlobs:
         """Fetch the blob, first from ``start`` on, while the context is entered. Raises :class:`MirrorError`."""
         name = task_id.of_blob(digest)
         if not self.holds(digest) and self._answering(name) is None:
-            raise OwnerUnreachableError(f"the supernode of {digest} does not answer")
+            raise OwnerUnreachableError(f"the supernode that fetches {digest} does not answer")
         with self._demand.reader(digest, origin, start) as reader:
             yield CachedBlob(name, origin.size, self._lookup, self._waiters, reader, self._deadlines)
 
@@ -124,5 +124,5 @@ def _pread(file: PieceFile, start: int, stop: int) -> bytes:
     except OSError as error:
         raise MirrorError(f"{file.path} cannot be read: {error.strerror}") from error
     if len(data) != stop - start:
-        raise MirrorError(f"{file.path} is shorter than its verified pieces")
+        raise MirrorError(f"the cached file {file.path} was cut short")
     return data

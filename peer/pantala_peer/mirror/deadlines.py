@@ -1,35 +1,35 @@
-"""How long containerd waits for the mirror. It has no timeout of its own and would wait forever."""
+"""How long the mirror lets containerd wait. containerd has no timeout of its own, and would wait forever."""
 
 from dataclasses import dataclass
 
 _SMALL = 64 * 1024
 OPEN_SECONDS = 30.0
-"""For how long a slow repository is left alone: a pull of many layers ends in that time."""
+"""For so many seconds the mirror answers 404 for a slow repository. A pull of many layers ends in that time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Deadlines in seconds. A pull whose supernode hangs loses at most one of them. Then the breaker is open."""
+    """The mirror's deadlines in seconds. If the supernode hangs, a pull loses one of them: then the breaker opens."""
 
     manifest: float = 4.0
-    """For a manifest. The supernode may first fetch a token, and ask a distant registry twice."""
+    """Seconds until a manifest's answer. The supernode may first fetch a token, and ask a distant registry twice."""
     small: float = 4.0
-    """For the first byte of a configuration, or of another small blob."""
+    """Seconds until the first byte of a configuration, or of another small blob."""
     blob: float = 5.0
-    """For the first byte of a layer. A piece must come from the registry to this node, and be verified."""
+    """Seconds until the first byte of a layer. A piece must come from the registry to this node, and be verified."""
     again: float = 10.0
-    """Without the next byte, until the demand is sent again."""
+    """Seconds without the next byte after which the demand is sent again."""
     stall: float = 20.0
-    """Without the next byte, until the connection is closed. containerd continues at the registry from there."""
+    """Seconds without the next byte after which the answer ends. containerd gets the rest from the registry."""
     reader: float = 300.0
-    """For containerd to take a chunk of some 256 KiB. Otherwise it counts as gone."""
+    """Seconds that containerd may take to accept a chunk of some 256 KiB. Then the answer ends."""
 
     def first_byte(self, size: int, *, is_config: bool) -> float:
         return self.small if is_config or size <= _SMALL else self.blob
 
 
 class RepositoryBreaker:
-    """Opens for a repository that was slow, so that one pull waits in vain only once. ``now`` is in seconds. Pure."""
+    """A circuit breaker for each repository. It is open for a while after a missed deadline. ``now`` is in seconds."""
 
     def __init__(self, seconds: float = OPEN_SECONDS) -> None:
         self._seconds = seconds
@@ -40,5 +40,5 @@ class RepositoryBreaker:
         self._until[repository] = now + self._seconds
 
     def is_open(self, repository: str, now: float) -> bool:
-        """True while nothing of the repository is worth waiting for."""
+        """True while the mirror should not wait for content of the repository."""
         return self._until.get(repository, now) > now

@@ -1,4 +1,4 @@
-"""The blobs that readers on this node wait for. All readers of a blob share one demand. Pure."""
+"""The blobs that requests on this node wait for. All readers of a blob share one demand to the supernodes. Pure."""
 
 import contextlib
 from collections.abc import Callable, Iterator
@@ -16,11 +16,11 @@ class BlobOrigin:
 
     repository: RepositoryName
     size: int
-    """Bytes, from its manifest."""
+    """The blob's bytes, as its manifest says."""
     authorization: str = field(default="", repr=False)
     """The client's ``Authorization`` for the repository: a secret."""
     order: str = ""
-    """Key of the image that is pulled by order. Its own pull secrets count instead of ``authorization``."""
+    """The key of the order that pulls the image, if any. Then its pull secrets replace ``authorization``."""
 
 
 class BlobReader:
@@ -31,25 +31,25 @@ class BlobReader:
         self.origin = origin
         self.position = position
         self.stalls = 0
-        """How often the byte at the position was late."""
+        """How often the byte at ``position`` was late."""
         self._changed = changed
 
     def waits_at(self, position: int) -> None:
-        """The reader needs this byte next."""
+        """Note which byte the reader needs next."""
         if position != self.position:
             self.position, self.stalls = position, 0
             self._changed()
 
     def stalled(self) -> None:
-        """The byte is late: ask again."""
+        """Send the demand again, because the byte at ``position`` is late."""
         self.stalls += 1
         self._changed()
 
 
 class BlobDemand:
-    """The demand of all readers. ``report`` gets a task's ID and its demand; ``None``: no reader is left.
+    """The demand of all readers. ``report`` is called with a task's ID and its demand, or ``None`` without a reader.
 
-    ``room`` keeps the blobs that have a reader.
+    ``room`` does not drop a blob that has a reader.
     """
 
     def __init__(self, room: BlobRoom, report: Callable[[str, WantedBlob | None], None]) -> None:
@@ -59,7 +59,7 @@ class BlobDemand:
 
     @contextlib.contextmanager
     def reader(self, digest: str, origin: BlobOrigin, position: int) -> Iterator[BlobReader]:
-        """Want a blob from ``position`` on while the context is entered."""
+        """Demand a blob from ``position`` on while the context is entered."""
         name = task_id.of_blob(digest)
         readers = self._readers.setdefault(name, [])
         reader = BlobReader(digest, origin, position, lambda: self._send(name, readers))

@@ -12,12 +12,12 @@ from pantala_peer.errors import PeerError
 
 
 class MirrorError(PeerError):
-    """There is nothing to serve. containerd asks the registry itself."""
+    """The mirror does not serve a request. containerd then asks the registry itself."""
 
 
 class OwnerUnreachableError(MirrorError):
-    """No supernode answers for it."""
+    """The supernode that owns the content does not answer."""
 
 
 class SlowError(MirrorError):
-    """Nothing came in time."""
+    """The content did not arrive before the deadline."""

@@ -1,4 +1,4 @@
-"""Manifests and indexes: requested once from the supernode, kept, and served only to clients the registry let in."""
+"""Manifests and indexes: requested once, cached, and served only to clients that the registry admits."""
 
 from __future__ import annotations
 
@@ -27,10 +27,10 @@ _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-
 
 @dataclass(frozen=True, slots=True)
 class ServedManifest:
-    """A manifest or an index, byte for byte."""
+    """A manifest or an index, with unchanged bytes."""
 
     digest: str
-    """The digest of ``body``, verified."""
+    """The verified digest of ``body``."""
     media_type: str
     body: bytes = field(repr=False)
 
@@ -44,11 +44,11 @@ class ServedManifest:
         running = digests.new(expected.algorithm)
         running.update(body)
         if len(body) > MAX_MANIFEST or running.hexdigest() != expected.hex or not _MEDIA_TYPE.fullmatch(media_type):
-            raise MirrorError(f"the supernode's manifest is not {digest}; it is not served")
+            raise MirrorError(f"the supernode sent a wrong manifest for {digest}; the mirror does not serve it")
         return cls(digest, media_type, body)
 
     def named(self) -> dict[str, DigestInfo]:
-        """The document itself and all digests that it names. An unreadable document names only itself."""
+        """The manifest's own digest and all digests that it names. If it cannot be parsed, only its own."""
         found = {self.digest: DigestInfo(len(self.body))}
         try:
             content = foreign.read(self.body, _Content)
@@ -74,7 +74,7 @@ class _Content(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class RegistryChallenge:
-    """The registry does not let this client in."""
+    """The answer of a registry that demands that the client authenticates."""
 
     values: tuple[str, ...]
     """Its ``WWW-Authenticate`` headers, unchanged (see :mod:`pantala_protocol.rules.headers`). At least one."""
@@ -88,7 +88,7 @@ class _Question(NamedTuple):
 
 
 class CachedManifests:
-    """Keeps manifests, and permits clients to read the digests that they name. ``clock`` is the permissions' clock."""
+    """Caches manifests, and grants their readers the digests that they name. ``clock`` returns seconds."""
 
     def __init__(
         self,
@@ -105,7 +105,7 @@ class CachedManifests:
         self._flight: SingleFlight[_Question, ServedManifest | RegistryChallenge] = SingleFlight()
 
     def holds(self, repository: RepositoryName, reference: str, authorization: str) -> bool:
-        """True if the manifest is here and the client may read it, so that it need not wait."""
+        """True if the manifest is cached and the client may read it, so that :meth:`get` returns at once."""
         return self._find(_Question(repository, reference, authorization)) is not None
 
     async def get(
@@ -146,9 +146,9 @@ class CachedManifests:
 
 def _challenge(answer: ManifestAnswer, question: _Question) -> RegistryChallenge:
     if question.order:
-        raise MirrorError(f"the registry rejected the order {question.order}; its pull secrets may be wrong")
+        raise MirrorError(f"the registry rejected the pull secrets of the order {question.order}; check them")
     if not answer.challenges:
         raise MirrorError(f"the registry has no manifest {question.reference} of {question.repository}")
     if not all(map(headers.is_valid, answer.challenges)):
-        raise MirrorError(f"the registry of {question.repository} sent an invalid challenge")
+        raise MirrorError(f"the registry of {question.repository} sent an invalid WWW-Authenticate")
     return RegistryChallenge(answer.challenges)

@@ -1,4 +1,4 @@
-"""Which clients may read which digests, and the passwords of pulls by order. Pure.
+"""Decides which clients may read which digests, and keeps the passwords of ordered pulls. Pure.
 
 Any process of the node can ask the mirror, and knowing a digest does not make a private layer public. So a client may
 read only digests of a manifest that it read a moment ago. The hash of ``Authorization`` identifies the client; without
@@ -16,27 +16,27 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 SECONDS = 300.0
-"""For how long a permission holds after its last use: as long as the tokens of most registries."""
+"""A permission ends so many seconds after its last use, like the tokens of most registries."""
 
 _MAX_SECONDS = 3600.0
-"""For how long a permission holds at all. A slow pull of many layers takes that long."""
+"""A permission ends so many seconds after its grant. A slow pull of many layers may take that long."""
 
 _MAX_PERMISSIONS = 100_000
-"""Permissions that are kept. The least recently used are dropped first."""
+"""The number of permissions that are kept. The least recently used are dropped first."""
 
 CHALLENGE = 'Basic realm="pantala"'
-"""Makes containerd send the password, if it has one for this mirror."""
+"""The ``WWW-Authenticate`` header that makes containerd send a password, if it has one for this mirror."""
 
 USER = "pantala"
 
 
 class DigestInfo(NamedTuple):
-    """What a manifest says of a digest that it names."""
+    """What a manifest says about one digest."""
 
     size: int
-    """Bytes."""
+    """The size in bytes."""
     is_config: bool = False
-    """The blob is small, and containerd waits for it alone."""
+    """True for an image's configuration: a small blob that containerd fetches before the layers."""
 
 
 class _Permission(NamedTuple):
@@ -46,7 +46,7 @@ class _Permission(NamedTuple):
 
 
 class ReadPermissions:
-    """All permissions. ``key`` is random, so that a hash reveals nothing. ``now`` is in seconds of any clock."""
+    """All permissions, by a hash with the random ``key``, so that they contain no credential. ``now`` is in seconds."""
 
     def __init__(self, key: bytes, *, seconds: float = SECONDS) -> None:
         self._key = key
@@ -54,12 +54,12 @@ class ReadPermissions:
         self._permissions: LRUCache[bytes, _Permission] = LRUCache(_MAX_PERMISSIONS)
 
     def grant(self, repository: str, authorization: str, named: Mapping[str, DigestInfo], now: float) -> None:
-        """Let a client read the digests that are named by a manifest the registry gave it."""
+        """Let a client read the digests that a manifest names. The registry has admitted the client to the manifest."""
         for digest, info in named.items():
             self._permissions[self._hash(repository, authorization, digest)] = _Permission(info, now, now)
 
     def find(self, repository: str, authorization: str, digest: str, now: float) -> DigestInfo | None:
-        """Use a permission. ``None``: the client may not read the digest."""
+        """Use a permission, and so extend it. ``None``: the client may not read the digest."""
         key = self._hash(repository, authorization, digest)
         found = self._permissions.get(key)
         if found is None:
@@ -78,12 +78,12 @@ class ReadPermissions:
 
 @dataclass(slots=True, eq=False)
 class PullGrant:
-    """The password of one pull by order. containerd sends it to this mirror alone, while the pull lasts."""
+    """The password of one ordered pull. containerd sends it only to this mirror, and only during the pull."""
 
     key: str
-    """Key of the order's image."""
+    """The key of the image's order."""
     repository: str
-    """``registry/repository``: the password is valid for no other."""
+    """The only ``registry/repository`` for which the password is valid."""
     password: str = field(repr=False)
     bytes: int = 0
     """Bytes of blobs that were served for the pull."""
@@ -94,7 +94,7 @@ class PullGrant:
 
 
 class PullGrants:
-    """The grants of all pulls that run now. ``new_password`` returns an unguessable text."""
+    """The grants of all ordered pulls that run now. ``new_password`` returns an unguessable text."""
 
     def __init__(self, new_password: Callable[[], str]) -> None:
         self._new_password = new_password
@@ -102,7 +102,7 @@ class PullGrants:
 
     @contextlib.contextmanager
     def open(self, key: str, repository: str) -> Iterator[PullGrant]:
-        """Serve a pull by order while the context is entered."""
+        """Accept a new password for an ordered pull while the context is entered."""
         grant = PullGrant(key, repository, self._new_password())
         self._running.append(grant)
         try:
@@ -111,7 +111,7 @@ class PullGrants:
             self._running.remove(grant)
 
     def awaits(self, repository: str) -> bool:
-        """True if a pull of the repository runs. A client without a password may be that pull: challenge it."""
+        """True if an ordered pull of the repository runs. Then a client without a password may belong to it."""
         return any(grant.repository == repository for grant in self._running)
 
     def find(self, repository: str, authorization: str) -> PullGrant | None:
@@ -123,7 +123,7 @@ class PullGrants:
 
 
 def is_ours(authorization: str) -> bool:
-    """True for a password of a pull, also after its end. No registry may see it."""
+    """True if the header has the password of an ordered pull, even of an ended one. It must not reach a registry."""
     scheme, _, encoded = authorization.partition(" ")
     try:
         user, colon, _ = base64.b64decode(encoded, validate=True).partition(b":")

@@ -1,4 +1,4 @@
-"""Requests for the mirror: the pull part of the OCI distribution API, as containerd uses it with a mirror. Pure."""
+"""Parses requests to the mirror: the pull part of the OCI distribution API, as containerd uses it. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pantala_protocol import digest, image
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs)/([^/]+)", re.ASCII)
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
 _MAX_PATH = 1024
-"""Characters. A path with a repository and a digest has some 400."""
+"""The longest path in characters. One with a repository and a digest has some 400."""
 _PROBE = "probe/"
 
 
@@ -20,7 +20,7 @@ class RepositoryName:
     """One repository of one registry."""
 
     registry: str
-    """As in the names of images: ``docker.io``."""
+    """The registry, as in the names of images: ``docker.io``."""
     name: str
 
     def __str__(self) -> str:
@@ -29,7 +29,7 @@ class RepositoryName:
 
 @dataclass(frozen=True, slots=True)
 class ManifestRequest:
-    """A manifest or an index, by digest or by tag."""
+    """A request for a manifest or an index, by digest or by tag."""
 
     repository: RepositoryName
     reference: str
@@ -41,22 +41,22 @@ class ManifestRequest:
 
 @dataclass(frozen=True, slots=True)
 class BlobRequest:
-    """A configuration or a layer."""
+    """A request for a blob: a configuration or a layer."""
 
     repository: RepositoryName
     digest: str
 
 
 MirrorRequest: TypeAlias = ManifestRequest | BlobRequest | None
-"""``None``: ``/v2/``, by which a client checks that this is a registry."""
+"""A parsed request. ``None`` stands for ``/v2/``, with which a client checks that a server is a registry."""
 
 
 def parse_path(raw_path: str, registry: str) -> MirrorRequest:
-    """Read an undecoded path, and containerd's ``ns``. Raises :class:`MirrorError` for any other path."""
+    """Parse a percent-encoded path. ``registry`` is containerd's query ``ns``. Raises :class:`MirrorError`."""
     path = unquote(raw_path) if len(raw_path) <= _MAX_PATH else ""
     match = _PATH.fullmatch(path)
     if match is None and path not in ("/v2", "/v2/"):
-        raise MirrorError("this is not a path of a registry")
+        raise MirrorError("the request's path is not in the API of registries")
     try:
         image.check_registry(registry)
         return _read(RepositoryName(registry, match[1]), match[2], match[3]) if match else None
@@ -76,20 +76,20 @@ def _read(repository: RepositoryName, kind: str, reference: str) -> ManifestRequ
 
 
 class ProbeResult(NamedTuple):
-    """The request of a probe. The mirror never serves it, so its pull must fail."""
+    """The request of a probe, a pull of a fake image. The mirror answers 404, so the pull always fails."""
 
     node: str
-    """The node that the request names."""
+    """The node's name in the request."""
     in_force: bool
-    """True if it came by our ``hosts.toml``. False if containerd took us for the registry: it ignores the folder."""
+    """True if containerd used our ``hosts.toml``. False if it ignores the folder, and took us for a registry."""
     at: float
     """Seconds since the epoch."""
 
 
 def probed_node(raw_path: str) -> str | None:
-    """The node of a probe, a pull of ``localhost:PORT/probe/<node>:1``. ``None`` for other requests.
+    """The node that a probe's path names. ``None`` for other requests.
 
-    No registry has that image, so only the mirror sees the request.
+    A probe is a pull of ``localhost:PORT/probe/<node>:1``. No registry has this image; only the mirror knows it.
     """
     match = _PATH.fullmatch(unquote(raw_path)) if len(raw_path) <= _MAX_PATH else None
     if match is None or not match[1].startswith(_PROBE) or match.group(2, 3) != ("manifests", "1"):
@@ -109,9 +109,9 @@ class UnsatisfiableError(ValueError):
 
 
 def parse_range(header: str | None, length: int) -> ByteRange | None:
-    """Read a ``Range`` header (RFC 9110, section 14). ``None`` means the whole, also for an invalid header.
+    """Parse a ``Range`` header (RFC 9110, section 14). ``None`` means the whole content, also for an invalid header.
 
-    Several ranges at once mean the whole, as the RFC permits. Raises :class:`UnsatisfiableError`.
+    Several ranges at once also mean the whole content, as the RFC permits. Raises :class:`UnsatisfiableError`.
     """
     match = _RANGE.fullmatch(header) if header else None
     if match is None or match.group(1, 2) == ("", ""):
@@ -124,5 +124,5 @@ def parse_range(header: str | None, length: int) -> ByteRange | None:
         if last and int(last) < start:
             return None
     if start >= end:
-        raise UnsatisfiableError(f"the range has none of the {length} bytes")
+        raise UnsatisfiableError(f"the requested range has none of the blob's {length} bytes")
     return ByteRange(start, end)

@@ -41,34 +41,34 @@ log = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class MirrorRules:
-    """Which requests the mirror serves."""
+    """Which requests the mirror serves, and how long they may take."""
 
     token_file: Path | None = None
-    """The file with the token that ``hosts.toml`` makes containerd send. ``None``: every process may ask."""
+    """The file with the token that containerd sends because of ``hosts.toml``. ``None``: every process may ask."""
     resolve: bool = False
-    """Serve tags, too. Otherwise the registry itself authorises each pull of a tag."""
+    """True if the mirror also serves tags. Otherwise containerd asks the registry, which authorises each pull."""
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
 @dataclass(slots=True)
 class MirrorCounts:
-    """What the mirror has done since its start."""
+    """Counters since the start of the mirror."""
 
     manifests: int = 0
     blobs: int = 0
-    """Complete bodies, of a whole blob or of the requested range."""
+    """Answers with a complete blob or a complete requested range."""
     bytes: int = 0
-    """Bytes of blobs."""
+    """Bytes of blobs that were sent to containerd."""
     misses: int = 0
-    """Requests with a 404: containerd asks the registry."""
+    """Requests that were answered with 404, after which containerd asks the registry."""
     late: int = 0
-    """Misses after a deadline."""
+    """The part of ``misses`` after a deadline."""
     broken: int = 0
-    """Bodies that ended early: containerd asks the registry for the rest."""
+    """Answers that ended early, after which containerd asks the registry for the rest."""
 
 
 class MirrorServer:
-    """Serves containerd. ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch."""
+    """Handles containerd's requests. ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch."""
 
     def __init__(
         self,
@@ -94,7 +94,7 @@ class MirrorServer:
         self._token = b""
 
     def application(self, token: str) -> web.Application:
-        """Serve all paths, to requests with ``token`` in containerd's header. Empty: to all requests."""
+        """The web application. It serves requests with ``token`` in the header ``x-pantala-mirror``; with "" all."""
         self._token = token.encode()
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle)
@@ -114,12 +114,12 @@ class MirrorServer:
                 return await self._blob(request, asked)
         except MirrorError as error:
             self.counts.misses += 1
-            log.debug("not served", path=request.rel_url.raw_path[:512], why=str(error))
+            log.debug("the mirror cannot serve a request", path=request.rel_url.raw_path[:512], why=str(error))
             return _error(404, "UNKNOWN", str(error))
         return web.json_response({}, headers=_VERSION)
 
     def _admit(self, request: web.Request) -> MirrorRequest:
-        """Read a request that comes by our ``hosts.toml``.
+        """Parse a request that containerd sends because of our ``hosts.toml``.
 
         Without ``ns`` containerd takes the mirror for the registry itself. Asking the registry would then loop.
         """
@@ -130,9 +130,9 @@ class MirrorServer:
         if node is not None:
             if by_our_file or shown or not names:  # otherwise it is the file's ``server``, which containerd asks last
                 self._probe = ProbeResult(node, in_force=by_our_file, at=self._wall())
-            raise MirrorError("the image of a probe does not exist")
+            raise MirrorError("this image is only the peer's probe and does not exist")
         if not by_our_file:
-            raise MirrorError("the request does not come by this node's hosts.toml; run pantala-peer configure")
+            raise MirrorError("the request lacks the header of this node's hosts.toml; run pantala-peer configure")
         return requests.parse_path(path, names[0])
 
     def _knows(self, shown: str) -> bool:
@@ -142,7 +142,7 @@ class MirrorServer:
 
     async def _manifest(self, request: web.Request, asked: ManifestRequest) -> web.Response:
         if asked.by_tag and not self._rules.resolve:
-            raise MirrorError("the registry itself resolves tags")
+            raise MirrorError("this mirror does not resolve tags; ask the registry")
         authorization = request.headers.get("Authorization", "")
         if not asked.by_tag and self._must_authenticate(asked.repository, authorization):
             return _challenge(RegistryChallenge((CHALLENGE,)))
@@ -172,7 +172,7 @@ class MirrorServer:
             # containerd 2.4 looks for a refused manifest among blobs. A 404 here would be final.
             return await self._manifest(request, ManifestRequest(asked.repository, asked.digest))
         if info is None or not info.size:
-            raise MirrorError(f"this client has not read a manifest that names {asked.digest} lately")
+            raise MirrorError(f"this client must first read a manifest that names {asked.digest}")
         headers = {
             **_VERSION,
             "Docker-Content-Digest": asked.digest,
@@ -222,7 +222,7 @@ class MirrorServer:
             self.counts.blobs += 1
 
     async def _first(self, chunks: AsyncGenerator[bytes, None], asked: BlobRequest, info: DigestInfo) -> bytes:
-        """The first bytes. The head waits for them. Raises :class:`MirrorError`."""
+        """Wait for the first bytes, before the answer's head is sent. Raises :class:`MirrorError` if they are late."""
         deadline = self._rules.deadlines.first_byte(info.size, is_config=info.is_config)
         try:
             async with asyncio.timeout(deadline):
@@ -238,37 +238,37 @@ class MirrorServer:
             grant.bytes += len(chunk)
 
     def _break_off(self, response: web.StreamResponse, asked: BlobRequest, error: Exception) -> None:
-        """Close the connection after the bytes that were sent, by FIN: aiohttp first empties its buffer."""
+        """End an answer early. The connection closes with FIN, after the bytes that were already written."""
         response.force_close()
         self.counts.broken += 1
         if isinstance(error, SlowError):
             self._breaker.trip(str(asked.repository), self._clock())
-        log.warning("a body was cut", repository=str(asked.repository), digest=asked.digest, why=str(error))
+        log.warning("sent only part of a blob", repository=str(asked.repository), digest=asked.digest, why=str(error))
 
     # Pulls by order
 
     def _must_authenticate(self, repository: RepositoryName, authorization: str) -> bool:
-        """True if this may be a pull by order. Another client then asks the registry, which it may do anyway."""
+        """True if the request may belong to an ordered pull, so that it must show the password."""
         return not authorization and self._grants.awaits(str(repository))
 
     def _grant(self, repository: RepositoryName, authorization: str) -> PullGrant | None:
-        """The pull by order with this password, if it is one. Raises :class:`MirrorError` after the pull's end."""
+        """The ordered pull with this password. ``None`` for other headers. Raises :class:`MirrorError` if it ended."""
         grant = self._grants.find(str(repository), authorization)
         if grant is None and is_ours(authorization):
-            raise MirrorError(f"no pull of {repository} with this password is running")
+            raise MirrorError(f"the pull of {repository} with this password has ended")
         return grant
 
     # The breaker
 
     def _check_breaker(self, repository: RepositoryName) -> None:
         if self._breaker.is_open(str(repository), self._clock()):
-            raise MirrorError(f"{repository} was too slow a moment ago")
+            raise MirrorError(f"the mirror was too slow for {repository} a moment ago; ask the registry")
 
     def _late(self, repository: RepositoryName, what: str) -> MirrorError:
         self._breaker.trip(str(repository), self._clock())
         self.counts.late += 1
-        log.warning("the deadline has passed; containerd asks the registry", repository=str(repository), what=what)
-        return MirrorError(f"{what} of {repository} did not come in time")
+        log.warning("the mirror was too slow; containerd asks the registry", repository=str(repository), what=what)
+        return MirrorError(f"{what} of {repository} did not arrive in time")
 
 
 def _range(request: web.Request, length: int, etag: str) -> ByteRange | None:
@@ -300,6 +300,6 @@ def _challenge(found: RegistryChallenge) -> web.Response:
 
 
 def _error(status: int, code: str, message: str, **headers: str) -> web.Response:
-    """Answer an error in the form that registries use."""
+    """An error in the format of the OCI distribution API."""
     body = msgspec.json.encode({"errors": [{"code": code, "message": message}]})
     return web.Response(status=status, body=body, content_type="application/json", headers={**_VERSION, **headers})

@@ -1,4 +1,4 @@
-"""The mirror of one node: its parts, and its port."""
+"""Composes the mirror of one node and opens its port."""
 
 import asyncio
 import contextlib
@@ -22,11 +22,11 @@ from pantala_peer.tasks.room import BlobRoom
 from pantala_process.settings import SettingsError
 
 _GRACE = 1.0
-"""Seconds that running bodies get at the end. containerd reads the rest from the registry."""
+"""Seconds that running answers have to end at a stop. Afterwards containerd reads the rest from the registry."""
 
 
 class MirrorService:
-    """One node's mirror. ``address`` is the URL at which containerd reaches it, if not at its port on this node."""
+    """One node's mirror. ``address`` is its URL for containerd, if that differs from its own port."""
 
     def __init__(
         self,

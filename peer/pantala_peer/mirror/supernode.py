@@ -14,16 +14,16 @@ from pantala_protocol import __version__, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 
 _MAX_ANSWER = 2 * registry.MAX_MANIFEST
-"""Bytes of an answer. A manifest takes a third more in JSON."""
+"""The largest answer in bytes. Base64 in JSON makes a manifest larger by a third."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=1)
-"""Longer than containerd waits: a late answer serves the next client."""
+"""Longer than containerd waits, because a late answer is cached for the next client."""
 
 
 class SupernodeManifests:
-    """Asks supernodes. ``answering`` returns the base URL of a task's supernode, if that answers now.
+    """Asks the supernodes for manifests. ``answering`` returns the base URL of the owner of a name, if it answers.
 
-    All manifests of a repository come from one supernode, which keeps the registry's permissions.
+    One supernode serves all manifests of a repository, because it remembers which clients the registry admits.
     """
 
     def __init__(self, answering: Callable[[str], str | None], *, token_file: Path | None) -> None:
@@ -48,7 +48,7 @@ class SupernodeManifests:
         """
         base = self._answering(task_id.compute(str(repository)))
         if base is None or self._client is None:
-            raise OwnerUnreachableError(f"the supernode of {repository} does not answer")
+            raise OwnerUnreachableError(f"the supernode for {repository} does not answer")
         query = {"registry": repository.registry, "repository": repository.name, "reference": reference}
         if order:
             query["order"] = order
@@ -63,7 +63,7 @@ class SupernodeManifests:
         except TimeoutError:
             raise SlowError(f"the supernode did not answer in time for {repository}") from None
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise OwnerUnreachableError(f"the supernode of {repository} cannot be reached: {error}") from None
+            raise OwnerUnreachableError(f"the supernode for {repository} cannot be reached: {error}") from None
         if response.status != 200:
             raise MirrorError(f"the supernode answered {response.status} for {repository}")
         try:

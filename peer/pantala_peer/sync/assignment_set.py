@@ -1,4 +1,4 @@
-"""What several supernodes assign to this peer, joined into one set. Pure.
+"""Joins the assignments of several supernodes into one set. Pure.
 
 Two supernodes may assign the same task while it moves from one to the other. A task counts as unwanted only when each
 supernode of the present membership has reported, because the new owner may be the last to report.
@@ -15,7 +15,7 @@ from pantala_protocol.statement import Membership
 from pantala_protocol.sync import Assignment, PieceWork
 
 _MAX_PIECE_SIZE = 64 * 1024 * 1024
-"""Bytes. Real pieces are far smaller. This limits the memory that a wrong assignment can take."""
+"""The largest accepted piece in bytes. It limits the memory that a wrong assignment can use."""
 
 
 class AssignmentSet:
@@ -23,27 +23,27 @@ class AssignmentSet:
 
     def __init__(self) -> None:
         self.membership: Membership | None = None
-        """The latest one. ``None``: there is only one supernode, without a name."""
+        """The newest membership. ``None`` if there is only one supernode, without a name."""
         self._assigned: dict[str, dict[str, Assignment]] = {}
         self._revisions: dict[str, int] = {}
 
     @property
     def complete(self) -> bool:
-        """True if all supernodes that may assign tasks have reported. Then an unassigned task is unwanted."""
+        """True if all supernodes have sent their assignments, so that a task without assignment is unwanted."""
         if self.membership is None:
             return bool(self._revisions)
         names, revision = [member.name for member in self.membership.members], self.membership.revision
         return bool(names) and all(self._revisions.get(name, -1) >= revision for name in names)
 
     def join(self, membership: Membership) -> bool:
-        """Apply a newer membership. False if it is not newer."""
+        """Store a membership. Returns False, and changes nothing, if it is not newer."""
         if self.membership is not None and membership.revision <= self.membership.revision:
             return False
         self.membership = membership
         return True
 
     def update(self, supernode: str, assignments: Iterable[Assignment], *, revision: int) -> None:
-        """Replace a supernode's assignments. ``revision``: the membership that it knew. 0: none."""
+        """Replace a supernode's assignments. ``revision`` is that of the membership that it knew; 0 without any."""
         self._revisions[supernode] = revision
         assigned = {assignment.task_id: assignment for assignment in assignments}
         self._retract(supernode, keep=assigned.keys())
@@ -57,7 +57,7 @@ class AssignmentSet:
 
     @property
     def supernodes(self) -> frozenset[str]:
-        """The supernodes that have reported."""
+        """The names of the supernodes that have sent assignments."""
         return frozenset(self._revisions)
 
     def owners(self, task_id: str) -> Collection[str]:
@@ -95,7 +95,7 @@ def _join(assignments: list[Assignment]) -> Assignment:
 
 
 def is_valid(assignment: Assignment) -> bool:
-    """True if the assignment is safe: its names become paths and URLs, and its sizes become memory."""
+    """True if the assignment's names are safe in paths and URLs, and its piece size is not too large for memory."""
     try:
         task_id.parse(assignment.task_id)
         if assignment.digest:
@@ -106,7 +106,7 @@ def is_valid(assignment: Assignment) -> bool:
 
 
 def fits(work: PieceWork, assignment: Assignment) -> bool:
-    """True if the work's piece can belong to the assigned content."""
+    """True if the work names a piece of the assigned content: same generation, valid number and size."""
     size = assignment.piece_size
     return (
         work.generation == assignment.generation

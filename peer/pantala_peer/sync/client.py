@@ -1,4 +1,4 @@
-"""Keeps exchanging with one supernode: one exchange is always under way, and a second one begins when there is news."""
+"""Sends exchanges to one supernode. One is always under way, and news begins a second one."""
 
 import asyncio
 import contextlib
@@ -14,20 +14,20 @@ from pantala_process.backoff import Backoff
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 
 _JOIN = 0.010
-"""Seconds between the beginnings of two exchanges. All news of this time is sent at once."""
+"""The least seconds between the beginnings of two exchanges, so that news is collected."""
 
 _QUIET = 0.5
-"""Seconds to wait after an empty answer that the supernode did not hold. So such a supernode is not polled."""
+"""Seconds to wait if the supernode answers at once without content, so that the peer does not poll it."""
 
 _LINGER = 0.25
-"""Seconds to wait with an exchange without news while all downloads run. No work can begin before one of them ends, and
-then there is news. This saves every second exchange. A supernode waits far longer before it takes a peer for absent."""
+"""Seconds of delay for an exchange without news while all download slots are busy. New work cannot begin before a
+download ends, and that is news. So every second exchange is saved. A supernode waits far longer for an absent peer."""
 
 _BACKOFF = (0.2, 5.0)
-"""Seconds before the second attempt and, doubled each time, at most. Half of it is random."""
+"""Seconds before the second attempt, and the maximum after doublings. Half of each pause is random."""
 
 _FAREWELL = 3.0
-"""Seconds for the last exchange."""
+"""Seconds for the last exchange, which reports that the process ends."""
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ class SyncClient:
         apply: Callable[[SyncAnswer], None],
         rng: random.Random,
     ) -> None:
-        self.error: str | None = "no exchange was answered yet"
+        self.error: str | None = "the supernode has not answered since the peer started"
         """Why the last exchange failed. ``None`` if it was answered."""
         self.answered_at = float("-inf")
         """The loop's time of the last answer."""
@@ -60,16 +60,16 @@ class SyncClient:
         self._quiet_until = float("-inf")
 
     def wake(self) -> None:
-        """Look for news."""
+        """Check at once whether there is news for a new exchange."""
         self._wake.set()
 
     def retire(self) -> None:
-        """Begin no more exchanges. A running one is still answered, because the supernode books its work for us."""
+        """Begin no more exchanges. A running one may still bring work, which the supernode counts as given."""
         self._retired = True
         self.wake()
 
     async def run(self) -> None:
-        """Exchange until cancelled or retired, with an open connection."""
+        """Open a connection, and exchange until cancelled or retired."""
         async with self._connection:
             await self._run()
 
@@ -99,7 +99,7 @@ class SyncClient:
                     exchanges.create_task(self._exchange(self._session.begin(self._node)))
 
     async def _sleep(self, seconds: float) -> None:
-        """Sleep, and wake up early for news. News itself waits for the joining time only."""
+        """Sleep until there is news, ``seconds`` at most."""
         if seconds <= _JOIN:
             await asyncio.sleep(seconds)
             return

@@ -1,4 +1,4 @@
-"""The supernode over HTTP: ``POST /api/v1/sync``."""
+"""Sends exchanges to the supernode by HTTP: ``POST /api/v1/sync``."""
 
 import asyncio
 from pathlib import Path
@@ -15,7 +15,7 @@ from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 
 _MAX_ANSWER = 64 * 1024 * 1024
-"""Bytes of an answer: some 100,000 assignments."""
+"""The largest answer in bytes: some 100,000 assignments."""
 
 _PASSING = frozenset({401, 403, 408, 425, 429})
 """Statuses below 500 after which another attempt may succeed: a token is rotated, or the load decreases."""

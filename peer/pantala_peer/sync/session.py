@@ -1,8 +1,7 @@
 """What this peer must still report to one supernode, and what that supernode sent last. Pure.
 
-A report leaves the session when an exchange with it is answered. Until then it stays in that exchange, which is sent
-again unchanged until it succeeds. A supernode that does not know the peer gets everything: after its restart, or when
-it asks for the inventory.
+A report is done when an exchange with it is answered. Until then, the unchanged exchange is sent again. A supernode
+that does not know the peer, as after its restart, asks for the inventory and gets everything.
 """
 
 import itertools
@@ -24,22 +23,22 @@ from pantala_protocol.sync import (
 )
 
 _MAX_UNDER_WAY = 2
-"""One exchange that the supernode holds, and one with news."""
+"""The most exchanges under way: one that the supernode has not answered yet, and one with news."""
 
 _MAX_FAILURES = 1000
-"""Failures kept while the supernode is unreachable. A lost one does no harm: the piece is given again."""
+"""Failures that are kept while the supernode is unreachable. The oldest are dropped, which does no harm."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """What a process reports about its present state in each exchange."""
+    """The state of this node that each exchange reports."""
 
     port: int
     uploads: Callable[[], int]
     cache_bytes: Callable[[], int]
     inventory: Callable[[], dict[str, HeldPieces]]
     busy: Callable[[], bool]
-    """True if another download would have to wait."""
+    """Returns True if another download would have to wait."""
 
 
 class SupernodeSession:
@@ -51,13 +50,13 @@ class SupernodeSession:
 
     def __init__(self, identity: SyncRequest, numbers: Iterator[int] | None = None) -> None:
         self.supernode = ""
-        """Boot ID of the supernode that answered last."""
+        """The boot ID of the supernode process that answered last."""
         self.revision = 0
-        """Revision of the assignments in force."""
+        """The revision of the newest assignments from this supernode."""
         self.images = 0
-        """Revision of the last orders about images from this supernode. 0: none."""
+        """The revision of the newest orders from this supernode. 0 without any."""
         self.key = b""
-        """Checks the tickets that this supernode issues. Empty until its first answer."""
+        """The key that verifies this supernode's tickets. Empty until its first answer."""
         self._identity = identity
         self._numbers = numbers or itertools.count(1)
         self._seq = 0
@@ -89,7 +88,7 @@ class SupernodeSession:
         self._failures = [*self._failures, failure][-_MAX_FAILURES:]
 
     def delivery(self, uid: str, state: DeliveryState | None, *, urgent: bool = True) -> None:
-        """Report the state of a delivery, if it has changed. ``None``: not published."""
+        """Report the state of the delivery ``uid``, if it has changed. ``None``: not published."""
         if self._states.get(uid) == state:
             return
         if state is None:
@@ -117,14 +116,14 @@ class SupernodeSession:
             self._urgent = self._urgent or urgent
 
     def inventory_changed(self) -> None:
-        """Report the inventory with the next exchange: a reported piece is lost."""
+        """Report all pieces again with the next exchange, because a reported piece is lost."""
         self._inventory_due = True
 
     # Exchanges
 
     @property
     def has_news(self) -> bool:
-        """True if an exchange should begin for what no exchange carries yet."""
+        """True if there are urgent reports that no exchange contains yet."""
         return bool(self._inventory_due or self._done or self._failures or self._urgent or self._new_tasks)
 
     def is_latest(self, seq: int) -> bool:
@@ -137,7 +136,7 @@ class SupernodeSession:
 
     @property
     def may_begin(self) -> bool:
-        """True if no exchange is under way, or if there is news and this exchange is the second.
+        """True if no exchange is under way, or if there is news for a second one.
 
         An inventory replaces what the supernode knows, so no later exchange may overtake it.
         """
@@ -200,14 +199,14 @@ class SupernodeSession:
         return structs.replace(answer, images=images, assignments=assignments)
 
     def abandon(self, seq: int) -> None:
-        """The supernode rejects exchange ``seq``. Its reports go into the next one, beside the inventory."""
+        """Give up exchange ``seq``, which the supernode rejects. The next one has its reports and the inventory."""
         request = self._under_way.pop(seq)
         self._inventory_due = True
         self._failures = [*request.failures, *self._failures][-_MAX_FAILURES:]
         self._changed = dict.fromkeys(request.deliveries) | self._changed
 
     def _new_images(self, answer: SyncAnswer, *, newest: bool) -> NodeOrders | None:
-        """The answer's orders about images, if they are newer than the last ones of this supernode."""
+        """The answer's orders, if they are newer than the last ones of this supernode."""
         orders = answer.images
         if orders is None or orders.revision == self.images or (orders.revision < self.images and not newest):
             return None
@@ -227,7 +226,7 @@ class SupernodeSession:
         return answer.assignments
 
     def _report_again(self, assignments: tuple[Assignment, ...]) -> None:
-        """Report what the supernode has begun to name. It ignored earlier reports about what it did not know."""
+        """Report again on tasks and deliveries that are new to the supernode: it ignored earlier reports on them."""
         named = {delivery.uid for assignment in assignments for delivery in assignment.deliveries}
         for uid in sorted(named - self._named):
             if uid in self._states:
@@ -247,5 +246,5 @@ class SupernodeSession:
 
 
 def _stalls(wants: dict[str, WantedBlob]) -> dict[str, int]:
-    """How often each blob was asked for."""
+    """How often the demand for each blob was sent again."""
     return {name: wanted.stalls for name, wanted in wants.items()}

@@ -1,8 +1,8 @@
-"""The supernodes: one session with each replica, and one answer from all of them.
+"""The supernodes: one session with each replica, and one joined set of assignments from all.
 
-It begins with one address. The supernode that answers there sends the membership, and each member gets its own session.
-What the replicas assign is joined (:mod:`pantala_peer.sync.assignment_set`). A report goes to the replicas that it
-concerns.
+The peer begins with one configured address. The supernode there sends the membership, and the peer opens a session
+with each member. :mod:`pantala_peer.sync.assignment_set` joins their assignments. A report is sent only to the replicas
+that assign its task.
 """
 
 import asyncio
@@ -24,13 +24,13 @@ from pantala_protocol.statement import Membership
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, SyncAnswer, SyncRequest, WantedBlob
 
 _FIRST = ""
-"""The name of the session with the configured address. No member has this name."""
+"""The name of the session with the configured address. It is not the name of any member."""
 
 _ASK_AGAIN_AFTER = 30.0
 """Seconds without an answer from any member until the configured address is asked again. A restart takes less."""
 
 _LOOK = 1.0
-"""Seconds between two checks for that."""
+"""Seconds between two checks whether any member answers."""
 
 log = structlog.get_logger()
 
@@ -44,7 +44,7 @@ class _Link:
 
 
 class SupernodeSessions:
-    """Runs the sessions, emits what the supernodes ask for, and takes reports. ``connect`` opens a base URL."""
+    """Runs all sessions, emits the supernodes' instructions as events, and sends reports. ``connect`` opens a URL."""
 
     def __init__(
         self,
@@ -89,11 +89,11 @@ class SupernodeSessions:
         return link.url if link is not None and link.client.error is None else None
 
     def keys(self) -> list[bytes]:
-        """The keys that tickets are checked with, one for each supernode."""
+        """The keys that verify tickets, one for each supernode."""
         return [link.session.key for link in self._links.values() if link.session.key]
 
     async def run(self, node: NodeState) -> None:
-        """Exchange until cancelled."""
+        """Exchange with all supernodes until cancelled."""
         self._node = node
         async with asyncio.TaskGroup() as self._group:
             self._begin(_FIRST, self._url)
@@ -130,7 +130,7 @@ class SupernodeSessions:
             link.session.delivery(uid, state, urgent=link.name in concerned)
 
     def want(self, task_id: str, wanted: WantedBlob | None) -> None:
-        """Report at once which part of a blob the node waits for. ``None``: the node does not wait any more."""
+        """Report at once from which byte on the node waits for a blob. ``None``: the node no longer waits."""
         if wanted is None:
             self._wants.pop(task_id, None)
         else:
@@ -152,7 +152,7 @@ class SupernodeSessions:
         self.send()
 
     def inventory_changed(self, task_id: str) -> None:
-        """Report the whole inventory: reported pieces of a task are lost."""
+        """Report all pieces again, because reported pieces of this task are lost."""
         for link in self._assigning(task_id):
             link.session.inventory_changed()
 
@@ -163,7 +163,7 @@ class SupernodeSessions:
                 link.client.wake()
 
     def _spread_wants(self) -> None:
-        """Report to each supernode what is wanted of the tasks that it owns."""
+        """Report each wanted blob to the supernode that owns its task."""
         for name, link in self._links.items():
             link.session.want({task: wanted for task, wanted in self._wants.items() if self._owner(task) == name})
         self.send()
@@ -193,7 +193,7 @@ class SupernodeSessions:
         self._group.create_task(client.run())
 
     def _end(self, name: str) -> None:
-        """End a session without a farewell: the supernode may have another session with us."""
+        """End a session without a last report, because the supernode may have another session with this peer."""
         self._links.pop(name).client.retire()
         self._images.pop(name, None)  # the orders in force stay until a supernode sends newer ones
 
@@ -215,7 +215,7 @@ class SupernodeSessions:
         return self._links.get(link.name) is link
 
     def _emit_images(self) -> None:
-        """Apply the operator's latest orders about images, whichever replica relays them."""
+        """Emit the newest orders, whichever replica sent them."""
         newest = max(self._images.values(), key=lambda orders: orders.revision)
         if newest != self._in_force:
             self._in_force = newest
@@ -226,7 +226,7 @@ class SupernodeSessions:
 
     def _on_membership(self, membership: Membership) -> None:
         """Open a session with each new replica, and close those with removed replicas. The first session stays."""
-        log.info("the supernodes", revision=membership.revision, members=[member.name for member in membership.members])
+        log.info("supernode list", revision=membership.revision, members=[member.name for member in membership.members])
         self._membership_at = asyncio.get_running_loop().time()
         urls = {member.name: member.url for member in membership.members}
         for name, link in list(self._links.items()):
@@ -240,7 +240,7 @@ class SupernodeSessions:
         self._emit_assigned()
 
     def _end_first(self) -> None:
-        """End the first session when the session of its own supernode, or all sessions of members, replace it."""
+        """End the first session once its supernode, or each member, has answered in a session of its own."""
         first = self._links.get(_FIRST)
         if first is None or self._assignments.membership is None:
             return

@@ -1,1 +1,1 @@
-"""Carries out what the supernodes assign: keeps tasks, publishes files, and limits the room for blobs."""
+"""Carries out assignments: keeps tasks, publishes files, and limits the disk space for blobs."""

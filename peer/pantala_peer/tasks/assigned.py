@@ -1,7 +1,7 @@
-"""Makes the node hold what the supernodes assign: tasks to keep, pieces to download, files to publish.
+"""Carries out the supernodes' assignments and work: which tasks to keep, pieces to download and files to publish.
 
-Each task is settled by itself, one settling at a time, until nothing has changed meanwhile. A settling compares what is
-assigned with what is on the disk. It does not depend on what happened before.
+To settle a task is to compare its assignment with the disk, and to correct the difference. It depends on no earlier
+event. Each task is settled alone, again and again until nothing has changed meanwhile.
 """
 
 import asyncio
@@ -22,13 +22,13 @@ from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, PieceWork
 
 _BLOB_REST = 60.0
-"""Seconds from a blob's last piece until we hash the whole blob. Its reader hashes and unpacks it just then."""
+"""Seconds from a blob's last piece until the peer hashes the whole blob. Until then its reader needs the CPU."""
 
 log = structlog.get_logger()
 
 
 class AssignedTasks:
-    """The tasks of this node, and the state of each."""
+    """Brings each task of this node in line with its assignment."""
 
     def __init__(
         self,
@@ -47,15 +47,15 @@ class AssignedTasks:
         self._assigned: dict[str, Assignment] = {}
         self._complete = False
         self._ready: set[str] = set()
-        """Tasks whose files can take pieces."""
+        """Tasks with a data file, into which pieces can be written."""
         self._released: set[str] = set()
-        """Blobs that were dropped to make room. They are not held again until they are wanted."""
+        """Blobs that were dropped to make room. They are not fetched again until a reader or an order wants them."""
         self._cramped: set[str] = set()
         """Tasks that did not fit on the disk."""
         self._waiting: dict[str, list[WorkGiven]] = {}
-        """Work for tasks that are not ready."""
+        """Work for tasks that are not in ``_ready`` yet."""
         self._given: dict[tuple[str, int], list[WorkGiven]] = {}
-        """Work whose piece is downloaded now: first the one that runs, then the same piece from other supernodes."""
+        """Work under way, by task and piece: first the running one, then the same piece from other supernodes."""
         self._troubles: dict[str, DeliveryState] = {}
         self._received: dict[str, Counter[str]] = {}
         self._whole_since: dict[str, float] = {}
@@ -66,7 +66,7 @@ class AssignedTasks:
         events.subscribe(DownloadEnded, self._on_download_ended)
 
     async def open(self) -> None:
-        """Find what an earlier process left, and verify it. Raises :class:`StoreError`."""
+        """Find and verify the pieces and files of an earlier process. Raises :class:`StoreError`."""
         await self._deliveries.open()
         changed = await self._cache.open()
         self._room.open(await self._cache.capacity())
@@ -75,7 +75,7 @@ class AssignedTasks:
             await self._deliveries.withdraw(name)
 
     async def run(self, interval: float) -> None:
-        """Compare what is assigned with what is held every ``interval`` seconds, until cancelled."""
+        """Compare all tasks with their assignments every ``interval`` seconds, until cancelled."""
         while True:
             await asyncio.sleep(interval)
             for name, assignment in list(self._assigned.items()):
@@ -94,20 +94,20 @@ class AssignedTasks:
         await self._downloads.close()
 
     def touch(self, name: str) -> None:
-        """Settle a task, because something about it may have changed."""
+        """Soon compare a task with its assignment, because one of them may have changed, and correct the difference."""
         self._dirty.add(name)
         if name not in self._settling:
             self._settling[name] = asyncio.create_task(self._settle_while_dirty(name))
 
     def keep(self, names: Collection[str]) -> None:
-        """Image orders keep exactly these tasks, whether a supernode assigns them or not."""
+        """Set the tasks that image orders keep. They stay even if no supernode assigns them."""
         self._room.order(names)
         if self._complete:
             for name in self._cache.tasks() - self._assigned.keys():
                 self.touch(name)
 
     def trouble(self, name: str) -> DeliveryState | None:
-        """Why the disk refused the task's pieces, if the last attempt failed."""
+        """Why the disk rejected the task's pieces. ``None`` if the last attempt succeeded."""
         return self._troubles.get(name)
 
     # Events
@@ -126,12 +126,12 @@ class AssignedTasks:
             self.touch(name)
 
     def _on_work(self, given: WorkGiven) -> None:
-        """Download the piece. If that runs already for another supernode, remember it in case the download fails."""
+        """Download the piece. If the same download runs for another supernode, keep this work in case it fails."""
         work, supernode = given
         assignment = self._assigned.get(work.task_id)
         self._released.discard(work.task_id)
         if assignment is None or not fits(work, assignment):
-            log.info("ignored work that does not match the assignment", **_described(work))
+            log.info("ignored an order for a piece that is not wanted", **_described(work))
         elif self._cache.has(work.task_id, work.generation, work.piece):
             self._supernodes.piece_done(work.task_id, work.generation, work.piece)
             self._supernodes.send()
@@ -171,9 +171,9 @@ class AssignedTasks:
         self._supernodes.send()
 
     def _is_overlooked(self, assignment: Assignment) -> bool:
-        """True if pieces are missing and no supernode gives work, although it should. Then we report all we hold.
+        """True if pieces are missing and no supernode gives work, although it should. Then the peer reports all pieces.
 
-        Supernodes give the pieces of blobs only while the blob is wanted.
+        For a blob, supernodes give work only while a reader or an order wants it.
         """
         name = assignment.task_id
         wanted = bool(assignment.deliveries) or self._room.must_stay(name)
@@ -181,7 +181,7 @@ class AssignedTasks:
         return wanted and incomplete and not self._downloads.fetches(name)
 
     def _make_room(self, free: int = 0) -> None:
-        """Drop blobs if they take too much, or until ``free`` more bytes are free."""
+        """Drop blobs until they are within their limit, and ``free`` more bytes of the disk are free."""
         held = {
             name: count
             for name, assignment in self._assigned.items()
@@ -226,7 +226,7 @@ class AssignedTasks:
             await self._on_trouble(name, assignment, error)
 
     async def _on_trouble(self, name: str, assignment: Assignment | None, error: StoreError | DeliveryError) -> None:
-        log.warning("a task cannot be stored or delivered; trying again later", task=name, error=str(error))
+        log.warning("a file cannot be stored or published; trying again later", task=name, error=str(error))
         self._ready.discard(name)  # its file may be lost: open it again before the next piece
         if isinstance(error, FileMismatchError):
             self._supernodes.inventory_changed(name)
@@ -247,7 +247,7 @@ class AssignedTasks:
         await self._cancel(name)
         await self._cache.drop(name)
         self._waiting.pop(name, None)
-        log.info("dropped a task", task=name)
+        log.info("removed a task from the cache", task=name)
 
     async def _drop_pieces(self, name: str) -> None:
         self._ready.discard(name)
@@ -256,12 +256,12 @@ class AssignedTasks:
         self._supernodes.inventory_changed(name)
 
     async def _release(self, name: str) -> None:
-        """Drop a blob to make room, and settle the tasks that did not fit."""
+        """Drop a blob to make room, and try again to hold the tasks that did not fit."""
         if name not in self._cache.tasks():
             return
         size = self._cache.bytes_of(name)
         await self._drop_pieces(name)
-        log.info("dropped a blob to make room", task=name, size=size)
+        log.info("removed an image's blob to make room", task=name, size=size)
         cramped, self._cramped = self._cramped, set()
         for other in cramped - {name}:
             self.touch(other)
@@ -280,7 +280,7 @@ class AssignedTasks:
             self._start_waiting(name)
 
     def _start_waiting(self, name: str) -> None:
-        """Start the work that waited for the task's file, or report that the disk refused it."""
+        """Start the work that waited for the task's data file, or report that the disk rejected the file."""
         if name in self._dirty:
             return  # the assignment changed meanwhile: the next settling decides
         for given in self._waiting.pop(name, ()):
@@ -308,10 +308,10 @@ class AssignedTasks:
         await self._deliveries.publish(assignment, file.path)
         if received := self._received.pop(name, None):
             own = received.pop("", 0)
-            log.info("a task is whole", task=name, from_supernode=own, from_peers=received.total())
+            log.info("the node has a whole file", task=name, from_supernode=own, from_peers=received.total())
 
     def _rests(self, assignment: Assignment) -> bool:
-        """True if a blob became whole only a moment ago. Nothing waits for its digest to be checked."""
+        """True if a blob became whole only a moment ago, so that its digest may be checked later."""
         name, now = assignment.task_id, asyncio.get_running_loop().time()
         if assignment.deliveries or not self._cache.is_whole(name):
             self._whole_since.pop(name, None)
@@ -319,7 +319,7 @@ class AssignedTasks:
         return now - self._whole_since.setdefault(name, now) < _BLOB_REST
 
     async def _withdraw(self, name: str, assignment: Assignment | None = None) -> None:
-        """Unpublish the paths that are not assigned, and settle the tasks that wait for one of them."""
+        """Unpublish the paths that are not assigned, and let other tasks publish at them."""
         paths = set(await self._deliveries.withdraw(name, assignment.deliveries if assignment else ()))
         for other in self._assigned.values() if paths else ():
             if other.task_id != name and any(delivery.path in paths for delivery in other.deliveries):

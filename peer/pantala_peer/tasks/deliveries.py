@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Deliveries:
-    """Uses the publisher in one thread, because its records must be written one after another."""
+    """Runs the publisher in one thread, because it must not be called by two at a time."""
 
     def __init__(self, supernodes: SupernodeSessions, publisher: Publisher) -> None:
         self._supernodes = supernodes
@@ -31,7 +31,7 @@ class Deliveries:
         self._reported: dict[str, set[str]] = {}
 
     async def open(self) -> None:
-        """Read what an earlier process published. Raises :class:`StoreError`."""
+        """Read the records of an earlier process. Raises :class:`StoreError`."""
         await self._in_thread(self._publisher.open)
 
     def tasks(self) -> set[str]:
@@ -52,7 +52,7 @@ class Deliveries:
                 self._report(assignment.task_id, delivery, _PUBLISHED)
 
     def report(self, assignment: Assignment, state: DeliveryState | None) -> None:
-        """Report one state for all deliveries of a task. ``None``: not published yet, and nothing is wrong."""
+        """Report one state for all deliveries of a task. ``None``: not published yet, without an error."""
         for delivery in assignment.deliveries:
             self._report(assignment.task_id, delivery, state)
 

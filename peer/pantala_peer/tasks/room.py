@@ -1,4 +1,4 @@
-"""How much of the disk the blobs of images may take. The blobs that were not used for longest are dropped first. Pure.
+"""Limits the disk space for the blobs of images. The least recently used blobs are dropped first. Pure.
 
 A blob has a task without deliveries. It can be fetched again, so it is kept only while there is room.
 """
@@ -7,14 +7,14 @@ import itertools
 from collections.abc import Callable, Collection, Mapping
 
 MAX_LIMIT = 10 * 1024**3
-"""Bytes: the usual limit on a large filesystem."""
+"""The default limit in bytes on a large filesystem."""
 
 SHARE = 0.1
-"""The usual limit on a smaller filesystem, as a share of it."""
+"""The default limit on a smaller filesystem, as a share of its size."""
 
 
 def usual_limit(total: int) -> int:
-    """The usual limit on a filesystem of ``total`` bytes."""
+    """The default limit in bytes on a filesystem of ``total`` bytes."""
     return min(MAX_LIMIT, int(total * SHARE))
 
 
@@ -29,12 +29,12 @@ class BlobRoom:
         self._ordered: Collection[str] = ()
 
     def open(self, total: int) -> None:
-        """Set the usual limit for a filesystem of ``total`` bytes, unless the limit is configured."""
+        """Set the default limit for a filesystem of ``total`` bytes, unless a limit is configured."""
         if self._limit is None:
             self._limit = usual_limit(total)
 
     def demand(self, name: str, *, demanded: bool) -> None:
-        """A reader begins to read a task's blob, goes on, or ends."""
+        """Note that a task's blob is used now. ``demanded`` says if a reader still reads it."""
         self._used[name] = next(self._uses)
         if demanded:
             self._demanded.add(name)
@@ -42,7 +42,7 @@ class BlobRoom:
             self._demanded.discard(name)
 
     def order(self, names: Collection[str]) -> None:
-        """Image orders keep exactly these tasks."""
+        """Set the tasks that image orders keep."""
         self._ordered = names
 
     def is_ordered(self, name: str) -> bool:
@@ -52,7 +52,7 @@ class BlobRoom:
         return name in self._demanded or name in self._ordered
 
     def forget_others(self, names: Collection[str]) -> None:
-        """Forget when tasks other than these were used."""
+        """Forget the times of use of all other tasks."""
         self._used = {name: used for name, used in self._used.items() if name in names}
 
     def surplus(self, held: Mapping[str, int], whole: Callable[[str], bool], *, free: int = 0) -> list[str]:

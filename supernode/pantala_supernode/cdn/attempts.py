@@ -1,4 +1,4 @@
-"""What remains between two tries to complete a copy: its pieces, and what is known about the origin."""
+"""What one try to complete a copy leaves to the next: pieces, and facts about the origin. An attempt has many tries."""
 
 import random
 from dataclasses import dataclass
@@ -10,33 +10,33 @@ from pantala_supernode.errors import SourceError, SupernodeError
 from pantala_supernode.origin.source import Provenance
 
 FIRST_DELAY = 0.5
-"""The longest delay before the first retry, in seconds. It doubles each time up to ``MAX_DELAY``."""
+"""The longest delay before the first retry, in seconds. It doubles with each retry up to ``MAX_DELAY``."""
 MAX_DELAY = 60.0
 LATER_DELAY = 300.0
-"""Seconds between tries if the problem needs a change elsewhere."""
+"""Seconds between tries if something else must change first (:attr:`Retry.LATER`)."""
 MAX_RESTARTS = 3
-"""How often one attempt may discard its pieces. A file that changes faster than that never becomes complete."""
+"""How often one attempt may discard its pieces and start again, because the file changed at its origin."""
 
 
 @dataclass
 class RetryBudget:
-    """The retries that one attempt has used."""
+    """Counts the retries of one attempt, and decides about the next one."""
 
     failures: int = 0
-    """Failures of the origin that were retried."""
+    """How many failures of the origin led to a retry."""
     streak: int = 0
-    """Failures since the last progress."""
+    """How many failures came one after another, without a new piece between them."""
     furthest: int = 0
     """The most pieces that were kept at once. Only more pieces are progress."""
     restarts: int = 0
-    """How often the origin contradicted itself, so that the copy started from zero."""
+    """How often the copy started from zero, because the origin had other content than before."""
 
     @property
     def spent(self) -> bool:
         return self.restarts > MAX_RESTARTS
 
     def delay(self, error: SupernodeError, limit: int | None, rng: random.Random) -> float | None:
-        """Seconds until the next try after ``error``. ``None``: do not try again."""
+        """Seconds until the next try after ``error``. ``None``: no further try. ``limit``: the most retries."""
         asked = error.retry_after if isinstance(error, SourceError) and error.retry_after is not None else 0.0
         if error.reason.retry is Retry.NEVER:
             return None
@@ -54,28 +54,28 @@ class RetryBudget:
 
 
 class Attempts:
-    """The state of one copy that lasts from try to try. Only its own methods write it."""
+    """The part of one copy's state that tries pass on to the next try. Only its own methods write it."""
 
     def __init__(self) -> None:
         self.recorder: Recorder | None = None
         self.budget = RetryBudget()
         self.origin_bytes = 0
-        """Bytes of body read from the origin."""
+        """Bytes of bodies that were read from the origin for this copy."""
         self.room_needed = 0
-        """Bytes that were missing on the volume. The supernode asks the origin again when they are free."""
+        """Bytes that the last try could not write. The next try asks the origin only once so many are free."""
         self.lost = 0
         """Pieces that are damaged on the volume, as a bit mask."""
         self.provenance: Provenance | None = None
-        """Where the pieces come from. ``None``: from the origin alone."""
+        """The replica's copy from which pieces come. ``None``: all pieces come from the origin."""
         self.stale = False
-        """The copy is whole but may be out of date. The origin must confirm it first."""
+        """True if the copy is whole but may be out of date: the origin must confirm it before it is used."""
         self.unverified_join = False
-        """The pieces come from several answers. Only the digest of the whole can prove that they match."""
+        """True if pieces of several answers were joined without a validator. The file's digest shows if they match."""
         self.cut_at: int | None = None
         self._cuts = 0
 
     def load(self, recorder: Recorder | None) -> None:
-        """Use the pieces of ``recorder``. ``None``: there are none that can be read."""
+        """Use the pieces of ``recorder``. ``None``: the copy has no readable pieces."""
         self.recorder = recorder
 
     def discard(self) -> None:
@@ -87,7 +87,7 @@ class Attempts:
         self.know_origin_bytes(provenance.origin_bytes)
 
     def continue_unverified(self) -> None:
-        """Add an answer that nothing but the digest ties to the pieces."""
+        """Note that an answer without a validator continues the pieces. See :attr:`unverified_join`."""
         self.unverified_join = True
 
     def know_origin_bytes(self, count: int) -> None:
@@ -106,13 +106,13 @@ class Attempts:
         self.budget = RetryBudget()
 
     def restart(self, *, same_content: bool = True) -> None:
-        """Count that the origin contradicted itself. Another content invalidates the position of former cuts."""
+        """Count a start from zero. Without ``same_content``, also forget where former bodies were cut."""
         self.budget.restarts += 1
         if not same_content:
             self.cut_at = None
 
     def cut(self, position: int) -> int:
-        """The body ended too early at ``position``. Returns how often in a row it did so at this byte."""
+        """Note that a body ended too early at byte ``position``. Returns how many bodies in a row ended there."""
         self._cuts = self._cuts + 1 if position == self.cut_at else 1
         self.cut_at = position
         return self._cuts
@@ -124,7 +124,7 @@ class Attempts:
         self.lost |= pieces
 
     def forgot(self, pieces: int) -> None:
-        """The recorder took note of these bad pieces."""
+        """Remove pieces from :attr:`lost`, because the recorder has removed them from the file."""
         self.lost &= ~pieces
 
     def doubt(self) -> None:

@@ -19,17 +19,17 @@ class CopyUse(StrEnum):
     """How a copy was used when a task started to want it."""
 
     HIT = "hit"
-    """The copy was whole and certainly right."""
+    """The copy was whole and known to be current."""
     REVALIDATED = "revalidated"
     """The copy was whole, and the origin confirmed it."""
     STALE = "stale"
-    """The copy was whole, and the origin was not available."""
+    """The copy was whole. The origin was not available, so the copy was used without its confirmation."""
     MISS = "miss"
     """At least a part of the copy had to be read from the origin."""
 
 
 class CopyState:
-    """One copy, its order, and the job that works on it. Only its own methods write its phase and its order."""
+    """One copy, its fetch order, and the job that works on it. Only its own methods write the phase and the order."""
 
     def __init__(self, task_id: TaskID, executor: SerialExecutor) -> None:
         self.task_id = task_id
@@ -39,7 +39,7 @@ class CopyState:
         self.failure: Failure | None = None
         self.order: FetchOrder | None = None
         self.woken = asyncio.Event()
-        """The order changed while the job was running."""
+        """Set when the order changes while the job runs, to end a pause of the job."""
         self.job: asyncio.Task[None] | None = None
 
     @property
@@ -48,19 +48,19 @@ class CopyState:
 
     @property
     def whole(self) -> bool:
-        """All pieces are there and verified, and the copy is not stale."""
+        """True if all pieces are on the volume and verified, and the copy is not stale."""
         attempts, recorder = self.attempts, self.attempts.recorder
         verified = recorder is not None and recorder.verified and bool(recorder.meta.digest)
         return verified and not attempts.stale and not attempts.lost
 
     @property
     def unclaimed(self) -> bool:
-        """The volume does not list all owners of the order."""
+        """True if the file's metadata lacks the UID of a Task resource that the order names."""
         recorder, order = self.attempts.recorder, self.order
         return recorder is not None and order is not None and not order.claims <= frozenset(recorder.meta.claims)
 
     def become(self, phase: CopyPhase, failure: Failure | None = None) -> bool:
-        """Enter a phase. False: nothing changed, or the table of transitions forbids it."""
+        """Enter a phase. Returns False if nothing changed, or if :data:`TRANSITIONS` forbids it."""
         allowed = phase is self.phase or phase in TRANSITIONS[self.phase]
         if not allowed or (phase, failure) == (self.phase, self.failure):
             return False
@@ -68,12 +68,12 @@ class CopyState:
         return True
 
     def take(self, order: FetchOrder) -> bool:
-        """Replace the order. True: the copy was paused."""
+        """Replace the order. Returns whether the copy was paused."""
         self.order = order
         return self.phase is CopyPhase.PAUSED and self.become(CopyPhase.WAITING)
 
     def pause(self) -> bool:
-        """Stop the job. True: the phase changed. An order that came before the volume was read is dropped."""
+        """Stop the job. Returns whether the phase changed. An order from before the volume was read is dropped."""
         if self.phase is CopyPhase.FOUND:
             self.order = None
             self.stop()
@@ -89,7 +89,7 @@ class CopyState:
         self.become(CopyPhase.RELEASED)
 
     def decide(self, *, now: float, fresh_for: float) -> CopyUse | None:
-        """Decide how to use a copy that a task starts to want. ``None``: not yet, or decided before.
+        """Decide how to use a copy that a task starts to want. ``None``: not decidable yet, or decided before.
 
         A whole copy that may be stale is hidden until the origin has confirmed it.
         """
@@ -111,11 +111,11 @@ class CopyState:
 
     @property
     def running(self) -> bool:
-        """A job works on the copy and was not stopped."""
+        """True while a job works on the copy and was not stopped."""
         return self.job is not None and not self.job.done() and not self.job.cancelling()
 
     def stop(self) -> None:
-        """Stop the job. It is cancelled only once: after a second cancellation it would not wait for the disk."""
+        """Cancel the job, but only once: a second cancellation would end its wait for a running disk operation."""
         if self.job is not None and self.running:
             self.job.cancel()
 

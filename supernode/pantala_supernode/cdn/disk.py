@@ -14,7 +14,7 @@ from pantala_supernode.errors import VolumeFailedError, VolumeFullError
 T = TypeVar("T")
 
 MakeRoom = Callable[[int], Awaitable[bool]]
-"""Evict unwanted copies to free so many bytes. True: retrying is worthwhile."""
+"""Evicts unwanted copies to free the given number of bytes. Returns whether a retry may succeed now."""
 
 
 class SerialExecutor:
@@ -25,20 +25,20 @@ class SerialExecutor:
         self._lock = asyncio.Lock()
 
     async def run(self, job: Callable[[], T]) -> T:
-        """Raises :class:`VolumeFullError` and :class:`VolumeFailedError` for the job's store errors."""
+        """Run ``job``. Raises :class:`VolumeFullError` or :class:`VolumeFailedError` if it raises a ``StoreError``."""
         async with self._lock:
             future = asyncio.get_running_loop().run_in_executor(self._executor, job)
             await settled(future)
             try:
                 return future.result()
             except StoreFullError as error:
-                raise VolumeFullError.with_action(f"The volume is full: {error}") from error
+                raise VolumeFullError.with_action(f"The supernode's volume is full: {error}") from error
             except StoreError as error:
-                raise VolumeFailedError.with_action(f"{error}") from error
+                raise VolumeFailedError.with_action(f"The supernode's volume failed: {error}") from error
 
 
 class VolumeWriter:
-    """Runs the jobs of one copy and makes room for them. It remembers a lack of room for the next try."""
+    """Runs the disk jobs of one copy, and evicts other copies if they need room. ``attempts`` notes a lack of room."""
 
     def __init__(self, executor: SerialExecutor, store: PieceStore, attempts: Attempts, make_room: MakeRoom) -> None:
         self._executor = executor
@@ -47,7 +47,7 @@ class VolumeWriter:
         self._make_room = make_room
 
     async def run(self, job: Callable[[], T], size: int = 0) -> T:
-        """Run a repeatable ``job`` that writes ``size`` bytes. Raises :class:`VolumeFullError`."""
+        """Run ``job``, which writes ``size`` bytes; repeat it after an eviction. Raises :class:`VolumeFullError`."""
         while True:
             try:
                 return await self._executor.run(job)
@@ -63,7 +63,7 @@ class VolumeWriter:
             return
         free = (await self._executor.run(self._store.usage)).free
         if free < needed and not await self._make_room(needed):
-            raise VolumeFullError.with_action(f"{shown} needs {needed} bytes on the volume, but only {free} are free")
+            raise VolumeFullError.with_action(f"{shown} needs {needed} bytes on the volume, which has only {free}")
         self._attempts.lack(0)
 
 
@@ -72,7 +72,7 @@ async def no_room(_: int) -> bool:
 
 
 async def settled(future: asyncio.Future[T]) -> None:
-    """Wait until ``future`` is done, with any outcome. A cancellation takes effect only then."""
+    """Wait until ``future`` is done, with any outcome. If the caller is cancelled, it is so only afterwards."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

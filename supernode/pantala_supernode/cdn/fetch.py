@@ -24,7 +24,7 @@ from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceRe
 from pantala_supernode.tasks.copy import FetchOrder
 
 _CUTS = 3
-"""A body that is cut so often at the same byte is shorter than announced."""
+"""After this many cuts at the same byte in a row, the file counts as shorter than the origin announced."""
 
 
 _ALL = sys.maxsize
@@ -35,14 +35,14 @@ Sleep = Callable[[float], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class FetchTools:
-    """What all fetches of one supernode share."""
+    """The settings and functions that all fetches of one supernode share."""
 
     store: PieceStore
     piece_size: PieceSizeRule
     rng: random.Random
     make_room: MakeRoom
     fresh_for: float
-    """Seconds for which an unused copy is trusted, unless its origin declared a lifetime."""
+    """Seconds for which a copy counts as current after the origin confirmed it, unless the origin says otherwise."""
     connections: int
     """The most connections that read one file."""
     division: Division
@@ -54,7 +54,7 @@ class FetchTools:
 
 
 class Fetch:
-    """One try. It completes the copy or raises :class:`pantala_supernode.errors.SupernodeError`."""
+    """One try to complete a copy. It succeeds or raises :class:`pantala_supernode.errors.SupernodeError`."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class Fetch:
         self._intake = Intake(self._shown, attempts, writer=writer, on_bytes=on_bytes, on_pieces=on_pieces)
 
     async def run(self) -> None:
-        """Read each gap with one request, then check the whole and keep it."""
+        """Read each range of missing pieces with one request. Then check the digest of the file, and record it."""
         try:
             await self._forget_lost()
             if self._attempts.stale:
@@ -205,7 +205,7 @@ class Fetch:
         return Resume(start, end, validator, meta.generation)
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
-        """The recorder for the answer. False: the answer has another content, which starts a new generation."""
+        """The recorder for the answer, and False if the answer has other content, which starts a new generation."""
         attempts = self._attempts
         recorder = attempts.recorder
         if answer.provenance is not None:
@@ -223,7 +223,7 @@ class Fetch:
         return await self._begin(answer), False
 
     async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
-        """Continue with the copy of another replica, or start with it if ours is of another generation."""
+        """Does what :meth:`_adopt` does, for an answer of a replica: the content is the same if the generation is."""
         recorder = self._attempts.recorder
         continued = recorder is not None and recorder.meta.generation == provenance.generation
         if recorder is None or not continued:
@@ -253,13 +253,13 @@ class Fetch:
         return recorder
 
     def _judged(self, error: errors.SourceInterruptedError) -> errors.SourceError:
-        """Repeated cuts at the same byte are not an accident. The pieces are kept all the same."""
+        """The error for a body that was cut. If cuts repeat at the same byte, the announced length is wrong."""
         if self._intake.cut_at is None or self._attempts.cut(self._intake.cut_at) < _CUTS:
             return error
         recorder = self._attempts.recorder
         return errors.LengthMismatchError.with_action(
-            f"{self._shown} ended {_CUTS} times at byte {self._intake.cut_at}, but announced "
-            f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'}"
+            f"The answer from {self._shown} ended {_CUTS} times at byte {self._intake.cut_at}, but announced "
+            f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'} bytes"
         )
 
     async def _conclude(self) -> None:
@@ -267,7 +267,7 @@ class Fetch:
         recorder = attempts.recorder
         length = intake.length if recorder is None or recorder.meta.length is None else recorder.meta.length
         if recorder is None or length is None:
-            raise RuntimeError("nothing was read")
+            raise RuntimeError("the origin was not read")
         try:
             await self._writer.run(
                 lambda: recorder.conclude(intake.last, length, self._digest_of_whole(), attempts.origin_bytes),
@@ -279,7 +279,7 @@ class Fetch:
             if provenance is not None:
                 provenance.on_wrong()
                 raise errors.ReplicaError(
-                    f"The copy of {self._shown} on another replica has a wrong digest. It is fetched again."
+                    f"A replica's copy of {self._shown} has a wrong digest. This supernode fetches it again."
                 ) from None
             if not intake.framed and attempts.cut(length) == 1:
                 raise errors.SourceInterruptedError.with_action(
@@ -291,13 +291,13 @@ class Fetch:
         self._on_pieces()
 
     def _digest_of_whole(self) -> Digest | None:
-        """The digest in the order, else that of the replica's copy."""
+        """The expected digest of the file: from the order, else from the replica that sent the pieces, if known."""
         provenance = self._attempts.provenance
         given = provenance.digest if provenance is not None else ""
         return self._expected or (digest.parse(given) if given else None)
 
     async def _discard(self) -> None:
-        """Delete the pieces: their content is not wanted."""
+        """Delete all pieces of the copy, because they are wrong or of a former content."""
         self._attempts.discard()
         self._on_pieces()  # before the deletion, so that no peer relies on them
         await self._writer.run(lambda: self._tools.store.delete(self._order.task_id))

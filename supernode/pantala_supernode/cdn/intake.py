@@ -22,9 +22,9 @@ BUFFER = 16 * 1024 * 1024
 
 
 class Pipeline:
-    """Passes pieces to ``keep`` in groups: pieces that arrive during one write share the next sync.
+    """Passes pieces to ``keep`` in groups: pieces that arrive during one write are written and synced together.
 
-    At most ``bound`` bytes (or one larger piece) wait or are being written. Then :meth:`give` waits.
+    At most ``bound`` bytes (or one larger piece) wait or are being written. When it is full, :meth:`give` waits.
     """
 
     def __init__(self, keep: Keep, bound: int) -> None:
@@ -48,7 +48,7 @@ class Pipeline:
             self._writer = asyncio.get_running_loop().create_task(self._write())
 
     async def drain(self) -> None:
-        """Wait until all pieces are kept, even when cancelled. Raises the errors of ``keep``."""
+        """Wait until ``keep`` has stored all pieces, even when cancelled. Raises the errors of ``keep``."""
         if self._writer is not None:
             await settled(self._writer)
             self._check()
@@ -69,7 +69,7 @@ class Pipeline:
 
 
 class Intake:
-    """Reads the bodies of one try. The last piece completes the file, so it waits until the whole was checked."""
+    """Reads all bodies of one try, and stores their pieces."""
 
     def __init__(
         self,
@@ -81,13 +81,13 @@ class Intake:
         on_pieces: Callable[[], None],
     ) -> None:
         self.last: dict[int, bytearray] = {}
-        """The last piece of the file, once it has arrived."""
+        """The last piece of the file by its number, once it has arrived; else empty."""
         self.length: int | None = None
-        """The length of the file, if only the end of a body showed it."""
+        """The length of the file, if the origin did not announce it and a body has ended."""
         self.framed = True
-        """True if HTTP can distinguish the end of the last body from a cut."""
+        """True if the last answer's framing shows whether its body was cut."""
         self.cut_at: int | None = None
-        """The byte at which a body ended too early."""
+        """The position at which a body ended too early. ``None``: none has."""
         self._shown = shown
         self._attempts = attempts
         self._writer = writer
@@ -113,7 +113,7 @@ class Intake:
         try:
             yield
         except BaseException:
-            with contextlib.suppress(errors.SupernodeError):  # the first error is more useful
+            with contextlib.suppress(errors.SupernodeError):  # the error that is already raised is more useful
                 await self._pipeline.drain()
             raise
         await self._pipeline.drain()
@@ -184,7 +184,7 @@ class Intake:
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
         recorder = self._attempts.recorder
         if recorder is None:
-            raise RuntimeError("the pieces have no file")
+            raise RuntimeError("no file was created for the pieces")
         await self._writer.run(lambda: recorder.keep(pieces), sum(map(len, pieces.values())))
         self._attempts.progress()
         self._on_pieces()

@@ -1,4 +1,4 @@
-"""Keeps each ordered copy complete: one read of its origin, resumed after failures and restarts."""
+"""Completes each ordered copy with one read of its origin, which is resumed after failures and restarts."""
 
 import asyncio
 import random
@@ -24,8 +24,8 @@ from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
 class CDNManager:
     """Completes the copies that are ordered. Each copy has at most one reader, and all together have ``fetches``.
 
-    An unused copy is trusted for ``fresh_for`` seconds, unless its origin declared a lifetime. ``wall`` returns seconds
-    since the epoch.
+    A copy counts as current for ``fresh_for`` seconds after the origin confirmed it, unless the origin says otherwise.
+    ``wall`` returns seconds since the epoch.
     """
 
     def __init__(
@@ -61,7 +61,7 @@ class CDNManager:
         self.worker = Worker(tools, GatedReader(reader, self.gate), choose, copies.on_change)
 
     async def recover(self) -> None:
-        """Load the volume, then verify its copies by hashing. Ordered copies are verified first.
+        """Find the copies on the volume, then verify them by hashing. Ordered copies are verified first.
 
         Raises :class:`pantala_supernode.errors.VolumeFailedError` if the volume is not readable at all.
         """
@@ -97,20 +97,20 @@ class CDNManager:
             self._start(copy)
 
     def pause(self, task_id: TaskID) -> None:
-        """Stop reading and keep the pieces. :meth:`trigger` continues. Whole and unknown copies are not affected."""
+        """Stop reading the origin, and keep the pieces; :meth:`trigger` continues. Does nothing for a whole copy."""
         copy = self.copies.get(task_id)
         if copy is not None and copy.pause():
             self.copies.on_change(task_id)
 
     def retire(self, task_id: TaskID) -> None:
-        """Stop reading and keep the pieces as a cache, because no task wants the copy any more."""
+        """Stop reading the origin, and keep the pieces as a cache, because no task wants the copy any more."""
         copy = self.copies.get(task_id)
         if copy is not None:
             copy.release()
             self.copies.on_change(task_id)
 
     def refetch(self, task_id: TaskID, piece: int) -> None:
-        """Fetch one piece again, because it is damaged on the volume. The generation stays."""
+        """Fetch one piece again, because it is damaged on the volume. The copy keeps its generation."""
         copy = self.copies.get(task_id)
         if copy is None or copy.attempts.recorder is None:
             return
@@ -123,7 +123,7 @@ class CDNManager:
             self._start(copy)
 
     def status(self, task_id: TaskID) -> Copy:
-        """The state of a copy. An unknown copy is waiting and empty."""
+        """The state of a copy. For an unknown task, it is the state of a waiting copy without pieces."""
         copy = self.copies.get(task_id)
         return Copy(task_id) if copy is None else copy.snapshot()
 

@@ -1,4 +1,4 @@
-"""Keeps the pieces of one content, with the running digest of the whole."""
+"""Stores the pieces of one generation of a file, and computes the digest of the whole file meanwhile."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ Buffer = bytes | bytearray
 
 @dataclass
 class _Running:
-    """A digest of the pieces before ``next``."""
+    """A hash that has read all pieces before piece number ``next``."""
 
     state: hashlib._Hash
     next: int = 0
@@ -31,7 +31,7 @@ class _Running:
 
 
 class Recorder:
-    """Makes pieces durable in ``file``, hashes each piece and the whole, and checks the whole.
+    """Stores pieces in ``file``, hashes each piece and the whole file, and checks the digest of the whole file.
 
     Its methods block, and only one thread may call them at a time. Raises :class:`pantala_pieces.errors.StoreError`.
     """
@@ -41,7 +41,7 @@ class Recorder:
         self._whole = _Running(digest.new("sha256"))
         self._lost: dict[int, bytes] = {}
         self.verified = verified
-        """True once the file's pieces have been hashed."""
+        """False until :meth:`recover` has hashed the pieces of an earlier process."""
 
     @property
     def meta(self) -> Meta:
@@ -88,7 +88,7 @@ class Recorder:
         return self._file.sha256(piece)
 
     def recover(self) -> int:
-        """After a restart: hash all pieces and forget bad ones. An incomplete file can continue.
+        """After a restart, hash all pieces and forget damaged ones, so that an incomplete file can be continued.
 
         Returns the bytes that an earlier process read from the origin, or 0 if this was done already.
         """
@@ -111,13 +111,13 @@ class Recorder:
         return self.meta.origin_bytes or kept + sum(self._file.parts.values())
 
     def lose(self, pieces: int) -> None:
-        """Forget bad pieces (a bit mask). Their replacements must have the same digests."""
+        """Remove damaged pieces (bit mask) from the file. Their replacements must have the same digests."""
         for piece in ranges.members(pieces & self.have):
             self._lost[piece] = self._file.sha256(piece)
         self._file.forget(pieces)
         if self.meta.digest:
             self._file.update(msgspec.structs.replace(self.meta, digest=""))
-            self._file.close()  # it opens for writing again
+            self._file.close()  # the file was read-only, because it was complete; the next use opens it for writing
 
     def confirm(self, at: float, lifetime: float | None) -> None:
         """Record that the origin confirmed this content at ``at``, for ``lifetime`` seconds."""
@@ -133,16 +133,15 @@ class Recorder:
         self._whole = whole
 
     def conclude(self, last: Mapping[int, Buffer], length: int, expected: Digest | None, origin_bytes: int) -> None:
-        """Check the whole with its ``last`` piece (or none), and make it durable.
+        """Check the whole file's digest, store its ``last`` piece (empty if it is stored), and record the digest.
 
-        ``origin_bytes`` is recorded for the time after a restart. Raises :class:`DigestMismatchError` before ``last``
-        becomes visible.
+        ``origin_bytes`` is recorded for the next process. After :class:`DigestMismatchError`, ``last`` is not stored.
         """
         algorithms = {"sha256"} if expected is None else {"sha256", expected.algorithm}
         found = {name: self._finish(name, last, length) for name in algorithms}
         if expected is not None and found[expected.algorithm] != expected.hex:
             raise DigestMismatchError.with_action(
-                f"The file of {length} bytes has the digest {expected.algorithm}:{found[expected.algorithm]}, "
+                f"The origin's file ({length} bytes) has the digest {expected.algorithm}:{found[expected.algorithm]}, "
                 f"not {expected}"
             )
         if self.meta.length is None:  # before the last piece, which cannot be recognised without the length
@@ -157,12 +156,12 @@ class Recorder:
         self._advance(running, last)
         if running.next != Geometry(self.meta.piece_size, length).pieces:
             raise VolumeFailedError(
-                f"Piece {running.next} of task {self.meta.task_id} is missing. It is fetched again."
+                f"Piece {running.next} of task {self.meta.task_id} is missing on the volume. It is fetched again."
             )
         return running.state.hexdigest()
 
     def _advance(self, running: _Running, fresh: Mapping[int, Buffer]) -> None:
-        """Hash as far as pieces are contiguous. It reads pieces that are not ``fresh`` from the disk."""
+        """Hash from ``running.next`` to the first missing piece. Pieces outside ``fresh`` are read from the disk."""
         while running.next in fresh or self.have >> running.next & 1:
             running.state.update(fresh[running.next] if running.next in fresh else self._read(running.next))
             running.next += 1
@@ -180,6 +179,6 @@ class Recorder:
         made = [Piece(number, data, hashlib.sha256(data).digest()) for number, data in pieces.items()]
         for piece in made:
             if self._lost.get(piece.number, piece.sha256) != piece.sha256:
-                raise SourceChangedError.with_action(f"Piece {piece.number} differs from what the origin sent before")
+                raise SourceChangedError.with_action(f"Piece {piece.number} of the origin's file has changed")
         if made:
             self._file.put(made)

@@ -23,13 +23,13 @@ class CopyTable:
         self.store = store
         self.on_change = on_change
         self.closed = False
-        """No new work starts."""
+        """True after :meth:`close`: no new job starts."""
         self._threads = ThreadPoolExecutor(max_workers=4, thread_name_prefix="cdn")
         self._copies: dict[TaskID, CopyState] = {}
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
 
     async def load(self) -> list[PieceFile]:
-        """Open the volume. Raises :class:`VolumeFailedError`."""
+        """Open the volume, and return its files. Raises :class:`VolumeFailedError`."""
         return list(await SerialExecutor(self._threads).run(self.store.open))
 
     def get(self, task_id: TaskID) -> CopyState | None:
@@ -59,7 +59,7 @@ class CopyTable:
         """
         if self.closed:
             raise VolumeFailedError(
-                f"Task {task_id} is not deleted while the supernode stops. It is deleted after the next start."
+                f"The copy of task {task_id} stays while the supernode stops. The next start deletes it."
             )
         copy = self._copies.pop(task_id, None)
         if copy is not None:

@@ -21,17 +21,17 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Works on copies. ``on_change`` receives the task ID whenever the visible state of a copy changed."""
+    """Fetches copies until they are whole. ``on_change`` is called with a task's ID after a visible change."""
 
     def __init__(
         self, tools: FetchTools, reader: SourceReader, choose: SourceChoice, on_change: Callable[[TaskID], None]
     ) -> None:
         self.uses: Counter[CopyUse] = Counter()
-        """How copies were used when a task started to want them."""
+        """Counts how copies were used when a task started to want them."""
         self.origin_bytes = 0
         """Bytes of body read from origins, including discarded ones."""
         self.loaded = asyncio.Event()
-        """The contents of the volume are known."""
+        """Set once it is known which copies the volume has."""
         self._tools = tools
         self._reader = reader
         self._choose = choose
@@ -44,14 +44,14 @@ class Worker:
         try:
             copy.attempts.read(await copy.executor.run(recorder.recover))
         except SupernodeError as error:
-            log.warning("an unreadable copy is fetched again", task=copy.task_id, error=str(error))
+            log.warning("an unreadable file on the volume is fetched again", task=copy.task_id, error=str(error))
             copy.attempts.load(None)
         if copy.whole and copy.attempts.recorder is recorder and copy.order is not None:
             copy.become(CopyPhase.SUCCESS)
         self._on_change(copy.task_id)
 
     def decide(self, copy: CopyState) -> None:
-        """Decide how to use a copy that a task starts to want, once the contents of the volume are known."""
+        """Decide how to use a copy that a task starts to want. Does nothing before the volume's copies are known."""
         if self.loaded.is_set():
             shown = copy.status
             use = copy.decide(now=self._tools.wall(), fresh_for=self._tools.fresh_for)
@@ -61,7 +61,7 @@ class Worker:
                 self._on_change(copy.task_id)
 
     async def complete(self, copy: CopyState, blockers: list[asyncio.Task[None]]) -> None:
-        """Try until the copy is whole or no further try is allowed. First wait for the ``blockers`` of its files."""
+        """Try until the copy is whole or no further try is allowed. First wait for ``blockers``: they use its files."""
         for job in blockers:
             await settled(job)
         await self.loaded.wait()
@@ -86,7 +86,7 @@ class Worker:
             self._on_change(copy.task_id)
 
     async def _try(self, copy: CopyState, order: FetchOrder) -> float | None:
-        """Try once. Returns the seconds until the next try, or ``None``."""
+        """Try once. Returns the seconds until the next try, or ``None`` if there is none."""
         copy.woken.clear()
         attempts = copy.attempts
         asked_about = attempts.recorder if attempts.stale else None
@@ -95,16 +95,18 @@ class Worker:
                 await self._fetch(copy, order, reader).run()
         except SupernodeError as error:
             if attempts.stale and not attempts.lost and order.stale_will_do and error.reason.retry is Retry.SOON:
-                log.warning("the origin is not available; a stale copy is used", task=order.task_id, error=str(error))
+                log.warning("the origin is not available; an older copy is used", task=order.task_id, error=str(error))
                 self._use(copy, CopyUse.STALE)
                 return None
             return self._failed(copy, order, error, str(error))
         except Exception as error:
-            log.exception("a fetch broke", task=order.task_id, url=RedactedURL(order.source.url))
-            return self._failed(copy, order, SupernodeError(), f"{type(error).__name__}. {Reason.INTERNAL.action}")
+            log.exception("a download failed because of a bug", task=order.task_id, url=RedactedURL(order.source.url))
+            return self._failed(
+                copy, order, SupernodeError(), f"A bug: {type(error).__name__}. {Reason.INTERNAL.action}"
+            )
         if attempts.lost:  # found while the rest was fetched
             return 0.0
-        log.info("a copy is whole", task=order.task_id, url=RedactedURL(order.source.url))
+        log.info("the supernode has a whole file", task=order.task_id, url=RedactedURL(order.source.url))
         if asked_about is not None:
             self._use(copy, CopyUse.REVALIDATED if attempts.recorder is asked_about else CopyUse.MISS)
         else:
@@ -117,14 +119,14 @@ class Worker:
         self.show(copy, CopyPhase.SUCCESS)
 
     async def _claim(self, copy: CopyState, order: FetchOrder) -> bool:
-        """Record the owners of a whole copy on the volume. True if that changed anything."""
+        """Record on the volume which Task resources use a whole copy. Returns whether that changed anything."""
         recorder = copy.attempts.recorder
         if recorder is None or not copy.unclaimed:
             return False
         try:
             await copy.executor.run(lambda: recorder.claim(order.claims))
         except SupernodeError as error:
-            log.warning("the owners of a copy cannot be recorded", task=copy.task_id, error=str(error))
+            log.warning("cannot record on the volume which Tasks want a copy", task=copy.task_id, error=str(error))
             return False
         return True
 
@@ -146,7 +148,7 @@ class Worker:
     def _failed(self, copy: CopyState, order: FetchOrder, error: SupernodeError, message: str) -> float | None:
         delay = copy.attempts.budget.delay(error, order.retry_limit, self._tools.rng)
         final = delay is None or error.reason.retry is not Retry.SOON
-        log.warning("a fetch failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
+        log.warning("a download failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
         phase = CopyPhase.FAILED if delay is None else CopyPhase.RETRYING
         self.show(copy, phase, Failure(error.reason, message, final))
         return delay

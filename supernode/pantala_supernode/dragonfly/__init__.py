@@ -1,1 +1,1 @@
-"""Dragonfly's clients and REST API. No other package but ``app`` imports this one."""
+"""The routes for Dragonfly's clients, and Dragonfly's REST API. Only ``app`` imports this package."""

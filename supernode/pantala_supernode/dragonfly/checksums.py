@@ -1,6 +1,6 @@
-"""The md5 sums that Dragonfly's clients ask for. They are computed on demand, off the event loop, and cached.
+"""The md5 sums that Dragonfly's clients ask for. They are computed on demand, in threads, and cached.
 
-They prove nothing more: the pieces are already verified with sha256.
+They are not for security: the pieces are verified with sha256.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pantala_pieces.file import PieceFile
 from pantala_protocol.geometry import OVERHEAD, Geometry, Wrapping
 
 _MAX_CONTENTS = 1024
-"""Contents whose sums are cached: those used last."""
+"""The most files whose sums are cached. The least recently used ones are dropped."""
 
 
 class _Sums:
@@ -26,7 +26,7 @@ class _Sums:
 
 
 class Checksums:
-    """Sums by task and generation. ``lookup`` finds a task's file."""
+    """Computes and caches the md5 sums of files and wrapped pieces. ``lookup`` finds a task's file."""
 
     def __init__(self, lookup: Callable[[str], PieceFile | None]) -> None:
         self._lookup = lookup
@@ -34,7 +34,7 @@ class Checksums:
         self._sums: LRUCache[tuple[str, str], _Sums] = LRUCache(_MAX_CONTENTS)
 
     async def piece(self, task_id: str, generation: str, piece: int) -> str:
-        """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` without the piece, or ``StoreError``."""
+        """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` if it is not here, and ``StoreError``."""
         sums = self._of(task_id, generation)
         if piece not in sums.pieces:
             file = self._file(task_id, generation)
@@ -43,7 +43,7 @@ class Checksums:
         return sums.pieces[piece]
 
     async def whole(self, task_id: str, generation: str) -> str:
-        """The md5 of the file. A cancelled wait does not stop the computation. Raises as :meth:`piece`."""
+        """The md5 of the file. If the caller is cancelled, the computation goes on. Raises as :meth:`piece`."""
         sums = self._of(task_id, generation)
         if sums.whole is None or (sums.whole.done() and (sums.whole.cancelled() or sums.whole.exception())):
             sums.whole = asyncio.create_task(self._whole(self._file(task_id, generation)))

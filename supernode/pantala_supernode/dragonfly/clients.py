@@ -1,4 +1,4 @@
-"""The clients. Each is one run of dfget with one task, and may serve pieces after it ended."""
+"""Dragonfly's clients. Each is one run of dfget with one task. It may serve pieces after the run has ended."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -20,16 +20,16 @@ _MAX_CLIENTS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class ClientLifetimes:
-    """Seconds after a client's last request until something ends."""
+    """How long a client may be silent. All fields are seconds since the client's last request."""
 
     work: float = 90.0
-    """The pieces that the client fetches are given to others. It sends nothing while it fetches one slow piece."""
+    """After so long, a client's given pieces go to others. A client is silent while it fetches a slow piece."""
     client: float = 300.0
-    """A client that did not finish is removed."""
+    """After so long, a client that does not have the whole file is removed."""
     provider: float = 600.0
-    """A client that finished is removed. Its uploader lives for minutes without a request."""
+    """After so long, a client that has the whole file is removed. It can serve pieces for minutes without a request."""
     lease: float = 600.0
-    """The lease of the task ends. Not shorter than any of its clients is known."""
+    """After so long, the lease of the client's task ends. It must not be shorter than the other lifetimes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -40,19 +40,19 @@ class Client:
     session: PeerSession
     task_id: str
     generation: str
-    """Generation of the content when the client registered."""
+    """The generation of the content when the client registered."""
     md5: str
-    """The md5 that the file must have; empty: any."""
+    """The md5 that the file must have. Empty: any."""
     last_alive: float
-    """When it last sent a request or uploaded a piece; monotonic seconds."""
+    """When the client last sent a request or served a piece, in monotonic seconds."""
     released: bool = False
     finished: bool = False
     uploads: int = 0
     """The number of pieces that others had fetched from this client at the last check."""
     entries: dict[tuple[int, str], PieceEntry] = field(default_factory=dict)
-    """The last answer's entries by piece and provider. Every pull repeats the pieces that are not reported."""
+    """The entries of the last answer by piece and provider. Each answer repeats those that are not reported yet."""
     failure_kinds: dict[str, str] = field(default_factory=dict)
-    """By piece (range) or provider: the kind of a failure that the client is about to report."""
+    """The kinds of failures, by the range of the piece or by provider. The client sends them before the failures."""
 
     @property
     def name(self) -> str:
@@ -60,7 +60,7 @@ class Client:
 
 
 class Clients:
-    """All clients, by task and cid."""
+    """All known clients, by task and client ID (``cid``)."""
 
     def __init__(
         self, managers: Managers, dispatcher: Dispatcher, *, clock: Callable[[], float], lifetimes: ClientLifetimes
@@ -73,7 +73,7 @@ class Clients:
 
     @property
     def full(self) -> bool:
-        """True at the limit of clients. Clients do not authenticate, so their number is bounded."""
+        """True if no other client can be added. There is a limit, because clients do not authenticate."""
         return len(self._clients) >= _MAX_CLIENTS
 
     def __iter__(self) -> Iterator[Client]:
@@ -90,14 +90,14 @@ class Clients:
                 yield client
 
     def add(self, registration: Registration, task: Task, host: str) -> Client:
-        """Add a client to the task's swarm, or restart one that is there.
+        """Add a client to the task's swarm. A client that is there begins again.
 
-        ``host`` is the source of its connection. A client that names another address does not become a provider.
+        ``host`` is the source address of its connection. A client that registers another address cannot be a provider.
         """
         former = self.get(task.id, registration.cid)
         if former is not None:
             self.remove(former)
-        name = f"dfget:{registration.cid}~{task.id}"  # not a node's name, and long enough for the clients' logs
+        name = f"dfget:{registration.cid}~{task.id}"  # not a node's name, and 25 characters or more
         port = registration.port if registration.ip == host else 0
         session = PeerSession(name, boot=secrets.token_hex(8), path=registration.path)
         session.open_tasks[task.id] = None
@@ -137,7 +137,7 @@ class Clients:
         self._dispatcher.forget(client.session)
 
     def tick(self) -> None:
-        """Release the work of silent clients, then remove them. Call about once a second."""
+        """Take back the pieces of silent clients, and later remove the clients. Call about once a second."""
         now = self._clock()
         for client in self:
             uploads = self._managers.progress.service[client.name].succeeded
@@ -152,13 +152,13 @@ class Clients:
 
 
 def piece_number(task: Task, text: str) -> int:
-    """The piece with the range ``text``.
+    """The number of the wrapped piece with the range ``text``.
 
-    Raises :class:`InvalidValueError` for any other range, :class:`NotFoundError` for a piece that the file does not
-    have, and :class:`ConflictError` while the task has no content.
+    Raises :class:`InvalidValueError` for a range that is not one of a piece, :class:`NotFoundError` for a piece after
+    the end of the file, and :class:`ConflictError` while the task has no content.
     """
     if not task.copy.piece_size:
-        raise ConflictError("the task has no pieces yet")
+        raise ConflictError("the task has no pieces yet; ask again later")
     try:
         piece = Wrapping(task.copy.piece_size).piece(text)
     except ValueError as error:

@@ -1,4 +1,4 @@
-"""All parts for Dragonfly's clients and its REST API, put together."""
+"""Builds all parts for Dragonfly's clients and its REST API."""
 
 import secrets
 import time
@@ -24,7 +24,7 @@ from pantala_supernode.tasks.task import LeaseHolder
 
 
 class DragonflyFrontend:
-    """Serves the REST API, and dfget and dfdaemon if ``enabled``. ``clock`` returns monotonic seconds."""
+    """Serves the REST API, and if ``enabled`` also dfget and dfdaemon. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,

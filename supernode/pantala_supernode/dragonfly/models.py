@@ -1,4 +1,4 @@
-"""The bodies and queries of Dragonfly's REST API, with its keys. Incoming keys match in any case."""
+"""The bodies and queries of Dragonfly's REST API, with Dragonfly's keys. Keys of requests match in any case."""
 
 import ipaddress
 from typing import Annotated, Any, Self, TypeVar
@@ -26,14 +26,14 @@ Text = Annotated[str, Meta(max_length=8192)]
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):
-    """An error. ``code`` is Dragonfly's code if there is one, else the status."""
+    """The body of an error. ``code`` is Dragonfly's code for it, or the HTTP status if there is none."""
 
     code: int
     message: str
 
 
 class PeerCreateRequest(msgspec.Struct, frozen=True):
-    """A peer registers."""
+    """The body of a request to register a peer."""
 
     ip: Address = msgspec.field(name="IP")
     host_name: HostName = msgspec.field(name="hostName")
@@ -42,14 +42,14 @@ class PeerCreateRequest(msgspec.Struct, frozen=True):
     version: Short = ""
 
     def __post_init__(self) -> None:
-        if not self.host_name.isprintable():  # the pattern's end matches before a newline
+        if not self.host_name.isprintable():  # "$" in the pattern also matches before a newline at the end
             raise ValueError("hostName must be one line")
         if not self.address:
             raise ValueError("IP must be an IP address")
 
     @property
     def address(self) -> str:
-        """The IP address in its normal form; empty if it is not valid."""
+        """The IP address in its normal form. Empty if it is not valid."""
         try:
             return str(ipaddress.ip_address(self.ip))
         except ValueError:
@@ -57,13 +57,13 @@ class PeerCreateRequest(msgspec.Struct, frozen=True):
 
 
 class PeerCreateResponse(msgspec.Struct, frozen=True):
-    """The ID of the new peer."""
+    """The answer to a registration: the ID of the new peer."""
 
     id: str = msgspec.field(name="ID")
 
 
 class PeerInfo(msgspec.Struct, frozen=True):
-    """A peer: of a node, registered, or one run of dfget."""
+    """A peer in an answer: a peer on a node, a peer that registered by REST, or one run of dfget."""
 
     id: str = msgspec.field(name="ID")
     ip: str = msgspec.field(name="IP")
@@ -77,13 +77,13 @@ class PeerInfo(msgspec.Struct, frozen=True):
 
 
 class PeerQuery(msgspec.Struct, frozen=True):
-    """A page of the peers."""
+    """The query of a request for one page of the list of peers."""
 
     page_size: Annotated[int, Meta(ge=0, le=1_000_000)] = msgspec.field(name="pageSize")
-    """0: one page with all peers."""
+    """The number of peers on a page. 0: one page has all peers."""
     page_number: Annotated[int, Meta(ge=0, le=1_000_000)] = msgspec.field(name="pageNum", default=0)
     sort_keys: list[str] = msgspec.field(name="sortKey", default_factory=list)
-    """``ID``, ``IP``, ``hostName``, ``port``, ``version``. Empty: in the order of registration."""
+    """Some of ``ID``, ``IP``, ``hostName``, ``port``, ``version``. Empty: the order of registration."""
     direction: Direction = msgspec.field(name="sortDirect", default=Direction.ASC)
 
     def filter(self) -> PageFilter:
@@ -91,7 +91,7 @@ class PeerQuery(msgspec.Struct, frozen=True):
 
 
 class TaskCreateRequest(msgspec.Struct, frozen=True):
-    """A client starts a download."""
+    """The body of a request to start a download."""
 
     client: Short = msgspec.field(name="cID")
     url: Text = msgspec.field(name="rawURL")
@@ -103,12 +103,12 @@ class TaskCreateRequest(msgspec.Struct, frozen=True):
     dfdaemon: bool = False
     call_system: Short = msgspec.field(name="callSystem", default="")
     filter: list[str] = []
-    """Query parameters to ignore."""
+    """Names of query parameters of the URL that do not matter for the content."""
     peer: Text = msgspec.field(name="peerID", default="")
-    """The client's registered peer. Without it the client does not become a provider."""
+    """The ID of the client's registered peer. Empty: the client cannot be a provider."""
 
     def registration(self, peer: SwarmPeer | None = None) -> Registration:
-        """Raises :class:`wire.MalformedRequestError`."""
+        """The request in the form of a registration of dfget. Raises :class:`wire.MalformedRequestError`."""
         return check_registration(
             {
                 "rawUrl": self.url,
@@ -126,25 +126,25 @@ class TaskCreateRequest(msgspec.Struct, frozen=True):
 
 
 class TaskCreateResponse(msgspec.Struct, frozen=True):
-    """The task of the file."""
+    """The answer to a request to start a download: the task of the file."""
 
     id: str = msgspec.field(name="ID")
     length: int = msgspec.field(name="fileLength")
-    """Bytes; -1: not known yet."""
+    """The length of the file in bytes. -1: not known yet."""
     piece_size: int = msgspec.field(name="pieceSize")
-    """Bytes of a wrapped piece."""
+    """The size of a full wrapped piece in bytes."""
 
 
 class TaskInfo(msgspec.Struct, frozen=True):
-    """One task."""
+    """A task, as the REST API shows it."""
 
     id: str = msgspec.field(name="ID")
     length: int = msgspec.field(name="fileLength")
-    """Bytes; -1: not known yet."""
+    """The length of the file in bytes. -1: not known yet."""
     piece_size: int = msgspec.field(name="pieceSize")
-    """Bytes of a wrapped piece; 0: not known yet."""
+    """The size of a full wrapped piece in bytes. 0: not known yet."""
     piece_total: int = msgspec.field(name="pieceTotal")
-    """0: not known yet, or an empty file."""
+    """The number of pieces. 0: not known yet, or the file is empty."""
     cdn_status: CDNStatus = msgspec.field(name="cdnStatus")
     raw_url: str = msgspec.field(name="rawURL")
     """The URL without secrets."""
@@ -163,30 +163,30 @@ class TaskInfo(msgspec.Struct, frozen=True):
 
 
 class TaskQuery(msgspec.Struct, frozen=True):
-    """How to delete a task."""
+    """The query of a request to delete a task."""
 
     full: bool = False
-    """Delete the copy on the volume, too."""
+    """True to delete the copy on the volume, too."""
 
 
 class TaskUpdateRequest(msgspec.Struct, frozen=True):
-    """A peer has the whole file."""
+    """The body with which a peer reports that it has the whole file."""
 
     peer: Text = msgspec.field(name="peerID")
 
 
 class PieceQuery(msgspec.Struct, frozen=True):
-    """A client asks for pieces."""
+    """The query of a client that asks for pieces."""
 
     client: Short = msgspec.field(name="clientID")
     number: Annotated[int, Meta(ge=1, le=1_000_000)] = msgspec.field(name="num", default=4)
 
 
 class PieceSource(msgspec.Struct, frozen=True):
-    """One piece and its provider."""
+    """A piece in an answer, and its provider."""
 
     client: str = msgspec.field(name="cID")
-    """The provider."""
+    """The ID of the provider."""
     range: str = msgspec.field(name="pieceRange")
     size: int = msgspec.field(name="pieceSize")
     md5: str = msgspec.field(name="pieceMD5")
@@ -201,28 +201,28 @@ class PieceSource(msgspec.Struct, frozen=True):
 
 
 class PieceUpdateRequest(msgspec.Struct, frozen=True):
-    """A client reports the result for a piece."""
+    """The body with which a client reports the result of fetching a piece."""
 
     source: Short = msgspec.field(name="srcCid")
-    """The client that downloads."""
+    """The ID of the client that downloads."""
     status: PieceStatus
     result: PieceResult = PieceResult.INVALID
     provider: Text = msgspec.field(name="dstCid", default="")
 
 
 class PreheatCreateRequest(msgspec.Struct, frozen=True):
-    """A file to fetch before a client asks for it."""
+    """The body of a request to fetch a file before a client asks for it."""
 
     type: Short
-    """``file``. Images cannot be preheated; preheat the URLs of their layers."""
+    """Always ``file``. For an image, preheat the URLs of its layers instead."""
     url: Text
     filter: Text = ""
-    """Query parameters to ignore, joined by ``&``."""
+    """Names of query parameters of the URL that do not matter for the content, joined by ``&``."""
     identifier: Text = ""
     headers: dict[str, str] = {}
 
     def registration(self) -> Registration:
-        """Raises :class:`InvalidValueError`, :class:`wire.MalformedRequestError`."""
+        """The file as a registration. Raises :class:`InvalidValueError` and :class:`wire.MalformedRequestError`."""
         if self.type == "image":
             raise InvalidValueError("images cannot be preheated; preheat the URLs of their layers with type file")
         if self.type != "file":
@@ -234,13 +234,13 @@ class PreheatCreateRequest(msgspec.Struct, frozen=True):
 
 
 class PreheatCreateResponse(msgspec.Struct, frozen=True):
-    """The ID of the preheat."""
+    """The answer to a request to preheat a file: the ID of the preheat."""
 
     id: str = msgspec.field(name="ID")
 
 
 class VersionInfo(msgspec.Struct, frozen=True):
-    """The version of the supernode."""
+    """The answer with the version of the supernode."""
 
     version: str = msgspec.field(name="Version")
 

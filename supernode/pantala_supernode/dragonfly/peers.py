@@ -1,6 +1,6 @@
-"""Peers that register with Dragonfly's REST API, their downloads, and the deletion of peers and tasks.
+"""Peers that register by Dragonfly's REST API, their downloads, and the deletion of peers and tasks.
 
-A registered peer creates tasks, asks for pieces and reports them. The peers of nodes use the exchange instead. Pure.
+A registered peer creates tasks, asks for pieces and reports them. Our own peers use the exchange instead. Pure.
 """
 
 from collections.abc import Callable
@@ -17,18 +17,18 @@ from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.tasks.task import LeaseHolder
 
 _MAX_PEERS = 10_000
-"""Registered peers do not authenticate, so their number is bounded."""
+"""The most registered peers. There is a limit, because they do not authenticate."""
 
 
 @dataclass(slots=True)
 class _Entry:
     last_alive: float
     downloads: set[tuple[str, str]] = field(default_factory=set)
-    """By task and cid."""
+    """The downloads of the peer, as pairs of task ID and client ID (``cid``)."""
 
 
 class RegisteredPeers:
-    """All registered peers. ``new_id`` returns an unused text, ``clock`` returns monotonic seconds."""
+    """All registered peers. ``new_id`` returns a text that was not used before. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -49,7 +49,7 @@ class RegisteredPeers:
         self._entries: dict[str, _Entry] = {}
 
     def register(self, request: PeerCreateRequest) -> str:
-        """Register a peer and return its ID. Each registration is another peer, also with the same address."""
+        """Register a peer and return its ID. Each registration makes a new peer, even for the same address."""
         if len(self._entries) >= _MAX_PEERS:
             raise NotReadyError("too many peers are registered; delete some, or wait until silent ones are removed")
         address = request.address
@@ -68,8 +68,8 @@ class RegisteredPeers:
     def deregister(self, name: str) -> None:
         """Remove a peer with its downloads, pieces and reputation.
 
-        Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` for the connected peer of a
-        node, which would register again in a moment.
+        Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` for a connected peer on a
+        node, which would be there again in a moment.
         """
         self._managers.peers.known(name)
         entry = self._entries.get(name)
@@ -82,7 +82,7 @@ class RegisteredPeers:
             self._remove_node(name)
 
     def finish(self, name: str, task_id: str) -> None:
-        """Finish a peer's downloads of a task. Raises :class:`NotFoundError` if it has none."""
+        """Note that a peer has the whole file of a task. Raises :class:`NotFoundError` without a download of it."""
         self._managers.tasks.known(task_id)
         self._managers.peers.known(name)
         entry = self._entries.get(name)
@@ -93,7 +93,7 @@ class RegisteredPeers:
             self._clients.finish(client, succeeded=True)
 
     def update_piece(self, task_id: str, text: str, request: PieceUpdateRequest) -> None:
-        """Apply a client's report on the piece with the range ``text``. Idempotent.
+        """Apply a client's report about the piece with the range ``text``. Idempotent.
 
         Raises :class:`EmptyValueError` without a client, :class:`InvalidValueError` for an invalid range or result,
         :class:`NotFoundError` for an unknown task or client, :class:`ConflictError` if the content changed meanwhile.
@@ -113,7 +113,7 @@ class RegisteredPeers:
             self._clients.report(client, task, text, request.provider, request.result)
 
     def delete_task(self, task_id: str, *, full: bool) -> None:
-        """Delete a task with its downloads and all progress, and with ``full`` the copy on the volume.
+        """Delete a task, its downloads and all progress. With ``full``, also delete the copy on the volume.
 
         Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` if a Task resource wants it.
         """
@@ -126,7 +126,7 @@ class RegisteredPeers:
         self._leases.end_lease(task_id, keep=not full)
 
     def tick(self) -> None:
-        """Remove peers that are silent for as long as a provider may be. Call about once a second."""
+        """Remove peers after :attr:`ClientLifetimes.provider` without a request. Call about once a second."""
         now = self._clock()
         for name, entry in list(self._entries.items()):
             if self._downloads(entry):

@@ -1,6 +1,6 @@
 """Preheats: files that the supernode fetches before a client asks for them. Pure.
 
-A preheat is a lease without a client: the CDN fetches the file, and keeps it for clients that want it within hours.
+A preheat puts a lease on a task, although no client has asked for it: the CDN fetches the file and keeps it for hours.
 """
 
 from collections.abc import Callable, Iterator
@@ -17,9 +17,9 @@ from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _LEASE = 6 * 3600.0
-"""Seconds that the task of a preheat is leased."""
+"""Seconds for which a preheat puts a lease on its task."""
 _KEPT_FOR = timedelta(hours=24)
-"""How long an ended preheat can be read."""
+"""How long the REST API still shows a preheat after its end."""
 _MAX_PREHEATS = 10_000
 
 
@@ -40,7 +40,7 @@ class Preheat(msgspec.Struct, omit_defaults=True):
     started_at: datetime = msgspec.field(name="startTime")
     finished_at: datetime | None = msgspec.field(name="finishTime", default=None)
     message: str = msgspec.field(name="errorMsg", default="")
-    """Why it failed, or why it does not make progress."""
+    """Why the preheat failed, or why it does not make progress."""
 
 
 class PreheatManager:
@@ -56,13 +56,13 @@ class PreheatManager:
         self._preheats: dict[str, Preheat] = {}
 
     def create(self, registration: Registration) -> Preheat:
-        """Fetch a file. Raises :class:`ConflictError` if it has a preheat that did not fail."""
+        """Begin to fetch a file. Raises :class:`ConflictError` if the file has a preheat that did not fail."""
         task_id = registration.task_id
         former = self._preheats.get(task_id)
         if former is not None and former.status is not PreheatStatus.FAILED:
-            raise ConflictError(f"this file already has preheat {former.id}")
+            raise ConflictError(f"this file already has preheat {former.id}; read or delete that one")
         if former is None and len(self._preheats) >= _MAX_PREHEATS:
-            raise NotReadyError("too many preheats are kept; delete some")
+            raise NotReadyError("the supernode keeps too many preheats; delete some")
         now, task = self._clock(), self._tasks.get(task_id)
         attempt = task.lease.attempt if task is not None and task.lease is not None else ""
         if task is None or task.copy.given_up:
@@ -76,10 +76,10 @@ class PreheatManager:
     def get(self, name: str) -> Preheat:
         """Return a preheat. Raises :class:`EmptyValueError`, :class:`NotFoundError`."""
         if not name:
-            raise EmptyValueError("name a preheat")
+            raise EmptyValueError("the preheat's ID is empty; name a preheat")
         preheat = self._preheats.get(name)
         if preheat is None:
-            raise NotFoundError(f"preheat {name[:64]!r} is not known")
+            raise NotFoundError(f"preheat {name[:64]!r} is not known; list the preheats")
         return preheat
 
     def __iter__(self) -> Iterator[Preheat]:

@@ -1,4 +1,4 @@
-"""Registrations: the supernode leases the task, waits for the origin and answers with a code of the clients."""
+"""Registrations of clients: put a lease on the task, wait for the origin, and answer with a :class:`Code`."""
 
 import asyncio
 import contextlib
@@ -21,9 +21,9 @@ OTHER_MD5 = "the origin's file does not have the requested md5"
 
 
 class CopyWatch:
-    """Reports changes of a copy's status, generation or failure, but not each new piece.
+    """Watches the status, the generation and the failure of copies. It ignores new pieces.
 
-    ``lookup`` finds a task. ``on_change`` is called with its ID.
+    ``lookup`` finds a task. ``on_change`` is called with the ID of a task after such a change.
     """
 
     def __init__(self, lookup: Callable[[str], Task | None], on_change: Callable[[str], None]) -> None:
@@ -46,7 +46,7 @@ class CopyWatch:
         self._on_change(task_id)
 
     async def until(self, task_id: str, decided: Callable[[Task], bool], seconds: float) -> Task | None:
-        """Return the task once ``decided`` is true, or its state after ``seconds``."""
+        """Wait until ``decided`` is true for the task, at most ``seconds``. Returns the task; ``None``: not wanted."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while (task := self._lookup(task_id)) is not None and not decided(task):
@@ -56,18 +56,18 @@ class CopyWatch:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationTimeouts:
-    """Timeouts in seconds. The clients give up on any answer after 5."""
+    """Timeouts in seconds. They are short, because a client waits for an answer for 5 s only."""
 
     registration: float = 4.0
-    """A registration waits for the origin's answer."""
+    """How long a registration waits for the origin's answer."""
     hold: float = 1.5
-    """A pull waits for a piece."""
+    """How long a pull waits for a piece."""
     pause: float = 0.1
-    """The answer to a failure waits, so that a client that reaches no provider does not loop."""
+    """How long the answer to a reported failure is delayed, to slow down a client that reaches no provider."""
     refusal: float = 10.0
-    """Seconds after a final refusal until a registration may ask the origin again."""
+    """How long the origin is not asked again for a file that it refused for good."""
     rejection: float = 180.0
-    """A file with the wrong md5 is not fetched again."""
+    """How long a file with the wrong md5 is not fetched again."""
 
 
 class Registrations:
@@ -98,7 +98,7 @@ class Registrations:
         if task_id in self._rejected:
             return envelope(Code.CDN_FAILED, OTHER_MD5)
         if client is None and self._clients.full:
-            return envelope(Code.SYSTEM_ERROR, "too many clients are registered")
+            return envelope(Code.SYSTEM_ERROR, "too many clients are registered; register again later")
         if client is not None and task is not None and is_stale(client, task):
             return envelope(Code.CDN_FAILED, "the file changed at its origin; start a new download")
         until = self._clock() + self._clients.lifetimes.lease
@@ -106,13 +106,13 @@ class Registrations:
         self._leases.lease(task_id, Lease(source, until))
         task = await self._watch.until(task_id, _is_decided, self._timeouts.registration)
         if task is None or not _is_decided(task):
-            return envelope(Code.ASK_AGAIN, _failure(task)[1] or "the origin has not answered yet")
+            return envelope(Code.ASK_AGAIN, _failure(task)[1] or "the origin has not answered yet; register again")
         if task.copy.given_up:
             reason, message = _failure(task)
             needs_auth = reason == Reason.SOURCE_UNAUTHORIZED and registration.dfdaemon
             return envelope(Code.NEEDS_AUTH if needs_auth else Code.UNREACHABLE, message)
         self._clients.add(registration, task, host)
-        _log.debug("dfget registered", task=task_id, cid=registration.cid)
+        _log.debug("a client of Dragonfly registered", task=task_id, cid=registration.cid)
         copy = task.copy
         data = {
             "taskId": task.id,
@@ -123,8 +123,8 @@ class Registrations:
         return envelope(Code.OK, data=data)
 
     def reject(self, task: Task) -> None:
-        """Drop a copy whose md5 is not the requested one."""
-        _log.warning("a file does not have the requested md5", task=task.id)
+        """End the lease and delete the copy, because its md5 is not the requested one."""
+        _log.warning("a file from the origin does not have the md5 that a client requested", task=task.id)
         self._rejected[task.id] = self._clock()
         self._leases.end_lease(task.id)
 
@@ -134,7 +134,7 @@ class Registrations:
         self._rejected = {name: at for name, at in self._rejected.items() if now - at < self._timeouts.rejection}
 
     def _attempt(self, task_id: TaskID, task: Task | None) -> str:
-        """A new attempt if the origin refused for good and was not asked lately."""
+        """The order's ``attempt``: a new one if the origin refused the file for good, and was not asked lately."""
         if task is not None and (not task.copy.given_up or task_id in self._tried):
             return task.lease.attempt if task.lease is not None else ""
         now = self._tried[task_id] = self._clock()
@@ -142,7 +142,7 @@ class Registrations:
 
 
 def is_stale(client: Client, task: Task) -> bool:
-    """True if the client may hold pieces of a former content and would mix them with the present ones."""
+    """True if the client may have pieces of a former generation, which it would mix with the present ones."""
     return client.generation != task.copy.generation
 
 

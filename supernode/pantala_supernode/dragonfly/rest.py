@@ -1,4 +1,4 @@
-"""Dragonfly's REST API (v0.3.1), with correct status codes. Handlers only translate."""
+"""Dragonfly's REST API (v0.3.1), with correct status codes. Handlers only convert between HTTP and method calls."""
 
 from dataclasses import dataclass
 
@@ -27,12 +27,12 @@ _STATUS = {
     Code.ASK_AGAIN: 503,
     Code.SYSTEM_ERROR: 503,
 }
-"""The HTTP status of each error code. A URL that cannot be read is a bad request."""
+"""The HTTP status of each error code. A URL that the origin does not serve counts as a bad request."""
 
 
 @dataclass(frozen=True, slots=True)
 class RestAPI:
-    """The operations. All have the same ``access``."""
+    """The operations of the REST API. All have the same ``access``."""
 
     managers: Managers
     service: DragonflyService
@@ -136,7 +136,7 @@ class RestAPI:
     # Pieces
 
     async def get_pieces(self, request: web.Request) -> web.Response:
-        """Answer with new pieces, and with those that the client has not reported."""
+        """Give a client pieces: new ones, and again those that it was given and has not reported."""
         query = read_query(request, models.PieceQuery)
         if not query.client:
             raise EmptyValueError("clientID is empty; name the client that asks for pieces")
@@ -171,7 +171,7 @@ class RestAPI:
 
 
 def client_host(request: web.Request) -> str:
-    """The source address of the connection, an IPv4 address in its own form."""
+    """The source address of the connection. An IPv4 address has its usual form, not the one within IPv6."""
     return (request.remote or "").removeprefix("::ffff:")
 
 

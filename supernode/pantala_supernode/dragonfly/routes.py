@@ -1,4 +1,4 @@
-"""The routes of dfget and dfdaemon. Every answer is HTTP 200 with an envelope. Handlers only translate."""
+"""The routes of dfget and dfdaemon. Every answer is HTTP 200 with an envelope (see ``wire``)."""
 
 from collections.abc import Awaitable, Callable
 
@@ -23,7 +23,7 @@ from pantala_supernode.http.access import Access, Guard, Handler
 _log = structlog.get_logger(__name__)
 
 _MAX_BODY = 1024 * 1024
-"""Bytes: a registration with certificates."""
+"""The largest body of a request in bytes: enough for a registration with certificates."""
 
 
 class DragonflyAPI:
@@ -64,17 +64,17 @@ class DragonflyAPI:
         return self._service.down(*_parameters(request, "taskId", "cid"))
 
     async def metrics(self, request: web.Request) -> Envelope:
-        """Accept a client's metrics and drop them: they are not proven."""
+        """Accept a client's metrics and drop them, because the client does not prove that they are true."""
         await _body(request)
         return envelope(Code.METRIC_TAKEN)
 
     async def heartbeat(self, request: web.Request) -> Envelope:
-        """Answer a seed's heartbeat. The supernode has no seeds."""
+        """Accept the heartbeat of one of Dragonfly's seed peers. The supernode does not use seed peers."""
         await _body(request)
         return envelope(Code.OK, data={"needRegister": False, "seedTaskIDs": [], "version": __version__})
 
     async def network(self, request: web.Request) -> Envelope:
-        """Answer a seed that looks for other seeds: there are none."""
+        """Answer a seed peer that looks for other seed peers: there are none."""
         await _body(request)
         return envelope(Code.OK, data={"nodes": []})
 
@@ -96,10 +96,10 @@ def _enveloped(answer: Callable[[web.Request], Awaitable[Envelope]]) -> Handler:
         except (MalformedRequestError, RequestError) as error:
             body = envelope(Code.BAD_REQUEST, str(error))
         except web.RequestPayloadError:
-            body = envelope(Code.BAD_REQUEST, "the body does not match its headers")
+            body = envelope(Code.BAD_REQUEST, "the body does not match its headers; send it without Content-Encoding")
         except Exception:
-            _log.exception("a request failed", path=request.path)
-            body = envelope(Code.SYSTEM_ERROR, "see the supernode's log")
+            _log.exception("a client's request failed because of a bug; please report it", path=request.path)
+            body = envelope(Code.SYSTEM_ERROR, "the request failed because of a bug; see the supernode's log")
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     return handler

@@ -1,8 +1,8 @@
 """The service for Dragonfly's clients: registrations, pulls and reports.
 
-The clients take part in the same swarms as our peers, by the same scheduler. Two rules come from the clients' code. A
-pull is held for a moment instead of answered "wait", because clients sleep on that answer. And "wait" is never the
-answer while one of their pieces runs, because old clients would then wait forever.
+The clients take part in the same swarms as our peers, with the same scheduler. Two rules come from the clients' code:
+the supernode holds a pull for a moment before it answers "wait", because the client sleeps after that answer. It does
+not answer "wait" while the client fetches a piece, because old clients would then wait forever.
 """
 
 import asyncio
@@ -25,12 +25,12 @@ from pantala_supernode.sync.session import SupersededError
 from pantala_supernode.tasks.task import LeaseHolder, Task
 
 _DOWN_LINK = 20480
-"""KiB per second that a client may use; v0.3.1 uses half of its link without it."""
+"""The bandwidth in KiB per second that each answer allows. Without it, v0.3.1 uses only half of its link."""
 _MAX_FAILURE_KINDS = 64
 
 
 class DragonflyService:
-    """Answers all clients. ``advertise`` names this supernode, ``clock`` returns monotonic seconds."""
+    """Answers the requests of clients. ``advertise``: this supernode's name. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -61,13 +61,13 @@ class DragonflyService:
     # Pulls
 
     async def pull(self, request: PullRequest) -> Envelope:
-        """Apply a client's report and answer with pieces. Raises the errors of :func:`clients.piece_number`."""
+        """Apply the report in a pull, and answer with pieces. Raises the errors of :func:`clients.piece_number`."""
         client, task = self._client(request.task_id, request.cid)
         if client is None or task is None:
             return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
         self._clients.renew(client)
         if is_stale(client, task):
-            return envelope(Code.CDN_FAILED, "the file changed at its origin")
+            return envelope(Code.CDN_FAILED, "the file changed at its origin; register again")
         if request.status is PieceStatus.FINISHED:
             self._clients.finish(client, succeeded=request.result is PieceResult.SUCCESS)
             return envelope(Code.OK)
@@ -111,7 +111,7 @@ class DragonflyService:
             waiting.leave(client.name, held)
 
     async def _entries(self, client: Client, task: Task, fresh: tuple[PieceWork, ...]) -> list[PieceEntry]:
-        """All pieces that the client must still report. It ignores those that run, and reports done ones again."""
+        """All pieces that the client was given and has not reported. They are repeated, in case an answer was lost."""
         works = {(work.piece, work.provider): work for work in fresh}
         entries = {}
         for given in self._dispatcher.given(client.session, task):
@@ -145,19 +145,19 @@ class DragonflyService:
         }
 
     def _cid(self, work: PieceWork) -> str:
-        """The provider's name for the clients, which fail on names of less than 25 characters."""
+        """The provider's ID in answers. Clients fail if an ID has less than 25 characters."""
         if work.provider == SUPERNODE:
             return f"cdnnode:{self._advertise}~{work.task_id}"
         return work.provider if work.path else f"peer:{work.provider}~{work.task_id}"
 
     async def _finish(self, client: Client, task: Task) -> Envelope:
-        """Send the md5 of the whole file to a client that has all pieces."""
+        """Answer a client that has all pieces: with the md5 of the file, or with an error if it asked for another."""
         copy = task.copy
         try:
             async with asyncio.timeout(self._timeouts.hold):
                 md5 = await self._checksums.whole(task.id, copy.generation)
         except (TimeoutError, LookupError, StoreError):
-            return envelope(Code.WAIT, "the file's md5 is being computed")
+            return envelope(Code.WAIT, "the supernode still computes the file's md5; ask again")
         if client.md5 not in ("", md5):
             self.registrations.reject(task)
             return envelope(Code.CDN_FAILED, OTHER_MD5)
@@ -168,16 +168,16 @@ class DragonflyService:
     # Reports beside the pulls
 
     def piece_taken(self, task_id: str, cid: str, text: str) -> Envelope:
-        """A client wrote a piece and can serve it. Raises the errors of :func:`clients.piece_number`."""
+        """A client reports that it can serve a piece. Raises the errors of :func:`clients.piece_number`."""
         client, task = self._client(task_id, cid)
         if client is None or task is None or is_stale(client, task):
-            return envelope(Code.NOT_FOUND, "this client or task is not known")
+            return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
         self._clients.renew(client)
         self._clients.report(client, task, text, "", PieceResult.SUCCESS)
         return envelope(Code.PIECE_TAKEN)
 
     def piece_failed(self, task_id: str, cid: str, provider: str, text: str, error: str) -> Envelope:
-        """A client explains a failure that it is about to report."""
+        """Keep the cause of a failure. The client sends it before it reports the failure in a pull."""
         client, _ = self._client(task_id, cid)
         if client is not None and len(client.failure_kinds) < _MAX_FAILURE_KINDS:
             client.failure_kinds[(text or provider)[:512]] = "missing" if error == "FILE_NOT_EXIST" else "corrupt"
@@ -190,7 +190,7 @@ class DragonflyService:
         return envelope(Code.DOWN_TAKEN)
 
     def release_idle(self) -> bool:
-        """End the oldest lease of a file that all its clients have. Returns whether there was one."""
+        """End the lease that ends first, among those of files that no client fetches. True if there was one."""
         busy = {client.task_id for client in self._clients if not client.finished}
         idle = [
             (task.lease.until, task.id)

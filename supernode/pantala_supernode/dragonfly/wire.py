@@ -1,6 +1,7 @@
 """The protocol of Dragonfly's clients: codes, envelopes and requests. Pure.
 
-Every answer is HTTP 200 with an envelope ``{"code", "msg", "data"}``. Keys come in any case, numbers also as text.
+Every answer is HTTP 200 with an envelope ``{"code", "msg", "data"}``. Clients send keys in any case, and some numbers
+as text.
 """
 
 import ipaddress
@@ -20,7 +21,7 @@ from pantala_supernode.dragonfly.url import encoded
 Envelope = NewType("Envelope", dict[str, Any])
 
 PieceEntry = dict[str, Any]
-"""One piece of the answer to a pull, and its provider."""
+"""A piece in the answer to a pull, with its provider."""
 
 _PATH = re.compile(r"/[!-~]{1,511}")
 _CID = re.compile(r"[A-Za-z0-9._:@~-]{1,256}")
@@ -30,18 +31,18 @@ _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _HARMLESS = frozenset({"accept", "accept-charset", "accept-language", "cache-control", "pragma", "user-agent"})
-"""Headers that do not decide what a client may read. Clients with different other headers get different tasks."""
+"""Headers that do not affect what the origin sends. Requests that differ in any other header get different tasks."""
 
 _HOP_NAMES = (
     "accept-encoding connection content-length host if-match if-modified-since if-none-match if-range "
     "if-unmodified-since keep-alive proxy-connection te trailer transfer-encoding upgrade"
 )
 _HOP = frozenset(_HOP_NAMES.split(" "))
-"""Headers between the client and the server it asked. The supernode's own requests have their own."""
+"""Headers that concern only one connection or request. The supernode does not send them on to the origin."""
 
 
 class Code(IntEnum):
-    """The codes that clients act on."""
+    """The codes in answers, by which clients decide what to do."""
 
     METRIC_TAKEN = 1
     OK = 200
@@ -68,7 +69,7 @@ class PieceStatus(StrEnum):
 
 
 class PieceResult(StrEnum):
-    """The result for a piece, or for the whole download at its end."""
+    """The result for one piece or, at the end, for the whole download."""
 
     FAILED = "FAILED"
     SUCCESS = "SUCCESS"
@@ -82,7 +83,7 @@ _RESULTS = {500: PieceResult.FAILED, 501: PieceResult.SUCCESS, 503: PieceResult.
 
 
 class MalformedRequestError(ValueError):
-    """The client's request cannot be read; the message says why."""
+    """A client's request is malformed. The message says what is wrong."""
 
 
 def envelope(code: Code, message: str = "", data: object = None) -> Envelope:
@@ -100,9 +101,9 @@ class Registration:
 
     cid: str
     url: str
-    """The URL that names the task: without the query parameters that the client leaves out."""
+    """The URL that identifies the content: without the query parameters that the client ignores."""
     raw_url: str
-    """The URL as the user wrote it: the supernode sends it to the origin."""
+    """The URL as the user wrote it, which the supernode sends to the origin."""
     ip: str
     port: int
     path: str
@@ -114,10 +115,10 @@ class Registration:
 
     @property
     def task_id(self) -> TaskID:
-        """The task of this registration.
+        """The ID of the task.
 
-        A plain URL is the same task as that of a Task resource without headers and digest. A client that leaves out
-        query parameters claims that they do not matter. So it shares the task only with clients that claim the same.
+        A registration with only a URL gets the same task as a Task resource with only a URL. A client that ignores
+        query parameters may be wrong. So it shares its task only with clients that ignore the same ones.
         """
         filtered = "filtered:" if self.url != self.raw_url else ""
         return task_id.compute(
@@ -207,14 +208,14 @@ def read_pull(query: Mapping[str, str]) -> PullRequest:
     if status is None:
         raise MalformedRequestError("status must be 700, 701 or 702")
     if status is PieceStatus.RUNNING and result is PieceResult.INVALID:
-        raise MalformedRequestError("result must be 500, 501 or 503 while running")
+        raise MalformedRequestError("result must be 500, 501 or 503 if status is 700")
     return PullRequest(
         fields.text("srccid"), fields.text("taskid"), status, result, fields.text("range"), fields.text("dstcid")
     )
 
 
 class _Fields:
-    """Values by lower-case key."""
+    """The values of a request, by key in lower case."""
 
     def __init__(self, values: Mapping[str, Any]) -> None:
         self._values = {name.lower(): value for name, value in values.items()}
@@ -255,7 +256,7 @@ def _is_address(text: str) -> bool:
 
 
 def _is_filtered(url: str, raw_url: str) -> bool:
-    """True if ``url`` is ``raw_url``, perhaps with query parameters left out."""
+    """True if ``url`` is ``raw_url``, or differs from it only by missing query parameters."""
     head, _, query = url.partition("?")
     raw_head, _, raw_query = raw_url.partition("?")
     left = iter(raw_query.split("&"))

@@ -1,1 +1,1 @@
-"""The supernode's native HTTP interface."""
+"""The supernode's own HTTP interface, for the operator, peers and replicas."""

@@ -1,4 +1,4 @@
-"""Who may call which route. A route without a decision is refused."""
+"""Decides which clients may call which route. A route without an :class:`Access` is refused."""
 
 from collections.abc import Awaitable, Callable
 from enum import Enum
@@ -17,7 +17,7 @@ IDENTITY: web.RequestKey[TokenIdentity] = web.RequestKey("identity", TokenIdenti
 
 
 class Access(Enum):
-    """Which clients may call a route. The value is the text in the OpenAPI document."""
+    """Which clients may call a route. The OpenAPI document shows the value."""
 
     OPEN = "every client: the answer says only whether the process is alive or ready"
     OPERATOR = "the operator's service account"
@@ -28,13 +28,13 @@ class Access(Enum):
 
 
 WITHOUT_TOKEN = (Access.OPEN, Access.DRAGONFLY, Access.METRICS)
-"""Decisions that need no token."""
+"""The kinds of access that need no token."""
 
 
 class Guard:
-    """Refuses the requests that a route's decision does not allow.
+    """A middleware that refuses the requests that a route's :class:`Access` does not allow.
 
-    Without ``keys`` every client may call every route that has a decision (``--no-auth``).
+    Without ``keys`` (``--no-auth``), every client may call every route that has an :class:`Access`.
     """
 
     def __init__(self, keys: ClusterKeys | None, *, operator: str, peer: str, supernode: str) -> None:
@@ -62,7 +62,7 @@ class Guard:
         except TokenRejectedError as error:
             return error_response(401, "Unauthorized", str(error), **{"WWW-Authenticate": 'Bearer realm="pantala"'})
         if identity.subject != self._subjects[access]:
-            _log.warning("refused", subject=identity.subject, path=request.path)
+            _log.warning("a client may not call a route", subject=identity.subject, path=request.path)
             return error_response(403, "Forbidden", f"{identity.subject} may not call this route")
         request[IDENTITY] = identity
         return await handler(request)
@@ -71,5 +71,5 @@ class Guard:
 def _token(request: web.Request) -> str:
     scheme, _, token = request.headers.get("Authorization", "").partition(" ")
     if scheme.lower() != "bearer" or not token:
-        raise TokenRejectedError("send a service account's token (audience pantala) as a bearer token")
+        raise TokenRejectedError("the request has no bearer token; send a service account's, of the audience pantala")
     return token

@@ -1,4 +1,4 @@
-"""The native API for the operator, the peers and probes. Handlers only translate."""
+"""The routes for the operator, the peers and probes. The handlers only convert between HTTP and method calls."""
 
 from typing import Annotated
 
@@ -27,11 +27,11 @@ class ChangesQuery(msgspec.Struct, frozen=True):
     boot: str = ""
     since: Annotated[int, Meta(ge=0)] = 0
     wait: Annotated[float, Meta(ge=0, le=_MAX_WAIT)] = 0.0
-    """Seconds."""
+    """How many seconds to wait for a change."""
 
 
 class NativeAPI:
-    """Operations of the operator, the peers and probes."""
+    """The operations for the operator, the peers and probes."""
 
     def __init__(self, supernode: Supernode, feed: ChangeFeed, sync: SyncServer, metrics: Metrics) -> None:
         self._supernode = supernode
@@ -73,11 +73,12 @@ class NativeAPI:
         return json_response(await self._feed.changes(boot=query.boot, since=query.since, wait=query.wait))
 
     async def sync(self, request: web.Request) -> web.Response:
-        """Refuse a peer whose token names another node."""
+        """Answer an exchange of a peer. Refuse it with 403 if the peer's token names another node."""
         message = await read_body(request, SyncRequest)
         identity = request.get(IDENTITY)
         if identity is not None and identity.node != message.peer:
-            return error_response(403, "Forbidden", f"the token is of node {identity.node!r}, not of {message.peer!r}")
+            text = f"the token is for node {identity.node!r}, but the peer is {message.peer!r}; check the peer's --name"
+            return error_response(403, "Forbidden", text)
         self._metrics.exchanges.inc()
         try:
             return json_response(await self._sync.sync(message, request.remote or ""))

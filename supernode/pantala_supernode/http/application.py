@@ -1,4 +1,4 @@
-"""The application at the API port, made from the table of operations."""
+"""Builds the aiohttp application at the API port from the table of operations."""
 
 from collections.abc import Iterable
 from typing import Any
@@ -18,13 +18,13 @@ from pantala_supernode.metrics import Metrics
 _log = structlog.get_logger(__name__)
 
 _MAX_BODY = 64 * 1024 * 1024
-"""Bytes: a statement of some ten thousand Tasks."""
+"""The largest body of a request in bytes: enough for a statement of some ten thousand Tasks."""
 
 
 def application(
     operations: Iterable[Operation], guard: Guard, metrics: Metrics, *, document_access: Access, metrics_access: Access
 ) -> web.Application:
-    """Serve ``operations``, their OpenAPI document and ``metrics``."""
+    """An application with the routes of ``operations``, of their OpenAPI document and of ``metrics``."""
 
     async def exposition(_request: web.Request) -> web.Response:
         return metrics_response(metrics.registry)
@@ -67,5 +67,5 @@ async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return error_response(error.status, error.reason.replace(" ", ""), error.reason, **allowed)
     except Exception:
-        _log.exception("a request failed", method=request.method, path=request.path)
-        return error_response(500, "InternalError", "see the supernode's log")
+        _log.exception("a request failed because of a bug; please report it", method=request.method, path=request.path)
+        return error_response(500, "InternalError", "the request failed because of a bug; see the supernode's log")

@@ -1,4 +1,4 @@
-"""The operations between replicas. Handlers only translate."""
+"""The routes between replicas. The handlers only convert between HTTP and method calls."""
 
 import asyncio
 from typing import Annotated
@@ -17,27 +17,27 @@ from pantala_supernode.replicas.copies import CopyEndedError, CopyServer, Misdir
 from pantala_supernode.replicas.decision import CopyReport
 
 _WRITE_TIMEOUT = 30.0
-"""Seconds that another replica has to read a piece."""
+"""Seconds in which another replica must receive a piece. Then the connection is closed."""
 
 
 class MisdirectedBody(msgspec.Struct, frozen=True):
-    """Another replica owns the task."""
+    """The body of an answer with 421: another replica owns the task."""
 
     error: ErrorDetail
     owner: Member
 
 
 class ContentQuery(msgspec.Struct, frozen=True):
-    """A range of one generation."""
+    """The query of a request for bytes: a generation and a range."""
 
     generation: str
     start: Annotated[int, Meta(ge=0, le=1 << 62)] = 0
     end: Annotated[int, Meta(ge=0, le=1 << 62)] | None = None
-    """The byte after the last one, for bytes that are there now. Without it all bytes are sent as they arrive."""
+    """The byte after the last one. Bytes before it must be here now. Without it, all bytes are sent as they arrive."""
 
 
 class CopiesAPI:
-    """Operations that replicas call."""
+    """The operations for other replicas."""
 
     def __init__(self, copies: CopyServer) -> None:
         self._copies = copies
@@ -70,7 +70,7 @@ class CopiesAPI:
             return json_response(MisdirectedBody(ErrorDetail(error.name, str(error)), error.owner), error.status)
 
     async def content(self, request: web.Request) -> web.StreamResponse:
-        """Send bytes. An incomplete answer is cut, so that the replica does not take it for the whole."""
+        """Send bytes of a copy. If it ends early, cut the connection, so that the replica notices."""
         task_id, query = request.match_info["task_id"], read_query(request, ContentQuery)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         response.content_length = self._copies.check(task_id, query.generation, query.start, query.end)

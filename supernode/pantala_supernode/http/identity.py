@@ -1,4 +1,4 @@
-"""The identity of a client: a projected service account token, checked with the cluster's published keys."""
+"""The identity of a client, from its projected ServiceAccount token. The cluster's public keys verify the token."""
 
 import asyncio
 import ssl
@@ -15,9 +15,9 @@ from pantala_process.http import bearer, read_bounded
 
 AUDIENCE = "pantala"
 _MIN_RELOAD_INTERVAL = 5.0
-"""Seconds: a client without a valid token must not make us load the keys again and again."""
+"""Seconds between two requests for the keys, so that clients with invalid tokens cannot cause many of them."""
 _LEEWAY = 10
-"""Seconds by which clocks may differ."""
+"""Seconds by which the clocks of the supernode and the API server may differ."""
 _MAX_ANSWER = 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -30,16 +30,16 @@ class TokenIdentity(msgspec.Struct, frozen=True):
     """The identity that a token proves."""
 
     subject: str
-    """``system:serviceaccount:<namespace>:<name>``."""
+    """The ServiceAccount, as ``system:serviceaccount:<namespace>:<name>``."""
     node: str = ""
     """The node of the client's pod; empty if the token is not bound to a node."""
 
 
 class ClusterKeys:
-    """Verifies tokens offline, with keys from the API server's ``/openid/v1/jwks``.
+    """Verifies tokens with the public keys from the API server's ``/openid/v1/jwks``, without a request for each.
 
-    Any service account may read the keys (``system:service-account-issuer-discovery``), so no role is needed. A token
-    stays valid until it expires, even after its pod is deleted: 600 s for those that the chart mounts.
+    Any ServiceAccount may read the keys (``system:service-account-issuer-discovery``), so no role is needed. A token
+    stays valid until it expires, even after its pod is deleted. The tokens that the chart mounts are valid for 600 s.
     """
 
     def __init__(self, session: aiohttp.ClientSession, api_server: str, *, ca: Path | None, token: Path | None) -> None:
@@ -53,7 +53,7 @@ class ClusterKeys:
         self._loading = asyncio.Lock()
 
     async def verify(self, token: str) -> TokenIdentity:
-        """Check signature, audience, issuer and time. Raises :class:`TokenRejectedError`."""
+        """Check the signature, audience, issuer and times of a token. Raises :class:`TokenRejectedError`."""
         try:
             key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
             claims: Mapping[str, Any] = jwt.decode(

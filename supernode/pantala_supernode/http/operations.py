@@ -1,4 +1,4 @@
-"""The table of operations of an HTTP interface, and how they read bodies and queries.
+"""Operations of an HTTP interface, and functions that read their bodies and queries.
 
 Routes and the OpenAPI 3.1 document come from the same table.
 """
@@ -27,7 +27,7 @@ S = TypeVar("S", bound=msgspec.Struct)
 
 @dataclass(frozen=True, slots=True)
 class Operation:
-    """One method of one path."""
+    """One method of one path: its handler, its access, and the types for the OpenAPI document."""
 
     method: str
     path: str
@@ -35,7 +35,7 @@ class Operation:
     access: Access
     summary: str
     answers: Mapping[int, Any]
-    """The type of the JSON body of each status; ``str``: plain text, ``bytes``: bytes, ``None``: no body."""
+    """The type of the body by status: a type for JSON, ``str`` for text, ``bytes`` for bytes, ``None`` for no body."""
     query: type[msgspec.Struct] | None = None
     body: type[msgspec.Struct] | None = None
     aliases: tuple[str, ...] = ()
@@ -49,7 +49,7 @@ def mount(operations: Iterable[Operation], router: web.UrlDispatcher, guard: Gua
 
 
 def document(operations: Iterable[Operation]) -> dict[str, Any]:
-    """Describe all operations, with every status that they can answer."""
+    """The OpenAPI document of ``operations``, with every status that they can answer."""
     listed = list(operations)
     kinds = _kinds(listed)
     schemas, components = msgspec.json.schema_components(kinds, ref_template=_REFERENCE)
@@ -98,7 +98,7 @@ def _operation(operation: Operation, known: dict[str, Any]) -> dict[str, Any]:
 
 
 def _answers(operation: Operation) -> dict[int, Any]:
-    """The operation's own answers, and those that all operations share."""
+    """The operation's own answers, and the errors that any operation can answer, by status."""
     answers = dict(operation.answers)
     if operation.body is not None or operation.query is not None:
         answers.setdefault(400, ErrorBody)
@@ -151,7 +151,7 @@ def _plain(part: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
 
 
 async def read_body(request: web.Request, kind: type[T]) -> T:
-    """Read a JSON body. Raises :class:`InvalidValueError`."""
+    """Read a JSON body as ``kind``. Raises :class:`InvalidValueError`."""
     try:
         return msgspec.json.decode(await request.read(), type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
@@ -159,7 +159,7 @@ async def read_body(request: web.Request, kind: type[T]) -> T:
 
 
 def read_query(request: web.Request, kind: type[S]) -> S:
-    """Read a query. Keys match in any case. A list comes as several values or separated by commas.
+    """Read a query as ``kind``. Keys match in any case. A list comes as a repeated key, or separated by commas.
 
     Raises :class:`InvalidValueError`.
     """
@@ -178,6 +178,6 @@ def read_query(request: web.Request, kind: type[S]) -> S:
 
 
 def match_keys(items: Iterable[tuple[str, Any]], kind: type[msgspec.Struct]) -> dict[str, Any]:
-    """Spell keys, which match in any case, as ``kind`` spells them."""
+    """The items by key. A key that differs only by case from a field of ``kind`` becomes the name of the field."""
     names = {field.encode_name.lower(): field.encode_name for field in msgspec.structs.fields(kind)}
     return {names.get(name.lower(), name): value for name, value in items}

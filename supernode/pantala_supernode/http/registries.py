@@ -1,4 +1,4 @@
-"""The operations about registries. Handlers only translate."""
+"""The routes to ask registries. The handlers only convert between HTTP and method calls."""
 
 import msgspec
 from aiohttp import web
@@ -23,24 +23,24 @@ _ERRORS: dict[type[RegistryError], type[RequestError]] = {
     RegistryDeniedError: ForbiddenError,
     RegistryUnreachableError: NotReadyError,
 }
-"""The answer to a registry's failure; 502 for any other one."""
+"""The error of the API for each error of a registry. Any other one becomes a :class:`GatewayError` (502)."""
 
 
 class ManifestQuery(msgspec.Struct, frozen=True):
-    """A manifest of an image."""
+    """The query of a request for a manifest."""
 
     registry: str
     repository: str
     reference: str
     """A digest or a tag."""
     order: str = ""
-    """Key of the order to pull the image."""
+    """The key of the ordered image, if an order needs the manifest. Then the order's credentials are used."""
     peer: str = ""
-    """The node's name, for requests without a token (``--no-auth``). Empty: the order of any node counts."""
+    """The node's name, only for ``--no-auth``; else the token names it. Empty: an order of any node counts."""
 
 
 class RegistriesAPI:
-    """Operations about registries, for peers and the operator."""
+    """The operations to ask registries, for peers and the operator."""
 
     def __init__(self, manifests: ManifestService) -> None:
         self._manifests = manifests
@@ -61,7 +61,7 @@ class RegistriesAPI:
             if query.order:
                 identity = request.get(IDENTITY)
                 if identity is not None and not identity.node:
-                    raise ForbiddenError("the token names no node; only a node's token can use an order")
+                    raise ForbiddenError("the token names no node, so it cannot use a node's order for an image")
                 node = identity.node if identity is not None else query.peer
                 return json_response(await self._manifests.ordered(node, query.order, repository, query.reference))
             shown = request.headers.get(registry.AUTHORIZATION, "")

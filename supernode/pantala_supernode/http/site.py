@@ -1,4 +1,4 @@
-"""The site that serves an application, with limits on connections."""
+"""Serves an application at an address, with a limit on connections."""
 
 import asyncio
 import contextlib
@@ -13,20 +13,20 @@ from pantala_process.settings import ListenAddress
 _log = structlog.get_logger(__name__)
 
 _GRACE = 25.0
-"""Seconds that running requests get after a signal to stop; less than a pod's 30."""
+"""Seconds that running requests get to finish after a signal to stop. A pod is killed after 30 s."""
 
 _BACKLOG = 1024
-"""Connections that may wait to be accepted. They are all accepted at once."""
+"""How many connections may wait in the kernel until the process accepts them."""
 
 _FILES = 1 << 16
-"""The most files that a supernode needs."""
+"""The most open files that a supernode needs."""
 
 _WARNING_INTERVAL = 60.0
 """Seconds between two log lines about refused connections."""
 
 
 def allow_files() -> None:
-    """Raise this process's limit of open files as far as needed and permitted; the default is often 1024."""
+    """Raise the process's limit of open files to :data:`_FILES`, or as far as permitted. It is often 1024."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     allowed = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
     if _files() < allowed:
@@ -40,10 +40,10 @@ def _files() -> int:
 
 @contextlib.asynccontextmanager
 async def site(app: web.Application, listen: ListenAddress, *, share: float) -> AsyncIterator[None]:
-    """Serve ``app`` while the block runs, with at most this ``share`` of the files that the process may open.
+    """Serve ``app`` while the block runs. Its connections may use the fraction ``share`` of the limit of open files.
 
-    Further connections are closed at once: reading origins and the volume needs files, too. When a peer's connection
-    closes, its exchange is cancelled, so that the peer counts as quiet.
+    Further connections are closed at once, because the supernode needs files for origins and the volume, too. When a
+    connection closes, the handler of its request is cancelled.
     """
     runner = web.AppRunner(
         app, handler_cancellation=True, access_log=None, shutdown_timeout=_GRACE, keepalive_timeout=75
@@ -63,7 +63,7 @@ async def site(app: web.Application, listen: ListenAddress, *, share: float) -> 
 
 
 class _Entrance:
-    """Accepts connections, at most ``most`` at once."""
+    """Accepts connections while fewer than ``most`` are open, and closes further ones at once."""
 
     def __init__(self, runner: web.AppRunner, most: int) -> None:
         self._runner = runner
@@ -77,12 +77,12 @@ class _Entrance:
         now = asyncio.get_running_loop().time()
         if now - self._warned_at >= _WARNING_INTERVAL:
             self._warned_at = now
-            _log.warning("connections refused; raise the limit of open files", most=self._most)
+            _log.warning("too many connections: new ones are refused; raise the limit of open files", most=self._most)
         return _Refusal()
 
 
 class _Refusal(asyncio.Protocol):
-    """Closes a connection."""
+    """The protocol of a refused connection: it closes the connection."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport.close()

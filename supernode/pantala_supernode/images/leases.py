@@ -1,10 +1,10 @@
-"""Leases on the blobs that nodes' container runtimes wait for. Pure.
+"""Leases on the blobs for which the container runtimes of nodes wait. Pure.
 
-A blob is fetched while a peer waits for it, and stays for some time after. A peer that waits receives pieces. A peer
-that stops waiting keeps its pieces for the others until the lease ends.
+The supernode fetches a blob while a peer waits for it, and keeps it for some time after. A waiting peer receives
+pieces. When it stops waiting, it keeps its pieces for other peers until the lease ends.
 
-Any waiting peer's credentials can fetch the blob, so a refused one does not affect the others. But a digest alone opens
-nothing: each peer must prove that a repository which it can read has the blob.
+The supernode fetches the blob with the credentials of any waiting peer. But each peer receives it only if it may read
+a repository that has the blob: to know the digest is not enough. Such a peer is *admitted*.
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
@@ -26,67 +26,68 @@ from pantala_supernode.tasks.task import Lease, LeaseHolder
 
 _log = structlog.get_logger(__name__)
 PRIORITY = 1_000
-"""The priority of blobs among fetches: a container waits for them."""
+"""The priority of fetches of blobs. It is above that of most Tasks, because a container waits for a blob."""
 _UNFINISHED = 60.0
-"""Seconds for which an incomplete blob is fetched after the last peer stopped waiting, because runtimes retry."""
+"""Seconds for which the fetch of a blob goes on after the last peer stopped waiting, because runtimes retry."""
 _MOST = 4096
-"""The most blobs that one peer may wait for."""
+"""The most blobs for which one peer may wait at the same time."""
 
 
 class KeptBlob(NamedTuple):
-    """What the next process needs to keep a blob as long as this one would. It has no secrets."""
+    """The record of a kept blob, with which the next process can keep it as long as this one would. Without secrets."""
 
     digest: str
     generation: str
-    """Of the copy. Only admitted peers know it."""
+    """The generation of the copy. Only admitted peers know it."""
     idle: float
     """Seconds since a peer last waited for the blob."""
 
 
 @dataclass(slots=True)
 class LeasedBlob:
-    """The peers that wait for one blob, and its possible sources."""
+    """One blob: the peers that wait for it, and the sources from which it may come."""
 
     digest: str
     waiting: dict[str, tuple[FileSource, ...]] = field(default_factory=dict)
-    """The possible sources of each waiting peer."""
+    """The sources that each waiting peer may read."""
     source: FileSource | None = None
-    """The source in use."""
+    """The source from which the blob is being fetched."""
     refused: set[FileSource] = field(default_factory=set)
     """Sources that do not have the blob or denied access."""
     first: FileSource | None = None
-    """The only source of the copy so far. Once pieces arrive, they prove the right of every peer that names it."""
+    """The source, if the whole copy comes from it. Its pieces prove that it has the blob, so no check is needed."""
     attempt: int = 1
     wanted_at: float = 0.0
     restored: str | None = None
-    """The generation of a copy that an earlier process kept."""
+    """The generation of the copy, if an earlier process kept it."""
 
     def offered(self) -> Iterator[FileSource]:
         return (source for sources in self.waiting.values() for source in sources if source not in self.refused)
 
     def right(self, source: FileSource) -> tuple[str, str]:
-        """The resource and the ``Authorization`` header, as the key of a permission."""
+        """The URL with the digest, and the ``Authorization`` header, as for :meth:`RegistryPermissions.allows`."""
         return f"{source.url} {self.digest}", source.headers.get("Authorization", "")
 
 
 def blob_source(url: str, authorization: str, digest: str) -> FileSource:
-    """The source of a blob. An empty ``authorization`` is anonymous."""
+    """The source of a blob at the registry's ``url``. An empty ``authorization`` means an anonymous request."""
     return FileSource(url, {"Authorization": authorization} if authorization else {}, digest)
 
 
 def check_wanted(name: str, wanted: WantedBlob) -> None:
-    """Raises :class:`ValueError` if a peer's request is inconsistent."""
+    """Raise :class:`ValueError` if a wanted blob has invalid names, or a digest that does not match the task ID."""
     if task_id.of_blob(wanted.digest) != name:
-        raise ValueError("the task ID does not match the digest")
+        raise ValueError("the blob's task ID does not match its digest")
     image.check_registry(wanted.registry)
     image.check_repository(wanted.repository)
 
 
 class BlobLeases:
-    """All leased blobs.
+    """All leased blobs, and the peers that wait for them.
 
-    ``reassign`` receives the peers whose assignments changed. ``unknown`` is true for a blob that only its origin has.
-    A blob stays for ``seconds`` (at least a minute) after the last demand. ``clock`` returns monotonic seconds.
+    ``reassign`` is called with the peers whose assignments changed. ``unknown`` returns true if only the origin can
+    have the content of a task. A blob is kept for ``seconds`` (at least 60) after a peer last waited for it. ``clock``
+    returns monotonic seconds.
     """
 
     def __init__(
@@ -120,7 +121,7 @@ class BlobLeases:
         self._blobs: dict[str, LeasedBlob] = {}
 
     def take(self, peer: str, wants: Mapping[str, WantedBlob]) -> None:
-        """Replace the blobs that a peer waits for. They take effect once there is a statement."""
+        """Replace the blobs for which a peer waits. Before the first statement, they are only remembered."""
         before = self._demand.get(peer, {})
         if wants:
             self._demand[peer] = wants
@@ -130,9 +131,9 @@ class BlobLeases:
             self._apply(peer, wants, before.keys() - wants.keys())
 
     def take_holdings(self, peer: str, held: Mapping[str, tuple[str, int]]) -> None:
-        """Let a peer keep its pieces of restored blobs. ``held`` has generation and pieces by task.
+        """Let a peer keep its pieces of restored blobs. ``held``: the generation and the pieces that it has, by task.
 
-        Call this before the peer's assignments are sent. A peer that does not know the generation was never admitted.
+        Call this before the peer's assignments are sent. A peer with another generation was not admitted before.
         """
         for name, (generation, _) in held.items():
             blob = self._blobs.get(name)
@@ -147,7 +148,7 @@ class BlobLeases:
             self._reassign([peer])
 
     def kept(self) -> tuple[KeptBlob, ...]:
-        """The whole blobs, for the next process to restore."""
+        """The complete blobs, for :meth:`restore` in the next process."""
         now, found = self._clock(), []
         for name, blob in self._blobs.items():
             task = self._tasks.get(name)
@@ -157,9 +158,9 @@ class BlobLeases:
         return tuple(found)
 
     def restore(self, kept: Iterable[KeptBlob]) -> None:
-        """Keep the blobs of an earlier process as long as it would have kept them. Call this before serving peers.
+        """Put leases on the blobs of an earlier process, until their time is over. Call this before serving peers.
 
-        This admits no peer, and fetches nothing.
+        It does not admit a peer or fetch anything.
         """
         for blob in kept:
             idle = max(blob.idle, 0.0)
@@ -169,7 +170,7 @@ class BlobLeases:
                 self._leases.lease(name, Lease(None, wanted_at + self._seconds))
 
     def on_volume_read(self) -> None:
-        """Release restored blobs that the volume does not have."""
+        """Forget the restored blobs that the volume does not have."""
         for name, blob in list(self._blobs.items()):
             task = self._tasks.get(name)
             missing = task is not None and blob.restored and blob.restored != task.copy.generation
@@ -183,7 +184,7 @@ class BlobLeases:
             self._apply(peer, wants, ())
 
     def on_task_changed(self, name: str) -> None:
-        """Admit peers once pieces arrive. Change the source if the current one failed."""
+        """Admit waiting peers once pieces arrive. If the current source failed, use another one."""
         blob, task = self._blobs.get(name), self._tasks.get(name)
         if blob is None or task is None:
             return
@@ -210,7 +211,7 @@ class BlobLeases:
         self._admit(name, blob)
 
     def tick(self) -> None:
-        """Renew the leases of waiting peers and forget disconnected ones. Call this about once a second."""
+        """Renew the leases on blobs for which peers wait, and forget disconnected peers. Call about once a second."""
         for peer in list(self._demand):
             known = self._peers.get(peer)
             if known is None or not known.connected:
@@ -223,7 +224,7 @@ class BlobLeases:
                 self._tasks.renew(name, until=self._until(name))
 
     def release_idle(self) -> bool:
-        """Make room: release the blob without demand for the longest time. True if there was one."""
+        """End the lease on the blob for which peers have not waited for the longest time. True if there was one."""
         idle = [
             (blob.wanted_at, name)
             for name, blob in self._blobs.items()
@@ -256,7 +257,7 @@ class BlobLeases:
         self._admit(name, blob)
 
     def _admit(self, name: str, blob: LeasedBlob) -> None:
-        """Admit waiting peers with a right to the blob, and have the rights of the others checked."""
+        """Admit the waiting peers that are known to have the right to the blob. Start checks for the others."""
         task = self._tasks.get(name)
         if task is None or not (task.copy.cached or task.complete):
             return
@@ -281,10 +282,10 @@ class BlobLeases:
         blob.wanted_at = self._clock()
         if not blob.waiting:
             self._tasks.renew(name, until=self._until(name))
-            blob.refused.clear()  # a later demand tries all sources again
+            blob.refused.clear()  # if a peer waits again later, all sources are tried again
 
     def _fetch(self, name: str, blob: LeasedBlob) -> None:
-        """Fetch the blob from an offered source. The current source has precedence."""
+        """Fetch the blob from a source of a waiting peer: the current one, if a waiting peer still names it."""
         offered = list(blob.offered())
         if not offered:
             return
@@ -299,7 +300,7 @@ class BlobLeases:
         elif task is not None and task.lease is not None:
             if task.copy.failure is None or not task.copy.failure.final:
                 return
-            blob.attempt += 1  # a new demand tries again
+            blob.attempt += 1  # a peer waits for it again, so the CDN tries again
         ordered = replace(source, attempt=f"blob:{blob.attempt}", priority=PRIORITY)
         self._leases.lease(name, Lease(ordered, self._until(name)))
 
@@ -310,7 +311,7 @@ class BlobLeases:
         return since + (self._seconds if whole else _UNFINISHED)
 
     def _sources(self, peer: str, name: str, wanted: WantedBlob) -> tuple[FileSource, ...]:
-        """The possible sources of a peer's blob. Empty: the request is invalid, and the peer asks the registry."""
+        """The sources from which a peer may read a blob. Empty if its request is not valid; that is only logged."""
         try:
             check_wanted(name, wanted)
             repository = ImageRepository(wanted.registry, wanted.repository)
@@ -321,5 +322,5 @@ class BlobLeases:
             accounts = self._accounts.of(order, reference)
             return tuple(blob_source(url, account.authorization, wanted.digest) for account in accounts)
         except (ValueError, RequestError, SourceError) as error:
-            _log.warning("a peer's blob cannot be fetched", peer=peer, task=name, error=str(error))
+            _log.warning("cannot fetch a blob; the peer asks the registry", peer=peer, task=name, error=str(error))
             return ()

@@ -1,4 +1,4 @@
-"""Records on the volume which blobs are kept and when they were last wanted, for the next process."""
+"""Records on the volume, for the next process, which blobs are kept and when peers last waited for them."""
 
 import asyncio
 import threading
@@ -16,27 +16,27 @@ from pantala_supernode.images.leases import BlobLeases, KeptBlob
 _log = structlog.get_logger(__name__)
 
 _LOOK = 1.0
-"""Seconds between two checks. A crash forgets a younger blob."""
+"""Seconds between two checks for changes. After a crash, blobs that are not recorded yet are not kept."""
 _STAMP = 60.0
-"""The error of the recorded times, in seconds. Without it each check would write."""
+"""A recorded time may be wrong by so many seconds. Exact times would need a write at each check."""
 _PAUSE = 60.0
-"""Seconds between two tries to write."""
+"""Seconds until the next try after a failed write."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
     generation: str
     wanted: float
-    """Seconds since the epoch."""
+    """When a peer last waited for the blob, in seconds since the epoch."""
 
 
 _Entries = dict[str, _Entry]
-"""By digest."""
+"""The recorded blobs by digest."""
 
 
 class BlobLedger:
-    """The file ``path``. It does not record permissions: registries decide about those each time.
+    """Keeps the file ``path`` up to date with the kept blobs. It does not record which peers may read them.
 
-    It is not essential: without it a blob is read from its registry again. ``wall`` returns seconds since the epoch.
+    If the file is lost, blobs are read from their registries again. ``wall`` returns seconds since the epoch.
     """
 
     def __init__(self, path: Path, leases: BlobLeases, *, wall: Callable[[], float]) -> None:
@@ -54,7 +54,7 @@ class BlobLedger:
         )
 
     async def run(self) -> None:
-        """Write changes until cancelled, and once more at the end."""
+        """Write the file after changes until cancelled, and once more at the end."""
         try:
             while True:
                 await asyncio.sleep(_LOOK)
@@ -74,7 +74,7 @@ class BlobLedger:
         except FileNotFoundError:
             return {}
         except (OSError, msgspec.DecodeError) as error:
-            _log.warning("the record of kept blobs is not readable; they are fetched again", error=str(error))
+            _log.warning("the list of cached blobs cannot be read; they are fetched again", error=str(error))
             return {}
         return {name: entry for name, entry in entries.items() if _is_digest(name)}
 
@@ -85,7 +85,7 @@ class BlobLedger:
             try:
                 write_atomically(self._path, msgspec.json.encode(entries))
             except StoreError as error:
-                _log.warning("kept blobs cannot be recorded; the next process fetches them again", error=str(error))
+                _log.warning("cannot write the list of cached blobs; a restart fetches them again", error=str(error))
                 return False
             self._written = entries
             return True

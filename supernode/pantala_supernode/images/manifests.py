@@ -1,4 +1,4 @@
-"""Serves manifests to nodes and resolved images to the operator, with the credentials of each request."""
+"""Serves manifests to nodes, and resolves images for the operator, with the credentials of each request."""
 
 from collections import Counter
 from collections.abc import Awaitable, Callable
@@ -32,7 +32,7 @@ _SECRET_INVALID: Final = RegistryUnauthorizedError.image_reason
 _HELD_BYTES: Final = 64 * 1024 * 1024
 _HELD_SECONDS: Final = 3600.0
 _COST: Final = 512
-"""Memory of a manifest beside its body."""
+"""Bytes of memory that a manifest takes in addition to its body."""
 
 
 class ManifestOutcome(StrEnum):
@@ -46,7 +46,7 @@ class ManifestOutcome(StrEnum):
 
 
 class ManifestService:
-    """Answers the requests. ``clock`` returns monotonic seconds."""
+    """Answers requests of peers and of the operator about manifests. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class ManifestService:
         clock: Callable[[], float],
     ) -> None:
         self.outcomes: Counter[ManifestOutcome] = Counter()
-        """The requests since the start."""
+        """Counts the requests for manifests since the start, by outcome."""
         self._client = client
         self._access = access
         self._images = images
@@ -68,7 +68,7 @@ class ManifestService:
         )
 
     async def shown(self, repository: ImageRepository, reference: str, authorization: str) -> ManifestAnswer:
-        """A manifest for a client with this ``authorization`` (empty: anonymous), or the registry's challenges.
+        """A manifest for a client with the header ``authorization`` (empty: anonymous), or the registry's challenges.
 
         Raises :class:`pantala_supernode.registry.errors.RegistryError` if the registry neither allows nor refuses.
         """
@@ -78,13 +78,14 @@ class ManifestService:
     async def ordered(self, node: str, key: str, repository: ImageRepository, reference: str) -> ManifestAnswer:
         """A manifest of an image in a node's order, read with the pull secrets of that order.
 
-        Raises :class:`pantala_supernode.errors.ForbiddenError` for any other manifest, and ``RegistryError``.
+        ``key`` is the key of the ordered image. Raises ``RegistryError``, and
+        :class:`pantala_supernode.errors.ForbiddenError` for a manifest of any other image.
         """
         _check(repository, reference)
         return await self._counted(self._ordered(node, key, repository, reference))
 
     async def resolve(self, asked: Resolve) -> Resolved:
-        """Resolve an image now. Raises :class:`InvalidValueError` for an invalid platform."""
+        """Ask the registry for an image's present digest. Raises :class:`InvalidValueError` for an invalid platform."""
         try:
             wanted = {text: platforms.parse(text) for text in asked.platforms}
         except ValueError as error:
@@ -117,7 +118,7 @@ class ManifestService:
         return ManifestAnswer(challenges=verdict.challenges)
 
     async def _read(self, repository: ImageRepository, reference: str, account: RegistryAccount) -> ManifestDocument:
-        """A manifest. A remembered one serves all clients that may read the repository."""
+        """Read a manifest, or take it from memory. The caller has checked that the client may read the repository."""
         held = self._held.get((repository, reference))
         if held is not None:
             return held
@@ -141,7 +142,7 @@ class ManifestService:
     async def _of_order(
         self, wanted: WantedImage, ordered: ImageReference, reference: str, account: RegistryAccount
     ) -> ManifestDocument:
-        """The order's own manifest, or one that its index lists."""
+        """The manifest ``reference``. It must be the ordered image, or in its index; else :class:`ForbiddenError`."""
         repository = ImageRepository(ordered.registry, ordered.repository)
         top = await self._client.manifest(repository, ordered.digest, account)
         if reference == ordered.digest:
@@ -172,7 +173,7 @@ def _given(document: ManifestDocument) -> ManifestAnswer:
 
 
 def _account(authorization: str) -> RegistryAccount:
-    """The account of a header. Unknown schemes count as anonymous, which is enough for public images."""
+    """The account in an ``Authorization`` header. A header that is not readable counts as anonymous."""
     try:
         return RegistryAccount.read(authorization)
     except ValueError:

@@ -1,7 +1,7 @@
 """The operator's orders about images, and the accounts to carry them out with. Pure.
 
-A supernode decides nothing about images. It relays each node's orders, and asks registries on behalf of the orders that
-a node has.
+The operator decides about images. A supernode only passes on each node's orders, and asks registries for what the
+orders of a node need.
 """
 
 from collections.abc import Iterable
@@ -20,7 +20,7 @@ _LIMIT: Final = 10_000
 
 
 class StatedImages:
-    """The images of the statement in force."""
+    """The images and orders of the statement in force."""
 
     def __init__(self) -> None:
         self._revision = 0
@@ -52,9 +52,9 @@ class StatedImages:
         return last_sent is None or (last_sent.pulls, last_sent.survey) != (self._pulls.get(node, ()), self._survey)
 
     def ordered(self, node: str, key: str, name: str) -> tuple[WantedImage, ImageReference]:
-        """The image of a node's order, which must be of repository ``name`` (with its registry).
+        """The ordered image ``key`` of a node. It must be in the repository ``name``, as ``registry/repository``.
 
-        An empty ``node`` stands for any node, where peers do not authenticate. Raises :class:`ForbiddenError`.
+        An empty ``node`` means any node, for ``--no-auth``. Without such an order, raises :class:`ForbiddenError`.
         """
         wanted = self._images.get(key)
         if wanted is None or not wanted.orders or (node and node not in wanted.orders):
@@ -69,14 +69,14 @@ class StatedImages:
 
 
 class OrderAccounts:
-    """Finds the accounts of an order in its pull secrets. It remembers the accepted ones and shows none of them."""
+    """Finds the accounts of an order in its pull secrets, and remembers which of them the registry accepted."""
 
     def __init__(self) -> None:
         self._keyrings: LRUCache[tuple[str, ...], Keyring] = LRUCache(_LIMIT)
         self._accepted: LRUCache[tuple[str, tuple[str, ...]], RegistryAccount] = LRUCache(_LIMIT)
 
     def of(self, wanted: WantedImage, reference: ImageReference) -> tuple[RegistryAccount, ...]:
-        """The accounts in the order to try them. Without a fitting secret it is the anonymous one."""
+        """The accounts, in the sequence in which to try them. Without a fitting secret, the anonymous one."""
         found = self._keyring(wanted.credentials).find(reference.name) or (ANONYMOUS,)
         accepted = self._accepted.get((reference.name, wanted.credentials))
         return tuple(sorted(found, key=lambda account: account != accepted))
@@ -93,7 +93,7 @@ class OrderAccounts:
 
 
 def _is_readable(secret: str) -> bool:
-    """False for a broken secret. It is skipped, as by the kubelet. Resolving the image reports it."""
+    """False for a malformed secret. It is skipped here, as by the kubelet. Resolving the image reports it."""
     try:
         Keyring.read(secret)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Proves that a repository has a cached blob: a few bytes at a random position must be equal there."""
+"""Proves that a repository has a cached blob: it must have the same bytes at a random position."""
 
 import asyncio
 import random
@@ -19,19 +19,19 @@ from pantala_supernode.tasks.copy import Copy, FileSource
 _log = structlog.get_logger(__name__)
 
 _BYTES = 64
-"""Too many to guess."""
+"""The number of bytes to compare: too many to be equal by chance."""
 _SECONDS = 10.0
 """The time limit for a registry's answer."""
 _AT_ONCE = 16
 _SKIPPED = 64 * 1024 * 1024
-"""The most bytes to skip if a registry ignores the range."""
+"""The most bytes to skip in a body if the registry ignores the range of the request."""
 
 Tell = Callable[[str, FileSource, bool], None]
-"""Takes the task, the source and whether the source has the content."""
+"""Is called with a task ID, a source, and whether the source has the content of the task."""
 
 
 class BlobProver:
-    """Checks sources. Equal checks at the same time are made once. ``chance`` chooses the bytes."""
+    """Checks whether sources have blobs. Equal checks at one time share a request. ``chance`` chooses the bytes."""
 
     def __init__(self, store: PieceStore, reader: SourceReader, chance: random.Random) -> None:
         self._store = store
@@ -41,7 +41,7 @@ class BlobProver:
         self._checks: dict[tuple[str, FileSource], asyncio.Task[None]] = {}
 
     def ask(self, copy: Copy, origin: FileSource, tell: Tell) -> None:
-        """Call ``tell`` with whether ``origin`` has the content of the copy, which has some pieces here."""
+        """Check in the background whether ``origin`` has the content of ``copy``, and call ``tell`` with the result."""
         key = (copy.task_id, origin)
         if key not in self._checks:
             self._checks[key] = asyncio.create_task(self._check(copy, origin, tell))
@@ -57,10 +57,10 @@ class BlobProver:
             async with self._turn, asyncio.timeout(_SECONDS):
                 proved = await self._is_same(copy, origin)
             if not proved:
-                _log.warning("a repository has other bytes than the cached blob", task=copy.task_id, origin=origin)
+                _log.warning("a registry sent other bytes than the cached blob", task=copy.task_id, origin=origin)
         except (SupernodeError, StoreError, PieceMissingError, TimeoutError) as error:
             _log.info(
-                "a repository cannot prove that it has a blob", task=copy.task_id, origin=origin, error=str(error)
+                "cannot check if a repository has a cached blob", task=copy.task_id, origin=origin, error=str(error)
             )
         finally:
             self._checks.pop((copy.task_id, origin), None)
@@ -68,7 +68,7 @@ class BlobProver:
 
     async def _is_same(self, copy: Copy, origin: FileSource) -> bool:
         file = self._store.get(TaskID(copy.task_id))
-        here = copy.cached & file.have if file is not None else 0  # a piece may have gone bad since
+        here = copy.cached & file.have if file is not None else 0  # without pieces that were found to be damaged
         if file is None or not here:
             return False
         piece = self._chance.choice(list(ranges.members(here)))
@@ -81,7 +81,7 @@ class BlobProver:
 
 
 async def _read(answer: Answer, start: int, size: int) -> bytes:
-    """The bytes at ``start``. The answer may begin earlier."""
+    """The ``size`` bytes at position ``start`` of the file, from an answer that may begin before it."""
     skipped = start - answer.offset
     if not 0 <= skipped <= _SKIPPED:
         return b""

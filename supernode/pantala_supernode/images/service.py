@@ -1,4 +1,4 @@
-"""Builds everything that a supernode does for container images."""
+"""Builds the parts of the supernode for container images."""
 
 import random
 import secrets
@@ -22,7 +22,7 @@ from pantala_supernode.tasks.task import LeaseHolder
 
 
 class ImageService:
-    """Orders, manifests and blobs. See :class:`BlobLeases` for ``unknown``, and :class:`BlobLedger` for ``ledger``."""
+    """The parts for orders, manifests and blobs. ``unknown``: as in :class:`BlobLeases`. ``ledger``: a path."""
 
     def __init__(
         self,

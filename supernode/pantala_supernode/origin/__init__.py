@@ -1,1 +1,1 @@
-"""Origins: the port to read files, its HTTP client, and the limits and rules of reading."""
+"""Origins: the interface for reading files, its HTTP client, and the limits and rules of reading."""

@@ -11,13 +11,13 @@ from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FetchOrder
 
 LONGEST = 24 * 3600.0
-"""Seconds after which an origin must confirm a copy again, whatever it declared."""
+"""Seconds after which an origin must confirm a copy again, even if it declared a longer lifetime."""
 _DIRECTIVE = re.compile(r'([a-z-]+)(?:\s*=\s*"?([0-9]{1,10})"?)?')
 _NEVER = frozenset({"no-cache", "no-store", "private"})
 
 
 def lifetime(headers: Mapping[str, str]) -> float | None:
-    """How many seconds an answer declares itself fresh (RFC 9111, 4.2). ``None``: it declares nothing."""
+    """For how many seconds an answer declares itself fresh (RFC 9111, 4.2). ``None``: it declares nothing."""
     directives = {match[1]: match[2] for match in _DIRECTIVE.finditer(headers.get("Cache-Control", "").lower())}
     if _NEVER & directives.keys():
         return 0.0
@@ -37,9 +37,9 @@ def lifetime(headers: Mapping[str, str]) -> float | None:
 def is_fresh(meta: Meta, order: FetchOrder, *, now: float, fresh_for: float) -> bool:
     """True if a whole copy may be used at ``now`` (seconds since the epoch) without asking its origin.
 
-    There are three cases: a digest names the content; an owner of the order had the copy all the time; or the origin
-    confirmed it recently. Recent means within the declared lifetime, else within ``fresh_for`` seconds if the content
-    has a validator.
+    One of three conditions is enough: the order has a digest; a Task resource of the order used the copy before; or the
+    origin confirmed the copy recently. Recently means within the declared lifetime. If none is declared, it means
+    within ``fresh_for`` seconds, and only for content with a validator.
     """
     if order.source.digest or order.claims & frozenset(meta.claims):
         return True
@@ -63,17 +63,20 @@ def same_content(answer: Answer, meta: Meta, *, pinned: bool = False) -> bool:
         return answer.etag == meta.etag
     if meta.last_modified:
         return answer.last_modified == meta.last_modified
-    return answer.offset > 0 and answer.length == meta.length  # the digest of the whole decides
+    return answer.offset > 0 and answer.length == meta.length  # the file's digest shows later if this is right
 
 
 def check_other(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, *, may_restart: bool) -> None:
-    """Raise if an answer with another content than ``meta`` contradicts itself, or does not start at byte 0."""
+    """Raise a :class:`SourceError` if new content in an answer cannot replace the content of ``meta``.
+
+    It cannot if the answer does not start at byte 0, or if ``may_restart`` is False.
+    """
     if answer.offset > 0 and answer.validator and answer.validator == resume.validator:
         raise errors.LengthMismatchError.with_action(
-            f"{shown} announced {meta.length} bytes before and {answer.length} bytes now, for the same content"
+            f"{shown} announced {meta.length} bytes before and {answer.length} now, with the same ETag or date"
         )
     if answer.offset > 0 or not may_restart:
-        raise errors.SourceChangedError.with_action(f"{shown} has new content")
+        raise errors.SourceChangedError.with_action(f"The file at {shown} changed during the download")
 
 
 def check_continues(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, *, pinned: bool) -> None:
@@ -85,11 +88,11 @@ def check_continues(answer: Answer, resume: Resume, meta: Meta, shown: RedactedU
 
 
 def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool) -> None:
-    """Raise if a cut body could not be distinguished from a whole one."""
+    """Raise :class:`SourceUnusableError` if nothing would show that the answer's body was cut."""
     if answer.length is None and not answer.framed and not digest_known:
         raise errors.SourceUnusableError(
             f"{shown} declares neither the length nor the end of its body, so a cut would go unnoticed. "
-            "Set spec.digest in a new Task, or configure the origin to send Content-Length."
+            "A new Task with spec.digest does not need the length."
         )
 
 

@@ -1,4 +1,4 @@
-"""Limits that all readers of origins share: concurrent requests, and bytes per second."""
+"""Limits that all fetches share: concurrent requests to origins, and bytes per second."""
 
 import asyncio
 import heapq
@@ -15,7 +15,7 @@ _WINDOW = 0.1
 
 
 class Gate:
-    """Admits ``places`` holders at once. The highest priority goes first, then the order of arrival."""
+    """A semaphore with ``places`` places. A free place goes to the highest priority, then in order of arrival."""
 
     def __init__(self, places: int) -> None:
         self._free = places
@@ -63,7 +63,7 @@ class Gate:
 
 
 class GatedReader:
-    """Reads through ``reader`` while it holds a place in ``gate``."""
+    """Opens files with ``reader``. Each open file holds a place in ``gate``, and waits for it."""
 
     def __init__(self, reader: SourceReader, gate: Gate) -> None:
         self._reader = reader

@@ -22,12 +22,12 @@ _MAX_RETRY_AFTER = 3600.0
 
 
 def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL, resume: Resume | None = None) -> None:
-    """Raise the error for ``status`` as an answer to ``resume``, unless it is 200 or 206."""
+    """Raise the :class:`SourceError` for ``status``, unless it is 200 or 206. ``resume``: what was requested."""
     if status in (200, 206):
         return
-    if status == 416 and resume is not None and resume.validator:  # another content would be sent whole
+    if status == 416 and resume is not None and resume.validator:  # new content would come whole, with 200
         raise errors.LengthMismatchError.with_action(
-            f"{shown} lacks byte {resume.offset}, but announced a longer content"
+            f"{shown} has no byte {resume.offset}, although it announced a longer file before"
         )
     kind = _BY_STATUS.get(status, errors.SourceAnswerError)
     if status < 400 and kind is errors.SourceAnswerError:

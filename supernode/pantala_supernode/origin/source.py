@@ -1,4 +1,4 @@
-"""The ports for reading files: from origins, and from other replicas that have them already."""
+"""The interface for reading files: from origins, or from other replicas that have them already."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -11,61 +11,61 @@ from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """Which part of a known content to request, or whether that content is still current."""
+    """A request to continue a known content from a byte on, or to ask whether a whole copy is still current."""
 
     offset: int
-    """The first byte."""
+    """The position of the first byte to request."""
     end: int | None = None
     """The byte after the last one. ``None``: the end of the file."""
     validator: str = ""
     """The content's strong ETag (with quotes) or Last-Modified. Empty: not known.
 
-    The origin sends another content whole.
+    With it, the origin sends the whole file if its content is another one.
     """
     generation: str = ""
-    """The content's identity among replicas."""
+    """The generation of the known content, by which replicas compare contents."""
     complete: bool = False
-    """Our copy is whole. Only another content is wanted, from its start."""
+    """True if our copy is whole: the body is wanted only if the content is another one."""
 
 
 @dataclass(slots=True)
 class Provenance:
-    """Describes the replica's copy that a body comes from, so that ours becomes the same copy."""
+    """Describes the copy of another replica that a body comes from, so that our copy gets the same generation."""
 
     generation: str
     piece_size: int
     origin_bytes: int
-    """Bytes of body that were read from the origin for it. Final once the body has ended."""
+    """Bytes of bodies that were read from the origin for that copy. Final once the body has ended."""
     digest: str = ""
-    """``sha256:`` of the whole. Known at the latest once the body has ended."""
+    """``sha256:`` of the whole file. Known at the latest once the body has ended."""
     end: int | None = None
     """The byte after the last one that the replica has. ``None``: it sends the whole file."""
     on_wrong: Callable[[], None] = lambda: None
-    """Called if the whole does not have the digest."""
+    """Called if the whole file does not have the digest."""
 
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """An answer before its body."""
+    """The answer of a source: facts about the file, and the body, which is read from :attr:`chunks`."""
 
     length: int | None
-    """The announced length of the whole file. ``None``: only the body's end shows it."""
+    """The announced length of the whole file. ``None``: not announced, so only the body's end shows it."""
     offset: int
-    """The byte of the file at which the body starts: the requested one, or 0."""
+    """The position in the file at which the body starts: the requested one, or 0."""
     etag: str
     """The strong ETag with its quotes, or empty."""
     last_modified: str
-    """Last-Modified as sent. Empty if missing, or too recent to distinguish two contents."""
+    """The Last-Modified header. Empty if it is missing, or so recent that two contents may share it."""
     framed: bool
     """True if a cut body can be distinguished from a complete one."""
     body: Body
     """It ends only where the origin ended it."""
     provenance: Provenance | None = None
-    """``None``: the body comes from the origin."""
+    """The replica's copy that the body comes from. ``None``: the body comes from the origin."""
     lifetime: float | None = None
     """How long the origin declares the answer fresh, in seconds from now. ``None``: not declared."""
     unchanged: bool = False
-    """The complete copy is still current. The answer has no body."""
+    """True if our whole copy is still current. The answer then has no body."""
     ranges: bool = False
     """The origin serves ranges of this content."""
 
@@ -85,9 +85,9 @@ class SourceReader(Protocol):
 
 
 SourceChoice = Callable[[FetchOrder, SourceReader], AbstractAsyncContextManager[SourceReader]]
-"""Gives the reader for one try to complete a copy: from other replicas if they have the file, else from the origin.
+"""Returns the reader for one try to complete a copy. It reads from a replica that has the file, else from the origin.
 
-While the context is entered, other replicas can see the progress of this one.
+Inside the context, other replicas can see the :class:`Stage` of this one.
 """
 
 

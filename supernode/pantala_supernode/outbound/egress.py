@@ -1,4 +1,4 @@
-"""Forbids connections to certain addresses, under every name and spelling."""
+"""Forbids connections to certain IP addresses, however a URL or a host name expresses them."""
 
 import socket
 from collections.abc import Iterable, Iterator
@@ -25,7 +25,7 @@ NEVER: tuple[Network, ...] = tuple(
         "ff00::/8",  # multicast
     )
 )
-"""Addresses that never belong to an origin. The administrator decides about loopback and private ones."""
+"""Networks in which an origin is never allowed. The administrator decides about loopback and private ones."""
 
 METADATA_NAMES = frozenset(
     {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal", "metadata.azure.internal"}
@@ -49,13 +49,12 @@ class EgressPolicy:
         try:
             spelled = ip_address(address.partition("%")[0])
         except ValueError:
-            raise SourceDeniedError(f"{address[:60]!r} is not an IP address. Correct spec.source.url.") from None
+            raise SourceDeniedError(f"The origin's address {address[:60]!r} is not an IP address.") from None
         for meant in _meanings(spelled):
             for network in self._denied:
                 if meant.version == network.version and meant in network:
-                    raise SourceDeniedError(
-                        f"The origin's address {address} is in the forbidden network {network}. "
-                        "Ask the cluster's administrator to allow it."
+                    raise SourceDeniedError.with_action(
+                        f"The origin's address {address} is in the forbidden network {network}"
                     )
 
 
@@ -77,7 +76,7 @@ def literal(host: str) -> str | None:
 
 
 def _meanings(address: Address) -> Iterator[Address]:
-    """``address`` and the IPv4 addresses that a translator or a tunnel extracts from it."""
+    """``address``, and the IPv4 addresses to which NAT64 or a tunnel such as 6to4 would send it."""
     yield address
     if isinstance(address, IPv4Address):
         return

@@ -12,7 +12,7 @@ from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.handles import HandlePool
 from pantala_supernode.outbound.request import Head, Limits, Request, Sink, Timeouts
 from pantala_supernode.outbound.route import Route
-from pantala_supernode.outbound.target import Target
+from pantala_supernode.outbound.target import RequestTarget
 from pantala_supernode.outbound.transfer import CancelledTransferError, Transfer
 from pantala_supernode.outbound.trust import Trust
 
@@ -59,7 +59,7 @@ class Exchange:
         Raises :class:`OutboundError`, :class:`CancelledTransferError`,
         :class:`pantala_supernode.errors.SourceDeniedError`, or an exception of the sink.
         """
-        first = target = Target.parse(self._request.url)
+        first = target = RequestTarget.parse(self._request.url)
         credentials = True
         for _ in range(self._limits.redirects + 1):
             head = self._hop(target, credentials=credentials, same_origin=target.origin == first.origin)
@@ -70,7 +70,7 @@ class Exchange:
             target = following
         raise OutboundError(Fault.REDIRECTS, f"more than {self._limits.redirects} times")
 
-    def _hop(self, target: Target, *, credentials: bool, same_origin: bool) -> Head:
+    def _hop(self, target: RequestTarget, *, credentials: bool, same_origin: bool) -> Head:
         with self._handles.borrowed(target.origin) as handle:
             way = self._route.apply(handle, target, self._timeouts.connect)
             self._forwarded = way.forwards(target)
@@ -109,7 +109,7 @@ class Exchange:
         return head.status in _REDIRECTS and "Location" in head.fields and self._request.form is None
 
 
-def _describe(handle: pycurl.Curl, request: Request, target: Target, *, credentials: bool) -> None:
+def _describe(handle: pycurl.Curl, request: Request, target: RequestTarget, *, credentials: bool) -> None:
     """Set the request line, the header fields and the rules of HTTP."""
     handle.setopt(pycurl.URL, str(target))
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)

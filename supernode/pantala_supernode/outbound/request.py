@@ -42,7 +42,7 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     """Sent to every host of a chain of redirects."""
     credentials: Mapping[str, str] = {}
-    """Sent as far as :meth:`pantala_supernode.outbound.target.Target.may_show_credentials` allows."""
+    """Sent as far as :meth:`pantala_supernode.outbound.target.RequestTarget.may_show_credentials` allows."""
     method: Literal["GET", "HEAD", "POST"] = "GET"
     form: bytes | None = None
     """The body of a POST, ``application/x-www-form-urlencoded``. A redirect of a POST is not followed."""

@@ -13,7 +13,7 @@ from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.outbound.egress import METADATA_NAMES, EgressPolicy, literal
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.proxy import Proxy
-from pantala_supernode.outbound.target import Target
+from pantala_supernode.outbound.target import RequestTarget
 
 Lookup = Callable[[str, int], Sequence[str]]
 """Returns the addresses of a host name. Raises :class:`OSError`."""
@@ -36,7 +36,7 @@ class Way(NamedTuple):
     """The policy for the sockets of the request: they lead to the proxy, or to the target."""
     proxy: Proxy | None
 
-    def forwards(self, target: Target) -> bool:
+    def forwards(self, target: RequestTarget) -> bool:
         """True if the proxy reads the request and its answer. It only carries the bytes of TLS."""
         return self.proxy is not None and target.url.scheme == "http"
 
@@ -57,7 +57,7 @@ class Route:
         """Do not wait for name servers."""
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
-    def apply(self, handle: pycurl.Curl, target: Target, seconds: float) -> Way:
+    def apply(self, handle: pycurl.Curl, target: RequestTarget, seconds: float) -> Way:
         """Set the way of one request, and return it. ``seconds``: the limit for a lookup.
 
         Raises :class:`OutboundError`, and :class:`pantala_supernode.errors.SourceDeniedError` if one address of the

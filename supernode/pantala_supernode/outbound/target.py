@@ -21,7 +21,7 @@ _AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//([^/?#]*)")
 
 
 @dataclass(frozen=True, slots=True)
-class Target:
+class RequestTarget:
     """An http or https URL without user, password and fragment. Bytes that a URL cannot contain are percent-encoded."""
 
     url: URL

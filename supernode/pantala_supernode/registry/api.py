@@ -1,4 +1,4 @@
-"""Requests of the distribution API, made on behalf of an account."""
+"""Requests of the OCI distribution API, made with the credentials of an account."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
@@ -16,7 +16,7 @@ CHALLENGE: Final = "WWW-Authenticate"
 _ACCEPT = {"Accept": ", ".join(manifest.MEDIA_TYPES)}
 _DIGEST = "Docker-Content-Digest"
 _NO_HEAD = frozenset({400, 405, 406, 415, 500, 501})
-"""Statuses of registries that do not support HEAD. A GET shows the real problem."""
+"""Statuses with which registries may answer HEAD if they do not support it. A GET shows the real problem."""
 _T = TypeVar("_T")
 
 Method = Literal["GET", "HEAD"]
@@ -48,7 +48,7 @@ class RegistryAPI:
         return await self.first(repository, read)
 
     async def digest(self, repository: ImageRepository, tag: str, account: RegistryAccount) -> str | None:
-        """The digest that ``tag`` points to. ``None``: only the manifest itself shows it."""
+        """The digest that ``tag`` points to. ``None`` if the registry's answer to HEAD does not tell."""
 
         async def read(location: RepositoryLocation) -> str | None:
             what = image_name(location, tag)
@@ -62,22 +62,22 @@ class RegistryAPI:
         return await self.first(repository, read)
 
     async def authorization(self, location: RepositoryLocation, account: RegistryAccount) -> str:
-        """The ``Authorization`` header for the first request. Empty if no challenge is known yet."""
+        """The ``Authorization`` header for the next request. Empty if the registry's challenge is not known yet."""
         return await self._authenticator.authorization(location, account)
 
     async def challenged(self, location: RepositoryLocation, url: str, account: RegistryAccount, refused: str) -> bool:
-        """Ask for the challenge behind a 401 at ``url``. True if it allows another header than ``refused``."""
+        """Ask for ``url`` again after a 401, to learn the challenge. True if another header than ``refused`` exists."""
         reply = await self._ask("HEAD", location, url, refused)
         return reply.status == 200 or self.learned(reply, location, account, refused)
 
     async def probe(self, location: RepositoryLocation, digest: str, authorization: str) -> RegistryReply:
-        """The answer for a manifest to exactly this ``Authorization`` header (empty: none)."""
+        """Ask for a manifest with exactly this ``Authorization`` header (empty: none), and return any answer."""
         return await self._ask("HEAD", location, location.manifest(digest), authorization)
 
     def learned(
         self, reply: RegistryReply, location: RepositoryLocation, account: RegistryAccount, refused: str
     ) -> bool:
-        """Take note of a challenge. True if another header can be made. Challenges of redirect targets are ignored."""
+        """Remember the challenge of a 401, unless after a redirect. True if another header than ``refused`` exists."""
         if reply.status != 401 or not reply.own:
             return False
         return self._authenticator.challenged(location, account, reply.headers.getall(CHALLENGE, []), refused)

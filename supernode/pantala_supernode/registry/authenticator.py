@@ -24,7 +24,7 @@ _LIMIT = 10_000
 _CHALLENGE_SECONDS = 3600.0
 _MAX_TOKEN_BYTES = 128 * 1024
 _USED_UP = 0.9
-"""Share of a token's life after which no request starts with it: the token must still be valid on arrival."""
+"""Share of a token's lifetime for which it is used. The rest is a margin for requests on their way."""
 
 
 class _Account(NamedTuple):
@@ -71,7 +71,7 @@ class Authenticator:
     def challenged(
         self, location: RepositoryLocation, credentials: RegistryAccount, values: Iterable[str], refused: str
     ) -> bool:
-        """Take note of the challenges of a 401. True if another header than ``refused`` can be made."""
+        """Remember the challenges of a 401. True if they allow a header other than ``refused``."""
         try:
             offered = challenge.parse(values)
         except ValueError as error:

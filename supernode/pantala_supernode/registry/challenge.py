@@ -1,4 +1,4 @@
-"""How registries ask for proof: ``WWW-Authenticate`` challenges (RFC 9110, 11.6.1) and Docker's token servers. Pure."""
+"""Reads ``WWW-Authenticate`` challenges (RFC 9110, 11.6.1), and requests and answers of Docker's token servers."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -10,7 +10,7 @@ import msgspec
 from pantala_protocol.rules import foreign, headers
 
 MAX_LENGTH = 8 * 1024
-"""Characters of challenges that are read. A realm, a service and a scope need a few hundred."""
+"""The most characters of challenges that are read. A realm, a service and a scope need a few hundred."""
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"({_WORD})(?: +|$|(?=[,\t]))")
 _PARAMETER = re.compile(rf"({_WORD})[ \t]*=[ \t]*(?:({_WORD})|\"((?:[^\"\\]|\\.)*)\")")
@@ -31,13 +31,13 @@ class AuthChallenge(NamedTuple):
     """One way to authenticate that a registry offers."""
 
     scheme: str
-    """In lower case."""
+    """The scheme in lower case, such as ``basic`` or ``bearer``."""
     parameters: dict[str, str]
-    """By name in lower case."""
+    """The values of the parameters, by name in lower case."""
 
 
 class TokenRequest(NamedTuple):
-    """Which token to ask for, and where."""
+    """A request for a token: which one to ask for, and the URL of the token server."""
 
     realm: str
     service: str
@@ -53,7 +53,7 @@ class TokenRequest(NamedTuple):
         return parts._replace(query=urlencode(query, quote_via=quote)).geturl()
 
     def form(self, identity_token: str) -> dict[str, str]:
-        """The form to POST to the realm in exchange for an identity token."""
+        """The form fields to POST to the realm, to exchange an identity token for a bearer token."""
         return {
             "grant_type": "refresh_token",
             "service": self.service,
@@ -68,7 +68,7 @@ class Token(NamedTuple):
 
     value: str
     seconds: int
-    """How long it is valid."""
+    """How many seconds the token is valid."""
 
     def __repr__(self) -> str:
         return f"<Token for {self.seconds} s>"
@@ -84,14 +84,14 @@ def parse(values: Iterable[str]) -> tuple[AuthChallenge, ...]:
     """Read all ``WWW-Authenticate`` headers of an answer, in order. Raises :class:`ValueError`."""
     text = ", ".join(values)
     if len(text) > MAX_LENGTH:
-        raise ValueError(f"a challenge has {len(text)} characters, more than {MAX_LENGTH}")
+        raise ValueError(f"its WWW-Authenticate headers have {len(text)} characters, more than {MAX_LENGTH}")
     return tuple(_challenges(text))
 
 
 def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool) -> TokenRequest:
-    """What the Bearer ``challenge`` asks for, to pull from ``repository`` and from no other.
+    """The token request that answers a Bearer ``challenge``. The token allows only pulls from ``repository``.
 
-    The realm receives the password, so it must be https:. It may be http: if the registry itself has no TLS.
+    The realm's URL must be https:, because it receives the password. It may be http: with ``plain_http``.
     Raises :class:`ValueError`.
     """
     realm = challenge.parameters.get("realm", "")
@@ -99,12 +99,12 @@ def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool
         parts = urlsplit(realm)
         _ = parts.port
     except ValueError:
-        raise ValueError("its token realm is not a valid URL") from None
+        raise ValueError("its token server is not a valid URL") from None
     schemes = ("https", "http") if plain_http else ("https",)
     if parts.scheme not in schemes or not parts.hostname or len(realm) > _MAX_REALM or not _TOKEN.fullmatch(realm):
-        raise ValueError(f"its token realm is not a valid {' or '.join(f'{scheme}:' for scheme in schemes)} URL")
+        raise ValueError(f"its token server is not a valid {' or '.join(f'{scheme}:' for scheme in schemes)} URL")
     if "@" in parts.netloc or parts.fragment:
-        raise ValueError("its token realm is a URL with a user or a fragment")
+        raise ValueError("its token server is a URL with a user or a fragment")
     own = f"repository:{repository}:pull"
     asked = [scope for scope in challenge.parameters.get("scope", "").split() if _SCOPE.fullmatch(scope)]
     service = headers.to_text(challenge.parameters.get("service", ""))
@@ -128,7 +128,7 @@ def _challenges(text: str) -> Iterator[AuthChallenge]:
     while at < len(text):
         scheme = _SCHEME.match(text, at)
         if scheme is None:
-            raise ValueError(f"a challenge has no authentication scheme at character {at}")
+            raise ValueError(f"its WWW-Authenticate header has no authentication scheme at character {at}")
         at = _skip(_BLANK, text, scheme.end())
         at, parameters = _parameters(text, at)
         yield AuthChallenge(scheme[1].lower(), parameters)
@@ -142,20 +142,20 @@ def _parameters(text: str, at: int) -> tuple[int, dict[str, str]]:
     while (match := _PARAMETER.match(text, at)) is not None:
         name = match[1].lower()
         if name in found:
-            raise ValueError(f"a challenge has the parameter {name[:40]!r} twice")
+            raise ValueError(f"its WWW-Authenticate header has the parameter {name[:40]!r} twice")
         found[name] = match[2] if match[2] is not None else _ESCAPED.sub(r"\1", match[3])
         at = _next(text, match.end())
     return (at if found else _next(text, at)), found
 
 
 def _next(text: str, at: int) -> int:
-    """Where the next element of the list starts."""
+    """The position at which the next element of the header's list starts."""
     at = _skip(_BLANK, text, at)
     if at == len(text):
         return at
     after = _skip(_COMMAS, text, at)
     if after == at:
-        raise ValueError(f"the WWW-Authenticate challenge of the registry lacks a comma at character {at}")
+        raise ValueError(f"its WWW-Authenticate header lacks a comma at character {at}")
     return after
 
 

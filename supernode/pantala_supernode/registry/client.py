@@ -22,28 +22,28 @@ from pantala_supernode.registry.manifest import ImageManifest, ManifestDocument
 from pantala_supernode.registry.platform import Platform
 
 _MAX_DEPTH = 3
-"""Steps from a tag to an image: indexes and the manifest."""
+"""The most documents on the way from a tag to one platform's image: nested indexes, and the manifest."""
 _ENTRIES = 10_000
 _TAG_SECONDS = 30.0
-"""A moved tag may go unnoticed for this long."""
+"""Seconds for which the digest of a tag is remembered. A moved tag may go unnoticed for as long."""
 _MANIFEST_SECONDS = 3600.0
-"""The content of a digest never changes, but an account may lose access to it."""
+"""Seconds for which a manifest is remembered for an account, because the account may lose access to it."""
 _REFUSAL_SECONDS = 5.0
-"""For a missing image or denied access. Longer if the registry asks for that."""
+"""Seconds for which a missing image or denied access is remembered. Longer if the registry asks for that."""
 _MANIFEST_BYTES = 64 * 1024 * 1024
 _DOCUMENT_BYTES = 512
-"""Memory of a document beside its body."""
+"""Bytes of memory that a document takes in addition to its body."""
 _T = TypeVar("_T")
 _LASTING = (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError, RateLimitedError)
-"""Refusals that do not change within seconds."""
+"""Errors that are remembered, because a repeated request would have the same answer within seconds."""
 
 
 class ResolvedImage(NamedTuple):
-    """What an image name points to."""
+    """The digest that an image name points to, and the image of each platform."""
 
     digest: str
     platforms: dict[Platform, ImageManifest]
-    """The requested platforms that the image has."""
+    """The manifests of the requested platforms. A platform without an image has no entry."""
 
 
 class _Key(NamedTuple):
@@ -58,7 +58,7 @@ class _Tag(NamedTuple):
 
 
 class RegistryClient:
-    """Reads registries on behalf of accounts. Each account has its own remembered answers."""
+    """Reads manifests with the credentials of accounts, and remembers the answers for each account separately."""
 
     def __init__(self, api: RegistryAPI, clock: Callable[[], float]) -> None:
         self._api = api
@@ -76,7 +76,7 @@ class RegistryClient:
     async def resolve(self, image: ImageReference, platforms: Iterable[Platform], keyring: Keyring) -> ResolvedImage:
         """Resolve ``image`` now, with the first account of ``keyring`` that the registry accepts.
 
-        The whole answer belongs to one image: a tag is resolved once. Raises :class:`RegistryError`.
+        A tag is resolved once, so all parts of the answer belong to the same image. Raises :class:`RegistryError`.
         """
         accounts = keyring.find(image.name) or (ANONYMOUS,)
         return await first_accepted(accounts, lambda account: self._resolve(image, platforms, account))
@@ -116,7 +116,7 @@ class RegistryClient:
                 return None
             document = await self.manifest(repository, entry.digest, account)
             if len(document.body) != entry.size:
-                raise InvalidManifestError.of(str(image), f"its index has a wrong size for {entry.digest}")
+                raise InvalidManifestError.of(str(image), f"its index states a wrong size for {entry.digest}")
         raise InvalidManifestError.of(str(image), f"its indexes are nested more than {_MAX_DEPTH} deep")
 
     async def _read(self, key: _Key) -> ManifestDocument:
@@ -132,7 +132,7 @@ class RegistryClient:
         return document
 
     async def _ask(self, key: _Key) -> ManifestDocument:
-        """Read the document. Of a tag, first read its digest: the document may be here already."""
+        """Read a document. For a tag, first ask for its digest, because its document may be remembered."""
         repository, target, account = key
         digest = None if ":" in target else await self._api.digest(repository, target, account)
         if digest:
@@ -143,14 +143,14 @@ class RegistryClient:
 async def first_accepted(
     accounts: Iterable[RegistryAccount], attempt: Callable[[RegistryAccount], Awaitable[_T]]
 ) -> _T:
-    """The result of the first attempt that the registry accepts. Raises the last refusal."""
+    """The result of ``attempt`` for the first account that the registry accepts. Raises the last account's error."""
     refused: RegistryError | None = None
     for account in accounts:
         try:
             return await attempt(account)
         except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
             refused = error
-    raise refused or ValueError("no account to try")
+    raise refused or ValueError("no account was given for the request to the registry")
 
 
 def _memory(document: ManifestDocument) -> int:

@@ -17,9 +17,9 @@ import msgspec
 from pantala_protocol.rules import foreign
 
 _MAX_CONFIG = 1024 * 1024
-"""Bytes, the limit of a Secret."""
+"""The largest accepted text in bytes, which is the limit of a Kubernetes Secret."""
 _IDENTITY_USER = "<token>"
-"""Docker's user name for a password that is an identity token."""
+"""The user name by which Docker marks a password as an identity token."""
 _DEFAULT_KEY = "index.docker.io"
 _DEFAULT_REGISTRY = "docker.io"
 _ANY_BYTE: Final = "surrogateescape"
@@ -36,9 +36,9 @@ class RegistryAccount:
     username: str = ""
     password: str = ""
     identity_token: str = ""
-    """The registry's token server exchanges it for a token."""
+    """A token that the registry's token server exchanges for a bearer token."""
     registry_token: str = ""
-    """A token that the registry accepts directly."""
+    """A bearer token that the registry accepts directly."""
 
     def __repr__(self) -> str:
         return "<Credentials>" if self else "<no Credentials>"
@@ -48,7 +48,7 @@ class RegistryAccount:
 
     @property
     def basic(self) -> str:
-        """The ``Authorization`` header with user and password. Empty without a password."""
+        """The Basic ``Authorization`` header with user and password. Empty without a password."""
         return _basic(self.username, self.password) if self.password else ""
 
     @property
@@ -138,8 +138,8 @@ class Keyring:
     def find(self, name: str) -> tuple[RegistryAccount, ...]:
         """The accounts for ``registry/repository``, in the order to try them.
 
-        The rules are kubelet's: the longest location that starts the name comes first. ``*`` matches one label of a
-        host name. Entries for Docker Hub's old address count for Docker Hub if no other entry fits.
+        The rules are the kubelet's: an entry fits if its key is a prefix of the name, and the longest key comes first.
+        ``*`` matches one label of a host name. Entries for Docker Hub's old address are the last resort for Docker Hub.
         """
         found: list[RegistryAccount] = []
         for key in sorted(self._entries, reverse=True):
@@ -166,14 +166,14 @@ def _credentials(location: str, entry: _Entry) -> RegistryAccount:
 
 
 def _key(location: str) -> str:
-    """The location without its scheme, API version and trailing slash."""
+    """The key of an entry without scheme, API version and slash at the end, as ``registry/path``."""
     host, slash, path = _SCHEME.sub("", location.strip()).partition("/")
     path = _API_PATH.sub("", slash + path)
     return host if path in ("", "/") else host + path
 
 
 def _fits(key: str, name: str) -> bool:
-    """True if ``key`` covers ``name``: equal ports, matching host labels, and a path that starts with its path."""
+    """True if the entry ``key`` applies to ``name``: same port, matching host labels, and its path is a prefix."""
     (host, _, path), (wanted, _, rest) = key.partition("/"), name.partition("/")
     if not rest.startswith(path):
         return False

@@ -22,7 +22,7 @@ class ImageRepository(NamedTuple):
     """One repository of one registry."""
 
     registry: str
-    """As in image names, for example ``docker.io``."""
+    """The registry's name in image names, for example ``docker.io``."""
     name: str
 
     def __str__(self) -> str:
@@ -81,9 +81,9 @@ class RegistrySettings:
     """An administrator's settings for one registry."""
 
     plain_http: bool = False
-    """The registry has no TLS. Its passwords cross the network in clear text."""
+    """True if the registry has no TLS. Passwords for it cross the network in clear text."""
     ca: Path | None = None
-    """A file with an additional authority for its certificate."""
+    """A file with an additional certificate authority for this registry."""
     endpoints: tuple[RegistryEndpoint, ...] = ()
     """Where the registry is reached instead, in the order to try them. The other settings then do not count."""
 
@@ -91,7 +91,7 @@ class RegistrySettings:
 class RegistryEndpoints:
     """Finds the endpoints of each registry. It uses https, except by setting or on the loopback interface.
 
-    ``only`` lists the registries that are allowed. ``None``: all that the egress policy allows.
+    ``only`` names the allowed registries. ``None``: all registries that the egress policy allows.
     """
 
     def __init__(
@@ -103,7 +103,7 @@ class RegistryEndpoints:
     def base(self, registry: str) -> str:
         """The URL in front of ``/v2/`` that a registry's name stands for. Raises :class:`RegistryDeniedError`."""
         if self._only is not None and registry.lower() not in self._only:
-            raise RegistryDeniedError.of(registry, "the list of allowed registries does not include it")
+            raise RegistryDeniedError.of(registry, "the supernode's list of allowed registries does not include it")
         return f"{'http' if self._plain_http(registry) else 'https'}://{image.endpoint(registry)}"
 
     def locations(self, repository: ImageRepository) -> tuple[RepositoryLocation, ...]:
@@ -126,7 +126,7 @@ class RegistryEndpoints:
         return f"{self.base(repository.registry)}/v2/{repository.name}/blobs/{digests.parse(digest)}"
 
     def repository_of(self, url: str) -> ImageRepository | None:
-        """The repository of a blob's ``url``. ``None`` if :meth:`blob` cannot make this URL."""
+        """The repository in a ``url`` that :meth:`blob` made. ``None`` for any other URL."""
         match = _BLOB.fullmatch(url)
         if match is None:
             return None

@@ -1,4 +1,4 @@
-"""What can go wrong with a registry, as a branch of the supernode's tree.
+"""The errors of registries, with their reasons, as a branch of the tree in :mod:`pantala_supernode.errors`.
 
 ::
 
@@ -33,11 +33,11 @@ class RegistryError(SourceError):
     """The registry answered with an error."""
 
     image_reason: ClassVar[Reason] = Reason.FAILED
-    """The reason for the image; ``reason`` is that for one of its blobs."""
+    """The reason to report for an image. ``reason`` is the one to report for a single blob."""
 
     @classmethod
     def of(cls, what: str, happened: str, *, retry_after: float | None = None) -> RegistryError:
-        """Join the parts of the message: ``what`` is concerned, what ``happened``, and the action."""
+        """The error with a message of three parts: ``what`` is affected, what ``happened``, and the advice."""
         return cls(f"{what}: {happened}. {cls.image_reason.action}", retry_after=retry_after)
 
 
@@ -112,27 +112,27 @@ _BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {
     403: (RegistryForbiddenError, "the registry denied access"),
     404: (ImageNotFoundError, "the registry does not have it"),
     410: (ImageNotFoundError, "the registry has removed it"),
-    429: (RateLimitedError, "the registry received too many requests"),
+    429: (RateLimitedError, "the registry rejected the request, because it received too many"),
 }
 _BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
-    errors.SourceCertificateError: (RegistryCertificateError, "its certificate is not valid"),
-    errors.SourceDeniedError: (RegistryDeniedError, "connections to its address are forbidden"),
+    errors.SourceCertificateError: (RegistryCertificateError, "the server's certificate is not valid"),
+    errors.SourceDeniedError: (RegistryDeniedError, "connections to the server's address are forbidden"),
     errors.SourceForbiddenError: _BY_STATUS[403],
-    errors.SourceHeadersError: (RegistryUnauthorizedError, "the credentials cannot be sent in a header"),
-    errors.SourceHostUnknownError: (RegistryUnreachableError, "its host name has no address"),
+    errors.SourceHeadersError: (RegistryUnauthorizedError, "the credentials have characters that HTTP does not allow"),
+    errors.SourceHostUnknownError: (RegistryUnreachableError, "the server's host name has no address"),
     errors.SourceInterruptedError: (RegistryUnreachableError, "the connection was cut"),
     errors.SourceNotFoundError: _BY_STATUS[404],
     errors.SourceProtocolError: (InvalidAnswerError, "the answer is not valid HTTP"),
     errors.SourceProxyError: (RegistryUnreachableError, "it was not reached through the proxy"),
     errors.SourceRefusedError: (RegistryUnreachableError, "the connection was refused"),
-    errors.SourceTimeoutError: (RegistryUnreachableError, "it did not answer in time"),
+    errors.SourceTimeoutError: (RegistryUnreachableError, "the server did not answer in time"),
     errors.SourceUnauthorizedError: _BY_STATUS[401],
-    errors.SourceUnreachableError: (RegistryUnreachableError, "its address cannot be reached"),
+    errors.SourceUnreachableError: (RegistryUnreachableError, "the server's address cannot be reached"),
 }
 
 
 def raise_for_status(status: int, headers: Mapping[str, str], what: str) -> None:
-    """Raise the error that an answer's ``status`` means for ``what``, unless it is 200 or 206."""
+    """Raise the :class:`RegistryError` for an answer's ``status``, unless it is 200 or 206. ``what``: the object."""
     try:
         refusal.raise_for_status(status, headers, RedactedURL(""))
     except SourceError as error:

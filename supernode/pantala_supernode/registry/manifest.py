@@ -16,7 +16,7 @@ from pantala_supernode.registry.errors import InvalidAnswerError, InvalidManifes
 from pantala_supernode.registry.platform import Platform
 
 MAX_SIZE: Final = 4 * 1024 * 1024
-"""Bytes of a manifest. The distribution specification asks registries to accept that many."""
+"""The largest manifest in bytes. The distribution specification asks registries to accept this size."""
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -24,10 +24,10 @@ DOCKER_LIST: Final = "application/vnd.docker.distribution.manifest.list.v2+json"
 DOCKER_MANIFEST: Final = "application/vnd.docker.distribution.manifest.v2+json"
 INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 MEDIA_TYPES: Final = (DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX)
-"""In the order of the ``Accept`` header."""
+"""The supported media types, in the order of the ``Accept`` header."""
 
 _GENERIC = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
-"""Content types that leave the media type to the body."""
+"""Content types that say nothing, so that the field ``mediaType`` of the body decides."""
 _MAX_LENGTH = (1 << 53) - 1
 
 
@@ -63,16 +63,16 @@ class ImageManifest(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ManifestDocument:
-    """The exact bytes of a manifest or an index, with the digest that they have."""
+    """The exact bytes of a manifest or an index, with their digest."""
 
     digest: str
     media_type: str
-    """One of :data:`MEDIA_TYPES`."""
+    """The media type, which is one of :data:`MEDIA_TYPES`."""
     body: bytes = field(repr=False)
 
     @classmethod
     def checked(cls, body: bytes, content_type: str, expected: str | None, what: str) -> ManifestDocument:
-        """Check that ``body`` has the digest ``expected``. ``None``: take its sha256.
+        """Check that ``body`` has the digest ``expected``. ``None``: no check, and the digest is the body's sha256.
 
         Raises :class:`InvalidManifestError`; ``what`` names the image in its text.
         """
@@ -88,7 +88,7 @@ class ManifestDocument:
             raise InvalidManifestError.of(what, f"its manifest {error}") from None
 
     def parse(self, what: str) -> ImageIndex | ImageManifest:
-        """Raises :class:`InvalidManifestError`; ``what`` names the image in its text."""
+        """The parsed bytes. Raises :class:`InvalidManifestError`; ``what`` names the image in its text."""
         try:
             return parse(self.media_type, self.body)
         except ValueError as error:
@@ -117,7 +117,7 @@ class _Content(msgspec.Struct, rename="camel"):
 
 
 def checked_digest(text: str, what: str) -> str:
-    """The digest that a registry reports. Raises :class:`InvalidAnswerError`."""
+    """Check a digest that a registry reports. Raises :class:`InvalidAnswerError`."""
     try:
         return str(digests.parse(text.strip()))
     except ValueError:
@@ -125,7 +125,7 @@ def checked_digest(text: str, what: str) -> str:
 
 
 def media_type(content_type: str, body: bytes) -> str:
-    """Which of :data:`MEDIA_TYPES` ``body`` is. Raises :class:`ValueError`."""
+    """The media type of ``body``, one of :data:`MEDIA_TYPES`. Raises :class:`ValueError`."""
     return _kind(content_type, _decode(body))
 
 
@@ -154,7 +154,7 @@ def _decode(body: bytes) -> _Content:
 
 
 def _kind(content_type: str, content: _Content) -> str:
-    """The media type. Header and body must agree, so that two readers cannot take the same bytes for two kinds."""
+    """The media type. Header and body must agree: another reader could take the same bytes for something else."""
     kind = content_type.partition(";")[0].strip().lower()
     if kind in _GENERIC:
         kind = content.media_type
@@ -176,7 +176,7 @@ def _entry(descriptor: _Descriptor) -> IndexEntry:
 
 
 def _blobs(descriptors: list[_Descriptor]) -> tuple[ImageBlob, ...]:
-    """The blobs, in order. A digest with two different sizes is an error."""
+    """The blobs, in order. Raises :class:`ValueError` for a digest with two different sizes."""
     sizes: dict[str, int] = {}
     for descriptor in descriptors:
         digest = _digest(descriptor)

@@ -1,4 +1,4 @@
-"""Whether a registry lets a node's containerd read a manifest: asks the registry and remembers its consent."""
+"""Asks registries whether a node's container runtime may read a manifest, and remembers their consent."""
 
 import hashlib
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUn
 from pantala_supernode.registry.transport import RegistryReply
 
 SECONDS = 300.0
-"""How long a registry's consent counts: as long as the tokens of most registries."""
+"""Seconds for which a registry's consent counts: as long as the tokens of most registries."""
 _LIMIT = 50_000
 _REFUSALS = (401, 403)
 
@@ -22,7 +22,7 @@ _REFUSALS = (401, 403)
 class RegistryPermissions:
     """Remembers which ``Authorization`` headers a registry accepted. An empty header stands for every client.
 
-    It keeps only keyed hashes of the headers. ``key`` is random and never leaves the process.
+    It stores only keyed hashes of the headers. ``key`` is random and never leaves the process.
     """
 
     def __init__(self, key: bytes, clock: Callable[[], float]) -> None:
@@ -30,7 +30,7 @@ class RegistryPermissions:
         self._allowed: TTLCache[bytes, bool] = TTLCache(_LIMIT, SECONDS, timer=clock)
 
     def allows(self, repository: str, authorization: str) -> bool:
-        """True if the registry accepted this header or anonymous clients. False: ask the registry."""
+        """True if the registry recently accepted this header, or no header. False: the caller must ask the registry."""
         headers = {"", authorization}
         return any(self._hash(repository, header) in self._allowed for header in headers)
 
@@ -47,7 +47,7 @@ class RegistryVerdict(NamedTuple):
 
     allowed: bool
     challenges: tuple[str, ...] = ()
-    """If not: the registry's own ``WWW-Authenticate`` headers, to be passed on unchanged."""
+    """The registry's ``WWW-Authenticate`` headers, which a refused client must get unchanged."""
 
 
 class _Question(NamedTuple):
@@ -57,7 +57,7 @@ class _Question(NamedTuple):
 
 
 class AccessCheck:
-    """Shows a client's ``Authorization`` header to the registry's own host, and remembers consent for a while.
+    """Checks a client's ``Authorization`` header with a request to the registry, and remembers consent for a while.
 
     Consent counts for the whole repository. The headers themselves are not kept.
     """
@@ -76,7 +76,7 @@ class AccessCheck:
         """Whether a client with this ``authorization`` (empty: an anonymous one) may read the manifest.
 
         ``fresh`` ignores remembered consent. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the
-        registry neither allows nor refuses.
+        registry's answer does not show it.
         """
         if not fresh and self._permissions.allows(str(repository), authorization):
             return RegistryVerdict(allowed=True)
@@ -101,7 +101,7 @@ class AccessCheck:
         return RegistryVerdict(allowed=True)
 
     async def _is_public(self, refusal: RegistryReply, location: RepositoryLocation, digest: str) -> bool:
-        """True if an anonymous token opens the repository, as with public images of many registries."""
+        """True if the registry gives anonymous clients a token that opens the repository, as for public images."""
         if not self._api.learned(refusal, location, ANONYMOUS, ""):
             return False
         try:

@@ -1,4 +1,4 @@
-"""Chooses an image of an index for a node's platform, by containerd's rules. Pure."""
+"""Chooses the image in an index that a node's platform can run, by containerd's rules. Pure."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -13,9 +13,9 @@ _ALIASES = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-"""Other names of architectures, and the variant that each implies. ``None``: the given one."""
+"""Other names of architectures: the normal name and the implied variant. ``None``: the variant stays as given."""
 _USUAL = {("amd64", "v1"): "", ("arm64", "8"): "", ("arm64", "v8"): "", ("arm", ""): "v7"}
-"""The normal spelling of variants that have two."""
+"""The normal spelling of variants with two spellings."""
 _OLDEST_ARM = 5
 
 T = TypeVar("T")
@@ -41,7 +41,7 @@ def parse(text: str) -> Platform:
 
 
 def normal(os: str, architecture: str, variant: str = "") -> Platform:
-    """One spelling for equal platforms, such as ``x86_64`` and ``amd64``, or ``arm64`` and ``arm64/v8``."""
+    """Normalise a platform: ``arm64``, ``aarch64`` and ``arm64/v8`` become the same :class:`Platform`."""
     os, architecture, variant = os.lower(), architecture.lower(), variant.lower()
     architecture, implied = _ALIASES.get(architecture, (architecture, None))
     variant = variant if implied is None else implied
@@ -58,7 +58,7 @@ def acceptable(wanted: Platform) -> tuple[Platform, ...]:
 def choose(wanted: Platform, images: Iterable[tuple[Platform | None, T]]) -> T | None:
     """The image for a node of platform ``wanted``.
 
-    The best platform wins, then the first entry. An image without a stated platform is the last resort.
+    The best platform of :func:`acceptable` wins, then the first entry. An image without a platform is the last resort.
     """
     given = list(images)
     for platform in (*acceptable(wanted), None):
@@ -83,7 +83,7 @@ def _lesser(os: str, architecture: str, variant: str) -> Iterator[Platform]:
 
 
 def _lesser_arm64(os: str, variant: str) -> Iterator[Platform]:
-    """Lower versions. v9.x includes v8.(x+5), because v9.0 followed v8.5."""
+    """The ARM64 variants that ``variant`` includes. v9.x includes v8.(x+5), because v9.0 followed v8.5."""
     major, minor = _number(variant), _number(variant.partition(".")[2])
     if major == 9:
         for lower in range(minor - 1, -1, -1):

@@ -24,7 +24,7 @@ from pantala_supernode.registry.transport import TOTAL, RegistryTransport
 
 @dataclass(frozen=True)
 class RegistryService:
-    """The three ways to use registries: images and manifests, blobs, and a client's permissions."""
+    """The three parts that use registries: a client for manifests, a reader for blobs, a check of permissions."""
 
     client: RegistryClient
     reader: RegistryReader

@@ -1,4 +1,4 @@
-"""Reads blobs of registries for the CDN."""
+"""Reads blobs from registries for the CDN, as :class:`RegistryReader`."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager

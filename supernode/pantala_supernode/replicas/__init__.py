@@ -1,1 +1,1 @@
-"""Several supernodes: their membership, and how they share one read of an origin."""
+"""The other supernodes: the membership, and how all of them share one read of an origin."""

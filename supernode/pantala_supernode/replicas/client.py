@@ -20,33 +20,33 @@ from pantala_supernode.replicas.decision import CopyReport
 _log = structlog.get_logger(__name__)
 
 _REPORT_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
-"""A running replica answers at once. Each read of an origin waits for the answers of all replicas."""
+"""The limit for a report. It is short, because each read of an origin waits for the answers of all replicas."""
 _BODY_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=45.0)
-"""A longer silence than an origin may have. If the origin fails, the replica that reads it ends the body."""
+"""The limits for a body. ``sock_read`` is longer than an origin's silence, which the reading replica itself notices."""
 _SILENCE = 2.0
-"""Seconds for which an unreachable replica is not asked again. Many files wait for its answer."""
+"""Seconds for which a replica is not asked again after it did not answer, because many files wait for it."""
 _MAX_REPORT = 4 * 1024 * 1024
 _PARALLEL = 32
-"""Requests under way at once. More would wait for each other and time out."""
+"""The most requests at the same time. With more, they would slow each other down and time out."""
 
 
 class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What the owner of a task must fetch for another replica."""
+    """The body of ``PUT /api/v1/copies/<task ID>``: the file that the owner of the task must fetch for a replica."""
 
     url: Annotated[str, Meta(pattern="^[hH][tT][tT][pP][sS]?://[!-~]+$")]
     headers: dict[str, str] = {}
-    """Sent to the origin's host only, and kept in memory only."""
+    """Headers for the origin. They are sent to its host only, and kept in memory only."""
     digest: str = ""
     """The expected digest of the whole file. Empty: any content is accepted."""
     attempt: str = ""
-    """A new value asks for another attempt after a failure."""
+    """If it differs from that of the last request, the owner tries again after a failure."""
 
 
 class _Silence(NamedTuple):
     error: str
     until: float
     sure: bool
-    """The replica is down, or did not answer twice."""
+    """True if the replica is certainly down: it refused the connection, or it timed out twice."""
 
 
 class ReplicaClient:
@@ -64,23 +64,23 @@ class ReplicaClient:
         self._silent: dict[str, _Silence] = {}
 
     def in_doubt(self, replica: Member) -> bool:
-        """Whether a replica that timed out may only be busy. Then it must be asked again."""
+        """Whether a replica timed out only once, so that it may just be busy. The caller must ask it again."""
         silence = self._silent.get(replica.url)
         return silence is not None and not silence.sure
 
     async def report(self, replica: Member, task_id: TaskID) -> CopyReport | None:
-        """What a replica has of a file, or ``None`` if the replica does not want the file."""
+        """What a replica has of a file. ``None`` if nothing wants the file at that replica."""
         return await self._ask(replica, "GET", task_id)
 
     async def want(self, replica: Member, task_id: TaskID, request: SourceRequest) -> CopyReport | None:
-        """Let a replica fetch a file, for the next minute."""
+        """Ask a replica to fetch a file, and to keep it wanted for the next minute. Returns what it has of the file."""
         return await self._ask(replica, "PUT", task_id, msgspec.json.encode(request))
 
     @asynccontextmanager
     async def content(
         self, replica: Member, task_id: TaskID, generation: str, start: int, end: int | None
     ) -> AsyncIterator[AsyncIterator[bytes]]:
-        """The bytes from ``start`` on: up to ``end`` those that are there now, otherwise all, as they arrive."""
+        """The bytes of a replica's copy from ``start`` to ``end``. Without ``end``: all bytes, as they arrive there."""
         query: dict[str, str | int] = {"generation": generation, "start": start}
         query |= {} if end is None else {"end": end}
         try:
@@ -96,7 +96,7 @@ class ReplicaClient:
         async with self._turn:
             silence = self._silent.get(replica.url)
             if silence is not None and self._clock() < silence.until:
-                raise ReplicaError(f"Replica {replica.name} did not answer a moment ago.")
+                raise ReplicaError(f"Replica {replica.name} did not answer a moment ago. It is asked again soon.")
             try:
                 async with await self._send(replica, method, task_id, timeout=_REPORT_TIMEOUT, data=body) as answer:
                     report = await _report(answer)
@@ -114,9 +114,9 @@ class ReplicaClient:
         return await self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False, **more)
 
     def _note_silence(self, replica: Member, error: Exception) -> None:
-        """Do not ask a replica for a moment. Log each kind of failure once."""
+        """Note that a replica did not answer, so that it is not asked for a moment. Log each kind of failure once."""
         before, text, now = self._silent.get(replica.url), f"{type(error).__name__} {error}".strip(), self._clock()
-        asked_again = before is not None and (before.sure or now >= before.until)  # not two requests at once
+        asked_again = before is not None and (before.sure or now >= before.until)  # not at the same time
         sure = asked_again or not isinstance(error, TimeoutError)
         self._silent[replica.url] = _Silence(text, now + _SILENCE, sure)
         if before is None or before.error != text:
@@ -127,8 +127,8 @@ async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:
     if answer.status == 404:
         return None
     if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_REPORT:
-        _log.warning("a replica refused a request", path=answer.url.path, status=answer.status)
-        raise ReplicaError(f"A replica answered {answer.status}. Read that replica's log.")
+        _log.warning("a replica refused a request", url=str(answer.url), status=answer.status)
+        raise ReplicaError(f"The replica at {answer.url.host} answered {answer.status}. Read that replica's log.")
     return msgspec.json.decode(await answer.read(), type=CopyReport)
 
 
@@ -137,4 +137,4 @@ async def _chunks(answer: aiohttp.ClientResponse, replica: Member) -> AsyncItera
         async for chunk in answer.content.iter_any():
             yield chunk
     except (aiohttp.ClientError, OSError) as error:
-        raise ReplicaError(f"Replica {replica.name} cut its copy: {type(error).__name__}.") from error
+        raise ReplicaError(f"Replica {replica.name} stopped sending its copy: {type(error).__name__}.") from error

@@ -1,4 +1,4 @@
-"""Serves this supernode's copies to other replicas: reports, leases on their behalf, and the bytes."""
+"""Serves this supernode's copies to other replicas: reports and bytes. Fetches files on their request."""
 
 import asyncio
 import contextlib
@@ -21,7 +21,7 @@ from pantala_supernode.tasks.task import Lease, LeaseHolder
 _LEASE = 60.0
 """Seconds that a file stays wanted for another replica. That replica repeats its request while it needs the file."""
 _LOOK = 1.0
-"""Seconds after which a reader that waits for a piece checks whether the piece can still arrive."""
+"""A reader that waits for a piece checks after so many seconds whether the piece can still arrive."""
 
 
 class MisdirectedError(RequestError):
@@ -36,14 +36,14 @@ class MisdirectedError(RequestError):
 
 
 class CopyEndedError(Exception):
-    """The rest of a copy cannot be sent."""
+    """The bytes of a copy end too early: they do not arrive, are damaged, or were removed."""
 
 
 class CopyServer:
-    """Answers other replicas.
+    """Answers the requests of other replicas.
 
-    ``stage`` returns the CDN's stage with a task. ``accuse`` is called with a wrong piece. ``clock`` returns monotonic
-    seconds.
+    ``stage`` returns the :class:`Stage` of a task. ``accuse`` is called with a damaged piece. ``clock`` returns
+    monotonic seconds.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class CopyServer:
         clock: Callable[[], float],
     ) -> None:
         self.readers = 0
-        """How many replicas read a copy now."""
+        """How many requests of replicas read a copy now."""
         self._leases = leases
         self._tasks = tasks
         self._store = store
@@ -96,9 +96,9 @@ class CopyServer:
         )
 
     def want(self, task_id: str, request: SourceRequest) -> CopyReport:
-        """Fetch a file for another replica.
+        """Fetch a file for another replica. Returns what this supernode has of it.
 
-        Raises :class:`MisdirectedError`, or :class:`ValueError` for an invalid task ID.
+        Raises :class:`MisdirectedError` if another replica owns the task, :class:`ValueError` for an invalid ID.
         """
         owner = self._replicas.other_owner(task_id)
         if owner is not None:
@@ -113,7 +113,7 @@ class CopyServer:
     async def content(self, task_id: str, generation: str, start: int, end: int | None) -> AsyncGenerator[bytes, None]:
         """The bytes of a copy from ``start`` on, up to ``end`` if given, as they arrive. Each piece is verified.
 
-        Raises :class:`CopyEndedError` if the rest cannot be sent.
+        Raises :class:`CopyEndedError` if a missing byte does not arrive, or the copy is removed.
         """
         self.readers += 1
         try:
@@ -130,7 +130,7 @@ class CopyServer:
                     yield piece[start - offset : None if end is None else end - offset]
                     start = offset + len(piece)
                 elif end is not None or self._stage(task.id) is not Stage.READING:
-                    raise CopyEndedError("The next piece is missing, and the origin is not being read.")
+                    raise CopyEndedError("The next piece is missing, and this supernode does not read the origin.")
                 else:
                     await self._await_news(task_id)
         finally:
@@ -139,22 +139,22 @@ class CopyServer:
     def check(self, task_id: str, generation: str, start: int, end: int | None) -> int | None:
         """How many bytes :meth:`content` yields; ``None``: not known yet.
 
-        Raises :class:`NotFoundError` for a content that is not here, :class:`ConflictError` for a range that is not
-        here or does not arrive.
+        Raises :class:`NotFoundError` for another generation than that of the copy, :class:`ConflictError` for a range
+        that is not here or will not arrive.
         """
         report = self.report(task_id)
         if not report.generation or report.generation != generation:
-            raise NotFoundError(f"This supernode does not have content {generation[:64]!r} of task {task_id}.")
+            raise NotFoundError(f"This supernode does not have generation {generation[:64]!r} of task {task_id}.")
         if start > (report.length or start) or (end is not None and not self._holds(task_id, start, end)):
-            raise ConflictError(f"This supernode does not have that range of task {task_id}.")
+            raise ConflictError(f"This supernode does not have the requested bytes of task {task_id}.")
         if end is not None:
             return end - start
         if not report.whole and report.stage is not Stage.READING:
-            raise ConflictError(f"This supernode has a part of task {task_id} and does not read the origin.")
+            raise ConflictError(f"This supernode has only a part of task {task_id}, and does not read the rest now.")
         return report.length - start if report.length is not None else None
 
     def _file(self, task_id: str, generation: str) -> PieceFile | None:
-        """The pieces of a wanted task, if they are of that generation."""
+        """The pieces of a wanted task. ``None`` if they are of another generation."""
         task, file = self._tasks.get(task_id), self._store.get(task_id)
         if task is None or file is None or not generation:
             return None
@@ -174,7 +174,7 @@ class CopyServer:
             raise CopyEndedError(str(error)) from error
         if piece is None:
             self._accuse(TaskID(file.meta.task_id), number)
-            raise CopyEndedError(f"Piece {number} is wrong on the volume.")
+            raise CopyEndedError(f"Piece {number} is damaged on this supernode's volume. It is fetched again.")
         return piece
 
     async def _await_news(self, task_id: str) -> None:

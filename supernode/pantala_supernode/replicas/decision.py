@@ -1,9 +1,8 @@
 """Which replica reads the origin when several want one file, and from which replica the others copy it. Pure.
 
-Each replica shows the stage of its work on a file and asks all others before it reads the origin. It may read only if
-it first showed that it is about to (:attr:`Stage.CLAIMING`), then asked the others, and none of them reads or claims.
-Of two replicas that want to read at the same moment, at least one sees the other. If both do, the lesser name goes
-first.
+Each replica shows the others the stage of its work on a file. Before a replica reads the origin, it shows
+:attr:`Stage.CLAIMING` and then asks all others for their stages. It reads only if none of them reads or claims. If two
+replicas claim at the same moment, at least one sees the other's claim. If both do, the one with the lesser name reads.
 """
 
 import re
@@ -23,62 +22,62 @@ class Stage(StrEnum):
     """The stage of a replica's work on a file."""
 
     IDLE = "idle"
-    """No work: it has all of the file, rests after a failure, or does not want the file."""
+    """The replica does nothing: it has the whole file, pauses after a failure, or nothing wants the file there."""
     ASKING = "asking"
-    """It looks for a provider, and asks again before it reads the origin."""
+    """The replica looks for another one that has the file. It does not claim the origin."""
     CLAIMING = "claiming"
-    """It reads the origin next, unless another replica does."""
+    """The replica reads the origin next, unless another one reads or claims it."""
     READING = "reading"
-    """It reads the origin."""
+    """The replica reads the origin."""
     COPYING = "copying"
-    """It copies the file from another replica, so no replica may wait for its next piece."""
+    """The replica copies the file from another one. Others may copy its pieces, but must not wait for the next one."""
 
 
 class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one replica has of a file that is wanted there."""
+    """What one replica has of a file that something wants there."""
 
     task_id: str
     stage: Stage
     whole: bool = False
-    """It has all of the file, verified."""
+    """True if the replica has all of the file, verified."""
     generation: str = ""
-    """Empty: it has nothing yet."""
+    """The generation of the replica's copy. Empty: the replica has nothing yet."""
     piece_size: int = 0
     length: int | None = None
     etag: str = ""
     last_modified: str = ""
     digest: str = ""
-    """``sha256:`` of the whole file, once it has all of it."""
+    """``sha256:`` of the whole file. Empty until the replica has all of it."""
     cached: str = ""
-    """The pieces that it can serve now, as ranges."""
+    """The pieces that the replica can serve now, as ranges such as ``"0-3,7"``."""
     origin_bytes: int = 0
-    """Bytes of body read from the origin for it."""
+    """Bytes of bodies that were read from the origin for this copy."""
     failure: Failure | None = None
 
     def __post_init__(self) -> None:
-        """Check the report of another process. Raises :class:`ValueError`."""
+        """Check the fields, because another process has sent them. Raises :class:`ValueError`."""
         if not _GENERATION.fullmatch(self.generation) or self.piece_size < 0 or (self.length or 0) < 0:
-            raise ValueError("The report's generation, piece size or length is not valid.")
+            raise ValueError("The replica's report has an invalid generation, piece size or length.")
         if bool(self.generation) != bool(self.piece_size):
-            raise ValueError("The report must have both a generation and a piece size, or neither.")
+            raise ValueError("The replica's report has only one of generation and piece size.")
         ranges.parse(self.cached)
         if self.digest:
             digest.parse(self.digest)
 
 
 class Act(Enum):
-    """What to do next."""
+    """What a replica that needs a file must do next."""
 
     TAKE = auto()
-    """Copy from the provider."""
+    """Copy the file from :attr:`Decision.provider`."""
     READ = auto()
     """Read the origin."""
     CLAIM = auto()
-    """Show that the origin is read next, and ask again."""
+    """Show :attr:`Stage.CLAIMING`, and ask all replicas again."""
     WANT = auto()
-    """Request the file from the owner, and ask again."""
+    """Ask the owner to fetch the file. Then ask all replicas again."""
     WAIT = auto()
-    """Ask again in a moment, without a claim."""
+    """Do not claim the origin. Ask all replicas again in a moment."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,35 +87,35 @@ class Decision:
     act: Act
     provider: str | None = None
     end: int | None = None
-    """The byte after the last one that the provider has; ``None``: it provides all up to the end of the file."""
+    """The byte after the last one that the provider has. ``None``: the provider has, or will have, the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """What this replica is about to fetch."""
+    """What this replica needs of a file."""
 
     name: str
     """This replica's name."""
     owner: str | None = None
-    """The other replica that should read the origin; ``None``: this one may."""
+    """The other replica that should read the origin. ``None``: this one may read it."""
     claimed: bool = False
-    """It was :attr:`Stage.CLAIMING` before it asked."""
+    """True if this replica showed :attr:`Stage.CLAIMING` before it asked the others."""
     generation: str = ""
-    """Of its own pieces; empty: it has none."""
+    """The generation of this replica's own pieces. Empty: it has none."""
     offset: int = 0
-    """The first byte that it lacks of that generation."""
+    """The first byte of that generation that this replica lacks."""
     pinned: bool = False
-    """The content's digest is known. A part of a copy is then useful without an ETag."""
+    """True if the file's expected digest is known. Then a part of a copy is useful even without an ETag."""
 
 
 def decide(need: Need, said: Mapping[str, CopyReport | None]) -> Decision:
-    """Decide by the reports of all replicas that could be reached; ``None``: it has nothing of the file."""
+    """Decide from the reports of all replicas that answered, by name. ``None``: a replica has no useful copy."""
     reports = {name: report for name, report in said.items() if report is not None}
     best = _best_provider(need, reports)
     if best is not None:
         return best
     if any(report.stage is Stage.READING for report in reports.values()):
-        return Decision(Act.WAIT)  # the origin has not answered it yet
+        return Decision(Act.WAIT)  # the origin has not answered that replica yet
     if need.owner in said:
         return Decision(Act.WANT, need.owner)
     claims = [name for name, report in reports.items() if report.stage is Stage.CLAIMING]
@@ -126,7 +125,7 @@ def decide(need: Need, said: Mapping[str, CopyReport | None]) -> Decision:
 
 
 def _best_provider(need: Need, reports: Mapping[str, CopyReport]) -> Decision | None:
-    """The replica that has all of the file, else the one that reads it, else the one with the most useful part."""
+    """A replica with the whole file, else one that reads the origin, else the one that continues ours the furthest."""
     able = {name: report for name, report in reports.items() if report.generation}
     ordered = sorted(able, key=lambda name: (able[name].generation != need.generation, name))
     for name in ordered:
@@ -141,7 +140,7 @@ def _best_provider(need: Need, reports: Mapping[str, CopyReport]) -> Decision | 
 
 
 def _part(need: Need, report: CopyReport) -> int:
-    """The byte up to which another replica's pieces continue ours without a gap."""
+    """The position up to which another replica's pieces continue this replica's pieces without a gap."""
     named = report.etag or report.last_modified or need.pinned
     if not named or report.length is None or need.generation not in ("", report.generation):
         return 0

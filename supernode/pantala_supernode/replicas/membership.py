@@ -11,7 +11,7 @@ from pantala_protocol.statement import Member, Membership, Statement
 _log = structlog.get_logger(__name__)
 
 _ANNOUNCEMENT = 5.0
-"""Seconds in which the operator states that this replica leaves: it looks every two. A restart takes as long."""
+"""Seconds that a stopping replica waits for the operator to state that it leaves. The operator looks every 2 s."""
 _LOOK = 0.1
 
 
@@ -20,9 +20,9 @@ class ReplicaSet:
 
     def __init__(self) -> None:
         self.membership: Membership | None = None
-        """In force; ``None``: this is the only replica."""
+        """The membership in force. ``None``: this is the only replica."""
         self.name = ""
-        """This replica's name in it."""
+        """This replica's name in the membership."""
 
     def take(self, statement: Statement) -> bool:
         """Take the membership of a statement, unless a newer one is known. Returns whether it changed."""
@@ -34,19 +34,19 @@ class ReplicaSet:
 
     @property
     def others(self) -> tuple[Member, ...]:
-        """All but this one, with those that leave."""
+        """All other replicas, including those that are leaving."""
         members = self.membership.members if self.membership is not None else ()
         return tuple(member for member in members if member.name != self.name)
 
     @property
     def leaving(self) -> bool:
-        """This replica must hand its tasks over, and another one can take them."""
+        """True if this replica must hand its tasks over, and another one can take them."""
         own = self.membership.member(self.name) if self.membership is not None else None
         return own is not None and own.leaving and any(not other.leaving for other in self.others)
 
     @property
     def may_leave(self) -> bool:
-        """The operator may still state that this replica leaves. The first one is scaled away last, so it does not."""
+        """True if the operator may state that this replica leaves: it never does for the first or only replica."""
         members = self.membership.members if self.membership is not None else ()
         return len(members) > 1 and members[0].name != self.name
 
@@ -56,7 +56,7 @@ class ReplicaSet:
 
 
 class Handover:
-    """Lets this replica end when its tasks have moved to others, or after ``patience`` seconds.
+    """Delays the end of this replica until its tasks have moved to others, at most for ``patience`` seconds.
 
     ``is_over`` returns whether nothing is left to hand over.
     """
@@ -67,16 +67,16 @@ class Handover:
         self._patience = patience
 
     async def wait(self, at_once: asyncio.Event) -> None:
-        """Return when the replica may end: at once if no other one takes its tasks, or when ``at_once`` is set."""
+        """Return when the replica may end: early if no other one takes its tasks, or when ``at_once`` is set."""
         if self._replicas.may_leave:
             await self._until(lambda: self._replicas.leaving, _ANNOUNCEMENT, at_once)
         if not self._replicas.leaving or at_once.is_set():
             return
-        _log.info("leaving: serving until the tasks have moved")
+        _log.info("this supernode leaves; it serves until other replicas have its tasks")
         if await self._until(self._is_over, self._patience, at_once):
-            _log.info("left: all tasks have moved")
+            _log.info("this supernode ends; other replicas have all its tasks")
         else:
-            _log.warning("left before all tasks had moved; their new owners read on from the origin")
+            _log.warning("this supernode ends before all tasks have moved; other replicas read the origin")
 
     async def _until(self, condition: Callable[[], bool], seconds: float, at_once: asyncio.Event) -> bool:
         deadline = time.monotonic() + seconds

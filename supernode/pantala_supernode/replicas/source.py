@@ -1,4 +1,4 @@
-"""Reads a file from other replicas before the origin."""
+"""Reads a file from other replicas if they have it, and else from the origin."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -21,20 +21,20 @@ from pantala_supernode.tasks.copy import FetchOrder, FileSource
 _log = structlog.get_logger(__name__)
 
 _COPIES = 16
-"""Copies that are taken from other replicas at once. It bounds the bytes in memory on their way to the disk."""
+"""The most files that are copied from other replicas at the same time. It bounds the bytes in memory."""
 _FIRST_PAUSE, _PAUSE = 0.02, 1.0
-"""Seconds between two rounds of requests: at first, and at most."""
+"""Seconds between two rounds of requests to all replicas: the first pause, and the longest."""
 _IDLE = 10.0
-"""Seconds for which an owner may do nothing about a file. Then the file is read without it."""
+"""Seconds to wait for an owner that was asked for a file and does nothing. Then another replica may read it."""
 _RENEWAL = 20.0
-"""Seconds between two requests to the owner to keep a file: a third of the lease there."""
+"""Seconds between two renewed requests to the owner: a third of the lease that it holds for us."""
 _FINAL_REPORTS = 4
 _ALL = 1 << 62
-"""More bytes than any file has."""
+"""A position after the end of any file."""
 
 
 def _of_origin() -> dict[str, type[errors.SupernodeError]]:
-    """The errors by reason that every replica would meet at the origin."""
+    """The error classes, by reason, of failures that every replica would meet at the origin."""
     kinds: list[type[errors.SupernodeError]] = [errors.DigestMismatchError, errors.SourceError]
     for kind in kinds:
         kinds.extend(kind.__subclasses__())
@@ -49,14 +49,14 @@ class ReplicaSource:
         self.client = client
         self.gate = Gate(_COPIES)
         self.wrong: set[tuple[str, str]] = set()
-        """Replica and generation of copies with a wrong digest."""
+        """Copies with a wrong digest, as pairs of replica and generation. They are not copied again."""
         self._stages: dict[TaskID, Stage] = {}
 
     def stage(self, task_id: TaskID) -> Stage:
         return self._stages.get(task_id, Stage.IDLE)
 
     def enter(self, task_id: TaskID, stage: Stage) -> None:
-        """Show another stage to the replicas that ask from now on."""
+        """Set the stage of a task, which the next reports to other replicas show."""
         self._stages[task_id] = stage
 
     @asynccontextmanager
@@ -84,7 +84,7 @@ class _Try:
         self._order = order
         self._origin = origin
         self._helper: Member | None = None
-        """The owner, once it wants the file because of our request."""
+        """The owner, once it has accepted our request to fetch the file."""
         self._idle = 0.0
 
     @asynccontextmanager
@@ -99,7 +99,7 @@ class _Try:
             yield answer
 
     async def _find(self, resume: Resume | None) -> _Provider | None:
-        """The replica to copy from, or ``None`` after winning the right to read the origin."""
+        """Wait for a replica to copy from, and return it. ``None``: this replica must read the origin."""
         task_id = self._order.task_id
         if not self._replicas.others or self._source.stage(task_id) is Stage.READING:
             self._source.enter(task_id, Stage.READING)
@@ -137,7 +137,7 @@ class _Try:
         )
 
     async def _ask(self) -> dict[Member, CopyReport | None]:
-        """The reports of all other replicas that answer. A copy with a wrong digest counts as none."""
+        """The reports of all other replicas that answer. ``None`` for a copy that had a wrong digest."""
         others = self._replicas.others
         asked = (self._client.report(replica, self._order.task_id) for replica in others)
         answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -152,7 +152,7 @@ class _Try:
         return reports
 
     async def _want(self, owner: Member, pause: float) -> bool:
-        """Request the file from the owner. Returns whether the owner will have it. Raises the origin's error there."""
+        """Ask the owner to fetch the file. Returns whether it does. Raises its error if the origin caused that."""
         try:
             report = await self._request(owner)
         except errors.ReplicaError:
@@ -165,7 +165,7 @@ class _Try:
             kind = _of_origin().get(report.failure.reason)
             if kind is not None:
                 raise kind(report.failure.message)
-            return False  # e.g. its volume is full
+            return False  # a failure of the owner itself, e.g. its volume is full
         self._idle += pause
         return self._idle < _IDLE
 
@@ -213,11 +213,11 @@ class _Try:
             return
         report = await self._final_report(provider.replica)
         if report is None or not report.whole or report.generation != provenance.generation:
-            raise errors.ReplicaError(f"Replica {provider.replica.name} does not report a whole copy after its end.")
+            raise errors.ReplicaError(f"Replica {provider.replica.name} sent all bytes, but reports no whole copy.")
         provenance.digest, provenance.origin_bytes = report.digest, report.origin_bytes
 
     async def _final_report(self, replica: Member) -> CopyReport | None:
-        """The provider's report after the last byte. A busy provider is asked again, to save the last piece."""
+        """The replica's report after its last byte, with the digest. A silent replica is asked again a few times."""
         for _ in range(_FINAL_REPORTS - 1):
             try:
                 return await self._client.report(replica, self._order.task_id)

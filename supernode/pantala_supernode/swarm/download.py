@@ -1,7 +1,7 @@
 """One peer's download of one task, and its deliveries. Pure.
 
-The name is Dragonfly's. A download by a peer of ours ends in *deliveries*: one for each Task resource that wants the
-file at a path of the peer's node.
+``DfgetTask`` is Dragonfly's name for a download. A peer's download ends in *deliveries*: one for each Task resource
+that wants the file at a path on the peer's node.
 """
 
 from collections.abc import Iterator
@@ -13,7 +13,7 @@ from pantala_supernode.errors import EmptyValueError, NotFoundError
 
 
 class DfgetTaskStatus(StrEnum):
-    """How far a download is."""
+    """The status of a download."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -23,23 +23,23 @@ class DfgetTaskStatus(StrEnum):
 
 @dataclass(slots=True)
 class DfgetTask:
-    """One download."""
+    """One download of a task by one peer."""
 
     peer: str
     task_id: str
     status: DfgetTaskStatus = DfgetTaskStatus.WAITING
     deliveries: dict[str, DeliveryState] = field(default_factory=dict)
-    """By the UID of the Task resource."""
+    """The states of the deliveries, by the UID of the Task resource."""
 
 
 class DfgetTaskManager:
-    """All downloads, by peer and task."""
+    """The downloads of all peers, by peer and task."""
 
     def __init__(self) -> None:
         self._by_peer: dict[str, dict[str, DfgetTask]] = {}
 
     def add(self, peer: str, task_id: str) -> DfgetTask:
-        """Begin a download, unless it is known. Raises :class:`EmptyValueError`."""
+        """Begin a download, or return the known one. Raises :class:`EmptyValueError` for an empty name."""
         if not peer or not task_id:
             raise EmptyValueError("The name of the peer or the task is empty. A download needs both.")
         tasks = self._by_peer.setdefault(peer, {})
@@ -49,7 +49,7 @@ class DfgetTaskManager:
         return self._by_peer.get(peer, {}).get(task_id)
 
     def known(self, peer: str, task_id: str) -> DfgetTask:
-        """A download. Raises :class:`EmptyValueError` for an empty name, :class:`NotFoundError` for an unknown one."""
+        """Return a download. Raises :class:`EmptyValueError` (an empty name) or :class:`NotFoundError`."""
         if not peer or not task_id:
             raise EmptyValueError("The name of the peer or the task is empty. Name both.")
         task = self.get(peer, task_id)
@@ -64,7 +64,7 @@ class DfgetTaskManager:
         return (task for tasks in tuple(self._by_peer.values()) for task in tuple(tasks.values()))
 
     def update_status(self, peer: str, task_id: str, status: DfgetTaskStatus) -> None:
-        """Set the status of a download, unless it is ``SUCCESS`` or the download is unknown."""
+        """Set the status of a download. Does nothing for a download that is unknown or has ``SUCCESS``."""
         task = self.get(peer, task_id)
         if task is not None and task.status is not DfgetTaskStatus.SUCCESS:
             task.status = status
@@ -76,7 +76,7 @@ class DfgetTaskManager:
             task.status = DfgetTaskStatus.WAITING
 
     def deliver(self, peer: str, task_id: str, uid: str, state: DeliveryState | None) -> None:
-        """Take a peer's report of a delivery; ``None``: the file is not there any more."""
+        """Record the state of a delivery that a peer reports. ``None``: the file is not there any more."""
         task = self.get(peer, task_id)
         if task is None:
             return

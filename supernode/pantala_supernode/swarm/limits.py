@@ -1,4 +1,4 @@
-"""How many pieces may be under way at once: the scheduler's limits, and the pieces that fill the uplink. Pure."""
+"""How many pieces may be under way at once: the scheduler's limits, and how many fill the supernode's link. Pure."""
 
 from dataclasses import dataclass, field
 
@@ -7,9 +7,9 @@ from pantala_supernode.swarm.reputation import Tolerance
 _WEIGHT = 0.2
 """The weight of the newest piece time."""
 _FADING = 0.9
-"""The weight of the former observations after one second."""
+"""The factor by which an observation loses weight in each second."""
 _ENOUGH = 4.0
-"""Piece-seconds of transfer that are observed before an observation counts."""
+"""The observed transfer, in pieces times seconds, from which on the measured speed is used."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,41 +17,43 @@ class SchedulingPolicy:
     """The scheduler's limits."""
 
     window: int = 4
-    """Pieces given to one peer and not reported, if it does not report how many it downloads at once. More pieces wait
-    in queues: 16 takes 70 % longer."""
+    """The most unfinished pieces that one peer is given, if it does not report how many it downloads at once. With
+    more, pieces wait in queues: with 16, a file takes 70 % longer."""
     most_window: int = 16
-    """The same for a peer that reports it."""
+    """The most unfinished pieces that one peer is given, if it reports how many it downloads at once."""
     peer_uploads: int = 4
-    """Pieces booked at one peer, if it does not report how many it sends at once. Below ``window``, some starve."""
+    """The most pieces that others take from one peer at once, if it does not report its limit. With fewer than
+    ``window``, some peers would get no pieces."""
     most_peer_uploads: int = 32
-    """The same for a peer that reports it."""
+    """The most pieces that others take from one peer at once, if it reports its limit."""
     supernode_uploads: int = 8
-    """Pieces booked at the supernode. A receiver gives each sender a part of its link only, so it needs many."""
+    """The most pieces that peers take from the supernode at once, if the bandwidth of its link is not known."""
     most_supernode_uploads: int = 32
-    """The same if the bandwidth of its link is known and so many pieces fill it."""
+    """The most pieces that peers take from the supernode at once, if its bandwidth is known and needs so many."""
     bandwidth: float | None = None
-    """Of the supernode's link, in bytes a second; ``None``: unknown."""
+    """The bandwidth of the supernode's link in bytes a second. ``None``: not known."""
     sample: int = 16
-    """Providers and waiting peers that one decision looks at."""
+    """The number of random providers, or of random waiting peers, from which a decision takes the best."""
     draws: int = 4
-    """Samples that one decision looks at while no provider has room."""
+    """The most samples of providers that a decision draws, until one of them can serve."""
     blacklist_seconds: float = 30.0
-    """Seconds for which a peer does not use a provider again that failed it."""
+    """Seconds for which a peer gets no pieces from a provider after a failure between the two."""
     zone_patience: float = 5.0
-    """Seconds that a zone waits at least for a piece given to one of its peers before the piece is brought in again."""
+    """When a peer of a zone was given a piece, the other peers of the zone wait at least so many seconds for it.
+    Then another of them may take it from outside the zone."""
     least_patience: float = 0.5
     """Seconds for which a place is kept at least for a piece that is not fetched. A client begins within 0.1 s."""
     most_patience: float = 1.25
     """The same at most. With the time for which a pull is held before, another client waits for at most 3 s."""
     tolerance: Tolerance = field(default_factory=Tolerance)
-    """For providers that fail others."""
+    """When to exclude a provider that serves badly."""
 
 
 class Uplink:
-    """How many pieces the supernode sends at once to fill its link: between ``least`` and ``most``.
+    """Computes how many pieces the supernode must send at once to fill its link, between ``least`` and ``most``.
 
-    The speed of one piece is observed where peers serve each other, so it does not depend on the result. ``bandwidth``
-    is that of the supernode's link in bytes a second. While it or the speed is unknown, the result is ``least``.
+    It divides ``bandwidth``, the bytes a second of the link, by the speed of one piece. It measures that speed between
+    peers, where the result has no influence on it. While bandwidth or speed is not known, the result is ``least``.
     """
 
     def __init__(self, bandwidth: float | None, *, least: int, most: int) -> None:
@@ -64,7 +66,7 @@ class Uplink:
         self._at: float | None = None
 
     def observe(self, total: int, under_way: int, *, now: float) -> None:
-        """Peers took ``total`` bytes from each other so far, and ``under_way`` pieces are being taken."""
+        """Take a measurement: peers have taken ``total`` bytes from each other, and take ``under_way`` pieces now."""
         before, self._at = self._at, now
         taken, self._total = total - self._total, total
         if before is not None and (taken or under_way):  # an idle time says nothing

@@ -13,16 +13,16 @@ T = TypeVar("T")
 
 @dataclass(slots=True)
 class SwarmPeer:
-    """One process that takes pieces and serves them: a peer on a node, or a Dragonfly client."""
+    """One process that receives pieces and serves them: a peer on a node, or a Dragonfly client."""
 
     name: str
-    """A peer on a node has the node's name, which its token proves."""
+    """For a peer on a node, the name of the node, which its token proves."""
     address: str
-    """The source address of its connection."""
+    """The source address of the process's connections."""
     port: int
-    """Where it serves pieces; 0: it serves none."""
+    """The port at which the process serves pieces. 0: it serves none."""
     key: bytes
-    """Signs the tickets for it."""
+    """The key for tickets of this process's piece server."""
     zone: str = ""
     version: str = ""
     connected: bool = True
@@ -30,15 +30,15 @@ class SwarmPeer:
     cache_bytes: int = 0
     uploads: int = 0
     host: str = ""
-    """Its host name, if it reported one."""
+    """The host name that the process reported. Empty: none."""
     downloads: int | None = None
-    """Pieces that it fetches at once; ``None``: not reported."""
+    """The most pieces that the process fetches at once. ``None``: not reported."""
     upload_slots: int | None = None
-    """Pieces that it sends at once; ``None``: not reported."""
+    """The most pieces that the process sends at once. ``None``: not reported."""
     pulls: Mapping[str, PullState] = field(default_factory=dict)
-    """How far its node is with each ordered image, by key, as it reported."""
+    """The state of each ordered image on the node, by the order's key, as the peer reported it."""
     runtime: RuntimeState | None = None
-    """Its node's container runtime; ``None``: not reported."""
+    """The container runtime of the peer's node. ``None``: not reported."""
 
     @property
     def can_serve(self) -> bool:
@@ -46,7 +46,7 @@ class SwarmPeer:
 
 
 class Direction(StrEnum):
-    """Which end of a list comes first."""
+    """The direction of sorting."""
 
     ASC = "ASC"
     DESC = "DESC"
@@ -54,12 +54,12 @@ class Direction(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PageFilter:
-    """One page of a list, as Dragonfly's API names it. Raises :class:`InvalidValueError` for negative numbers."""
+    """Which page of a list to return, in which order. Raises :class:`InvalidValueError` for negative numbers."""
 
     number: int = 0
-    """The first page is 0."""
+    """The number of the page. The first page is 0."""
     size: int = 0
-    """Items on a page; 0: all items are on one."""
+    """The number of items on a page. 0: one page has all items."""
     keys: tuple[str, ...] = ()
     """The sort keys, the most important first. Without keys, the order of the list stays."""
     direction: Direction = Direction.ASC
@@ -69,7 +69,7 @@ class PageFilter:
             raise InvalidValueError("A page's number and size must not be negative.")
 
     def of(self, items: Iterable[T], keys: Mapping[str, Callable[[T], str | int]]) -> list[T]:
-        """The page of ``items``, which can be sorted by ``keys``. Raises :class:`InvalidValueError` for another key."""
+        """The page of ``items``. ``keys`` are the allowed sort keys; others raise :class:`InvalidValueError`."""
         unknown = [key for key in self.keys if key not in keys]
         if unknown:
             raise InvalidValueError(f"The list cannot be sorted by {unknown[0][:40]!r}. Use one of {', '.join(keys)}.")
@@ -99,7 +99,7 @@ class PeerManager:
         self._peers: dict[str, SwarmPeer] = {}
 
     def register(self, peer: SwarmPeer) -> None:
-        """Add a peer. It replaces the former process of that name. Raises :class:`EmptyValueError` without a name."""
+        """Add a peer, in place of a former process of that name. Raises :class:`EmptyValueError` for an empty name."""
         if not peer.name:
             raise EmptyValueError("The peer's name is empty. A peer needs a name to register.")
         self._peers[peer.name] = peer
@@ -112,7 +112,7 @@ class PeerManager:
         return self._peers.get(name)
 
     def known(self, name: str) -> SwarmPeer:
-        """A peer. Raises :class:`EmptyValueError` for an empty name, :class:`NotFoundError` for an unknown one."""
+        """Return a peer. Raises :class:`EmptyValueError` (an empty name) or :class:`NotFoundError`."""
         if not name:
             raise EmptyValueError("The peer's name is empty. Name a peer.")
         peer = self._peers.get(name)

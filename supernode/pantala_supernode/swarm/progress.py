@@ -1,4 +1,4 @@
-"""The swarms of all tasks, and how well each peer serves others. Pure."""
+"""The swarms of all tasks, and the load of each provider. Pure."""
 
 from collections import defaultdict
 from collections.abc import Callable, Iterator
@@ -12,18 +12,18 @@ from pantala_supernode.tasks.copy import Copy
 
 @dataclass(slots=True)
 class PeerService:
-    """How one provider serves others, over all tasks."""
+    """What one provider serves to others, in all tasks together."""
 
     booked: int = 0
-    """Pieces that others are to take from it and have not reported yet."""
+    """The number of pieces that were given to others from this provider, and that they have not reported yet."""
     succeeded: int = 0
     failed: int = 0
     full_in: set[str] = field(default_factory=set)
-    """Tasks in whose swarms it is noted as full."""
+    """The IDs of the tasks in whose swarms the provider is marked as full."""
 
 
 class ProgressManager:
-    """All swarms and all providers' service. Unknown tasks and peers raise :class:`NotFoundError`.
+    """The swarms of all tasks. Methods raise :class:`NotFoundError` for unknown tasks and peers.
 
     ``local_peer`` is the peer on the supernode's own machine.
     """
@@ -32,13 +32,13 @@ class ProgressManager:
         self.local_peer = local_peer
         self.tasks: dict[str, TaskProgress] = {}
         self.service: defaultdict[str, PeerService] = defaultdict(PeerService)
-        """By provider; the supernode is :data:`SUPERNODE`."""
+        """The service of each provider, by name. The supernode's name is :data:`SUPERNODE`."""
         self.supernode_bytes = 0
-        """Bytes that peers took from the supernode, also of former tasks."""
+        """Bytes that peers took from the supernode since its start."""
         self.peer_bytes = 0
-        """Bytes that peers took from each other."""
+        """Bytes that peers took from each other since the supernode's start."""
         self.peer_bookings = 0
-        """Pieces that peers are to take from each other and have not reported yet."""
+        """The number of pieces that were given to peers from other peers, and that they have not reported yet."""
         self._tasks_of: defaultdict[str, set[str]] = defaultdict(set)
         self._outstanding: defaultdict[str, int] = defaultdict(int)
 
@@ -48,9 +48,9 @@ class ProgressManager:
         return self.tasks[task_id]
 
     def init_progress(self, task_id: str, peer: str, have: int = 0, *, zone: str = "") -> PeerProgress:
-        """Begin a peer's progress with the pieces that it reports. Pieces that it was given before are free again."""
+        """Begin a peer's progress with the pieces ``have`` that it reports. Its former progress is forgotten."""
         if not peer:
-            raise EmptyValueError("The peer has no name. A swarm takes named peers only.")
+            raise EmptyValueError("The peer has no name, so it cannot take part in a task.")
         self.forget_progress(task_id, peer)
         local = peer == self.local_peer
         progress = PeerProgress(have=have, zone="" if local else zone, local=local)
@@ -74,10 +74,10 @@ class ProgressManager:
     def succeed(
         self, task_id: str, peer: str, pieces: int, size_of: Callable[[int], int], *, serves: bool = True
     ) -> list[str] | None:
-        """Note that a peer verified pieces. Idempotent.
+        """Note that a peer has received and verified pieces (bit mask). Idempotent.
 
-        Returns the provider of each piece that was given to it, or ``None`` for known pieces. ``size_of`` returns
-        the bytes of a piece. Others may take the pieces from the peer if it ``serves``; that is never undone.
+        Returns the providers of the pieces that the peer was given, or ``None`` if nothing is new. ``size_of``
+        returns a piece's size in bytes. If the peer ``serves``, others may take these pieces from it from now on.
         """
         task, progress = self._part(task_id, peer)
         known = progress.have & ~progress.withheld if serves else progress.have
@@ -92,9 +92,9 @@ class ProgressManager:
         return list(given.values())
 
     def fail(self, task_id: str, peer: str, piece: int, *, blame: bool) -> str | None:
-        """Record that a peer failed to get an assigned piece. ``blame``: because of the provider. Idempotent.
+        """Note that a peer did not receive a piece that it was given. ``blame``: because of the provider. Idempotent.
 
-        Returns the provider, or ``None`` if the piece is not assigned to the peer.
+        Returns the provider, or ``None`` if the peer was not given the piece.
         """
         task, progress = self._part(task_id, peer)
         if piece not in progress.given:
@@ -125,18 +125,18 @@ class ProgressManager:
         task.remove_pieces(peer, progress, pieces)
 
     def note_full(self, task_id: str, provider: str) -> None:
-        """Note that a provider serves as many pieces as it can. It is not drawn again before it has room."""
+        """Mark a provider as full: it is not drawn again in this task before one of its pieces is reported."""
         service = self.service.get(provider)
-        if service is not None and service.booked:  # otherwise nothing would ever end that
+        if service is not None and service.booked:  # otherwise no report would end the mark
             service.full_in.add(task_id)
             self.tasks[task_id].note_full(provider, full=True)
 
     def outstanding(self, peer: str) -> int:
-        """How many pieces a peer was given and has not reported, over all tasks."""
+        """How many pieces a peer was given and has not reported, in all tasks together."""
         return self._outstanding.get(peer, 0)
 
     def release(self, peer: str) -> list[str]:
-        """Free all pieces that a peer was given. Returns the tasks concerned."""
+        """Free all pieces that a peer was given and has not reported. Returns the IDs of their tasks."""
         concerned = []
         for task_id in self._tasks_of.get(peer, ()):
             task = self.tasks[task_id]
@@ -158,7 +158,7 @@ class ProgressManager:
         self._tasks_of[peer].discard(task_id)
 
     def forget_peer(self, peer: str) -> None:
-        """Forget a peer, as receiver and as provider. Idempotent."""
+        """Forget a peer, both as receiver and as provider. Idempotent."""
         for task_id in list(self._tasks_of.get(peer, ())):
             self.forget_progress(task_id, peer)
         self._tasks_of.pop(peer, None)
@@ -177,7 +177,7 @@ class ProgressManager:
         return frozenset(self._tasks_of.get(peer, ()))
 
     def pieces_by_cid(self, task_id: str, peer: str) -> int:
-        """The pieces that a peer verified."""
+        """The pieces that a peer or client has verified, as a bit mask."""
         return self._part(task_id, peer)[1].have
 
     def peers_by_piece(self, task_id: str, piece: int) -> Iterator[str]:
@@ -190,14 +190,14 @@ class ProgressManager:
         try:
             return self.tasks[task_id]
         except KeyError:
-            raise NotFoundError(f"Task {task_id[:64]!r} has no swarm.") from None
+            raise NotFoundError(f"Task {task_id[:64]!r} is not known to the scheduler.") from None
 
     def _part(self, task_id: str, peer: str) -> tuple[TaskProgress, PeerProgress]:
         task = self._swarm(task_id)
         try:
             return task, task.peers[peer]
         except KeyError:
-            raise NotFoundError(f"Peer {peer[:100]!r} is not in the swarm of task {task_id[:64]!r}.") from None
+            raise NotFoundError(f"Peer {peer[:100]!r} does not take part in task {task_id[:64]!r}.") from None
 
     def _account(self, task: TaskProgress, provider: str, size: int) -> None:
         if provider == SUPERNODE:

@@ -1,7 +1,7 @@
-"""Which providers serve badly. Such a provider is excluded for a while, then tried with one piece at a time. Pure.
+"""Excludes providers that serve badly for a while. Then each gets one piece at a time, on probation. Pure.
 
-Failures and successes fade with time, so a rate is that of the last minutes. One peer alone cannot exclude a provider:
-the complaints of each peer count up to a bound, and those of a peer that complains of all providers count less.
+Failures and successes lose weight with time, so only the last minutes count. One peer alone cannot exclude a provider:
+the failures that one peer reports count up to a limit. They count less if the peer reports failures of all providers.
 """
 
 from dataclasses import dataclass, field
@@ -14,25 +14,25 @@ class Tolerance:
     """How many failures exclude a provider, and for how long."""
 
     rate: float = 0.25
-    """The share of failures that excludes a provider."""
+    """The share of failures among all pieces, from 0 to 1, that excludes a provider."""
     evidence: float = 4.0
-    """Failures that must be known at least. A wrong piece counts as two, because a bad link does not cause it."""
+    """The fewest failures that exclude a provider. A wrong piece counts as two: a bad link does not cause it."""
     voice: float = 2.0
-    """The most failures that count from one peer. It takes two peers to exclude a provider."""
+    """The most failures that count from one peer, so that it takes two peers to exclude a provider."""
     memory: float = 16.0
-    """The most successes that count: old merits excuse no failure."""
+    """The most successes that count, so that a long good service does not hide new failures."""
     half_life: float = 60.0
-    """Seconds after which half of each number has faded."""
+    """Seconds after which a failure or a success has half of its weight."""
     out_seconds: float = 60.0
-    """How long the first exclusion lasts. Each failed probation doubles it."""
+    """Seconds of the first exclusion. Each failed probation doubles them, up to ``longest_out``."""
     longest_out: float = 960.0
     probation: int = 4
-    """Pieces that a provider must serve well, one at a time, after an exclusion."""
+    """The number of pieces that a provider must serve well, one at a time, after an exclusion."""
 
 
 @dataclass(slots=True)
 class _Faded:
-    """A number that loses half of itself every half-life."""
+    """A number that decays by half in each half-life."""
 
     amount: float = 0.0
     at: float = 0.0
@@ -46,15 +46,15 @@ class _Faded:
 
 @dataclass(slots=True)
 class _Record:
-    """One provider's service."""
+    """How one provider has served others."""
 
     served: _Faded = field(default_factory=_Faded)
     accusers: dict[str, _Faded] = field(default_factory=dict)
     out_until: float = 0.0
     terms: int = 0
-    """Exclusions in a row."""
+    """The number of exclusions without a passed probation between them."""
     owed: int = 0
-    """Pieces that are left of the probation."""
+    """The number of pieces that are left of the probation."""
 
 
 class Reputation:
@@ -64,12 +64,12 @@ class Reputation:
         self._tolerance = tolerance
         self._records: dict[str, _Record] = {}
         self._complaints: dict[str, _Faded] = {}
-        """By the peer that complains."""
+        """The failures that each peer reported, whatever the provider."""
         self._taken: dict[str, _Faded] = {}
-        """The right pieces that each such peer took."""
+        """The pieces that each of these peers received well."""
 
     def allows(self, provider: str, slots: int, *, now: float) -> int:
-        """How many pieces may be booked at a provider that serves ``slots`` at once."""
+        """How many pieces others may take at once from a provider that can serve ``slots``: 0 while it is excluded."""
         record = self._records.get(provider)
         if record is None or not record.terms:
             return slots
@@ -90,7 +90,7 @@ class Reputation:
                 record.terms = 0
 
     def failed(self, provider: str, peer: str, *, corrupt: bool, now: float) -> None:
-        """Note that a provider failed a peer; ``corrupt``: by wrong bytes."""
+        """Note that a peer did not receive a piece from a provider. ``corrupt``: it received wrong bytes."""
         tolerance = self._tolerance
         record = self._records.setdefault(provider, _Record())
         weight = self._weight(peer, now) * (2.0 if corrupt else 1.0)
@@ -100,7 +100,7 @@ class Reputation:
             return
         failures = sum(voice.value(now, tolerance.half_life) for voice in record.accusers.values())
         served = record.served.value(now, tolerance.half_life)
-        # 0.9: two full voices fade a little between two calls of the same second
+        # 0.9: the failures of two peers lose a little weight between two calls
         enough = failures >= tolerance.evidence * 0.9 and failures >= tolerance.rate * (failures + served)
         if enough or (record.owed and weight >= 0.5):
             self._exclude(record, now)
@@ -122,7 +122,7 @@ class Reputation:
         }
 
     def _weight(self, peer: str, now: float) -> float:
-        """How much a complaint counts: the share of right pieces among all that the peer took."""
+        """How much a failure that the peer reports counts: the share of good pieces among all that it asked for."""
         half_life = self._tolerance.half_life
         complaints = self._complaints.setdefault(peer, _Faded())
         well = 1.0 + self._taken.setdefault(peer, _Faded()).value(now, half_life)

@@ -2,13 +2,13 @@
 
 The rules were found by simulation and by measurement. In order of weight:
 
-- A peer has few pieces given and not reported. A provider has few booked.
-- While a cached piece is with no peer, the supernode gives only such pieces. A peer with more than its share waits.
-- Otherwise the least loaded provider of a sample gives its rarest piece.
-- A peer takes pieces from the supernode and from peers at the same time, so that its link is full.
+- Each peer has few unfinished pieces, and each provider sends few at once.
+- While some pieces are on the supernode only, the supernode gives only those. A peer with more than its share waits.
+- Otherwise a peer takes the rarest piece of the least loaded provider in a random sample.
+- A peer takes pieces from the supernode and from other peers at the same time, so that its link is full.
 - With peers in two zones or more, a piece enters each zone once and spreads inside.
-- The peer on the supernode's machine takes all pieces from the supernode, before others. That loads no link. For the
-  others the two share one link, and the local peer gives what it can in place of the supernode.
+- The peer on the supernode's machine (the *local peer*) takes all pieces from the supernode first, without a network.
+  Both send to other peers over one link, and the local peer sends what it has in place of the supernode.
 """
 
 from collections.abc import Callable, Iterable
@@ -27,7 +27,7 @@ from pantala_supernode.tasks.manager import TaskManager
 
 @dataclass(frozen=True, slots=True)
 class PieceChoice:
-    """One decision."""
+    """A decision: a peer takes this piece from this provider."""
 
     piece: int
     provider: str
@@ -39,32 +39,32 @@ class Urgent:
 
     piece: int
     stalled: bool = False
-    """Its former provider did not deliver, so the supernode must give it."""
+    """True if the piece did not arrive from its former provider, so that the supernode must give it."""
 
 
 @dataclass(slots=True)
 class _Demand:
-    """One peer that needs pieces of one task, now."""
+    """What one peer needs of one task now."""
 
     peer: str
     progress: PeerProgress
     missing: int
-    """Cached pieces that the peer neither has nor is fetching."""
+    """The cached pieces that the peer neither has nor is fetching, as a bit mask."""
     zone: Zone | None
     """The peer's zone, or ``None`` if pieces may come from any zone."""
     task_id: str
     now: float
     urgent: bool = False
-    """It may get more than its share of pieces."""
+    """True if a container waits for the pieces, so that the peer may get more than its share."""
 
     @property
     def imports(self) -> int:
-        """The pieces that it may take from outside its zone."""
+        """The missing pieces that the peer may take from outside its zone, as a bit mask."""
         return self.missing if self.zone is None else self.missing & ~self.zone.present
 
 
 class SchedulerManager:
-    """Decides over the swarms of a :class:`ProgressManager` and notes the decisions there. ``lookup`` finds a peer."""
+    """Makes the decisions for all swarms, and records them in ``progress``. ``lookup`` finds a peer by name."""
 
     def __init__(
         self,
@@ -94,9 +94,9 @@ class SchedulerManager:
         provider: str | None = None,
         urgent: Urgent | None = None,
     ) -> list[PieceChoice]:
-        """Give a peer up to ``room`` pieces of a task; none if it can get none now.
+        """Choose up to ``room`` pieces of a task for a peer, and their providers. Empty if none is possible now.
 
-        The first one is the ``urgent`` one, if possible. Otherwise it is one of ``provider``, if that can serve.
+        The first piece is the ``urgent`` one, if possible. Otherwise it comes from ``provider``, if that can serve it.
         """
         task = self._progress.tasks[task_id]
         decided: list[PieceChoice] = []
@@ -119,9 +119,9 @@ class SchedulerManager:
         return max(0, window - self._progress.outstanding(peer))
 
     def next_in_line(self, task_id: str, waiting: Pool, *, now: float, provider: str | None = None) -> list[str]:
-        """A sample of the peers that wait for a task, those with the fewest pieces first.
+        """A random sample of the ``waiting`` peers of a task, those with the fewest pieces first.
 
-        With ``provider``, only peers that can take a piece from it.
+        With ``provider``, only peers that can take a piece from this provider.
         """
         task = self._progress.tasks[task_id]
         if provider is not None and not self._has_room(provider, now):
@@ -137,7 +137,7 @@ class SchedulerManager:
                 self._reputation.served(provider, peer, now=now)
 
     def failed(self, peer: str, provider: str, *, corrupt: bool = False, now: float) -> None:
-        """Note that a provider failed a peer. It gets no more pieces from there for a while."""
+        """Note that a peer did not receive a piece from a provider. The peer gets none from there for a while."""
         if provider != SUPERNODE:
             self._blacklist[peer, provider] = now + self.policy.blacklist_seconds
             self._reputation.failed(provider, peer, corrupt=corrupt, now=now)
@@ -148,7 +148,7 @@ class SchedulerManager:
         self._blacklist = {pair: until for pair, until in self._blacklist.items() if peer not in pair}
 
     def expire(self, now: float) -> None:
-        """Drop what is over, and observe how fast pieces move."""
+        """Forget old failures, and measure how fast pieces move. Call about once a second."""
         self._blacklist = {pair: until for pair, until in self._blacklist.items() if until > now}
         self._reputation.expire(now)
         self.uplink.observe(self._progress.peer_bytes, self._progress.peer_bookings, now=now)
@@ -166,7 +166,7 @@ class SchedulerManager:
     def _choose(self, task: TaskProgress, demand: _Demand) -> PieceChoice | None:
         if not demand.missing:
             return None
-        if demand.progress.local:  # this takes nothing from the others
+        if demand.progress.local:  # no link is used, so the other peers lose nothing
             return PieceChoice(self._any(task.rarest_of(demand.missing)), SUPERNODE)
         if self._seeds(task, demand) and not self._leans(task, demand) and (choice := self._from_here(task, demand)):
             return choice
@@ -180,11 +180,11 @@ class SchedulerManager:
         )
 
     def _leans(self, task: TaskProgress, demand: _Demand) -> bool:
-        """Whether half of a peer's window comes from this machine, so that its link has room for peers' pieces."""
+        """Whether half of a peer's pieces under way come from the supernode's machine. Peers should give the rest."""
         return 2 * sum(map(task.is_near, demand.progress.given.values())) >= self.policy.window
 
     def _urgent(self, task: TaskProgress, demand: _Demand, urgent: Urgent) -> PieceChoice | None:
-        """The urgent piece. If it is on its way to another peer, it comes from there in a moment, as usual."""
+        """The urgent piece and its provider. ``None`` if no provider can serve the piece now."""
         only = replace(demand, missing=demand.missing & 1 << urgent.piece, urgent=True)
         if not only.missing:
             return None
@@ -198,7 +198,7 @@ class SchedulerManager:
         return choice or self._from(task, SUPERNODE, demand)
 
     def _from_peers(self, task: TaskProgress, free: Pool, demand: _Demand) -> PieceChoice | None:
-        """A piece from the least loaded of a sample of the providers that have one."""
+        """A piece from the least loaded provider in a random sample of the providers in ``free``."""
         for _ in range(self.policy.draws if len(free) > self.policy.sample else 1):
             provider = self._least_loaded(task, free.draw(self._chance, self.policy.sample), demand)
             if provider is not None:
@@ -222,12 +222,12 @@ class SchedulerManager:
         return best
 
     def _from(self, task: TaskProgress, provider: str, demand: _Demand) -> PieceChoice | None:
-        """The rarest piece that a provider can give, if it can give one."""
+        """The rarest piece that ``provider`` can give to the peer now. ``None`` if there is none."""
         pieces = self._offer(task, provider, demand) if self._has_room(provider, demand.now) else 0
         return PieceChoice(self._any(task.rarest_of(pieces)), provider) if pieces else None
 
     def _from_any(self, task: TaskProgress, zone: Zone, demand: _Demand) -> PieceChoice | None:
-        """For an idle peer: a piece that is in its zone, but with no provider that can serve it now."""
+        """Let a peer that fetches nothing take a piece from outside, although its zone has it: no provider is free."""
         if demand.progress.given:
             return None
         stuck = demand.missing & ~zone.expected
@@ -251,8 +251,8 @@ class SchedulerManager:
     def _here(self, task: TaskProgress, demand: _Demand, provider: str) -> int:
         """The pieces that the supernode, or the local peer, may give to a peer on another machine.
 
-        The supernode does not give what the local peer will have in a moment. It gives what the local peer has to idle
-        peers only, because one link carries both.
+        Both use the same link. So the supernode does not give a piece that the local peer will have in a moment. It
+        gives a piece that the local peer has only to a peer that fetches nothing.
         """
         pieces, name = self._seeds(task, demand) or self._assistance(task, demand), self._progress.local_peer
         near = task.peers.get(name) if name is not None else None
@@ -263,20 +263,20 @@ class SchedulerManager:
         return pieces & ~(self._coming(task, near) | (near.served if demand.progress.given else 0))
 
     def _coming(self, task: TaskProgress, near: PeerProgress) -> int:
-        """The pieces that the local peer will have in a moment: all cached pieces, if it downloads fast enough."""
+        """The pieces that the local peer will have in a moment: those under way, or all if it lacks only a few."""
         lacks = task.copy.cached & ~near.have
         return lacks if near.expected and lacks.bit_count() <= 2 * self.policy.window else near.expected
 
     def _seeds(self, task: TaskProgress, demand: _Demand) -> int:
-        """Pieces that are with no peer yet, for a peer that did not get more than its share of them."""
+        """The needed pieces that are with no peer yet. 0 if the peer has had more than its share of such pieces."""
         seeds = task.seeds & demand.missing
         return seeds if seeds and (demand.urgent or not task.had_its_share(demand.progress)) else 0
 
     def _assistance(self, task: TaskProgress, demand: _Demand) -> int:
-        """Pieces that the supernode gives once more, because no peer can.
+        """The needed pieces that the supernode may give although it has given them before.
 
-        While the file arrives, a piece on its way to a peer is not given: that peer can serve it in a moment, and no
-        peer can finish before the last piece arrives. Otherwise a slow origin would make the supernode send all copies.
+        While the file still arrives from its origin, only pieces that a peer has had: a piece on its way to a peer can
+        come from that peer in a moment. Otherwise the supernode would send most pieces of a slow origin itself.
         """
         if task.seeds:
             return 0
@@ -304,7 +304,7 @@ class SchedulerManager:
         return self._reputation.allows(provider, slots, now=now)
 
     def _any(self, pieces: int) -> int:
-        """A random member of a set that is not empty."""
+        """A random piece of ``pieces``, a bit mask that is not 0."""
         shift = self._chance.randrange(pieces.bit_length())
         upper = pieces >> shift
         if upper:
@@ -314,7 +314,7 @@ class SchedulerManager:
 
 @dataclass(frozen=True, slots=True)
 class Managers:
-    """Dragonfly's managers but for :class:`pantala_supernode.cdn.manager.CDNManager`. These five are pure."""
+    """The state of the scheduling, in five managers that Dragonfly's design names. They are pure."""
 
     tasks: TaskManager
     dfget_tasks: DfgetTaskManager

@@ -1,7 +1,7 @@
 """One task's swarm: which peer has which piece, and how rare each piece is. Pure.
 
-Two integers hold a peer's pieces as sets, so a question about all pieces is one operation. Rarity is one set of pieces
-per level. A piece moves between levels when its count changes; no rarity is computed over all pieces.
+A set of pieces is an integer, as a bit mask, so a question about all pieces is one operation. For each level of rarity
+there is one set of pieces. When the number of copies of a piece changes, the piece moves to another level.
 """
 
 from collections import Counter, defaultdict
@@ -13,33 +13,33 @@ from pantala_supernode.swarm.pool import Pool
 from pantala_supernode.tasks.copy import Copy
 
 SUPERNODE = ""
-"""The supernode's name as a provider."""
+"""The name of the supernode as a provider."""
 
 _LEAD = 2
-"""Pieces from this machine that a peer may have above the mean. With 0, links would be idle in turns."""
+"""How many more pieces than the mean a peer may get from the supernode's machine. With 0, links would idle."""
 
 
 @dataclass(slots=True)
 class PeerProgress:
-    """One peer's pieces of one task."""
+    """One peer's pieces of one task. Sets of pieces are bit masks."""
 
     have: int = 0
-    """Verified by the peer."""
+    """The pieces that the peer has verified."""
     zone: str = ""
-    """Empty: in no zone."""
+    """The peer's zone. Empty: none."""
     withheld: int = 0
-    """The part of ``have`` that it cannot serve (yet)."""
+    """The pieces of ``have`` that the peer cannot serve yet."""
     given: dict[int, str] = field(default_factory=dict)
-    """Pieces given to it and not reported yet, with their providers."""
+    """The pieces that the peer was given and has not reported yet, with their providers."""
     given_mask: int = 0
     lapsed: int = 0
     """The part of them that it does not fetch. For the others it is as if they were not given."""
     seeds: int = 0
-    """Pieces that it got from the supernode's machine."""
+    """The number of pieces that the peer was given from the supernode's machine."""
     full: bool = False
-    """It serves as many pieces as it can."""
+    """True if the peer serves as many pieces as it can."""
     local: bool = False
-    """It is on the supernode's machine, so for others it is as far away as the supernode."""
+    """True for the peer on the supernode's machine. For others it is as far away as the supernode."""
 
     @property
     def served(self) -> int:
@@ -52,23 +52,23 @@ class PeerProgress:
 
 
 class Zone:
-    """The pieces of the peers of one zone. Each piece should cross the border of the zone once."""
+    """The pieces of the peers of one zone. Each piece should come from outside the zone only once."""
 
     def __init__(self) -> None:
         self.peers = 0
         self.present = 0
-        """Pieces that a peer of the zone holds or was given."""
+        """The pieces that a peer of the zone has or was given."""
         self.providers = Pool()
-        """Its peers that can serve a piece."""
+        """The peers of the zone that can serve a piece."""
         self.free = Pool()
-        """The providers that are not known to be full."""
+        """The ``providers`` that are not marked as full."""
         self._copies: Counter[int] = Counter()
         self._given = 0
         self._given_before = 0
 
     @property
     def expected(self) -> int:
-        """Pieces that were given to a peer of the zone recently. The others should wait for those."""
+        """The pieces that were given to a peer of the zone recently, so that its other peers should wait for them."""
         return self._given | self._given_before
 
     def give(self, piece: int) -> None:
@@ -85,7 +85,7 @@ class Zone:
                 self.present &= ~(1 << piece)
 
     def age(self) -> None:
-        """Expect only the pieces that were given since the previous call."""
+        """Remove from :attr:`expected` the pieces that were given before the previous call."""
         self._given_before, self._given = self._given, 0
 
 
@@ -94,20 +94,20 @@ class TaskProgress:
 
     def __init__(self, copy: Copy) -> None:
         self.copy = copy
-        """What the supernode can serve."""
+        """The state of the supernode's copy."""
         self.verified = 0
-        """Pieces that a peer had at some time."""
+        """The pieces that any peer on another machine has verified since the swarm began."""
         self.supernode_bytes = 0
         """Bytes that peers took from the supernode since the swarm began."""
         self.peer_bytes = 0
-        """Bytes that peers took from each other."""
+        """Bytes that peers took from each other since the swarm began."""
         self.peers: dict[str, PeerProgress] = {}
         self.providers = Pool()
         """The peers on other machines that can serve a piece."""
         self.free = Pool()
-        """The providers that are not known to be full."""
+        """The ``providers`` that are not marked as full."""
         self.zones: dict[str, Zone] = {}
-        """The zones of the peers."""
+        """The zones that have peers in this swarm, by name."""
         self._busy = 0
         self._busy_seeds = 0
         self._copies: defaultdict[int, int] = defaultdict(int)
@@ -120,18 +120,18 @@ class TaskProgress:
 
     @property
     def seeds(self) -> int:
-        """Cached pieces that no peer on another machine has or was given."""
+        """The cached pieces that no peer on another machine has or was given."""
         return self.copy.cached & ~self._counted
 
     def is_near(self, provider: str) -> bool:
         return provider == SUPERNODE or (provider in self.peers and self.peers[provider].local)
 
     def zone_of(self, progress: PeerProgress) -> Zone | None:
-        """The zone of a peer; ``None`` while all peers are in one zone, so that no borders count."""
+        """The zone of a peer. ``None`` if all peers are in one zone, because then zones do not matter."""
         return self.zones.get(progress.zone) if len(self.zones) > 1 else None
 
     def rarest_of(self, pieces: int) -> int:
-        """Those of ``pieces`` with the fewest copies (held or given)."""
+        """The pieces of ``pieces`` that the fewest peers have or were given."""
         fresh = pieces & ~self._counted
         if fresh:
             return fresh
@@ -154,7 +154,7 @@ class TaskProgress:
         self._index(name, progress)
 
     def remove_peer(self, name: str) -> None:
-        """Remove a peer that has no given piece."""
+        """Remove a peer. All its given pieces must have been taken back before."""
         progress = self.peers.pop(name)
         self._count(progress, progress.have, -1)
         progress.have = 0
@@ -176,7 +176,7 @@ class TaskProgress:
         self._count(progress, 1 << piece, 1)
 
     def take_back(self, progress: PeerProgress, piece: int) -> str:
-        """Undo :meth:`give`. Returns the provider."""
+        """Undo :meth:`give`: the piece is free again. Returns its former provider."""
         self._count(progress, progress.expected & 1 << piece, -1)
         self._mark(progress, piece, given=False)
         return progress.given.pop(piece)
@@ -192,9 +192,9 @@ class TaskProgress:
         self._count(progress, 1 << piece, 1)
 
     def verify(self, name: str, progress: PeerProgress, pieces: int, *, serves: bool) -> dict[int, str]:
-        """Note that a peer has ``pieces``. Others may take them from it if it ``serves``; that is never undone.
+        """Note that a peer has verified ``pieces``. If it ``serves``, others may take them from it from now on.
 
-        Returns those of them that were given to it, with their providers.
+        Returns the pieces among them that the peer was given, with their providers.
         """
         news = pieces & ~progress.have
         uncounted = news & ~progress.expected
@@ -216,14 +216,14 @@ class TaskProgress:
         self._index(name, progress)
 
     def note_full(self, name: str, *, full: bool) -> None:
-        """Note whether a peer serves as many pieces as it can. Unknown peers are ignored."""
+        """Mark whether a peer serves as many pieces as it can. Does nothing for an unknown peer."""
         progress = self.peers.get(name)
         if progress is not None and progress.full is not full:
             progress.full = full
             self._index(name, progress)
 
     def had_its_share(self, progress: PeerProgress) -> bool:
-        """Whether a busy peer got more pieces from this machine than the mean of all busy peers."""
+        """Whether a busy peer got over :data:`_LEAD` pieces more than the mean from the supernode's machine."""
         return bool(progress.expected) and (progress.seeds - _LEAD) * self._busy > self._busy_seeds
 
     def _mark(self, progress: PeerProgress, piece: int, *, given: bool, lapsed: bool = False) -> None:
@@ -237,7 +237,7 @@ class TaskProgress:
             self._busy_seeds += step * progress.seeds
 
     def _index(self, name: str, progress: PeerProgress) -> None:
-        """Bring the pools in step with what a peer can serve."""
+        """Update the pools of providers for a peer whose pieces or load changed."""
         if progress.local:
             return
         for part in (self, self.zones[progress.zone]) if progress.zone else (self,):
@@ -272,7 +272,7 @@ class TaskProgress:
 
 
 def _level(copies: int) -> int:
-    """Rarity level of a piece: exact below 8 copies, then 4 levels for each doubling."""
+    """The rarity level of a piece with so many copies: exact below 8 copies, then 4 levels for each doubling."""
     if copies < 8:
         return copies
     power = copies.bit_length() - 1

@@ -1,4 +1,4 @@
-"""Which peer must hold which tasks, and takes part in which swarms."""
+"""Decides which tasks each peer must hold, and in which swarms it takes part."""
 
 from pantala_protocol.sync import Assignment
 from pantala_supernode.replicas.membership import ReplicaSet
@@ -9,17 +9,17 @@ from pantala_supernode.tasks.task import Task
 
 
 class AssignmentTable:
-    """Keeps the peers' assignments and their part in the swarms in step with the wanted tasks. Pure."""
+    """Updates the assignments of peers, and their places in swarms, when the wanted tasks change. Pure."""
 
     def __init__(self, managers: Managers, replicas: ReplicaSet) -> None:
         self._replicas = replicas
         self._managers = managers
 
     def assign(self, session: PeerSession) -> bool:
-        """Renew a peer's assignments and its part in swarms. Returns whether the assignments changed.
+        """Update a peer's assignments and its places in swarms. Returns whether the assignments changed.
 
-        There are none before the first statement, because any task may still be wanted. There are none either before
-        the peer's first inventory, because it is not known which leased tasks it keeps.
+        Nothing changes before the first statement, because any task may still be wanted. The peer's first assignments
+        also need its inventory, which shows which leased tasks it keeps.
         """
         if not self._managers.tasks.stated or (session.last_sent is None and not session.inventoried):
             return False
@@ -28,7 +28,7 @@ class AssignmentTable:
         for task_id in self._managers.progress.tasks_of(session.peer) - wanted:
             self._managers.progress.forget_progress(task_id, session.peer)
         for task_id in session.holdings.keys() - wanted:
-            del session.holdings[task_id]  # the peer drops it, and may get it again later
+            del session.holdings[task_id]  # the peer drops its pieces, too
         for download in self._managers.dfget_tasks.list(session.peer):
             if download.task_id not in wanted:
                 self._managers.dfget_tasks.delete(session.peer, download.task_id)
@@ -43,7 +43,7 @@ class AssignmentTable:
         return True
 
     def take_inventory(self, session: PeerSession) -> None:
-        """Begin all progress of a peer again, because it sent its inventory."""
+        """Forget a peer's progress in all swarms, and begin it again from the inventory that the peer has sent."""
         session.open_tasks.clear()
         for task_id in self._managers.progress.tasks_of(session.peer):
             self._managers.progress.forget_progress(task_id, session.peer)
@@ -51,7 +51,7 @@ class AssignmentTable:
         self.assign(session)
 
     def note_completion(self, session: PeerSession, task: Task) -> None:
-        """Close a task for a peer that has all its pieces; open it for one that lacks some."""
+        """Update ``session.open_tasks``: a task is open while the peer lacks pieces of it."""
         have = self._managers.progress.pieces_by_cid(task.id, session.peer)
         if task.complete and have & task.copy.cached == task.copy.cached:
             session.open_tasks.pop(task.id, None)
@@ -79,4 +79,4 @@ class AssignmentTable:
             )
         self.note_completion(session, task)
         if session.peer in task.keepers and not task.runs_on(session.peer):
-            session.open_tasks.pop(task.id, None)  # it keeps what it has
+            session.open_tasks.pop(task.id, None)  # the peer keeps its pieces and gets no more

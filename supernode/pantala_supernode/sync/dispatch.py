@@ -1,4 +1,4 @@
-"""Gives work to peers: pieces for a peer that asks and for those that wait. Takes their reports of pieces."""
+"""Gives work to peers, at once or when a waiting peer can get some, and takes their reports about pieces."""
 
 import itertools
 from collections.abc import Callable
@@ -20,14 +20,14 @@ from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.task import Task
 
 _LOCAL_PAUSE = 5.0
-"""Seconds that a peer gets no piece of a task after its own disk failed with one."""
+"""Seconds for which a peer gets no piece of a task, after its own disk failed to store one."""
 
 
 class Dispatcher:
-    """Turns the scheduler's decisions into work, for all peers and clients with a session.
+    """Turns the scheduler's decisions into work for peers and Dragonfly's clients.
 
-    ``sha256`` returns the digest of a cached piece. ``on_accused`` is called with a piece of ours that a peer reports
-    as wrong or missing. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
+    ``sha256`` returns the digest of a cached piece. ``on_accused`` is called with a piece of the supernode that a peer
+    reports as wrong or missing. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -44,7 +44,7 @@ class Dispatcher:
         timer: Callable[[], AbstractContextManager[object]] = nullcontext,
     ) -> None:
         self.sessions: dict[str, PeerSession] = {}
-        """By peer."""
+        """The session of each connected peer or client, by its name."""
         self._readers: dict[str, PeerSession] = {}
         """By mark."""
         self._marks = itertools.count(1)
@@ -62,7 +62,7 @@ class Dispatcher:
         self._timer = timer
 
     def work(self, session: PeerSession) -> tuple[PieceWork, ...]:
-        """Give pieces of a peer's tasks up to its window. Tasks that containers wait for come first."""
+        """Give a peer as many pieces as it may get now. Blobs for which containers wait come first."""
         room = self._scheduler.room(session.peer)
         work = self._first_pieces(session, room)
         for task_id in sorted(session.open_tasks, key=lambda name: name not in session.wants):
@@ -72,9 +72,9 @@ class Dispatcher:
         return tuple(work)
 
     def serve_waiting(self, task_id: str, provider: str | None = None) -> None:
-        """Give pieces of a task to the peers that wait, those with the fewest pieces first.
+        """Give pieces of a task to the peers whose exchanges are held, those with the fewest pieces first.
 
-        With ``provider``, only to peers that can take a piece from it, because it has room or a new piece.
+        With ``provider``, only to peers that can take a piece from this one, which has room or a new piece.
         """
         if task_id not in self._progress.tasks:
             return
@@ -112,7 +112,7 @@ class Dispatcher:
         )
 
     def succeeded(self, session: PeerSession, task: Task, pieces: int, *, serves: bool = True) -> None:
-        """A peer verified pieces (bit mask) of the present content. Others may take them from it if it ``serves``."""
+        """A peer has verified pieces (bit mask) of the present generation. ``serves``: others may take them from it."""
         session.last_moved = now = self._clock()
         self._scheduler.places.reported(task.id, session.peer, pieces, now=now)
         providers = self._progress.succeed(task.id, session.peer, pieces & task.possible, task.size, serves=serves)
@@ -123,7 +123,7 @@ class Dispatcher:
         self._feed.touch_task(task.id)
         peers = dict.fromkeys((session.peer, *providers))
         peers.pop(SUPERNODE, None)
-        for provider in (*peers, SUPERNODE):  # the supernode last: it need not give what peers can
+        for provider in (*peers, SUPERNODE):  # the supernode is last: it only gives what no peer can give
             self.serve_waiting(task.id, provider)
         if SUPERNODE in providers:  # it serves all tasks, so another task may use its room
             self.serve_all_waiting(SUPERNODE)
@@ -148,7 +148,7 @@ class Dispatcher:
         self.serve_waiting(task_id)
 
     def stalled(self, session: PeerSession, task: Task, position: int) -> None:
-        """The byte at ``position``, which a peer waits for, does not arrive. Its piece is free again."""
+        """A peer reports that the byte at ``position`` does not arrive. Take the piece back from its provider."""
         if task.copy.piece_size and self._assignments.takes_part(session.peer, task.id):
             piece = position // task.copy.piece_size
             provider = self._progress.tasks[task.id].peers[session.peer].given.get(piece)
@@ -161,7 +161,7 @@ class Dispatcher:
             self.serve_waiting(task_id)
 
     def add(self, session: PeerSession, peer: SwarmPeer) -> None:
-        """Add a peer with its session, in place of its former process."""
+        """Add a peer and its session. They replace those of a former process of that name."""
         former = self.sessions.get(peer.name)
         if former is not None:
             self.forget(former)
@@ -189,7 +189,8 @@ class Dispatcher:
     def _take_back(self, task_id: str, provider: str) -> None:
         """Free the pieces that Dragonfly's clients are to take from a removed provider.
 
-        Until they report a piece they get the same answer again. Our peers notice by themselves and report it.
+        Without this, the clients would get the same provider again in each answer until they report the piece. Our own
+        peers notice the failure and report it.
         """
         for name, progress in self._progress.tasks[task_id].peers.items():
             session = self.sessions.get(name)
@@ -222,7 +223,7 @@ class Dispatcher:
         self.serve_all_waiting()
 
     def _serve_one(self, task_id: str, provider: str | None) -> bool:
-        """Give pieces to one of a sample of the peers that wait for a task. Returns whether one could take any."""
+        """Give pieces to one peer from a random sample of those that wait for a task. Returns whether one took any."""
         now, waiting = self._clock(), self.waiting.waiting(task_id)
         for name in self._scheduler.next_in_line(task_id, waiting, now=now, provider=provider) if waiting else ():
             if not self.waiting.listens(name):
@@ -235,9 +236,9 @@ class Dispatcher:
         return False
 
     def _first_pieces(self, session: PeerSession, room: int) -> list[PieceWork]:
-        """One piece of each blob that a container waits for and that has none on its way, so no blob blocks another.
+        """One piece of each blob for which a container waits and no piece is under way, so that no blob blocks another.
 
-        Blobs of which nothing was read yet come first: a client does not wait long for the first byte.
+        Blobs whose readers have not received a byte yet come first, because a client waits only shortly for that.
         """
         swarms, peer = self._progress.tasks, session.peer
         idle = [
@@ -272,7 +273,7 @@ class Dispatcher:
         return work
 
     def _on_missing(self, provider: str, task_id: str, piece: int) -> None:
-        """A provider lacks a piece that it reported: request its inventory."""
+        """A provider lacks a piece that it has reported: forget the piece, and ask the provider for its inventory."""
         if self._assignments.takes_part(provider, task_id):
             self._progress.remove_pieces(task_id, provider, 1 << piece)
         session = self.sessions.get(provider)

@@ -1,4 +1,4 @@
-"""The feed that the operator reads: which Task resources and peers changed, and their reports."""
+"""The feed of changes for the operator: reports about the Task resources and peers that changed."""
 
 import asyncio
 from collections import OrderedDict
@@ -9,14 +9,14 @@ from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.task import Task
 
 MAX_FAILURES = 10
-"""Failures of peers in one report. The status of a resource is not a log."""
+"""The most failures of peers in one report, because the status of a resource must stay small."""
 
 _COALESCE = 0.1
-"""Seconds for which changes are gathered, so a fast download costs at most ten answers a second."""
+"""Seconds for which changes are collected before an answer, so that there are at most ten answers a second."""
 
 
 class ChangeFeed:
-    """Reports what changed since a version."""
+    """Numbers all changes, and reports those after a given number, the version."""
 
     def __init__(self, boot: str, managers: Managers) -> None:
         self._boot = boot
@@ -26,7 +26,7 @@ class ChangeFeed:
         self._news = asyncio.Event()
 
     def touch_task(self, task_id: str) -> None:
-        """The reports of the Task resources that want a task changed."""
+        """Note that a task changed, and so the reports of all Task resources that want it."""
         task = self._managers.tasks.get(task_id)
         for uid in task.wanted if task else ():
             self._touch(("task", uid))
@@ -41,7 +41,7 @@ class ChangeFeed:
         self._touch(("statement", ""))
 
     async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
-        """All that changed since version ``since`` of ``boot``. Waits up to ``wait`` seconds for a change."""
+        """All changes after version ``since`` of the process ``boot``. Waits up to ``wait`` seconds for a change."""
         full = boot != self._boot or since > self._version
         if full:
             since = 0
@@ -59,7 +59,7 @@ class ChangeFeed:
         self._news = asyncio.Event()
 
     def task(self, uid: str) -> TaskReport | None:
-        """The report of a Task resource; ``None``: it is not wanted."""
+        """The report about the Task resource with this UID. ``None`` if the supernode does not have it."""
         task = self._managers.tasks.of(uid)
         if task is None:
             return None
@@ -132,7 +132,7 @@ class ChangeFeed:
         )
 
     def _delivered(self, task: Task, wanted: WantedTask) -> tuple[list[str], list[Failure]]:
-        """The peers that published the file at the wanted path, and the failures of those that could not."""
+        """The peers that have published the file at the wanted path, and the failures of the other peers."""
         ready, failures = [], []
         for name in wanted.peers:
             state = self._managers.dfget_tasks.delivery(name, task.id, wanted.uid)

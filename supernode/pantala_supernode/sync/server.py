@@ -1,4 +1,4 @@
-"""The exchange with the peers: applies a peer's request, and answers it or holds it until there are news.
+"""The exchange with the peers: applies a peer's request, and answers it or holds it until there is news.
 
 Whenever work becomes possible (a piece was cached, a provider has room or a new piece), a waiting peer is found and its
 held exchange is answered. No peer polls.
@@ -23,22 +23,22 @@ from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
 
 _MOST_PIECES = 1 << 26
-"""Pieces that one request may name, each task counted up to its last piece. No node's disk has so many. It bounds the
-memory that a peer can take."""
+"""The limit on the piece numbers in one request: the sum of the highest numbers of all its tasks. It bounds the memory
+that a request can take. No disk of a node holds so many pieces."""
 
 
 @dataclass(frozen=True, slots=True)
 class SyncTiming:
-    """How long things last, in seconds."""
+    """The time limits of exchanges, in seconds."""
 
     hold: float = 10.0
-    """An exchange is held at most so long. Idle connections survive longer everywhere."""
+    """The longest time that an exchange is held. Proxies and firewalls keep idle connections open for longer."""
     away_after: float = 3.0
-    """A peer without an exchange for so long stops being a provider, and its given pieces are free."""
+    """After so long without an exchange, a peer is no longer a provider, and its given pieces go to others."""
     forgotten_after: float = 600.0
-    """Seconds without an exchange after which a peer is removed. A node that reboots is back sooner."""
+    """After so long without an exchange, a peer is removed. A reboot of a node takes less time."""
     silence: float = 120.0
-    """A peer that reports none of its given pieces for so long has lost them."""
+    """If a peer does not report any of its given pieces for so long, the pieces are given to others."""
 
 
 class SyncServer:
@@ -69,7 +69,7 @@ class SyncServer:
         self._timing = timing
 
     async def sync(self, request: SyncRequest, host: str) -> SyncAnswer:
-        """One exchange of a peer whose connection comes from ``host``. Raises :class:`ValueError` for wrong ranges."""
+        """Answer one exchange. ``host``: the peer's address. Raises :class:`ValueError` for invalid piece ranges."""
         session = self._session(request, host)
         repeated = session.answers.get(request.seq)
         if repeated is not None:
@@ -89,7 +89,7 @@ class SyncServer:
             session.last_alive = self._clock()
 
     def on_copy(self, task: Task, before: Copy) -> None:
-        """Bring a task's swarm and its peers in step with its copy, which was ``before``."""
+        """Update a task's swarm and its peers after a change of the task's copy. ``before``: the former state."""
         copy = task.copy
         if copy.generation != before.generation:
             self._restart(task)
@@ -100,21 +100,21 @@ class SyncServer:
             self._dispatcher.serve_waiting(task.id)
 
     def on_assignments(self, peers: Iterable[str] | None) -> None:
-        """Answer those of ``peers`` (``None``: all) whose assignments changed."""
+        """Update the assignments of ``peers`` (``None``: all), and answer the held exchanges of those with changes."""
         for name in list(self._sessions) if peers is None else peers:
             session = self._sessions.get(name)
             if session is not None and session.path is None and self._assignments.assign(session):
                 self._waiting.release(name)
 
     def on_orders(self, nodes: Iterable[str] | None) -> None:
-        """Answer those of ``nodes`` (``None``: all) whose orders about images changed."""
+        """Answer the held exchanges of ``nodes`` (``None``: all) that have not received their orders about images."""
         for name in list(self._sessions) if nodes is None else nodes:
             session = self._sessions.get(name)
             if session is not None and self._has_orders(session):
                 self._waiting.release(name)
 
     def tick(self) -> None:
-        """Find the peers that are away, and serve those that can be served now. Call about once a second."""
+        """Notice the peers that went away, and give work to those that wait. Call about once a second."""
         now = self._clock()
         for session in list(self._sessions.values()):
             if session.path is None:
@@ -172,7 +172,7 @@ class SyncServer:
             self._apply_state(session, request)
 
     def _apply_state(self, session: PeerSession, request: SyncRequest) -> None:
-        """Apply the fields of which the newest request counts."""
+        """Apply the fields that describe the peer's present state. Only the newest request counts for them."""
         news = {"pulls": request.pulls, "runtime": request.runtime}
         if self._managers.peers.update(session.peer, **{name: new for name, new in news.items() if new is not None}):
             self._feed.touch_peer(session.peer)
@@ -188,7 +188,7 @@ class SyncServer:
     def _apply_done(self, session: PeerSession, task_id: str, generation: str, pieces: int) -> None:
         assigned = session.last_sent
         if assigned is not None and all(task_id != assignment.task_id for assignment in assigned):
-            return  # the peer drops it
+            return  # the task is not assigned, so the peer drops the pieces
         former, before = session.holdings.get(task_id, (generation, 0))
         session.holdings[task_id] = (generation, (before if former == generation else 0) | pieces)
         task = self._managers.tasks.get(task_id)
@@ -216,13 +216,13 @@ class SyncServer:
         return session.path is None and self._images.news(session.peer, session.images)
 
     def _orders(self, session: PeerSession, request: SyncRequest) -> NodeOrders | None:
-        """The node's orders about images, unless it certainly acts on them. To repeat them does no harm."""
+        """The node's orders about images. ``None`` if the peer certainly has them. Repeated orders do no harm."""
         orders = self._images.orders(session.peer) if session.path is None else None
         if orders is None:
             return None
         sent = session.images
         if not self._has_orders(session) and request.supernode == self._boot and request.images:
-            foreign = sent is not None and request.images != sent.revision  # another replica sent them
+            foreign = sent is not None and request.images != sent.revision  # the peer has orders of another replica
             if not foreign or request.images >= orders.revision:
                 return None
         return orders
@@ -237,7 +237,7 @@ class SyncServer:
             pass
         except asyncio.CancelledError:
             if held.done() and not held.cancelled() and held.exception() is None:
-                session.remember(self._answer(session, request, held.result()))  # for the repetition of the request
+                session.remember(self._answer(session, request, held.result()))  # for the peer's repeated request
             raise
         finally:
             self._waiting.leave(session.peer, held)
@@ -260,7 +260,7 @@ class SyncServer:
 
 
 def _parse(reported: Mapping[str, HeldPieces]) -> dict[str, tuple[str, int]]:
-    """Generation and pieces by task. Raises :class:`ValueError`."""
+    """The reported generation and pieces (bit mask) of each task. Raises :class:`ValueError` for invalid ranges."""
     parsed, room = {}, _MOST_PIECES
     for task_id, held in reported.items():
         pieces = ranges.parse(held.pieces)

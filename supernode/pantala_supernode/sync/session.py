@@ -1,4 +1,4 @@
-"""A peer's exchanges with the supernode: what each side sent last, and the exchanges that are held open."""
+"""The state of a peer's exchanges: what each side sent last, and which exchanges are held open."""
 
 import asyncio
 from collections import OrderedDict
@@ -11,49 +11,49 @@ from pantala_protocol.sync import Assignment, PieceWork, SyncAnswer, WantedBlob
 from pantala_supernode.swarm.pool import Pool
 
 _REMEMBERED = 4
-"""Answers kept for repetition. A peer has at most two exchanges under way."""
+"""How many answers are kept in case the peer repeats a request. It has at most two exchanges under way."""
 
 
 @dataclass(slots=True)
 class PeerSession:
-    """All that is known of one process of a peer, but for its progress. Times are in monotonic seconds."""
+    """The state of the exchanges with one process of a peer, or of a Dragonfly client. Times are monotonic seconds."""
 
     peer: str
     boot: str
     reader: str = ""
     """Its mark in tickets for the supernode. So the supernode knows which of its pieces it fetches."""
     path: str | None = None
-    """Where a Dragonfly client serves its wrapped pieces; ``None``: it is a peer of ours."""
+    """The path at which a Dragonfly client serves its wrapped pieces. ``None`` for a peer of ours."""
     holdings: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """Generation and pieces by task, as it reported. A task may become known later."""
+    """The generation and the pieces of each task that the peer reported, also of tasks that are not known yet."""
     last_sent: tuple[Assignment, ...] | None = None
-    """The assignments in force; ``None``: before the first statement, the peer keeps what it has."""
+    """The assignments in force. ``None``: none were sent yet, so the peer keeps all that it has."""
     membership: Membership | None = None
-    """The supernodes that were sent with ``last_sent``."""
+    """The membership that was sent with ``last_sent``."""
     revision: int = 0
-    """Of ``last_sent`` and ``membership``."""
+    """The revision of ``last_sent`` and ``membership``. It grows with each change."""
     images: NodeOrders | None = None
     """The orders about images that were sent last."""
     seq: int = -1
-    """The greatest one received."""
+    """The greatest ``seq`` of the peer's requests."""
     wants: Mapping[str, WantedBlob] = field(default_factory=dict)
-    """The blobs that the runtime of its node waits for now, by task."""
+    """The blobs for which the container runtime of the peer's node waits now, by task."""
     inventoried: bool = False
-    """It has sent its whole inventory to this process."""
+    """True if the peer has sent its inventory to this process, and no newer one was asked for."""
     open_tasks: dict[str, None] = field(default_factory=dict)
-    """Tasks of which it lacks pieces, the most important first."""
+    """The tasks of which the peer lacks pieces, the most important first."""
     paused: dict[str, float] = field(default_factory=dict)
-    """Tasks that failed on its own disk, and until when it gets no piece of them."""
+    """Tasks whose pieces the peer's own disk failed to store, and until when it gets none of them."""
     under_way: int = 0
-    """Exchanges without an answer yet."""
+    """The number of exchanges that have no answer yet."""
     last_alive: float = 0.0
-    """When its last exchange ended."""
+    """When the last exchange ended."""
     last_moved: float = 0.0
-    """When it was last given a piece, or reported one."""
+    """When the peer was last given a piece, or reported one."""
     answers: OrderedDict[int, SyncAnswer] = field(default_factory=OrderedDict)
 
     def remember(self, answer: SyncAnswer) -> SyncAnswer:
-        """Keep an answer, in case it is lost and the peer repeats its request."""
+        """Keep an answer and return it. If it is lost, the peer repeats its request and gets it again."""
         self.answers[answer.seq] = answer
         self.images = answer.images or self.images
         while len(self.answers) > _REMEMBERED:
@@ -67,11 +67,11 @@ _EMPTY = Pool()
 
 
 class SupersededError(Exception):
-    """A newer exchange of the same peer ends the held one."""
+    """A newer exchange of the same peer ended the held one."""
 
 
 class HeldExchanges:
-    """The exchanges that wait for work, by peer and task."""
+    """The exchanges that are held until there is work, by peer and by task."""
 
     def __init__(self) -> None:
         self._held: dict[str, Hold] = {}
@@ -87,7 +87,7 @@ class HeldExchanges:
         return held
 
     def leave(self, peer: str, held: Hold | None = None) -> Hold | None:
-        """Stop holding a peer's exchange, and return what it waited on. ``held``: only if it is this one."""
+        """Stop holding a peer's exchange, and return its future. With ``held``, only if it is that one."""
         if held is not None and self._held.get(peer) is not held:
             return None
         for task_id in self._tasks_of.pop(peer, ()):
@@ -98,7 +98,7 @@ class HeldExchanges:
         return self._held.pop(peer, None)
 
     def release(self, peer: str, work: tuple[PieceWork, ...] = ()) -> None:
-        """Answer a peer's held exchange, if there is one, with ``work``."""
+        """End the hold of a peer's exchange, if there is one: it is answered with ``work``."""
         held = self.leave(peer)
         if held is not None and not held.done():
             held.set_result(work)
@@ -113,7 +113,7 @@ class HeldExchanges:
             self.release(peer)
 
     def waiting(self, task_id: str) -> Pool:
-        """The peers that wait for pieces of a task. Some may not :meth:`listen <listens>` any more."""
+        """The peers that wait for pieces of a task. Check :meth:`listens`, because some may have an answer by now."""
         return self._by_task.get(task_id, _EMPTY)
 
     def listens(self, peer: str) -> bool:

@@ -1,1 +1,1 @@
-"""The tasks: what is wanted, and the copies of the files. Pure."""
+"""The tasks: which files are wanted, and the state of each copy. Pure: no input or output."""

@@ -1,4 +1,4 @@
-"""One task's copy on the supernode: what the CDN must fetch, and how far it is."""
+"""One task's copy on the supernode: what the CDN must fetch, and how far the CDN is with it."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -21,7 +21,7 @@ class FileSource:
     digest: str | None = None
     """The expected ``sha256:``, ``sha512:`` or ``md5:`` of the whole file. ``None``: any content is accepted."""
     attempt: str = ""
-    """A new value asks for another attempt after a failure, with all its retries."""
+    """If it changes, the CDN tries again after a failure, and counts the retries from zero."""
     priority: int = 0
     """Copies with a higher priority are fetched first."""
 
@@ -38,9 +38,9 @@ class FetchOrder:
     retry_limit: int | None = None
     """How many temporary failures of the origin are retried. ``None``: all of them."""
     claims: frozenset[str] = frozenset()
-    """The UIDs of the Task resources that want it."""
+    """The UIDs of the Task resources that want the copy."""
     stale_will_do: bool = False
-    """Use a former copy as it is, if the origin cannot be asked whether it is still current."""
+    """True if a former copy may be used when the origin is not available to confirm that it is still current."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,11 +58,11 @@ class Copy:
     digest: str = ""
     """``sha256:`` of the whole file, once all of it is there and verified."""
     origin_bytes: int = 0
-    """Bytes of body read from the origin for it."""
+    """Bytes of bodies that were read from the origin for this copy."""
     failure: Failure | None = None
-    """The failure of the last attempt. ``final``: no further attempt follows soon."""
+    """The failure of the last try. If it is ``final``, no other try follows soon."""
     attempt: str = ""
-    """The attempt of the current order."""
+    """The ``attempt`` of the current order."""
 
     @property
     def total(self) -> int | None:
@@ -73,35 +73,35 @@ class Copy:
 
     @property
     def given_up(self) -> bool:
-        """The CDN could not get the file and does not try again soon."""
+        """True if the CDN could not get the file and does not try again soon."""
         return self.status is CDNStatus.FAILED and self.failure is not None and self.failure.final
 
 
 class CopyPhase(Enum):
-    """Where a copy is in its life. The CDN alone writes it; :data:`TRANSITIONS` lists the phases that may follow."""
+    """The phase of a copy. Only the CDN changes it; :data:`TRANSITIONS` lists the phases that may follow each."""
 
     FOUND = auto()
-    """On the volume from an earlier process, or not there at all. No task has wanted it since the start."""
+    """No task has wanted the copy since the start. The volume may have it from an earlier process."""
     WAITING = auto()
-    """Wanted. No byte has arrived yet."""
+    """A task wants the copy. No byte has arrived yet."""
     RUNNING = auto()
-    """Wanted. Bytes arrive."""
+    """A task wants the copy. Bytes arrive."""
     RETRYING = auto()
-    """Wanted. The last try failed and another one follows by itself."""
+    """A task wants the copy. The last try failed, and another one follows by itself."""
     FAILED = auto()
-    """Wanted. The last try failed and only a new attempt helps."""
+    """A task wants the copy. The last try failed, and no other follows without a new ``attempt``."""
     PAUSED = auto()
-    """Every task that wants it is suspended. What is there stays."""
+    """Everything that wants the copy is suspended. The pieces on the volume stay."""
     SUCCESS = auto()
-    """Wanted. All of it is there and verified."""
+    """A task wants the copy. All pieces are on the volume and verified."""
     RELEASED = auto()
-    """No task wants it any more. What is there stays as a cache."""
+    """No task wants the copy any more. The pieces on the volume stay as a cache."""
     REMOVED = auto()
-    """It was deleted."""
+    """The copy was deleted."""
 
     @property
     def status(self) -> CDNStatus:
-        """The status that the API shows. A whole copy that no task wants (any more) shows ``SUCCESS``, too."""
+        """The status that the API shows. A whole copy has ``SUCCESS`` even if no task wants it."""
         return _STATUS.get(self, CDNStatus.WAITING)
 
 
@@ -126,4 +126,4 @@ TRANSITIONS: Mapping[CopyPhase, frozenset[CopyPhase]] = {
     CopyPhase.RELEASED: frozenset({CopyPhase.WAITING, CopyPhase.SUCCESS, CopyPhase.REMOVED}),
     CopyPhase.REMOVED: frozenset(),
 }
-"""The phases that may follow each phase. A worker that was cancelled may report late: such news is dropped."""
+"""The phases that may follow each phase. A cancelled worker may report late: any other change is ignored."""

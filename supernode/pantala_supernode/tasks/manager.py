@@ -17,17 +17,17 @@ from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Lease, Task
 
 _GRAIN = 1.0
-"""Seconds that a renewal must add at least. Clients renew with each piece, so smaller steps are skipped."""
+"""A lease is renewed only if that adds at least so many seconds, because clients renew with each piece."""
 
 
 @dataclass(slots=True)
 class TaskChanges:
-    """What a statement, a lease or the end of a grace period changed."""
+    """The changes that follow from a statement, a lease or the end of a grace period."""
 
     tasks: set[TaskID] = field(default_factory=set)
     """Tasks whose order to the CDN changed."""
     deleted: set[TaskID] = field(default_factory=set)
-    """Tasks that are not wanted any more, together with their copies."""
+    """Tasks that are not wanted any more and whose copies must be deleted."""
     retired: set[TaskID] = field(default_factory=set)
     """Tasks that are not wanted any more and whose copies stay as a cache."""
     dropped: set[str] = field(default_factory=set)
@@ -44,16 +44,16 @@ class TaskManager:
 
     def __init__(self, *, grace: float, keep: bool = False) -> None:
         self.revision = 0
-        """Of the statement in force. 0: none yet, so every task may still be wanted."""
+        """The revision of the statement in force. 0: none yet, so every task may still be wanted."""
         self._grace = grace
         self._keep = keep
         self._tasks: dict[str, Task] = {}
         self._task_of: dict[str, str] = {}
-        """The task ID by the UID of the Task resource."""
+        """The task ID of each Task resource, by UID."""
         self._ends: dict[str, float] = {}
-        """The end of the grace period by UID."""
+        """The ends of the grace periods of removed Task resources, by UID."""
         self._recipients: defaultdict[str, set[str]] = defaultdict(set)
-        """The task IDs by the names of their recipients."""
+        """The IDs of the tasks that each peer or client receives, by its name."""
 
     @property
     def stated(self) -> bool:
@@ -69,12 +69,12 @@ class TaskManager:
         return iter(list(self._tasks.values()))
 
     def known(self, name: str) -> Task:
-        """A task. Raises :class:`EmptyValueError` for an empty ID, :class:`NotFoundError` for an unwanted task."""
+        """The wanted task with this ID. Raises :class:`EmptyValueError` (empty ID) or :class:`NotFoundError`."""
         if not name:
             raise EmptyValueError("The task ID is empty. Name a task.")
         task = self._tasks.get(name)
         if task is None:
-            raise NotFoundError(f"Task {name[:64]!r} is not wanted (any more).")
+            raise NotFoundError(f"Nothing wants task {name[:64]!r} now. Check its ID.")
         return task
 
     def of(self, uid: str) -> Task | None:
@@ -120,7 +120,7 @@ class TaskManager:
             task.copy = copy
 
     def state(self, statement: Statement, *, now: float) -> TaskChanges:
-        """Take the full set of what Task resources want. Raises :class:`ValueError` for an invalid task ID."""
+        """Replace the tasks that Task resources want. Raises :class:`ValueError` for an invalid task ID."""
         for wanted in statement.tasks:
             task_id.parse(wanted.task_id)
         self.revision = statement.revision
@@ -132,7 +132,7 @@ class TaskManager:
             if before is not None and before.id != wanted.task_id:
                 left.append((before, wanted.uid))
             self._register(wanted, changes)
-        for task, uid in left:  # last, because another Task resource may have begun to want the same task
+        for task, uid in left:  # after the additions: another Task resource may want the same task now
             self._leave(task, uid, changes)
         for uid in self._task_of.keys() - stated.keys():
             self._ends.setdefault(uid, now + self._grace)
@@ -149,7 +149,7 @@ class TaskManager:
         return changes
 
     def lease(self, name: str, lease: Lease) -> TaskChanges:
-        """Want a task under a lease. An earlier lease that ends later keeps its end.
+        """Put a lease on a task. If the task has a lease that ends later, the new one ends as late.
 
         Raises :class:`ValueError` for an invalid task ID.
         """
@@ -165,13 +165,13 @@ class TaskManager:
         return TaskChanges(tasks={task.id})
 
     def renew(self, name: str, *, until: float) -> None:
-        """Let a lease end later, if that is by a second or more. A task without a lease gets none."""
+        """Let a task's lease end later, if that is by a second or more. Does nothing for a task without a lease."""
         task = self._tasks.get(name)
         if task is not None and task.lease is not None and until - task.lease.until >= _GRAIN:
             task.lease = replace(task.lease, until=until)
 
     def end_lease(self, name: str, *, keep: bool = False) -> TaskChanges:
-        """End a lease. A task that is not wanted any more is retired (``keep``) or deleted."""
+        """End a task's lease. If nothing else wants the task, its copy stays as a cache (``keep``) or is deleted."""
         task, changes = self._tasks.get(name), TaskChanges()
         if task is not None and task.lease is not None:
             self._end_lease(task, changes)
@@ -210,7 +210,7 @@ class TaskManager:
         self._conclude(task, changes.retired if self._keep else changes.deleted, changes)
 
     def _conclude(self, task: Task, ended: set[TaskID], changes: TaskChanges) -> None:
-        """Note that a task changed. If it is not wanted any more, remove it and note it as ``ended``."""
+        """Note in ``changes`` that a task changed. If nothing wants it any more, remove it and add it to ``ended``."""
         if task.wanted or task.lease is not None:
             changes.tasks.add(task.id)
         else:
@@ -219,7 +219,7 @@ class TaskManager:
             ended.add(task.id)
 
     def _reindex(self, task: Task, peers: Iterable[str]) -> None:
-        """Bring the index in step with whether ``peers`` are recipients of a task."""
+        """Update the index of recipients for ``peers`` and one task."""
         for peer in peers:
             if peer in task.peers or peer in task.keepers:
                 self._recipients[peer].add(task.id)

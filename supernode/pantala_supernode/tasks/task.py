@@ -15,9 +15,9 @@ class Lease:
     """Keeps a task wanted for a while, on behalf of clients without a Task resource."""
 
     source: FileSource | None
-    """``None``: the copy is kept, and nothing is fetched."""
+    """Where to fetch the file. ``None``: an existing copy is kept, and nothing is fetched."""
     until: float = field(compare=False)
-    """Monotonic seconds. Two leases that differ only in this field are equal."""
+    """The end of the lease in monotonic seconds. Two leases that differ only in this field are equal."""
 
     @property
     def attempt(self) -> str:
@@ -25,13 +25,13 @@ class Lease:
 
 
 class LeaseHolder(Protocol):
-    """Holds the leases of all tasks. The supernode does."""
+    """Takes and ends leases on tasks."""
 
     def lease(self, task_id: str, lease: Lease) -> None:
-        """Want a task for a while. Raises :class:`ValueError` for an invalid task ID."""
+        """Keep a task wanted until the lease ends. Raises :class:`ValueError` for an invalid task ID."""
 
     def end_lease(self, task_id: str, *, keep: bool = False) -> None:
-        """Stop wanting the task. Its copy stays as a cache (``keep``) or is deleted."""
+        """End the task's lease. If nothing else wants the task, its copy stays as a cache (``keep``) or is deleted."""
 
 
 @dataclass(slots=True)
@@ -40,16 +40,16 @@ class Task:
 
     id: TaskID
     copy: Copy
-    """The copy that the CDN has."""
+    """The state of the supernode's copy."""
     wanted: dict[str, WantedTask] = field(default_factory=dict)
-    """By the UID of the Task resource."""
+    """What each Task resource wants, by UID."""
     lease: Lease | None = None
     fetchers: set[str] = field(default_factory=set)
-    """Peers and clients that fetch it under the lease."""
+    """Peers and clients that fetch the task because of the lease."""
     keepers: set[str] = field(default_factory=set)
-    """Peers that keep their pieces of it as long as the lease lasts."""
+    """Peers that keep their pieces of the task as long as the lease lasts, whether they fetch more or not."""
     peers: frozenset[str] = frozenset()
-    """Peers to which a Task resource assigns it."""
+    """Peers to which a Task resource assigns the task."""
     _fetching: frozenset[str] = frozenset()
 
     @property
@@ -58,22 +58,22 @@ class Task:
 
     @property
     def possible(self) -> int:
-        """The pieces that a peer can have: all of the file, or the cached ones while the length is unknown."""
+        """The pieces that a peer can have, as a bit mask: all, or the cached ones while the length is unknown."""
         return self.copy.cached if self.copy.total is None else (1 << self.copy.total) - 1
 
     def size(self, piece: int) -> int:
-        """The bytes of a cached piece. Only the last one is shorter, and it exists only once the length is known."""
+        """The size of a cached piece in bytes. Only the last piece may be shorter than the others."""
         copy = self.copy
         return copy.piece_size if copy.length is None else Geometry(copy.piece_size, copy.length).size(piece)
 
     @property
     def priority(self) -> int:
-        """The highest priority of the Task resources that want it."""
+        """The highest priority of the Task resources that want the task."""
         return max((wanted.priority for wanted in self.wanted.values()), default=0)
 
     @property
     def suspended(self) -> bool:
-        """No Task resource and no lease wants it to be fetched now."""
+        """True if every Task resource that wants the task is suspended, and no lease asks to fetch it."""
         return (self.lease is None or self.lease.source is None) and all(
             wanted.suspended for wanted in self.wanted.values()
         )
@@ -85,7 +85,7 @@ class Task:
         return self.lease.source if self.lease is not None else None
 
     def order(self) -> FetchOrder:
-        """The order for the CDN. It joins the attempts of all owners and takes the highest retry limit."""
+        """The order for the CDN. It joins the ``attempt`` of all Task resources, and has the highest retry limit."""
         source = self.source
         if source is None:
             raise ValueError(f"no Task resource and no lease wants task {self.id}")

@@ -12,11 +12,11 @@ class EvictionCause(StrEnum):
     """Why a copy was removed."""
 
     DROPPED = "dropped"
-    """The operator's statement dropped it."""
+    """Nothing wanted the copy any more, and it was not kept as a cache."""
     AGE = "age"
-    """It was unused for too long."""
+    """The copy was unused for too long."""
     DISK = "disk"
-    """The volume was above its high watermark."""
+    """The volume's file system was fuller than :attr:`Housekeeping.high`."""
     ROOM = "room"
     """Another copy needed the room."""
 
@@ -27,9 +27,9 @@ class Unwanted:
 
     task_id: TaskID
     used: float
-    """When it was last wanted or read, in seconds since the epoch."""
+    """When the copy was last wanted or read, in seconds since the epoch."""
     size: int = 0
-    """Bytes on the disk."""
+    """The size of the copy on the disk in bytes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,13 +37,13 @@ class Housekeeping:
     """How long copies stay, in seconds, and how full the volume's file system may become, in percent."""
 
     grace: float
-    """An unwanted copy stays at least this long."""
+    """Seconds for which an unwanted copy stays at least."""
     kept_for: float
-    """A copy that is unused for this long is evicted."""
+    """Seconds after the last use of an unwanted copy at which it is evicted."""
     high: float
-    """Above this, copies are evicted ..."""
+    """Percentage of the file system in use above which copies are evicted."""
     low: float
-    """... down to this, so that further pieces do not evict a copy each."""
+    """Percentage at which an eviction ends. It is below ``high``, so that not every new piece evicts a copy."""
 
     def excess(self, usage: Usage) -> int:
         taken = usage.total - usage.free
@@ -55,7 +55,7 @@ def aged(copies: Iterable[Unwanted], *, now: float, kept_for: float) -> list[Unw
 
 
 def least_recently_used(copies: Iterable[Unwanted], needed: int) -> list[Unwanted]:
-    """The fewest least recently used copies with ``needed`` bytes in total, or all copies."""
+    """The least recently used copies, as many as have ``needed`` bytes together; all copies if that is not enough."""
     chosen: list[Unwanted] = []
     for copy in sorted(copies, key=lambda copy: (copy.used, copy.task_id)):
         if needed <= 0:

@@ -32,7 +32,7 @@ class Volume(msgspec.Struct, frozen=True):
 
 
 def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
-    """Open the volume in ``directory``, or create one with ``new_id()``. Returns the directory of its tasks.
+    """Open the volume in ``directory``, or create one with the ID ``new_id()``. Returns the directory of its tasks.
 
     It blocks. Raises :class:`pantala_pieces.errors.StoreError`.
     """
@@ -46,7 +46,7 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
 
 @contextlib.asynccontextmanager
 async def alone(directory: Path) -> AsyncIterator[None]:
-    """Lock the volume while the block runs: two supernodes would damage each other's journals.
+    """Lock the volume while the block runs, because two supernodes would damage each other's journals.
 
     Raises :class:`pantala_pieces.errors.StoreError` if another supernode uses it.
     """

@@ -19,17 +19,17 @@ _log = structlog.get_logger(__name__)
 _TICK = 1.0
 """Seconds between two checks of the volume."""
 _STAMP = 60.0
-"""Seconds between two records of last use on the disk. A crash loses at most that much."""
+"""Seconds between two writes of the copies' times of last use. A crash loses at most that much."""
 _SILENCE = 600.0
-"""Seconds without a statement after which needed room outweighs a possibly late operator."""
+"""Seconds without a statement after which any copy may be evicted for room, although the operator may only be late."""
 
 
 class Janitor:
     """Evicts copies that no task wants, with ``delete``.
 
-    Before the operator's first statement (``stated``), the wanted copies are not known. Until then only ``released``
-    copies are evicted: a task wanted them since the start. Other copies are evicted only if room is needed and no
-    operator has connected for long. ``spare`` ends one lease that only serves later demand, if there is one.
+    Before the operator's first statement (``stated``), it is not known which copies are wanted. Until then only
+    ``released`` copies are evicted: a task wanted them since the start, and none does now. Other copies are evicted
+    only if room is needed and no statement has come for long. ``spare`` ends one lease that no reader needs now.
     ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch.
     """
 
@@ -47,7 +47,7 @@ class Janitor:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.evictions: Counter[EvictionCause] = Counter()
-        """Evicted copies since the start."""
+        """Counts the evicted copies since the start."""
         self._store = store
         self._delete = delete
         self._wanted = wanted
@@ -79,7 +79,7 @@ class Janitor:
             try:
                 excess = rules.excess(await asyncio.to_thread(self._store.usage))
             except StoreError as error:
-                _log.warning("the usage of the volume is not readable", error=str(error))
+                _log.warning("cannot read how full the volume is", error=str(error))
                 return
             if excess:
                 copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
@@ -89,9 +89,9 @@ class Janitor:
             await asyncio.to_thread(self._stamp)
 
     async def make_room(self, size: int) -> bool:
-        """Evict unwanted copies so that ``size`` bytes fit, or nothing if they cannot fit.
+        """Evict unwanted copies so that ``size`` bytes fit. Evict nothing if they would not fit even then.
 
-        True if a copy was evicted, so that a retry is worthwhile.
+        Returns whether a copy was evicted, so that a retry may succeed.
         """
         async with self._turn:
             try:
@@ -107,7 +107,7 @@ class Janitor:
             return await self._evict(least_recently_used(copies, max(size - free, 1)), EvictionCause.ROOM)
 
     def _take_note(self) -> None:
-        """Update which copies are wanted. Being wanted counts as a use."""
+        """Note the time of use of all wanted copies: being wanted counts as a use."""
         now, wall, unwanted = self._clock(), self._wall(), {}
         for file in self._store:
             task_id = TaskID(file.meta.task_id)
@@ -134,16 +134,16 @@ class Janitor:
     async def _evict(self, copies: Iterable[Unwanted], cause: EvictionCause) -> bool:
         evicted = False
         for copy in copies:
-            if self._wanted(copy.task_id):  # since the choice was made
+            if self._wanted(copy.task_id):  # a task has begun to want it since the choice
                 continue
             try:
                 await self._delete(copy.task_id)
             except SupernodeError as error:
-                _log.warning("a copy cannot be evicted; it is retried", task=copy.task_id, error=str(error))
+                _log.warning("cannot remove a copy from the volume; trying again", task=copy.task_id, error=str(error))
                 continue
             evicted = True
             self.evictions[cause] += 1
-            _log.info("copy evicted", task=copy.task_id, cause=cause.value, bytes=copy.size)
+            _log.info("removed a copy from the volume", task=copy.task_id, cause=cause.value, bytes=copy.size)
         return evicted
 
     def _stamp(self) -> None:

@@ -187,9 +187,9 @@ def test_version(command: Command) -> None:
     [
         (("status", "gone"), None, "Task default/gone does not exist"),
         (("status", "a/../b"), refusal(404, 'tasks.pantala.dev "a" not found'), "does not exist"),
-        (("status",), (404, "404 page not found\n"), "does not know Pantala's kinds"),
-        (("status",), refusal(404, "could not find the requested resource"), "does not know Pantala's kinds"),
-        (("status",), refusal(401, "Unauthorized"), "does not know you"),
+        (("status",), (404, "404 page not found\n"), "does not have Pantala's CRDs"),
+        (("status",), refusal(404, "could not find the requested resource"), "does not have Pantala's CRDs"),
+        (("status",), refusal(401, "Unauthorized"), "rejected your credentials"),
         (("status",), refusal(403, 'tasks is forbidden: User "u" cannot list'), 'User "u" cannot list'),
         (("suspend", "model"), refusal(403, "tasks is forbidden"), "You may not do this"),
         (("status",), refusal(500, "etcd is away"), "request for Tasks with 500: etcd is away"),

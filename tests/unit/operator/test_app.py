@@ -55,7 +55,7 @@ async def test_nothing_is_stated_before_all_lists_are_read(stopped: OperatorStag
     stopped.task()
     stopped.cluster.forbidden = {forbidden}
     async with stopped.operator() as app:
-        assert any("the first full list is not complete" in problem for problem in app.problems())
+        assert any("the operator has not listed all objects yet" in problem for problem in app.problems())
         assert [] == stopped.supernode.statements
         stopped.cluster.forbidden = set()
         await eventually(lambda: "ns/t" in stopped.supernode.wanted, within=60)
@@ -189,7 +189,9 @@ async def test_each_peer_on_a_node_has_a_resource(stage: OperatorStage) -> None:
 async def test_a_missing_crd_is_a_problem(stopped: OperatorStage) -> None:
     stopped.cluster.missing = ["tasks.pantala.dev"]
     async with stopped.operator() as app:
-        await eventually(lambda: "CRD tasks.pantala.dev is not served; install crds/" in app.problems())
+        await eventually(
+            lambda: "the API server does not serve the CRD tasks.pantala.dev; apply crds/" in app.problems()
+        )
         stopped.cluster.missing = []
         await eventually(lambda: app.problems() == [])
 

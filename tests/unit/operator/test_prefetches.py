@@ -249,7 +249,7 @@ async def test_a_missing_secret_is_reported_and_used_once_it_exists(stopped: Wor
     async with stopped.operator():
         stopped.prefetch(pullSecrets=["mine"])
         await eventually(lambda: stopped.outcome("Resolved") == ("False", "Unauthorized"))
-        assert "The Secret mine does not exist in this namespace." in stopped.message("Resolved")
+        assert "The Secret mine is missing in this namespace. Create it." in stopped.message("Resolved")
         assert "spec.pullSecrets" in stopped.message("Stalled")
         assert not any(each.credentials for each in stopped.supernode.questions)
         auths: dict[str, Any] = {"registry.example": {"auth": base64.b64encode(b"ann:secret").decode()}}

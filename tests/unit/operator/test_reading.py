@@ -250,7 +250,7 @@ NOT_ONE, ACTION = "The Secret s is not a pull secret: it", "Create it with kubec
         (docker(dockerconfigjson={"registry.example": "hidden"}), "SecretInvalid", NOT_ONE, ACTION),
         (docker(dockerconfigjson={"auths": {"registry.example": "hidden"}}), "SecretInvalid", NOT_ONE, ACTION),
         (docker(dockercfg=["hidden"]), "SecretInvalid", NOT_ONE, ACTION),
-        (Absent(), "SecretMissing", "The Secret s does not exist", "in this namespace."),
+        (Absent(), "SecretMissing", "The Secret s is missing", "in this namespace. Create it."),
         (Denied("no right"), "SecretForbidden", "The operator may not read the Secret s: ", "no right."),
     ],
 )

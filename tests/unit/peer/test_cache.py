@@ -173,7 +173,7 @@ async def test_a_digest_that_contradicts_the_pieces_is_an_error_each_time(cache:
     for _ in range(2):
         with pytest.raises(FileMismatchError) as raised:
             await cache.check(wrong)
-    assert "Each piece is correct" in str(raised.value)
+    assert "Each piece is right" in str(raised.value)
     assert cache.is_whole(TASK)
     assert await cache.check(assignment()) is not None
 

@@ -250,7 +250,7 @@ async def test_an_invalid_request_is_logged_in_one_line_without_its_text(
     assert b" 400 " in await send(port, request_text)
     (record,) = [record for record in caplog.records if record.name == "aiohttp.server"]
     assert (logging.INFO, None) == (record.levelno, record.exc_info)
-    assert record.getMessage().startswith("a request is not valid HTTP (")
+    assert record.getMessage().startswith("rejected a request that is not valid HTTP (")
     assert SECRET not in caplog.text
 
 

@@ -1,1 +1,1 @@
-"""The plan of an ImagePrefetch: pure, one small decision a module, joined in ``plan``."""
+"""Plans ImagePrefetches and Tasks with images. Each module makes one decision, and ``plan`` joins them. Pure."""

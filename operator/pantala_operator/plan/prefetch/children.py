@@ -1,18 +1,17 @@
-"""The Tasks that an ImagePrefetch owns: one for each image and digest. Pure."""
+"""Plans the Tasks that an ImagePrefetch owns: one for each image and digest. Pure."""
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask
-from pantala_operator.plan.prefetch.pins import Pin
+from pantala_operator.plan.prefetch.inputs import OwnedTask
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.resources.api import API_VERSION, GROUP
-from pantala_operator.resources.prefetch import KIND, ImageKey
+from pantala_operator.resources.prefetch import KIND
 from pantala_protocol import image
 
 OWNER_LABEL = f"{GROUP}/image-prefetch"
-"""Label of a Task: the UID of the ImagePrefetch that owns it."""
+"""The label of a Task with the UID of the ImagePrefetch that owns it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,67 +19,21 @@ class ChildTasks:
     """The changes to the Tasks of one ImagePrefetch."""
 
     apply: tuple[Mapping[str, Any], ...] = ()
-    """Tasks to be applied, as the API server takes them."""
+    """Manifests of the Tasks to create or change."""
     delete: tuple[str, ...] = ()
-    """Names of Tasks that nothing needs any more."""
+    """The names of Tasks to delete, because no node needs them any more."""
 
 
 def child_tasks(snapshot: Snapshot) -> ChildTasks:
-    """The Tasks of an ImagePrefetch. In mode ``Plan``, before the first run and after a run of ``Once`` they stay."""
+    """Plan the Tasks. They stay the same in mode ``Plan``, before the first run and after a run with policy ``Once``.
+
+    A Task with a former digest stays until all nodes have the new one.
+    """
     demand, observed = snapshot.demand, snapshot.observed
-    if not demand.owns_tasks or demand.planning or snapshot.run.started is None or snapshot.resting:
+    if not demand.owns_tasks or demand.planning or snapshot.run.started is None or snapshot.run.resting:
         return ChildTasks()
-    everywhere = snapshot.everywhere if observed.reported else frozenset()
-    return changes(demand, snapshot.pins.values(), snapshot.images.secrets, observed.tasks, everywhere)
-
-
-def changes(
-    demand: ImageDemand,
-    pins: Iterable[Pin],
-    secrets: Mapping[ImageKey, tuple[str, ...]],
-    existing: Iterable[OwnedTask],
-    everywhere: Set[ImageKey],
-) -> ChildTasks:
-    """The Tasks for ``pins``, besides those that exist in the namespace.
-
-    A Task of a former digest stays until all nodes have the new one: ``everywhere`` are the images for which they do.
-    """
-    uid = demand.metadata.uid
-    pinned = {pin.task: pin for pin in pins if pin.task}
-    there = {task.name: task for task in existing}
-    unfinished = {
-        (image.parse(key.reference).name, key.platform)
-        for key in (*secrets, *(pin.key for pin in pinned.values()))
-        if key not in everywhere
-    }
-    return ChildTasks(
-        apply=tuple(
-            manifest(demand, pin, secrets.get(pin.key, ()))
-            for name, pin in pinned.items()
-            if name not in there or there[name].owner == uid
-        ),
-        delete=tuple(
-            sorted(
-                task.name
-                for task in there.values()
-                if task.owner == uid and task.name not in pinned and _repository(task) not in unfinished
-            )
-        ),
-    )
-
-
-def manifest(demand: ImageDemand, pin: Pin, secrets: tuple[str, ...]) -> Mapping[str, Any]:
-    """The Task for one image, owned and controlled by the ImagePrefetch.
-
-    The orders of its nodes are not part of it: they change with every node, and only the supernodes get them.
-    """
-    metadata = demand.metadata
-    source = {"image": pin.reference} | ({"platform": pin.key.platform} if pin.key.platform else {})
-    spec: dict[str, Any] = {"source": source, "depth": "Runtime", "suspend": demand.suspended}
-    if secrets:
-        spec["pullSecrets"] = list(secrets)
-    if demand.pin:
-        spec["retention"] = {"pin": True}
+    metadata, secrets = demand.metadata, snapshot.images.secrets
+    pins = {pin.task: pin for pin in snapshot.pins.values() if pin.task}
     owner = {
         "apiVersion": API_VERSION,
         "kind": KIND,
@@ -89,21 +42,34 @@ def manifest(demand: ImageDemand, pin: Pin, secrets: tuple[str, ...]) -> Mapping
         "controller": True,
         "blockOwnerDeletion": False,
     }
-    return {
-        "apiVersion": API_VERSION,
-        "kind": "Task",
-        "metadata": {
-            "name": pin.task,
+    tasks = []
+    for name, pin in pins.items():
+        if name in snapshot.taken:
+            continue
+        source = {"image": pin.reference} | ({"platform": pin.key.platform} if pin.key.platform else {})
+        # The orders of nodes are not part of a Task: they change with every node, and only the supernodes get them.
+        spec: dict[str, Any] = {"source": source, "depth": "Runtime", "suspend": demand.suspended}
+        if secrets[pin.key]:
+            spec["pullSecrets"] = list(secrets[pin.key])
+        if demand.pin:
+            spec["retention"] = {"pin": True}
+        described = {
+            "name": name,
             "namespace": metadata.namespace,
             "labels": {OWNER_LABEL: metadata.uid},
             "ownerReferences": [owner],
-        },
-        "spec": spec,
-    }
+        }
+        tasks.append({"apiVersion": API_VERSION, "kind": "Task", "metadata": described, "spec": spec})
+    everywhere = snapshot.everywhere if observed.reported else frozenset()
+    unfinished = {(image.parse(key.reference).name, key.platform) for key in secrets if key not in everywhere}
+    outdated = [task for task in observed.tasks if task.owner == metadata.uid and task.name not in pins]
+    return ChildTasks(
+        tuple(tasks), tuple(sorted(task.name for task in outdated if _repository(task) not in unfinished))
+    )
 
 
 def _repository(task: OwnedTask) -> tuple[str, str]:
-    """The repository and platform of a Task's image."""
+    """The repository of a Task's image, without tag and digest, and its platform."""
     try:
         return image.parse(task.image).name, task.platform
     except ValueError:

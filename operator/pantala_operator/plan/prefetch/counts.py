@@ -1,100 +1,66 @@
-"""What the status counts and lists: only what nodes and registries have reported. Pure."""
+"""Counts nodes, images, bytes and failures for the status, only by what nodes and registries have reported. Pure."""
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
 import msgspec
 
-from pantala_operator.plan.prefetch.pins import Pin, size
-from pantala_operator.plan.prefetch.pulls import Snapshot, Step, judged
+from pantala_operator.plan.prefetch.pulls import FAILING, Snapshot, Step
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus, NodeCount, PullFailure
 from pantala_operator.resources.status import advised
 from pantala_protocol import reasons
-from pantala_protocol.images import ImageBlob
 from pantala_protocol.reasons import Reason
 
 MAX_FAILURES: Final = 10
-"""Failures that a status lists."""
+"""The most failures that a status lists."""
 _MAX_MESSAGE: Final = 512
 _LAST = (
     "This run does not try it again. To start a new run, set the annotation pantala.dev/requested-at to a new value."
 )
 EVICTED = "The node's kubelet removed the image twice within an hour"
 LEFT_OUT = "The node does not get the image"
+_BEHIND: Final = (*FAILING, Step.EVICTED, Step.LEFT_OUT)
+"""The steps of an image at which its node counts as failed."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchCounts:
-    """How far the nodes and images are."""
+    """The numbers, lists and bytes of one status."""
 
     nodes: NodeCount
     images: tuple[ImageStatus, ...]
     fetched: int
-    """Bytes that nodes fetched in this run."""
+    """Bytes that the nodes have fetched in this run."""
     size: int | None
-    """Bytes of all images for all platforms, each blob once; ``None``: not known of some."""
+    """Bytes of all images for all platforms, each blob once. ``None`` if some are not known."""
     failures: tuple[PullFailure, ...]
-    """What prevents single nodes from being ready."""
+    """The failures that are about single nodes."""
     unresolved: tuple[PullFailure, ...]
-    """Images that no node pulls."""
-
-    @property
-    def progress(self) -> str:
-        noun = "node has" if self.nodes.desired == 1 else "nodes have"
-        return f"{self.nodes.ready} of {self.nodes.desired} {noun} all images"
-
-    @property
-    def listed(self) -> tuple[PullFailure, ...]:
-        """At most 10 failures: each reason, then each image of a reason, at least once while there is room."""
-        causes, kinds = Counter[tuple[str, str]](), Counter[str]()
-        ranked = []
-        for each in (*self.unresolved, *self.failures):
-            cause = (each.reason, each.image)
-            ranked.append((causes[cause], kinds[each.reason], each))
-            causes[cause] += 1
-            kinds[each.reason] += 1
-        ranked.sort(key=lambda rank: rank[:2])
-        return tuple(each for *_, each in ranked[:MAX_FAILURES])
+    """The failures that are about an image on all nodes: no node can pull it."""
+    listed: tuple[PullFailure, ...]
+    """At most 10 of ``failures`` and ``unresolved``, for the status."""
+    progress: str
+    """The progress as a text for a condition's message."""
 
 
 def count(snapshot: Snapshot) -> PrefetchCounts:
-    """Count what the snapshot shows. While not all nodes have reported, each image keeps its counts from before."""
-    pulls = (pull for each in snapshot.pulls.values() for pull in each.values())
-    return PrefetchCounts(
-        nodes=_nodes(snapshot),
-        images=tuple(_images(snapshot)),
-        fetched=sum(pull.fetched for pull in pulls if pull.run == snapshot.rules.run),
-        size=_size(snapshot.pins.values()),
-        failures=tuple(_failures(snapshot)),
-        unresolved=tuple(_unresolved(snapshot)),
-    )
+    """Count what the snapshot shows. Each reachable node counts exactly once: as ready, active, failed or waiting.
 
-
-def _nodes(snapshot: Snapshot) -> NodeCount:
-    """Each reachable node counts exactly once: as ready, active, failed or waiting."""
-    steps = snapshot.steps
-    active = {name for name, node in steps.items() if Step.ACTIVE in node.values()}
-    failed = {name for name, node in steps.items() if any(map(_failed, node.values()))} - active
-    ready = snapshot.ready - active - failed
-    return NodeCount(
-        desired=len(steps),
-        ready=len(ready),
-        active=len(active),
-        failed=len(failed),
-        waiting=len(steps) - len(ready) - len(active) - len(failed),
-        unavailable=len(snapshot.targets.unavailable),
-    )
-
-
-def _images(snapshot: Snapshot) -> Iterator[ImageStatus]:
-    demand = snapshot.demand
+    While not all nodes have reported, each image keeps its counts from before.
+    """
+    demand, observed, steps, pins = snapshot.demand, snapshot.observed, snapshot.steps, snapshot.pins
+    active = {name for name, _ in snapshot.places[Step.ACTIVE]}
+    behind = {name for step in _BEHIND for name, _ in snapshot.places[step]}
+    ready, failed = snapshot.ready - active - behind, behind - active
     former = {each.key: each for each in demand.former.images}
-    own = {task.name for task in snapshot.observed.tasks if task.owner == demand.metadata.uid}
-    for key, pin in snapshot.pins.items():
+    own = {task.name for task in observed.tasks if task.owner == demand.metadata.uid}
+    images = []
+    for key, pin in pins.items():
         old = former.get(key, ImageStatus(key.reference))
         same = old if old.digest == pin.digest else ImageStatus(key.reference)
+        lengths = [sum({blob.digest: blob.size for blob in each}.values()) for each in (pin.platforms or {}).values()]
         known = msgspec.structs.replace(
             same,
             platform=key.platform,
@@ -102,62 +68,83 @@ def _images(snapshot: Snapshot) -> Iterator[ImageStatus]:
             latest_digest=pin.latest,
             resolved_time=pin.resolved,
             task="" if demand.planning and pin.task not in own else pin.task,
-            size=_largest(pin) if pin.platforms else same.size,
+            size=max(lengths, default=same.size),
         )
-        if snapshot.observed.reported:
-            steps = [node[key] for node in snapshot.steps.values()]
+        if observed.reported:
+            each_step = Counter(node[key] for node in steps.values())
             known = msgspec.structs.replace(
                 known,
                 desired=len(steps),
-                active=steps.count(Step.ACTIVE),
-                ready=steps.count(Step.READY),
-                failed=sum(map(_failed, steps)),
+                active=each_step[Step.ACTIVE],
+                ready=each_step[Step.READY],
+                failed=sum(each_step[step] for step in _BEHIND),
             )
-        yield known
+        images.append(known)
+    blobs = {
+        blob.digest: blob.size for pin in pins.values() for each in (pin.platforms or {}).values() for blob in each
+    }
+    pulls = (pull.state for each in snapshot.pulls.values() for pull in each.values())
+    failures = tuple(_failures(snapshot)) if behind or snapshot.unavailable else ()
+    unresolved = tuple(_unresolved(snapshot)) if snapshot.unresolved or snapshot.images.problems else ()
+    noun = "node has" if len(steps) == 1 else "nodes have"
+    return PrefetchCounts(
+        nodes=NodeCount(
+            desired=len(steps),
+            ready=len(ready),
+            active=len(active),
+            failed=len(failed),
+            waiting=len(steps) - len(ready) - len(active) - len(failed),
+            unavailable=len(snapshot.unavailable),
+        ),
+        images=tuple(images),
+        fetched=sum(pull.fetched for pull in pulls if pull.run == snapshot.rules.run),
+        size=None if any(pin.platforms is None for pin in pins.values()) else sum(blobs.values()),
+        failures=failures,
+        unresolved=unresolved,
+        listed=_listed(*unresolved, *failures) if unresolved or failures else (),
+        progress=f"{len(ready)} of {len(steps)} {noun} all images",
+    )
 
 
-def _size(pins: Iterable[Pin]) -> int | None:
-    known: list[ImageBlob] = []
-    for pin in pins:
-        if pin.platforms is None:
-            return None
-        known += [blob for blobs in pin.platforms.values() for blob in blobs]
-    return size(known)
+def _listed(*found: PullFailure) -> tuple[PullFailure, ...]:
+    """Choose at most 10 failures, so that as many reasons and then images as possible are listed."""
+    causes, kinds = Counter[tuple[str, str]](), Counter[str]()
+    ranked = []
+    for each in found:
+        cause = (each.reason, each.image)
+        ranked.append((causes[cause], kinds[each.reason], each))
+        causes[cause] += 1
+        kinds[each.reason] += 1
+    ranked.sort(key=lambda rank: rank[:2])
+    return tuple(each for *_, each in ranked[:MAX_FAILURES])
 
 
 def _unresolved(snapshot: Snapshot) -> Iterator[PullFailure]:
-    """Images that the registry did not resolve, and references that are not valid."""
+    """Yield a failure for each image that its registry did not resolve, and for each invalid reference."""
     for key, why in snapshot.unresolved.items():
-        found = failure("", key, why.reason, f"No node pulls it: {why.message.removeprefix(f'{key.reference}: ')}")
+        found = _failure("", key, why.reason, f"No node pulls it: {why.message.removeprefix(f'{key.reference}: ')}")
         yield msgspec.structs.replace(found, message=" ".join((found.message, *snapshot.images.secret_faults)))
     for each in snapshot.images.problems:
         yield PullFailure(reason=each.reason, message=each.message)
 
 
 def _failures(snapshot: Snapshot) -> Iterator[PullFailure]:
-    """Failed pulls, then images that nodes do not get, then nodes that cannot be reached; each sorted."""
-    for name, key in sorted(snapshot.at(Step.FAILED, Step.PAUSED, Step.DUE)):
-        pull = judged(snapshot.pulls[key][name], snapshot.rules, snapshot.unix)
-        found = failure(name, key, pull.reason or Reason.FAILED.value, pull.message or "The pull failed")
-        last = snapshot.steps[name][key] is Step.FAILED
+    """Yield failed pulls, then images that nodes do not get, then nodes that cannot be reached, each sorted."""
+    places = snapshot.places
+    for name, key in sorted(places[Step.FAILED] + places[Step.PAUSED] + places[Step.DUE]):
+        pull = snapshot.pulls[key][name]
+        found = _failure(name, key, pull.reason or Reason.FAILED.value, pull.message or "The pull failed")
+        last = pull.step is Step.FAILED
         yield msgspec.structs.replace(found, message=f"{found.message} {_LAST}") if last else found
-    for name, key in sorted(snapshot.at(Step.EVICTED)):
-        yield failure(name, key, Reason.EVICTED.value, EVICTED)
-    for name, key in sorted(snapshot.at(Step.LEFT_OUT)):
-        yield failure(name, key, snapshot.omitted[name][key].value, LEFT_OUT)
-    for name in snapshot.targets.unavailable:
-        yield failure(name, ImageKey(""), Reason.NODE_UNAVAILABLE.value, "The node or its peer cannot be reached")
+    for name, key in sorted(places[Step.EVICTED]):
+        yield _failure(name, key, Reason.EVICTED.value, EVICTED)
+    for name, key in sorted(places[Step.LEFT_OUT]):
+        yield _failure(name, key, snapshot.omitted[name][key].value, LEFT_OUT)
+    for name in snapshot.unavailable:
+        yield _failure(name, ImageKey(""), Reason.NODE_UNAVAILABLE.value, "The node or its peer cannot be reached")
 
 
-def failure(name: str, key: ImageKey, reason: str, message: str) -> PullFailure:
-    """One entry of the list, with the advice."""
+def _failure(name: str, key: ImageKey, reason: str, message: str) -> PullFailure:
+    """One entry of ``status.failures``, whose message ends with what to do."""
     words = message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
     return PullFailure(name, reason, key.reference, advised(words or reason, reasons.of_image(reason)))
-
-
-def _failed(step: Step) -> bool:
-    return step.failing or step in (Step.EVICTED, Step.LEFT_OUT)
-
-
-def _largest(pin: Pin) -> int:
-    return max((size(blobs) for blobs in (pin.platforms or {}).values()), default=0)

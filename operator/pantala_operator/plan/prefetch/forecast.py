@@ -1,26 +1,28 @@
-"""The report of mode ``Plan``: what nodes would fetch, without the layers that are shared or there already. Pure."""
+"""Makes the report of mode ``Plan``: the layers that each node would fetch, each once. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from pantala_operator.plan import targets
-from pantala_operator.plan.prefetch import counts
+from pantala_operator.plan.prefetch.counts import LEFT_OUT
 from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.pulls import Snapshot, Step
+from pantala_operator.plan.targets import PassedOver
 from pantala_operator.resources.prefetch import Forecast, ImageKey, NodeForecast, PullFailure
+from pantala_operator.resources.status import advised
+from pantala_protocol import reasons
 from pantala_protocol.images import RuntimeState
 from pantala_protocol.reasons import Reason
 
 LISTED: Final = 50
-"""Nodes that a status lists at most."""
+"""The most nodes that a status lists."""
 _UNPACKED: Final = 2.5
-"""Bytes on disk of an unpacked layer for each byte of the registry's; compressed layers stay beside them."""
+"""The size of an unpacked layer, relative to the compressed layer. The compressed one stays on the disk, too."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeImages:
-    """One node, and how far its images are."""
+    """One node, and the state of each image on it."""
 
     node: str
     platform: str
@@ -28,11 +30,18 @@ class NodeImages:
     runtime: RuntimeState = field(default_factory=RuntimeState)
 
 
+_WHY: Final = {
+    PassedOver.NO_PEER: "The node has no peer; check the peers' DaemonSet",
+    PassedOver.PEER_UNSCHEDULABLE: "The node's Peer has spec.unschedulable set; unset it",
+    PassedOver.TAINTED: "A taint excludes the node; add it to spec.target.tolerations",
+    PassedOver.NOT_CHOSEN: "count or percentage of spec.target chooses other nodes",
+}
+
+
 def report(snapshot: Snapshot) -> Forecast:
     """The report for the nodes of a snapshot."""
-    cluster = snapshot.observed.cluster
     nodes = (
-        NodeImages(name, cluster.platform(name), steps, snapshot.observed.runtimes.get(name, RuntimeState()))
+        NodeImages(name, snapshot.platforms[name], steps, snapshot.observed.runtimes.get(name, RuntimeState()))
         for name, steps in snapshot.steps.items()
     )
     return forecast(nodes, snapshot.pins, _left_out(snapshot))
@@ -58,11 +67,11 @@ def forecast(nodes: Iterable[NodeImages], pins: Mapping[ImageKey, Pin], left_out
 
 
 def _missing(node: NodeImages, pins: Mapping[ImageKey, Pin]) -> dict[str, int]:
-    """The blobs that a node would fetch: it has them neither alone nor in an image."""
+    """The blobs that a node would fetch, with their sizes: neither its runtime nor one of its images has them."""
     there = {digest for digest, has in node.runtime.blobs.items() if has}
     wanted: dict[str, int] = {}
     for key, step in node.steps.items():
-        blobs = pins[key].blobs(node.platform) or ()
+        blobs = (pins[key].platforms or {}).get(key.platform or node.platform, ())
         if step is Step.READY:
             there.update(blob.digest for blob in blobs)
         elif step is not Step.LEFT_OUT:
@@ -71,9 +80,9 @@ def _missing(node: NodeImages, pins: Mapping[ImageKey, Pin]) -> dict[str, int]:
 
 
 def _images(node: NodeImages, pins: Mapping[ImageKey, Pin], missing: Mapping[str, int]) -> int:
-    """How many images a node lacks: a blob is missing, or the blobs are not known."""
+    """The number of images of which a node lacks a blob, or whose blobs are not known."""
     wanted = (key for key, step in node.steps.items() if step not in (Step.READY, Step.LEFT_OUT))
-    known = (pins[key].blobs(node.platform) for key in wanted)
+    known = ((pins[key].platforms or {}).get(key.platform or node.platform) for key in wanted)
     return sum(blobs is None or any(blob.digest in missing for blob in blobs) for blobs in known)
 
 
@@ -84,22 +93,11 @@ def _node(node: NodeImages, images: int, fetched: int) -> NodeForecast:
 
 
 def _left_out(snapshot: Snapshot) -> Iterator[PullFailure]:
-    """The nodes that the target selects and that get nothing, or not every image; with the reason."""
-    demand, cluster, chosen = snapshot.demand, snapshot.observed.cluster, snapshot.targets
-    for name in chosen.unavailable:
-        yield PullFailure(name, Reason.NODE_UNAVAILABLE, message="The node or its peer cannot be reached")
-    for name, node in sorted(cluster.running(demand.pod_selector).items()):
-        if name in chosen.wanted or not targets.matches(demand.target, node):
-            continue
-        peer = cluster.peers.get(name)
-        if peer is None:
-            yield PullFailure(name, "NoPeer", message="The node has no peer; check the peers' DaemonSet")
-        elif peer.unschedulable:
-            yield PullFailure(name, "PeerUnschedulable", message="The node's Peer has spec.unschedulable set")
-        elif targets.excluded(demand.target, node):
-            yield PullFailure(name, "Tainted", message="A taint excludes the node; add it to spec.target.tolerations")
-        else:
-            yield PullFailure(name, "NotChosen", message="spec.target.count or percentage chooses other nodes")
+    """Yield the selected nodes that get no image, or not every image, each with the reason."""
+    for name in snapshot.unavailable:
+        yield PullFailure(name, Reason.NODE_UNAVAILABLE, message="The node or its peer cannot be reached; check both")
+    for name, why in snapshot.targets.passed_over.items():
+        yield PullFailure(name, why.value, message=_WHY[why])
     for name, omitted in snapshot.omitted.items():
         for key, reason in omitted.items():
-            yield counts.failure(name, key, reason.value, counts.LEFT_OUT)
+            yield PullFailure(name, reason.value, key.reference, advised(LEFT_OUT, reasons.of_image(reason)))

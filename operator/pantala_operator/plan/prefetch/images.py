@@ -1,48 +1,47 @@
-"""Which images a demand means, by name or from the workloads it follows, and the credentials for them. Pure."""
+"""Finds the images of a demand, by name or from workloads, and the credentials for them. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 from pantala_operator.plan.prefetch.inputs import ImageDemand, Surroundings, Workload
-from pantala_operator.plan.secrets import SecretReading, pull_secret
-from pantala_operator.resources.prefetch import ImageKey
+from pantala_operator.plan.secrets import SecretReading, pull_secrets
+from pantala_operator.resources.prefetch import From, ImageKey
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol import image
 from pantala_protocol.reasons import Reason
 
 MAX_IMAGES = 256
-"""Images of one object, so that its status stays small."""
+"""The most images of one object, so that its status stays small."""
 
 
 @dataclass(frozen=True, slots=True)
 class ImageSet:
-    """The wanted images, each once, in the order they were named."""
+    """The wanted images, each once, in the order in which the spec names them."""
 
     secrets: Mapping[ImageKey, tuple[str, ...]]
     """The names of each image's pull secrets."""
     problems: tuple[Obstacle, ...]
-    """Why wanted images are missing from the set."""
+    """Why some wanted images are not in the set."""
     secret_names: tuple[str, ...]
-    """All pull secrets."""
-    configs: Mapping[str, str] = field(default_factory=dict)
-    """The content of usable pull secrets, by name."""
+    """The names of all pull secrets."""
     secret_faults: tuple[str, ...] = ()
-    """What is wrong with the other pull secrets; images may be public all the same."""
-
-    def credentials(self, key: ImageKey) -> tuple[str, ...]:
-        """The content of an image's pull secrets."""
-        return tuple(self.configs[name] for name in self.secrets[key] if name in self.configs)
+    """Errors of unusable pull secrets. Their images may be public, so they are tried anyway."""
+    credentials: Mapping[ImageKey, tuple[str, ...]] = field(default_factory=dict)
+    """The content of each image's usable pull secrets."""
 
 
 def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, SecretReading]) -> ImageSet:
-    """The images of ``demand``; two references to the same image count as one.
+    """Find the images of ``demand``. Two references to the same image count as one.
 
     ``readings``: the Secrets of its namespace, by name.
     """
     secrets: dict[ImageKey, tuple[str, ...]] = {}
     problems: list[Obstacle] = []
-    for reference, platform, own in _named(demand, around, problems):
+    named: list[tuple[str, str, tuple[str, ...]]] = [(each.image, each.platform, ()) for each in demand.images]
+    if demand.source is not None:
+        named += _from_workloads(demand.source, demand.metadata.namespace, around, problems)
+    for reference, platform, own in named:
         try:
             key = ImageKey(str(image.parse(reference)), platform)
         except ValueError as error:
@@ -56,41 +55,33 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
     if not secrets and not problems:
         problems.append(Obstacle.of(Reason.NO_IMAGE, "Neither spec.images nor a workload of spec.from names an image"))
     names = tuple(sorted({name for each in secrets.values() for name in each}))
-    found = {name: pull_secret(name, readings[name]) for name in names if name in readings}
-    return ImageSet(
-        secrets,
-        tuple(problems),
-        names,
-        configs={name: each for name, each in found.items() if isinstance(each, str)},
-        secret_faults=tuple(each.message for each in found.values() if isinstance(each, Obstacle)),
-    )
+    if not names:
+        return ImageSet(secrets, tuple(problems), ())
+    configs, faults = pull_secrets(names, readings)
+    credentials = {key: tuple(configs[name] for name in each if name in configs) for key, each in secrets.items()}
+    return ImageSet(secrets, tuple(problems), names, faults, credentials)
 
 
 def of_template(template: Mapping[str, Any]) -> tuple[str, ...]:
-    """The references in a pod template: of volumes, init containers and containers. Malformed parts are ignored."""
+    """The image references in a pod template: in volumes, init containers and containers. Invalid parts are ignored."""
     spec = _mapping(template.get("spec"))
     found = [_mapping(volume.get("image")).get("reference") for volume in _items(spec, "volumes")]
     found += [each.get("image") for kind in ("initContainers", "containers") for each in _items(spec, kind)]
     return tuple(dict.fromkeys(each for each in found if isinstance(each, str) and each))
 
 
-def _named(
-    demand: ImageDemand, around: Surroundings, problems: list[Obstacle]
+def _from_workloads(
+    source: From, namespace: str, around: Surroundings, problems: list[Obstacle]
 ) -> Iterator[tuple[str, str, tuple[str, ...]]]:
-    """References, platforms, and the pull secrets that workloads add."""
-    for each in demand.images:
-        yield each.image, each.platform, ()
-    for workload in _followed(demand, around, problems):
-        # Secrets of other namespaces stay there.
-        own = _secrets(workload.template) if workload.namespace == demand.metadata.namespace else ()
+    """Yield the images of workloads: reference, platform, and the names of the pull secrets that the workload adds."""
+    for workload in _followed(source, namespace, around, problems):
+        # A Secret is never used outside of its namespace.
+        own = _secrets(workload.template) if workload.namespace == namespace else ()
         for reference in of_template(workload.template):
             yield reference, "", own
 
 
-def _followed(demand: ImageDemand, around: Surroundings, problems: list[Obstacle]) -> Iterable[Workload]:
-    source, namespace = demand.source, demand.metadata.namespace
-    if source is None:
-        return ()
+def _followed(source: From, namespace: str, around: Surroundings, problems: list[Obstacle]) -> Iterable[Workload]:
     if (wanted := source.workload_ref) is not None:
         name = (wanted.kind, namespace, wanted.name)
         found = [each for each in around.workloads if (each.kind, each.namespace, each.name) == name]
@@ -101,7 +92,7 @@ def _followed(demand: ImageDemand, around: Surroundings, problems: list[Obstacle
     if (chosen := source.namespace_selector) is None:
         return ()
     if not around.privileged:
-        what = f"An ImagePrefetch in the namespace {namespace} may not follow other namespaces"
+        what = f"An ImagePrefetch in {namespace} may not select workloads of other namespaces"
         problems.append(Obstacle.of(Reason.NAMESPACES_FORBIDDEN, what))
         return ()
     namespaces = {name for name, labels in around.namespaces.items() if chosen.matches(labels)}

@@ -1,4 +1,4 @@
-"""The planner's input: what one object wants, what the plan before left, and what was observed. Pure.
+"""The planner's input: one object's demand, the state of its previous plan, and the observation. Pure.
 
 An ImagePrefetch and a Task with an image provide the same input, so one pipeline plans both.
 """
@@ -28,7 +28,7 @@ from pantala_protocol.registry import Resolved
 
 @dataclass(frozen=True, slots=True)
 class PlanState:
-    """What one plan leaves for the next. After a restart of the operator it is read from the object's status."""
+    """What one plan passes on to the next. After a restart of the operator it is read from the object's status."""
 
     generation: int = 0
     """The newest generation of the object that was planned."""
@@ -37,19 +37,19 @@ class PlanState:
     started: datetime | None = None
     completed: datetime | None = None
     scheduled: datetime | None = None
-    """The newest due time of the schedule that was acted upon."""
+    """The newest scheduled time that has started a run."""
     images: tuple[ImageStatus, ...] = ()
     ready: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class ImageDemand:
-    """Which images one object wants on which nodes, and how they get there."""
+    """Which images one object wants on which nodes, and by which rules the nodes pull them."""
 
     metadata: Metadata
-    """Of the object."""
+    """The metadata of the ImagePrefetch or Task."""
     request: str
-    """The value of the user's newest request for a run; empty: none."""
+    """The value of the annotation with the user's newest request for a run. Empty without one."""
     former: PlanState
     images: tuple[SpecImage, ...]
     target: Target
@@ -58,46 +58,48 @@ class ImageDemand:
     pod_selector: LabelSelector | None = None
     rollout: Rollout = field(default_factory=Rollout)
     retry_limit: int | None = None
-    """Retries of a failed pull; ``None``: without a limit."""
+    """The number of retries of a failed pull. ``None``: no limit."""
     backoff_seconds: int = 10
     pull_timeout: int = 600
     deadline_seconds: int | None = None
     schedule: Schedule | None = None
     startup_taint: StartupTaint | None = None
     continuous: bool = True
-    """Nodes that join later get the images as well."""
+    """True if nodes that join the cluster later also get the images."""
     follows: bool = False
-    """Nodes get the new image when a tag moves."""
+    """True if nodes get the new image when its tag moves."""
     planning: bool = False
-    """Only report what would be done."""
+    """True if the operator only reports what it would do."""
     suspended: bool = False
     pin: bool = False
     byte_budget: int | None = None
     depth: Depth = Depth.RUNTIME
+    itemized: bool = False
+    """True if a plan needs the blobs of each image: for the report of mode ``Plan``, or because peers fetch them."""
     owns_tasks: bool = False
-    """The operator creates a Task for each image."""
+    """True if the operator creates a Task for each image."""
 
 
 @dataclass(frozen=True, slots=True)
 class Workload:
-    """A Deployment, StatefulSet or DaemonSet, whatever its replicas."""
+    """A Deployment, StatefulSet or DaemonSet, even with 0 replicas."""
 
     kind: str
     namespace: str
     name: str
     template: Mapping[str, Any] = field(default_factory=dict)
-    """``spec.template`` as the API server gives it."""
+    """The ``spec.template`` as JSON from the API server."""
 
 
 @dataclass(frozen=True, slots=True)
 class Surroundings:
-    """The workloads and namespaces that a demand may follow."""
+    """The workloads and namespaces from which a demand may take images."""
 
     workloads: tuple[Workload, ...] = ()
     namespaces: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
-    """Labels of the namespaces, by name."""
+    """The labels of each namespace, by its name."""
     privileged: bool = False
-    """Other namespaces may be followed."""
+    """True if the demand may take images from other namespaces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +109,7 @@ class RegistryAnswer:
     at: datetime
     resolved: Resolved
     platforms: frozenset[str] = frozenset()
-    """The platforms in the question."""
+    """The platforms that the question named."""
     tries: int = 1
     """The number of consecutive failures, if this answer is a failure."""
 
@@ -118,28 +120,28 @@ class OwnedTask:
 
     name: str
     owner: str = ""
-    """UID of the controller in its owner references; empty: none."""
+    """The UID of the owner that controls the Task. Empty without one."""
     image: str = ""
-    """``spec.source.image``."""
+    """The Task's ``spec.source.image``."""
     platform: str = ""
 
 
 class GivenOrder(NamedTuple):
-    """An order to a node, and since when it stands; seconds since the epoch."""
+    """An order to a node, and the time when it was given, in seconds since the epoch."""
 
     order: PullOrder
     at: int
 
 
 Pulls = Mapping[str, Mapping[str, PullState]]
-"""The nodes' reports, by the image's task name and the node's name."""
+"""The reported pulls: name of the image's Task -> node -> state."""
 Orders = Mapping[str, Mapping[str, GivenOrder]]
-"""The nodes' orders, by the image's task name and the node's name."""
+"""The given orders: name of the image's Task -> node -> order."""
 
 
 @dataclass(frozen=True, slots=True)
 class ObservedImages:
-    """What is known besides the object itself."""
+    """What the operator has observed about one object, besides the resource itself."""
 
     cluster: ClusterNodes = field(default_factory=ClusterNodes)
     around: Surroundings = field(default_factory=Surroundings)
@@ -147,21 +149,21 @@ class ObservedImages:
     """The Secrets of the object's namespace that were read, by name."""
     answers: Mapping[ImageKey, RegistryAnswer] = field(default_factory=dict)
     tasks: tuple[OwnedTask, ...] = ()
-    """The Tasks of the object's namespace."""
+    """All Tasks of the object's namespace."""
     pulls: Pulls = field(default_factory=dict)
-    """After a supernode's restart, a node that has not reported again counts with its report from before."""
+    """The reported pulls. After a supernode's restart, older reports count for nodes that have not reported again."""
     orders: Orders = field(default_factory=dict)
-    """The orders of the plan before, if this process made one."""
+    """The orders of the previous plan, if this process made one."""
     runtimes: Mapping[str, RuntimeState] = field(default_factory=dict)
     """The nodes' container runtimes, by node."""
     unsurveyed: frozenset[str] = frozenset()
-    """Nodes that will report soon which blobs they have; mode ``Plan`` waits for them."""
+    """The nodes that will soon report which blobs they have. Mode ``Plan`` waits for them."""
     reported: bool = False
-    """Every node that can report its pulls has done so."""
+    """True if all nodes that can report their pulls have done so."""
     may_cancel: bool = False
-    """Running pulls may be cancelled before every node has reported. Unsafe only right after the operator's restart:
-    a silent node may have images that the operator does not know of."""
+    """True if running pulls may be cancelled before every node has reported. Unsafe only right after the operator's
+    restart: a silent node may have images that the operator does not know of."""
     away: str = ""
-    """Why a supernode does not answer; empty: all answer."""
+    """Why no supernode answers. Empty if one does."""
     state: PlanState | None = None
-    """What the plan before left, if this process made one."""
+    """The state of the previous plan, if this process made one."""

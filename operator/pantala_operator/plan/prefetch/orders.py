@@ -1,97 +1,88 @@
-"""The nodes' orders for each image, and the images as they are stated to the supernodes. Pure.
+"""Decides the nodes' orders for each image, and the images of the statement. Pure.
 
-A node carries out an order once, so an order stays the same until the next try. An order that is left out ends a pull.
+A node carries out an order once, so an order stays the same until the next attempt. A pull without an order ends.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
+import msgspec
+
 from pantala_operator.plan.prefetch.inputs import GivenOrder, Orders
+from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.pulls import Snapshot
-from pantala_operator.resources.prefetch import ImageKey
-from pantala_protocol.images import Depth, PullOrder, PullPhase, PullState, WantedImage
+from pantala_protocol.images import Depth, PullOrder, PullPhase, WantedImage
 
 
 @dataclass(frozen=True, slots=True)
 class OrderPlan:
-    """What the nodes must do."""
+    """The orders for all nodes of one object."""
 
     orders: Orders | None = None
-    """All orders; ``None``: too little is known, so the orders given before stay."""
+    """All orders. ``None`` if too little is known, so that the former orders stay."""
     images: tuple[WantedImage, ...] | None = None
-    """The orders as they are stated; ``None``: too little is known."""
+    """The images and orders for the statement. ``None`` if too little is known."""
 
 
 def give(snapshot: Snapshot) -> OrderPlan:
-    """The orders of pulls that start, of pulls that run, and of images that are kept.
+    """Give orders for pulls that start, for pulls that run, and for images that nodes keep.
 
-    The operator may cancel pulls before the pulling nodes have reported.
+    If pulls must stop, it does not wait for the reports of all nodes, provided that this is safe.
     """
-    observed = snapshot.observed
-    if not (observed.reported or (snapshot.stopped and observed.may_cancel)):
+    demand, observed, rules = snapshot.demand, snapshot.observed, snapshot.rules
+    if not (observed.reported or (snapshot.run.stopped and observed.may_cancel)):
         return OrderPlan()
     orders: dict[str, dict[str, GivenOrder]] = {}
-    for key, pin in snapshot.pins.items():
-        if pin.task:
-            found = ((name, _order(snapshot, key, name)) for name in snapshot.targets.wanted)
-            orders[pin.task] = {name: order for name, order in found if order is not None}
-    for task in observed.tasks:
-        if task.owner == snapshot.demand.metadata.uid and task.name not in orders:
-            orders[task.name] = _kept(snapshot, task.name)
-    return OrderPlan(orders, _stated(snapshot, orders))
-
-
-def _order(snapshot: Snapshot, key: ImageKey, name: str) -> GivenOrder | None:
-    pull, run = snapshot.pulls[key].get(name), snapshot.rules.run
-    if key in snapshot.starts.get(name, ()):
-        number = pull.number + 1 if pull is not None and pull.run == run else 1
-        return GivenOrder(PullOrder(run, number, snapshot.rules.timeout), snapshot.unix)
-    if pull is None or key in snapshot.omitted.get(name, ()):
-        return None
-    if snapshot.holding and pull.phase is not PullPhase.READY:
-        return None
-    former = snapshot.observed.orders.get(snapshot.pins[key].task, {}).get(name)
-    if former is not None and (former.order.run, former.order.number) == (pull.run, pull.number):
-        return former
-    return _same(snapshot, pull)
-
-
-def _kept(snapshot: Snapshot, task: str) -> dict[str, GivenOrder]:
-    """Nodes with the image of a former digest keep it until its Task is deleted."""
-    pulls = sorted(snapshot.observed.pulls.get(task, {}).items())
-    return {name: _same(snapshot, pull) for name, pull in pulls if pull.phase is PullPhase.READY}
-
-
-def _same(snapshot: Snapshot, pull: PullState) -> GivenOrder:
-    return GivenOrder(PullOrder(pull.run, pull.number, snapshot.rules.timeout), pull.since)
-
-
-def _stated(snapshot: Snapshot, orders: Orders) -> tuple[WantedImage, ...] | None:
-    """The images with orders; ``None``: their blobs are not known yet, as after a restart."""
-    demand, found = snapshot.demand, []
     pins = {pin.task: pin for pin in snapshot.pins.values() if pin.task}
-    former = {task.name: task.image for task in snapshot.observed.tasks if task.owner == demand.metadata.uid}
-    for name, given in sorted(orders.items()):
-        pin = pins.get(name)
-        image = pin.reference if pin is not None else former.get(name)
-        if not given or image is None:
+    for task, pin in pins.items():
+        orders[task], given, pulls = {}, observed.orders.get(task, {}), snapshot.pulls[pin.key]
+        for name in snapshot.targets.wanted:
+            former, pull = given.get(name), pulls[name].state if name in pulls else None
+            if pin.key in snapshot.starts.get(name, ()):
+                number = pull.number + 1 if pull is not None and pull.run == rules.run else 1
+                orders[task][name] = GivenOrder(PullOrder(rules.run, number, rules.timeout), snapshot.unix)
+            elif pull is None or pin.key in snapshot.omitted[name]:
+                continue
+            elif pull.phase is PullPhase.READY or not snapshot.run.holding:
+                if former is None or (former.order.run, former.order.number) != (pull.run, pull.number):
+                    former = GivenOrder(PullOrder(pull.run, pull.number, rules.timeout), pull.since)
+                orders[task][name] = former
+    references = {task: pin.reference for task, pin in pins.items()}
+    for owned in observed.tasks:
+        if owned.owner == demand.metadata.uid and owned.name not in pins:
+            # Nodes with the image of a former digest keep it until its Task is deleted.
+            references[owned.name] = owned.image
+            orders[owned.name] = {
+                name: GivenOrder(PullOrder(pull.run, pull.number, rules.timeout), pull.since)
+                for name, pull in sorted(observed.pulls.get(owned.name, {}).items())
+                if pull.phase is PullPhase.READY
+            }
+
+    stated: list[WantedImage] = []
+    for task, each in sorted(orders.items()):
+        if not each:
             continue
-        platforms, blobs = {}, {}
-        if demand.depth is Depth.PEER and pin is not None:
-            platforms = {node: snapshot.observed.cluster.platform(node) for node in sorted(given)}
-            made = {each: pin.blobs(each) for each in sorted(set(platforms.values()))}
-            blobs = {platform: each for platform, each in made.items() if each is not None}
-        if demand.depth is Depth.PEER and not blobs:
-            return None
-        found.append(
-            WantedImage(
-                key=f"{demand.metadata.namespace}/{name}",
-                image=image,
-                depth=demand.depth,
-                pin=demand.pin,
-                credentials=snapshot.images.credentials(pin.key) if pin is not None else (),
-                blobs=blobs,
-                platforms=platforms,
-                orders={node: each.order for node, each in sorted(given.items())},
-            )
+        wanted = WantedImage(
+            key=f"{demand.metadata.namespace}/{task}",
+            image=references[task],
+            depth=demand.depth,
+            pin=demand.pin,
+            credentials=snapshot.images.credentials.get(pins[task].key, ()) if task in pins else (),
+            orders={node: order for node, (order, _) in sorted(each.items())},
         )
-    return tuple(found)
+        if demand.depth is Depth.PEER:
+            wanted = _with_blobs(wanted, pins.get(task), snapshot.platforms)
+            if not wanted.blobs:  # They are not known yet, as after a restart.
+                return OrderPlan(orders)
+        stated.append(wanted)
+    return OrderPlan(orders, tuple(stated))
+
+
+def _with_blobs(wanted: WantedImage, pin: Pin | None, known: Mapping[str, str]) -> WantedImage:
+    """Add the blobs that the peers of its nodes must fetch to an image. ``known``: the platform of each node."""
+    if pin is None or pin.platforms is None:
+        return wanted
+    platforms = {node: known[node] for node in wanted.orders}
+    made = {each: pin.platforms.get(pin.key.platform or each) for each in sorted(set(platforms.values()))}
+    blobs = {platform: each for platform, each in made.items() if each is not None}
+    return msgspec.structs.replace(wanted, platforms=platforms, blobs=blobs)

@@ -1,6 +1,7 @@
 """The plan of one ImagePrefetch, or of one Task with an image: a single pass through the stages. Pure.
 
-Each stage is one module with one entry function. It takes what the stages before have found, and no stage runs twice::
+Each stage is one module, and a plan enters each module once. A stage takes plain values that the stages before have
+made, and returns such values. It calls no function of another stage::
 
     run         when the run started, and when the schedule starts the next one
     images      which references are wanted, by name or from workloads
@@ -12,13 +13,16 @@ Each stage is one module with one entry function. It takes what the stages befor
     questions   what registries are asked
     counts      nodes, images, bytes and failures
     status      conditions, and from them the status of the object's kind
+
+Two stages enter one more module each: pulls lets ``targets`` choose the nodes, and status lets ``forecast`` write the
+report of mode ``Plan``.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
-from typing import Final, Generic, TypeVar
+from typing import Any, Final, Generic, TypeVar, overload
+
+import msgspec
 
 from pantala_operator.plan import image_task, startup_taint
 from pantala_operator.plan.prefetch import (
@@ -34,61 +38,49 @@ from pantala_operator.plan.prefetch import (
     status,
 )
 from pantala_operator.plan.prefetch.children import ChildTasks
-from pantala_operator.plan.prefetch.counts import PrefetchCounts
 from pantala_operator.plan.prefetch.inputs import ImageDemand, ObservedImages, PlanState
 from pantala_operator.plan.prefetch.orders import OrderPlan
-from pantala_operator.plan.prefetch.pulls import Snapshot
-from pantala_operator.plan.prefetch.status import PrefetchOutcome
 from pantala_operator.plan.startup_taint import TaintVote
 from pantala_operator.resources import conditions, quantity
-from pantala_operator.resources.api import TaskResource, TaskStatus
+from pantala_operator.resources.api import TaskResource, TaskStatus, Toleration
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.status import expiry
 from pantala_protocol.registry import Resolve
 
 _ONCE_LIMIT: Final = 6
-"""Retries of ``completionPolicy: Once`` without ``spec.retry.limit``."""
+"""The number of retries with ``completionPolicy: Once``, if ``spec.retry.limit`` is not set."""
 
 S = TypeVar("S", PrefetchStatus, TaskStatus)
-Render = Callable[[Snapshot, PrefetchCounts, PrefetchOutcome], S]
-"""Makes the status of one kind."""
 
 
 @dataclass(frozen=True, slots=True)
 class PrefetchPlan(Generic[S]):
-    """What follows from one object and from what was observed."""
+    """All decisions about one object."""
 
     status: S
     state: PlanState
-    """For the next plan."""
+    """The state for the next plan."""
     tasks: ChildTasks
     orders: OrderPlan
     questions: tuple[tuple[ImageKey, Resolve], ...]
     secrets: tuple[str, ...]
-    """Names of the Secrets to be read."""
+    """The names of the Secrets that the operator must read."""
     vote: TaintVote | None
-    """On the startup taint."""
+    """The object's vote on its startup taint, if it has one."""
     delete: bool
-    """Its time to live is over."""
+    """True if the operator should delete the object, because its time to live is over."""
     wake_at: datetime | None
-    """When the plan changes without a further event."""
+    """The time at which the plan changes without an event. ``None``: never."""
 
 
-def plan(prefetch: ImagePrefetch, observed: ObservedImages, now: datetime) -> PrefetchPlan[PrefetchStatus]:
-    """Plan ``prefetch`` at ``now`` (UTC, whole seconds)."""
-    ttl = prefetch.spec.ttl_seconds_after_finished
-    return _pass(demand_of(prefetch, observed.state), observed, now, partial(status.of_prefetch, prefetch), ttl)
-
-
-def plan_task(task: TaskResource, observed: ObservedImages, now: datetime) -> PrefetchPlan[TaskStatus]:
-    """Plan a Task with an image that no ImagePrefetch owns."""
-    ttl = task.spec.ttl_seconds_after_finished
-    return _pass(image_task.demand(task, observed.state), observed, now, partial(image_task.status_alone, task), ttl)
-
-
-def _pass(
-    demand: ImageDemand, observed: ObservedImages, now: datetime, render: Render[S], ttl: int | None
-) -> PrefetchPlan[S]:
+@overload
+def plan(each: ImagePrefetch, observed: ObservedImages, now: datetime) -> PrefetchPlan[PrefetchStatus]: ...
+@overload
+def plan(each: TaskResource, observed: ObservedImages, now: datetime) -> PrefetchPlan[TaskStatus]: ...
+def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: datetime) -> PrefetchPlan[Any]:
+    """Plan an ImagePrefetch, or a Task with an image that no ImagePrefetch owns, at ``now`` (UTC, whole seconds)."""
+    former = observed.state
+    demand = demand_of(each, former) if isinstance(each, ImagePrefetch) else image_task.demand(each, former)
     current = run.current(demand, now)
     wanted = images.gather(demand, observed.around, observed.secrets)
     pinned = pins.resolve(demand, current, wanted.secrets, observed.answers)
@@ -98,14 +90,33 @@ def _pass(
     tasks = children.child_tasks(snapshot)
     asked = questions.ask(snapshot)
     counted = counts.count(snapshot)
-    outcome = status.evaluate(snapshot, counted)
-    rendered = render(snapshot, counted, outcome)
-    vote, vote_changes = _vote(snapshot)
-    expires = expiry(ttl, rendered.conditions, rendered.completion_time, failed=outcome.failed)
-    times = (expires, vote_changes, snapshot.run.upcoming, snapshot.run.deadline, snapshot.changes(), asked.next_at)
+    rendered: PrefetchStatus | TaskStatus
+    if isinstance(each, ImagePrefetch):
+        rendered, outcome = status.of_prefetch(each, snapshot, counted)
+    else:
+        rendered, outcome = image_task.status_alone(each, snapshot, counted)
+    current = snapshot.run
+    state = PlanState(
+        generation=demand.metadata.generation,
+        request=demand.request,
+        started=current.started,
+        completed=current.completed,
+        scheduled=current.scheduled,
+        images=counted.images,
+        ready=conditions.find(rendered.conditions, "Ready"),
+    )
+    vote = vote_changes = None
+    if demand.startup_taint is not None and not demand.planning:
+        ready = snapshot.ready if observed.reported else frozenset()
+        vote, vote_changes = startup_taint.vote(
+            demand.startup_taint, snapshot.targets.wanted, observed.cluster.nodes, ready, now
+        )
+    ttl, completed = each.spec.ttl_seconds_after_finished, rendered.completion_time
+    expires = expiry(ttl, rendered.conditions, completed, failed=outcome.failed)
+    times = (expires, vote_changes, current.upcoming, current.deadline, snapshot.changes_at, asked.next_at)
     return PrefetchPlan(
         status=rendered,
-        state=_state(snapshot, counted, outcome, rendered),
+        state=replace(demand.former, scheduled=current.scheduled) if outcome.stays else state,
         tasks=tasks,
         orders=given,
         questions=asked.now,
@@ -117,9 +128,12 @@ def _pass(
 
 
 def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
-    """What an ImagePrefetch wants; ``state`` is that of the plan before, if this process made one."""
+    """The demand of an ImagePrefetch. ``state`` is that of the previous plan, if this process made one."""
     spec, former = prefetch.spec, prefetch.status
-    limit = spec.retry.limit
+    limit, taint, target = spec.retry.limit, spec.startup_taint, spec.target
+    if taint is not None:
+        tolerations = (*target.tolerations, Toleration(taint.key, "Exists"))
+        target = msgspec.structs.replace(target, tolerations=tolerations)
     return ImageDemand(
         metadata=prefetch.metadata,
         request=prefetch.requested_at,
@@ -134,7 +148,7 @@ def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
             ready=conditions.find(former.conditions, "Ready"),
         ),
         images=spec.images,
-        target=spec.target,
+        target=target,
         source=spec.source,
         pull_secrets=spec.pull_secrets,
         pod_selector=spec.target.pod_selector,
@@ -144,35 +158,13 @@ def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
         pull_timeout=spec.timeout_seconds_per_node,
         deadline_seconds=spec.active_deadline_seconds,
         schedule=spec.schedule,
-        startup_taint=spec.startup_taint,
+        startup_taint=taint,
         continuous=spec.continuous,
         follows=spec.follows,
         planning=spec.planning,
         suspended=spec.suspend,
         pin=spec.retention.pin,
         byte_budget=quantity.parse(spec.retention.byte_budget) if spec.retention.byte_budget else None,
+        itemized=spec.planning,
         owns_tasks=True,
     )
-
-
-def _state(snapshot: Snapshot, counted: PrefetchCounts, outcome: PrefetchOutcome, rendered: S) -> PlanState:
-    demand, current = snapshot.demand, snapshot.run
-    if outcome.stays:
-        return replace(demand.former, scheduled=current.scheduled)
-    return PlanState(
-        generation=demand.metadata.generation,
-        request=demand.request,
-        started=current.started,
-        completed=current.completed,
-        scheduled=current.scheduled,
-        images=counted.images,
-        ready=conditions.find(rendered.conditions, "Ready"),
-    )
-
-
-def _vote(snapshot: Snapshot) -> tuple[TaintVote | None, datetime | None]:
-    taint, observed = snapshot.demand.startup_taint, snapshot.observed
-    if taint is None or snapshot.demand.planning:
-        return None, None
-    ready = snapshot.ready if observed.reported else frozenset()
-    return startup_taint.vote(taint, snapshot.targets.wanted, observed.cluster.nodes, ready, snapshot.now)

@@ -1,13 +1,12 @@
-"""How far each image is on each node, and what may happen next: the snapshot that later stages work from. Pure.
+"""Makes the snapshot for the later stages: the state of each image on each node, and what may happen next. Pure.
 
 Times within a pull are seconds since the epoch, as nodes report them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from enum import Enum, auto
-from functools import cached_property
 from itertools import pairwise
 from typing import Final
 
@@ -16,23 +15,21 @@ import msgspec
 from pantala_operator.plan import targets
 from pantala_operator.plan.prefetch.images import ImageSet
 from pantala_operator.plan.prefetch.inputs import GivenOrder, ImageDemand, ObservedImages
-from pantala_operator.plan.prefetch.pins import Pin, omissions
+from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.run import Run
-from pantala_operator.plan.targets import Targets
-from pantala_operator.resources.api import Toleration
-from pantala_operator.resources.prefetch import ImageKey
+from pantala_operator.plan.targets import ClusterNodes, Targets
+from pantala_operator.resources.api import Node
+from pantala_operator.resources.prefetch import ImageKey, LabelSelector
+from pantala_operator.resources.retries import pause
 from pantala_operator.resources.status import Obstacle
-from pantala_protocol import reasons
-from pantala_protocol.images import Depth, PullPhase, PullState
-from pantala_protocol.reasons import Reason, Retry
+from pantala_protocol.images import PullPhase, PullState
+from pantala_protocol.reasons import Reason
 
-_LONGEST_PAUSE: Final = 300
-"""Seconds; also the pause after failures that something else has to change for."""
 _GRACE: Final = 30
-"""Seconds added to a pull's timeout before a silent node counts as failed."""
+"""Seconds after a pull's timeout at which a node without a report counts as failed."""
 _EVICTION_WINDOW: Final = 3600
 _LAST: Final = 1 << 37
-"""No calendar has later seconds; a node's wrong clock must not end the planning of all others."""
+"""The latest accepted time, in seconds since the epoch. A node with a wrong clock may report an impossible one."""
 
 
 class Step(Enum):
@@ -47,217 +44,88 @@ class Step(Enum):
     EVICTED = auto()  # removed twice within an hour: not pulled again in this run
     LEFT_OUT = auto()  # the node does not get it
 
-    @property
-    def failing(self) -> bool:
-        """Whether the last try failed."""
-        return self in (Step.DUE, Step.PAUSED, Step.FAILED)
 
-    @property
-    def startable(self) -> bool:
-        return self in (Step.WAITING, Step.DUE)
+FAILING: Final = frozenset({Step.DUE, Step.PAUSED, Step.FAILED})
+"""The steps after a failed attempt."""
+STARTABLE: Final = frozenset({Step.WAITING, Step.DUE})
 
 
 @dataclass(frozen=True, slots=True)
 class PullRules:
-    """How pulls of one run are judged."""
+    """The rules by which the pulls of one run are judged."""
 
     run: str
     started: int
     backoff: int = 10
     limit: int | None = None
-    """Retries; ``None``: without a limit."""
+    """The number of retries. ``None``: no limit."""
     timeout: int = 600
 
 
-def judged(pull: PullState, rules: PullRules, now: int) -> PullState:
-    """The pull as it counts: one that is silent for longer than it may take has failed."""
-    if pull.phase is PullPhase.PULLING and now >= (until := _patience(pull, rules)):
-        what = f"The node has not reported on this pull for {rules.timeout} s"
-        return msgspec.structs.replace(
-            pull, phase=PullPhase.FAILED, since=until, reason=Reason.TIMEOUT.value, message=what
-        )
-    return pull
+@dataclass(frozen=True, slots=True)
+class JudgedPull:
+    """One pull, and what may happen next to it."""
 
-
-def step(pull: PullState | None, rules: PullRules, now: int) -> Step:
-    """What may happen next to ``pull``; ``None``: the node has not reported any."""
-    if pull is None:
-        return Step.WAITING
-    pull = judged(pull, rules, now)
-    match pull.phase:
-        case PullPhase.READY:
-            return Step.READY
-        case PullPhase.PULLING:
-            return Step.ACTIVE
-        case PullPhase.GONE:
-            return Step.EVICTED if evicted(pull, rules.started) else Step.WAITING
-        case PullPhase.FAILED:
-            if evicted(pull, rules.started):
-                return Step.EVICTED
-            if pull.run != rules.run:
-                return Step.WAITING
-            at = retry_at(pull, rules)
-            return Step.FAILED if at is None else Step.DUE if at <= now else Step.PAUSED
-
-
-def changes_at(pull: PullState, rules: PullRules, now: int) -> int | None:
-    """When :func:`step` changes without a further report."""
-    pull = judged(pull, rules, now)
-    if pull.phase is PullPhase.PULLING:
-        return _patience(pull, rules)
-    return retry_at(pull, rules) if step(pull, rules, now) is Step.PAUSED else None
-
-
-def retry_at(pull: PullState, rules: PullRules) -> int | None:
-    """When a failed pull may be tried again; ``None``: not in this run."""
-    again = pause(pull.reason, pull.number, rules.limit, rules.backoff)
-    return None if again is None else pull.since + again
-
-
-def pause(reason: str, tries: int, limit: int | None, backoff: int) -> int | None:
-    """Seconds to wait after the failure number ``tries``; ``None``: another try is not allowed or useless."""
-    kind = reasons.of_image(reason).retry
-    if kind is Retry.NEVER or (limit is not None and tries > limit):
-        return None
-    longest = max(_LONGEST_PAUSE, backoff)
-    # Doubling more than 32 times gives the longest pause in any case.
-    growing = min(backoff << min(max(tries - 1, 0), 32), longest)
-    return longest if kind is Retry.LATER else growing
-
-
-def retries(pull: PullState, rules: PullRules) -> bool:
-    """Whether a running or starting ``pull`` follows a failure of this run. A pull after a removal does not count."""
-    if pull.run != rules.run:
-        return False
-    if pull.phase is PullPhase.FAILED:
-        return True
-    gone = sum(at >= rules.started for at in pull.gone)
-    return pull.phase is PullPhase.PULLING and pull.number - 1 > gone
-
-
-def evicted(pull: PullState, started: int) -> bool:
-    """Whether the image was removed twice within an hour, in the run that ``started`` then."""
-    mine = [at for at in pull.gone if at >= started]
-    return any(later - earlier <= _EVICTION_WINDOW for earlier, later in pairwise(mine))
-
-
-def _patience(pull: PullState, rules: PullRules) -> int:
-    return pull.since + rules.timeout + _GRACE
+    state: PullState
+    """The pull's state. A node with a new order counts as pulling before it reports that."""
+    step: Step
+    changes_at: int | None = None
+    """The time at which the step changes without a further report, in seconds since the epoch. ``None``: never."""
+    reason: str = ""
+    """The reason of a failure. A pull without a report for longer than its timeout counts as failed."""
+    message: str = ""
+    retrying: bool = False
+    """True if the pull repeats one that failed in this run. A pull after a removal of the image does not count."""
 
 
 Starts = Mapping[str, tuple[ImageKey, ...]]
-"""Pulls that start now, by node."""
+"""The images whose pulls start now, by node."""
 
 
 @dataclass(frozen=True)
 class Snapshot:
-    """One demand at one moment."""
+    """The state of one object's images on all its nodes, at one moment."""
 
     demand: ImageDemand
     observed: ObservedImages
     now: datetime
+    unix: int
+    """The time ``now`` in seconds since the epoch."""
     run: Run
     images: ImageSet
     pins: Mapping[ImageKey, Pin]
+    unresolved: Mapping[ImageKey, Obstacle]
+    """Why no node can start to pull these images. A resolved image stays so if a later question fails."""
     targets: Targets
-    rules: PullRules
-    pulls: Mapping[ImageKey, Mapping[str, PullState]]
-    """The states by image and node name. A node with a new order counts as pulling before it reports so."""
-    steps: Mapping[str, Mapping[ImageKey, Step]]
-    """The steps of all images, by node. Only reachable nodes are included."""
+    unavailable: tuple[str, ...]
+    """The wanted nodes that cannot be reached."""
+    platforms: Mapping[str, str]
+    """The platform of each wanted node."""
     omitted: Mapping[str, Mapping[ImageKey, Reason]]
     """The images that a wanted node does not get, with the reason."""
-    platforms: frozenset[str]
-    """Of the wanted nodes."""
-    overdue: Obstacle | None = None
-    """The run has missed its deadline."""
+    rules: PullRules
+    pulls: Mapping[ImageKey, Mapping[str, JudgedPull]]
+    """The pulls: image -> node -> pull."""
+    steps: Mapping[str, Mapping[ImageKey, Step]]
+    """The next step of each image: node -> image -> step. Only reachable nodes are included."""
+    everywhere: frozenset[ImageKey]
+    """The images of this run that all nodes have."""
+    ready: frozenset[str]
+    """The nodes that have every image of this run."""
+    complete: bool
+    """True if every node has every image, and every wanted reference is known."""
+    changes_at: datetime | None
+    """The earliest time at which a step changes without a report. ``None``: never."""
+
+    # The stage ``rollout`` sets the following fields.
     starts: Starts = field(default_factory=dict)
-    """The pulls that start with this plan; in ``steps`` they are active."""
+    """The pulls that this plan starts. In ``steps`` they are active already."""
+    places: Mapping[Step, tuple[tuple[str, ImageKey], ...]] = field(default_factory=dict)
+    """The nodes and images at each step."""
     halted: bool = False
-    """No further node starts, because too many nodes are failing."""
-
-    @property
-    def unix(self) -> int:
-        return int(self.now.timestamp())
-
-    def at(self, *wanted: Step) -> tuple[tuple[str, ImageKey], ...]:
-        """The nodes and images that are at one of these steps."""
-        return tuple((name, key) for name, node in self.steps.items() for key, each in node.items() if each in wanted)
-
-    @property
-    def itemized(self) -> bool:
-        """Whether an image is useful only with its blobs known: in a report, and where the peer fetches them."""
-        return self.demand.planning or self.demand.depth is Depth.PEER
-
-    def lacks(self, key: ImageKey) -> bool:
-        """Whether no node can start with an image: its digest or its needed blobs are not known in this run."""
-        pin = self.pins[key]
-        return not pin.current or (self.itemized and pin.platforms is None)
-
-    @cached_property
-    def unresolved(self) -> Mapping[ImageKey, Obstacle]:
-        """Why no node can start with these images. A later question that fails does not affect resolved images."""
-        return {key: pin.problem for key, pin in self.pins.items() if pin.problem is not None and self.lacks(key)}
-
-    @cached_property
-    def everywhere(self) -> frozenset[ImageKey]:
-        """The images of this run that all nodes have."""
-        return frozenset(
-            key
-            for key, pin in self.pins.items()
-            if pin.current and self.steps and all(node[key] is Step.READY for node in self.steps.values())
-        )
-
-    @cached_property
-    def ready(self) -> frozenset[str]:
-        """The nodes that have every image of this run."""
-        return frozenset(
-            name
-            for name, node in self.steps.items()
-            if node and all(step is Step.READY and self.pins[key].current for key, step in node.items())
-        )
-
-    @property
-    def complete(self) -> bool:
-        """Whether every node has every image, and every wanted reference is known."""
-        return bool(self.pins) and not self.images.problems and len(self.everywhere) == len(self.pins)
-
-    @cached_property
-    def taken(self) -> frozenset[str]:
-        """Names of this demand's Tasks that another owner's Tasks have."""
-        others = {each.name for each in self.observed.tasks if each.owner != self.demand.metadata.uid}
-        return frozenset(pin.task for pin in self.pins.values() if pin.task in others)
-
-    @property
-    def idle(self) -> bool:
-        """Whether nothing happens until the next run."""
-        return self.run.completed is not None and not self.demand.continuous
-
-    @property
-    def resting(self) -> bool:
-        """Whether a run of ``Once`` was completed before this plan, so everything stays as it is."""
-        return self.idle and self.demand.former.completed is not None and not self.run.fresh
-
-    @property
-    def stopped(self) -> bool:
-        """Whether the user or the deadline ends running pulls."""
-        return self.demand.suspended or self.demand.planning or self.overdue is not None
-
-    @property
-    def holding(self) -> bool:
-        """Whether no pull starts, and running ones are cancelled."""
-        return self.stopped or self.idle or self.run.started is None or self.run.fault is not None
-
-    def needed(self, key: ImageKey) -> frozenset[str]:
-        """The platforms that an image is needed for."""
-        return frozenset({key.platform}) if key.platform else self.platforms
-
-    def changes(self) -> datetime | None:
-        """When the next step changes without a report."""
-        if self.holding:
-            return None
-        found = (changes_at(each, self.rules, self.unix) for pulls in self.pulls.values() for each in pulls.values())
-        return min((datetime.fromtimestamp(min(at, _LAST), UTC) for at in found if at is not None), default=None)
+    """True if no further node starts, because too many nodes are failing."""
+    taken: frozenset[str] = frozenset()
+    """The names that this object's Tasks should have, but that belong to Tasks of another owner."""
 
 
 def snapshot(
@@ -268,64 +136,151 @@ def snapshot(
     pins: Mapping[ImageKey, Pin],
     now: datetime,
 ) -> Snapshot:
-    """Choose the nodes, and find out how far they are. The run is completed, or overdue, by what comes out."""
-    started = int((run.started or now).timestamp())
+    """Choose the nodes, and judge their pulls. The result may complete the run, or show that it is overdue."""
+    unix = int(now.timestamp())
+    started = unix if run.started is None else int(run.started.timestamp())
     rules = PullRules(run.token, started, demand.backoff_seconds, demand.retry_limit, demand.pull_timeout)
-    pulls = {
-        key: _counted(observed.pulls.get(pin.task, {}), observed.orders.get(pin.task, {}))
-        for key, pin in pins.items()
-        if pin.task
+    pulls: dict[ImageKey, dict[str, JudgedPull]] = {}
+    for key, pin in pins.items():
+        if pin.task:
+            given = observed.orders.get(pin.task, {})
+            unanswered = {
+                name: PullState(PullPhase.PULLING, at, order.run, order.number) for name, (order, at) in given.items()
+            }
+            known = unanswered | dict(observed.pulls.get(pin.task, {}))
+            pulls[key] = {name: judge(pull, given.get(name), rules, unix) for name, pull in known.items()}
+
+    nodes, peers = observed.cluster.nodes, observed.cluster.peers
+    if demand.pod_selector is not None:
+        nodes = _with_pods(observed.cluster, demand.pod_selector)
+    holders = {
+        name for each in pulls.values() for name, pull in each.items() if pull.state.phase is not PullPhase.FAILED
     }
-    chosen = _targets(demand, observed, pulls)
-    platforms = {name: observed.cluster.platform(name) for name in chosen.wanted}
-    # Nodes of one platform are alike.
+    chosen = targets.choose(demand.target, demand.metadata.uid, nodes, peers, holders)
+    if not nodes and observed.cluster.nodes:
+        where = demand.metadata.namespace
+        chosen = Targets(why_none=f"No pod that runs in {where} matches spec.target.podSelector")
+    platforms = {}
+    for name in chosen.wanted:
+        labels = nodes[name].metadata.labels
+        platforms[name] = f"{labels.get('kubernetes.io/os', 'linux')}/{labels.get('kubernetes.io/arch', 'amd64')}"
+    # All nodes of one platform lack the same images.
     alike = {each: omissions(pins.values(), each, demand.byte_budget) for each in set(platforms.values())}
     omitted = {name: alike[platform] for name, platform in platforms.items()}
-    seconds = int(now.timestamp())
-    steps = {
-        name: {
-            key: Step.LEFT_OUT if key in omitted[name] else step(pulls.get(key, {}).get(name), rules, seconds)
-            for key in pins
-        }
-        for name in sorted(chosen.desired)
-    }
-    found = Snapshot(
-        demand, observed, now, run, images, pins, chosen, rules, pulls, steps, omitted, frozenset(platforms.values())
+    steps: dict[str, dict[ImageKey, Step]] = {}
+    for name in sorted(name for name in chosen.desired if peers[name].connected):
+        found = {key: pulls[key][name].step for key in pulls if name in pulls[key]}
+        steps[name] = {key: Step.LEFT_OUT if key in omitted[name] else found.get(key, Step.WAITING) for key in pins}
+    everywhere = frozenset(
+        key
+        for key, pin in pins.items()
+        if pin.current and steps and all(node[key] is Step.READY for node in steps.values())
     )
-    if found.complete and observed.reported and not demand.planning:
-        return replace(found, run=run.complete_at(now))
-    if run.deadline is not None and now >= run.deadline:
+    complete = bool(pins) and not images.problems and len(everywhere) == len(pins)
+    run = _judged_run(run, demand, now, done=complete and observed.reported)
+    changes = [pull.changes_at for each in pulls.values() for pull in each.values() if pull.changes_at is not None]
+    return Snapshot(
+        demand=demand,
+        observed=observed,
+        now=now,
+        unix=unix,
+        run=run,
+        images=images,
+        pins=pins,
+        unresolved={key: pin.problem for key, pin in pins.items() if pin.lacking and pin.problem is not None},
+        targets=chosen,
+        unavailable=tuple(name for name in chosen.wanted if name not in steps),
+        platforms=platforms,
+        omitted=omitted,
+        rules=rules,
+        pulls=pulls,
+        steps=steps,
+        everywhere=everywhere,
+        ready=frozenset(
+            name
+            for name, node in steps.items()
+            if node and all(step is Step.READY and pins[key].current for key, step in node.items())
+        ),
+        complete=complete,
+        changes_at=None if run.holding or not changes else datetime.fromtimestamp(min(*changes, _LAST), UTC),
+    )
+
+
+def _judged_run(run: Run, demand: ImageDemand, now: datetime, *, done: bool) -> Run:
+    """Complete the run if everything is ``done``, and decide if its pulls may start or must stop."""
+    completed, deadline, overdue = run.completed, run.deadline, None
+    if done and not demand.planning:
+        completed, deadline = completed or now, None
+    elif deadline is not None and now >= deadline:
         what = f"The run is not complete after {demand.deadline_seconds} s"
-        return replace(found, overdue=Obstacle.of(Reason.DEADLINE_EXCEEDED, what))
-    return found
+        overdue = Obstacle.of(Reason.DEADLINE_EXCEEDED, what)
+    idle = completed is not None and not demand.continuous
+    stopped = demand.suspended or demand.planning or overdue is not None
+    return replace(
+        run,
+        completed=completed,
+        deadline=deadline,
+        overdue=overdue,
+        idle=idle,
+        resting=idle and demand.former.completed is not None and not run.fresh,
+        stopped=stopped,
+        holding=stopped or idle or run.started is None or run.fault is not None,
+    )
 
 
-def _counted(reported: Mapping[str, PullState], orders: Mapping[str, GivenOrder]) -> dict[str, PullState]:
-    """The nodes' reports; a node that has not answered its order yet counts as pulling since then."""
-    counted = dict(reported)
-    for name, (order, at) in orders.items():
-        pull = reported.get(name)
-        if pull is None:
-            counted[name] = PullState(PullPhase.PULLING, at, order.run, order.number)
-        elif pull.phase is not PullPhase.READY and (pull.run != order.run or pull.number < order.number):
-            counted[name] = msgspec.structs.replace(
-                pull, phase=PullPhase.PULLING, since=at, run=order.run, number=order.number
+def judge(pull: PullState, given: GivenOrder | None, rules: PullRules, now: int) -> JudgedPull:
+    """Decide what may happen next to a pull that a node has reported. ``given`` is the node's order, if it has one."""
+    if given is not None and pull.phase is not PullPhase.READY:
+        order = given.order
+        if pull.run != order.run or pull.number < order.number:
+            pull = msgspec.structs.replace(
+                pull, phase=PullPhase.PULLING, since=given.at, run=order.run, number=order.number
             )
-    return counted
+    if pull.phase is PullPhase.READY:
+        return JudgedPull(pull, Step.READY)
+    since, reason, message = pull.since, pull.reason, pull.message
+    gone = [at for at in pull.gone if at >= rules.started]
+    if pull.phase is PullPhase.PULLING:
+        until = since + rules.timeout + _GRACE
+        if now < until:
+            retrying = pull.run == rules.run and pull.number - 1 > len(gone)
+            return JudgedPull(pull, Step.ACTIVE, until, retrying=retrying)
+        since, reason = until, Reason.TIMEOUT.value
+        message = f"The node has not reported on this pull for {rules.timeout} s"
+    if any(later - earlier <= _EVICTION_WINDOW for earlier, later in pairwise(gone)):
+        return JudgedPull(pull, Step.EVICTED)
+    if pull.phase is PullPhase.GONE or pull.run != rules.run:
+        return JudgedPull(pull, Step.WAITING)
+    again = pause(reason, pull.number, rules.limit, rules.backoff)
+    if again is None:
+        return JudgedPull(pull, Step.FAILED, None, reason, message)
+    if since + again <= now:
+        return JudgedPull(pull, Step.DUE, None, reason, message)
+    return JudgedPull(pull, Step.PAUSED, since + again, reason, message)
 
 
-def _targets(
-    demand: ImageDemand, observed: ObservedImages, pulls: Mapping[ImageKey, Mapping[str, PullState]]
-) -> Targets:
-    """The nodes that get the images. A node whose peer is away does not count."""
-    cluster, taint, target = observed.cluster, demand.startup_taint, demand.target
-    nodes = cluster.running(demand.pod_selector)
-    if not nodes and cluster.nodes:
-        where = demand.metadata.namespace
-        return Targets(why_none=f"No pod that runs in {where} matches spec.target.podSelector")
-    if taint is not None:
-        tolerations = (*target.tolerations, Toleration(taint.key, "Exists"))
-        target = msgspec.structs.replace(target, tolerations=tolerations)
-    holders = {name for each in pulls.values() for name, pull in each.items() if pull.phase is not PullPhase.FAILED}
-    chosen = targets.choose(target, demand.metadata.uid, nodes, cluster.peers, holders)
-    return replace(chosen, desired=frozenset(name for name in chosen.desired if cluster.peers[name].connected))
+def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping[ImageKey, Reason]:
+    """The images that a node of ``platform`` does not get: not made for it, or beyond ``budget`` bytes in all.
+
+    Images use up the budget in order. After one that does not fit, a smaller one may fit. An unknown size counts as 0.
+    """
+    held: dict[str, int] = {}
+    omitted = {}
+    for each in pins:
+        own, made = each.key.platform or platform, each.platforms or {}
+        added = {blob.digest: blob.size for blob in made.get(own, ())}
+        absent = each.platforms is not None and own in each.asked and own not in made
+        # A runtime takes images of its own platform only.
+        if absent or own.split("/")[:2] != platform.split("/")[:2]:
+            omitted[each.key] = Reason.PLATFORM_MISSING
+        elif budget is not None and sum((held | added).values()) > budget:
+            omitted[each.key] = Reason.BUDGET_EXCEEDED
+        else:
+            held |= added
+    return omitted
+
+
+def _with_pods(cluster: ClusterNodes, wanted: LabelSelector) -> Mapping[str, Node]:
+    """The nodes that run at least one pod that the selector matches."""
+    names = {pod.node for pod in cluster.pods if wanted.matches(pod.labels)}
+    return {name: node for name, node in cluster.nodes.items() if name in names}

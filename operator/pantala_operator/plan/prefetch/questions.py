@@ -1,71 +1,58 @@
-"""What registries are asked, and when. Pure."""
+"""Decides what to ask registries, and when. Pure."""
 
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final
 
-from pantala_operator.plan.prefetch.inputs import RegistryAnswer
-from pantala_operator.plan.prefetch.pulls import Snapshot, pause
-from pantala_operator.plan.prefetch.run import Run
+from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.secrets import Unread
 from pantala_operator.resources.prefetch import ImageKey
+from pantala_operator.resources.retries import pause
 from pantala_protocol import image
 from pantala_protocol.registry import Resolve
 
 LOOK_INTERVAL: Final = timedelta(minutes=10)
-"""How often a tag is resolved again, to see whether it moved."""
+"""The time between two checks whether a tag has moved."""
 _BACKOFF: Final = 5
-"""Seconds: the first pause after a registry did not answer."""
+"""The first pause after a registry did not answer, in seconds."""
 
 
 @dataclass(frozen=True, slots=True)
 class Questions:
-    """The questions to registries, through a supernode."""
+    """The questions that a supernode should ask registries now."""
 
     now: tuple[tuple[ImageKey, Resolve], ...] = ()
     next_at: datetime | None = None
-    """When the next question is due."""
+    """The time at which the next question is due. ``None``: never."""
 
 
 def ask(snapshot: Snapshot) -> Questions:
-    """The due questions. An image waits until its Secrets were read."""
-    secrets = snapshot.observed.secrets
+    """Find the due questions. No question about an image is due before its Secrets were read."""
+    demand, started, secrets = snapshot.demand, snapshot.run.started, snapshot.observed.secrets
+    if started is None or snapshot.run.fault is not None or snapshot.run.idle:
+        return Questions()
     read = {name for name, reading in secrets.items() if not isinstance(reading, Unread)}
+    everywhere = tuple(sorted(set(snapshot.platforms.values())))
     due, later = [], []
-    for key in snapshot.pins:
-        at, names = _due(snapshot, key), snapshot.images.secrets[key]
-        if at is not None and at > snapshot.now:
+    for key, pin in snapshot.pins.items():
+        if demand.suspended and not (demand.itemized and snapshot.pulls.get(key) and pin.platforms is None):
+            continue  # Nodes keep their images, and only the orders of peers need the blobs.
+        answer, platforms = snapshot.observed.answers.get(key), (key.platform,) if key.platform else everywhere
+        if answer is None or answer.at < started:
+            at = started
+        elif not answer.resolved.digest:
+            again = pause(answer.resolved.reason, answer.tries, None, _BACKOFF)
+            if again is None:
+                continue
+            at = answer.at + timedelta(seconds=again)
+        elif not answer.platforms.issuperset(platforms):
+            at = answer.at
+        elif demand.planning or demand.suspended or image.parse(key.reference).digest:
+            continue  # A digest never changes, and a moved tag does not matter while nothing is pulled.
+        else:
+            at = answer.at + LOOK_INTERVAL
+        if at > snapshot.now:
             later.append(at)
-        elif at is not None and read.issuperset(names) and (platforms := tuple(sorted(snapshot.needed(key)))):
-            due.append((key, Resolve(key.reference, platforms, snapshot.images.credentials(key))))
+        elif platforms and read.issuperset(snapshot.images.secrets[key]):
+            due.append((key, Resolve(key.reference, platforms, snapshot.images.credentials.get(key, ()))))
     return Questions(tuple(due), min(later, default=None))
-
-
-def _due(snapshot: Snapshot, key: ImageKey) -> datetime | None:
-    """When the registry is asked about an image next."""
-    demand, pin = snapshot.demand, snapshot.pins[key]
-    if snapshot.run.fault is not None or snapshot.idle:
-        return None
-    if demand.suspended and not (snapshot.itemized and snapshot.pulls.get(key) and pin.platforms is None):
-        return None  # Otherwise nodes keep what they have, and their orders need its blobs.
-    watch = not demand.planning and not demand.suspended
-    return ask_at(key, snapshot.observed.answers.get(key), snapshot.run, snapshot.needed(key), watch=watch)
-
-
-def ask_at(
-    key: ImageKey, answer: RegistryAnswer | None, run: Run, platforms: frozenset[str], *, watch: bool
-) -> datetime | None:
-    """When the registry is asked about ``platforms`` next; ``None``: not again.
-
-    ``watch``: a tag that moves matters.
-    """
-    if run.started is None:
-        return None
-    if answer is None or answer.at < run.started:
-        return run.started
-    if not answer.resolved.digest:
-        again = pause(answer.resolved.reason, answer.tries, None, _BACKOFF)
-        return None if again is None else answer.at + timedelta(seconds=again)
-    if not platforms <= answer.platforms:
-        return answer.at
-    return answer.at + LOOK_INTERVAL if watch and not image.parse(key.reference).digest else None

@@ -1,139 +1,128 @@
-"""Which pulls start now, within the limits of the rollout. Pure."""
+"""Decides which pulls start now, within the limits of ``spec.rollout``. Pure."""
 
 import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
-from pantala_operator.plan.prefetch.pulls import Snapshot, Starts, Step, retries
+from pantala_operator.plan.prefetch.pulls import FAILING, STARTABLE, Snapshot, Starts, Step
 from pantala_operator.resources.prefetch import ImageKey, Rollout, Share, Wave, has_labels
 
 
 @dataclass(frozen=True, slots=True)
 class NodeProgress:
-    """One node, and how far each of its images is."""
+    """One node, and the next step of each of its images."""
 
     name: str
+    place: bytes
+    """A hash that decides the order of nodes that are otherwise equal."""
     steps: Mapping[ImageKey, Step]
-    """In the order in which they are pulled."""
+    """The next step of each image, in the order of the pulls."""
     labels: Mapping[str, str] = field(default_factory=dict)
     retrying: bool = False
-    """It repeats a pull that failed."""
-
-    @property
-    def active(self) -> int:
-        """How many images it pulls."""
-        return sum(step is Step.ACTIVE for step in self.steps.values())
-
-    @property
-    def begun(self) -> bool:
-        """Whether any of its images was started."""
-        return any(step is not Step.WAITING for step in self.steps.values())
-
-    @property
-    def startable(self) -> bool:
-        return any(step.startable for step in self.steps.values())
-
-    @property
-    def failing(self) -> bool:
-        """Whether the last finished try of any of its images failed."""
-        return self.retrying or any(step.failing for step in self.steps.values())
-
-    @property
-    def settled(self) -> bool:
-        """Whether each of its images is there, or has failed."""
-        return all(step not in (Step.WAITING, Step.ACTIVE) for step in self.steps.values())
+    """True if the node repeats a pull that failed."""
 
 
 def advance(snapshot: Snapshot) -> Snapshot:
-    """Choose the pulls that start now, and count them as active."""
-    demand, nodes = snapshot.demand, _progress(snapshot)
-    holds = halted(nodes, demand.rollout) and any(node.startable for node in nodes if not node.begun)
-    if snapshot.holding or not snapshot.observed.reported:
-        return replace(snapshot, halted=holds)
-    chosen = starts(nodes, demand.rollout, demand.metadata.uid)
-    steps = {
-        name: {key: Step.ACTIVE if key in chosen.get(name, ()) else step for key, step in node.items()}
-        for name, node in snapshot.steps.items()
-    }
-    return replace(snapshot, steps=steps, starts=chosen, halted=holds)
+    """Choose the pulls that start now, and count them as active.
 
-
-def _progress(snapshot: Snapshot) -> list[NodeProgress]:
-    """The nodes. An image without a digest of this run, or without its Task, cannot start."""
-    blocked = {key for key, pin in snapshot.pins.items() if snapshot.lacks(key) or pin.task in snapshot.taken}
-    return [
+    An image without a digest of this run, or without its Task, cannot start.
+    """
+    demand, observed, rollout = snapshot.demand, snapshot.observed, snapshot.demand.rollout
+    others = {each.name for each in observed.tasks if each.owner != demand.metadata.uid}
+    taken = frozenset(pin.task for pin in snapshot.pins.values() if pin.task in others)
+    blocked = {key for key, pin in snapshot.pins.items() if pin.lacking or pin.task in taken}
+    nodes = [
         NodeProgress(
             name,
-            {key: step for key, step in steps.items() if key not in blocked or not step.startable},
-            snapshot.observed.cluster.labels(name),
-            any(
-                retries(snapshot.pulls[key][name], snapshot.rules)
-                for key, step in steps.items()
-                if step is Step.ACTIVE and name in snapshot.pulls[key]
-            ),
+            hashlib.sha256(f"{demand.metadata.uid}/{name}".encode()).digest(),
+            {key: step for key, step in steps.items() if key not in blocked or step not in STARTABLE},
+            observed.cluster.nodes[name].metadata.labels,
+            any(snapshot.pulls[key][name].retrying for key, step in steps.items() if step is Step.ACTIVE),
         )
         for name, steps in snapshot.steps.items()
     ]
+    chosen: Starts = {}
+    if not snapshot.run.holding and observed.reported:
+        chosen = starts(nodes, rollout)
+    places: dict[Step, list[tuple[str, ImageKey]]] = {step: [] for step in Step}
+    steps: dict[str, dict[ImageKey, Step]] = {}
+    for name, node in snapshot.steps.items():
+        steps[name] = {key: Step.ACTIVE if key in chosen.get(name, ()) else step for key, step in node.items()}
+        for key, step in steps[name].items():
+            places[step].append((name, key))
+    return replace(
+        snapshot,
+        steps=steps,
+        starts=chosen,
+        places={step: tuple(each) for step, each in places.items()},
+        halted=rollout.max_failures is not None and halted(nodes, rollout) and _holds_back(nodes),
+        taken=taken,
+    )
 
 
-def starts(nodes: Iterable[NodeProgress], rollout: Rollout, seed: str) -> Starts:
-    """The pulls that may start now, given how far ``nodes`` are; ``seed`` decides among equals."""
-    known = list(nodes)
-    slots = share(rollout.parallelism, len(known), up=True) - sum(node.active > 0 for node in known)
-    begun = [node for node in known if node.begun]
-    fresh = [node for node in _admitted(known, rollout.waves, seed) if not node.begun]
+def starts(nodes: Iterable[NodeProgress], rollout: Rollout) -> Starts:
+    """The pulls that may start now, given how far ``nodes`` are. Nodes that have begun come first."""
+    known = sorted(nodes, key=lambda node: node.place)
+    active = {node.name: sum(step is Step.ACTIVE for step in node.steps.values()) for node in known}
+    slots = len(known) if rollout.parallelism is None else share(rollout.parallelism, len(known), up=True)
+    slots -= sum(pulls > 0 for pulls in active.values())
+    begun = {node.name for node in known if any(step is not Step.WAITING for step in node.steps.values())}
+    admitted = _admitted(known, rollout.waves) if rollout.waves else known
+    if rollout.max_failures is not None and halted(known, rollout):
+        admitted = []
     chosen: dict[str, tuple[ImageKey, ...]] = {}
-    for node in (*sorted(begun, key=lambda node: _order(seed, node)), *([] if halted(known, rollout) else fresh)):
-        room = max(rollout.per_node - node.active, 0)
-        picked = tuple(key for key, step in node.steps.items() if step.startable)[:room]
-        if not picked or (not node.active and slots <= 0):
+    first = [node for node in known if node.name in begun]
+    for node in (*first, *(node for node in admitted if node.name not in begun)):
+        room = max(rollout.per_node - active[node.name], 0)
+        picked = tuple(key for key, step in node.steps.items() if step in STARTABLE)[:room]
+        if not picked or (not active[node.name] and slots <= 0):
             continue
-        slots -= not node.active
+        slots -= not active[node.name]
         chosen[node.name] = picked
     return chosen
 
 
 def halted(nodes: Iterable[NodeProgress], rollout: Rollout) -> bool:
-    """Whether so many nodes are failing that no further node starts."""
+    """True if too many nodes are failing for another to start. They repeat a pull, or their last attempt failed."""
     known = list(nodes)
     if rollout.max_failures is None:
         return False
-    return sum(node.failing for node in known) > share(rollout.max_failures, len(known), up=False)
+    failing = sum(node.retrying or not FAILING.isdisjoint(node.steps.values()) for node in known)
+    return failing > share(rollout.max_failures, len(known), up=False)
 
 
-def share(value: Share | None, total: int, *, up: bool) -> int:
-    """``value`` of ``total``: a number as it is, a percentage rounded ``up`` or down; ``None``: all."""
-    if value is None:
-        return total
+def share(value: Share, total: int, *, up: bool) -> int:
+    """Convert a :data:`Share` to a number: a percentage of ``total`` is rounded ``up`` or down."""
     if isinstance(value, int):
         return value
     part = total * int(value.removesuffix("%"))
     return -(-part // 100) if up else part // 100
 
 
-def waves(nodes: Iterable[NodeProgress], wanted: tuple[Wave, ...], seed: str) -> list[list[NodeProgress]]:
-    """The nodes in the order of their waves; nodes of no wave come last."""
-    left = sorted(nodes, key=lambda node: _order(seed, node))
+def waves(nodes: Iterable[NodeProgress], wanted: tuple[Wave, ...]) -> list[list[NodeProgress]]:
+    """Divide the nodes into the wanted waves, in their order. Nodes without a wave are in a last one."""
+    left = sorted(nodes, key=lambda node: node.place)
     total = len(left)
     groups = []
     for wave in wanted:
         matching = [node for node in left if has_labels(node.labels, wave.node_selector)]
-        group = matching[: share(wave.nodes, total, up=True)]
+        group = matching if wave.nodes is None else matching[: share(wave.nodes, total, up=True)]
         taken = {node.name for node in group}
         left = [node for node in left if node.name not in taken]
         groups.append(group)
     return [*groups, left]
 
 
-def _admitted(nodes: list[NodeProgress], wanted: tuple[Wave, ...], seed: str) -> list[NodeProgress]:
-    """The nodes of the started waves: all waves up to the first that is not settled."""
+def _admitted(nodes: list[NodeProgress], wanted: tuple[Wave, ...]) -> list[NodeProgress]:
+    """The nodes of the waves that may start: all up to the first with an image that is neither ready nor failed."""
     admitted: list[NodeProgress] = []
-    for wave in waves(nodes, wanted, seed):
+    for wave in waves(nodes, wanted):
         admitted += wave
-        if not all(node.settled for node in wave):
+        if any(step in (Step.WAITING, Step.ACTIVE) for node in wave for step in node.steps.values()):
             break
     return admitted
 
 
-def _order(seed: str, node: NodeProgress) -> bytes:
-    return hashlib.sha256(f"{seed}/{node.name}".encode()).digest()
+def _holds_back(nodes: Iterable[NodeProgress]) -> bool:
+    """True if a node that has not begun could start."""
+    return any(node.steps and all(step is Step.WAITING for step in node.steps.values()) for node in nodes)

@@ -1,12 +1,10 @@
-"""Runs and their schedule: when a run starts, and when its time is over. Pure.
+"""Decides when a run starts by schedule, edit or request, and when it misses its deadline. Pure.
 
 A schedule follows changes of the clock as Debian's cron and CronJobs do.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
@@ -19,7 +17,7 @@ from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
 
 _OVERLAP = timedelta(days=1)
-"""Looking back this much further makes both directions agree on changes of the clock."""
+"""A search begins so much earlier, so that forward and backward searches agree at changes of the clock."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,68 +25,75 @@ class Run:
     """One resolution of all tags, and the pulls that follow from it."""
 
     started: datetime | None = None
-    """``None``: before the schedule's first due time."""
+    """The start of the run. ``None`` before the first scheduled time."""
     completed: datetime | None = None
-    """When all was done for the first time."""
+    """The time at which every node had every image for the first time."""
     scheduled: datetime | None = None
-    """The newest due time of the schedule that was acted upon."""
+    """The newest scheduled time that has started a run."""
     upcoming: datetime | None = None
-    """The schedule's next due time."""
+    """The next scheduled time."""
     deadline: datetime | None = None
-    """When the run is given up if it is not completed."""
+    """The time at which the run ends if it is not completed."""
     fresh: bool = False
-    """It starts with this plan."""
+    """True if the run starts with this plan."""
     fault: Obstacle | None = None
-    """What is wrong with the schedule."""
+    """Why the schedule cannot be used, if so."""
 
-    @property
-    def token(self) -> str:
-        """Tells the orders of this run from those of others; empty before the first run."""
-        return "" if self.started is None else self.started.strftime("%Y%m%dT%H%M%SZ")
+    token: str = ""
+    """A text that distinguishes the orders of this run from those of other runs. Empty before the first run."""
 
-    def complete_at(self, now: datetime) -> Run:
-        """The run, completed at ``now`` unless it was before."""
-        return self if self.completed is not None else replace(self, completed=now, deadline=None)
+    # The stage ``pulls`` sets the following fields, by the nodes' reports.
+    overdue: Obstacle | None = None
+    """Set if the run has missed its deadline."""
+    idle: bool = False
+    """True if nothing happens before the next run."""
+    resting: bool = False
+    """True if a run with policy ``Once`` was completed before this plan, so that nothing changes any more."""
+    stopped: bool = False
+    """True if running pulls are cancelled, because of the user or the deadline."""
+    holding: bool = False
+    """True if no pull starts and running pulls are cancelled."""
 
 
 def current(demand: ImageDemand, now: datetime) -> Run:
-    """The run at ``now``.
+    """The run in progress at ``now``.
 
     Each new generation and each request starts a run. A schedule starts a run at each scheduled time, unless the
     object is suspended. Before the first scheduled time, an edit starts no run.
     """
     former, schedule = demand.former, demand.schedule
-    requested = former.request != demand.request
-    edited = former.generation != demand.metadata.generation
-    due = upcoming = fault = None
-    if schedule is not None:
-        fault = schedule_fault(schedule, now)
-        if fault is None:
-            upcoming = following(schedule, now)
-            since = former.scheduled or demand.metadata.creation_timestamp or now
-            due = None if demand.suspended else latest(schedule, since, now)
+    fault, upcoming, due = (None, None, None) if schedule is None else _scheduled(schedule, demand, now)
     waits = former.started is None and schedule is not None
-    starts = due is not None or requested or (not waits and (edited or former.started is None))
-    started = _later(former.started, now) if starts else former.started
-    completed = None if starts else former.completed
+    edited = former.generation != demand.metadata.generation or former.started is None
+    starts = due is not None or former.request != demand.request or (edited and not waits)
+    started, completed, deadline = former.started, former.completed, None
+    if starts:
+        # Two runs never share a token, even if both start within a second.
+        started = now if started is None else max(now, started + timedelta(seconds=1))
+        completed = None
+    if started is not None and completed is None and demand.deadline_seconds is not None:
+        deadline = started + timedelta(seconds=demand.deadline_seconds)
     return Run(
         started=started,
         completed=completed,
         scheduled=due or former.scheduled,
         upcoming=upcoming,
-        deadline=None if completed is not None else _deadline(demand.deadline_seconds, started),
+        deadline=deadline,
         fresh=starts,
         fault=fault,
+        token="" if started is None else started.strftime("%Y%m%dT%H%M%SZ"),
     )
 
 
-def _deadline(seconds: int | None, started: datetime | None) -> datetime | None:
-    return None if seconds is None or started is None else started + timedelta(seconds=seconds)
-
-
-def _later(former: datetime | None, now: datetime) -> datetime:
-    """``now``, or a second after ``former``: two runs never share a token, even if both start within a second."""
-    return now if former is None else max(now, former + timedelta(seconds=1))
+def _scheduled(
+    schedule: Schedule, demand: ImageDemand, now: datetime
+) -> tuple[Obstacle | None, datetime | None, datetime | None]:
+    """An error of the schedule, its next time, and the newest time that starts a run. Each may be ``None``."""
+    fault = schedule_fault(schedule, now)
+    if fault is not None:
+        return fault, None, None
+    since = demand.former.scheduled or demand.metadata.creation_timestamp or now
+    return None, following(schedule, now), None if demand.suspended else latest(schedule, since, now)
 
 
 def schedule_fault(schedule: Schedule, now: datetime) -> Obstacle | None:
@@ -122,7 +127,7 @@ def latest(schedule: Schedule, after: datetime, until: datetime) -> datetime | N
 
 
 def _forward(schedule: Schedule, after: datetime) -> Iterator[datetime]:
-    """Due times later than ``after``. A schedule that cannot be read raises at once."""
+    """Yield the scheduled times after ``after``. Raises at once for an invalid schedule."""
     simulation = CronSim(cron.standard(schedule.cron), _local(schedule, after))
     return (due.astimezone(UTC) for due in simulation)
 

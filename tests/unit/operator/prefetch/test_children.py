@@ -3,35 +3,38 @@
 import re
 from dataclasses import replace
 from datetime import timedelta
+from typing import Any
 
 import msgspec
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.plan.prefetch.children import OWNER_LABEL, ChildTasks, changes, manifest
+from pantala_operator.plan.prefetch.children import OWNER_LABEL, ChildTasks
 from pantala_operator.plan.prefetch.inputs import OwnedTask
-from pantala_operator.plan.prefetch.pins import Pin, task_name
-from pantala_operator.plan.prefetch.plan import demand_of
+from pantala_operator.plan.prefetch.pins import resolve
+from pantala_operator.plan.prefetch.plan import demand_of, plan
+from pantala_operator.plan.prefetch.run import Run
 from pantala_operator.plan.startup_taint import TaintVote, removable, vote
 from pantala_operator.resources.api import Taint
 from pantala_operator.resources.prefetch import ImageKey, StartupTaint
 from pantala_protocol import image
-from tests.support.prefetch import NOW, ONE, TWO, cluster, digest, node, prefetch, schema
+from tests.support.prefetch import AMD64, NOW, ONE, TWO, cluster, digest, node, prefetch, resolved, schema, world
 
 OWNER = demand_of(prefetch(), None)
-METADATA = OWNER.metadata
 
 
-def pin(reference: str, letter: str, platform: str = "") -> Pin:
-    key = ImageKey(reference, platform)
-    return Pin(key, digest(letter), task_name(METADATA, key, digest(letter)), current=True, resolved=NOW)
-
-
-FIRST = pin(ONE, "a")
+def planned(*images: str, platform: str = "", tasks: tuple[OwnedTask, ...] = (), **spec: Any) -> ChildTasks:
+    """The Tasks of an ImagePrefetch with resolved images, beside the ``tasks`` that exist."""
+    it = world(node("a"), images=[{"image": each, "platform": platform} for each in images], **spec)
+    keys = [ImageKey(str(image.parse(each)), platform) for each in images]
+    it.answers = {key: resolved("a", platform=platform or AMD64) for key in keys}
+    it.children = {task.name: task for task in tasks}
+    return plan(it.each, it.observe(), NOW).tasks
 
 
 def test_a_task_has_tag_and_digest_secrets_and_its_owner() -> None:
-    body = manifest(replace(OWNER, pin=True), FIRST, ("s",))
+    (body,) = planned("one:1", pullSecrets=["s"], retention={"pin": True}).apply
     source = {"image": f"docker.io/library/one:1@{digest('a')}"}
     spec = {"source": source, "depth": "Runtime", "suspend": False, "pullSecrets": ["s"], "retention": {"pin": True}}
     assert spec == body["spec"]
@@ -42,18 +45,22 @@ def test_a_task_has_tag_and_digest_secrets_and_its_owner() -> None:
 
 def test_a_task_has_the_digest_and_platform_of_its_image() -> None:
     reference = f"r.example:5000/a@{digest('a')}"
-    source = manifest(OWNER, pin(reference, "a", "linux/arm64"), ())["spec"]["source"]
-    assert {"image": reference, "platform": "linux/arm64"} == source
+    (body,) = planned(reference, platform="linux/arm64").apply
+    assert {"image": reference, "platform": "linux/arm64"} == body["spec"]["source"]
 
 
-def test_a_task_fits_its_schema() -> None:
-    for each in (FIRST, pin(ONE, "a", "linux/arm64")):
-        schema("tasks", "spec").validate(manifest(replace(OWNER, pin=True), each, ("s",))["spec"])
+@pytest.mark.parametrize("platform", ["", "linux/arm64"])
+def test_a_task_fits_its_schema(platform: str) -> None:
+    (body,) = planned("one:1", platform=platform, pullSecrets=["s"], retention={"pin": True}).apply
+    schema("tasks", "spec").validate(body["spec"])
 
 
 def test_tasks_of_other_owners_are_left_alone() -> None:
-    there = [OwnedTask(FIRST.task, "else", ONE), OwnedTask("stranger", "else", TWO)]
-    assert ChildTasks() == changes(OWNER, [FIRST], {FIRST.key: ()}, there, frozenset())
+    (body,) = planned("one:1").apply
+    there = (OwnedTask(body["metadata"]["name"], "else", ONE), OwnedTask("stranger", "else", TWO))
+    assert ChildTasks() == planned("one:1", tasks=there)
+    there = (replace(there[0], owner="u"), OwnedTask("former", "u", TWO))
+    assert ((body,), ("former",)) == (planned("one:1", tasks=there).apply, planned("one:1", tasks=there).delete)
 
 
 REGISTRIES = st.sampled_from(["", "r.example/", "localhost:5000/"])
@@ -62,18 +69,24 @@ NAMES = st.from_regex(r"[a-z0-9]([-a-z0-9.]{0,251}[a-z0-9])?", fullmatch=True).f
 
 @given(NAMES, st.sampled_from("abcdef"), REGISTRIES, st.sampled_from(["", "linux/amd64"]))
 def test_names_are_valid_and_tell_images_apart(owner: str, letter: str, registry: str, platform: str) -> None:
-    metadata = msgspec.structs.replace(METADATA, name=owner)
     key = ImageKey(str(image.parse(f"{registry}a:1")), platform)
-    found = task_name(metadata, key, digest(letter))
+    found = task_name(key, letter, name=owner)
     assert len(found) <= 253
     assert re.fullmatch(r"[a-z0-9]([-a-z0-9.]*[a-z0-9])?", found)
+    assert found == task_name(key, letter, name=owner)
     others = [
-        task_name(metadata, key, digest("9")),
-        task_name(metadata, key._replace(platform="linux/s390x"), digest(letter)),
-        task_name(metadata, ImageKey("r.example/other:1", platform), digest(letter)),
-        task_name(msgspec.structs.replace(metadata, uid="v"), key, digest(letter)),
+        task_name(key, "9", name=owner),
+        task_name(key._replace(platform="linux/s390x"), letter, name=owner),
+        task_name(ImageKey("r.example/other:1", platform), letter, name=owner),
+        task_name(key, letter, name=owner, uid="v"),
     ]
     assert found not in others
+
+
+def task_name(key: ImageKey, letter: str, **metadata: str) -> str:
+    """The name of an image's Task."""
+    owner = replace(OWNER, metadata=msgspec.structs.replace(OWNER.metadata, **metadata))
+    return resolve(owner, Run(NOW), [key], {key: resolved(letter)})[key].task
 
 
 KEY = "example.com/images-missing"

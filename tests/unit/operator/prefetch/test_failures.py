@@ -51,7 +51,7 @@ def test_a_node_that_goes_down_while_it_pulls(taints: tuple[Taint, ...]) -> None
     status = it.each.status
     assert (NodeCount(desired=2, ready=2, unavailable=1), "2/2") == (status.nodes, status.summary)
     assert [("c", "", "NodeUnavailable")] == it.failures()
-    assert "Check the node and its peer" in status.failures[0].message
+    assert "Check the node and its peer's pod" in status.failures[0].message
     assert (YES, "Prefetched") == it.says("Ready")
     assert it.now - NOW < 30 * SECOND, "no timeout had to pass"
     it.fits()

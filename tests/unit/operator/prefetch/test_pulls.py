@@ -1,8 +1,9 @@
 """Pulls by the nodes' runtimes, and the pins of their images."""
 
 from dataclasses import replace
-from datetime import timedelta
+from datetime import datetime, timedelta
 from itertools import combinations
+from typing import Any
 
 import msgspec
 import pytest
@@ -11,20 +12,41 @@ from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch.inputs import RegistryAnswer
 from pantala_operator.plan.prefetch.pins import Pin, pin
-from pantala_operator.plan.prefetch.pulls import PullRules, Step, changes_at, evicted, pause, retry_at, step
-from pantala_operator.plan.prefetch.questions import LOOK_INTERVAL, ask_at
+from pantala_operator.plan.prefetch.pulls import JudgedPull, PullRules, Step, judge, omissions
+from pantala_operator.plan.prefetch.questions import LOOK_INTERVAL
 from pantala_operator.plan.prefetch.run import Run
-from pantala_operator.resources.prefetch import ImageKey, ImageStatus
+from pantala_operator.resources.prefetch import ImageKey, ImageStatus, PrefetchStatus
+from pantala_operator.resources.retries import pause
 from pantala_operator.resources.status import advised
 from pantala_protocol import reasons
 from pantala_protocol.images import PullPhase, PullState
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.registry import Resolved
-from tests.support.prefetch import AMD64, NOW, ONE, SECOND, UNIX, digest, refused, resolved
+from tests.support.prefetch import (
+    AMD64,
+    NOW,
+    ONE,
+    ONLY_ONE,
+    SECOND,
+    UNIX,
+    digest,
+    node,
+    refused,
+    resolved,
+    world,
+)
 
 RULES = PullRules("run", UNIX, limit=6)
 BROKEN = PullState(PullPhase.FAILED, UNIX, "run", reason="Unreachable")
 HOUR = 3600
+
+
+def judged(pull: PullState, now: int, rules: PullRules = RULES) -> JudgedPull:
+    return judge(pull, None, rules, now)
+
+
+def step(pull: PullState, now: int, rules: PullRules = RULES) -> Step:
+    return judged(pull, now, rules).step
 
 
 def test_pauses_double_up_to_five_minutes_or_the_first_pause() -> None:
@@ -52,9 +74,9 @@ def test_retries_end_at_their_limit_and_pauses_are_bounded(reason: str, tries: i
 
 
 def test_a_failed_pull_waits_and_then_may_start_again() -> None:
-    assert (Step.PAUSED, UNIX + 10) == (step(BROKEN, RULES, UNIX), changes_at(BROKEN, RULES, UNIX))
-    assert (Step.DUE, None) == (step(BROKEN, RULES, UNIX + 10), changes_at(BROKEN, RULES, UNIX + 10))
-    assert UNIX + 10 == retry_at(BROKEN, RULES)
+    paused, due = judged(BROKEN, UNIX), judged(BROKEN, UNIX + 10)
+    assert (Step.PAUSED, UNIX + 10, "Unreachable") == (paused.step, paused.changes_at, paused.reason)
+    assert (Step.DUE, None, "Unreachable") == (due.step, due.changes_at, due.reason)
 
 
 @pytest.mark.parametrize(
@@ -68,16 +90,16 @@ def test_a_failed_pull_waits_and_then_may_start_again() -> None:
 )
 def test_the_limit_counts_retries_of_this_run(number: int, limit: int, run: str, expected: Step) -> None:
     tried = msgspec.structs.replace(BROKEN, number=number, run=run)
-    assert expected is step(tried, replace(RULES, limit=limit), UNIX)
+    assert expected is step(tried, UNIX, replace(RULES, limit=limit))
 
 
 def test_a_silent_pull_has_failed_some_time_after_its_timeout() -> None:
     silent, until = PullState(PullPhase.PULLING, UNIX, "run"), UNIX + 630
-    assert until == changes_at(silent, RULES, UNIX)
-    assert Step.ACTIVE is step(silent, RULES, until - 1)
-    assert Step.PAUSED is step(silent, RULES, until)
-    assert until + 10 == changes_at(silent, RULES, until)
-    assert Step.DUE is step(silent, RULES, until + 10)
+    assert until == judged(silent, UNIX).changes_at
+    assert Step.ACTIVE is step(silent, until - 1)
+    failed = judged(silent, until)
+    assert (Step.PAUSED, until + 10, "Timeout") == (failed.step, failed.changes_at, failed.reason)
+    assert Step.DUE is step(silent, until + 10)
 
 
 @pytest.mark.parametrize(
@@ -91,14 +113,14 @@ def test_a_silent_pull_has_failed_some_time_after_its_timeout() -> None:
     ids=["once", "twice", "later", "before this run"],
 )
 def test_a_removed_image_is_pulled_again_but_only_once_an_hour(gone: tuple[int, ...], expected: Step) -> None:
-    assert expected is step(PullState(PullPhase.GONE, UNIX, "run", gone=gone), RULES, UNIX)
+    assert expected is step(PullState(PullPhase.GONE, UNIX, "run", gone=gone), UNIX)
 
 
 @given(st.lists(st.integers(0, 100_000), max_size=6))
 def test_eviction_is_two_removals_within_an_hour(offsets: list[int]) -> None:
     times = sorted(UNIX + offset for offset in offsets)
     expected = any(later - earlier <= HOUR for earlier, later in combinations(times, 2))
-    assert expected == evicted(PullState(PullPhase.GONE, UNIX, gone=tuple(times)), UNIX)
+    assert expected == (step(PullState(PullPhase.GONE, UNIX, gone=tuple(times)), UNIX) is Step.EVICTED)
 
 
 @given(
@@ -114,13 +136,13 @@ def test_eviction_is_two_removals_within_an_hour(offsets: list[int]) -> None:
 )
 def test_a_step_changes_exactly_when_it_is_announced(pull: PullState, offset: int) -> None:
     now = UNIX + offset
-    at = changes_at(pull, RULES, now)
+    at = judged(pull, now).changes_at
     if at is None:
-        assert step(pull, RULES, now) is step(pull, RULES, now + 30 * 24 * HOUR)
+        assert step(pull, now) is step(pull, now + 30 * 24 * HOUR)
         return
     assert now < at
-    assert step(pull, RULES, now) is step(pull, RULES, at - 1)
-    assert step(pull, RULES, now) is not step(pull, RULES, at)
+    assert step(pull, now) is step(pull, at - 1)
+    assert step(pull, now) is not step(pull, at)
 
 
 KEY = ImageKey(ONE)
@@ -167,10 +189,25 @@ def test_a_digest_names_itself() -> None:
 
 def test_a_platform_is_missing_only_if_it_was_asked_for() -> None:
     found = pin(KEY, None, RegistryAnswer(NOW, Resolved(digest("a")), NEEDED), RUN, follow=False)
-    assert (True, False) == (found.lacks(AMD64), found.lacks("linux/arm64"))
-    assert not pin(KEY, None, resolved("a"), RUN, follow=False).lacks(AMD64)
-    forced = pin(KEY._replace(platform=AMD64), None, resolved("a"), RUN, follow=False)
-    assert not forced.lacks("linux/arm64")
+    assert {KEY: Reason.PLATFORM_MISSING} == omissions([found], AMD64, None)
+    assert {} == omissions([found], "linux/arm64", None)
+    assert {} == omissions([pin(KEY, None, resolved("a"), RUN, follow=False)], AMD64, None)
+
+
+def test_an_image_for_one_platform_is_looked_up_by_it() -> None:
+    older = f"{AMD64}/v3"
+    answer = resolved("a", asked=frozenset({AMD64, older}))
+    any_platform, one = (pin(key, None, answer, RUN, follow=False) for key in (KEY, KEY._replace(platform=AMD64)))
+    assert {KEY: Reason.PLATFORM_MISSING} == omissions([any_platform, one], older, None)
+
+
+def next_question(seen: RegistryAnswer | None, **spec: Any) -> datetime | None:
+    """When the registry is asked about an image, in a run that started now; ``seen``: its answer so far."""
+    it = world(node("a"), images=ONLY_ONE, **spec)
+    it.each = msgspec.structs.replace(it.each, status=PrefetchStatus(observed_generation=1, start_time=NOW))
+    it.answers = {} if seen is None else {KEY: seen}
+    made = it.plan()
+    return NOW if made.questions else made.wake_at
 
 
 @pytest.mark.parametrize(
@@ -188,8 +225,16 @@ def test_a_platform_is_missing_only_if_it_was_asked_for() -> None:
     ],
 )
 def test_when_the_registry_is_asked(seen: RegistryAnswer | None, watch: bool, expected: object) -> None:
-    assert expected == ask_at(KEY, seen, RUN, NEEDED, watch=watch)
-    assert ask_at(KEY, seen, Run(), NEEDED, watch=watch) is None
+    """Whether the tag moves later matters only if nodes pull the image."""
+    assert expected == next_question(seen, mode="Run" if watch else "Plan")
+
+
+def test_no_registry_is_asked_before_the_first_run_and_none_again_about_a_digest() -> None:
+    assert () == world(schedule={"cron": "0 6 * * *"}).plan().questions
+    it = world(node("a"), images=[{"image": f"one@{digest('a')}"}], completionPolicy="Continuous")
+    it.registry = {f"docker.io/library/one@{digest('a')}": resolved("a")}
+    assert 1 == len(it.turn().questions)
+    assert it.settle().wake_at is None
 
 
 ANSWERS = st.lists(

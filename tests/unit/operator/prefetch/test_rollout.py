@@ -1,6 +1,8 @@
 """The rollout over nodes in waves, and the forecast of its bytes."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from dataclasses import replace
+from hashlib import sha256
 from random import Random
 
 import pytest
@@ -8,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch.forecast import NodeImages, forecast
-from pantala_operator.plan.prefetch.pins import Pin, omissions, size
-from pantala_operator.plan.prefetch.pulls import Step
+from pantala_operator.plan.prefetch.pins import Pin
+from pantala_operator.plan.prefetch.pulls import STARTABLE, Step, omissions
 from pantala_operator.plan.prefetch.rollout import NodeProgress, halted, share, starts, waves
 from pantala_operator.resources import quantity
 from pantala_operator.resources.prefetch import ImageKey, NodeForecast, PullFailure, Rollout, Wave
@@ -22,7 +24,16 @@ STEPS = st.sampled_from(list(Step))
 
 
 def work(name: str, *steps: Step, **labels: str) -> NodeProgress:
-    return NodeProgress(name, dict(zip(KEYS, steps, strict=False)), labels)
+    return NodeProgress(name, sha256(name.encode()).digest(), dict(zip(KEYS, steps, strict=False)), labels)
+
+
+def active(node: NodeProgress) -> int:
+    """How many images it pulls."""
+    return list(node.steps.values()).count(Step.ACTIVE)
+
+
+def begun(node: NodeProgress) -> bool:
+    return {Step.WAITING} != {Step.WAITING, *node.steps.values()}
 
 
 @st.composite
@@ -45,55 +56,55 @@ ROLLOUTS = st.builds(
 )
 
 
-def after(nodes: list[NodeProgress], begun: Mapping[str, tuple[ImageKey, ...]]) -> list[NodeProgress]:
+def after(nodes: list[NodeProgress], started: Mapping[str, tuple[ImageKey, ...]]) -> list[NodeProgress]:
     def step(node: NodeProgress, key: ImageKey) -> Step:
-        return Step.ACTIVE if key in begun.get(node.name, ()) else node.steps[key]
+        return Step.ACTIVE if key in started.get(node.name, ()) else node.steps[key]
 
-    return [NodeProgress(node.name, {key: step(node, key) for key in node.steps}, node.labels) for node in nodes]
+    return [replace(node, steps={key: step(node, key) for key in node.steps}) for node in nodes]
 
 
 @given(clusters(), ROLLOUTS)
 def test_never_more_than_allowed_begin(nodes: list[NodeProgress], rollout: Rollout) -> None:
-    begun = starts(nodes, rollout, "seed")
+    started = starts(nodes, rollout)
     known = {node.name: node for node in nodes}
-    for name, keys in begun.items():
-        assert all(known[name].steps[key].startable for key in keys)
-    later = after(nodes, begun)
-    limit = share(rollout.parallelism, len(nodes), up=True)
-    already = sum(node.active > 0 for node in nodes)
-    assert sum(node.active > 0 for node in later) <= max(limit, already)
+    for name, keys in started.items():
+        assert all(known[name].steps[key] in STARTABLE for key in keys)
+    later = after(nodes, started)
+    limit = len(nodes) if rollout.parallelism is None else share(rollout.parallelism, len(nodes), up=True)
+    already = sum(active(node) > 0 for node in nodes)
+    assert sum(active(node) > 0 for node in later) <= max(limit, already)
     for node in later:
-        assert node.active <= max(rollout.per_node, known[node.name].active)
+        assert active(node) <= max(rollout.per_node, active(known[node.name]))
 
 
 @given(clusters(), ROLLOUTS)
 def test_a_wave_begins_when_those_before_are_settled(nodes: list[NodeProgress], rollout: Rollout) -> None:
-    begun = starts(nodes, rollout, "seed")
+    started = starts(nodes, rollout)
     blocked = False
-    for wave in waves(nodes, rollout.waves, "seed"):
+    for wave in waves(nodes, rollout.waves):
         if blocked:
-            assert not [node.name for node in wave if node.name in begun and not node.begun]
-        blocked = blocked or not all(node.settled for node in wave)
+            assert not [node.name for node in wave if node.name in started and not begun(node)]
+        blocked |= any(step in (Step.WAITING, Step.ACTIVE) for node in wave for step in node.steps.values())
 
 
 @given(clusters(), ROLLOUTS)
 def test_too_many_failures_halt_those_that_have_not_begun(nodes: list[NodeProgress], rollout: Rollout) -> None:
-    begun = starts(nodes, rollout, "seed")
+    started = starts(nodes, rollout)
     if halted(nodes, rollout):
-        assert not [node.name for node in nodes if node.name in begun and not node.begun]
+        assert not [node.name for node in nodes if node.name in started and not begun(node)]
 
 
 @given(clusters(), ROLLOUTS, st.randoms())
 def test_the_order_of_the_nodes_does_not_matter(nodes: list[NodeProgress], rollout: Rollout, by: Random) -> None:
-    expected = starts(nodes, rollout, "seed")
+    expected = starts(nodes, rollout)
     shuffled = list(nodes)
     by.shuffle(shuffled)
-    assert expected == starts(shuffled, rollout, "seed")
+    assert expected == starts(shuffled, rollout)
 
 
 @given(clusters(), WAVES)
 def test_every_node_is_in_exactly_one_wave(nodes: list[NodeProgress], wanted: tuple[Wave, ...]) -> None:
-    groups = waves(nodes, wanted, "seed")
+    groups = waves(nodes, wanted)
     assert sorted(node.name for node in nodes) == sorted(node.name for group in groups for node in group)
 
 
@@ -101,58 +112,56 @@ def test_every_node_is_in_exactly_one_wave(nodes: list[NodeProgress], wanted: tu
 def test_without_failures_every_node_is_done(nodes: list[NodeProgress], rollout: Rollout, by: Random) -> None:
     pulls = sum(len(node.steps) for node in nodes)
     for _ in range(2 * pulls + 1):
-        nodes = after(nodes, starts(nodes, rollout, "seed"))
-        active = [(node, key) for node in nodes for key, step in node.steps.items() if step is Step.ACTIVE]
-        if not active:
+        nodes = after(nodes, starts(nodes, rollout))
+        pulling = [(node, key) for node in nodes for key, step in node.steps.items() if step is Step.ACTIVE]
+        if not pulling:
             break
-        done, key = by.choice(active)
+        done, key = by.choice(pulling)
         nodes = [
-            NodeProgress(node.name, {**node.steps, key: Step.READY}, node.labels) if node.name == done.name else node
-            for node in nodes
+            replace(node, steps={**node.steps, key: Step.READY}) if node.name == done.name else node for node in nodes
         ]
     assert all(step is Step.READY for node in nodes for step in node.steps.values())
 
 
 def test_images_of_a_node_begin_in_their_order_and_one_after_the_other() -> None:
     node = work("a", Step.WAITING, Step.WAITING, Step.WAITING)
-    assert {"a": KEYS[:1]} == starts([node], Rollout(), "")
-    assert {"a": KEYS[:2]} == starts([node], Rollout(per_node=2), "")
-    assert {} == starts([work("a", Step.ACTIVE, Step.WAITING)], Rollout(), "")
-    assert {"a": KEYS[1:2]} == starts([work("a", Step.READY, Step.WAITING)], Rollout(), "")
+    assert {"a": KEYS[:1]} == starts([node], Rollout())
+    assert {"a": KEYS[:2]} == starts([node], Rollout(per_node=2))
+    assert {} == starts([work("a", Step.ACTIVE, Step.WAITING)], Rollout())
+    assert {"a": KEYS[1:2]} == starts([work("a", Step.READY, Step.WAITING)], Rollout())
 
 
 def test_a_node_that_has_begun_comes_first() -> None:
     fresh = [work(f"n{number}", Step.WAITING, Step.WAITING) for number in range(9)]
     for number in range(9):
         nodes = [*fresh[:number], work(f"n{number}", Step.READY, Step.WAITING), *fresh[number + 1 :]]
-        assert {f"n{number}": KEYS[1:2]} == starts(nodes, Rollout(parallelism=1), "")
+        assert {f"n{number}": KEYS[1:2]} == starts(nodes, Rollout(parallelism=1))
 
 
 def test_nodes_that_have_begun_go_on_while_others_are_halted() -> None:
     nodes = [work("a", Step.FAILED), work("b", Step.DUE), work("c", Step.WAITING)]
-    assert {"b": KEYS[:1]} == starts(nodes, Rollout(max_failures=1), "")
-    assert {"b", "c"} == starts(nodes, Rollout(max_failures=2), "").keys()
-    assert {"b", "c"} == starts(nodes, Rollout(), "").keys()
+    assert {"b": KEYS[:1]} == starts(nodes, Rollout(max_failures=1))
+    assert {"b", "c"} == starts(nodes, Rollout(max_failures=2)).keys()
+    assert {"b", "c"} == starts(nodes, Rollout()).keys()
 
 
 def test_waves_by_label_then_by_number_then_the_rest() -> None:
     nodes = [work(f"n{number}", Step.WAITING, pool="x" if number < 2 else "y") for number in range(6)]
     rollout = Rollout(waves=(Wave({"pool": "x"}), Wave(nodes="25%")))
-    assert [2, 2, 2] == [len(group) for group in waves(nodes, rollout.waves, "")]
-    assert {"n0", "n1"} == starts(nodes, rollout, "").keys()
+    assert [2, 2, 2] == [len(group) for group in waves(nodes, rollout.waves)]
+    assert {"n0", "n1"} == starts(nodes, rollout).keys()
 
 
 def test_a_failed_node_does_not_hold_the_next_wave_up() -> None:
     rollout = Rollout(waves=(Wave({"pool": "x"}),))
     for step, begins in ((Step.PAUSED, True), (Step.EVICTED, True), (Step.LEFT_OUT, True), (Step.ACTIVE, False)):
         nodes = [work("a", step, pool="x"), work("b", Step.WAITING)]
-        assert begins == ("b" in starts(nodes, rollout, "")), step
+        assert begins == ("b" in starts(nodes, rollout)), step
 
 
 @pytest.mark.parametrize(
     ("value", "total", "up", "expected"),
     [
-        (None, 7, True, 7),
         (3, 7, True, 3),
         ("50%", 7, True, 4),
         ("50%", 7, False, 3),
@@ -161,7 +170,7 @@ def test_a_failed_node_does_not_hold_the_next_wave_up() -> None:
         ("100%", 0, True, 0),
     ],
 )
-def test_shares(value: int | str | None, total: int, up: bool, expected: int) -> None:
+def test_shares(value: int | str, total: int, up: bool, expected: int) -> None:
     assert expected == share(value, total, up=up)
 
 
@@ -171,6 +180,16 @@ ARM64 = "linux/arm64"
 def pin(name: str, **blobs: int) -> Pin:
     asked = frozenset({AMD64, ARM64})
     return Pin(ImageKey(name), "d", platforms={AMD64: tuple(ImageBlob(*each) for each in blobs.items())}, asked=asked)
+
+
+def blobs(each: Pin) -> tuple[ImageBlob, ...]:
+    """For a node of the only platform."""
+    return (each.platforms or {}).get(AMD64, ())
+
+
+def size(blobs: Iterable[ImageBlob]) -> int:
+    """Bytes, each blob once."""
+    return sum({blob.digest: blob.size for blob in blobs}.values())
 
 
 ONE, TWO = pin("one", base=100, top=10), pin("two", base=100, other=20)
@@ -246,11 +265,11 @@ def test_kept_images_never_exceed_the_budget(contents: list[dict[str, int]], bud
     lengths = {name: length for each in contents for name, length in each.items()}
     pins = [pin(f"i{number}", **{name: lengths[name] for name in each}) for number, each in enumerate(contents)]
     refused = omissions(pins, AMD64, budget)
-    kept = [blob for each in pins if each.key not in refused for blob in each.blobs(AMD64) or ()]
+    kept = [blob for each in pins if each.key not in refused for blob in blobs(each)]
     assert size(kept) <= budget
     for each in pins:
         if each.key in refused:
-            assert size([*kept, *(each.blobs(AMD64) or ())]) > 0
+            assert size([*kept, *blobs(each)]) > 0
 
 
 @given(st.lists(BLOBS, max_size=5), st.frozensets(st.sampled_from("abcdefgh")), st.data())
@@ -261,9 +280,7 @@ def test_the_forecast_counts_blobs_once(
     pins = [pin(f"i{number}", **{name: lengths[name] for name in each}) for number, each in enumerate(contents)]
     known = {each.key: each for each in pins}
     steps = {key: data.draw(st.sampled_from([Step.READY, Step.WAITING, Step.PAUSED])) for key in known}
-    there = layers | {
-        blob.digest for key in known if steps[key] is Step.READY for blob in known[key].blobs(AMD64) or ()
-    }
+    there = layers | {blob.digest for key in known if steps[key] is Step.READY for blob in blobs(known[key])}
     expected = sum(length for name, length in lengths.items() if name not in there)
     runtime = RuntimeState(blobs=dict.fromkeys(layers, True))
     works = [NodeImages(name, AMD64, steps, runtime) for name in ("a", "b")]

@@ -16,7 +16,7 @@ from pantala_operator.plan.prefetch.plan import PrefetchPlan, demand_of, plan
 from pantala_operator.plan.prefetch.run import Run, following, latest, schedule_fault
 from pantala_operator.resources.api import REQUESTED_AT
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus, Schedule
-from tests.support.prefetch import NO, NOW, ONLY_ONE, READY, SECOND, World, prefetch, world
+from tests.support.prefetch import NO, NOW, ONLY_ONE, READY, SECOND, World, prefetch, settled, world
 
 BERLIN = "Europe/Berlin"
 NIGHTLY = Schedule("30 2 * * *", BERLIN)
@@ -168,7 +168,7 @@ def test_a_run_has_a_deadline_until_it_is_completed() -> None:
     each = prefetch(activeDeadlineSeconds=60)
     assert NOW + 60 * SECOND == current(each, NOW).deadline
     assert current(ran(each, NOW, completed=NOW), NOW).deadline is None
-    assert current(each, NOW).complete_at(NOW).deadline is None
+    assert settled(activeDeadlineSeconds=60).plan().wake_at is None
     assert current(prefetch(), NOW).deadline is None
 
 

@@ -145,9 +145,9 @@ def test_an_empty_directory_of_a_registry_hides_the_default_and_is_filled(node: 
 @pytest.mark.parametrize(
     ("name", "content", "note"),
     [
-        ("hosts.toml", b"server = ", "r.example: the mirror is not used"),
-        ("hosts.toml", b"host = 1", "r.example: the mirror is not used"),
-        ("hosts.toml", b"\xff\xfe", "r.example: the mirror is not used"),
+        ("hosts.toml", b"server = ", "r.example: containerd cannot use the mirror"),
+        ("hosts.toml", b"host = 1", "r.example: containerd cannot use the mirror"),
+        ("hosts.toml", b"\xff\xfe", "r.example: containerd cannot use the mirror"),
         ("ca.crt", b"x", "certificates"),
     ],
 )

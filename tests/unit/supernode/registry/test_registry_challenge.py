@@ -58,7 +58,7 @@ def test_challenges_are_read_in_order(values: list[str], expected: list[tuple[st
     ],
 )
 def test_an_invalid_challenge_is_refused(value: str) -> None:
-    with pytest.raises(ValueError, match="challenge"):
+    with pytest.raises(ValueError, match="WWW-Authenticate"):
         challenge.parse([value])
 
 
@@ -128,7 +128,7 @@ def test_an_identity_token_is_posted() -> None:
     ],
 )
 def test_a_realm_must_be_an_https_url(realm: str) -> None:
-    with pytest.raises(ValueError, match="realm"):
+    with pytest.raises(ValueError, match="token server"):
         challenge.token_request(bearer(realm=realm), "x", plain_http=False)
 
 
