@@ -1,6 +1,7 @@
 """Registries with token servers, with object storage, and with faults."""
 
 import asyncio
+import gzip
 import json
 import ssl
 import traceback
@@ -16,6 +17,7 @@ from aiohttp import web
 from pantala_protocol import image
 from pantala_protocol.image import ImageReference
 from pantala_protocol.images import ImageBlob
+from pantala_protocol.reasons import Reason
 from pantala_supernode import errors as supernode_errors
 from pantala_supernode.errors import SourceError
 from pantala_supernode.origin.body import Layout
@@ -28,7 +30,8 @@ from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoin
 from pantala_supernode.registry.manifest import MAX_SIZE, OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
-from pantala_supernode.tasks.copy import FileSource
+from pantala_supernode.tasks.copy import FetchOrder, FileSource
+from tests.support.cdn import TASK, CDNBench
 from tests.support.fake_registry import (
     LAYER,
     PASSWORD,
@@ -70,7 +73,7 @@ class Lab:
 
     async def read(self, account: RegistryAccount = ANONYMOUS, resume: Resume | None = None) -> bytes:
         headers = {"Authorization": account.authorization} if account else {}
-        blob = FileSource(f"{self.registry.url}/v2/team/app/blobs/{sha256(LAYER)}", headers)
+        blob = FileSource(f"{self.registry.url}/v2/team/app/blobs/{sha256(LAYER)}", headers, sha256(LAYER))
         async with self.opened.reader.open(blob, resume) as answer:
             return b"".join([block async for block in answer.body.blocks(Layout(65536))])
 
@@ -240,6 +243,10 @@ async def test_answers_are_kept_apart_by_account(lab: Lab, tokens: TokenServer) 
         (403, b"", errors.RegistryForbiddenError),
         (429, b"", errors.RateLimitedError),
         (503, b"", errors.RegistryFailedError),
+        (404, b"", errors.InvalidAnswerError),
+        (410, b"", errors.InvalidAnswerError),
+        (400, b"", errors.RegistryUnauthorizedError),
+        (401, b"", errors.RegistryUnauthorizedError),
     ],
 )
 async def test_a_fault_of_the_token_server_is_named(
@@ -249,6 +256,7 @@ async def test_a_fault_of_the_token_server_is_named(
     error = await lab.failure(lab.keys())
     assert expected is type(error)
     assert "team/app" in str(error)
+    assert ("token server at" in str(error)) is (status in (404, 410))
 
 
 async def test_a_token_server_that_moved_is_found_again(registry: FakeRegistry, tokens: TokenServer) -> None:
@@ -399,7 +407,8 @@ FAULTS: list[tuple[str, Handler, type[SourceError]]] = [
     ("/manifests/sha256", give(b"{}"), errors.InvalidManifestError),
     ("/manifests/", give(b"x" * (MAX_SIZE + 1)), errors.InvalidAnswerError),
     ("/manifests/", give(b"{}", Docker_Content_Digest="latest"), errors.InvalidAnswerError),
-    ("/manifests/", give(b"{}", Content_Encoding="gzip"), errors.InvalidAnswerError),
+    ("/manifests/", give(gzip.compress(b"{}"), Content_Encoding="gzip"), errors.InvalidAnswerError),
+    ("/manifests/", give(gzip.compress(b"{}")), errors.InvalidManifestError),
     ("/manifests/sha256", cut, errors.RegistryUnreachableError),
     ("/manifests/", silent, errors.RegistryUnreachableError),
     ("/manifests/", refuse(404), errors.ImageNotFoundError),
@@ -482,6 +491,53 @@ async def test_a_missing_or_forbidden_blob_is_an_error_of_the_registry(lab: Lab)
         lab.registry.faults["/blobs/"] = refuse(status)
         with pytest.raises(expected, match="blob"):
             await lab.read()
+
+
+@pytest.mark.parametrize(
+    "label", ["x-gzip", "gzip", "GZIP", "aws-chunked", "none", "utf-8", "binary", "identity", "zstd", "br", ""]
+)
+async def test_the_digest_of_a_layer_decides_and_not_a_label(lab: Lab, label: str) -> None:
+    lab.registry.faults["/blobs/"] = give(LAYER, "application/octet-stream", Content_Encoding=label)
+    assert LAYER == await lab.read()
+
+
+@pytest.mark.parametrize("label", ["gzip", "x-gzip", "none", "utf-8", "aws-chunked", "identity", "br", "zstd"])
+async def test_a_label_on_a_readable_manifest_means_nothing(lab: Lab, label: str) -> None:
+    media_type, body = lab.registry.manifests["1"]
+    labelled = give(body, media_type, Content_Encoding=label, Docker_Content_Digest=sha256(body))
+    lab.registry.faults[f"/manifests/{sha256(body)}"] = labelled
+    assert (await lab.resolve()).platforms
+
+
+@pytest.mark.parametrize(
+    "wrong", [b"", LAYER[:-1], LAYER + b"x", gzip.compress(LAYER), b"x" * len(LAYER), LAYER[1:], b"\0", LAYER * 2]
+)
+async def test_other_bytes_never_become_the_layer(lab: Lab, tmp_path: Path, wrong: bytes) -> None:
+    lab.registry.faults["/blobs/"] = give(wrong, "application/octet-stream", Content_Encoding="x-gzip")
+    blob = FileSource(f"{lab.registry.url}/v2/team/app/blobs/{sha256(LAYER)}", {}, sha256(LAYER))
+    async with CDNBench(tmp_path, lab.opened.reader) as bench:
+        bench.cdn.trigger(FetchOrder(TASK, blob, retry_limit=0))
+        assert Reason.DIGEST_MISMATCH == (await bench.failure()).reason
+
+
+@pytest.mark.parametrize(
+    "extra", [b"", b"x", b"{}", b"\r\n", b"HTTP/1.1 200 OK\r\n\r\n", b"x" * 100, b"x" * 70_000, b"\0"]
+)
+async def test_an_answer_to_head_may_have_a_body(extra: bytes) -> None:
+    image_digest = "sha256:" + "a" * 64
+    fields = (b"Content-Type: " + OCI_MANIFEST.encode(), b"Docker-Content-Digest: " + image_digest.encode())
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        assert (await reader.readuntil(b"\r\n\r\n")).startswith(b"HEAD ")
+        writer.write(b"\r\n".join((b"HTTP/1.1 200 OK", b"Content-Length: 7", *fields, b"", b"")) + extra)
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(serve, "127.0.0.1")
+    async with server, service() as opened:
+        repository = ImageRepository(f"127.0.0.1:{server.sockets[0].getsockname()[1]}", "team/app")
+        for _ in range(2):
+            assert (await opened.access.check(repository, image_digest, fresh=True)).allowed
 
 
 async def test_a_registry_without_a_challenge_receives_no_credentials(lab: Lab) -> None:

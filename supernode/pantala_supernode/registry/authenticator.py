@@ -7,6 +7,7 @@ from typing import NamedTuple
 from cachetools import TLRUCache, TTLCache
 
 from pantala_process.flight import SingleFlight
+from pantala_protocol.redaction import RedactedURL
 from pantala_supernode.registry import challenge
 from pantala_supernode.registry.challenge import AuthChallenge, TokenRequest
 from pantala_supernode.registry.credentials import RegistryAccount
@@ -114,6 +115,10 @@ class Authenticator:
         if reply.status in (400, 401, 403):
             kind = RegistryForbiddenError if reply.status == 403 and credentials else RegistryUnauthorizedError
             raise kind.of(what, _refusal(credentials))
+        if reply.status in (404, 410):  # it is the server that is missing, and not the image
+            raise InvalidAnswerError.of(
+                what, f"the token server at {RedactedURL(wanted.realm)} answered {reply.status}"
+            )
         raise_for_status(reply.status, reply.headers, what)
         try:
             given = challenge.read_token(reply.body)

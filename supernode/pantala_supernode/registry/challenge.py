@@ -25,6 +25,8 @@ _MAX_REALM = 2048
 _SCOPE = re.compile(r"repository:[a-z0-9][a-z0-9/._-]{0,511}:pull")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,32768}")
 _CLIENT = "pantala"
+_SEVERAL = "scope"
+"""The parameter whose values are joined if it is repeated. Of any other, two values leave open which one counts."""
 
 
 class AuthChallenge(NamedTuple):
@@ -141,9 +143,10 @@ def _parameters(text: str, at: int) -> tuple[int, dict[str, str]]:
         return _next(text, token68.end()), found
     while (match := _PARAMETER.match(text, at)) is not None:
         name = match[1].lower()
-        if name in found:
-            raise ValueError(f"its WWW-Authenticate header has the parameter {name[:40]!r} twice")
-        found[name] = match[2] if match[2] is not None else _ESCAPED.sub(r"\1", match[3])
+        value = match[2] if match[2] is not None else _ESCAPED.sub(r"\1", match[3])
+        if found.get(name, value) != value and name != _SEVERAL:
+            raise ValueError(f"its WWW-Authenticate header has two values for the parameter {name[:40]!r}")
+        found[name] = f"{found[name]} {value}" if found.get(name, value) != value else value
         at = _next(text, match.end())
     return (at if found else _next(text, at)), found
 

@@ -154,16 +154,20 @@ def _decode(body: bytes) -> _Content:
 
 
 def _kind(content_type: str, content: _Content) -> str:
-    """The media type. Header and body must agree: another reader could take the same bytes for something else."""
-    kind = content_type.partition(";")[0].strip().lower()
-    if kind in _GENERIC:
-        kind = content.media_type
-    if kind not in MEDIA_TYPES:
-        raise ValueError("has a media type that is not an image's")
-    if content.media_type not in ("", kind):
-        raise ValueError("has different media types in its header and its body")
+    """The media type: that of the header, else that of the body, else OCI's.
+
+    As in containerd, header and body may differ between OCI and Docker. They may not differ between index and image, so
+    that two readers cannot take the same bytes for two kinds.
+    """
     is_index = content.manifests is not None
     is_image = content.config is not None or content.layers is not None
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in _GENERIC:
+        kind = content.media_type or (OCI_INDEX if is_index else OCI_MANIFEST)
+    if kind not in MEDIA_TYPES:
+        raise ValueError("has a media type that is not an image's")
+    if content.media_type in MEDIA_TYPES and (content.media_type in INDEXES) is not (kind in INDEXES):
+        raise ValueError("is an index by one media type and an image by another, in its header and its body")
     if (kind in INDEXES) is not is_index or (kind not in INDEXES) is not is_image:
         raise ValueError("does not match its media type")
     return kind

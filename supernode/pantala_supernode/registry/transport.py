@@ -62,7 +62,7 @@ class RegistryTransport:
         headers = CIMultiDict(request.headers)
         credentials = {"Authorization": headers.pop("Authorization")} if "Authorization" in headers else {}
         form = urlencode(request.form).encode() if request.form is not None else None
-        sink = _Memory(request)
+        sink = _Memory(request.what, request.limit)
         try:
             async with asyncio.timeout(self._total):
                 head = await self._client.send(
@@ -76,23 +76,30 @@ class RegistryTransport:
             raise
         except SourceError as error:
             raise from_source_error(error, what) from None
+        _check_coding(head, sink.body, what)
         return RegistryReply(head.status, head.fields, bytes(sink.body), head.same_origin)
 
 
 class _Memory:
     """A sink that keeps the body."""
 
-    def __init__(self, request: RegistryRequest) -> None:
-        self._request = request
+    def __init__(self, what: str, limit: int) -> None:
+        self._what = what
+        self._limit = limit
         self.body = bytearray()
 
     def begin(self, head: Head) -> None:
-        coding = head.fields.get("Content-Encoding", "identity").strip().lower()
-        if coding in _CODINGS:
-            what = "the answer is compressed although the request did not allow that"
-            raise InvalidAnswerError.of(self._request.what, what)
+        """The head says nothing that the body does not show."""
 
     def take(self, data: bytes) -> None:
         self.body += data
-        if len(self.body) > self._request.limit:
-            raise InvalidAnswerError.of(self._request.what, f"the answer is larger than {self._request.limit} bytes")
+        if len(self.body) > self._limit:
+            raise InvalidAnswerError.of(self._what, f"the answer is larger than {self._limit} bytes")
+
+
+def _check_coding(head: Head, body: bytearray, what: str) -> None:
+    """Refuse an answer that was compressed on its way. A wrong label on readable JSON means nothing."""
+    coding = head.fields.get("Content-Encoding", "identity").strip().lower()
+    if coding in _CODINGS and body and not body.lstrip().startswith(b"{"):
+        what_happened = f"the answer has the compression {coding} although the request did not allow that"
+        raise InvalidAnswerError.of(what, what_happened)

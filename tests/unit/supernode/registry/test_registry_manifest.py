@@ -52,6 +52,26 @@ def test_an_index_has_its_manifests(kind: str) -> None:
     assert [(A, 7, Platform("linux", "amd64")), (B, 7, None)] == list(found.children)
 
 
+@pytest.mark.parametrize(
+    ("said", "body", "expected"),
+    [
+        (OCI_MANIFEST, image(mediaType=DOCKER_MANIFEST), OCI_MANIFEST),
+        (DOCKER_MANIFEST, image(mediaType=OCI_MANIFEST), DOCKER_MANIFEST),
+        (OCI_INDEX, index(mediaType=DOCKER_LIST), OCI_INDEX),
+        (DOCKER_LIST, index(mediaType=OCI_INDEX), DOCKER_LIST),
+        (f"{OCI_INDEX};charset=utf-8", index(), OCI_INDEX),
+        (OCI_MANIFEST.upper(), image(), OCI_MANIFEST),
+        (OCI_MANIFEST, image(mediaType="application/json"), OCI_MANIFEST),
+        (DOCKER_LIST, index(mediaType=None), DOCKER_LIST),
+        ("", image(), OCI_MANIFEST),
+        ("text/plain; charset=utf-8", index(), OCI_INDEX),
+        ("application/json", image(mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST),
+    ],
+)
+def test_oci_and_docker_may_differ_between_header_and_body(said: str, body: dict[str, Any], expected: str) -> None:
+    assert expected == manifest.parse(said, json.dumps(body).encode()).media_type
+
+
 @pytest.mark.parametrize("said", ["", "application/json", "application/octet-stream"])
 def test_a_generic_content_type_leaves_the_kind_to_the_body(said: str) -> None:
     body = json.dumps(index(mediaType=OCI_INDEX)).encode()
@@ -69,13 +89,19 @@ def test_a_generic_content_type_leaves_the_kind_to_the_body(said: str) -> None:
         (OCI_MANIFEST, b" " * (manifest.MAX_SIZE + 1)),
         (OCI_MANIFEST, image(schemaVersion=1)),
         (OCI_MANIFEST, image(mediaType=OCI_INDEX)),
-        (OCI_MANIFEST, image(mediaType=DOCKER_MANIFEST)),
+        (OCI_MANIFEST, image(mediaType=DOCKER_LIST)),
+        (DOCKER_MANIFEST, image(mediaType=DOCKER_LIST)),
+        (OCI_INDEX, index(mediaType=OCI_MANIFEST)),
+        ("", image(mediaType=OCI_INDEX)),
+        ("application/json", index(mediaType=DOCKER_MANIFEST)),
+        ("application/json", image(mediaType="text/html")),
+        ("application/vnd.docker.distribution.manifest.v1+prettyjws", image()),
         (OCI_MANIFEST, image(manifests=[])),
         (OCI_MANIFEST, index()),
         (OCI_INDEX, image()),
         (OCI_INDEX, index(layers=[])),
         ("text/html", image()),
-        ("", image()),
+        ("", {"schemaVersion": 2}),
         (OCI_MANIFEST, {"schemaVersion": 2, "layers": []}),
         (OCI_MANIFEST, image(config=descriptor("md5:abc"))),
         (OCI_MANIFEST, image(config=descriptor(size=-1))),
