@@ -102,7 +102,7 @@ class PeerApp:
             http.serving(application, self.settings.listen, grace=self.settings.grace)
         )
         if self.settings.mirror_listen is not None:
-            await stack.enter_async_context(self.mirror.serving(*self.settings.mirror_listen))
+            await stack.enter_async_context(self.mirror.serving(self.settings.mirror_listen))
             log.info("serving the registry mirror", port=self.mirror.port)
         await stack.enter_async_context(self.helper.connected())
         self._opened = True

@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 from aiohttp import web
 
+from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress
 
 
@@ -77,8 +78,10 @@ async def serving(app: web.Application, address: ListenAddress, *, grace: float)
     """Serve ``app`` while the block runs, and yield the port. Then running requests get ``grace`` seconds to finish."""
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace)
     await runner.setup()
-    try:
-        await web.TCPSite(runner, address.host, address.port).start()
-        yield int(runner.addresses[0][1])
-    finally:
-        await runner.cleanup()
+    with listening(address) as sockets:
+        try:
+            for each in sockets:
+                await web.SockSite(runner, each).start()
+            yield int(runner.addresses[0][1])
+        finally:
+            await runner.cleanup()

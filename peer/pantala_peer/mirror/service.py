@@ -19,7 +19,8 @@ from pantala_peer.mirror.server import MirrorRules, MirrorServer
 from pantala_peer.mirror.supernode import SupernodeManifests
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.room import BlobRoom
-from pantala_process.settings import SettingsError
+from pantala_process.listening import listening
+from pantala_process.settings import ListenAddress, SettingsError
 
 _GRACE = 1.0
 """Seconds that running answers have to end at a stop. Afterwards containerd reads the rest from the registry."""
@@ -49,6 +50,7 @@ class MirrorService:
         self._manifests = CachedManifests(self._supernode, permissions, time.monotonic)
         self._rules = rules
         self._address = address
+        self._host = "127.0.0.1"
         self.port = 0
         """The port of the mirror; 0 while it does not listen."""
         self.server = MirrorServer(
@@ -57,14 +59,14 @@ class MirrorService:
 
     def url(self) -> str | None:
         """The URL at which containerd reaches the mirror, while it listens."""
-        return (self._address or f"http://127.0.0.1:{self.port}") if self.port else None
+        return (self._address or f"http://{self._host}:{self.port}") if self.port else None
 
     def reachable_port(self) -> int:
         """The port of :meth:`url`; 0 while the mirror does not listen."""
         return (urlsplit(self._address).port or self.port) if self.port else 0
 
     @contextlib.asynccontextmanager
-    async def serving(self, host: str, port: int) -> AsyncIterator[None]:
+    async def serving(self, address: ListenAddress) -> AsyncIterator[None]:
         """Serve while the context is entered. Raises :class:`SettingsError` if the token cannot be read.
 
         A client that disconnects ends its request at once, and with it the demand for its blob.
@@ -73,15 +75,18 @@ class MirrorService:
         runner = web.AppRunner(
             self.server.application(token), access_log=None, shutdown_timeout=_GRACE, handler_cancellation=True
         )
-        async with self._supernode.connected(), contextlib.aclosing(self._manifests):
-            await runner.setup()
-            try:
-                await web.TCPSite(runner, host, port).start()
-                self.port = runner.addresses[0][1]
-                yield
-            finally:
-                self.port = 0
-                await runner.cleanup()
+        with listening(address) as sockets:
+            async with self._supernode.connected(), contextlib.aclosing(self._manifests):
+                await runner.setup()
+                try:
+                    for each in sockets:
+                        await web.SockSite(runner, each).start()
+                    self._host = "[::1]" if address.host == "::1" else "127.0.0.1"
+                    self.port = runner.addresses[0][1]
+                    yield
+                finally:
+                    self.port = 0
+                    await runner.cleanup()
 
 
 def _token(file: Path | None) -> str:

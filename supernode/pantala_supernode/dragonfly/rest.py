@@ -6,6 +6,7 @@ import msgspec
 from aiohttp import web
 
 from pantala_process.http import json_response
+from pantala_process.listening import client_address
 from pantala_protocol import __version__
 from pantala_supernode.dragonfly import models
 from pantala_supernode.dragonfly.models import ErrorResponse, PeerInfo, PieceSource, TaskInfo
@@ -113,7 +114,7 @@ class RestAPI:
     async def create_task(self, request: web.Request) -> web.Response:
         body = models.read(await request.read(), models.TaskCreateRequest)
         peer = self.managers.peers.known(body.peer) if body.peer else None
-        answer = await self.service.registrations.register(body.registration(peer), client_host(request))
+        answer = await self.service.registrations.register(body.registration(peer), client_address(request))
         if answer["code"] != Code.OK:
             return _refusal(answer)
         data = answer["data"]
@@ -168,11 +169,6 @@ class RestAPI:
     async def delete_preheat(self, request: web.Request) -> web.Response:
         self.preheats.delete(_id(request))
         return web.Response()
-
-
-def client_host(request: web.Request) -> str:
-    """The source address of the connection. An IPv4 address has its usual form, not the one within IPv6."""
-    return (request.remote or "").removeprefix("::ffff:")
 
 
 def _id(request: web.Request) -> str:

@@ -6,8 +6,8 @@ import msgspec
 import structlog
 from aiohttp import web
 
+from pantala_process.listening import client_address
 from pantala_protocol import __version__
-from pantala_supernode.dragonfly.rest import client_host
 from pantala_supernode.dragonfly.service import DragonflyService
 from pantala_supernode.dragonfly.wire import (
     Code,
@@ -49,7 +49,7 @@ class DragonflyAPI:
 
     async def register(self, request: web.Request) -> Envelope:
         registration = read_registration(await _body(request))
-        return await self._service.registrations.register(registration, client_host(request))
+        return await self._service.registrations.register(registration, client_address(request))
 
     async def pull(self, request: web.Request) -> Envelope:
         return await self._service.pull(read_pull(request.query))

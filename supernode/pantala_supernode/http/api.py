@@ -8,6 +8,7 @@ from msgspec import Meta
 
 from pantala_process.health import Health, Unhealthy, health_response
 from pantala_process.http import error_response, json_response
+from pantala_process.listening import client_address
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import InvalidValueError
@@ -81,6 +82,6 @@ class NativeAPI:
             return error_response(403, "Forbidden", text)
         self._metrics.exchanges.inc()
         try:
-            return json_response(await self._sync.sync(message, request.remote or ""))
+            return json_response(await self._sync.sync(message, client_address(request)))
         except ValueError as error:
             raise InvalidValueError(str(error)) from error

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 import structlog
 from aiohttp import web
 
+from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress
 
 _log = structlog.get_logger(__name__)
@@ -49,17 +50,15 @@ async def site(app: web.Application, listen: ListenAddress, *, share: float) -> 
         app, handler_cancellation=True, access_log=None, shutdown_timeout=_GRACE, keepalive_timeout=75
     )
     await runner.setup()
-    listening: asyncio.Server | None = None
-    try:
-        files = _files()
-        accept = _Entrance(runner, int(files * share))
-        backlog = max(min(_BACKLOG, files // 16), 1)
-        listening = await asyncio.get_running_loop().create_server(accept, listen.host, listen.port, backlog=backlog)
+    files = _files()
+    accept = _Entrance(runner, int(files * share))
+    backlog = max(min(_BACKLOG, files // 16), 1)
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(runner.cleanup)
+        for each in stack.enter_context(listening(listen)):
+            server = await asyncio.get_running_loop().create_server(accept, sock=each, backlog=backlog)
+            stack.callback(server.close)
         yield
-    finally:
-        if listening is not None:
-            listening.close()
-        await runner.cleanup()
 
 
 class _Entrance:

@@ -1,0 +1,65 @@
+"""Sockets at an address to listen at: ``[::]`` and an empty host mean all addresses, of IPv6 and of IPv4.
+
+asyncio would bind ``::`` for IPv6 alone, and a pod may have addresses of either family.
+"""
+
+import contextlib
+import errno
+import ipaddress
+import socket
+from collections.abc import Iterator
+
+from aiohttp import web
+
+from pantala_process.settings import ListenAddress
+
+_WITHOUT_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
+_EVERY = frozenset({"", "::"})
+
+
+@contextlib.contextmanager
+def listening(address: ListenAddress) -> Iterator[list[socket.socket]]:
+    """Bind a socket to each address of the host, and close them at the end. Raises :class:`OSError`."""
+    with contextlib.ExitStack() as stack:
+        if address.host in _EVERY:
+            opened = [stack.enter_context(_both_families(address.port))]
+        else:
+            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            opened = [stack.enter_context(_bound(family, place)) for family, _, _, _, place in dict.fromkeys(found)]
+        for each in opened:
+            each.setblocking(False)
+        yield opened
+
+
+def client_address(request: web.Request) -> str:
+    """The source address of a connection. A socket of both families shows ``10.0.0.1`` as ``::ffff:10.0.0.1``."""
+    text = request.remote or ""
+    try:
+        address = ipaddress.IPv6Address(text)
+    except ValueError:
+        return text
+    return str(address.ipv4_mapped or text)
+
+
+def _both_families(port: int) -> socket.socket:
+    """A socket for IPv6 and IPv4, or for IPv4 alone if the kernel has no IPv6."""
+    try:
+        return _bound(socket.AF_INET6, ("::", port), only=False)
+    except OSError as error:
+        if error.errno not in _WITHOUT_IPV6:
+            raise
+        return _bound(socket.AF_INET, ("0.0.0.0", port))  # noqa: S104 - the user asked for all addresses
+
+
+def _bound(family: int, place: tuple[object, ...], *, only: bool = True) -> socket.socket:
+    opened = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if family == socket.AF_INET6:
+            opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
+        opened.bind(place)
+    except OSError as error:
+        opened.close()
+        shown = f"[{place[0]}]:{place[1]}" if family == socket.AF_INET6 else f"{place[0]}:{place[1]}"
+        raise OSError(error.errno, f"cannot listen at {shown}: {(error.strerror or str(error)).lower()}") from None
+    return opened
