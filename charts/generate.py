@@ -98,14 +98,14 @@ def _values(text: str) -> Iterator[tuple[str, str, str]]:
     for line in text.splitlines():
         if match := re.fullmatch(r" *# -- (.*)", line):
             comment = match[1]
-        elif comment and (match := re.match(r"( *)([A-Za-z]+):", line)):
+        elif comment and (match := re.match(r"( *)([A-Za-z0-9]+):", line)):
             path = [*path[: len(match[1]) // 2], match[2]]
             value = values
             for name in path:
                 value = value[name]
             yield ".".join(path), _flow(value), comment
             comment = ""
-        elif match := re.match(r"( *)([A-Za-z]+):$", line):
+        elif match := re.match(r"( *)([A-Za-z0-9]+):$", line):
             path = [*path[: len(match[1]) // 2], match[2]]
 
 

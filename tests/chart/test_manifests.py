@@ -55,6 +55,10 @@ VARIANTS = {
         'containerd={"socket":"/run/k3s/containerd/containerd.sock","content":"/var/lib/k3s/content"}',
         'runtime.extraArgs=["--image-filesystem=/var/lib/k3s/content"]',
         'runtime.extraEnv=[{"name":"A","value":"b"}]',
+        'proxy={"url":"http://proxy.corp:3128","credentialsSecret":"proxy-login"}',
+        'authorities={"files.corp":{"secretName":"ca","key":"ca.crt"},"*":{"configMapName":"roots","key":"ca.crt"}}',
+        "mirror.nodeIPv6=true",
+        "supernode.originConnections=4",
     ),
 }
 

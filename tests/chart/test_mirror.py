@@ -22,7 +22,7 @@ def test_containerd_uses_a_port_that_only_its_own_node_reaches(render: Render) -
     assert {"name": "mirror", "containerPort": 65001, "hostPort": 65001, "hostIP": "127.0.0.1"} == port
     given, told = objects.flags("peer/peer"), objects.flags("peer/mirror")
     assert "http://127.0.0.1:65001" == given["mirror-address"] == told["mirror"]
-    assert "0.0.0.0:65001" == given["mirror-listen"]
+    assert "[::]:65001" == given["mirror-listen"]
     assert "/srv/p/mirror-token" == given["mirror-token-file"] == told["mirror-token-file"]
     pod = objects.pods["peer"]["spec"]["securityContext"]
     assert f"{pod['runAsUser']}:{pod['runAsGroup']}" == told["mirror-token-owner"]

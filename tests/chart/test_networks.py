@@ -1,0 +1,122 @@
+"""What the values set for a proxy, for private authorities, and for IPv6."""
+
+import json
+
+import pytest
+
+from tests.chart.rendered import CHART, Helm, Object, Render
+
+PROXY = 'proxy={"url":"http://proxy.corp:3128","noProxy":["corp","10.0.0.0/8"],"credentialsSecret":"login"}'
+AUTHORITIES = (
+    'authorities={"files.corp":{"secretName":"ca","key":"ca.crt"},"*":{"configMapName":"roots","key":"all.pem"}}'
+)
+
+
+def volumes(pod: Object) -> dict[str, Object]:
+    return {each["name"]: each for each in pod["spec"]["volumes"]}
+
+
+def mounts(container: Object) -> dict[str, str]:
+    return {each["name"]: each["mountPath"] for each in container["volumeMounts"]}
+
+
+def test_without_values_there_is_no_proxy_and_no_authority(render: Render) -> None:
+    objects = render()
+    flags = objects.flags("supernode/supernode")
+    assert not {"proxy", "no-proxy", "proxy-credentials", "origin-ca"} & flags.keys()
+    assert ("8", "300") == (flags["origin-connections"], flags["origin-first-byte"])
+    assert not [name for name in volumes(objects.pods["supernode"]) if name.startswith(("proxy", "origin"))]
+
+
+def test_only_the_supernode_uses_the_proxy_and_its_credentials_come_from_a_secret(render: Render) -> None:
+    objects = render(PROXY, 'proxy.credentialsKey="basic"')
+    flags = objects.flags("supernode/supernode")
+    assert ("http://proxy.corp:3128", "corp,10.0.0.0/8") == (flags["proxy"], flags["no-proxy"])
+    secret = volumes(objects.pods["supernode"])["proxy"]["secret"]
+    folder = mounts(objects.container("supernode/supernode"))["proxy"]
+    assert ("login", [{"key": "basic", "path": "credentials"}]) == (secret["secretName"], secret["items"])
+    assert f"{folder}/credentials" == flags["proxy-credentials"]
+    mounted = objects.container("supernode/supernode")["volumeMounts"]
+    assert not [each for each in mounted if "subPath" in each], "a mounted part of a Secret never changes"
+    for name, _, _ in objects.containers():
+        assert name == "supernode/supernode" or not any("proxy" in flag for flag in objects.flags(name)), name
+
+
+def test_names_of_the_cluster_are_never_asked_through_the_proxy(render: Render) -> None:
+    assert "svc,cluster.local" == render('proxy.url="http://p:1"').flags("supernode/supernode")["no-proxy"]
+    assert "no-proxy" not in render('proxy={"url":"http://p:1","noProxy":[]}').flags("supernode/supernode")
+
+
+def test_authorities_come_from_secrets_and_configmaps(render: Render) -> None:
+    objects = render(AUTHORITIES)
+    flag = objects.flags("supernode/supernode")["origin-ca"]
+    given = dict(part.split("=") for part in flag.split(","))
+    found = volumes(objects.pods["supernode"])
+    where = mounts(objects.container("supernode/supernode"))
+    everywhere, files = found["origin-authority-0"]["configMap"], found["origin-authority-1"]["secret"]
+    assert ("roots", "all.pem") == (everywhere["name"], everywhere["items"][0]["key"])
+    assert ("ca", "ca.crt") == (files["secretName"], files["items"][0]["key"])
+    assert {
+        "*": f"{where['origin-authority-0']}/ca",
+        "files.corp": f"{where['origin-authority-1']}/ca",
+    } == given
+
+
+def test_numbers_of_origins_are_values(render: Render) -> None:
+    flags = render("supernode.originConnections=1", "supernode.originFirstByteSeconds=900").flags("supernode/supernode")
+    assert ("1", "900") == (flags["origin-connections"], flags["origin-first-byte"])
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        'proxy.url="http://ann:secret@proxy:3128"',
+        'proxy.url="socks5://proxy:1080"',
+        'proxy.url="proxy:3128"',
+        'proxy.noProxy=["a,b"]',
+        'proxy.noProxy="a"',
+        'proxy.password="x"',
+        'authorities={"a":{"key":"ca.crt"}}',
+        'authorities={"a":{"secretName":"s","configMapName":"c","key":"ca.crt"}}',
+        'authorities={"a":{"secretName":"s"}}',
+        'authorities={"a=b":{"secretName":"s","key":"k"}}',
+        'authorities={"a,b":{"secretName":"s","key":"k"}}',
+        "supernode.originConnections=0",
+        "supernode.originConnections=65",
+        "supernode.originFirstByteSeconds=0",
+        'mirror.nodeIPv6="yes"',
+    ],
+)
+def test_invalid_values_are_refused(helm: Helm, value: str) -> None:
+    json.loads(value.partition("=")[2] if not value.startswith("authorities") else value.removeprefix("authorities="))
+    assert helm("template", "p", str(CHART), "--set-json", value).returncode != 0
+
+
+def test_every_process_listens_for_both_families(render: Render) -> None:
+    objects = render("supernode.dragonfly.enabled=true")
+    listening = {
+        f"{name} {flag}": value
+        for name, _, _ in objects.containers()
+        for flag, value in objects.flags(name).items()
+        if flag.endswith("listen") and not value.startswith("unix:")
+    }
+    assert len(listening) == 6
+    assert all(value.startswith("[::]:") for value in listening.values()), listening
+    services = objects.of_kind("Service").values()
+    assert ["PreferDualStack"] * 2 == [each["spec"]["ipFamilyPolicy"] for each in services]
+
+
+def test_without_ipv4_containerd_reaches_the_mirror_at_the_nodes_address(render: Render) -> None:
+    objects = render("mirror.nodeIPv6=true")
+    (port,) = [each for each in objects.container("peer/peer")["ports"] if each["name"] == "mirror"]
+    assert {"name": "mirror", "containerPort": 65001, "hostPort": 65001} == port
+    for name, flag in (("peer/peer", "mirror-address"), ("peer/mirror", "mirror"), ("peer/mirror-watch", "mirror")):
+        assert "http://[$(NODE_IP)]:65001" == objects.flags(name)[flag]
+        paths = {
+            each["name"]: each["valueFrom"]["fieldRef"]["fieldPath"]
+            for each in objects.container(name)["env"]
+            if "valueFrom" in each
+        }
+        assert "status.hostIP" == paths["NODE_IP"]
+    assert objects.flags("peer/peer")["mirror-token-file"], "other machines reach the port"
+    assert "NODE_IP" not in str(render().pods["peer"])
