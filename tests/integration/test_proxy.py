@@ -13,6 +13,7 @@ import trustme
 from pantala_protocol import image
 from pantala_supernode import errors
 from pantala_supernode.errors import SourceError
+from pantala_supernode.origin.body import Layout
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.trust import Trust
@@ -78,7 +79,7 @@ def login(tmp_path: Path) -> Path:
 
 async def read(url: str, proxy: Proxy | None, headers: dict[str, str] | None = None, **options: object) -> bytes:
     async with http_reader(proxy=proxy, **options) as source, source.open(FileSource(url, headers or {})) as answer:
-        return b"".join([block async for block in answer.body.blocks(65536)])
+        return b"".join([block async for block in answer.body.blocks(Layout(65536))])
 
 
 async def failure(url: str, proxy: Proxy | None, **options: object) -> SourceError:
