@@ -92,7 +92,7 @@ def control_summary(runs: Sequence[ControlSample]) -> dict[str, Any]:
 def control_table(measured: Sequence[Sequence[ControlSample]]) -> Table:
     """A table with a line for each number of clients of each kind."""
     shown = Table(box=None, padding=(0, 2, 0, 0), header_style="dim")
-    for column in ("clients", "kind", "registrations/s", "cycles/s", "pull p50 ms", "p99 ms", "waits", "CPU ms/cycle"):
+    for column in ("clients", "kind", "registrations/s", "cycles/s", "work p50 ms", "p99 ms", "waits", "CPU ms/cycle"):
         shown.add_column(column, no_wrap=True)
     for runs in measured:
         each = control_summary(runs)
