@@ -16,6 +16,10 @@ from pantala_pieces.journal import JournalRecord
 from pantala_pieces.parts import PartTable
 
 
+_SPARE_PIECES = 16
+"""Room for so many pieces must be free before a part of a piece is written without reserved room."""
+
+
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of ``meta.json``. It holds no URL and no credentials: they arrive again after a restart."""
 
@@ -121,11 +125,17 @@ class PieceFile:
             os.posix_fallocate(fd, 0, self.meta.length)
 
     def extend(self, piece: int, start: int, data: bytes | bytearray | memoryview) -> None:
-        """Write the next bytes of an unfinished piece, from its byte ``start`` on. Several threads may do so."""
+        """Write the next bytes of an unfinished piece, from its byte ``start`` on. Several threads may do so.
+
+        A part must not take the room of whole pieces. If no room is reserved, some must remain free.
+        """
         if start not in (0, self.parts.get(piece, 0)):
             raise ValueError(f"piece {piece} continues at byte {self.parts.get(piece, 0)}, not {start}")
         with store_errors(f"write a part of {self.path}"):
             with self._data.using() as fd:
+                disk = os.fstatvfs(fd)
+                if self.meta.length is None and disk.f_bavail * disk.f_frsize < _SPARE_PIECES * self.meta.piece_size:
+                    raise StoreFullError(f"cannot write a part of {self.path}: the disk is nearly full")
                 _write(fd, data, piece * self.meta.piece_size + start)
             self.parts[piece] = start + len(data)
             self._parts.note(piece, self.parts[piece])

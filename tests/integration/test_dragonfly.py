@@ -406,6 +406,8 @@ async def test_nothing_is_mounted_unless_it_is_enabled(tmp_path: Path) -> None:
 
 # One swarm of peers and clients
 
+Q = 1024 * 1024
+"""The piece size of a file whose length is not known."""
 SIZE = 30 * P + 11
 
 
@@ -447,6 +449,26 @@ async def test_peers_and_clients_read_the_origin_once(stage: Stage, tmp_path: Pa
     async with stage.node_with_file(tmp_path / "peer"), stage.dfget() as one, stage.dfget(old=True) as two:
         assert [content] * 3 == await asyncio.gather(one.run(), two.run(), published(tmp_path / "peer"))
     assert SIZE == stage.origin.body_bytes("/f")
+
+
+@pytest.mark.parametrize("later", ["chunked", "length"])
+@pytest.mark.parametrize("end", ["close_after", "reset_after"])
+@pytest.mark.parametrize("cut", [0, 1, Q // 2, Q - 1, Q, Q + 1, 3 * Q + 1, 5 * Q + 6, 5 * Q + 7])
+@pytest.mark.parametrize("old", [False, True])
+async def test_a_chunked_body_that_is_cut_once_is_resumed(
+    stage: Stage, cut: int, end: str, later: str, *, old: bool
+) -> None:
+    size = 5 * Q + 7
+    body = Generated(size, seed=1)
+    broken = Behaviour(framing="chunked", rate=50_000_000, validators="etag", **{end: cut})  # type: ignore[arg-type]
+    stage.origin.serve("/f", body, script=[broken], always=Behaviour(framing=later, validators="etag"))  # type: ignore[arg-type]
+    async with stage.dfget(old=old) as client:
+        assert body.read(0, size) == await client.run()
+    _, again = stage.origin.requests("/f")
+    start = int(again.range.removeprefix("bytes=").removesuffix("-") or 0)
+    assert start <= cut
+    assert end == "reset_after" or start == max(0, cut - 1)  # a reset may discard bytes that the kernel has received
+    assert size - start == again.sent
 
 
 async def _first_entry(client: Dfget) -> dict[str, Any]:

@@ -202,6 +202,8 @@ class Fetch:
         validator = "" if self._expected is not None else meta.etag or meta.last_modified
         end = None if to_the_end else pieces.stop * meta.piece_size
         start = pieces.start * meta.piece_size + recorder.part_size(pieces.start)
+        if meta.length is None and start:
+            start -= 1  # the file may end here, and a request from its end would be refused
         return Resume(start, end, validator, meta.generation)
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
@@ -210,17 +212,23 @@ class Fetch:
         recorder = attempts.recorder
         if answer.provenance is not None:
             return await self._join(answer, answer.provenance)
+        if recorder is not None and self._continues(answer, resume, recorder):
+            if resume is not None and not resume.validator:
+                attempts.continue_unverified()
+            return recorder, True
         if recorder is not None and resume is not None:
-            if freshness.same_content(answer, recorder.meta, pinned=self._expected is not None):
-                if not resume.validator:
-                    attempts.continue_unverified()
-                return recorder, True
             may_restart = not attempts.budget.spent
             freshness.check_other(answer, resume, recorder.meta, self._shown, may_restart=may_restart)
             if resume.validator:
                 attempts.restart(same_content=False)
         freshness.check_end_is_seen(answer, self._shown, digest_known=self._expected is not None)
         return await self._begin(answer), False
+
+    def _continues(self, answer: Answer, resume: Resume | None, recorder: Recorder) -> bool:
+        """True if an answer has the content of the recorder. The first answer may have been cut before any piece."""
+        if resume is None:
+            return bool(answer.validator) and freshness.same_content(answer, recorder.meta)
+        return freshness.same_content(answer, recorder.meta, pinned=self._expected is not None)
 
     async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
         """Does what :meth:`_adopt` does, for an answer of a replica: the content is the same if the generation is."""

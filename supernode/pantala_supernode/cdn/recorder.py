@@ -76,11 +76,8 @@ class Recorder:
         return self._file.read_part(piece)
 
     def save_part(self, piece: int, start: int, data: memoryview) -> None:
-        """Write the next bytes of an unfinished piece, so that they survive the end of the process. Any thread may.
-
-        A part must not take the room of whole pieces. So it is written only where the file has reserved its room.
-        """
-        if self.meta.length is not None and start in (0, self.part_size(piece)):
+        """Write the next bytes of an unfinished piece, so that they survive the end of the process. Any thread may."""
+        if start in (0, self.part_size(piece)):
             with contextlib.suppress(StoreError):  # the piece is written as a whole later
                 self._file.extend(piece, start, data)
 

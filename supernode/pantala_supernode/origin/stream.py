@@ -46,9 +46,9 @@ class StreamedBody:
         cutter = self._cutter or self._chosen_cutter()
         if self._throttle is not None:
             self._throttle(len(data))
+        self.received += len(data)
         for block in cutter.cut(data):
             self._hand_over(block)
-        self.received += len(data)
         if self.received >= self._stop:
             raise CancelledTransferError
 

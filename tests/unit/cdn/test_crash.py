@@ -5,6 +5,7 @@ import errno
 import hashlib
 import os
 import random
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -45,6 +46,7 @@ class Disk:
         self._error = error
         self._power = power
         self._unsynced: list[tuple[str, int, bytes, int]] = []
+        self._lock = threading.Lock()
 
     def __getattr__(self, name: str) -> object:
         real = getattr(os, name)
@@ -52,14 +54,15 @@ class Disk:
             return real
 
         def operation(*arguments: object) -> object:
-            self._happen()
-            if name in ("pwrite", "write"):
-                self._remember(*arguments)  # type: ignore[arg-type]
-            if name in ("fdatasync", "fsync"):  # this records the sync; the real disk does not need one
-                path = _path(arguments[0])
-                self._unsynced = [written for written in self._unsynced if written[0] != path]
-                return None
-            return real(*arguments)
+            with self._lock:  # no crash comes in the middle of another thread's operation
+                self._happen()
+                if name in ("pwrite", "write"):
+                    self._remember(*arguments)  # type: ignore[arg-type]
+                if name in ("fdatasync", "fsync"):  # this records the sync; the real disk does not need one
+                    path = _path(arguments[0])
+                    self._unsynced = [written for written in self._unsynced if written[0] != path]
+                    return None
+                return real(*arguments)
 
         return operation
 
