@@ -15,7 +15,6 @@ from pantala_pieces.errors import PieceMissingError, StoreFullError, store_error
 from pantala_pieces.journal import JournalRecord
 from pantala_pieces.parts import PartTable
 
-
 _SPARE_PIECES = 16
 """Room for so many pieces must be free before a part of a piece is written without reserved room."""
 
