@@ -280,7 +280,7 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
         alone(settings.data),
         aiohttp.ClientSession(trust_env=False) as session,
         _outbound(settings) as outbound,
-        open_service(settings.registries, outbound, throttle=throttle) as registries,
+        open_service(settings.registries, outbound, throttle=throttle, environment=settings.cloud) as registries,
     ):
         app = App(settings, PieceStore(folder, durable=True), session, registries)
         async with app.running():

@@ -15,6 +15,7 @@ from pantala_supernode.outbound import trust
 from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.request import Limits, Timeouts
+from pantala_supernode.registry.clouds.environment import PREFIXES
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.mapping import grammar
 
@@ -165,6 +166,8 @@ class Settings:
     """``swarm``: small pieces, best for many peers. ``dragonfly``: the piece sizes of Dragonfly's supernode."""
     registries: RegistryEndpoints = field(default_factory=RegistryEndpoints)
     """How to reach container registries, and which ones are allowed."""
+    cloud: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """The variables of the pod that describe its identity in a cloud."""
     blob_seconds: float = flag(
         _duration, "SECONDS", "time that an image's blob is kept after the last node waited for it (21600)",
         default=21600,
@@ -201,7 +204,10 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     )
     more = {name: given.pop(name) for name in _MORE if name in given}
     found = Settings(
-        **_derived(given, environment) | given, registries=_registries(more), proxy=_proxy(more, environment)
+        **_derived(given, environment) | given,
+        registries=_registries(more),
+        cloud=_cloud(environment),
+        proxy=_proxy(more, environment),
     )
     try:
         trust.Trust(found.origin_ca).check()
@@ -253,6 +259,10 @@ def _proxy(given: Mapping[str, Any], environment: Mapping[str, str]) -> Proxy | 
 
 def _first(environment: Mapping[str, str], *names: str) -> str:
     return next((environment[name] for name in names if environment.get(name)), "")
+
+
+def _cloud(environment: Mapping[str, str]) -> dict[str, str]:
+    return {name: text for name, text in environment.items() if name.startswith(PREFIXES)}
 
 
 def _registries(given: Mapping[str, Any]) -> RegistryEndpoints:

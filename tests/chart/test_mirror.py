@@ -149,7 +149,7 @@ def test_the_supernode_gets_the_endpoints_of_registries(render: Render, values: 
     objects = render(f"supernode.registries={values}")
     given = objects.flags("supernode/supernode").get("registries")
     assert expected == given
-    assert parse(["--data", "/d", *([f"--registries={given}"] if given else [])], {})
+    parse(["--data", "/d", *([f"--registries={given}"] if given else [])], {})  # raises if it is not valid
     with_names = render('mirror.registries=["http://r:5000"]', f"supernode.registries={values}")
     assert "http://r:5000" == with_names.flags("peer/mirror")["registries"]
     assert (

@@ -291,3 +291,36 @@ def test_the_hooks_have_own_rights_only_while_they_run(render: Render) -> None:
     for each in objects:
         annotations = each["metadata"]["annotations"]
         assert ("post-delete", "-1") == (annotations["helm.sh/hook"], annotations["helm.sh/hook-weight"])
+
+
+def test_the_supernodes_token_for_google_has_its_own_audience(render: Render) -> None:
+    objects = render('supernode.googleIdentity={"configMap":"pantala-google","audience":"https://iam.example/pool"}')
+    pod = objects.pods["supernode"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "google"]
+    token, configuration = volume["projected"]["sources"]
+    assert {"audience": "https://iam.example/pool", "expirationSeconds": 3600, "path": "token"} == token[
+        "serviceAccountToken"
+    ]
+    (item,) = configuration["configMap"]["items"]
+    assert ("pantala-google", "credentials.json") == (configuration["configMap"]["name"], item["key"])
+    container = objects.container("supernode/supernode")
+    (mounted,) = [each["mountPath"] for each in container["volumeMounts"] if each["name"] == "google"]
+    variables = {each["name"]: each.get("value") for each in container["env"]}
+    assert f"{mounted}/{item['path']}" == variables["GOOGLE_APPLICATION_CREDENTIALS"]
+    assert "google" not in {each["name"] for each in render().pods["supernode"]["spec"]["volumes"]}
+
+
+def test_the_token_for_google_needs_an_audience(helm: Helm) -> None:
+    result = helm("template", "x", str(CHART), "--set", "supernode.googleIdentity.configMap=c")
+    assert result.returncode != 0
+    assert "audience" in result.stderr
+
+
+def test_values_mark_the_supernode_for_the_webhooks_of_clouds(render: Render) -> None:
+    objects = render(
+        'supernode.serviceAccount.annotations={"eks.amazonaws.com/role-arn":"r"}',
+        'supernode.podLabels={"azure.workload.identity/use":"true"}',
+    )
+    assert "true" == objects.pods["supernode"]["metadata"]["labels"]["azure.workload.identity/use"]
+    accounts = objects.of_kind("ServiceAccount")
+    assert {"eks.amazonaws.com/role-arn": "r"} == accounts["pantala-supernode"]["metadata"]["annotations"]

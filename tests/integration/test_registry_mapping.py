@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from pantala_protocol import image
+from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
@@ -53,7 +54,7 @@ async def read(
     endpoints: RegistryEndpoints, account: RegistryAccount = ANONYMOUS, resume: Resume | None = None
 ) -> bytes:
     async with service(endpoints) as opened, opened.reader.open(blob(endpoints, account), resume) as answer:
-        return b"".join([bytes(block) async for block in answer.body.blocks(65536)])
+        return b"".join([bytes(block) async for block in answer.body.blocks(Layout(65536))])
 
 
 async def test_a_tag_and_a_blob_come_from_below_the_endpoints_path(first: FakeRegistry) -> None:

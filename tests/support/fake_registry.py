@@ -16,6 +16,7 @@ from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.request import Timeouts
+from pantala_supernode.registry.clouds.accounts import AccountChoice, CloudAccounts
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.service import RegistryService, open_service
@@ -188,6 +189,11 @@ def ranged(request: web.Request, data: bytes) -> web.Response:
     stop = len(data) if span.stop is None else span.stop
     headers = {"ETag": f'"{sha256(data)}"', "Content-Range": f"bytes {span.start}-{stop - 1}/{len(data)}"}
     return web.Response(status=206, body=data[span.start : stop], headers=headers)
+
+
+def no_cloud() -> AccountChoice:
+    """The choice of a supernode without an identity in a cloud."""
+    return AccountChoice(RegistryEndpoints(), CloudAccounts((), lambda: 0.0))
 
 
 class Clock:

@@ -69,9 +69,10 @@ class LeasedBlob:
         return f"{source.url} {self.digest}", source.headers.get("Authorization", "")
 
 
-def blob_source(url: str, authorization: str, digest: str) -> FileSource:
+def blob_source(url: str, authorization: str, digest: str, *, pod_identity: bool = False) -> FileSource:
     """The source of a blob at the registry's ``url``. An empty ``authorization`` means an anonymous request."""
-    return FileSource(url, {"Authorization": authorization} if authorization else {}, digest)
+    headers = {"Authorization": authorization} if authorization else {}
+    return FileSource(url, headers, digest, pod_identity=pod_identity)
 
 
 def check_wanted(name: str, wanted: WantedBlob) -> None:
@@ -320,7 +321,10 @@ class BlobLeases:
                 return (blob_source(url, wanted.credential, wanted.digest),)
             order, reference = self._images.ordered(peer, wanted.order, str(repository))
             accounts = self._accounts.of(order, reference)
-            return tuple(blob_source(url, account.authorization, wanted.digest) for account in accounts)
+            return tuple(
+                blob_source(url, account.authorization, wanted.digest, pod_identity=account.pod_identity)
+                for account in accounts
+            )
         except (ValueError, RequestError, SourceError) as error:
             _log.warning("cannot fetch a blob; the peer asks the registry", peer=peer, task=name, error=str(error))
             return ()

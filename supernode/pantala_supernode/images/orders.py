@@ -14,7 +14,8 @@ from pantala_protocol.image import ImageReference
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, WantedImage
 from pantala_protocol.statement import Statement
 from pantala_supernode.errors import ForbiddenError
-from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.clouds.accounts import AccountChoice
+from pantala_supernode.registry.credentials import Keyring, RegistryAccount
 
 _LIMIT: Final = 10_000
 
@@ -71,13 +72,14 @@ class StatedImages:
 class OrderAccounts:
     """Finds the accounts of an order in its pull secrets, and remembers which of them the registry accepted."""
 
-    def __init__(self) -> None:
+    def __init__(self, choice: AccountChoice) -> None:
+        self._choice = choice
         self._keyrings: LRUCache[tuple[str, ...], Keyring] = LRUCache(_LIMIT)
         self._accepted: LRUCache[tuple[str, tuple[str, ...]], RegistryAccount] = LRUCache(_LIMIT)
 
     def of(self, wanted: WantedImage, reference: ImageReference) -> tuple[RegistryAccount, ...]:
-        """The accounts, in the sequence in which to try them. Without a fitting secret, the anonymous one."""
-        found = self._keyring(wanted.credentials).find(reference.name) or (ANONYMOUS,)
+        """The accounts, in the sequence in which to try them. See :class:`AccountChoice`."""
+        found = self._choice.of(reference, self._keyring(wanted.credentials))
         accepted = self._accepted.get((reference.name, wanted.credentials))
         return tuple(sorted(found, key=lambda account: account != accepted))
 

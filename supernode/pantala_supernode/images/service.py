@@ -42,7 +42,7 @@ class ImageService:
         self._events = events
         self.stated = StatedImages()
         self.prover = BlobProver(store, registries.reader, chance)
-        accounts = OrderAccounts()
+        accounts = OrderAccounts(registries.choice)
         self.manifests = ManifestService(registries.client, registries.access, self.stated, accounts, clock=clock)
         self.blobs = BlobLeases(
             leases,

@@ -39,10 +39,11 @@ _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 
 
 class EgressPolicy:
-    """Allows all addresses except :data:`NEVER` and the networks ``denied``."""
+    """Allows all addresses except :data:`NEVER` and the networks ``denied``. ``exceptions`` are allowed anyway."""
 
-    def __init__(self, denied: Iterable[Network] = ()) -> None:
+    def __init__(self, denied: Iterable[Network] = (), exceptions: Iterable[Address] = ()) -> None:
         self._denied = (*NEVER, *denied)
+        self._exceptions = frozenset(exceptions)
 
     def check(self, address: str) -> None:
         """Raise :class:`SourceDeniedError` if ``address`` (an IP literal) or an address embedded in it is forbidden."""
@@ -50,6 +51,8 @@ class EgressPolicy:
             spelled = ip_address(address.partition("%")[0])
         except ValueError:
             raise SourceDeniedError(f"The origin's address {address[:60]!r} is not an IP address.") from None
+        if spelled in self._exceptions:
+            return
         for meant in _meanings(spelled):
             for network in self._denied:
                 if meant.version == network.version and meant in network:

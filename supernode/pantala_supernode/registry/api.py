@@ -5,9 +5,10 @@ from typing import Final, Literal, TypeVar
 
 from pantala_supernode.registry import manifest
 from pantala_supernode.registry.authenticator import Authenticator
+from pantala_supernode.registry.clouds.accounts import CloudAccounts
 from pantala_supernode.registry.credentials import RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository, RepositoryLocation
-from pantala_supernode.registry.errors import raise_for_status
+from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUnauthorizedError, raise_for_status
 from pantala_supernode.registry.manifest import ManifestDocument, checked_digest
 from pantala_supernode.registry.mapping.attempts import EndpointAttempts
 from pantala_supernode.registry.transport import RegistryReply, RegistryRequest, RegistryTransport
@@ -28,10 +29,17 @@ class RegistryAPI:
     Raises ``RegistryError``.
     """
 
-    def __init__(self, transport: RegistryTransport, attempts: EndpointAttempts, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        transport: RegistryTransport,
+        attempts: EndpointAttempts,
+        authenticator: Authenticator,
+        clouds: CloudAccounts,
+    ) -> None:
         self._transport = transport
         self._attempts = attempts
         self._authenticator = authenticator
+        self._clouds = clouds
 
     async def first(self, repository: ImageRepository, attempt: Callable[[RepositoryLocation], Awaitable[_T]]) -> _T:
         """See :meth:`EndpointAttempts.first`."""
@@ -63,12 +71,20 @@ class RegistryAPI:
 
     async def authorization(self, location: RepositoryLocation, account: RegistryAccount) -> str:
         """The ``Authorization`` header for the next request. Empty if the registry's challenge is not known yet."""
-        return await self._authenticator.authorization(location, account)
+        real = await self._real(location, account)
+        try:
+            return await self._authenticator.authorization(location, real)
+        except (RegistryUnauthorizedError, RegistryForbiddenError):
+            self._drop(location, account)
+            raise
 
     async def challenged(self, location: RepositoryLocation, url: str, account: RegistryAccount, refused: str) -> bool:
         """Ask for ``url`` again after a 401, to learn the challenge. True if another header than ``refused`` exists."""
         reply = await self._ask("HEAD", location, url, refused)
-        return reply.status == 200 or self.learned(reply, location, account, refused)
+        if reply.status == 200 or self.learned(reply, location, await self._real(location, account), refused):
+            return True
+        self._drop(location, account)
+        return False
 
     async def probe(self, location: RepositoryLocation, digest: str, authorization: str) -> RegistryReply:
         """Ask for a manifest with exactly this ``Authorization`` header (empty: none), and return any answer."""
@@ -91,12 +107,23 @@ class RegistryAPI:
         self, method: Method, location: RepositoryLocation, target: str, account: RegistryAccount
     ) -> RegistryReply:
         url = location.manifest(target)
-        header = await self._authenticator.authorization(location, account)
+        header = await self.authorization(location, account)
         reply = await self._ask(method, location, url, header)
-        if self.learned(reply, location, account, header):
-            header = await self._authenticator.authorization(location, account)
+        if self.learned(reply, location, await self._real(location, account), header):
+            header = await self.authorization(location, account)
             reply = await self._ask(method, location, url, header)
+        if reply.status == 401:
+            self._drop(location, account)
         return reply
+
+    async def _real(self, location: RepositoryLocation, account: RegistryAccount) -> RegistryAccount:
+        """The account to authenticate with, which may stand for the supernode's identity in a cloud."""
+        return await self._clouds.account(location.endpoint) if account.pod_identity else account
+
+    def _drop(self, location: RepositoryLocation, account: RegistryAccount) -> None:
+        """Forget the credentials of a refused identity, so that the next attempt gets new ones."""
+        if account.pod_identity:
+            self._clouds.forget(location.endpoint)
 
 
 def image_name(location: RepositoryLocation, target: str) -> str:

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
+from urllib.parse import urlsplit
 
 from cachetools import TLRUCache, TTLCache
 
@@ -107,6 +108,7 @@ class Authenticator:
         location, credentials = account
         what = f"{location}, token"
         try:
+            _check_realm(known, credentials)
             wanted = challenge.token_request(known, location.name, plain_http=location.endpoint.plain_http)
         except ValueError as error:
             raise InvalidAnswerError.of(what, str(error)) from None
@@ -134,6 +136,12 @@ def _request(wanted: TokenRequest, credentials: RegistryAccount, what: str, ca: 
         return RegistryRequest("POST", wanted.realm, what, {}, _MAX_TOKEN_BYTES, ca, form)
     headers = {"Authorization": credentials.basic} if credentials.basic else {}
     return RegistryRequest("GET", wanted.url, what, headers, _MAX_TOKEN_BYTES, ca)
+
+
+def _check_realm(known: AuthChallenge, credentials: RegistryAccount) -> None:
+    realm = known.parameters.get("realm", "")
+    if credentials.only_host and urlsplit(realm).hostname != credentials.only_host:
+        raise ValueError("the token server is on another host, which does not get the supernode's cloud credentials")
 
 
 def _refusal(credentials: RegistryAccount) -> str:

@@ -8,6 +8,7 @@ from cachetools import TLRUCache, TTLCache
 from pantala_process.flight import SingleFlight
 from pantala_protocol.image import ImageReference
 from pantala_supernode.registry.api import RegistryAPI
+from pantala_supernode.registry.clouds.accounts import AccountChoice
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
@@ -60,8 +61,9 @@ class _Tag(NamedTuple):
 class RegistryClient:
     """Reads manifests with the credentials of accounts, and remembers the answers for each account separately."""
 
-    def __init__(self, api: RegistryAPI, clock: Callable[[], float]) -> None:
+    def __init__(self, api: RegistryAPI, choice: AccountChoice, clock: Callable[[], float]) -> None:
         self._api = api
+        self._choice = choice
         self._clock = clock
         self._documents: TTLCache[_Key, ManifestDocument] = TTLCache(
             _MANIFEST_BYTES, _MANIFEST_SECONDS, timer=clock, getsizeof=_memory
@@ -78,7 +80,7 @@ class RegistryClient:
 
         A tag is resolved once, so all parts of the answer belong to the same image. Raises :class:`RegistryError`.
         """
-        accounts = keyring.find(image.name) or (ANONYMOUS,)
+        accounts = self._choice.of(image, keyring)
         return await first_accepted(accounts, lambda account: self._resolve(image, platforms, account))
 
     async def manifest(

@@ -39,12 +39,16 @@ class RegistryAccount:
     """A token that the registry's token server exchanges for a bearer token."""
     registry_token: str = ""
     """A bearer token that the registry accepts directly."""
+    pod_identity: bool = False
+    """It stands for the supernode's identity in a cloud, see :mod:`pantala_supernode.registry.clouds`."""
+    only_host: str = ""
+    """The only host that may receive the credentials. Empty: any token server that the registry names."""
 
     def __repr__(self) -> str:
         return "<Credentials>" if self else "<no Credentials>"
 
     def __bool__(self) -> bool:
-        return bool(self.username or self.password or self.identity_token or self.registry_token)
+        return bool(self.username or self.password or self.identity_token or self.registry_token or self.pod_identity)
 
     @property
     def basic(self) -> str:
@@ -90,6 +94,7 @@ class RegistryAccount:
 
 
 ANONYMOUS: Final = RegistryAccount()
+POD_IDENTITY: Final = RegistryAccount(pod_identity=True)
 
 
 class _Entry(msgspec.Struct):

@@ -7,6 +7,7 @@
         ├── RegistryFailedError          Failed           5xx
         ├── ImageNotFoundError           NotFound         no such tag, digest or repository
         ├── RegistryUnauthorizedError    Unauthorized     no credentials, or wrong ones
+        │   └── CloudIdentityError       Unauthorized     the supernode's identity in a cloud is not accepted
         ├── RegistryForbiddenError       Forbidden        credentials that may not read the repository
         ├── RateLimitedError             RateLimited      ``retry_after`` says for how long
         ├── RegistryUnreachableError     Unreachable      DNS, no route, refused, too slow, cut
@@ -57,6 +58,10 @@ class RegistryUnauthorizedError(RegistryError):
 
     reason = Reason.SOURCE_UNAUTHORIZED
     image_reason = Reason.UNAUTHORIZED
+
+
+class CloudIdentityError(RegistryUnauthorizedError):
+    """A cloud gives the supernode's identity no credentials."""
 
 
 class RegistryForbiddenError(RegistryError):

@@ -3,7 +3,7 @@
 import asyncio
 import secrets
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
@@ -14,6 +14,8 @@ from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.authenticator import Authenticator
 from pantala_supernode.registry.client import RegistryClient
+from pantala_supernode.registry.clouds.accounts import AccountChoice, CloudAccounts
+from pantala_supernode.registry.clouds.environment import identities
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.errors import RegistryCertificateError
 from pantala_supernode.registry.mapping.attempts import EndpointAttempts
@@ -24,11 +26,12 @@ from pantala_supernode.registry.transport import TOTAL, RegistryTransport
 
 @dataclass(frozen=True)
 class RegistryService:
-    """The three parts that use registries: a client for manifests, a reader for blobs, a check of permissions."""
+    """The parts that use registries: a client for manifests, a reader for blobs, a check of permissions, accounts."""
 
     client: RegistryClient
     reader: RegistryReader
     access: AccessCheck
+    choice: AccountChoice
 
 
 @asynccontextmanager
@@ -39,9 +42,12 @@ async def open_service(
     throttle: Throttle | None = None,
     total: float = TOTAL,
     clock: Callable[[], float] = time.monotonic,
+    wall: Callable[[], float] = time.time,
+    environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[RegistryService]:
-    """Keep what is known of registries until the block ends. ``total``: seconds for one small answer.
+    """Keep what is known of registries until the block ends.
 
+    ``total``: seconds for one small answer. ``environment``: the variables that describe the identity in a cloud.
     Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if an authority's file is not readable.
     """
     for ca in endpoints.authorities:
@@ -51,13 +57,17 @@ async def open_service(
             raise RegistryCertificateError.of(str(ca), "the file does not contain readable certificates") from error
     async with AsyncExitStack() as stack:
         asked = RegistryTransport(outbound, total)
+        found = await stack.enter_async_context(identities(environment or {}, asked, wall))
+        clouds = CloudAccounts(found, clock)
+        stack.push_async_callback(clouds.close)
+        choice = AccountChoice(endpoints, clouds)
         authenticator = Authenticator(asked, clock)
         stack.push_async_callback(authenticator.close)
-        api = RegistryAPI(asked, EndpointAttempts(endpoints, clock), authenticator)
-        client = RegistryClient(api, clock)
+        api = RegistryAPI(asked, EndpointAttempts(endpoints, clock), authenticator, clouds)
+        client = RegistryClient(api, choice, clock)
         stack.push_async_callback(client.close)
         access = AccessCheck(api, RegistryPermissions(secrets.token_bytes(32), clock))
         stack.push_async_callback(access.close)
         origins = HTTPReader(outbound, throttle=throttle)
         private = {ca: HTTPReader(outbound, ca, throttle) for ca in endpoints.authorities}
-        yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access)
+        yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access, choice)

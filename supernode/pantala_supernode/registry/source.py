@@ -10,7 +10,7 @@ from multidict import CIMultiDict
 from pantala_supernode import errors
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.registry.api import RegistryAPI
-from pantala_supernode.registry.credentials import ANONYMOUS, RegistryAccount
+from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RepositoryLocation
 from pantala_supernode.registry.errors import from_source_error
 from pantala_supernode.tasks.copy import FileSource
@@ -67,6 +67,8 @@ class RegistryReader:
 
 
 def _account(repository: ImageRepository, source: FileSource) -> RegistryAccount:
+    if source.pod_identity:
+        return POD_IDENTITY
     header = CIMultiDict(source.headers).get("Authorization", "")
     try:
         return RegistryAccount.read(header) if header else ANONYMOUS

@@ -32,8 +32,8 @@ class RegistryRequest(NamedTuple):
     """The largest body that is accepted, in bytes."""
     ca: Path | None = None
     """An additional authority for the registry's certificate."""
-    form: Mapping[str, str] | None = None
-    """The body of a POST."""
+    form: Mapping[str, str] | bytes | None = None
+    """The body of a POST: a form, or bytes of the type that a header names."""
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {RedactedURL(self.url)}>"
@@ -61,7 +61,7 @@ class RegistryTransport:
         what, shown = request.what, RedactedURL(request.url)
         headers = CIMultiDict(request.headers)
         credentials = {"Authorization": headers.pop("Authorization")} if "Authorization" in headers else {}
-        form = urlencode(request.form).encode() if request.form is not None else None
+        form = urlencode(request.form).encode() if isinstance(request.form, Mapping) else request.form
         sink = _Memory(request.what, request.limit)
         try:
             async with asyncio.timeout(self._total):

@@ -40,6 +40,8 @@ class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The expected digest of the whole file. Empty: any content is accepted."""
     attempt: str = ""
     """If it differs from that of the last request, the owner tries again after a failure."""
+    pod_identity: bool = False
+    """Read a blob of an image with the supernode's identity in a cloud."""
 
 
 class _Silence(NamedTuple):

@@ -171,7 +171,9 @@ class _Try:
 
     async def _request(self, owner: Member) -> CopyReport | None:
         source = self._order.source
-        request = SourceRequest(source.url, dict(source.headers), source.digest or "", source.attempt)
+        request = SourceRequest(
+            source.url, dict(source.headers), source.digest or "", source.attempt, source.pod_identity
+        )
         return await self._client.want(owner, self._order.task_id, request)
 
     @asynccontextmanager

@@ -24,6 +24,8 @@ class FileSource:
     """If it changes, the CDN tries again after a failure, and counts the retries from zero."""
     priority: int = 0
     """Copies with a higher priority are fetched first."""
+    pod_identity: bool = False
+    """A blob of an image that is read with the supernode's identity in a cloud, and not with a header."""
 
     def __repr__(self) -> str:
         return f"<FileSource {RedactedURL(self.url)}>"

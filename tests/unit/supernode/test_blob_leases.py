@@ -5,10 +5,13 @@ from dataclasses import replace
 import pytest
 
 from pantala_protocol import task_id
+from pantala_protocol.image import ImageReference
+from pantala_protocol.images import PullOrder, WantedImage
 from pantala_protocol.statement import CDNStatus, Failure, Statement
 from pantala_protocol.sync import WantedBlob
 from pantala_supernode.images.leases import PRIORITY, BlobLeases, KeptBlob
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
+from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.download import DfgetTaskManager
@@ -39,6 +42,8 @@ class Stage:
         self.asked: list[FileSource] = []
         self.reassigned: list[str] = []
         self.leases: list[Lease] = []
+        self.images = StatedImages()
+        self.choice: tuple[RegistryAccount, ...] = (ANONYMOUS,)
         progress = ProgressManager()
         scheduler = SchedulerManager(progress, policy=SchedulingPolicy(), chance=None, lookup=lambda _: None)  # type: ignore[arg-type]
         self.managers = Managers(TaskManager(grace=5), DfgetTaskManager(), PeerManager(), progress, scheduler)
@@ -47,8 +52,8 @@ class Stage:
         self.blobs = BlobLeases(
             self,
             self.managers,
-            StatedImages(),
-            OrderAccounts(),
+            self.images,
+            OrderAccounts(self),  # type: ignore[arg-type]
             RegistryEndpoints(only=["registry.example"]),
             RegistryPermissions(b"key", lambda: self.now),
             self,  # type: ignore[arg-type]
@@ -59,6 +64,10 @@ class Stage:
         )
         if stated:
             self.state()
+
+    def of(self, _image: ImageReference, _keyring: Keyring) -> tuple[RegistryAccount, ...]:
+        """The accounts of an order."""
+        return self.choice
 
     def state(self) -> None:
         self.managers.tasks.state(Statement(1), now=self.now)
@@ -348,3 +357,22 @@ def test_restored_blobs_are_released_for_room_too() -> None:
     stage = restored()
     assert stage.blobs.release_idle()
     assert None is stage.managers.tasks.get(NAME)
+
+
+def test_only_an_order_lets_a_blob_be_read_with_the_identity_of_the_pod(stage: Stage) -> None:
+    image = f"registry.example/team/app:1@{DIGEST}"
+    wanted = WantedImage("ns/web", image, orders={"n1": PullOrder("run", 1, timeout=60)})
+    stage.images.take(Statement(2, images=(wanted,)))
+    stage.choice = (POD_IDENTITY,)
+    stage.say("n1", WantedBlob("registry.example", "team/app", DIGEST, order="ns/web"))
+    (lease,) = stage.leases
+    assert lease.source is not None
+    assert (True, {}) == (lease.source.pod_identity, lease.source.headers)
+
+
+def test_a_peers_own_credentials_are_never_the_identity_of_the_pod(stage: Stage) -> None:
+    stage.choice = (POD_IDENTITY,)
+    stage.say("n1", WANTED)
+    (lease,) = stage.leases
+    assert lease.source is not None
+    assert not lease.source.pod_identity

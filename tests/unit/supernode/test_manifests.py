@@ -11,6 +11,7 @@ from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import RegistryError, RegistryUnauthorizedError, RegistryUnreachableError
 from pantala_supernode.registry.manifest import ManifestDocument
 from pantala_supernode.registry.permissions import RegistryVerdict
+from tests.support.fake_registry import no_cloud
 
 DIGEST = "sha256:" + "a" * 64
 REPOSITORY = ImageRepository("registry.example", "team/app")
@@ -47,7 +48,7 @@ def registry() -> Registry:
 
 @pytest.fixture
 def manifests(registry: Registry) -> ManifestService:
-    return ManifestService(registry, registry, StatedImages(), OrderAccounts(), clock=lambda: 0.0)  # type: ignore[arg-type]
+    return ManifestService(registry, registry, StatedImages(), OrderAccounts(no_cloud()), clock=lambda: 0.0)  # type: ignore[arg-type]
 
 
 async def test_a_client_that_lost_access_receives_the_challenge(manifests: ManifestService, registry: Registry) -> None:

@@ -210,3 +210,10 @@ def test_an_authority_counts_for_the_host_of_an_endpoint() -> None:
     assert {Path("/ca")} == found.authorities
     with pytest.raises(RegistryDeniedError):
         found.locations(ImageRepository("harbor.corp", "x"))
+
+
+def test_the_variables_of_a_cloud_are_taken_and_not_shown() -> None:
+    clouds = {"AWS_ROLE_ARN": "arn:x", "AZURE_CLIENT_ID": "y", "GOOGLE_APPLICATION_CREDENTIALS": "/z"}
+    found = parse(["--data", "/d"], {**clouds, "OTHER": "no"})
+    assert clouds == found.cloud
+    assert "arn:x" not in repr(found)

@@ -1,0 +1,104 @@
+"""When the supernode's identity in a cloud counts, and the credentials that it has there."""
+
+from collections.abc import Callable, Iterable
+from typing import NamedTuple, Protocol
+
+from cachetools import TLRUCache
+
+from pantala_process.flight import SingleFlight
+from pantala_protocol.image import ImageReference
+from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, Keyring, RegistryAccount
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoint, RegistryEndpoints
+from pantala_supernode.registry.errors import RegistryDeniedError
+
+_LIMIT = 1000
+_USED_UP = 0.9
+"""Share of the life of credentials after which new ones are requested."""
+
+
+class CloudGrant(NamedTuple):
+    """Credentials for one host of a cloud's registry."""
+
+    account: RegistryAccount
+    seconds: float
+    """How long they are valid."""
+
+
+class CloudIdentity(Protocol):
+    """The supernode's identity at one vendor."""
+
+    def serves(self, host: str) -> bool:
+        """Whether ``host``, which may have a port, is a registry of this vendor."""
+
+    async def grant(self, host: str) -> CloudGrant:
+        """Request credentials for ``host``. Raises :class:`pantala_supernode.registry.errors.RegistryError`."""
+
+
+class CloudAccounts:
+    """Keeps the credentials of the identities, and renews them before they end.
+
+    They are for hosts of the vendors with TLS only. ``clock`` returns monotonic seconds.
+    """
+
+    def __init__(self, identities: Iterable[CloudIdentity], clock: Callable[[], float]) -> None:
+        self._identities = tuple(identities)
+        self._clock = clock
+        self._held: TLRUCache[str, CloudGrant] = TLRUCache(
+            _LIMIT, lambda _host, grant, now: now + grant.seconds * _USED_UP, timer=clock
+        )
+        self._flight: SingleFlight[str, RegistryAccount] = SingleFlight()
+
+    async def close(self) -> None:
+        await self._flight.close()
+
+    def serves(self, endpoint: RegistryEndpoint) -> bool:
+        return self._identity(endpoint) is not None
+
+    async def account(self, endpoint: RegistryEndpoint) -> RegistryAccount:
+        """The account at an endpoint, anonymous at one of another vendor.
+
+        Raises :class:`pantala_supernode.registry.errors.RegistryError`.
+        """
+        identity, host = self._identity(endpoint), endpoint.host
+        if identity is None:
+            return ANONYMOUS
+        held = self._held.get(host)
+        return held.account if held is not None else await self._flight.share(host, lambda: self._renew(identity, host))
+
+    def forget(self, endpoint: RegistryEndpoint) -> None:
+        """Drop credentials that a registry refused."""
+        self._held.pop(endpoint.host, None)
+
+    async def _renew(self, identity: CloudIdentity, host: str) -> RegistryAccount:
+        grant = await identity.grant(host)
+        self._held[host] = grant
+        return grant.account
+
+    def _identity(self, endpoint: RegistryEndpoint) -> CloudIdentity | None:
+        if endpoint.plain_http:
+            return None
+        return next((each for each in self._identities if each.serves(endpoint.host)), None)
+
+
+class AccountChoice:
+    """Chooses the accounts for an image: those of its pull secrets, or else the anonymous one, then the identity."""
+
+    def __init__(self, endpoints: RegistryEndpoints, clouds: CloudAccounts) -> None:
+        self._endpoints = endpoints
+        self._clouds = clouds
+
+    def of(self, image: ImageReference, keyring: Keyring) -> tuple[RegistryAccount, ...]:
+        """The accounts in the order to try them.
+
+        A public image needs no identity, and still comes while the vendor's token servers are away.
+        """
+        found = keyring.find(image.name)
+        if found:
+            return found
+        try:
+            locations = self._endpoints.locations(ImageRepository(image.registry, image.repository))
+        except RegistryDeniedError:
+            return (ANONYMOUS,)
+        if any(self._clouds.serves(location.endpoint) for location in locations):
+            return (ANONYMOUS, POD_IDENTITY)
+        return (ANONYMOUS,)

@@ -1,0 +1,96 @@
+"""Requests to the token servers of clouds. An error never quotes an answer: it may contain a token."""
+
+import asyncio
+import re
+from collections.abc import Mapping
+from ipaddress import ip_address
+from pathlib import Path
+from typing import TypeVar
+from urllib.parse import urlsplit
+
+import msgspec
+
+from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.rules import foreign
+from pantala_supernode.registry.errors import CloudIdentityError, InvalidAnswerError, RegistryError, raise_for_status
+from pantala_supernode.registry.transport import RegistryReply, RegistryRequest, RegistryTransport
+
+_LIMIT = 256 * 1024
+_CODE = re.compile(rb'(?:<Code>|"(?:__type|error|status|code)"\s*:\s*")([A-Za-z0-9_.#-]{1,80})[<"]')
+"""The error's name in the answers of AWS (XML, JSON), Google and Azure."""
+_MAX_TOKEN = 32 * 1024
+T = TypeVar("T")
+
+
+class TokenServer:
+    """One step of an exchange. ``name`` and ``advice`` stand in messages: what is asked, and what to check."""
+
+    def __init__(self, transport: RegistryTransport, name: str, advice: str) -> None:
+        self._transport = transport
+        self._name = name
+        self._advice = advice
+
+    async def post(
+        self, host: str, url: str, form: Mapping[str, str] | bytes, headers: Mapping[str, str] | None = None
+    ) -> bytes:
+        """Send a form or other bytes on behalf of the registry ``host``. Return the body of the answer."""
+        return self._body(host, await self._ask(RegistryRequest("POST", url, host, headers or {}, _LIMIT, form=form)))
+
+    async def get(self, host: str, url: str, headers: Mapping[str, str], *, trusted: bool = False) -> bytes:
+        """The same without a body. A ``trusted`` URL is on this node and needs no TLS."""
+        request = RegistryRequest("GET", url, host, headers, _LIMIT)
+        return self._body(host, await self._ask(request, trusted=trusted))
+
+    def read(self, host: str, body: bytes, kind: type[T]) -> T:
+        try:
+            return foreign.read(body, kind)
+        except (ValueError, msgspec.MsgspecError):
+            raise self.invalid(host) from None
+
+    def invalid(self, host: str) -> RegistryError:
+        return InvalidAnswerError.of(host, f"{self._name} did not send valid credentials")
+
+    async def _ask(self, request: RegistryRequest, *, trusted: bool = False) -> RegistryReply:
+        if not trusted:
+            check_url(request.url, request.what)
+        return await self._transport.ask(request)
+
+    def _body(self, host: str, reply: RegistryReply) -> bytes:
+        if reply.status in (400, 401, 403, 404):
+            match = _CODE.search(reply.body)
+            code = f", {match[1].decode()}" if match else ""
+            said = f"{self._name} refused the supernode's identity ({reply.status}{code}). {self._advice}"
+            raise CloudIdentityError.of(host, said)
+        raise_for_status(reply.status, reply.headers, f"{host}, {self._name}")
+        return reply.body
+
+
+async def token_of(file: Path, host: str) -> str:
+    """The token in a file, which the kubelet renews. Raises :class:`CloudIdentityError`."""
+    try:
+        text = (await asyncio.to_thread(file.read_text)).strip()
+    except (OSError, ValueError):
+        raise CloudIdentityError.of(
+            host, f"the supernode's token file {file} cannot be read. Check the service account and the pod's volumes"
+        ) from None
+    if not text or len(text) > _MAX_TOKEN or not (text.isascii() and text.isprintable()):
+        raise CloudIdentityError.of(host, f"the supernode's token file {file} does not contain one token")
+    return text
+
+
+def check_url(url: str, host: str) -> None:
+    """Raise unless ``url`` has TLS, or belongs to this pod. A token does not cross the network in clear text."""
+    parts = urlsplit(url)
+    if parts.scheme == "https" and parts.hostname:
+        return
+    if parts.scheme != "http" or not _is_own(parts.hostname or ""):
+        raise CloudIdentityError.of(
+            host, f"{RedactedURL(url)} does not get the supernode's token, because it is not an https: URL"
+        )
+
+
+def _is_own(host: str) -> bool:
+    try:
+        return ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
