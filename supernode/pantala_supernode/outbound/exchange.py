@@ -72,15 +72,16 @@ class Exchange:
 
     def _hop(self, target: RequestTarget, *, credentials: bool, same_origin: bool) -> Head:
         with self._handles.borrowed(target.origin) as handle:
-            way = self._route.apply(handle, target, self._timeouts.connect)
+            curl = handle.curl
+            way = self._route.apply(curl, target, self._timeouts.connect)
             self._forwarded = way.forwards(target)
-            self._trust.apply(handle, target.host, self._request.ca)
+            self._trust.apply(curl, target.host, self._request.ca)
             request = self._request
             if way.proxy is not None:
-                self._trust.apply_to_proxy(handle, way.proxy.host)
+                self._trust.apply_to_proxy(curl, way.proxy.host)
                 request = _without_proxy_fields(request)
-            _describe(handle, request, target, credentials=credentials)
-            handle.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._timeouts.connect * 1000))
+            _describe(curl, request, target, credentials=credentials)
+            curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._timeouts.connect * 1000))
             transfer = self._transfer = Transfer(
                 handle,
                 egress=way.egress,

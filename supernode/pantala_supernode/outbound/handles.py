@@ -1,15 +1,42 @@
-"""The easy handles of libcurl, each with its connections, kept for the origin that used them last."""
+"""The easy handles of libcurl with their open connections, kept for the origin that they were last used for."""
 
 import contextlib
+import os
+import socket
 import threading
-from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 import pycurl
 
 Origin = tuple[str, str, int]
 
-_IDLE_PER_ORIGIN = 8
+_IDLE = 64
+"""Idle handles. With more, the handle that has been idle the longest is closed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Handle:
+    """An easy handle, and duplicates of its sockets. Another thread can only end a transfer by shutting them down."""
+
+    curl: pycurl.Curl = field(default_factory=pycurl.Curl)
+    sockets: list[socket.socket] = field(default_factory=list)
+
+    def keep_active(self) -> None:
+        """Keep only a duplicate of the socket that the next transfer may use again."""
+        descriptor = self.curl.getinfo(pycurl.ACTIVESOCKET)
+        self._close_sockets()
+        if descriptor >= 0:
+            self.sockets.append(socket.socket(fileno=os.dup(descriptor)))
+
+    def close(self) -> None:
+        self.curl.close()
+        self._close_sockets()
+
+    def _close_sockets(self) -> None:
+        for each in self.sockets:
+            each.close()
+        self.sockets.clear()
 
 
 class HandlePool:
@@ -17,33 +44,39 @@ class HandlePool:
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: dict[Origin, list[pycurl.Curl]] = defaultdict(list)
+        self._idle: list[tuple[Origin, Handle]] = []
         self._closed = False
 
     @contextlib.contextmanager
-    def borrowed(self, origin: Origin) -> Iterator[pycurl.Curl]:
+    def borrowed(self, origin: Origin) -> Iterator[Handle]:
         """A handle without options. It has an open connection to ``origin`` if one is idle."""
-        with self._lock:
-            handle = self._idle[origin].pop() if self._idle.get(origin) else pycurl.Curl()
+        handle = self._taken(origin) or Handle()
         try:
             yield handle
         finally:
+            handle.keep_active()
+            handle.curl.reset()  # its connections stay open
             self._give_back(origin, handle)
-
-    def _give_back(self, origin: Origin, handle: pycurl.Curl) -> None:
-        handle.reset()  # its connections stay open
-        with self._lock:
-            keeps = not self._closed and len(self._idle[origin]) < _IDLE_PER_ORIGIN
-            if keeps:
-                self._idle[origin].append(handle)
-        if not keeps:
-            handle.close()
 
     def close(self) -> None:
         """Close the idle handles. The others are closed when they come back."""
         with self._lock:
             self._closed = True
-            idle = [handle for handles in self._idle.values() for handle in handles]
-            self._idle.clear()
-        for handle in idle:
+            idle, self._idle = self._idle, []
+        for _, handle in idle:
             handle.close()
+
+    def _taken(self, origin: Origin) -> Handle | None:
+        with self._lock:
+            for place in reversed(range(len(self._idle))):
+                if self._idle[place][0] == origin:
+                    return self._idle.pop(place)[1]
+        return None
+
+    def _give_back(self, origin: Origin, handle: Handle) -> None:
+        with self._lock:
+            self._idle.append((origin, handle))
+            outdated = self._idle[: len(self._idle) if self._closed else -_IDLE]
+            del self._idle[: len(outdated)]
+        for _, each in outdated:
+            each.close()

@@ -19,6 +19,7 @@ from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.outbound import proxy
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.errors import Fault, OutboundError
+from pantala_supernode.outbound.handles import Handle
 from pantala_supernode.outbound.request import Head, Timeouts
 
 _BUFFER = 512 * 1024
@@ -53,7 +54,7 @@ class Transfer:
 
     def __init__(
         self,
-        handle: pycurl.Curl,
+        handle: Handle,
         *,
         egress: EgressPolicy,
         timeouts: Timeouts,
@@ -63,7 +64,7 @@ class Transfer:
         same_origin: bool,
     ) -> None:
         """``on_head`` returns False to skip the body, for example that of a redirect."""
-        self._handle = handle
+        self._handle = handle.curl
         self._egress = egress
         self._timeouts = timeouts
         self._head_limit = head_limit
@@ -71,7 +72,7 @@ class Transfer:
         self._on_body = on_body
         self._same_origin = same_origin
         self._cancelled = threading.Event()
-        self._sockets: list[socket.socket] = []
+        self._sockets = handle.sockets
         self._error: BaseException | None = None
         self._lines: list[bytes] = []
         self._size = 0
@@ -84,7 +85,7 @@ class Transfer:
     def cancel(self) -> None:
         """End the transfer. Once it is connected, this takes less than 100 ms."""
         self._cancelled.set()
-        for each in self._sockets:
+        for each in tuple(self._sockets):
             try:
                 each.shutdown(socket.SHUT_RDWR)
             except OSError:
@@ -114,7 +115,7 @@ class Transfer:
             if not self._skips:
                 self._check_surplus()
         finally:
-            for each in self._sockets:
+            for each in tuple(self._sockets):
                 each.close()  # libcurl has duplicates of them
         if self._head is None:
             raise OutboundError(Fault.PROTOCOL, "no status line")
@@ -164,12 +165,13 @@ class Transfer:
         if self._cancelled.is_set() or self._skips:
             return 0
         self._received += len(data)
-        self._last_byte = time.monotonic()
+        begun = time.monotonic()
         try:
             self._on_body(data)
         except BaseException as error:
             return self._fail(error)
-        self._last_byte = time.monotonic()  # the server is not late while the sink blocks
+        self._last_byte = time.monotonic()
+        self._window_from += self._last_byte - begun  # the server is not slow while the sink blocks
         return None
 
     def _open_socket(self, purpose: int, address: tuple[int, int, int, tuple[str, int]]) -> socket.socket | int:
