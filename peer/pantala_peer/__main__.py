@@ -1,4 +1,4 @@
-"""``pantala-peer``, with the commands ``configure``, ``watch`` and ``cleanup``."""
+"""The command ``pantala-peer``, with its subcommands ``configure``, ``watch`` and ``cleanup``."""
 
 import sys
 

@@ -38,7 +38,10 @@ class Settings:
     )
     """It must be a loopback address."""
     mirror_token_file: Path | None = flag(
-        Path, "FILE", "the token that containerd shows to the mirror (default: all processes are served)", default=None
+        Path,
+        "FILE",
+        "file with the token that containerd sends to the mirror (default: no token is required)",
+        default=None,
     )
     mirror_resolve: bool = flag(settings.yes_or_no, "yes|no", "resolve tags at the mirror, too (no)", default=False)
     """If false, containerd asks the registry for tags, so that the registry authorises each pull by tag."""

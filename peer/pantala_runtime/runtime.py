@@ -1,4 +1,4 @@
-"""The port to the container runtime, as a protocol."""
+"""The interface to the node's container runtime, as a :class:`typing.Protocol`."""
 
 from typing import NamedTuple, Protocol
 

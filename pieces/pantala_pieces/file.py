@@ -94,13 +94,17 @@ class PieceFile:
     def sha256(self, piece: int) -> bytes:
         """The digest of a verified piece. Raises :class:`PieceMissingError`."""
         if not self.have >> piece & 1:
-            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is missing here, or not verified")
+            raise PieceMissingError(
+                f"piece {piece} of task {self.meta.task_id} is not in this store, or is not verified yet"
+            )
         return self._records[piece].sha256
 
     def size(self, piece: int) -> int:
         """The size in bytes of a verified piece. Raises :class:`PieceMissingError`."""
         if not self.have >> piece & 1:
-            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is missing here, or not verified")
+            raise PieceMissingError(
+                f"piece {piece} of task {self.meta.task_id} is not in this store, or is not verified yet"
+            )
         return self._records[piece].size
 
     def holds(self, start: int, end: int) -> bool:

@@ -1,8 +1,8 @@
-"""How far unfinished pieces are written. This outlasts a killed process, but not the machine.
+"""A table of unfinished pieces, with the bytes of each that are written. It survives a killed process, but no reboot.
 
 The page cache keeps the data file and this table consistent while the machine runs, so neither is synced. The table has
 the boot ID of the machine (16 bytes) and ``_SLOTS`` records ``piece + 1:u32 | bytes:u32``, big endian. A piece uses the
-slot of its number modulo ``_SLOTS``. After a reboot the table counts as empty.
+slot with its number modulo ``_SLOTS``. After a reboot the table counts as empty.
 """
 
 import os
@@ -16,16 +16,16 @@ from pantala_pieces.descriptor import Descriptor
 _RECORD = struct.Struct(">II")
 _HEADER = 16
 _SLOTS = 64
-"""More than the connections that read one file."""
+"""The number of records. It is at least the number of connections that read one file."""
 
 
 def boot_id() -> bytes:
-    """The ID of this run of the machine. Raises :class:`OSError`."""
+    """The kernel's random ID of the current boot. Raises :class:`OSError`."""
     return uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip()).bytes
 
 
 class PartTable:
-    """The table of one file, for any number of threads. Raises :class:`OSError`."""
+    """The table of one file. Any thread may use it. Its methods raise :class:`OSError`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -34,7 +34,7 @@ class PartTable:
         self._begun = False
 
     def load(self) -> dict[int, int]:
-        """The written bytes of each unfinished piece. Empty after a reboot."""
+        """The number of written bytes of each unfinished piece, by piece. Empty after a reboot."""
         if not self._path.exists():
             return {}
         with self._table.using() as fd:
@@ -64,5 +64,5 @@ class PartTable:
         self._table.close()
 
     def end(self) -> None:
-        """Close it forever, because the file is deleted."""
+        """Close the file for ever, because it is deleted."""
         self._table.end()

@@ -62,7 +62,10 @@ class Reason(enum.StrEnum):
         "SourceChanged", SOON,
         "The file is read again from the start. If this repeats, let the origin change the file less often.",
     )  # fmt: skip
-    SOURCE_DENIED = "SourceDenied", NEVER, "Ask the cluster's administrator to allow this source."
+    SOURCE_DENIED = (
+        "SourceDenied", NEVER,
+        "Use another URL in a new Task, or ask the cluster's administrator which sources are allowed.",
+    )  # fmt: skip
     SOURCE_TLS = "SourceCertificateInvalid", LATER, "Check the origin's certificate and the supernode's trusted roots."
     SOURCE_PROTOCOL = "SourceProtocolError", SOON, "Check the origin and the proxies in front of it."
     SOURCE_UNUSABLE = (
@@ -70,7 +73,10 @@ class Reason(enum.StrEnum):
         "Let the origin serve the plain file, with its length. The supernode asks again every few minutes.",
     )  # fmt: skip
     SOURCE_URL_INVALID = "SourceURLInvalid", NEVER, "Correct spec.source.url in a new Task."
-    SOURCE_UNSUPPORTED = "SourceUnsupported", NEVER, "Set spec.depth to Runtime or Peer, or set spec.source.url."
+    SOURCE_UNSUPPORTED = (
+        "SourceUnsupported", NEVER,
+        "Set spec.depth to Runtime or Peer. For a file, create a new Task with spec.source.url.",
+    )  # fmt: skip
     LENGTH_MISMATCH = "LengthMismatch", SOON, "Check the origin and the proxies in front of it."
     DIGEST_MISMATCH = (
         "DigestMismatch",
@@ -161,6 +167,10 @@ class Reason(enum.StrEnum):
     )  # fmt: skip
     BUDGET_EXCEEDED = "BudgetExceeded", NEVER, "Raise spec.retention.byteBudget, or prefetch fewer images."
     NODE_UNAVAILABLE = "NodeUnavailable", LATER, "Check the node and its peer's pod. The rollout does not wait for it."
+
+
+ACTIONS = tuple(reason.action for reason in Reason)
+"""All sentences that say what to do. A message that ends with one of them needs no other."""
 
 
 def of_file(reason: str) -> Advice | None:

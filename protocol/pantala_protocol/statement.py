@@ -99,7 +99,7 @@ class StatementReceipt(msgspec.Struct, frozen=True):
 
 
 class CDNStatus(StrEnum):
-    """The state of a task's copy on the supernode. The names are Dragonfly's."""
+    """The state of a task's copy on the supernode. The names are Dragonfly's. ``SOURCE_ERROR`` is not set."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"

@@ -11,7 +11,7 @@
     │   ├── SourceRefusedError      SourceRefused          connection refused
     │   ├── SourceHostUnknownError  SourceHostUnknown      DNS
     │   ├── SourceUnreachableError  SourceUnreachable      no route
-    │   ├── SourceProxyError        SourceProxyFailed      the administrator's forward proxy
+    │   ├── SourceProxyError        SourceProxyFailed      not reached through the administrator's forward proxy
     │   ├── SourceTimeoutError      SourceTimeout          no connection, no byte or too few bytes in time
     │   ├── SourceInterruptedError  SourceInterrupted      cut in the middle of the body
     │   ├── SourceChangedError      SourceChanged          another content than a moment ago
@@ -106,7 +106,7 @@ class SourceUnreachableError(SourceError):
 
 
 class SourceProxyError(SourceError):
-    """The administrator's forward proxy did not lead to the origin."""
+    """The origin was not reached through the administrator's forward proxy."""
 
     reason = Reason.SOURCE_PROXY
 

@@ -106,14 +106,14 @@ class Settings:
     api_ca: Path | None = flag(Path, "FILE", "the API server's certificate authority (the pod's)", default=None)
     api_token_file: Path | None = flag(Path, "FILE", "token to read the API server's keys (the pod's)", default=None)
     deny_source: tuple[Network, ...] = flag(
-        _networks, "CIDR,...", "networks whose servers are never read, beside link-local ones", default=()
+        _networks, "CIDR,...", "networks whose servers are never read, in addition to link-local ones", default=()
     )
     piece_slots: int = 16
     """Pieces sent at once: twice as many as the scheduler gives, because a peer may fetch a lost piece again."""
     grace: float = 5.0
     """Seconds that a removed Task stays wanted, so that its replacement does not need a second read of the origin."""
     dragonfly: bool = switch("serve Dragonfly's clients (dfget, dfdaemon), which cannot authenticate")
-    """If it is on, every client that reaches the API can let the supernode fetch files."""
+    """If it is on, every client that reaches the API can make the supernode fetch files."""
     metrics_open: bool = switch("serve metrics to every client that reaches the API: counts only, no names")
     """If it is off, only the operator's ServiceAccount may read the metrics."""
     cache_seconds: float = flag(
@@ -135,21 +135,21 @@ class Settings:
     origin_first_byte: float = flag(
         settings.seconds,
         "SECONDS",
-        "how long an origin may take to its first byte (300)",
+        "time until the first byte of an origin's answer (300)",
         default=Timeouts().first_byte,
     )
-    """A proxy repository fetches the whole file first."""
+    """The time is long, because a caching repository may fetch the whole file before it answers."""
     origin_head_size: int = flag(
         _head_size, "SIZE", "the largest head of an origin's answer (256Ki, at most 300Ki)", default=Limits().head
     )
     origin_ca: tuple[tuple[str, Path], ...] = flag(
         _authorities,
         "[HOST=]FILE,...",
-        "PEM files with private authorities of origins: each for one host, or for all",
+        "PEM files with private certificate authorities of origins, each for one host or for all",
         default=(),
     )
     proxy: Proxy | None = None
-    """The way to origins and registries. Talk within the cluster never takes it."""
+    """The forward proxy for origins and registries. Pantala's own processes never use it. ``None``: no proxy."""
     origin_rate: float | None = flag(
         settings.rate, "RATE", "bytes a second read from all origins together, like 50M or 1Gi (no limit)", default=None
     )
@@ -180,8 +180,10 @@ class Settings:
 
 
 _MORE = {
-    "registries": Flag(str, "REGISTRY,...", "registries: HOST, http://HOST for plain http, or HOST=URL where it is"),
-    "registry_ca": Flag(str, "HOST=FILE,...", "the authority of a registry or of an endpoint in --registries"),
+    "registries": Flag(
+        str, "REGISTRY,...", "registries: HOST, http://HOST without TLS, or HOST=URL to reach it at another URL"
+    ),
+    "registry_ca": Flag(str, "HOST=FILE,...", "certificate authorities of registries or of URLs in --registries"),
     "registries_only": Flag(_boolean, "yes|no", "read only the registries that --registries lists (no)"),
     "proxy": Flag(_proxy_url, "URL", "forward proxy for origins and registries (HTTPS_PROXY, HTTP_PROXY, or none)"),
     "no_proxy": Flag(

@@ -187,7 +187,7 @@ async def test_a_task_cannot_log_in_at_the_proxy(origin: Origin, proxy: ForwardP
 
 @pytest.mark.parametrize("scheme", ["http", "https"])
 @pytest.mark.parametrize(
-    ("status", "hint"), [(407, "--proxy-credentials"), (502, "allows this host"), (504, "reaches it")]
+    ("status", "hint"), [(407, "--proxy-credentials"), (502, "does not allow this host"), (504, "cannot reach it")]
 )
 async def test_a_refusing_proxy_is_named(proxy: ForwardProxy, scheme: str, status: int, hint: str) -> None:
     proxy.credentials, proxy.status = None, status
@@ -215,7 +215,7 @@ async def test_a_proxy_that_is_silent_does_not_hold_the_origin_for_ever() -> Non
 async def test_a_registry_names_the_refusing_proxy(proxy: ForwardProxy) -> None:
     proxy.credentials, proxy.status = None, 407
     async with service(proxy=Proxy(proxy.url)) as opened:
-        with pytest.raises(RegistryError, match=r"through the proxy \(it answered 407; check --proxy-credentials\)"):
+        with pytest.raises(RegistryError, match=r"\(it answered 407: --proxy-credentials are missing or wrong\)"):
             await opened.client.resolve(image.parse("registry.invalid/a/b:1"), [Platform("linux", "amd64")], Keyring())
 
 

@@ -244,7 +244,10 @@ def _read(body: Any, kind: type[T]) -> T:
         return msgspec.convert(body, kind)
     except msgspec.ValidationError as error:
         name = kind.__name__.removesuffix("Resource")
-        raise ClusterRejectedError(f"the API server's {name} cannot be read: {error}; apply crds/ again") from error
+        raise ClusterRejectedError(
+            f"a {name} from the API server does not have the expected fields: {error}. "
+            "Apply the CRDs of this version (crds/)"
+        ) from error
 
 
 def workload(kind: str, found: ForeignObject) -> Workload:

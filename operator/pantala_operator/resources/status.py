@@ -106,8 +106,8 @@ def kept(former: Iterable[Condition], kind: str) -> Verdict:
 
 
 def advised(what: str, advice: Advice | None) -> str:
-    """``what`` followed by the advice, unless ``what`` already ends with it."""
-    if advice is None or what.endswith(advice.action):
+    """``what`` followed by the advice, unless ``what`` already ends with advice."""
+    if advice is None or what.endswith((advice.action, *reasons.ACTIONS)):
         return what
     return f"{what.rstrip('. ')}. {advice.action}"
 

@@ -30,7 +30,7 @@ def components(path: str) -> list[str]:
     """Split a path into names. Raises :class:`OutsideRootError` unless it is a plain path below the root."""
     fault = names.fault(path)
     if fault is not None:
-        raise OutsideRootError(f"The path {path[:100]!r} {fault}. Correct the path of the delivery.")
+        raise OutsideRootError(f"The path {path[:100]!r} {fault}.")
     return path.split("/")
 
 

@@ -1,7 +1,7 @@
 """Commands for containerd's files: ``pantala-peer configure``, ``watch`` and ``cleanup``.
 
-An init container of the peer runs the first one, a container beside the peer the second, and the hook at uninstall the
-third.
+An init container of the peer's pod runs ``configure``, a container beside the peer runs ``watch``, and the uninstall
+hook of the chart runs ``cleanup``.
 """
 
 import os
@@ -83,7 +83,7 @@ def _watch(
     mirror_token_owner: TokenOwner | None = None,
     mirror_token_file: Path | None = None,
 ) -> NoReturn:
-    """Repair until a signal. The flags are those of ``configure``, so that both do the same."""
+    """Repair the files until a signal arrives. The flags are those of ``configure``, so that both write the same."""
     del mirror_token_owner
     file, mirrored = _token_file(mirror_token_file, containerd_state), _mirrored(registries)
     deciding(mirrored, mirror, "token")  # an invalid mirror ends the command

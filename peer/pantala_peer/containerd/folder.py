@@ -31,14 +31,14 @@ class Folder:
 
     @property
     def recorded(self) -> bool:
-        """Something was written, and not removed since."""
+        """True if this folder was configured, and not cleaned up since."""
         return self._record.exists()
 
     @contextlib.contextmanager
     def alone(self, *, create: bool = True) -> Iterator[None]:
-        """Lock the record, and translate errors of the disk to :class:`FolderError`.
+        """Hold a lock on the record, and raise :class:`FolderError` for errors of the disk.
 
-        Without ``create`` the folder of the record must exist.
+        If ``create`` is False, the folder of the record must exist.
         """
         try:
             if create:

@@ -1,7 +1,8 @@
-"""Puts our part of containerd's files back when another program has changed them. k3s rewrites them when it starts.
+"""Restores our part of containerd's files after another program changed them. For example, k3s rewrites them at start.
 
-``pantala-peer watch`` runs as root beside the peer, which may not write there. It leaves a note, and the peer reports
-that. Only a configured node is repaired: ``pantala-peer cleanup`` ends that at once, because it removes the record.
+``pantala-peer watch`` runs as root in a container beside the peer, because the peer may not write these files. After a
+repair it writes a note, which the peer reports. It repairs only folders that have a record of ``pantala-peer
+configure``. ``pantala-peer cleanup`` removes the record, so it ends the repairs at once.
 """
 
 import asyncio
@@ -21,9 +22,9 @@ from pantala_peer.containerd.plan import Tree
 INTERVAL = 20.0
 """Seconds between two comparisons."""
 SETTLE = 2.0
-"""Seconds that a change must stay as it is before the repair. The other program may be in the middle of it."""
+"""Seconds to wait before the repair. If the files change again in this time, the other program is still writing."""
 _SAME_NOTE = 600
-"""Seconds in which equal repairs count as one. Some programs rewrite the files again and again."""
+"""Seconds in which equal repairs write only one note. Some programs rewrite the files again and again."""
 _NAMES = 5
 _MAX_NOTE = 16 * 1024
 
@@ -31,14 +32,14 @@ log = structlog.get_logger()
 
 
 class RepairNote(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The last change by another program."""
+    """Describes the last change by another program, and whether it was repaired."""
 
     at: int
     """Seconds since the epoch."""
     names: tuple[str, ...] = ()
     """Directories below ``certs.d`` that were repaired."""
     fault: str = ""
-    """Why the repair failed."""
+    """Why the repair failed. Empty: it succeeded."""
 
     def __str__(self) -> str:
         if self.fault:
@@ -49,12 +50,12 @@ class RepairNote(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 def note_file(token_file: Path) -> Path:
-    """Where the note is: beside the token, which the peer may read too."""
+    """The path of the note. It is in the folder of the token, which the peer may read."""
     return token_file.with_name("mirror-repair.json")
 
 
 def read_note(token_file: Path | None) -> RepairNote | None:
-    """The note for the peer, if there is one."""
+    """The note. ``None``: no valid note exists, or the node has no token file."""
     if token_file is None:
         return None
     try:
@@ -65,7 +66,7 @@ def read_note(token_file: Path | None) -> RepairNote | None:
 
 
 class FolderRepair:
-    """Repairs one folder of containerd. ``on_repair`` takes the directories, while the record is locked."""
+    """Repairs one folder of containerd. ``on_repair`` is called with the repaired directories, inside the lock."""
 
     def __init__(self, certs_d: Sequence[Path], state: Path, on_repair: Callable[[tuple[str, ...]], None]) -> None:
         self._folder = Folder(certs_d, state)
@@ -75,13 +76,14 @@ class FolderRepair:
 
     @property
     def recorded(self) -> bool:
-        """The folder was configured, and not cleaned up since."""
+        """True if the folder was configured, and not cleaned up since."""
         return self._folder.recorded
 
     def step(self, decide: Decide) -> bool:
-        """Compare, and repair a change that is as it was in the step before. True: a change waits for the next step.
+        """Compare the files with the plan, and repair a change that the step before saw in the same form.
 
-        Blocks. Raises :class:`FolderError`.
+        Returns True if a change was seen for the first time. The next step then repairs it. Blocks. Raises
+        :class:`FolderError`.
         """
         with self._folder.alone(create=False):
             record = self._folder.read_record()
@@ -102,7 +104,10 @@ class FolderRepair:
 
 
 class ConfigurationWatch:
-    """Watches all folders. ``decide`` plans with the token of now. ``wall`` returns seconds since the epoch."""
+    """Watches all folders.
+
+    ``decide`` reads the token, and returns the function that plans the files. ``wall`` returns seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -123,7 +128,7 @@ class ConfigurationWatch:
             await asyncio.sleep(SETTLE if waits else INTERVAL)
 
     def step(self) -> bool:
-        """One comparison of all folders. True: a change waits for the next step. Blocks."""
+        """Compare all folders once, as :meth:`FolderRepair.step`. Failures are logged and noted. Blocks."""
         waits = False
         try:
             for folder in self._folders:

@@ -214,7 +214,7 @@ class ImageOrders:
 
     def _lose(self, entry: LedgerEntry) -> None:
         if self._is_current(entry):
-            log.warning("the node lost an ordered image", key=entry.order.key, image=entry.order.image)
+            log.warning("an ordered image is no longer on the node", key=entry.order.key, image=entry.order.image)
             self.ledger.gone(entry.order.key, self._now())
             self._changed(look=False)
 

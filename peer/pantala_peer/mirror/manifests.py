@@ -77,7 +77,7 @@ class RegistryChallenge:
     """The answer of a registry that demands that the client authenticates."""
 
     values: tuple[str, ...]
-    """Its ``WWW-Authenticate`` headers, unchanged (see :mod:`pantala_protocol.rules.headers`). At least one."""
+    """The registry's ``WWW-Authenticate`` headers, at least one, as in :mod:`pantala_protocol.rules.headers`."""
 
 
 class _Question(NamedTuple):

@@ -289,9 +289,9 @@ def _document(found: ServedManifest, *, head: bool) -> web.Response:
 
 
 def _challenge(found: RegistryChallenge) -> web.Response:
-    """Pass the challenge on. containerd authenticates there and asks again.
+    """Pass on the registry's challenge. containerd then authenticates at the registry and repeats the request.
 
-    aiohttp writes values as UTF-8. A realm with other bytes arrives transcoded, which only a reader can notice.
+    aiohttp writes header values as UTF-8. So containerd gets the same text, but not always the same bytes.
     """
     response = _error(401, "UNAUTHORIZED", "the registry requires credentials")
     for value in found.values:

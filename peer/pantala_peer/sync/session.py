@@ -23,7 +23,7 @@ from pantala_protocol.sync import (
 )
 
 _MAX_UNDER_WAY = 2
-"""The most exchanges under way: one that the supernode has not answered yet, and one with news."""
+"""The most open exchanges: one that the supernode holds, and one that brings it news."""
 
 _MAX_FAILURES = 1000
 """Failures that are kept while the supernode is unreachable. The oldest are dropped, which does no harm."""

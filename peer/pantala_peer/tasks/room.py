@@ -52,7 +52,7 @@ class BlobRoom:
         return name in self._demanded or name in self._ordered
 
     def forget_others(self, names: Collection[str]) -> None:
-        """Forget the times of use of all other tasks."""
+        """Forget when each task outside ``names`` was last used."""
         self._used = {name: used for name, used in self._used.items() if name in names}
 
     def surplus(self, held: Mapping[str, int], whole: Callable[[str], bool], *, free: int = 0) -> list[str]:

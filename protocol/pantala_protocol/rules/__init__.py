@@ -1,1 +1,1 @@
-"""Rules for what comes from outside. All processes keep them, so each one is stated here and nowhere else."""
+"""Rules for data from outside: JSON of other programs, header values, paths and URLs. All processes use them."""

@@ -1,7 +1,7 @@
-"""JSON that other programs write: pull secrets, token answers, manifests. A null member is absent.
+"""Reads JSON that other programs write: pull secrets, token answers, manifests. A member that is null counts as absent.
 
-Programs in Go write ``null`` for an empty list or map, and leave an optional member out or write ``null`` for it. So
-both mean the same here. A ``null`` inside a list stays: a list without one of its elements is another list.
+Programs in Go write ``null`` for an empty list or map, and either omit an optional member or write ``null``. A ``null``
+inside a list stays, because removing an element would change the list.
 """
 
 from typing import TypeVar
@@ -12,7 +12,7 @@ _T = TypeVar("_T")
 
 
 def read(body: bytes, kind: type[_T]) -> _T:
-    """Decode ``body``. Raises :class:`ValueError`, which does not quote it: it may hold secrets."""
+    """Decode ``body``. Raises :class:`ValueError` without quoting ``body``, because it may contain secrets."""
     try:
         if b"null" not in body:  # the usual case needs no second pass
             return msgspec.json.decode(body, type=kind)
@@ -22,9 +22,9 @@ def read(body: bytes, kind: type[_T]) -> _T:
 
 
 def drop_nulls(value: _T) -> _T:
-    """Remove the members of a decoded ``value`` that are null, at any depth and in place.
+    """Remove all members that are null from a decoded ``value``, at any depth and in place. Returns ``value``.
 
-    A copy would double the memory that a hostile document takes. Raises :class:`RecursionError`.
+    A copy would double the memory that a hostile document takes. Raises :class:`RecursionError` for a deep document.
     """
     if isinstance(value, dict):
         for name in [name for name, member in value.items() if member is None]:

@@ -1,14 +1,14 @@
-"""A header value is bytes (RFC 9110, 5.5). As text it has one character per byte: it is latin-1.
+"""Header values as text with one character per byte (latin-1), because HTTP defines them as bytes (RFC 9110, 5.5).
 
-This text crosses our JSON and our state files unchanged, and an HTTP client sends :func:`to_bytes` of it. So a Secret's
-bytes arrive as they are, and an ETag that is not UTF-8 goes back to its origin as it came.
+JSON messages and state files keep this text unchanged, and HTTP clients send :func:`to_bytes` of it. So an origin
+receives the exact bytes of a Secret, and the exact bytes of an ETag that it sent, even if they are not UTF-8.
 """
 
 import re
 from typing import Final
 
 MAX_VALUE: Final = 16 * 1024
-"""Bytes of one value that a user sets."""
+"""The most bytes of one value that a user sets."""
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -18,19 +18,19 @@ def of_bytes(data: bytes) -> str:
 
 
 def of_text(text: str) -> str:
-    """The value for text that a user writes: its UTF-8. Raises :class:`ValueError` for a lone surrogate."""
+    """The value for text from a user: the bytes of its UTF-8. Raises :class:`ValueError` for a lone surrogate."""
     return of_bytes(text.encode())
 
 
 def to_bytes(value: str) -> bytes:
-    """The bytes to send. Raises :class:`ValueError`, without quoting it, for text that is not a header value."""
+    """The bytes to send. Raises :class:`ValueError` for an invalid value, without quoting it."""
     if not is_valid(value):
-        raise ValueError("a header value has a control character, or a character that is not one byte")
+        raise ValueError("a header value contains a control character, or a character that is not in latin-1")
     return value.encode("latin-1")
 
 
 def to_text(value: str) -> str:
-    """The value as a reader understands it: as UTF-8 if it is that, else as latin-1."""
+    """The value for readers: decoded as UTF-8 if its bytes are valid UTF-8, else as latin-1."""
     try:
         return to_bytes(value).decode()
     except UnicodeDecodeError:
@@ -38,5 +38,5 @@ def to_text(value: str) -> str:
 
 
 def is_valid(value: str) -> bool:
-    """True if a header can carry the value. A control character could end the header."""
+    """True if the value is valid in a header. It must not contain control characters, which could end the header."""
     return _VALUE.fullmatch(value) is not None

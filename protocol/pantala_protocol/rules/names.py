@@ -1,28 +1,30 @@
-"""What users may call files: their paths on nodes and their URLs.
+"""Rules for the paths and URLs of users' files.
 
-``charts/generate.py`` writes these rules into the CRD, so that the API server refuses what a node would refuse. The
-patterns mean the same to Python and to RE2, and name characters by number: the classes of Unicode change with it.
+``charts/generate.py`` writes these rules into the CRD, so the API server rejects the paths that a node would reject.
+The patterns mean the same in Python and in RE2. They name characters by number, because Unicode's classes change
+between versions.
 """
 
 import re
 from typing import Final, NamedTuple
 
 MAX_URL: Final = 8192
-"""Characters of a URL. Signed URLs of object stores have a few thousand."""
+"""The most characters of a URL. Signed URLs of object stores have a few thousand."""
 MAX_PATH: Final = 1024
-"""Characters of a path below the nodes' root."""
+"""The most characters of a path below the nodes' folder of published files."""
 MAX_NAME: Final = 255
-"""Bytes of one part of a path, the limit of Linux."""
+"""The most bytes of one part of a path, which is the limit of Linux."""
 RESERVED: Final = ".pantala-"
 """The prefix of our own temporary files."""
 
 
 class ForbiddenPart(NamedTuple):
-    """What a path must not have anywhere."""
+    """A pattern that must not match anywhere in a path."""
 
     pattern: str
-    """With ``\\uXXXX`` for a character that is not ASCII."""
+    """The regular expression. It has ``\\uXXXX`` for a character that is not ASCII."""
     message: str
+    """The end of a sentence that begins with the path."""
 
 
 FORBIDDEN: Final = (
@@ -30,18 +32,19 @@ FORBIDDEN: Final = (
     ForbiddenPart(r"//", "must not contain an empty part (//)"),
     ForbiddenPart(r"(^|/)\.\.?(/|$)", "must not contain . or .. as a part"),
     ForbiddenPart(
-        r"[\x00-\x1f\x7f-\x9f\u2028\u2029]", "must not contain control characters or line and paragraph separators"
+        r"[\x00-\x1f\x7f-\x9f\u2028\u2029]",
+        "must not contain control characters, line separators or paragraph separators",
     ),
-    ForbiddenPart(r"[\u202a-\u202e\u2066-\u2069]", "must not contain characters that turn the direction of text"),
+    ForbiddenPart(r"[\u202a-\u202e\u2066-\u2069]", "must not contain characters that change the direction of text"),
     ForbiddenPart(rf"(^|/){re.escape(RESERVED)}", f"must not have a part that begins with {RESERVED}"),
 )
-"""All other characters are allowed: file names of desktops have blanks of every width, and joiners."""
+"""All other characters are allowed, for example special blanks and joiners, which occur in real file names."""
 LONG_NAME: Final = f"must not have a part of more than {MAX_NAME} bytes in UTF-8"
 _FORBIDDEN = tuple((re.compile(pattern), message) for pattern, message in FORBIDDEN)
 
 
 def fault(path: str) -> str | None:
-    """What is wrong with a path below the nodes' root. ``None``: it may name a file."""
+    """What is wrong with a path, as the end of a sentence that begins with the path. ``None``: the path is valid."""
     try:
         sizes = [len(name.encode()) for name in path.split("/")]
     except UnicodeEncodeError:

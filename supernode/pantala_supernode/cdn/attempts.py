@@ -36,7 +36,10 @@ class RetryBudget:
         return self.restarts > MAX_RESTARTS
 
     def delay(self, error: SupernodeError, limit: int | None, rng: random.Random) -> float | None:
-        """Seconds until the next try after ``error``. ``None``: no further try. ``limit``: the most retries."""
+        """Seconds until the next try after ``error``. ``None``: no further try.
+
+        ``limit``: the most retries of origin failures that may pass soon. ``None``: unlimited.
+        """
         asked = error.retry_after if isinstance(error, SourceError) and error.retry_after is not None else 0.0
         if error.reason.retry is Retry.NEVER:
             return None
@@ -97,7 +100,7 @@ class Attempts:
         self.origin_bytes += count
 
     def progress(self) -> None:
-        """Pieces were kept. Pieces that an origin sends again and again are not progress."""
+        """Note that pieces were kept. Pieces that an origin sends again and again are not progress."""
         kept = self.recorder.have.bit_count() if self.recorder is not None else 0
         if kept > self.budget.furthest:
             self.budget.furthest, self.budget.streak = kept, 0

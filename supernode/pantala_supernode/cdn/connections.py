@@ -1,4 +1,4 @@
-"""Reads one copy over as many connections as raise the throughput."""
+"""Reads one copy over several connections, as long as more of them raise the throughput."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ _FATAL = (errors.SourceChangedError, errors.LengthMismatchError)
 
 
 class Connections:
-    """The connections of one try.
+    """The connections of one try to complete a copy.
 
-    ``read`` requests a segment and reads it. ``received`` returns the bytes that have arrived on all connections.
-    ``spare`` is true if the supernode has a place for a further connection that no other copy waits for. The throughput
-    is measured over ``window`` seconds.
+    ``read`` requests and reads a segment. ``received`` returns the bytes that have arrived on all connections.
+    ``spare`` returns True if a place for a connection is free, and no other copy waits for it. The throughput is
+    measured over ``window`` seconds.
     """
 
     def __init__(
@@ -41,9 +41,10 @@ class Connections:
         self._running: dict[asyncio.Task[None], Segment] = {}
 
     async def run(self, lead: Segment, reading: Coroutine[Any, Any, None]) -> None:
-        """Complete the plan. ``reading`` reads the segment ``lead``, and further connections follow.
+        """Read all segments of the plan. ``reading`` reads the first one, ``lead``, on the connection that is open.
 
-        A connection that fails is not replaced while others work. Raises the error of the last one, or a fatal error.
+        If a connection fails while others work, the others read its rest, and no new connection replaces it. Raises the
+        error of the last connection, or a fatal error.
         """
         self._add(lead, reading)
         try:
@@ -65,7 +66,7 @@ class Connections:
         self._running[asyncio.create_task(reading)] = segment
 
     def _start(self, lead: Segment) -> None:
-        """Start connections up to the target. Further ones only while the supernode has a spare place."""
+        """Start connections up to the target. A second or later one starts only while a place is spare."""
         while len(self._running) < self._scale.target and (not self._running or self._spare()):
             segment = self._plan.take()
             if segment is None and lead in self._running.values():

@@ -26,7 +26,6 @@ from pantala_supernode.tasks.copy import FetchOrder
 _CUTS = 3
 """After this many cuts at the same byte in a row, the file counts as shorter than the origin announced."""
 
-
 _ALL = sys.maxsize
 """More pieces than any file has."""
 
@@ -104,7 +103,7 @@ class Fetch:
         self._attempts.forgot(lost)
 
     async def _revalidate(self) -> None:
-        """Ask the origin whether the copy is current. If it is not, read the new content from the same answer."""
+        """Ask the origin if the copy is current. If the copy is not, read the new content from the same answer."""
         recorder = self._attempts.recorder
         if recorder is None:
             return
@@ -120,7 +119,10 @@ class Fetch:
                     await self._intake.take_in(answer, other, Segment(range(_ALL)))
 
     def _gap(self) -> range | None:
-        """The first missing pieces. If the length is not known, the range is longer than the file."""
+        """The first range of missing pieces. ``None``: all pieces arrived.
+
+        If the length of the file is not known, the range is longer than the file.
+        """
         recorder = self._attempts.recorder
         if self._intake.length is not None:
             return None
@@ -134,12 +136,12 @@ class Fetch:
         return None if first is None else first.rest
 
     def _missing(self, recorder: Recorder) -> int | None:
-        """The pieces that did not arrive, as a bit mask. ``None``: the length is not known."""
+        """The pieces that have not arrived, as a bit mask. ``None``: the length is not known."""
         last = sum(1 << number for number in self._intake.last)
         return None if recorder.missing is None else recorder.missing & ~last
 
     async def _read(self, gap: range) -> None:
-        """Request a gap. If the origin serves ranges of a large file, read the other gaps as well."""
+        """Request a gap and read it. If the file is large and the origin serves ranges, read the other gaps too."""
         resume = self._resume(gap)
         async with self._reader.open(self._order.source, resume) as answer, self._intake.keeping():
             recorder, continued = await self._adopt(answer, resume)
@@ -151,14 +153,17 @@ class Fetch:
                 await reading
 
     def _lead(self, answer: Answer, recorder: Recorder, wanted: range) -> Segment:
-        """What the first connection reads: what was requested, as far as the answer provides it."""
+        """The pieces that the first connection reads: those of ``wanted`` that the answer has."""
         stop = wanted.stop if recorder.total is None else min(wanted.stop, recorder.total)
         if answer.provenance is not None and answer.provenance.end is not None:
             stop = min(stop, -(-answer.provenance.end // recorder.meta.piece_size))
         return Segment(range(wanted.start, stop))
 
     def _divisible(self, recorder: Recorder) -> bool:
-        """True if several connections could read what is missing, and their parts certainly belong together."""
+        """True if enough pieces for several connections are missing.
+
+        A digest or a validator must also show that the parts from all connections belong together.
+        """
         missing, meta = self._missing(recorder), recorder.meta
         certain = self._expected is not None or meta.etag or meta.last_modified
         least = 2 * self._tools.division.pieces(meta.piece_size)
@@ -187,9 +192,10 @@ class Fetch:
             await self._intake.take_in(answer, recorder, segment)
 
     def _resume(self, gap: range) -> Resume | None:
-        """What to request for a gap. ``None``: the whole file, since nothing could tie its rest to the pieces.
+        """What to request for a gap. ``None``: the whole file, because nothing shows that its rest fits our pieces.
 
-        A pinned digest decides about the whole, so validators do not matter: edges of one CDN may differ in theirs.
+        A validator shows it, or the digest of the task at the end. With a digest, validators are ignored, because the
+        servers of one origin may send different ones.
         """
         recorder = self._attempts.recorder
         if recorder is None or not (recorder.have or recorder.parts):
@@ -207,7 +213,10 @@ class Fetch:
         return Resume(start, end, validator, meta.generation)
 
     async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
-        """The recorder for the answer, and False if the answer has other content, which starts a new generation."""
+        """The recorder for the answer, and True if the answer continues its pieces.
+
+        False: the answer has other content, so the recorder is new and has a new generation.
+        """
         attempts = self._attempts
         recorder = attempts.recorder
         if answer.provenance is not None:
@@ -231,7 +240,7 @@ class Fetch:
         return freshness.same_content(answer, recorder.meta, pinned=self._expected is not None)
 
     async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
-        """Does what :meth:`_adopt` does, for an answer of a replica: the content is the same if the generation is."""
+        """As :meth:`_adopt`, for the answer of a replica: its content is the same if it has the same generation."""
         recorder = self._attempts.recorder
         continued = recorder is not None and recorder.meta.generation == provenance.generation
         if recorder is None or not continued:
@@ -286,9 +295,7 @@ class Fetch:
             await self._discard()
             if provenance is not None:
                 provenance.on_wrong()
-                raise errors.ReplicaError(
-                    f"A replica's copy of {self._shown} has a wrong digest. This supernode fetches it again."
-                ) from None
+                raise errors.ReplicaError.with_action(f"A replica's copy of {self._shown} has a wrong digest") from None
             if not intake.framed and attempts.cut(length) == 1:
                 raise errors.SourceInterruptedError.with_action(
                     f"{self._shown} closed the connection at byte {length}, and the digest does not match"

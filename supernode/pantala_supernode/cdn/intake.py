@@ -1,4 +1,4 @@
-"""Reads bodies from origins and replicas: keeps each piece, but holds back the last one."""
+"""Reads bodies from origins and replicas, and stores their pieces. The last piece waits for the check of the digest."""
 
 import asyncio
 import contextlib
@@ -16,15 +16,14 @@ from pantala_supernode.origin.source import Answer
 
 Keep = Callable[[dict[int, bytearray]], Awaitable[None]]
 
-
 BUFFER = 16 * 1024 * 1024
-"""The most bytes of one copy that are in memory on their way to the disk."""
+"""The most bytes of one copy that wait in memory until they are written to the disk."""
 
 
 class Pipeline:
     """Passes pieces to ``keep`` in groups: pieces that arrive during one write are written and synced together.
 
-    At most ``bound`` bytes (or one larger piece) wait or are being written. When it is full, :meth:`give` waits.
+    At most ``bound`` bytes (or one larger piece) wait or are being written. At this limit, :meth:`give` waits.
     """
 
     def __init__(self, keep: Keep, bound: int) -> None:
@@ -83,11 +82,11 @@ class Intake:
         self.last: dict[int, bytearray] = {}
         """The last piece of the file by its number, once it has arrived; else empty."""
         self.length: int | None = None
-        """The length of the file, if the origin did not announce it and a body has ended."""
+        """The length of the file, if the end of a body showed it. ``None``: it was announced, or no body has ended."""
         self.framed = True
-        """True if the last answer's framing shows whether its body was cut."""
+        """True if the last answer shows (by its length or chunks) whether its body was cut."""
         self.cut_at: int | None = None
-        """The position at which a body ended too early. ``None``: none has."""
+        """The position in the file at which a body ended too early. ``None``: no body has."""
         self._shown = shown
         self._attempts = attempts
         self._writer = writer
@@ -108,7 +107,7 @@ class Intake:
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
-        """Keep the pieces that are read in this context. At its end, all of them are durable."""
+        """Store the pieces that are read in this context. At its end, all of them are durable."""
         self._pipeline = Pipeline(self._keep, BUFFER)
         try:
             yield
@@ -119,7 +118,7 @@ class Intake:
         await self._pipeline.drain()
 
     async def take_in(self, answer: Answer, recorder: Recorder, segment: Segment) -> None:
-        """Read the pieces of a segment from a body. A segment that is too long ends with the file."""
+        """Read the pieces of a segment from the body of ``answer``. The segment may end after the end of the file."""
         self.framed = answer.framed or answer.length is not None
         size, first, body = recorder.meta.piece_size, segment.next, answer.body
         prefix = await self._writer.run(lambda: recorder.read_part(first)) if recorder.part_size(first) else b""
@@ -153,7 +152,7 @@ class Intake:
             self._attempts.know_origin_bytes(answer.provenance.origin_bytes)
 
     def _count(self, answer: Answer, counted: int) -> int:
-        """Count the bytes that arrived since ``counted``, and return the new sum."""
+        """Add the bytes that arrived after the first ``counted`` ones to the sums. Returns how many have arrived."""
         received = answer.body.received
         read = received - counted if answer.provenance is None else 0
         self._attempts.read(read)
@@ -161,25 +160,25 @@ class Intake:
         return received
 
     async def _take(self, number: int, block: bytearray, recorder: Recorder) -> None:
-        """Keep a block as a piece, unless it is the last one or incomplete."""
+        """Store a block as a piece. The last piece only goes to :attr:`last`, and an incomplete piece is dropped."""
         length, size = recorder.meta.length, recorder.meta.piece_size
         expected = size if length is None else min(size, length - number * size)
         if len(block) > max(expected, 0):
             raise errors.LengthMismatchError.with_action(f"{self._shown} sent more bytes than it announced")
         if length is not None and len(block) < expected:
-            return  # cut
+            return  # the body was cut
         if number + 1 == recorder.total or len(block) < size:
             self.last = {number: block}
         else:
             await self._pipeline.give(number, block)
 
     def _check_end(self, answer: Answer, recorder: Recorder, segment: Segment) -> None:
-        """The body ended. Without an announced length, the file ends here, too."""
+        """Check where the body ended. If no length was announced, this is the end of the file."""
         end, length = answer.offset + answer.body.received, recorder.meta.length
         if length is None:
             self.length = end
         elif end < min(length, segment.stop * recorder.meta.piece_size):
-            raise errors.SourceInterruptedError.with_action(f"{self._shown} ended at byte {end}")
+            raise errors.SourceInterruptedError.with_action(f"{self._shown} stopped at byte {end}")
 
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
         recorder = self._attempts.recorder

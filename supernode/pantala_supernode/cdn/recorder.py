@@ -41,7 +41,7 @@ class Recorder:
         self._whole = _Running(digest.new("sha256"))
         self._lost: dict[int, bytes] = {}
         self.verified = verified
-        """False until :meth:`recover` has hashed the pieces of an earlier process."""
+        """False if the file comes from an earlier process and :meth:`recover` has not hashed its pieces yet."""
 
     @property
     def meta(self) -> Meta:
@@ -64,7 +64,7 @@ class Recorder:
 
     @property
     def parts(self) -> int:
-        """The pieces of which a part is written, as a bit mask."""
+        """The unfinished pieces of which a part is written, as a bit mask."""
         return sum(1 << piece for piece in self._file.parts)
 
     def part_size(self, piece: int) -> int:
@@ -76,7 +76,10 @@ class Recorder:
         return self._file.read_part(piece)
 
     def save_part(self, piece: int, start: int, data: memoryview) -> None:
-        """Write the next bytes of an unfinished piece, so that they survive the end of the process. Any thread may."""
+        """Write the next bytes of an unfinished piece, so that they survive the end of the process.
+
+        Any thread may call this.
+        """
         if start in (0, self.part_size(piece)):
             with contextlib.suppress(StoreError):  # the piece is written as a whole later
                 self._file.extend(piece, start, data)

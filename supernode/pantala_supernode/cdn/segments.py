@@ -8,16 +8,16 @@ class Division:
     """How one copy is divided among connections."""
 
     segment: int = 16 * 1024 * 1024
-    """Bytes of a segment, at least one piece. A request costs a round trip, and a long segment makes others wait."""
+    """Bytes of a segment, but at least one piece. Short segments cost round trips; long ones delay early pieces."""
     window: float = 0.25
-    """Seconds for which a number of connections is measured."""
+    """Seconds for which the throughput of a number of connections is measured."""
     gain: float = 1.25
-    """A doubling of the connections must raise the throughput at least this much. Otherwise it is taken back."""
+    """The factor by which twice the connections must raise the throughput. Otherwise their number is halved again."""
     fast: float = 200_000_000
-    """Bytes per second of one connection that is fast enough: a second one would gain little."""
+    """Bytes per second. If one connection is so fast, a second one would gain little."""
 
     def pieces(self, piece_size: int) -> int:
-        """How many pieces a segment has."""
+        """The number of pieces in a segment."""
         return max(1, self.segment // piece_size)
 
 
@@ -26,7 +26,7 @@ class Segment:
 
     def __init__(self, pieces: range) -> None:
         self.next = pieces.start
-        """The first piece that has not arrived."""
+        """The first piece of the segment that has not arrived."""
         self.stop = pieces.stop
 
     @property
@@ -34,32 +34,32 @@ class Segment:
         return range(self.next, self.stop)
 
     def advance(self) -> None:
-        """One more piece arrived."""
+        """Note that the next piece arrived."""
         self.next += 1
 
     def shorten(self, stop: int) -> range:
-        """Stop earlier. Returns the pieces that are left out."""
+        """End the segment before the piece ``stop``. Returns the pieces that are left out."""
         left_out = range(min(stop, self.stop), self.stop)
         self.stop -= len(left_out)
         return left_out
 
 
 class SegmentPlan:
-    """The missing pieces that no connection reads. The first ones are given out first, so that peers can start."""
+    """The missing pieces that no connection reads yet. The first ones are read first, because peers wait for them."""
 
     def __init__(self, missing: int, parts: int, pieces: int) -> None:
-        """``missing``, ``parts``: the missing pieces, and those of which a part is there, as bit masks.
+        """``missing``: the missing pieces, and ``parts``: those of which a part is written, both as bit masks.
 
-        ``pieces``: how many a segment has.
+        ``pieces``: the number of pieces in a segment.
         """
         self._free = missing
         self._parts = parts
         self._pieces = pieces
 
     def take(self) -> Segment | None:
-        """The first free pieces that are contiguous, at most one segment. ``None``: no piece is free.
+        """The first contiguous free pieces, at most one segment. ``None``: no piece is free.
 
-        A piece of which a part is there can only be the first, because a request continues one part.
+        A piece of which a part is written begins a segment, because a request can continue only one part.
         """
         if not self._free:
             return None
@@ -70,11 +70,11 @@ class SegmentPlan:
         return Segment(range(first, first + length))
 
     def give_back(self, pieces: range) -> None:
-        """Nobody reads these pieces any more."""
+        """Note that no connection reads ``pieces`` any more."""
         self._free |= ((1 << len(pieces)) - 1) << pieces.start
 
     def divide(self, segment: Segment) -> None:
-        """Leave a connection one segment, and take the rest back."""
+        """Shorten ``segment`` to the length of a normal one, and make its other pieces free."""
         self.give_back(segment.shorten(segment.next + self._pieces))
 
 
@@ -87,10 +87,10 @@ class ConnectionScale:
         self._division = division
         self._settled = most <= 1
         self._former = (0, 0.0)
-        """The number of connections before the last doubling, and their throughput."""
+        """The number of connections before the last doubling, and their throughput in bytes per second."""
 
     def measured(self, rate: float) -> None:
-        """``rate``: bytes per second, while the target number of connections was reading."""
+        """Decide the next target. ``rate``: bytes per second, while the target number of connections was reading."""
         if self._settled:
             return
         connections, before = self._former
@@ -103,7 +103,7 @@ class ConnectionScale:
             self.target = min(2 * self.target, self._most)
 
     def limit(self, connections: int) -> None:
-        """The origin refused or cut a connection while others worked. Keep to ``connections``."""
+        """Keep the target at ``connections``, because the origin refused or cut a connection while others worked."""
         self._settle(max(1, min(connections, self.target)))
 
     def _settle(self, connections: int) -> None:

@@ -34,7 +34,7 @@ class Checksums:
         self._sums: LRUCache[tuple[str, str], _Sums] = LRUCache(_MAX_CONTENTS)
 
     async def piece(self, task_id: str, generation: str, piece: int) -> str:
-        """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` if it is not here, and ``StoreError``."""
+        """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` if it is missing, and ``StoreError``."""
         sums = self._of(task_id, generation)
         if piece not in sums.pieces:
             file = self._file(task_id, generation)
@@ -72,7 +72,7 @@ class Checksums:
     def _file(self, task_id: str, generation: str) -> PieceFile:
         file = self._lookup(task_id)
         if file is None or file.meta.generation != generation:
-            raise LookupError(f"the copy of task {task_id} with generation {generation} is not here")
+            raise LookupError(f"this supernode has no copy of task {task_id} with generation {generation}")
         return file
 
 

@@ -61,7 +61,9 @@ class RegistriesAPI:
             if query.order:
                 identity = request.get(IDENTITY)
                 if identity is not None and not identity.node:
-                    raise ForbiddenError("the token names no node, so it cannot use a node's order for an image")
+                    raise ForbiddenError(
+                        "only a peer's token, which names its node, may read images of that node's orders"
+                    )
                 node = identity.node if identity is not None else query.peer
                 return json_response(await self._manifests.ordered(node, query.order, repository, query.reference))
             shown = request.headers.get(registry.AUTHORIZATION, "")

@@ -1,11 +1,11 @@
-"""The body of an answer. It is cut into blocks while it arrives, so its bytes are copied once."""
+"""The body of an answer. Its bytes are copied once, directly into blocks of the size of a piece."""
 
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Protocol
 
 PART = 64 * 1024
-"""Bytes of an unfinished block that are saved at once."""
+"""Bytes. An unfinished block is saved each time that so many more have arrived."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,11 +17,11 @@ class Layout:
     skip: int = 0
     """Bytes at the start of the body that are not needed."""
     prefix: bytes = b""
-    """The bytes of the first block that are known already. The body continues them."""
+    """The first bytes of the first block, which an earlier process saved. The body continues after them."""
     save: Callable[[int, int, memoryview], None] | None = None
-    """Saves a part of an unfinished block: the number of the block, the position in it, and the bytes.
+    """Saves a part of an unfinished block: the number of the block, the position in the block, and the bytes.
 
-    It may be called in another thread.
+    Another thread may call it. ``None``: unfinished blocks are not saved.
     """
 
 
@@ -33,17 +33,14 @@ class Body(Protocol):
         """The bytes that have arrived."""
 
     def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
-        """Read the body in blocks.
-
-        Raises :class:`pantala_supernode.errors.SupernodeError` if the body is cut.
-        """
+        """Read the body in blocks. Raises :class:`pantala_supernode.errors.SupernodeError` if the body is cut."""
 
     def stop_at(self, end: int) -> None:
-        """Only the first ``end`` bytes of the body are needed. Further ones need not be received."""
+        """Allow the body to end after its first ``end`` bytes, because the reader needs no more."""
 
 
 class BlockCutter:
-    """Copies chunks into blocks."""
+    """Copies the chunks of a body into blocks."""
 
     def __init__(self, layout: Layout) -> None:
         self._size = layout.size
@@ -55,7 +52,7 @@ class BlockCutter:
         self._block[: self._filled] = layout.prefix
 
     def cut(self, chunk: bytes) -> Iterable[bytearray]:
-        """Add a chunk, and return each block that it completes."""
+        """Add a chunk. Returns the blocks that the chunk completes."""
         end = self._filled + len(chunk)
         if self._skip or not self._filled or end >= self._size:
             return list(self._split(chunk))
@@ -66,14 +63,14 @@ class BlockCutter:
         return ()
 
     def save(self) -> None:
-        """Save the unfinished block."""
+        """Save the bytes of the unfinished block that are not saved yet."""
         if self._save is not None and self._filled > self._saved:
             with memoryview(self._block) as view:
                 self._save(self._number, self._saved, view[self._saved : self._filled])
             self._saved = self._filled
 
     def rest(self) -> Iterator[bytearray]:
-        """The unfinished block, if it has any bytes."""
+        """Yield the unfinished block, if it has any bytes. Call it at the end of the body."""
         if self._filled:
             del self._block[self._filled :]
             self._filled = 0
@@ -98,7 +95,7 @@ class BlockCutter:
 
 
 class ChunkBody:
-    """The body whose ``chunks`` arrive in the event loop."""
+    """A body whose ``chunks`` arrive in the event loop, for example from another replica."""
 
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
@@ -115,4 +112,4 @@ class ChunkBody:
             yield block
 
     def stop_at(self, end: int) -> None:
-        """The reader stops by itself, and no chunk is requested in advance."""
+        """Does nothing: chunks are requested only when the reader needs them."""

@@ -49,9 +49,10 @@ def is_fresh(meta: Meta, order: FetchOrder, *, now: float, fresh_for: float) -> 
 
 
 def same_content(answer: Answer, meta: Meta, *, pinned: bool = False) -> bool:
-    """True if the answer has the content that ``meta`` describes, as far as HTTP can show it.
+    """True if the answer has the content that ``meta`` describes: by ETag, Last-Modified and length.
 
-    The digest of a ``pinned`` content decides at the end, and the edges of one CDN may differ in their validators.
+    ``pinned``: the task has a digest, which is checked at the end. Then only the length counts, because the servers of
+    one origin may send different validators.
     """
     if answer.unchanged:
         return True
@@ -67,9 +68,9 @@ def same_content(answer: Answer, meta: Meta, *, pinned: bool = False) -> bool:
 
 
 def check_other(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, *, may_restart: bool) -> None:
-    """Raise a :class:`SourceError` if new content in an answer cannot replace the content of ``meta``.
+    """Raise a :class:`SourceError` if the new content of an answer cannot replace the content of ``meta``.
 
-    It cannot if the answer does not start at byte 0, or if ``may_restart`` is False.
+    The reason is that the answer does not start at byte 0, or that ``may_restart`` is False.
     """
     if answer.offset > 0 and answer.validator and answer.validator == resume.validator:
         raise errors.LengthMismatchError.with_action(
@@ -80,7 +81,7 @@ def check_other(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, 
 
 
 def check_continues(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, *, pinned: bool) -> None:
-    """Raise unless an answer provides a part of the content that ``meta`` describes."""
+    """Raise a :class:`SourceError` unless the answer continues the content that ``meta`` describes."""
     if not same_content(answer, meta, pinned=pinned):
         raise errors.SourceChangedError.with_action(f"{shown} has new content")
     if answer.offset != resume.offset:
@@ -88,11 +89,10 @@ def check_continues(answer: Answer, resume: Resume, meta: Meta, shown: RedactedU
 
 
 def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool) -> None:
-    """Raise :class:`SourceUnusableError` if nothing would show that the answer's body was cut."""
+    """Raise :class:`SourceUnusableError` if a cut body could not be distinguished from a complete one."""
     if answer.length is None and not answer.framed and not digest_known:
-        raise errors.SourceUnusableError(
-            f"{shown} declares neither the length nor the end of its body, so a cut would go unnoticed. "
-            "A new Task with spec.digest does not need the length."
+        raise errors.SourceUnusableError.with_action(
+            f"{shown} declares neither the length nor the end of its body, and the task has no digest"
         )
 
 

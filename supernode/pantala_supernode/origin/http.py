@@ -23,7 +23,7 @@ _NOT_MODIFIED = 304
 _CONDITIONS = ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
 """Headers that a task cannot set. A task is a whole file, and the CDN itself revalidates it."""
 _FRESH = 2.0
-"""A Last-Modified less than this many seconds before the answer may belong to two contents (RFC 9110, 8.8.2.2)."""
+"""Seconds. Two contents may share a Last-Modified that is less than this old in the answer (RFC 9110, 8.8.2.2)."""
 _CODINGS = {
     "br": (".br",),
     "compress": (".z",),
@@ -33,12 +33,15 @@ _CODINGS = {
     "x-gzip": (".gz", ".tgz"),
     "zstd": (".zst", ".zstd"),
 }
-"""The compressions that Content-Encoding can name, and the endings of files that are compressed themselves."""
+"""The compressions that Content-Encoding can name, each with the name endings of files that are stored that way."""
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
 class HTTPReader:
-    """Reads http and https origins through the outbound client. ``ca`` is a file with their own authority."""
+    """Reads http and https origins through the outbound client.
+
+    ``ca`` is a file with an additional certificate authority. ``throttle`` limits the rate.
+    """
 
     def __init__(self, client: OutboundClient, ca: Path | None = None, throttle: Throttle | None = None) -> None:
         self._client = client
@@ -61,7 +64,7 @@ class HTTPReader:
 
 
 class _OriginBody:
-    """A body that raises the errors of origins."""
+    """A body that translates :class:`OutboundError` to :class:`pantala_supernode.errors.SourceError`."""
 
     def __init__(self, body: StreamedBody, shown: RedactedURL) -> None:
         self._body = body
@@ -114,19 +117,18 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
 
 
 def _check_coding(fields: Mapping[str, str], source: FileSource, shown: RedactedURL) -> None:
-    """Refuse a body that a server compressed on its way.
+    """Raise :class:`SourceUnusableError` if the server seems to have compressed the file for this answer.
 
-    The request forbids that, so most labels describe the stored bytes. A pinned digest decides by itself, a label that
-    is not a compression means nothing, and a file whose name says that it is compressed is sent as it is stored.
+    Three cases are accepted: the task has a digest, which shows if the bytes are right; the coding is not a known
+    compression; the file's name says that the file itself is stored compressed.
     """
     coding = fields.get("Content-Encoding", "").strip().lower()
     if source.digest is not None or coding not in _CODINGS:
         return
     path = source.url.partition("?")[0].partition("#")[0].lower()
     if not path.endswith(_CODINGS[coding]):
-        raise errors.SourceUnusableError(
-            f"{shown} sent Content-Encoding {coding} although the request forbids it. "
-            "Serve the file without compression, or pin it with spec.digest."
+        raise errors.SourceUnusableError.with_action(
+            f"{shown} sent Content-Encoding {coding} although the request forbids it, and the task has no digest"
         )
 
 

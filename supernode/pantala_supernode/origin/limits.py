@@ -11,7 +11,7 @@ from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FileSource
 
 _WINDOW = 0.1
-"""Seconds whose unused bytes may pass at once."""
+"""Seconds. A burst may have as many bytes as the rate allows in this time."""
 
 
 class Gate:
@@ -28,7 +28,7 @@ class Gate:
 
     @property
     def spare(self) -> bool:
-        """True if a place is free, so no holder waits."""
+        """True if a place is free. Then no caller waits for one."""
         return self._free > 0
 
     @asynccontextmanager
@@ -76,9 +76,9 @@ class GatedReader:
 
 
 class Rate:
-    """Limits the bytes per second of all its users together, in tasks and in threads.
+    """Limits the bytes per second of all callers together, in asyncio tasks and in threads.
 
-    Unused time counts for at most ``_WINDOW`` seconds.
+    After a pause, the bytes of at most ``_WINDOW`` seconds may pass at once.
     """
 
     def __init__(self, bytes_per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
@@ -92,11 +92,11 @@ class Rate:
         await asyncio.sleep(self._reserve(amount))
 
     def block(self, amount: float) -> None:
-        """As :meth:`acquire`, for a thread."""
+        """Block the calling thread until ``amount`` bytes may pass."""
         time.sleep(self._reserve(amount))
 
     def _reserve(self, amount: float) -> float:
-        """Take the next ``amount`` bytes, and return the seconds until they may pass."""
+        """Reserve the next ``amount`` bytes. Returns the seconds until they may pass."""
         with self._lock:
             now = self._clock()
             self._free_at = max(self._free_at, now - _WINDOW) + amount / self._bytes_per_second

@@ -1,4 +1,4 @@
-"""Maps HTTP statuses and the faults of requests to our errors. No other module does that for origins."""
+"""Maps an origin's HTTP statuses, and the faults of requests to it, to the errors of the supernode."""
 
 import email.utils
 import time
@@ -36,7 +36,7 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
 
 
 def from_fault(error: OutboundError, shown: RedactedURL) -> errors.SourceError:
-    """Translate a failed request."""
+    """The error for a request to ``shown`` that failed with ``error``."""
     return BY_FAULT[error.fault].with_action(f"{shown} {error}")
 
 

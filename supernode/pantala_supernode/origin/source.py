@@ -46,7 +46,7 @@ class Provenance:
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """The answer of a source: facts about the file, and the body, which is read from :attr:`chunks`."""
+    """The answer of a source: facts about the file, and the :attr:`body`."""
 
     length: int | None
     """The announced length of the whole file. ``None``: not announced, so only the body's end shows it."""
@@ -59,7 +59,7 @@ class Answer:
     framed: bool
     """True if a cut body can be distinguished from a complete one."""
     body: Body
-    """It ends only where the origin ended it."""
+    """The body. If it is cut, reading it raises an error."""
     provenance: Provenance | None = None
     """The replica's copy that the body comes from. ``None``: the body comes from the origin."""
     lifetime: float | None = None
@@ -67,7 +67,7 @@ class Answer:
     unchanged: bool = False
     """True if our whole copy is still current. The answer then has no body."""
     ranges: bool = False
-    """The origin serves ranges of this content."""
+    """True if the origin serves ranges of this content."""
 
     @property
     def validator(self) -> str:

@@ -1,4 +1,4 @@
-"""Hands an answer from the thread that receives it to the event loop."""
+"""Passes an answer from the thread that receives it to the event loop."""
 
 import asyncio
 import contextlib
@@ -13,10 +13,10 @@ from pantala_supernode.outbound.request import Head, Request
 from pantala_supernode.outbound.transfer import CancelledTransferError
 
 _WAITING = 8 * 1024 * 1024
-"""Bytes of complete blocks that may wait for the event loop. With more, the thread waits, and so does the server."""
+"""Bytes of complete blocks that may wait for the event loop. At this limit, the thread stops receiving."""
 
 Throttle = Callable[[int], None]
-"""Called in the thread before so many bytes are accepted. It blocks to limit the rate."""
+"""Called in the receiving thread with a number of bytes. It blocks until so many may be received."""
 
 
 class StreamedBody:
@@ -42,7 +42,7 @@ class StreamedBody:
         self._loop.call_soon_threadsafe(self._set_head, head)
 
     def take(self, data: bytes) -> None:
-        """Fill blocks. The first bytes wait until the reader has chosen the size of the blocks."""
+        """Copy bytes into blocks. The first call blocks until the reader has chosen the layout of the blocks."""
         cutter = self._cutter or self._chosen_cutter()
         if self._throttle is not None:
             self._throttle(len(data))
@@ -75,7 +75,7 @@ class StreamedBody:
         self._stop = end
 
     async def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
-        """See :meth:`pantala_supernode.origin.body.Body.blocks`. Raises what ended the transfer."""
+        """See :meth:`pantala_supernode.origin.body.Body.blocks`. Raises the exception that ended the transfer."""
         cutter = BlockCutter(layout)
         with self._condition:
             self._cutter = cutter
@@ -94,12 +94,12 @@ class StreamedBody:
                 return
 
     def end(self, reading: asyncio.Task[Head]) -> None:
-        """The transfer ended. The event loop calls this after the last :meth:`take`."""
+        """Note that the transfer ended. The event loop calls this after the last :meth:`take`."""
         self._ended = reading
         self._news.set()
 
     def close(self) -> None:
-        """Release the thread. No further bytes are accepted."""
+        """End the thread. It receives no further bytes."""
         with self._condition:
             self._closed = True
             self._condition.notify_all()
@@ -122,7 +122,7 @@ async def streamed(
 ) -> AsyncIterator[tuple[Head, StreamedBody]]:
     """Send a request, and yield the head of its answer and its body. Leaving the context ends the transfer.
 
-    Raises what :meth:`OutboundClient.send` raises: here before the head has arrived, and from the body after it.
+    Raises the exceptions of :meth:`OutboundClient.send`. After the head has arrived, reading the body raises them.
     """
     body = StreamedBody(throttle)
     reading = asyncio.create_task(client.send(request, body))

@@ -1,4 +1,4 @@
-"""The outbound client: requests in threads, so that no server and no name server holds up the event loop."""
+"""The outbound client. It sends requests in threads, so that no server and no name server blocks the event loop."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -13,11 +13,11 @@ from pantala_supernode.outbound.route import Lookup, Route, system_lookup
 from pantala_supernode.outbound.trust import Trust
 
 _THREADS = 128
-"""Concurrent requests. The places of the CDN and of registries are far fewer."""
+"""The most requests at once. The CDN and the registries' code limit themselves to far fewer."""
 
 
 class OutboundClient:
-    """Sends requests to origins, registries and token servers, where ``egress`` allows. It sends no cookies."""
+    """Sends requests to origins, registries and token servers, if ``egress`` allows their addresses. No cookies."""
 
     def __init__(
         self,
@@ -45,7 +45,7 @@ class OutboundClient:
         self._handles.close()
 
     async def send(self, request: Request, sink: Sink) -> Head:
-        """Send a request, follow its redirects and read the answer into ``sink``. Return the answer's head.
+        """Send a request, follow its redirects and pass the answer to ``sink``. Returns the answer's head.
 
         Raises :class:`pantala_supernode.outbound.errors.OutboundError`,
         :class:`pantala_supernode.errors.SourceDeniedError`, or an exception of ``sink``. A cancellation closes the

@@ -25,12 +25,12 @@ NEVER: tuple[Network, ...] = tuple(
         "ff00::/8",  # multicast
     )
 )
-"""Networks in which an origin is never allowed. The administrator decides about loopback and private ones."""
+"""Networks in which an origin is never allowed. For loopback and private networks, the administrator decides."""
 
 METADATA_NAMES = frozenset(
     {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal", "metadata.azure.internal"}
 )
-"""Names of the clouds' metadata servers. A proxy may know them although our name server does not."""
+"""Names of the clouds' metadata servers. A proxy may resolve them even if our name server does not."""
 
 _NAT64 = ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ip_network("64:ff9b:1::/48")
@@ -50,7 +50,7 @@ class EgressPolicy:
         try:
             spelled = ip_address(address.partition("%")[0])
         except ValueError:
-            raise SourceDeniedError(f"The origin's address {address[:60]!r} is not an IP address.") from None
+            raise SourceDeniedError.with_action(f"The origin's address {address[:60]!r} is not an IP address") from None
         if spelled in self._exceptions:
             return
         for meant in _meanings(spelled):
@@ -62,9 +62,9 @@ class EgressPolicy:
 
 
 def literal(host: str) -> str | None:
-    """The address that a URL's host spells, also in hex, in octal or as one number. ``None`` for a name.
+    """The address if a URL's host is one, also in hex, in octal or as one number. ``None``: the host is a name.
 
-    Raises :class:`SourceDeniedError` for digits that are not a valid address, because servers read them differently.
+    Raises :class:`SourceDeniedError` for a number that is not a valid address, because programs read it differently.
     """
     if ":" in host:
         return str(ip_address(host.partition("%")[0]))
@@ -75,7 +75,7 @@ def literal(host: str) -> str | None:
     try:
         return socket.inet_ntoa(socket.inet_aton(name))
     except OSError:
-        raise SourceDeniedError(f"{host[:60]!r} is not a valid IP address. Correct spec.source.url.") from None
+        raise SourceDeniedError.with_action(f"The URL's host {host[:60]!r} is not a valid IP address") from None
 
 
 def _meanings(address: Address) -> Iterator[Address]:

@@ -1,13 +1,13 @@
-"""Why a request got no usable answer. Origins and registries each translate a fault into an error of their own."""
+"""Why a request got no usable answer. The packages ``origin`` and ``registry`` translate faults to their own errors."""
 
 import enum
 
 
 class Fault(enum.Enum):
-    """What happened to a request. The value continues a sentence that starts with the URL."""
+    """What happened to a request. The value is the end of a sentence that begins with the URL."""
 
     URL = "is not a valid http: or https: URL without credentials"
-    HEADERS = "cannot receive the headers: they are not valid"
+    HEADERS = "was not asked, because the headers for it are not valid"
     HOST_UNKNOWN = "has a host name without an address"
     PROXY = "was not reached through the proxy"
     REFUSED = "refused the connection"
@@ -25,7 +25,7 @@ class Fault(enum.Enum):
 
 
 class OutboundError(Exception):
-    """A request failed. ``detail`` names the cause without any text from the server: such text may quote a secret."""
+    """A request failed. ``detail`` names the cause, but quotes no text from the server, which may contain a secret."""
 
     def __init__(self, fault: Fault, detail: str = "") -> None:
         super().__init__(f"{fault.value} ({detail})" if detail else fault.value)

@@ -1,4 +1,4 @@
-"""One request with its redirects, in the thread that calls it."""
+"""Sends one request and follows its redirects, in the thread of the caller."""
 
 import re
 
@@ -46,7 +46,7 @@ class Exchange:
         self._transfer: Transfer | None = None
         self._cancelled = False
         self._forwarded = False
-        """True while a proxy reads the request and its answer, which it does without TLS only."""
+        """True while a proxy reads the request and its answer. It can do so only without TLS."""
 
     def cancel(self) -> None:
         self._cancelled = True
@@ -111,7 +111,7 @@ class Exchange:
 
 
 def _describe(handle: pycurl.Curl, request: Request, target: RequestTarget, *, credentials: bool) -> None:
-    """Set the request line, the header fields and the rules of HTTP."""
+    """Set the URL, the method, the header fields and the body on ``handle``, and which HTTP it accepts."""
     handle.setopt(pycurl.URL, str(target))
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
@@ -126,7 +126,7 @@ def _describe(handle: pycurl.Curl, request: Request, target: RequestTarget, *, c
 
 
 def _of_proxy(error: OutboundError | SourceDeniedError) -> OutboundError:
-    """The same error of a connection to a proxy: the proxy's address, and not the target's, causes it."""
+    """The error for a failed connection to a proxy. It names the proxy and not the target as the cause."""
     if isinstance(error, SourceDeniedError):
         return OutboundError(Fault.PROXY, "the proxy's address is in a forbidden network")
     if error.fault in (Fault.REFUSED, Fault.UNREACHABLE):
@@ -135,14 +135,14 @@ def _of_proxy(error: OutboundError | SourceDeniedError) -> OutboundError:
 
 
 def _without_proxy_fields(request: Request) -> Request:
-    """A task cannot log in at the administrator's proxy."""
+    """The request without ``Proxy-`` headers, because a task must not authenticate at the administrator's proxy."""
     fields = {name: value for name, value in request.headers.items() if not name.lower().startswith("proxy-")}
     credentials = {name: value for name, value in request.credentials.items() if not name.lower().startswith("proxy-")}
     return request._replace(headers=fields, credentials=credentials)
 
 
 def _lines(request: Request, *, credentials: bool) -> list[bytes]:
-    """The header fields as bytes. The names keep the spelling of the user."""
+    """The header fields as libcurl takes them, in bytes. Names keep the user's upper and lower case."""
     fields = CIMultiDict(request.headers)
     if credentials:
         fields.update(request.credentials)

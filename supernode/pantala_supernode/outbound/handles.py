@@ -1,4 +1,4 @@
-"""The easy handles of libcurl with their open connections, kept for the origin that they were last used for."""
+"""A pool of libcurl's easy handles. Each keeps its open connections, and is kept for the origin that used it last."""
 
 import contextlib
 import os
@@ -49,7 +49,7 @@ class HandlePool:
 
     @contextlib.contextmanager
     def borrowed(self, origin: Origin) -> Iterator[Handle]:
-        """A handle without options. It has an open connection to ``origin`` if one is idle."""
+        """Lend a handle without options. If a handle for ``origin`` is idle, its open connections are used again."""
         handle = self._taken(origin) or Handle()
         try:
             yield handle
@@ -59,7 +59,7 @@ class HandlePool:
             self._give_back(origin, handle)
 
     def close(self) -> None:
-        """Close the idle handles. The others are closed when they come back."""
+        """Close the idle handles. Lent handles are closed when they are given back."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []

@@ -14,11 +14,11 @@ class Proxy:
     """A forward proxy for origins and registries. Pantala's own processes never use it."""
 
     url: str
-    """``http://host:port`` or ``https://host:port``. Only a variable of the environment may have credentials in it."""
+    """``http://host:port`` or ``https://host:port``. Only an environment variable may set it with credentials."""
     exceptions: tuple[str, ...] = ()
     """Hosts that are reached directly: a name, ``.suffix``, an address, a network in CIDR notation, or ``*``."""
     credentials: Path | None = None
-    """A file with ``user:password`` for the proxy's Basic authentication. A changed file counts from then on."""
+    """A file with ``user:password`` for the proxy's Basic authentication. Each request reads it again."""
 
     def __str__(self) -> str:
         return str(RedactedURL(self.url))
@@ -32,9 +32,9 @@ class Proxy:
         return not any(_matches(exception.strip().lower(), host.lower()) for exception in self.exceptions)
 
     def login(self) -> tuple[bytes, bytes] | None:
-        """User and password: any bytes, except a line break at the end. ``None`` without a file.
+        """The user and password from the file, without line breaks at its end. ``None`` if no file is configured.
 
-        Raises :class:`OSError`, and :class:`ValueError` if the file has another form.
+        Raises :class:`OSError` if the file cannot be read, and :class:`ValueError` if it has another form.
         """
         if self.credentials is None:
             return None
@@ -45,13 +45,17 @@ class Proxy:
 
 
 def refusal(status: int) -> OutboundError:
-    """The error for a status with which a proxy does not lead on."""
-    hint = "check --proxy-credentials" if status == 407 else "check that the proxy allows this host and reaches it"
-    return OutboundError(Fault.PROXY, f"it answered {status}; {hint}")
+    """The error for a proxy's own answer, with which it rejects a request or fails to reach the target."""
+    wrong = (
+        "--proxy-credentials are missing or wrong"
+        if status == 407
+        else "it does not allow this host or cannot reach it"
+    )
+    return OutboundError(Fault.PROXY, f"it answered {status}: {wrong}")
 
 
 def _matches(exception: str, host: str) -> bool:
-    """Read one entry of NO_PROXY as curl and Go do: a name also matches the names below it."""
+    """True if an entry of NO_PROXY matches a host. As in curl and Go, a name also matches its subdomains."""
     if exception == "*":
         return True
     try:

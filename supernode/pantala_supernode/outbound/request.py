@@ -15,15 +15,15 @@ class Timeouts:
     """How long a server may take, in seconds."""
 
     connect: float = 10.0
-    """To resolve the name and to connect, TLS included."""
+    """To connect, including TLS. The lookup of the name may take as long again."""
     first_byte: float = 300.0
-    """From the request to the first byte of the body. A proxy repository fetches the whole file first."""
+    """From the request to the first byte of the body. A caching repository may fetch the whole file first."""
     stall: float = 30.0
-    """Without a byte, once the body has begun."""
+    """The longest time without a byte, once the body has begun."""
     window: float = 60.0
     """The length of a window in which the speed is measured."""
     minimum: int = 64 * 1024
-    """Bytes that the server must send in each window. At about 1 KiB/s, a file would occupy a place for days."""
+    """Bytes that the server must send in each window. At a lower rate, a large file would take days."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,18 +36,19 @@ class Limits:
 
 
 class Request(NamedTuple):
-    """One request. Characters of header values stand for bytes (latin-1). Other characters are sent as UTF-8."""
+    """One request. A header value is sent as latin-1, or as UTF-8 if it has other characters."""
 
     url: str
     headers: Mapping[str, str]
-    """Sent to every host of a chain of redirects."""
+    """Headers that are sent to every host, also after redirects."""
     credentials: Mapping[str, str] = {}
-    """Sent as far as :meth:`pantala_supernode.outbound.target.RequestTarget.may_show_credentials` allows."""
+    """Further headers, which are secret. After redirects they are sent only as
+    :meth:`pantala_supernode.outbound.target.RequestTarget.may_show_credentials` allows."""
     method: Literal["GET", "HEAD", "POST"] = "GET"
     form: bytes | None = None
     """The body of a POST, ``application/x-www-form-urlencoded``. A redirect of a POST is not followed."""
     ca: Path | None = None
-    """A file with authorities that are trusted in addition to those of the system."""
+    """A file with certificate authorities that are trusted in addition to those of the system."""
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {RedactedURL(self.url)}>"
@@ -59,7 +60,7 @@ class Head:
 
     status: int
     fields: CIMultiDict[str]
-    """Values are decoded as latin-1, so every byte survives."""
+    """The header fields. Values are decoded as latin-1, so their bytes can be recovered."""
     same_origin: bool
     """True if the requested host answered, False if a redirect led to another one."""
     persistent: bool = True
@@ -67,7 +68,7 @@ class Head:
 
 
 class Sink(Protocol):
-    """Receives one answer in the thread that reads it. Its exceptions end the transfer and reach the caller."""
+    """Receives one answer, in the thread that reads it. An exception ends the transfer and is raised to the caller."""
 
     def begin(self, head: Head) -> None:
         """Receive the head of the final answer."""

@@ -21,7 +21,7 @@ Lookup = Callable[[str, int], Sequence[str]]
 _SUPPRESS_CONNECT_HEADERS = 265
 """CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name."""
 _LOOKUPS = 64
-"""Concurrent lookups. A name server that does not answer blocks one thread for each name, and nothing else."""
+"""The most lookups at once. If a name server does not answer, each lookup blocks only its own thread."""
 
 
 def system_lookup(host: str, port: int) -> Sequence[str]:
@@ -37,7 +37,7 @@ class Way(NamedTuple):
     proxy: Proxy | None
 
     def forwards(self, target: RequestTarget) -> bool:
-        """True if the proxy reads the request and its answer. It only carries the bytes of TLS."""
+        """True if the proxy reads the request and its answer. For https, it only passes on encrypted bytes."""
         return self.proxy is not None and target.url.scheme == "http"
 
 
@@ -46,22 +46,21 @@ class Route:
 
     def __init__(self, egress: EgressPolicy, proxy: Proxy | None, lookup: Lookup = system_lookup) -> None:
         self._egress = egress
-        self._proxy_egress = (
-            EgressPolicy()
-        )  # the administrator chose the proxy, also in a network that tasks may not read
+        # The administrator chose the proxy. It may be in a network that tasks may not read.
+        self._proxy_egress = EgressPolicy()
         self._proxy = proxy
         self._lookup = lookup
         self._lookups = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
 
     def close(self) -> None:
-        """Do not wait for name servers."""
+        """End the lookups' threads, without waiting for name servers."""
         self._lookups.shutdown(wait=False, cancel_futures=True)
 
     def apply(self, handle: pycurl.Curl, target: RequestTarget, seconds: float) -> Way:
-        """Set the way of one request, and return it. ``seconds``: the limit for a lookup.
+        """Set on ``handle`` how one request reaches ``target``. Returns the way. ``seconds``: the limit for a lookup.
 
-        Raises :class:`OutboundError`, and :class:`pantala_supernode.errors.SourceDeniedError` if one address of the
-        target is forbidden, also behind a proxy.
+        Raises :class:`OutboundError`. Raises :class:`pantala_supernode.errors.SourceDeniedError` if one address of the
+        target is forbidden, even if a proxy would connect to it.
         """
         _, host, port = target.origin
         proxy = self._proxy if self._proxy is not None and self._proxy.serves(host) else None
@@ -81,15 +80,13 @@ class Route:
         return Way(self._egress, None)
 
     def _checked(self, host: str, port: int, seconds: float) -> Sequence[str]:
-        """The addresses of a name. Empty for an address, which needs no lookup."""
+        """The allowed addresses of a host name. Empty if ``host`` is an allowed address, which needs no lookup."""
         address = literal(host)
         if address is not None:
             self._egress.check(address)
             return []
         if host.rstrip(".") in METADATA_NAMES:
-            raise SourceDeniedError(
-                f"{host} is a cloud's metadata server, which is forbidden. Correct spec.source.url."
-            )
+            raise SourceDeniedError.with_action(f"{host} is a cloud's metadata server, which is always forbidden")
         addresses = self._resolved(host, port, seconds)
         for each in addresses:
             self._egress.check(each)

@@ -1,8 +1,8 @@
 """The URL of one request, and the URL that a redirect leads to. Pure.
 
-Redirects follow rules of our own, because RFC 9110 (15.4) leaves them to the client. Credentials stay on one origin,
-and on the step from http to https of one host at the default ports. Any other change drops them for the rest of the
-chain. A step from https to http is refused.
+RFC 9110 (15.4) leaves the rules for redirects to the client. These are ours: a redirect within one origin keeps the
+credentials, and so does one from http to https of the same host at the default ports. Any other redirect drops them,
+also for later redirects. A redirect from https to http is refused.
 """
 
 import re
@@ -16,7 +16,7 @@ from pantala_supernode.outbound.errors import Fault, OutboundError
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LEGAL = re.compile(rb"%[0-9A-Fa-f]{2}|[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]+")
 _NAME = re.compile(r"[A-Za-z0-9._~-]+")
-"""A host name. libcurl would decode other characters, and so reach another host than the one that was checked."""
+"""A host name. libcurl would decode other characters, and could then reach a host that was not checked."""
 _AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//([^/?#]*)")
 
 

@@ -1,7 +1,7 @@
-"""One HTTP request by libcurl, in the thread that calls it.
+"""Performs one HTTP request with libcurl, in the thread of the caller.
 
-libcurl releases the interpreter's lock while it waits, reads and decrypts. A thread per transfer therefore costs the
-event loop nothing.
+libcurl releases the interpreter's lock (GIL) while it waits, reads and decrypts. So the event loop does not wait for
+the threads of transfers.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ _FAULTS = {
 }
 _ECONNREFUSED = 111
 _SURPLUS_WAIT = 0.01
-"""How many seconds to wait for bytes after the announced end. Bytes on their way arrive within it."""
+"""Seconds to wait for bytes after the announced end of a body. Bytes in transit arrive in this time."""
 
 
 class CancelledTransferError(Exception):
@@ -50,7 +50,7 @@ class CancelledTransferError(Exception):
 
 
 class Transfer:
-    """The reading of one answer. It runs in one thread; :meth:`cancel` may be called from any other."""
+    """One request and the reading of its answer. :meth:`run` blocks; :meth:`cancel` may be called from any thread."""
 
     def __init__(
         self,
@@ -63,7 +63,7 @@ class Transfer:
         on_body: Callable[[bytes], None],
         same_origin: bool,
     ) -> None:
-        """``on_head`` returns False to skip the body, for example that of a redirect."""
+        """``on_head`` returns False to skip the body, for example after a redirect. Sizes and limits are in bytes."""
         self._handle = handle.curl
         self._egress = egress
         self._timeouts = timeouts
@@ -83,7 +83,7 @@ class Transfer:
         self._window_bytes = 0
 
     def cancel(self) -> None:
-        """End the transfer. Once it is connected, this takes less than 100 ms."""
+        """End the transfer. A connected transfer ends within 100 ms."""
         self._cancelled.set()
         for each in tuple(self._sockets):
             try:
@@ -92,7 +92,7 @@ class Transfer:
                 continue  # not connected yet, or closed already
 
     def run(self) -> Head:
-        """Perform the request that the handle describes and return its head, after the body.
+        """Perform the request that the handle describes, and read its whole answer. Returns the answer's head.
 
         Raises :class:`OutboundError`, :class:`CancelledTransferError`, or what ``on_head`` and ``on_body`` raise.
         """
@@ -135,7 +135,8 @@ class Transfer:
             return OutboundError(Fault.PROTOCOL, "its framing is wrong")
         return OutboundError(_FAULTS.get(number, Fault.PROTOCOL), f"curl {number}")
 
-    # Called by libcurl, which only prints an exception. So the callbacks keep it, end the transfer, and run raises it.
+    # libcurl calls these methods, and would only print their exceptions. So they store an exception and end the
+    # transfer, and run() raises it.
 
     def _header(self, line: bytes) -> int | None:
         self._size += len(line)
@@ -147,7 +148,7 @@ class Transfer:
             self._lines.append(line)
             return None
         if not self._lines or self._head is not None:
-            return None  # the trailer of a chunked body
+            return None  # the trailer section after a chunked body
         return self._finish_head()
 
     def _finish_head(self) -> int | None:
@@ -186,7 +187,7 @@ class Transfer:
         return opened
 
     def _progress(self, *_: float) -> int:
-        """Check the deadlines. libcurl calls this at least once a second."""
+        """Check the time limits. libcurl calls this at least once a second. Returns 1 to end the transfer."""
         now = time.monotonic()
         if self._cancelled.is_set() or self._error is not None:
             return 1
@@ -207,12 +208,12 @@ class Transfer:
         return -1
 
     def _debug(self, kind: int, text: bytes) -> None:
-        """Notice bytes after the announced end: libcurl drops them, and reports them nowhere else."""
+        """Detect bytes after the announced end of a body. libcurl drops them, and reports them only as a debug text."""
         if kind == pycurl.INFOTYPE_TEXT and text.startswith(b"Excess found"):
             self._surplus = True
 
     def _check_surplus(self) -> None:
-        """Raise if more bytes followed the body than the server announced, together with it or a moment later."""
+        """Raise :class:`OutboundError` if the server sent bytes after the announced end, at once or a moment later."""
         own = self._sockets[-1].fileno() if self._sockets else -1
         late = own >= 0 and self._received and self._handle.getinfo(pycurl.SCHEME).lower() == "http" and _waiting(own)
         if self._surplus or late:
@@ -220,7 +221,7 @@ class Transfer:
 
 
 def _waiting(descriptor: int) -> bool:
-    """True if bytes wait at a connection, or arrive in a moment."""
+    """True if a connection has unread bytes, or receives some within ``_SURPLUS_WAIT``."""
     with contextlib.suppress(OSError):
         if select.select([descriptor], [], [], _SURPLUS_WAIT)[0]:
             with socket.socket(fileno=os.dup(descriptor)) as connection:

@@ -1,4 +1,4 @@
-"""Which certificate authorities are trusted: those of the system, and those of an administrator."""
+"""Which certificate authorities are trusted: those of the system, and those that the administrator adds."""
 
 import ssl
 from collections.abc import Iterable
@@ -10,29 +10,29 @@ import pycurl
 from pantala_supernode.outbound.errors import Fault, OutboundError
 
 ALL = "*"
-"""The host of an authority that is trusted for all hosts."""
+"""Stands in place of a host for an authority that is trusted for all hosts."""
 
 
 class Trust:
-    """The authorities for all requests: pairs of a host, or :data:`ALL`, and a PEM file."""
+    """The additional authorities: pairs of a host (or :data:`ALL`) and a PEM file."""
 
     def __init__(self, authorities: Iterable[tuple[str, Path]] = ()) -> None:
         self._authorities = tuple((host.lower(), path) for host, path in authorities)
 
     def apply(self, handle: pycurl.Curl, host: str, own: Path | None = None) -> None:
-        """Let a handle trust the system's authorities, those for ``host``, and those of the file ``own``.
+        """Let a handle trust the system's authorities, those for ``host``, and those in the file ``own``.
 
-        Raises :class:`OutboundError` if a file has no readable certificate. A changed file counts from then on.
+        A changed file is read again. Raises :class:`OutboundError` if a file has no readable certificate.
         """
         files = self._files(host) if own is None else (*self._files(host), own)
         _set(handle, files, pycurl.CAPATH, pycurl.CAINFO, pycurl.CAINFO_BLOB)
 
     def apply_to_proxy(self, handle: pycurl.Curl, host: str) -> None:
-        """The same for the certificate of a proxy."""
+        """Let a handle trust the system's authorities and those for ``host``, for the certificate of a proxy."""
         _set(handle, self._files(host), pycurl.PROXY_CAPATH, pycurl.PROXY_CAINFO, pycurl.PROXY_CAINFO_BLOB)
 
     def check(self, *more: Path) -> None:
-        """Raise :class:`OutboundError` if a file cannot be used now: of these authorities, or one ``more``."""
+        """Raise :class:`OutboundError` if a file of these authorities, or a file in ``more``, cannot be used now."""
         for file in (*(path for _, path in self._authorities), *more):
             _bundle(None, ((file, _changed_at(file)),))
 

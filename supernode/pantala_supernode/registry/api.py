@@ -1,4 +1,4 @@
-"""Requests of the OCI distribution API, made with the credentials of an account."""
+"""Sends requests of the OCI distribution API, with the credentials of an account."""
 
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
@@ -17,16 +17,16 @@ CHALLENGE: Final = "WWW-Authenticate"
 _ACCEPT = {"Accept": ", ".join(manifest.MEDIA_TYPES)}
 _DIGEST = "Docker-Content-Digest"
 _NO_HEAD = frozenset({400, 405, 406, 415, 500, 501})
-"""Statuses with which registries may answer HEAD if they do not support it. A GET shows the real problem."""
+"""Statuses of registries that do not support HEAD. A GET then shows the real problem."""
 _T = TypeVar("_T")
 
 Method = Literal["GET", "HEAD"]
 
 
 class RegistryAPI:
-    """Sends requests to the endpoints of registries, and authenticates when an endpoint asks for it.
+    """Sends requests to the endpoints of registries, and authenticates if an endpoint requires it.
 
-    Raises ``RegistryError``.
+    Its methods raise :class:`pantala_supernode.registry.errors.RegistryError`.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class RegistryAPI:
         return await self.first(repository, read)
 
     async def digest(self, repository: ImageRepository, tag: str, account: RegistryAccount) -> str | None:
-        """The digest that ``tag`` points to. ``None`` if the registry's answer to HEAD does not tell."""
+        """The digest that ``tag`` points to. ``None``: the registry's answer to HEAD does not contain it."""
 
         async def read(location: RepositoryLocation) -> str | None:
             what = image_name(location, tag)
@@ -79,7 +79,10 @@ class RegistryAPI:
             raise
 
     async def challenged(self, location: RepositoryLocation, url: str, account: RegistryAccount, refused: str) -> bool:
-        """Ask for ``url`` again after a 401, to learn the challenge. True if another header than ``refused`` exists."""
+        """Request ``url`` again after a 401, to learn the challenge.
+
+        Returns True if there is an ``Authorization`` header other than ``refused`` to try.
+        """
         reply = await self._ask("HEAD", location, url, refused)
         if reply.status == 200 or self.learned(reply, location, await self._real(location, account), refused):
             return True
@@ -87,13 +90,16 @@ class RegistryAPI:
         return False
 
     async def probe(self, location: RepositoryLocation, digest: str, authorization: str) -> RegistryReply:
-        """Ask for a manifest with exactly this ``Authorization`` header (empty: none), and return any answer."""
+        """Request a manifest with exactly this ``Authorization`` header (empty: none). Returns any answer."""
         return await self._ask("HEAD", location, location.manifest(digest), authorization)
 
     def learned(
         self, reply: RegistryReply, location: RepositoryLocation, account: RegistryAccount, refused: str
     ) -> bool:
-        """Remember the challenge of a 401, unless after a redirect. True if another header than ``refused`` exists."""
+        """Remember the challenge of a 401, unless it follows a redirect.
+
+        Returns True if there is an ``Authorization`` header other than ``refused`` to try.
+        """
         if reply.status != 401 or not reply.own:
             return False
         return self._authenticator.challenged(location, account, reply.headers.getall(CHALLENGE, []), refused)
@@ -127,6 +133,6 @@ class RegistryAPI:
 
 
 def image_name(location: RepositoryLocation, target: str) -> str:
-    """The image for messages, with the endpoint that an administrator chose."""
+    """The image for messages. If an administrator chose the endpoint, its URL follows the image's name."""
     name = f"{location.repository}{'@' if ':' in target else ':'}{target}"
     return f"{name} at {location.endpoint.root}" if location.mapped else name

@@ -26,7 +26,7 @@ _LIMIT = 10_000
 _CHALLENGE_SECONDS = 3600.0
 _MAX_TOKEN_BYTES = 128 * 1024
 _USED_UP = 0.9
-"""Share of a token's lifetime for which it is used. The rest is a margin for requests on their way."""
+"""The share of a token's lifetime for which it is used. The rest is a margin for requests in transit."""
 
 
 class _Account(NamedTuple):
@@ -40,7 +40,10 @@ class _IssuedToken(NamedTuple):
 
 
 class Authenticator:
-    """Makes ``Authorization`` headers for the endpoints of registries. Each account requests one token at a time."""
+    """Makes ``Authorization`` headers for registries.
+
+    For each account and repository, it requests one token at a time.
+    """
 
     def __init__(self, transport: RegistryTransport, clock: Callable[[], float]) -> None:
         self._transport = transport
@@ -73,7 +76,7 @@ class Authenticator:
     def challenged(
         self, location: RepositoryLocation, credentials: RegistryAccount, values: Iterable[str], refused: str
     ) -> bool:
-        """Remember the challenges of a 401. True if they allow a header other than ``refused``."""
+        """Remember a challenge of a 401. Returns True if it allows a header other than ``refused``."""
         try:
             offered = challenge.parse(values)
         except ValueError as error:
@@ -106,7 +109,7 @@ class Authenticator:
 
     async def _fetch(self, account: _Account, known: AuthChallenge) -> str:
         location, credentials = account
-        what = f"{location}, token"
+        what = f"the token for {location}"
         try:
             _check_realm(known, credentials)
             wanted = challenge.token_request(known, location.name, plain_http=location.endpoint.plain_http)
@@ -117,7 +120,7 @@ class Authenticator:
         if reply.status in (400, 401, 403):
             kind = RegistryForbiddenError if reply.status == 403 and credentials else RegistryUnauthorizedError
             raise kind.of(what, _refusal(credentials))
-        if reply.status in (404, 410):  # it is the server that is missing, and not the image
+        if reply.status in (404, 410):  # the token server is missing, and not the image
             raise InvalidAnswerError.of(
                 what, f"the token server at {RedactedURL(wanted.realm)} answered {reply.status}"
             )

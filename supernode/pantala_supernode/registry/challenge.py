@@ -10,7 +10,7 @@ import msgspec
 from pantala_protocol.rules import foreign, headers
 
 MAX_LENGTH = 8 * 1024
-"""The most characters of challenges that are read. A realm, a service and a scope need a few hundred."""
+"""The most characters of all challenges together. A realm, a service and a scope need a few hundred."""
 _WORD = r"[!#$%&'*+.^_`|~0-9A-Za-z-]+"
 _SCHEME = re.compile(rf"({_WORD})(?: +|$|(?=[,\t]))")
 _PARAMETER = re.compile(rf"({_WORD})[ \t]*=[ \t]*(?:({_WORD})|\"((?:[^\"\\]|\\.)*)\")")
@@ -26,7 +26,7 @@ _SCOPE = re.compile(r"repository:[a-z0-9][a-z0-9/._-]{0,511}:pull")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,32768}")
 _CLIENT = "pantala"
 _SEVERAL = "scope"
-"""The parameter whose values are joined if it is repeated. Of any other, two values leave open which one counts."""
+"""The only parameter that may be repeated with different values. They are joined."""
 
 
 class AuthChallenge(NamedTuple):
@@ -101,12 +101,14 @@ def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool
         parts = urlsplit(realm)
         _ = parts.port
     except ValueError:
-        raise ValueError("its token server is not a valid URL") from None
+        raise ValueError("the URL of its token server is not valid") from None
     schemes = ("https", "http") if plain_http else ("https",)
     if parts.scheme not in schemes or not parts.hostname or len(realm) > _MAX_REALM or not _TOKEN.fullmatch(realm):
-        raise ValueError(f"its token server is not a valid {' or '.join(f'{scheme}:' for scheme in schemes)} URL")
+        raise ValueError(
+            f"the URL of its token server is not a valid {' or '.join(f'{scheme}:' for scheme in schemes)} URL"
+        )
     if "@" in parts.netloc or parts.fragment:
-        raise ValueError("its token server is a URL with a user or a fragment")
+        raise ValueError("the URL of its token server has a user or a fragment")
     own = f"repository:{repository}:pull"
     asked = [scope for scope in challenge.parameters.get("scope", "").split() if _SCOPE.fullmatch(scope)]
     service = headers.to_text(challenge.parameters.get("service", ""))

@@ -1,7 +1,7 @@
-"""Accounts at registries, and how to find them in pull secrets as kubelet does. In memory only, never shown.
+"""Accounts at registries, found in pull secrets by the kubelet's rules. Their secrets are never logged or stored.
 
-Basic authentication sends user and password in base64, so they may have any bytes. Text stands for its UTF-8, and other
-bytes are kept as surrogates. A token stands in a header as it is, so it is one line.
+Basic authentication sends user and password in base64, so they may have any bytes. Here they are decoded as UTF-8, with
+surrogates for bytes that are not UTF-8. A token is sent in a header unchanged, so it must be one line of ASCII.
 """
 
 import base64
@@ -24,7 +24,7 @@ _DEFAULT_KEY = "index.docker.io"
 _DEFAULT_REGISTRY = "docker.io"
 _ANY_BYTE: Final = "surrogateescape"
 _LINE_END = re.compile(r"[\r\n]")
-"""Many programs break base64 into lines. kubelet reads that."""
+"""Line ends in base64. Many programs write them, and the kubelet accepts them."""
 _SCHEME = re.compile(r"^https?://")
 _API_PATH = re.compile(r"^/v[12](?=/)")
 
@@ -84,10 +84,10 @@ class RegistryAccount:
             text = _LINE_END.sub("", text).rstrip("=")
             decoded = base64.b64decode(text + "=" * (-len(text) % 4), validate=True).decode(errors=_ANY_BYTE)
         except (binascii.Error, ValueError):
-            raise ValueError("the credentials are not a valid base64 of user:password") from None
+            raise ValueError("the credentials are not valid base64 of user:password") from None
         username, colon, password = decoded.partition(":")
         if not colon:
-            raise ValueError("the credentials are not a valid base64 of user:password")
+            raise ValueError("the credentials are not valid base64 of user:password")
         if username == _IDENTITY_USER:
             return cls(identity_token=_token(password))
         return cls(username, password)
@@ -110,7 +110,7 @@ class _Config(msgspec.Struct):
 
 
 class Keyring:
-    """The accounts of some pull secrets. Its ``repr`` shows none of them."""
+    """The accounts from a set of pull secrets. Its ``repr`` shows no secret."""
 
     def __init__(self, entries: Iterable[tuple[str, RegistryAccount]] = ()) -> None:
         self._entries: dict[str, list[RegistryAccount]] = {}

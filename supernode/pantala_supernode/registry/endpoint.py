@@ -1,6 +1,6 @@
-"""Where each registry is reached, and whether it has TLS. Pure.
+"""The endpoints (base URLs) at which each registry is reached, and whether they have TLS. Pure.
 
-A registry has one name, which stands in names of images, pull secrets and blobs. It may have other endpoints.
+A registry has one name, which image names, pull secrets and blobs use. Its endpoints may be on other hosts.
 """
 
 import re
@@ -30,12 +30,12 @@ class ImageRepository(NamedTuple):
 
 
 class RegistryEndpoint(NamedTuple):
-    """One place where a registry is reached."""
+    """One URL at which a registry is reached."""
 
     root: str
-    """The URL in front of a repository's name, for example ``https://ghcr.io/v2``."""
+    """The part of its URLs before ``/`` and a repository's name, for example ``https://ghcr.io/v2``."""
     ca: Path | None = None
-    """A file with an additional authority for its certificate."""
+    """A file with an additional certificate authority for the endpoint. ``None``: only the usual ones."""
 
     @property
     def plain_http(self) -> bool:
@@ -48,7 +48,7 @@ class RegistryEndpoint(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """What stands in front of a repository's name in the names of the endpoint: its path behind ``/v2/``."""
+        """What the endpoint's own repository names have before ours: the path of :attr:`root` after ``/v2/``."""
         _, mark, rest = f"{self.root}/".partition("://")[2].partition("/v2/")
         return rest if mark else ""
 
@@ -59,7 +59,7 @@ class RepositoryLocation(NamedTuple):
     repository: ImageRepository
     endpoint: RegistryEndpoint
     mapped: bool = False
-    """An administrator chose the endpoint."""
+    """True if an administrator chose the endpoint."""
 
     def __str__(self) -> str:
         return f"{self.repository} at {self.endpoint.root}" if self.mapped else str(self.repository)
@@ -85,11 +85,12 @@ class RegistrySettings:
     ca: Path | None = None
     """A file with an additional certificate authority for this registry."""
     endpoints: tuple[RegistryEndpoint, ...] = ()
-    """Where the registry is reached instead, in the order to try them. The other settings then do not count."""
+    """Other URLs at which the registry is reached, in the order to try them. Then ``ca`` and ``plain_http`` have no
+    effect. Empty: the registry is reached at its own name."""
 
 
 class RegistryEndpoints:
-    """Finds the endpoints of each registry. It uses https, except by setting or on the loopback interface.
+    """Finds the endpoints of each registry. They are https:, unless a setting says otherwise or the host is loopback.
 
     ``only`` names the allowed registries. ``None``: all registries that the egress policy allows.
     """
@@ -101,13 +102,13 @@ class RegistryEndpoints:
         self._only = None if only is None else frozenset(registry.lower() for registry in only)
 
     def base(self, registry: str) -> str:
-        """The URL in front of ``/v2/`` that a registry's name stands for. Raises :class:`RegistryDeniedError`."""
+        """The URL before ``/v2/`` that a registry's name means. Raises :class:`RegistryDeniedError` if not allowed."""
         if self._only is not None and registry.lower() not in self._only:
             raise RegistryDeniedError.of(registry, "the supernode's list of allowed registries does not include it")
         return f"{'http' if self._plain_http(registry) else 'https'}://{image.endpoint(registry)}"
 
     def locations(self, repository: ImageRepository) -> tuple[RepositoryLocation, ...]:
-        """Where a repository is reached, in the order to try. Raises :class:`RegistryDeniedError`."""
+        """The locations of a repository, in the order to try them. Raises :class:`RegistryDeniedError`."""
         base = self.base(repository.registry)
         setting = self._settings.get(repository.registry.lower(), RegistrySettings())
         if setting.endpoints:
@@ -116,13 +117,13 @@ class RegistryEndpoints:
 
     @property
     def authorities(self) -> frozenset[Path]:
-        """The files of all authorities."""
+        """The files of all certificate authorities in the settings."""
         found = {setting.ca for setting in self._settings.values()}
         found |= {endpoint.ca for setting in self._settings.values() for endpoint in setting.endpoints}
         return frozenset(ca for ca in found if ca is not None)
 
     def blob(self, repository: ImageRepository, digest: str) -> str:
-        """The URL that names a blob, whichever endpoint it is read from. Raises :class:`RegistryDeniedError`."""
+        """The URL that names a blob. It is the same for all endpoints. Raises :class:`RegistryDeniedError`."""
         return f"{self.base(repository.registry)}/v2/{repository.name}/blobs/{digests.parse(digest)}"
 
     def repository_of(self, url: str) -> ImageRepository | None:

@@ -43,7 +43,7 @@ class RegistryError(SourceError):
 
 
 class RegistryFailedError(RegistryError):
-    """The registry, or what it depends on, is broken."""
+    """The registry answered with a server error (5xx)."""
 
 
 class ImageNotFoundError(RegistryError):
@@ -115,8 +115,8 @@ class InvalidAnswerError(RegistryError):
 _BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {
     401: (RegistryUnauthorizedError, "the registry requires credentials or rejected them"),
     403: (RegistryForbiddenError, "the registry denied access"),
-    404: (ImageNotFoundError, "the registry does not have it"),
-    410: (ImageNotFoundError, "the registry has removed it"),
+    404: (ImageNotFoundError, "not found in the registry"),
+    410: (ImageNotFoundError, "removed from the registry"),
     429: (RateLimitedError, "the registry rejected the request, because it received too many"),
 }
 _BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {

@@ -27,7 +27,7 @@ MEDIA_TYPES: Final = (DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX)
 """The supported media types, in the order of the ``Accept`` header."""
 
 _GENERIC = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
-"""Content types that say nothing, so that the field ``mediaType`` of the body decides."""
+"""Content types that name no kind of manifest. Then the field ``mediaType`` of the body counts."""
 _MAX_LENGTH = (1 << 53) - 1
 
 
@@ -136,7 +136,7 @@ def parse(content_type: str, body: bytes) -> ImageIndex | ImageManifest:
     if kind in INDEXES:
         return ImageIndex(kind, tuple(_entry(descriptor) for descriptor in content.manifests or ()))
     if content.config is None:
-        raise ValueError("lacks its config")
+        raise ValueError("has no config")
     blobs = _blobs([content.config, *(content.layers or ())])
     return ImageManifest(kind, blobs[0], blobs[1:])
 
@@ -149,15 +149,15 @@ def _decode(body: bytes) -> _Content:
     except ValueError:
         raise ValueError("is not a valid manifest in JSON") from None
     if content.schema_version != 2:
-        raise ValueError("is not of schema version 2, the only one that containerd accepts")
+        raise ValueError("does not have schema version 2, the only one that containerd accepts")
     return content
 
 
 def _kind(content_type: str, content: _Content) -> str:
-    """The media type: that of the header, else that of the body, else OCI's.
+    """The media type: from the header, else from the body, else OCI's type for the fields of the body.
 
-    As in containerd, header and body may differ between OCI and Docker. They may not differ between index and image, so
-    that two readers cannot take the same bytes for two kinds.
+    As in containerd, one may name a type of OCI and the other a type of Docker. But if one names an index and the other
+    an image, the manifest is ambiguous. Raises :class:`ValueError`.
     """
     is_index = content.manifests is not None
     is_image = content.config is not None or content.layers is not None
@@ -165,11 +165,11 @@ def _kind(content_type: str, content: _Content) -> str:
     if kind in _GENERIC:
         kind = content.media_type or (OCI_INDEX if is_index else OCI_MANIFEST)
     if kind not in MEDIA_TYPES:
-        raise ValueError("has a media type that is not an image's")
+        raise ValueError("has a media type that is not supported")
     if content.media_type in MEDIA_TYPES and (content.media_type in INDEXES) is not (kind in INDEXES):
-        raise ValueError("is an index by one media type and an image by another, in its header and its body")
+        raise ValueError("has two media types: the header or the body says index, and the other says image")
     if (kind in INDEXES) is not is_index or (kind not in INDEXES) is not is_image:
-        raise ValueError("does not match its media type")
+        raise ValueError("has the fields of an index but the media type of an image, or the reverse")
     return kind
 
 
@@ -193,4 +193,4 @@ def _digest(descriptor: _Descriptor) -> str:
     try:
         return str(digests.parse(descriptor.digest))
     except ValueError:
-        raise ValueError(f"has an invalid digest (not sha256: or sha512:): {descriptor.digest[:140]!r}") from None
+        raise ValueError(f"contains an invalid digest (not sha256: or sha512:): {descriptor.digest[:140]!r}") from None

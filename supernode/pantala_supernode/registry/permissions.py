@@ -1,4 +1,7 @@
-"""Asks registries whether a node's container runtime may read a manifest, and remembers their consent."""
+"""Asks registries whether a client may read a manifest, and remembers that they allowed it.
+
+The clients are the container runtimes of nodes, whose ``Authorization`` headers the mirror passes on.
+"""
 
 import hashlib
 from collections.abc import Callable
@@ -14,13 +17,13 @@ from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUn
 from pantala_supernode.registry.transport import RegistryReply
 
 SECONDS = 300.0
-"""Seconds for which a registry's consent counts: as long as the tokens of most registries."""
+"""Seconds for which a permission is remembered: as long as the tokens of most registries are valid."""
 _LIMIT = 50_000
 _REFUSALS = (401, 403)
 
 
 class RegistryPermissions:
-    """Remembers which ``Authorization`` headers a registry accepted. An empty header stands for every client.
+    """Remembers which ``Authorization`` headers a registry accepted. An empty header means that every client may read.
 
     It stores only keyed hashes of the headers. ``key`` is random and never leaves the process.
     """
@@ -57,9 +60,9 @@ class _Question(NamedTuple):
 
 
 class AccessCheck:
-    """Checks a client's ``Authorization`` header with a request to the registry, and remembers consent for a while.
+    """Checks a client's ``Authorization`` header with a request to the registry, and remembers permissions for a while.
 
-    Consent counts for the whole repository. The headers themselves are not kept.
+    A permission counts for the whole repository. The headers themselves are not stored.
     """
 
     def __init__(self, api: RegistryAPI, permissions: RegistryPermissions) -> None:
@@ -75,8 +78,8 @@ class AccessCheck:
     ) -> RegistryVerdict:
         """Whether a client with this ``authorization`` (empty: an anonymous one) may read the manifest.
 
-        ``fresh`` ignores remembered consent. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the
-        registry's answer does not show it.
+        ``fresh``: ignore remembered permissions. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the
+        registry's answer says neither yes nor no.
         """
         if not fresh and self._permissions.allows(str(repository), authorization):
             return RegistryVerdict(allowed=True)
@@ -95,7 +98,7 @@ class AccessCheck:
         if reply.status not in _REFUSALS:
             raise_for_status(reply.status, reply.headers, image_name(location, digest))
         elif authorization or not await self._is_public(reply, location, digest):
-            # Passing on another host's challenge would send it the password that is meant for the registry.
+            # A client that gets another host's challenge would send the registry's password to that host.
             challenges = reply.headers.getall(CHALLENGE, []) if reply.own else []
             return RegistryVerdict(allowed=False, challenges=tuple(challenges))
         return RegistryVerdict(allowed=True)

@@ -26,7 +26,7 @@ from pantala_supernode.registry.transport import TOTAL, RegistryTransport
 
 @dataclass(frozen=True)
 class RegistryService:
-    """The parts that use registries: a client for manifests, a reader for blobs, a check of permissions, accounts."""
+    """The parts that use registries: for manifests, for blobs, for permissions and for accounts."""
 
     client: RegistryClient
     reader: RegistryReader
@@ -45,10 +45,11 @@ async def open_service(
     wall: Callable[[], float] = time.time,
     environment: Mapping[str, str] | None = None,
 ) -> AsyncIterator[RegistryService]:
-    """Keep what is known of registries until the block ends.
+    """Build the parts, and close them at the end of the context.
 
-    ``total``: seconds for one small answer. ``environment``: the variables that describe the identity in a cloud.
-    Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if an authority's file is not readable.
+    ``total``: the time limit for one small answer, in seconds. ``environment``: the variables that describe the
+    identity in a cloud. Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if a certificate
+    authority's file has no readable certificate.
     """
     for ca in endpoints.authorities:
         try:

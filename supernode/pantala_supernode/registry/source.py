@@ -22,8 +22,9 @@ _REFUSALS = (errors.SourceUnauthorizedError, errors.SourceForbiddenError, errors
 class RegistryReader:
     """Reads the blobs of :meth:`RegistryEndpoints.blob`. ``origins`` reads every other source.
 
-    A source's ``Authorization`` header names the account and is not sent as it is: a registry with a token server
-    receives a token for the one repository. ``private`` has the readers for endpoints, by their own authority.
+    A source's ``Authorization`` header identifies the account. A registry with a token server receives a token instead,
+    which is valid for one repository. ``private`` has the readers for endpoints with their own certificate authority,
+    by its file.
     """
 
     api: RegistryAPI

@@ -17,7 +17,7 @@ from pantala_supernode.registry.errors import InvalidAnswerError, RegistryError,
 
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
 TOTAL = 30.0
-"""Seconds for a whole answer with all redirects. Manifests are small."""
+"""Seconds for a request with its whole answer and all redirects. The answers are small."""
 
 
 class RegistryRequest(NamedTuple):
@@ -26,14 +26,14 @@ class RegistryRequest(NamedTuple):
     method: Literal["GET", "HEAD", "POST"]
     url: str
     what: str
-    """What the request is about, for messages."""
+    """The object of the request, for messages: an image, a repository or a token."""
     headers: Mapping[str, str]
     limit: int
     """The largest body that is accepted, in bytes."""
     ca: Path | None = None
-    """An additional authority for the registry's certificate."""
+    """A file with an additional certificate authority."""
     form: Mapping[str, str] | bytes | None = None
-    """The body of a POST: a form, or bytes of the type that a header names."""
+    """The body of a POST: a form, or bytes of the type that a header names. ``None``: no body."""
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {RedactedURL(self.url)}>"
@@ -57,7 +57,7 @@ class RegistryTransport:
         self._total = total
 
     async def ask(self, request: RegistryRequest) -> RegistryReply:
-        """Send one request and follow its redirects. Raises :class:`RegistryError` without an answer."""
+        """Send one request and follow its redirects. Raises :class:`RegistryError` if no valid answer arrives."""
         what, shown = request.what, RedactedURL(request.url)
         headers = CIMultiDict(request.headers)
         credentials = {"Authorization": headers.pop("Authorization")} if "Authorization" in headers else {}
@@ -81,7 +81,7 @@ class RegistryTransport:
 
 
 class _Memory:
-    """A sink that keeps the body."""
+    """A sink that keeps the body in memory."""
 
     def __init__(self, what: str, limit: int) -> None:
         self._what = what
@@ -89,7 +89,7 @@ class _Memory:
         self.body = bytearray()
 
     def begin(self, head: Head) -> None:
-        """The head says nothing that the body does not show."""
+        """Does nothing: the caller gets the head from the client."""
 
     def take(self, data: bytes) -> None:
         self.body += data
@@ -98,8 +98,8 @@ class _Memory:
 
 
 def _check_coding(head: Head, body: bytearray, what: str) -> None:
-    """Refuse an answer that was compressed on its way. A wrong label on readable JSON means nothing."""
+    """Raise :class:`InvalidAnswerError` if the answer is compressed. Plain JSON with a wrong header is accepted."""
     coding = head.fields.get("Content-Encoding", "identity").strip().lower()
     if coding in _CODINGS and body and not body.lstrip().startswith(b"{"):
-        what_happened = f"the answer has the compression {coding} although the request did not allow that"
+        what_happened = f"the answer is compressed ({coding}) although the request forbids it"
         raise InvalidAnswerError.of(what, what_happened)

@@ -88,23 +88,29 @@ class ReplicaClient:
         try:
             answer = await self._send(replica, "GET", f"{task_id}/content", timeout=_BODY_TIMEOUT, params=query)
         except (aiohttp.ClientError, OSError) as error:
-            raise ReplicaError(f"Replica {replica.name} cannot be reached: {type(error).__name__}.") from error
+            raise ReplicaError.with_action(
+                f"Replica {replica.name} cannot be reached: {type(error).__name__}"
+            ) from error
         async with answer:
             if answer.status != 200:
-                raise ReplicaError(f"Replica {replica.name} answered {answer.status} to a request for its copy.")
+                raise ReplicaError.with_action(
+                    f"Replica {replica.name} answered {answer.status} to a request for its copy"
+                )
             yield _chunks(answer, replica)
 
     async def _ask(self, replica: Member, method: str, task_id: TaskID, body: bytes | None = None) -> CopyReport | None:
         async with self._turn:
             silence = self._silent.get(replica.url)
             if silence is not None and self._clock() < silence.until:
-                raise ReplicaError(f"Replica {replica.name} did not answer a moment ago. It is asked again soon.")
+                raise ReplicaError.with_action(f"Replica {replica.name} did not answer a moment ago")
             try:
                 async with await self._send(replica, method, task_id, timeout=_REPORT_TIMEOUT, data=body) as answer:
                     report = await _report(answer)
             except (aiohttp.ClientError, OSError, ValueError) as error:
                 self._note_silence(replica, error)
-                raise ReplicaError(f"Replica {replica.name} did not answer: {type(error).__name__}.") from error
+                raise ReplicaError.with_action(
+                    f"Replica {replica.name} did not answer: {type(error).__name__}"
+                ) from error
         self._silent.pop(replica.url, None)
         return report
 
@@ -130,7 +136,7 @@ async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:
         return None
     if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_REPORT:
         _log.warning("a replica refused a request", url=str(answer.url), status=answer.status)
-        raise ReplicaError(f"The replica at {answer.url.host} answered {answer.status}. Read that replica's log.")
+        raise ReplicaError.with_action(f"The replica at {answer.url.host} answered {answer.status}")
     return msgspec.json.decode(await answer.read(), type=CopyReport)
 
 
@@ -139,4 +145,6 @@ async def _chunks(answer: aiohttp.ClientResponse, replica: Member) -> AsyncItera
         async for chunk in answer.content.iter_any():
             yield chunk
     except (aiohttp.ClientError, OSError) as error:
-        raise ReplicaError(f"Replica {replica.name} stopped sending its copy: {type(error).__name__}.") from error
+        raise ReplicaError.with_action(
+            f"Replica {replica.name} stopped sending its copy: {type(error).__name__}"
+        ) from error

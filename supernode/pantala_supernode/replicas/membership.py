@@ -72,11 +72,11 @@ class Handover:
             await self._until(lambda: self._replicas.leaving, _ANNOUNCEMENT, at_once)
         if not self._replicas.leaving or at_once.is_set():
             return
-        _log.info("this supernode leaves; it serves until other replicas have its tasks")
+        _log.info("this supernode is being removed; it serves until other replicas have its tasks")
         if await self._until(self._is_over, self._patience, at_once):
-            _log.info("this supernode ends; other replicas have all its tasks")
+            _log.info("this supernode exits; other replicas have all its tasks")
         else:
-            _log.warning("this supernode ends before all tasks have moved; other replicas read the origin")
+            _log.warning("this supernode exits before all tasks have moved; other replicas read the origin")
 
     async def _until(self, condition: Callable[[], bool], seconds: float, at_once: asyncio.Event) -> bool:
         deadline = time.monotonic() + seconds

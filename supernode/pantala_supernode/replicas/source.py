@@ -99,7 +99,10 @@ class _Try:
             yield answer
 
     async def _find(self, resume: Resume | None) -> _Provider | None:
-        """Wait for a replica to copy from, and return it. ``None``: this replica must read the origin."""
+        """Ask the other replicas until one can provide the file, and return it.
+
+        ``None``: this replica must read the origin.
+        """
         task_id = self._order.task_id
         if not self._replicas.others or self._source.stage(task_id) is Stage.READING:
             self._source.enter(task_id, Stage.READING)
@@ -215,7 +218,9 @@ class _Try:
             return
         report = await self._final_report(provider.replica)
         if report is None or not report.whole or report.generation != provenance.generation:
-            raise errors.ReplicaError(f"Replica {provider.replica.name} sent all bytes, but reports no whole copy.")
+            raise errors.ReplicaError.with_action(
+                f"Replica {provider.replica.name} sent all bytes, but reports no whole copy"
+            )
         provenance.digest, provenance.origin_bytes = report.digest, report.origin_bytes
 
     async def _final_report(self, replica: Member) -> CopyReport | None:

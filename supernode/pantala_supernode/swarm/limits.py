@@ -1,11 +1,11 @@
-"""How many pieces may be under way at once: the scheduler's limits, and how many fill the supernode's link. Pure."""
+"""How many pieces may be in transit at once: the scheduler's limits, and how many fill the supernode's link. Pure."""
 
 from dataclasses import dataclass, field
 
 from pantala_supernode.swarm.reputation import Tolerance
 
 _WEIGHT = 0.2
-"""The weight of the newest piece time."""
+"""The weight of the newest time in the moving average of piece times."""
 _FADING = 0.9
 """The factor by which an observation loses weight in each second."""
 _ENOUGH = 4.0
@@ -39,12 +39,13 @@ class SchedulingPolicy:
     blacklist_seconds: float = 30.0
     """Seconds for which a peer gets no pieces from a provider after a failure between the two."""
     zone_patience: float = 5.0
-    """When a peer of a zone was given a piece, the other peers of the zone wait at least so many seconds for it.
-    Then another of them may take it from outside the zone."""
+    """Seconds. If a peer of a zone was given a piece, the other peers of the zone wait at least this long for it. Then
+    another of them may take the piece from outside the zone."""
     least_patience: float = 0.5
-    """Seconds for which a place is kept at least for a piece that is not fetched. A client begins within 0.1 s."""
+    """The shortest time in seconds for which a place at the supernode is kept for a peer that does not fetch its piece.
+    A client usually begins to fetch within 0.1 s."""
     most_patience: float = 1.25
-    """The same at most. With the time for which a pull is held before, another client waits for at most 3 s."""
+    """The longest time in seconds for the same. A pull is held for up to 1.5 s, so another client waits at most 3 s."""
     tolerance: Tolerance = field(default_factory=Tolerance)
     """When to exclude a provider that serves badly."""
 
@@ -84,7 +85,7 @@ class Uplink:
 
 
 class PieceTimes:
-    """How long a piece usually takes from its assignment to the report, by peer and for all peers together."""
+    """The mean seconds from the assignment of a piece to its report, for each peer and for all peers together."""
 
     def __init__(self) -> None:
         self._by_peer: dict[str, float] = {}
@@ -95,7 +96,7 @@ class PieceTimes:
         self._by_peer[peer] = _mean(self._by_peer.get(peer), seconds)
 
     def usual(self, peer: str) -> float | None:
-        """The usual time of the peer, else that of all; ``None``: no piece was reported yet."""
+        """The mean time of the peer in seconds, else that of all peers. ``None``: no piece was reported yet."""
         return self._by_peer.get(peer, self._all)
 
     def forget(self, peer: str) -> None:

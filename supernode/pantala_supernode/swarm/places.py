@@ -1,11 +1,11 @@
-"""The places at providers: each belongs to a peer that fetches its piece. Pure.
+"""The places at providers. Each place belongs to a peer that fetches a piece. Pure.
 
-A provider has a few places, and a given piece takes one until the peer reports it. A peer that died would keep its
-places for long. The supernode sees whether a piece is fetched from it. If that does not begin within two usual piece
-times, the place lapses: others may have it. Then the peer's other places lapse too. A peer that fetches late is served
-all the same, and takes its place again.
+A provider has a few places. A piece that a peer is given takes one until the peer reports it. A peer that died would
+keep its places for long. The supernode sees the requests for its own pieces. If a peer does not request its piece
+within two usual piece times, the place lapses: the provider can serve another peer. Then the peer's other places lapse
+too. If the peer requests the piece later, the supernode still serves it, and the peer takes a place again.
 
-A piece from another provider, or one that was sent already, is not seen. Its place lapses later.
+The supernode does not see requests to other providers, or what happens after it sent a piece. Such places lapse later.
 """
 
 from dataclasses import dataclass
@@ -15,10 +15,11 @@ from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.task_progress import SUPERNODE
 
 _UNKNOWN = 10.0
-"""Seconds until a place lapses whose fetch is not seen, while no usual piece time is known."""
+"""Seconds until a place lapses if the supernode cannot see its fetch, while no usual piece time is known."""
 _LEAST_UNSEEN = 2.5
+"""The least seconds until such a place lapses, once a usual piece time is known."""
 _UNSEEN = 4.0
-"""The same in usual piece times. Pieces take different times, and the place is not certainly unused."""
+"""The usual piece times until such a place lapses. They are many, because the peer may still fetch the piece."""
 
 _Key = tuple[str, str, int]
 """Task, peer and piece."""
@@ -29,15 +30,15 @@ class _Place:
     provider: str
     given_at: float
     moved_at: float
-    """When the piece was given, or when its last fetch ended."""
+    """When the piece was given, or when its last fetch from the supernode ended, in monotonic seconds."""
     fetches: int = 0
-    """Requests for the piece that the supernode is answering."""
+    """The number of requests for the piece that the supernode is answering now."""
     sent: bool = False
-    """The supernode sent the whole piece."""
+    """True if the supernode sent the whole piece."""
 
 
 class Places:
-    """Gives the places of a :class:`ProgressManager` and takes back those that are not used."""
+    """Gives the places of a :class:`ProgressManager`, and takes back unused ones. ``now``: monotonic seconds."""
 
     def __init__(self, progress: ProgressManager, policy: SchedulingPolicy) -> None:
         self._progress = progress
@@ -46,12 +47,12 @@ class Places:
         self._places: dict[_Key, _Place] = {}
 
     def give(self, task_id: str, peer: str, piece: int, provider: str, *, now: float) -> None:
-        """Note that a peer is to take a piece from a provider now."""
+        """Note that a peer was given a piece, which it must take from ``provider`` now."""
         self._progress.give(task_id, peer, piece, provider)
         self._places[task_id, peer, piece] = _Place(provider, now, now)
 
     def begun(self, task_id: str, peer: str, piece: int, *, now: float) -> None:
-        """The peer fetches a piece from the supernode. If it has no place there (any more), it takes one."""
+        """Note that a peer begins to fetch a piece from the supernode. If the peer has no place there, it takes one."""
         task = self._progress.tasks.get(task_id)
         progress = task.peers.get(peer) if task is not None else None
         if task is None or progress is None or progress.have >> piece & 1 or not task.copy.cached >> piece & 1:
@@ -64,14 +65,14 @@ class Places:
             self._progress.resume(task_id, peer, piece)
 
     def ended(self, task_id: str, peer: str, piece: int, *, whole: bool, now: float) -> None:
-        """A fetch of a piece from the supernode ended. ``whole``: all bytes were sent."""
+        """Note that a fetch of a piece from the supernode ended. ``whole``: all bytes were sent."""
         place = self._places.get((task_id, peer, piece))
         if place is not None and place.fetches:
             place.fetches -= 1
             place.sent, place.moved_at = whole, now
 
     def reported(self, task_id: str, peer: str, pieces: int, *, now: float) -> None:
-        """The peer reports that it has pieces (bit mask)."""
+        """Note that a peer reports that it has ``pieces`` (bit mask)."""
         swarm = self._progress.tasks.get(task_id)
         given = swarm.peers[peer].given if swarm is not None and peer in swarm.peers else {}
         for piece in [piece for piece in given if pieces >> piece & 1]:
@@ -83,7 +84,7 @@ class Places:
         self._times.forget(peer)
 
     def expire(self, now: float) -> set[str]:
-        """Free the places that are not used. Returns the tasks in which a place lapsed."""
+        """Free the places that are not used. Returns the IDs of the tasks in which a place lapsed."""
         tasks = self._progress.tasks
         silent: set[tuple[str, str]] = set()
         fetching: set[str] = set()
@@ -104,7 +105,7 @@ class Places:
         return {task_id for task_id, _ in silent}
 
     def _patience(self, peer: str, place: _Place) -> float:
-        """How many seconds a place is kept while nothing is seen to happen."""
+        """How many seconds a place is kept without a request for its piece."""
         usual, policy = self._times.usual(peer), self._policy
         if place.provider == SUPERNODE and not place.sent:
             return min(max(2 * usual if usual is not None else 1.0, policy.least_patience), policy.most_patience)

@@ -65,7 +65,7 @@ class ProgressManager:
         task.copy, task.verified = Copy(TaskID(task_id)), 0
 
     def give(self, task_id: str, peer: str, piece: int, provider: str) -> None:
-        """Note that a peer is to take a piece from a provider, where a place is booked."""
+        """Note that a peer was given a piece, which it must take from ``provider``. Book a place at the provider."""
         task, progress = self._part(task_id, peer)
         task.give(progress, piece, provider)
         self._outstanding[peer] += 1
@@ -214,7 +214,7 @@ class ProgressManager:
         return provider
 
     def _end(self, peer: str, provider: str, *, booked: bool) -> None:
-        """Note that a peer has a given piece no more to fetch."""
+        """Note that a peer need not fetch a given piece any more. ``booked``: it still has a place at the provider."""
         self._outstanding[peer] -= 1
         if not self._outstanding[peer]:
             del self._outstanding[peer]

@@ -33,7 +33,7 @@ class PeerProgress:
     """The pieces that the peer was given and has not reported yet, with their providers."""
     given_mask: int = 0
     lapsed: int = 0
-    """The part of them that it does not fetch. For the others it is as if they were not given."""
+    """The given pieces that the peer does not fetch in time. Other peers may be given these pieces too."""
     seeds: int = 0
     """The number of pieces that the peer was given from the supernode's machine."""
     full: bool = False
@@ -47,7 +47,7 @@ class PeerProgress:
 
     @property
     def expected(self) -> int:
-        """The given pieces that it will have in a moment."""
+        """The given pieces that the peer will probably have in a moment."""
         return self.given_mask & ~self.lapsed
 
 
@@ -182,7 +182,7 @@ class TaskProgress:
         return progress.given.pop(piece)
 
     def lapse(self, progress: PeerProgress, piece: int) -> None:
-        """Expect a given piece no more, because the peer does not fetch it."""
+        """Do not expect a given piece any more, because the peer does not fetch it."""
         self._mark(progress, piece, given=True, lapsed=True)
         self._count(progress, 1 << piece, -1)
 
@@ -227,7 +227,7 @@ class TaskProgress:
         return bool(progress.expected) and (progress.seeds - _LEAD) * self._busy > self._busy_seeds
 
     def _mark(self, progress: PeerProgress, piece: int, *, given: bool, lapsed: bool = False) -> None:
-        """Note the state of one piece. A peer is busy while pieces are expected."""
+        """Note the state of one piece of a peer. A peer with expected pieces counts as busy."""
         bit, before = 1 << piece, progress.expected
         progress.given_mask = progress.given_mask | bit if given else progress.given_mask & ~bit
         progress.lapsed = progress.lapsed | bit if lapsed else progress.lapsed & ~bit

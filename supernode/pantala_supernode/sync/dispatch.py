@@ -46,7 +46,7 @@ class Dispatcher:
         self.sessions: dict[str, PeerSession] = {}
         """The session of each connected peer or client, by its name."""
         self._readers: dict[str, PeerSession] = {}
-        """By mark."""
+        """The sessions by their mark (:attr:`PeerSession.reader`), which requests for pieces contain."""
         self._marks = itertools.count(1)
         self.waiting = HeldExchanges()
         self._managers = managers
@@ -89,7 +89,7 @@ class Dispatcher:
         return tuple(self._progress.tasks[task.id].peers[session.peer].given.items())
 
     def piece(self, session: PeerSession, task: Task, piece: int, provider: str) -> PieceWork:
-        """How a peer takes a piece from a provider. Raises :class:`PieceMissingError` if it is not cached any more."""
+        """The work for a piece from a provider. Raises :class:`PieceMissingError` if it is not cached any more."""
         copy = task.copy
         peer = self._managers.peers.get(provider) if provider != SUPERNODE else None
         server = peer if peer is not None else self._endpoint
@@ -161,7 +161,7 @@ class Dispatcher:
             self.serve_waiting(task_id)
 
     def add(self, session: PeerSession, peer: SwarmPeer) -> None:
-        """Add a peer and its session. They replace those of a former process of that name."""
+        """Add a peer and its session. They replace the peer and the session of a former process with that name."""
         former = self.sessions.get(peer.name)
         if former is not None:
             self.forget(former)
@@ -199,7 +199,7 @@ class Dispatcher:
                     self._progress.fail(task_id, name, piece, blame=False)
 
     def on_fetch(self, fetch: PieceFetch, state: FetchState) -> None:
-        """A peer begins to fetch a piece from this supernode, or that ended."""
+        """Note that a peer begins or ends the fetch of a piece from this supernode."""
         session, now = self._readers.get(fetch.reader), self._clock()
         if session is None:
             return
@@ -210,7 +210,7 @@ class Dispatcher:
             self._scheduler.places.ended(*part, whole=state is FetchState.SENT, now=now)
 
     def free_places(self) -> None:
-        """Give the places that are not used to peers that wait. Call a few times a second."""
+        """Free the places that are not used, and give them to waiting peers. Call this a few times a second."""
         lapsed = self._scheduler.places.expire(self._clock())
         for task_id in lapsed:
             self.serve_waiting(task_id)

@@ -1,4 +1,4 @@
-"""The tickets that the supernode gives its peers, and where it serves pieces itself."""
+"""The tickets that the supernode issues, and the address of its own piece server."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from pantala_protocol import ticket
 
 _REUSED_FOR = ticket.LIFETIME / 2
-"""Seconds. Every ticket is then valid for at least as long again."""
+"""Seconds for which a ticket is reused. Each ticket that is sent is valid for at least as many more."""
 
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
-    """Where the supernode itself serves pieces."""
+    """The address and the ticket key of the supernode's own piece server."""
 
     address: str
     port: int
@@ -19,7 +19,7 @@ class Endpoint:
 
 
 class TicketCache:
-    """Tickets for piece servers, reused for a while: to sign one costs more than to schedule a piece.
+    """Tickets for piece servers. They are reused for a while, because signing one takes longer than scheduling a piece.
 
     ``clock`` returns seconds since the epoch.
     """

@@ -16,8 +16,8 @@ class FileSource:
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Sent to the origin's host only, as in :mod:`pantala_protocol.rules.headers`. They may hold secrets and are never
-    shown."""
+    """Headers for the origin, with values as in :mod:`pantala_protocol.rules.headers`. They are sent to its host only.
+    They may contain secrets, and are never shown."""
     digest: str | None = None
     """The expected ``sha256:``, ``sha512:`` or ``md5:`` of the whole file. ``None``: any content is accepted."""
     attempt: str = ""

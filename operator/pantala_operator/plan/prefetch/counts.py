@@ -145,6 +145,9 @@ def _failures(snapshot: Snapshot) -> Iterator[PullFailure]:
 
 
 def _failure(name: str, key: ImageKey, reason: str, message: str) -> PullFailure:
-    """One entry of ``status.failures``, whose message ends with what to do."""
+    """An entry of ``status.failures`` for the node ``name`` (empty: for all nodes).
+
+    The advice for ``reason`` follows the message, which is cut if it is too long.
+    """
     words = message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
     return PullFailure(name, reason, key.reference, advised(words or reason, reasons.of_image(reason)))

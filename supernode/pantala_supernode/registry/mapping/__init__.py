@@ -1,1 +1,1 @@
-"""Where registries are reached: the administrator's list, and the order in which endpoints are tried."""
+"""The administrator's list of registries and their endpoints, and the order in which endpoints are tried."""

@@ -27,15 +27,15 @@ _AWAY = (
 )
 _FAILING = (RateLimitedError, RegistryFailedError)
 _AWAY_SECONDS: Final = 30.0
-"""How long an endpoint that was not reached is asked last. A connection to it may take 10 s to fail."""
+"""Seconds for which an endpoint that was not reached is tried last, because each failure may take 10 s."""
 _LIMIT: Final = 1000
 
 
 class EndpointAttempts:
-    """Asks one endpoint after the other until one has the content.
+    """Tries the endpoints of a registry in order, until one has the content.
 
-    The next one is asked after a failure to connect, after 5xx and 429, and after 404: another cache may have it.
-    A refusal (401, 403), an invalid answer and an invalid certificate end the attempts: an administrator must see them.
+    After a failure to connect, 5xx, 429 or 404, it tries the next endpoint. A refusal (401, 403), an invalid answer or
+    an invalid certificate ends the attempts, so that an administrator sees the problem.
     """
 
     def __init__(self, endpoints: RegistryEndpoints, clock: Callable[[], float]) -> None:
@@ -43,7 +43,10 @@ class EndpointAttempts:
         self._away: TTLCache[RegistryEndpoint, bool] = TTLCache(_LIMIT, _AWAY_SECONDS, timer=clock)
 
     async def first(self, repository: ImageRepository, attempt: Callable[[RepositoryLocation], Awaitable[_T]]) -> _T:
-        """The result at the first endpoint that gives one. Raises the first failure that is more than a lack."""
+        """The result of ``attempt`` at the first endpoint that has one.
+
+        If no endpoint has one, raises the first failure other than "not found", else the first failure.
+        """
         failures: list[SourceError] = []
         locations = self._endpoints.locations(repository)
         for location in sorted(locations, key=lambda each: each.endpoint in self._away):
@@ -59,7 +62,7 @@ class EndpointAttempts:
 
 
 def _leads_on(error: SourceError) -> bool:
-    """True if another endpoint may have what this one did not give."""
+    """True if another endpoint may have the content after this error."""
     if type(error) is errors.SourceAnswerError:
         return True
     return isinstance(error, (*_LACKING, *_AWAY, *_FAILING))

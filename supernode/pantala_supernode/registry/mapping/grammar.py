@@ -1,14 +1,14 @@
 """Reads the administrator's list of registries. Pure.
 
-The list has commas between its entries. An entry is one of:
+The list is comma-separated. An entry is one of:
 
 * ``ghcr.io`` or ``https://ghcr.io``: a registry with TLS;
 * ``http://registry.local:5000``: a registry without TLS;
 * ``docker.io=https://harbor.corp/v2/dockerhub``: a registry, and the URL where it is reached. Further entries for the
   same registry are further endpoints, in the order to try them.
 
-The path of such a URL replaces ``/v2`` of the registry, as ``override_path`` in containerd's hosts.toml. A URL without
-a path means ``/v2``.
+The path of such a URL replaces the usual ``/v2``, as with ``override_path`` in containerd's hosts.toml. A URL without a
+path means ``/v2``.
 """
 
 import re
@@ -21,14 +21,15 @@ from pantala_protocol import image
 from pantala_supernode.registry.endpoint import RegistryEndpoint, RegistryEndpoints, RegistrySettings
 
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
-"""Segments that begin with a letter or a digit: none is empty, and none leads upwards."""
+"""A path of a URL. No segment is empty or begins with a dot, so the path cannot contain ``..``."""
 _ROOT = "/v2"
 
 
 def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoints:
-    """Read ``registries``, and ``authorities`` as ``HOST=FILE,...``. A host is a registry, or that of an endpoint.
+    """Read the list ``registries``, and the list ``authorities`` of entries ``HOST=FILE``.
 
-    ``only`` forbids all other registries. Raises :class:`ValueError`.
+    A ``HOST`` is a registry's name, or the host of an endpoint. ``only`` forbids all registries that are not listed.
+    Raises :class:`ValueError`.
     """
     plain: dict[str, bool] = {}
     mapped: dict[str, list[str]] = defaultdict(list)
@@ -45,7 +46,7 @@ def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoint
     names |= files.keys() - hosts
     settings = {name: _settings(plain.get(name, False), mapped.get(name, []), files, name) for name in names}
     if only and not settings:
-        raise ValueError("only listed registries are allowed, but the list is empty")
+        raise ValueError("--registries-only allows listed registries only, but none is listed")
     return RegistryEndpoints(settings, settings.keys() if only else None)
 
 
@@ -61,7 +62,7 @@ def _settings(plain_http: bool, roots: list[str], files: dict[str, Path], name: 
 
 def _check_authority(host: str, ca: Path | None, *, plain_http: bool) -> None:
     if ca is not None and plain_http:
-        raise ValueError(f"{host!r} is listed as plain http and has an authority. List it as https://")
+        raise ValueError(f"{host!r} has a certificate authority, but is listed as plain http. List it as https://.")
 
 
 def _listed(text: str) -> tuple[str, bool]:
@@ -74,7 +75,7 @@ def _listed(text: str) -> tuple[str, bool]:
 
 
 def _root(url: str, entry: str) -> str:
-    """The URL in front of a repository's name, without a slash at the end."""
+    """Check the URL of an entry, and return it as :attr:`RegistryEndpoint.root`."""
     wrong = f"{entry[:200]!r} is not a valid mapping. Use name=https://host:port/path or name=http://host:port/path."
     try:
         found = URL(url.strip(), encoded=True)

@@ -60,6 +60,7 @@ def test_pauses_double_up_to_five_minutes_or_the_first_pause() -> None:
 def test_each_reason_has_advice_and_its_own_kind_of_retry(reason: Reason) -> None:
     advice = reasons.of_image(reason)
     assert f"It happened. {advice.action}" == advised("It happened", advice)
+    assert f"It happened. {reason.action}" == advised(f"It happened. {reason.action}", reasons.of_image("NotFound"))
     expected = {Retry.NEVER: None, Retry.LATER: 300, Retry.SOON: 10}
     assert expected[advice.retry] == pause(reason, 1, None, 10)
 

@@ -113,7 +113,7 @@ def test_a_generic_content_type_leaves_the_kind_to_the_body(said: str) -> None:
     ],
 )
 def test_invalid_and_ambiguous_manifests_are_refused(said: str, body: bytes | dict[str, Any]) -> None:
-    with pytest.raises(ValueError, match=r"^(is|has|lacks|does|gives) "):
+    with pytest.raises(ValueError, match=r"^(is|has|contains|does|gives) "):
         manifest.parse(said, body if isinstance(body, bytes) else json.dumps(body).encode())
 
 
