@@ -105,6 +105,7 @@ class App:
             make_room=self._janitor.make_room,
             piece_size=RULES[settings.piece_size_rule],
             fresh_for=settings.fresh_seconds,
+            connections=settings.origin_connections,
         )
         self._inspector = PieceInspector(store, cdn)
 

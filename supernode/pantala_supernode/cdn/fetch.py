@@ -1,26 +1,22 @@
 """One try to complete one copy from its source."""
 
-import random
 import sys
-from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from collections.abc import Callable
 
-from pantala_pieces.errors import StoreFullError
-from pantala_pieces.file import Meta, PieceFile
-from pantala_pieces.store import PieceStore
 from pantala_protocol import digest
 from pantala_protocol.digest import Digest
-from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
+from pantala_supernode.cdn.adoption import Adoption
 from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.connections import Connections
-from pantala_supernode.cdn.disk import MakeRoom, VolumeWriter
+from pantala_supernode.cdn.disk import VolumeWriter
 from pantala_supernode.cdn.intake import Intake
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.segments import ConnectionScale, Division, Segment, SegmentPlan
+from pantala_supernode.cdn.segments import ConnectionScale, Segment, SegmentPlan
+from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.origin import freshness
-from pantala_supernode.origin.source import Answer, Provenance, Resume, SourceReader
+from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FetchOrder
 
 _CUTS = 3
@@ -28,28 +24,6 @@ _CUTS = 3
 
 _ALL = sys.maxsize
 """More pieces than any file has."""
-
-Sleep = Callable[[float], Awaitable[None]]
-
-
-@dataclass(frozen=True, slots=True)
-class FetchTools:
-    """The settings and functions that all fetches of one supernode share."""
-
-    store: PieceStore
-    piece_size: PieceSizeRule
-    rng: random.Random
-    make_room: MakeRoom
-    fresh_for: float
-    """Seconds for which a copy counts as current after the origin confirmed it, unless the origin says otherwise."""
-    connections: int
-    """The most connections that read one file."""
-    division: Division
-    spare: Callable[[], bool]
-    """True if a further connection may start: a place is free, and no copy waits for it."""
-    sleep: Sleep
-    wall: Callable[[], float]
-    """Returns seconds since the epoch."""
 
 
 class Fetch:
@@ -75,6 +49,9 @@ class Fetch:
         self._shown = RedactedURL(order.source.url)
         self._expected = digest.parse_checksum(order.source.digest) if order.source.digest else None
         self._intake = Intake(self._shown, attempts, writer=writer, on_bytes=on_bytes, on_pieces=on_pieces)
+        self._adoption = Adoption(
+            order, attempts, writer, tools, pinned=self._expected is not None, on_begin=self._begin
+        )
 
     async def run(self) -> None:
         """Read each range of missing pieces with one request. Then check the digest of the file, and record it."""
@@ -114,7 +91,7 @@ class Fetch:
                 await self._writer.run(lambda: recorder.confirm(self._tools.wall(), answer.lifetime))
                 self._attempts.trust()
             else:
-                other, _ = await self._adopt(answer, None)
+                other, _ = await self._adoption.adopt(answer, None)
                 async with self._intake.keeping():
                     await self._intake.take_in(answer, other, Segment(range(_ALL)))
 
@@ -144,7 +121,7 @@ class Fetch:
         """Request a gap and read it. If the file is large and the origin serves ranges, read the other gaps too."""
         resume = self._resume(gap)
         async with self._reader.open(self._order.source, resume) as answer, self._intake.keeping():
-            recorder, continued = await self._adopt(answer, resume)
+            recorder, continued = await self._adoption.adopt(answer, resume)
             lead = self._lead(answer, recorder, gap if continued else range(_ALL))
             reading = self._intake.take_in(answer, recorder, lead)
             if answer.ranges and answer.provenance is None and self._divisible(recorder):
@@ -212,63 +189,6 @@ class Fetch:
             start -= 1  # the file may end here, and a request from its end would be refused
         return Resume(start, end, validator, meta.generation)
 
-    async def _adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
-        """The recorder for the answer, and True if the answer continues its pieces.
-
-        False: the answer has other content, so the recorder is new and has a new generation.
-        """
-        attempts = self._attempts
-        recorder = attempts.recorder
-        if answer.provenance is not None:
-            return await self._join(answer, answer.provenance)
-        if recorder is not None and self._continues(answer, resume, recorder):
-            if resume is not None and not resume.validator:
-                attempts.continue_unverified()
-            return recorder, True
-        if recorder is not None and resume is not None:
-            may_restart = not attempts.budget.spent
-            freshness.check_other(answer, resume, recorder.meta, self._shown, may_restart=may_restart)
-            if resume.validator:
-                attempts.restart(same_content=False)
-        freshness.check_end_is_seen(answer, self._shown, digest_known=self._expected is not None)
-        return await self._begin(answer), False
-
-    def _continues(self, answer: Answer, resume: Resume | None, recorder: Recorder) -> bool:
-        """True if an answer has the content of the recorder. The first answer may have been cut before any piece."""
-        if resume is None:
-            return bool(answer.validator) and freshness.same_content(answer, recorder.meta)
-        return freshness.same_content(answer, recorder.meta, pinned=self._expected is not None)
-
-    async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
-        """As :meth:`_adopt`, for the answer of a replica: its content is the same if it has the same generation."""
-        recorder = self._attempts.recorder
-        continued = recorder is not None and recorder.meta.generation == provenance.generation
-        if recorder is None or not continued:
-            recorder = await self._begin(answer)
-        self._attempts.join(provenance)
-        return recorder, continued
-
-    async def _begin(self, answer: Answer) -> Recorder:
-        provenance, tools = answer.provenance, self._tools
-        meta = Meta(
-            task_id=self._order.task_id,
-            generation=provenance.generation if provenance is not None else f"{tools.rng.getrandbits(64):016x}",
-            piece_size=provenance.piece_size if provenance is not None else tools.piece_size(answer.length),
-            length=answer.length,
-            etag=answer.etag,
-            last_modified=answer.last_modified,
-            confirmed=tools.wall() if provenance is None else 0.0,
-            lifetime=answer.lifetime,
-        )
-        self._attempts.discard()
-        self._attempts.trust()
-        self._intake.begin()
-        self._on_pieces()  # the pieces of the former content are gone
-        file = await self._writer.run(lambda: _create(tools.store, meta), answer.length or meta.piece_size)
-        recorder = Recorder(file, verified=True)
-        self._attempts.load(recorder)
-        return recorder
-
     def _judged(self, error: errors.SourceInterruptedError) -> errors.SourceError:
         """The error for a body that was cut. If cuts repeat at the same byte, the announced length is wrong."""
         if self._intake.cut_at is None or self._attempts.cut(self._intake.cut_at) < _CUTS:
@@ -311,18 +231,13 @@ class Fetch:
         given = provenance.digest if provenance is not None else ""
         return self._expected or (digest.parse(given) if given else None)
 
+    def _begin(self) -> None:
+        """The pieces of the former content are gone."""
+        self._intake.begin()
+        self._on_pieces()
+
     async def _discard(self) -> None:
         """Delete all pieces of the copy, because they are wrong or of a former content."""
         self._attempts.discard()
         self._on_pieces()  # before the deletion, so that no peer relies on them
         await self._writer.run(lambda: self._tools.store.delete(self._order.task_id))
-
-
-def _create(store: PieceStore, meta: Meta) -> PieceFile:
-    file = store.create(meta)
-    try:
-        file.reserve()
-    except StoreFullError:
-        store.delete(meta.task_id)
-        raise
-    return file

@@ -11,10 +11,10 @@ from pantala_protocol.geometry import PieceSizeRule
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import CopyState
 from pantala_supernode.cdn.disk import MakeRoom, no_room
-from pantala_supernode.cdn.fetch import FetchTools, Sleep
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.segments import Division
 from pantala_supernode.cdn.table import CopyTable
+from pantala_supernode.cdn.tools import FetchTools, Sleep
 from pantala_supernode.cdn.worker import Worker
 from pantala_supernode.origin.limits import Gate, GatedReader
 from pantala_supernode.origin.source import SourceChoice, SourceReader, origin_only

@@ -12,7 +12,8 @@ from pantala_protocol.statement import Failure
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import CopyState, CopyUse
 from pantala_supernode.cdn.disk import VolumeWriter, settled
-from pantala_supernode.cdn.fetch import Fetch, FetchTools
+from pantala_supernode.cdn.fetch import Fetch
+from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.origin.source import SourceChoice, SourceReader
 from pantala_supernode.tasks.copy import CopyPhase, FetchOrder

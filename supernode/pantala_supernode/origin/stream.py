@@ -12,7 +12,7 @@ from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.request import Head, Request
 from pantala_supernode.outbound.transfer import CancelledTransferError
 
-_WAITING = 8 * 1024 * 1024
+_WAITING = 4 * 1024 * 1024
 """Bytes of complete blocks that may wait for the event loop. At this limit, the thread stops receiving."""
 
 Throttle = Callable[[int], None]

@@ -1,0 +1,103 @@
+"""Decides whether an answer continues the pieces of a copy, or starts a new generation."""
+
+from collections.abc import Callable
+
+from pantala_pieces.errors import StoreFullError
+from pantala_pieces.file import Meta, PieceFile
+from pantala_pieces.store import PieceStore
+from pantala_protocol.redaction import RedactedURL
+from pantala_supernode.cdn.attempts import Attempts
+from pantala_supernode.cdn.disk import VolumeWriter
+from pantala_supernode.cdn.recorder import Recorder
+from pantala_supernode.cdn.tools import FetchTools
+from pantala_supernode.origin import freshness
+from pantala_supernode.origin.source import Answer, Provenance, Resume
+from pantala_supernode.tasks.copy import FetchOrder
+
+
+class Adoption:
+    """Provides the recorder for the answers of one try. ``on_begin`` is called when a new generation starts."""
+
+    def __init__(
+        self,
+        order: FetchOrder,
+        attempts: Attempts,
+        writer: VolumeWriter,
+        tools: FetchTools,
+        *,
+        pinned: bool,
+        on_begin: Callable[[], None],
+    ) -> None:
+        self._order = order
+        self._attempts = attempts
+        self._writer = writer
+        self._tools = tools
+        self._pinned = pinned
+        self._on_begin = on_begin
+        self._shown = RedactedURL(order.source.url)
+
+    async def adopt(self, answer: Answer, resume: Resume | None) -> tuple[Recorder, bool]:
+        """The recorder for the answer, and True if the answer continues its pieces.
+
+        False: the answer has other content, so the recorder is new and has a new generation.
+        """
+        attempts = self._attempts
+        recorder = attempts.recorder
+        if answer.provenance is not None:
+            return await self._join(answer, answer.provenance)
+        if recorder is not None and self._continues(answer, resume, recorder):
+            if resume is not None and not resume.validator:
+                attempts.continue_unverified()
+            return recorder, True
+        if recorder is not None and resume is not None:
+            may_restart = not attempts.budget.spent
+            freshness.check_other(answer, resume, recorder.meta, self._shown, may_restart=may_restart)
+            if resume.validator:
+                attempts.restart(same_content=False)
+        freshness.check_end_is_seen(answer, self._shown, digest_known=self._pinned)
+        return await self._begin(answer), False
+
+    def _continues(self, answer: Answer, resume: Resume | None, recorder: Recorder) -> bool:
+        """True if an answer has the content of the recorder. The first answer may have been cut before any piece."""
+        if resume is None:
+            return bool(answer.validator) and freshness.same_content(answer, recorder.meta)
+        return freshness.same_content(answer, recorder.meta, pinned=self._pinned)
+
+    async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
+        """As :meth:`adopt`, for the answer of a replica: its content is the same if it has the same generation."""
+        recorder = self._attempts.recorder
+        continued = recorder is not None and recorder.meta.generation == provenance.generation
+        if recorder is None or not continued:
+            recorder = await self._begin(answer)
+        self._attempts.join(provenance)
+        return recorder, continued
+
+    async def _begin(self, answer: Answer) -> Recorder:
+        provenance, tools = answer.provenance, self._tools
+        meta = Meta(
+            task_id=self._order.task_id,
+            generation=provenance.generation if provenance is not None else f"{tools.rng.getrandbits(64):016x}",
+            piece_size=provenance.piece_size if provenance is not None else tools.piece_size(answer.length),
+            length=answer.length,
+            etag=answer.etag,
+            last_modified=answer.last_modified,
+            confirmed=tools.wall() if provenance is None else 0.0,
+            lifetime=answer.lifetime,
+        )
+        self._attempts.discard()
+        self._attempts.trust()
+        self._on_begin()
+        file = await self._writer.run(lambda: _create(tools.store, meta), answer.length or meta.piece_size)
+        recorder = Recorder(file, verified=True)
+        self._attempts.load(recorder)
+        return recorder
+
+
+def _create(store: PieceStore, meta: Meta) -> PieceFile:
+    file = store.create(meta)
+    try:
+        file.reserve()
+    except StoreFullError:
+        store.delete(meta.task_id)
+        raise
+    return file

@@ -1,0 +1,32 @@
+"""The settings and functions that all fetches of one supernode share."""
+
+import random
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+
+from pantala_pieces.store import PieceStore
+from pantala_protocol.geometry import PieceSizeRule
+from pantala_supernode.cdn.disk import MakeRoom
+from pantala_supernode.cdn.segments import Division
+
+Sleep = Callable[[float], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class FetchTools:
+    """The settings and functions that all fetches of one supernode share."""
+
+    store: PieceStore
+    piece_size: PieceSizeRule
+    rng: random.Random
+    make_room: MakeRoom
+    fresh_for: float
+    """Seconds for which a copy counts as current after the origin confirmed it, unless the origin says otherwise."""
+    connections: int
+    """The most connections that read one file."""
+    division: Division
+    spare: Callable[[], bool]
+    """True if a further connection may start: a place is free, and no copy waits for it."""
+    sleep: Sleep
+    wall: Callable[[], float]
+    """Returns seconds since the epoch."""
