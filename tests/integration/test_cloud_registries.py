@@ -63,6 +63,10 @@ async def read(opened: RegistryService, registry: FakeRegistry, *, pod_identity:
         return b"".join([bytes(block) async for block in answer.body.blocks(Layout(65536))])
 
 
+def refusal(status: int, body: str) -> web.Response:
+    return web.Response(status=status, text=body)
+
+
 @pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
 async def test_an_image_is_read_with_the_identity_of_the_pod(
     lab: CloudLab, name: str, environment: Environment, steps: list[str], life: float
@@ -102,6 +106,28 @@ async def test_a_prefetch_goes_on_for_days_after_a_token_of_twelve_hours(lab: Cl
             lab.world.clock.now += HOUR
             registry.push("1", layer=str(lab.world.clock.now).encode())
     assert 6 < lab.world.exchanges.count("ecr") < 9
+
+
+@pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
+async def test_valid_credentials_outlast_a_token_server_that_is_away(
+    lab: CloudLab, name: str, environment: Environment, steps: list[str], life: float
+) -> None:
+    registry = await lab.registry(name)
+    async with lab.service(environment(lab)) as opened:
+        await resolve(opened, registry)
+        lab.world.faults[steps[0]] = refusal(503, "")
+        lab.world.clock.now += life * 0.92
+        asked = len(lab.tokens.asked)
+        for _ in range(3):
+            await resolve(opened, registry)
+        assert asked + 1 == len(lab.tokens.asked), "the next try comes after a pause"
+        lab.world.clock.now += life * 0.08
+        with pytest.raises(errors.RegistryFailedError):
+            await resolve(opened, registry)
+        lab.world.faults.clear()
+        environment(lab)
+        await resolve(opened, registry)
+        assert steps * 2 == lab.world.exchanges
 
 
 @pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
@@ -216,10 +242,6 @@ async def test_a_pull_through_cache_is_read_with_the_identity(lab: CloudLab) -> 
 
 
 # -- failures
-
-
-def refusal(status: int, body: str) -> web.Response:
-    return web.Response(status=status, text=body)
 
 
 REFUSED, INVALID = errors.CloudIdentityError, errors.InvalidAnswerError

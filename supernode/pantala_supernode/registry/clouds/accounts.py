@@ -9,11 +9,21 @@ from pantala_process.flight import SingleFlight
 from pantala_protocol.image import ImageReference
 from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoint, RegistryEndpoints
-from pantala_supernode.registry.errors import RegistryDeniedError
+from pantala_supernode.registry.errors import (
+    RateLimitedError,
+    RegistryDeniedError,
+    RegistryFailedError,
+    RegistryUnreachableError,
+)
 
 _LIMIT = 1000
 _USED_UP = 0.9
 """Share of the life of credentials after which new ones are requested."""
+_ENDED = 0.99
+"""Share of their life after which no request starts with them."""
+_PAUSE = 60.0
+"""Seconds between two tries to renew credentials that are still valid."""
+_AWAY = (RegistryUnreachableError, RegistryFailedError, RateLimitedError)
 
 
 class CloudGrant(NamedTuple):
@@ -22,6 +32,13 @@ class CloudGrant(NamedTuple):
     account: RegistryAccount
     seconds: float
     """How long they are valid."""
+
+
+class _Held(NamedTuple):
+    account: RegistryAccount
+    renewal: float
+    """When to request new credentials."""
+    until: float
 
 
 class CloudIdentity(Protocol):
@@ -37,15 +54,14 @@ class CloudIdentity(Protocol):
 class CloudAccounts:
     """Keeps the credentials of the identities, and renews them before they end.
 
-    They are for hosts of the vendors with TLS only. ``clock`` returns monotonic seconds.
+    They are for hosts of the vendors with TLS only. They remain in use while a vendor's token server is away.
+    ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, identities: Iterable[CloudIdentity], clock: Callable[[], float]) -> None:
         self._identities = tuple(identities)
         self._clock = clock
-        self._held: TLRUCache[str, CloudGrant] = TLRUCache(
-            _LIMIT, lambda _host, grant, now: now + grant.seconds * _USED_UP, timer=clock
-        )
+        self._held: TLRUCache[str, _Held] = TLRUCache(_LIMIT, lambda _host, held, _now: held.until, timer=clock)
         self._flight: SingleFlight[str, RegistryAccount] = SingleFlight()
 
     async def close(self) -> None:
@@ -63,16 +79,26 @@ class CloudAccounts:
         if identity is None:
             return ANONYMOUS
         held = self._held.get(host)
-        return held.account if held is not None else await self._flight.share(host, lambda: self._renew(identity, host))
+        if held is not None and self._clock() < held.renewal:
+            return held.account
+        return await self._flight.share(host, lambda: self._renew(identity, host))
 
     def forget(self, endpoint: RegistryEndpoint) -> None:
         """Drop credentials that a registry refused."""
         self._held.pop(endpoint.host, None)
 
     async def _renew(self, identity: CloudIdentity, host: str) -> RegistryAccount:
-        grant = await identity.grant(host)
-        self._held[host] = grant
-        return grant.account
+        begun = self._clock()
+        try:
+            account, seconds = await identity.grant(host)
+        except _AWAY:
+            held = self._held.get(host)
+            if held is None:
+                raise
+            self._held[host] = held._replace(renewal=self._clock() + _PAUSE)
+            return held.account
+        self._held[host] = _Held(account, begun + seconds * _USED_UP, begun + seconds * _ENDED)
+        return account
 
     def _identity(self, endpoint: RegistryEndpoint) -> CloudIdentity | None:
         if endpoint.plain_http:
