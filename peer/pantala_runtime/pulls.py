@@ -55,7 +55,10 @@ class Pulls:
         raise RuntimeSilentError(f"{name}: the runtime accepted the name, but does not list it. The peer retries.")
 
     async def pin(self, image: ImageReference) -> bool:
-        """Pin the image. Returns False if the runtime ignores pins. Later calls then check only once."""
+        """Pin the image, and check repeatedly that the runtime shows the pin. Returns False if it ignores pins.
+
+        After a runtime ignored a pin, later calls check only once.
+        """
         await self._runtime.mark_pinned(str(image), pinned=True)
         for pause in _CHECKS[:1] if self.pins_honoured is False else _CHECKS:
             await asyncio.sleep(pause)

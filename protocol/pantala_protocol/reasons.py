@@ -60,7 +60,7 @@ class Reason(enum.StrEnum):
     SOURCE_ERROR = "SourceError", SOON, "Check the origin, and read its log."
     SOURCE_CHANGED = (
         "SourceChanged", SOON,
-        "The file is read again from the start. If this repeats, let the origin change the file less often.",
+        "The file is read again from the start. If this repeats, the file changes too often: change it less often.",
     )  # fmt: skip
     SOURCE_DENIED = (
         "SourceDenied", NEVER,
@@ -89,7 +89,11 @@ class Reason(enum.StrEnum):
     VOLUME_FAILED = "VolumeFailed", SOON, "Check the supernode's volume, and read the supernode's log."
     NODE_DISK_FULL = "NodeDiskFull", SOON, "Free space on the node. The download then continues."
     NODE_DISK_FAILED = "NodeDiskFailed", SOON, "Check the node's disk and the peer's log."
-    PATH_OUTSIDE_ROOT = "PathOutsideRoot", NEVER, "Choose a spec.path below the root for files, without symbolic links."
+    PATH_OUTSIDE_ROOT = (
+        "PathOutsideRoot",
+        NEVER,
+        "Choose a spec.path inside the folder of published files, without symbolic links.",
+    )
     PATH_CONFLICT = "PathConflict", LATER, "Choose another spec.path, or delete the Task or file that has this one."
     SECRET_MISSING = "SecretMissing", LATER, "Create the Secret in the Task's namespace."
     SECRET_INVALID = "SecretInvalid", LATER, "Each key of the Secret must be a header's name, and each value one line."
@@ -97,7 +101,11 @@ class Reason(enum.StrEnum):
         "SecretForbidden", LATER, "Allow the operator to get Secrets in this namespace. The operator then continues.",
     )  # fmt: skip
     NO_NODE_MATCHES = "NoNodeMatches", LATER, "Check spec.target, and that peers run on those nodes."
-    DEADLINE_EXCEEDED = "DeadlineExceeded", NEVER, "Raise spec.activeDeadlineSeconds, or see the other conditions."
+    DEADLINE_EXCEEDED = (
+        "DeadlineExceeded",
+        NEVER,
+        "See the other conditions for the cause, or raise spec.activeDeadlineSeconds.",
+    )
     INTERNAL = "InternalError", SOON, "Read the supernode's log, and please report the problem."
 
     # Images: the registry and the nodes' container runtimes.

@@ -27,7 +27,7 @@ def for_reader(ticket: str, reader: str) -> str:
 
 
 def reader(ticket: str) -> str:
-    """The mark of the client that got a ticket; empty: it has none."""
+    """The mark of the client to which a ticket was given. Empty: the ticket has no mark."""
     return ticket.rpartition("-")[0]
 
 

@@ -42,7 +42,7 @@ def _networks(text: str) -> tuple[Network, ...]:
 def _head_size(text: str) -> int:
     value = settings.size(text)
     if not 1 <= value <= _HEAD_LIMIT:
-        raise ValueError(f"is not from 1 to {_HEAD_LIMIT} bytes.")
+        raise ValueError(f"is not a size from 1 to {_HEAD_LIMIT} bytes. Give a size like 64Ki.")
     return value
 
 

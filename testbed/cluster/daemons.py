@@ -74,7 +74,7 @@ class Daemons:
 
 
 def end(pid: int, how: signal.Signals) -> None:
-    """Send a signal to a process that may have ended, and collect it if it is our child."""
+    """Send a signal to a process that may have ended, and reap it if it is our child."""
     try:
         os.kill(pid, how)
         if how is signal.SIGKILL:

@@ -151,7 +151,10 @@ def _docker_config(secret: Secret) -> str | Obstacle:
 
 
 def _auths(content: object) -> object:
-    """The member ``auths``. An empty one, null, and an empty object mean the same: no credentials."""
+    """The member ``auths`` of a pull secret. Empty if it is null, or if ``content`` is an empty object.
+
+    ``None``: ``content`` is not a pull secret.
+    """
     if not isinstance(content, dict) or (content and "auths" not in content):
         return None
     found = content.get("auths")

@@ -62,7 +62,9 @@ def path(task: TaskResource, root: str) -> str | Obstacle:
     wanted_path = task.spec.path or f"{task.metadata.namespace}/{task.metadata.name}"
     relative = wanted_path.removeprefix(root + "/") if wanted_path.startswith("/") else wanted_path
     if relative.startswith("/"):
-        return Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path} is not below the root for files, {root}")
+        return Obstacle.of(
+            Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path} is not below the folder of published files, {root}"
+        )
     fault = names.fault(relative)
     return relative if fault is None else Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path!r} {fault}")
 

@@ -94,7 +94,7 @@ class MirrorServer:
         self._token = b""
 
     def application(self, token: str) -> web.Application:
-        """The web application. It serves requests with ``token`` in the header ``x-pantala-mirror``; with "" all."""
+        """The web application. It serves requests with ``token`` in the header ``x-pantala-mirror``. Empty: all."""
         self._token = token.encode()
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle)

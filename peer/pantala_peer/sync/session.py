@@ -99,7 +99,7 @@ class SupernodeSession:
         self._urgent = self._urgent or urgent
 
     def want(self, wants: dict[str, WantedBlob]) -> None:
-        """Report all blobs that the node waits for. A new position alone is not urgent."""
+        """Report all blobs that the node waits for. If only a position changed, the report is not urgent."""
         self._urgent = self._urgent or _stalls(wants) != _stalls(self._wants)
         self._wants = wants
 

@@ -312,7 +312,7 @@ class BlobLeases:
         return since + (self._seconds if whole else _UNFINISHED)
 
     def _sources(self, peer: str, name: str, wanted: WantedBlob) -> tuple[FileSource, ...]:
-        """The sources from which a peer may read a blob. Empty if its request is not valid; that is only logged."""
+        """The sources from which a peer may read a blob. Empty if the peer's request is not valid, which is logged."""
         try:
             check_wanted(name, wanted)
             repository = ImageRepository(wanted.registry, wanted.repository)

@@ -61,7 +61,7 @@ class RegistryUnauthorizedError(RegistryError):
 
 
 class CloudIdentityError(RegistryUnauthorizedError):
-    """A cloud gives the supernode's identity no credentials."""
+    """A cloud did not give credentials to the supernode's identity."""
 
 
 class RegistryForbiddenError(RegistryError):

@@ -75,7 +75,7 @@ class ReplicaClient:
         return await self._ask(replica, "GET", task_id)
 
     async def want(self, replica: Member, task_id: TaskID, request: SourceRequest) -> CopyReport | None:
-        """Ask a replica to fetch a file, and to keep it wanted for the next minute. Returns what it has of the file."""
+        """Ask a replica to fetch a file, and to keep it wanted for the next minute. Returns its state of the file."""
         return await self._ask(replica, "PUT", task_id, msgspec.json.encode(request))
 
     @asynccontextmanager

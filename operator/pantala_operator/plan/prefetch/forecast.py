@@ -34,7 +34,7 @@ _WHY: Final = {
     PassedOver.NO_PEER: "The node has no peer; check the peers' DaemonSet",
     PassedOver.PEER_UNSCHEDULABLE: "The node's Peer has spec.unschedulable set; unset it",
     PassedOver.TAINTED: "A taint excludes the node; add it to spec.target.tolerations",
-    PassedOver.NOT_CHOSEN: "count or percentage of spec.target chooses other nodes",
+    PassedOver.NOT_CHOSEN: "The field count or percentage of spec.target limits the nodes; raise it",
 }
 
 

@@ -27,7 +27,7 @@ class OrderPlan:
 def give(snapshot: Snapshot) -> OrderPlan:
     """Give orders for pulls that start, for pulls that run, and for images that nodes keep.
 
-    If pulls must stop, it does not wait for the reports of all nodes, provided that this is safe.
+    If pulls must stop, the orders to stop do not wait for the reports of all nodes, if that is safe.
     """
     demand, observed, rules = snapshot.demand, snapshot.observed, snapshot.rules
     if not (observed.reported or (snapshot.run.stopped and observed.may_cancel)):

@@ -247,7 +247,7 @@ def _drifted(moved: Sequence[Pin]) -> Verdict:
 
 def _evicted(lost: Sequence[tuple[str, ImageKey]]) -> Verdict:
     name, key = lost[0]
-    others = f". The same happened {len(lost) - 1} times elsewhere" if len(lost) > 1 else ""
+    others = f". The same happened to {len(lost) - 1} more images on nodes" if len(lost) > 1 else ""
     what = f"{name}, {key.reference}: {EVICTED}. It is not pulled a third time{others}"
     return Verdict(ConditionStatus.TRUE, Reason.EVICTED.value, engine.advised(what, reasons.of_image(Reason.EVICTED)))
 

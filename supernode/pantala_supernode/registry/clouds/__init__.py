@@ -1,1 +1,1 @@
-"""The supernode's identity in a cloud: token files that registries of AWS, Google and Azure accept in exchange."""
+"""The supernode's identity in a cloud. AWS, Google and Azure exchange a token of the pod for registry credentials."""

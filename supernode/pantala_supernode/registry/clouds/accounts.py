@@ -1,4 +1,4 @@
-"""When the supernode's identity in a cloud counts, and the credentials that it has there."""
+"""Decides when the supernode's identity in a cloud is used, and keeps the credentials that the cloud gave to it."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
@@ -18,9 +18,9 @@ from pantala_supernode.registry.errors import (
 
 _LIMIT = 1000
 _USED_UP = 0.9
-"""Share of the life of credentials after which new ones are requested."""
+"""The share of the lifetime of credentials after which new ones are requested."""
 _ENDED = 0.99
-"""Share of their life after which no request starts with them."""
+"""The share of their lifetime after which no request starts with them."""
 _PAUSE = 60.0
 """Seconds between two tries to renew credentials that are still valid."""
 _AWAY = (RegistryUnreachableError, RegistryFailedError, RateLimitedError)
@@ -31,31 +31,32 @@ class CloudGrant(NamedTuple):
 
     account: RegistryAccount
     seconds: float
-    """How long they are valid."""
+    """The seconds for which the credentials are valid."""
 
 
 class _Held(NamedTuple):
     account: RegistryAccount
     renewal: float
-    """When to request new credentials."""
+    """When to request new credentials, in monotonic seconds."""
     until: float
+    """When to stop using these, in monotonic seconds."""
 
 
 class CloudIdentity(Protocol):
-    """The supernode's identity at one vendor."""
+    """The supernode's identity at one vendor: AWS, Google or Azure."""
 
     def serves(self, host: str) -> bool:
-        """Whether ``host``, which may have a port, is a registry of this vendor."""
+        """True if ``host``, which may have a port, is a registry of this vendor."""
 
     async def grant(self, host: str) -> CloudGrant:
         """Request credentials for ``host``. Raises :class:`pantala_supernode.registry.errors.RegistryError`."""
 
 
 class CloudAccounts:
-    """Keeps the credentials of the identities, and renews them before they end.
+    """Keeps the credentials of the identities, and renews them before they expire.
 
-    They are for hosts of the vendors with TLS only. They remain in use while a vendor's token server is away.
-    ``clock`` returns monotonic seconds.
+    They are used only for the vendors' own hosts, and only with TLS. While a vendor's token server does not answer,
+    they are used until they expire. ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, identities: Iterable[CloudIdentity], clock: Callable[[], float]) -> None:
@@ -71,7 +72,7 @@ class CloudAccounts:
         return self._identity(endpoint) is not None
 
     async def account(self, endpoint: RegistryEndpoint) -> RegistryAccount:
-        """The account at an endpoint, anonymous at one of another vendor.
+        """The account for an endpoint. It is anonymous if no identity is for this endpoint.
 
         Raises :class:`pantala_supernode.registry.errors.RegistryError`.
         """
@@ -107,7 +108,7 @@ class CloudAccounts:
 
 
 class AccountChoice:
-    """Chooses the accounts for an image: those of its pull secrets, or else the anonymous one, then the identity."""
+    """Chooses the accounts for an image: those of its pull secrets. If it has none: no account, then the identity."""
 
     def __init__(self, endpoints: RegistryEndpoints, clouds: CloudAccounts) -> None:
         self._endpoints = endpoints
@@ -116,7 +117,8 @@ class AccountChoice:
     def of(self, image: ImageReference, keyring: Keyring) -> tuple[RegistryAccount, ...]:
         """The accounts in the order to try them.
 
-        A public image needs no identity, and still comes while the vendor's token servers are away.
+        The anonymous one is tried before the identity. So public images can be read while the vendor's token servers do
+        not answer.
         """
         found = keyring.find(image.name)
         if found:

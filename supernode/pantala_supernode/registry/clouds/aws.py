@@ -1,4 +1,4 @@
-"""Amazon's Elastic Container Registry (ECR)."""
+"""Gets credentials for Amazon's Elastic Container Registry (ECR)."""
 
 import re
 from collections.abc import Callable, Mapping
@@ -20,7 +20,7 @@ _HOST = re.compile(
 )
 _TARGET = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"
 _API = {"on.aws": "api.aws", "on.amazonwebservices.com.cn": "api.amazonwebservices.com.cn"}
-"""The domain of the API for registries with IPv6."""
+"""The domain of the API for the domains of registries that have IPv6."""
 
 
 class ECRHost(NamedTuple):

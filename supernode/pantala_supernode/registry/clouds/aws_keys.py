@@ -1,4 +1,4 @@
-"""Temporary keys of a role on AWS, in exchange for the pod's token: by IRSA, or by EKS Pod Identity."""
+"""Gets temporary keys of an AWS role in exchange for the pod's token, by IRSA or by EKS Pod Identity."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -20,7 +20,7 @@ _SESSION = "pantala-supernode"
 
 
 class KeySource(Protocol):
-    """A way to get keys."""
+    """Gets the keys of a role."""
 
     async def keys(self, host: str, region: str) -> AWSKeys:
         """Keys for a registry. Raises :class:`pantala_supernode.registry.errors.RegistryError`."""
@@ -105,7 +105,7 @@ _STS_FIELDS = ("AccessKeyId", "SecretAccessKey", "SessionToken")
 def source(
     transport: RegistryTransport, environment: Mapping[str, str], agent: Callable[[str], RegistryTransport]
 ) -> KeySource | None:
-    """The way that the pod's environment shows. ``None``: the pod has no identity on AWS."""
+    """The source of keys that the pod's environment describes. ``None``: the pod has no identity on AWS."""
     if environment.get("AWS_ROLE_ARN") and environment.get("AWS_WEB_IDENTITY_TOKEN_FILE"):
         return WebIdentityKeys(transport, environment)
     names = ("AWS_CONTAINER_CREDENTIALS_FULL_URI", "AWS_CONTAINER_AUTHORIZATION_TOKEN_FILE")
@@ -113,7 +113,7 @@ def source(
 
 
 def sts_url(environment: Mapping[str, str], region: str) -> str:
-    """The token service of the pod's region. One registry's region is as good if the pod's is not known."""
+    """The URL of the token service in the pod's region. If that is not known: in the registry's region."""
     own = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or region
     fips = "-fips" if environment.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true" else ""
     suffix = _SUFFIXES.get(own.partition("-")[0], "amazonaws.com")
@@ -121,6 +121,6 @@ def sts_url(environment: Mapping[str, str], region: str) -> str:
 
 
 def endpoint(environment: Mapping[str, str], service: str) -> str:
-    """The URL that replaces a service's own, as in AWS's programs. Empty: none."""
+    """The URL that the environment sets for a service, as for AWS's own programs. Empty: it sets none."""
     url = environment.get(f"AWS_ENDPOINT_URL_{service}") or environment.get("AWS_ENDPOINT_URL") or ""
     return f"{url.rstrip('/')}/" if url else ""

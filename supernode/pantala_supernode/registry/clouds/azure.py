@@ -1,7 +1,7 @@
-"""Azure's Container Registry (ACR), by Azure workload identity.
+"""Gets credentials for Azure's Container Registry (ACR), by Azure workload identity.
 
-Microsoft Entra exchanges the pod's token for one of its own, and the registry exchanges that for a refresh token. The
-refresh token is an identity token of the registry's token server.
+Microsoft Entra exchanges the pod's token for an access token. The registry exchanges the access token for a refresh
+token, which its token server accepts as an identity token.
 """
 
 import base64
@@ -17,13 +17,13 @@ from pantala_supernode.registry.credentials import RegistryAccount
 from pantala_supernode.registry.transport import RegistryTransport
 
 VARIABLES = ("AZURE_CLIENT_ID", "AZURE_TENANT_ID", "AZURE_FEDERATED_TOKEN_FILE")
-"""What the webhook of Azure workload identity adds to a pod."""
+"""The environment variables that the webhook of Azure workload identity adds to a pod."""
 _HOST = re.compile(r"(?:[a-z0-9-]+\.)+azurecr\.(?:io|cn|us)(?::[0-9]{1,5})?")
 _AUTHORITY = "https://login.microsoftonline.com/"
 _SCOPE = "https://containerregistry.azure.net/.default"
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _UNKNOWN_SECONDS = 3600.0
-"""The life of a refresh token that does not say when it ends. The usual one is three hours."""
+"""The seconds for which a refresh token is used if its expiry is not readable. Usually it is valid for three hours."""
 
 
 class _EntraToken(msgspec.Struct):
@@ -74,7 +74,7 @@ class AzureIdentity:
         return CloudGrant(RegistryAccount(identity_token=refresh, only_host=name), self._seconds(refresh))
 
     def _seconds(self, token: str) -> float:
-        """How long a JSON Web Token is valid. The registry checks its signature."""
+        """The seconds for which a JSON Web Token is valid. Its signature is not checked; the registry does that."""
         try:
             payload = token.split(".")[1]
             claims = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))

@@ -1,4 +1,4 @@
-"""Finds the supernode's identities in the environment that a cloud's webhook, or the chart, gives the pod."""
+"""Finds the supernode's identities in the pod's environment variables, which a cloud's webhook or the chart sets."""
 
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
@@ -17,7 +17,7 @@ from pantala_supernode.registry.clouds.google import GoogleIdentity
 from pantala_supernode.registry.transport import RegistryTransport
 
 PREFIXES = ("AWS_", "AZURE_", "GOOGLE_APPLICATION_CREDENTIALS")
-"""The variables that are read here."""
+"""The beginnings of the names of variables that are read here."""
 EVERYWHERE = (ip_network("0.0.0.0/0"), ip_network("::/0"))
 _AGENT_SECONDS = 10.0
 

@@ -1,4 +1,4 @@
-"""Requests to the token servers of clouds. An error never quotes an answer: it may contain a token."""
+"""Sends requests to the token servers of clouds. Of an answer, errors quote only the code: the rest may be secret."""
 
 import asyncio
 import re
@@ -23,7 +23,7 @@ T = TypeVar("T")
 
 
 class TokenServer:
-    """One step of an exchange. ``name`` and ``advice`` stand in messages: what is asked, and what to check."""
+    """A server that exchanges one token for another. Error messages contain its ``name`` and ``advice``."""
 
     def __init__(self, transport: RegistryTransport, name: str, advice: str) -> None:
         self._transport = transport
@@ -33,11 +33,11 @@ class TokenServer:
     async def post(
         self, host: str, url: str, form: Mapping[str, str] | bytes, headers: Mapping[str, str] | None = None
     ) -> bytes:
-        """Send a form or other bytes on behalf of the registry ``host``. Return the body of the answer."""
+        """POST a form or other bytes, to get credentials for the registry ``host``. Returns the body of the answer."""
         return self._body(host, await self._ask(RegistryRequest("POST", url, host, headers or {}, _LIMIT, form=form)))
 
     async def get(self, host: str, url: str, headers: Mapping[str, str], *, trusted: bool = False) -> bytes:
-        """The same without a body. A ``trusted`` URL is on this node and needs no TLS."""
+        """GET ``url``, to get credentials for ``host``. Returns the body. A ``trusted`` URL is on this node: no TLS."""
         request = RegistryRequest("GET", url, host, headers, _LIMIT)
         return self._body(host, await self._ask(request, trusted=trusted))
 
@@ -79,13 +79,16 @@ async def token_of(file: Path, host: str) -> str:
 
 
 def check_url(url: str, host: str) -> None:
-    """Raise unless ``url`` has TLS, or belongs to this pod. A token does not cross the network in clear text."""
+    """Raise :class:`CloudIdentityError` if the supernode's token would cross the network in clear text.
+
+    A URL must have TLS, or a loopback address.
+    """
     parts = urlsplit(url)
     if parts.scheme == "https" and parts.hostname:
         return
     if parts.scheme != "http" or not _is_own(parts.hostname or ""):
         raise CloudIdentityError.of(
-            host, f"{RedactedURL(url)} does not get the supernode's token, because it is not an https: URL"
+            host, f"the supernode does not send its token to {RedactedURL(url)}, because this is not an https: URL"
         )
 
 

@@ -1,7 +1,8 @@
-"""Google's Artifact Registry and Container Registry, by workload identity federation.
+"""Gets credentials for Google's Artifact Registry and Container Registry, by workload identity federation.
 
 The credential configuration (``GOOGLE_APPLICATION_CREDENTIALS``) names a token file. Google's token service (STS)
-exchanges that token, and the IAM service gives the token of a service account if the configuration asks for it.
+exchanges this token for an access token. If the configuration names a service account, the IAM service exchanges the
+access token for one of this account.
 """
 
 import asyncio

@@ -1,7 +1,7 @@
-"""Signatures of requests to AWS, version 4. Pure.
+"""Signs requests to AWS with Signature Version 4. Pure.
 
-Only this one part of AWS's protocols is needed. AWS's own library is about 30 times as large as the supernode. AWS
-publishes test vectors, and the tests use them.
+The supernode needs no other part of AWS's own library, which is about 30 times as large as the supernode. The tests use
+the test vectors that AWS publishes.
 """
 
 import hashlib
@@ -27,7 +27,7 @@ class AWSKeys(NamedTuple):
 
 
 class AWSScope(NamedTuple):
-    """What a signature is for."""
+    """The region and the service for which a signature is valid."""
 
     region: str
     service: str
@@ -36,7 +36,7 @@ class AWSScope(NamedTuple):
 def signed(
     method: str, url: str, headers: Mapping[str, str], body: bytes, *, keys: AWSKeys, scope: AWSScope, now: datetime
 ) -> dict[str, str]:
-    """``headers`` with those that authenticate the request at ``now`` (UTC). All of them are signed."""
+    """``headers`` and the headers that authenticate the request at ``now`` (UTC). The signature covers all headers."""
     time = now.strftime("%Y%m%dT%H%M%SZ")
     own = {"X-Amz-Date": time, **({"X-Amz-Security-Token": keys.session_token} if keys.session_token else {})}
     fields = {name.lower(): " ".join(value.split()) for name, value in {**headers, **own, "Host": _host(url)}.items()}

@@ -93,7 +93,7 @@ def _root(url: str, entry: str) -> str:
 def _authority(text: str) -> tuple[str, Path]:
     name, equals, path = text.partition("=")
     if not equals or not path:
-        raise ValueError(f"{text!r} is not a valid authority. Use HOST=FILE.")
+        raise ValueError(f"{text!r} is not a valid certificate authority. Use HOST=FILE.")
     return _registry(name), Path(path)
 
 
