@@ -3,6 +3,7 @@
 import json
 import traceback
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -392,12 +393,14 @@ async def test_the_agent_on_the_node_gives_keys(lab: CloudLab) -> None:
 
 async def test_the_agents_address_is_reached_by_its_own_client_only(lab: CloudLab) -> None:
     """Loopback stands for the link-local address."""
-    async with TokenServers(lab.world, None) as agent, OutboundClient() as outbound:
+    async with TokenServers(lab.world, None) as agent, OutboundClient() as outbound, AsyncExitStack() as stack:
         url, asked = f"{agent.url}/v1/credentials", list[str]()
 
         def transport(address: str) -> RegistryTransport:
             asked.append(address)
-            return RegistryTransport(agent_client(address))
+            client = agent_client(address)
+            stack.push_async_exit(client)
+            return RegistryTransport(client)
 
         agents = frozenset({"127.0.0.1"})
         variables = agents_variables(lab, url)
@@ -407,9 +410,7 @@ async def test_the_agents_address_is_reached_by_its_own_client_only(lab: CloudLa
         for other in (f"{agent.url}/latest/meta-data", f"{agent.url}/v1/credentials/../x", f"{agent.url}/"):
             PodIdentityKeys(RegistryTransport(outbound), agents_variables(lab, other), transport, agents)
         assert ["127.0.0.1"] == asked, "another path is not the agent's"
-        elsewhere = PodIdentityKeys(
-            RegistryTransport(agent_client("169.254.170.23")), variables, transport, frozenset()
-        )
+        elsewhere = PodIdentityKeys(transport("169.254.170.23"), variables, transport, frozenset())
         with pytest.raises(errors.RegistryDeniedError):
             await elsewhere.keys(ECR, "eu-west-1")
 
