@@ -5,6 +5,7 @@ import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
 from pathlib import Path
+from typing import Any
 from urllib.parse import urlsplit
 
 import pytest
@@ -77,12 +78,12 @@ def login(tmp_path: Path) -> Path:
     return file
 
 
-async def read(url: str, proxy: Proxy | None, headers: dict[str, str] | None = None, **options: object) -> bytes:
+async def read(url: str, proxy: Proxy | None, headers: dict[str, str] | None = None, **options: Any) -> bytes:
     async with http_reader(proxy=proxy, **options) as source, source.open(FileSource(url, headers or {})) as answer:
         return b"".join([block async for block in answer.body.blocks(Layout(65536))])
 
 
-async def failure(url: str, proxy: Proxy | None, **options: object) -> SourceError:
+async def failure(url: str, proxy: Proxy | None, **options: Any) -> SourceError:
     with pytest.raises(SourceError) as caught:
         await read(url, proxy, **options)
     return caught.value
