@@ -132,7 +132,7 @@ class PieceFile:
 
         A part must not take the room of whole pieces. If no room is reserved, some must remain free.
         """
-        if start not in (0, self.parts.get(piece, 0)):
+        if start > self.parts.get(piece, 0):
             raise ValueError(f"piece {piece} continues at byte {self.parts.get(piece, 0)}, not {start}")
         with store_errors(f"write a part of {self.path}"):
             with self._data.using() as fd:
@@ -153,16 +153,21 @@ class PieceFile:
 
         The caller guarantees that the data begins with the bytes of :meth:`extend`, if there are any.
         """
-        records = []
+        stored = list(pieces)
+        records = [JournalRecord(piece.number, len(piece.data), piece.sha256) for piece in stored]
+        # After a failed sync, the disk may have lost bytes that were written before. So no piece stays a part.
+        parts = {piece.number: self.parts.pop(piece.number, 0) for piece in stored}
         with store_errors(f"write pieces to {self.path}"):
             with self._data.using() as fd:
-                for piece in pieces:
-                    if self.parts.pop(piece.number, 0) < len(piece.data):
+                for piece in stored:
+                    if parts[piece.number] < len(piece.data):
                         _write(fd, piece.data, piece.number * self.meta.piece_size)
-                    records.append(JournalRecord(piece.number, len(piece.data), piece.sha256))
                 if self._durable:
                     os.fdatasync(fd)
             self._append(records)
+            for number, size in parts.items():
+                if size:
+                    self._parts.note(number, 0)
         for record in records:
             self._records[record.piece] = record
             self.have |= 1 << record.piece
@@ -197,7 +202,8 @@ class PieceFile:
                     if on_piece is not None:
                         on_piece(number, data)
             parts = {} if self.complete else self._parts.load()
-        self.parts = {piece: size for piece, size in parts.items() if not self.have >> piece & 1}
+        # A finished piece whose bytes are wrong is damaged, so its bytes are no part to continue.
+        self.parts = {piece: size for piece, size in parts.items() if size and piece not in self._records}
         return self.have
 
     def forget(self, pieces: int) -> None:

@@ -68,19 +68,21 @@ class Recorder:
         return sum(1 << piece for piece in self._file.parts)
 
     def part_size(self, piece: int) -> int:
-        """The bytes of an unfinished piece that are written."""
-        return self._file.parts.get(piece, 0)
+        """How many bytes of an unfinished piece need not be requested. At least its last byte must be."""
+        size, length = self.meta.piece_size, self.meta.length
+        expected = size if length is None else min(size, length - piece * size)
+        return max(0, min(self._file.parts.get(piece, 0), expected - 1))
 
     def read_part(self, piece: int) -> bytes:
-        """The written bytes of an unfinished piece."""
-        return self._file.read_part(piece)
+        """The first :meth:`part_size` bytes of an unfinished piece."""
+        return self._file.read_part(piece)[: self.part_size(piece)]
 
     def save_part(self, piece: int, start: int, data: memoryview) -> None:
         """Write the next bytes of an unfinished piece, so that they survive the end of the process.
 
         Any thread may call this.
         """
-        if start in (0, self.part_size(piece)):
+        if start <= self._file.parts.get(piece, 0):
             with contextlib.suppress(StoreError):  # the piece is written as a whole later
                 self._file.extend(piece, start, data)
 
