@@ -57,7 +57,7 @@ VARIANTS = {
         'runtime.extraEnv=[{"name":"A","value":"b"}]',
         'proxy={"url":"http://proxy.corp:3128","credentialsSecret":"proxy-login"}',
         'authorities={"files.corp":{"secretName":"ca","key":"ca.crt"},"*":{"configMapName":"roots","key":"ca.crt"}}',
-        "mirror.nodeIPv6=true",
+        "peer.hostNetwork=true",
         "supernode.originConnections=4",
     ),
 }

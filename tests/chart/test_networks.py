@@ -84,7 +84,7 @@ def test_numbers_of_origins_are_values(render: Render) -> None:
         "supernode.originConnections=0",
         "supernode.originConnections=65",
         "supernode.originFirstByteSeconds=0",
-        'mirror.nodeIPv6="yes"',
+        'peer.hostNetwork="yes"',
     ],
 )
 def test_invalid_values_are_refused(helm: Helm, value: str) -> None:
@@ -106,17 +106,22 @@ def test_every_process_listens_for_both_families(render: Render) -> None:
     assert ["PreferDualStack"] * 2 == [each["spec"]["ipFamilyPolicy"] for each in services]
 
 
-def test_without_ipv4_containerd_reaches_the_mirror_at_the_nodes_address(render: Render) -> None:
-    objects = render("mirror.nodeIPv6=true")
-    (port,) = [each for each in objects.container("peer/peer")["ports"] if each["name"] == "mirror"]
-    assert {"name": "mirror", "containerPort": 65001, "hostPort": 65001} == port
-    for name, flag in (("peer/peer", "mirror-address"), ("peer/mirror", "mirror"), ("peer/mirror-watch", "mirror")):
-        assert "http://[$(NODE_IP)]:65001" == objects.flags(name)[flag]
-        paths = {
-            each["name"]: each["valueFrom"]["fieldRef"]["fieldPath"]
-            for each in objects.container(name)["env"]
-            if "valueFrom" in each
-        }
-        assert "status.hostIP" == paths["NODE_IP"]
-    assert objects.flags("peer/peer")["mirror-token-file"], "other machines reach the port"
-    assert "NODE_IP" not in str(render().pods["peer"])
+def test_peers_in_the_network_of_their_nodes_show_the_mirror_only_to_the_node(render: Render) -> None:
+    objects = render("peer.hostNetwork=true")
+    pod = objects.pods["peer"]["spec"]
+    assert (True, "ClusterFirstWithHostNet") == (pod["hostNetwork"], pod["dnsPolicy"])
+    flags = objects.flags("peer/peer")
+    assert ("127.0.0.1:65001", "http://127.0.0.1:65001") == (flags["mirror-listen"], flags["mirror-address"])
+    assert "hostNetwork" not in render().pods["peer"]["spec"]
+
+
+def test_the_supernode_accepts_peers_in_the_network_of_their_nodes(render: Render) -> None:
+    """Such a peer has the address of its node, which no rule about pods matches. Its token still counts."""
+
+    def open_ports(*values: str) -> set[str]:
+        policy = render(*values).of_kind("NetworkPolicy")["pantala-supernode"]
+        rules = (rule for rule in policy["spec"]["ingress"] if "from" not in rule)
+        return {port["port"] for rule in rules for port in rule["ports"]}
+
+    assert {"api", "pieces"} == open_ports("peer.hostNetwork=true")
+    assert set() == open_ports()

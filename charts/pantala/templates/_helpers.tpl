@@ -194,25 +194,12 @@ capabilities:
 {{- toYaml $volumes }}
 {{- end }}
 
-{{/* How containerd reaches the mirror of its node. No rule leads from ::1 to a pod, so IPv6 takes the node's address. */}}
-{{- define "pantala.mirrorURL" -}}
-{{ ternary "http://[$(NODE_IP)]:65001" "http://127.0.0.1:65001" .Values.mirror.nodeIPv6 }}
-{{- end }}
-
-{{/* The variable that this URL uses. */}}
-{{- define "pantala.mirrorEnvironment" -}}
-- name: NODE_IP
-  valueFrom:
-    fieldRef:
-      fieldPath: status.hostIP
-{{- end }}
-
 {{/* Flags for the commands configure and watch. */}}
 {{- define "pantala.configureFlags" -}}
 - --certs-d={{ .Values.mirror.certsD }}
 - --containerd-state={{ .Values.peer.root }}/containerd
 - --registries={{ join "," .Values.mirror.registries }}
-- {{ printf "--mirror=%s" (include "pantala.mirrorURL" .) | quote }}
+- --mirror=http://127.0.0.1:65001
 - --mirror-resolve={{ ternary "yes" "no" .Values.mirror.resolve }}
 - --mirror-token-file={{ .Values.peer.root }}/mirror-token
 - --mirror-token-owner=65532:65532

@@ -45,6 +45,11 @@ class MirrorHost:
             plain = parts.scheme == "http" and parts.hostname and parts.port and self.url == f"http://{parts.netloc}"
         except ValueError:
             plain = False
+        if plain and "]" in self.url:
+            raise SettingsError(
+                f"containerd 1 cannot read the mirror {self.url!r} in its files: an IPv6 address has brackets; "
+                "use 127.0.0.1 or a host name"
+            )
         if not plain or not self.url.isascii() or not re.fullmatch(r"[^\s\"'\\@]+", self.url):
             raise SettingsError(f"the mirror {self.url!r} is not a plain URL; use one like http://127.0.0.1:65001")
         if not _TOKEN.fullmatch(self.token):

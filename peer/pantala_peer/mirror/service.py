@@ -81,7 +81,7 @@ class MirrorService:
                 try:
                     for each in sockets:
                         await web.SockSite(runner, each).start()
-                    self._host = "[::1]" if address.host == "::1" else "127.0.0.1"
+                    self._host = "localhost" if address.host == "::1" else "127.0.0.1"
                     self.port = runner.addresses[0][1]
                     yield
                 finally:

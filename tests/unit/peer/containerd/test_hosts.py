@@ -167,3 +167,8 @@ def test_containerd_looks_for_the_port_between_underscores_first() -> None:
 def test_any_other_text_is_refused(text: str) -> None:
     with pytest.raises(SettingsError, match="not a registry"):
         parse_registry(text)
+
+
+def test_a_mirror_at_an_ipv6_address_is_refused_because_containerd_1_cannot_read_it() -> None:
+    with pytest.raises(SettingsError, match="containerd 1 cannot read"):
+        MirrorHost("http://[fd00::1]:65001", "token")
