@@ -64,6 +64,10 @@ integration: $(VENV)/ready ## Run the tests over real sockets and processes, wit
 e2e: $(VENV)/ready ## Run the end-to-end suite on a real multi-node cluster (root, or KUBECONFIG)
 	@$(BIN)/python -m pytest tests/e2e
 
+.PHONY: e2e-ipv6
+e2e-ipv6: $(VENV)/ready ## Run the end-to-end cases of files, images and networks on a cluster without IPv4 (root)
+	@PANTALA_TESTBED_IPV6=1 $(BIN)/python -m pytest tests/e2e/test_install.py tests/e2e/test_mirror.py tests/e2e/test_networks.py
+
 .PHONY: cluster
 cluster: $(VENV)/ready ## Bring up a real three-node cluster on this machine (root)
 	@$(BIN)/python -m testbed.cluster up

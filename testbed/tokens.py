@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import base64
 import json
+import socket
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -39,6 +40,12 @@ class TokenRequest(NamedTuple):
     scopes: tuple[str, ...]
     given: bool = True
     """True if the client got a token, False if the answer was 401."""
+
+
+class _Server(ThreadingHTTPServer):
+    def __init__(self, address: tuple[str, int], handler: type[BaseHTTPRequestHandler]) -> None:
+        self.address_family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+        super().__init__(address, handler)
 
 
 class TokenServer:
@@ -82,10 +89,11 @@ class TokenServer:
         """The URL of the token server."""
         if self._server is None:
             raise RuntimeError("The token server does not run, so its address is not known.")
-        return f"http://{self._host}:{self._server.server_address[1]}/token"
+        host = f"[{self._host}]" if ":" in self._host else self._host
+        return f"http://{host}:{self._server.server_address[1]}/token"
 
     def __enter__(self) -> Self:
-        self._server = ThreadingHTTPServer((self._host, 0), _handler(self))
+        self._server = _Server((self._host, 0), _handler(self))
         self._server.daemon_threads = True
         threading.Thread(target=self._server.serve_forever, args=(0.05,), name="tokens", daemon=True).start()
         return self

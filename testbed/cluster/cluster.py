@@ -232,7 +232,7 @@ def _dns_service() -> list[dict[str, Any]]:
             "apiVersion": "discovery.k8s.io/v1",
             "kind": "EndpointSlice",
             "metadata": {"name": "kube-dns-machine", "namespace": "kube-system", "labels": labels},
-            "addressType": "IPv4",
+            "addressType": "IPv6" if layout.IPV6 else "IPv4",
             "endpoints": [{"addresses": [layout.HOST]}],
             "ports": ports,
         },

@@ -8,6 +8,7 @@ from pathlib import Path
 from testbed.cluster import layout
 from testbed.cluster.command import CommandError, run
 from testbed.cluster.daemons import Daemons
+from testbed.cluster.link import NO_DETECTION
 from testbed.pki import Authority
 
 _ETCD = "http://127.0.0.1:24379"
@@ -74,9 +75,10 @@ class ControlPlane:
         if run("ip", "link", "show", layout.BRIDGE, check=False):
             return
         run("ip", "link", "add", layout.BRIDGE, "type", "bridge")
-        run("ip", "address", "add", f"{layout.HOST}/24", "dev", layout.BRIDGE)
+        run("ip", "address", "add", f"{layout.HOST}/{layout.PREFIX_LENGTH}", "dev", layout.BRIDGE, *NO_DETECTION)
         run("ip", "link", "set", layout.BRIDGE, "up")
         Path("/proc/sys/net/ipv4/ip_forward").write_text("1")
+        Path("/proc/sys/net/ipv6/conf/all/forwarding").write_text("1")
 
     def _apiserver_certificate(self) -> tuple[Path, Path]:
         names = ("kubernetes", "kubernetes.default", "kubernetes.default.svc", "kubernetes.default.svc.cluster.local")
@@ -107,16 +109,22 @@ class ControlPlane:
         path.write_text(
             "version: 0.1\nlog: {level: warn}\n"
             f"storage: {{filesystem: {{rootdirectory: {layout.DATA / 'registry'}}}, delete: {{enabled: true}}}}\n"
-            f'http: {{addr: "{layout.REGISTRY}"}}\n'
+            f'http: {{addr: "{layout.REGISTRY_ADDRESSES[layout.REGISTRY]}"}}\n'
         )
         self._daemons.start("registry", ["docker-registry", "serve", str(path)])
 
     def _start_dns(self) -> None:
         """Start DNS. It answers names of the cluster, and no other name exists."""
         path = layout.STATE / "Corefile"
+        layout.HOSTS.write_text(
+            "127.0.0.1 localhost\n::1 localhost\n"
+            + "".join(f"{address} {name}\n" for name, address in layout.NAMES.items())
+        )
+        zones = "cluster.local ip6.arpa" if layout.IPV6 else "cluster.local in-addr.arpa"
         path.write_text(
-            f"cluster.local in-addr.arpa {{\n bind {layout.HOST}\n errors\n cache 5\n"
-            f" kubernetes cluster.local in-addr.arpa {{\n  kubeconfig {layout.KUBECONFIG}\n }}\n}}\n"
+            f"{zones} {{\n bind {layout.HOST}\n errors\n cache 5\n"
+            f" kubernetes {zones} {{\n  kubeconfig {layout.KUBECONFIG}\n }}\n}}\n"
+            f"testbed {{\n bind {layout.HOST}\n errors\n hosts {layout.HOSTS}\n}}\n"
             f". {{\n bind {layout.HOST}\n errors\n template ANY ANY {{\n  rcode NXDOMAIN\n }}\n}}\n"
         )
         self._start("coredns", "-conf", str(path))

@@ -80,10 +80,16 @@ def prune(repository: str, keep: str) -> None:
             run(*_BUILDAH, "rmi", name, check=False)
 
 
+_KNOWING_HOSTS = (
+    "unshare", "--mount", "sh", "-ec", 'mount --bind "$0" /etc/hosts; exec "$@"', str(layout.HOSTS),
+)  # fmt: skip
+"""Runs a command for which the names of the cluster's DNS exist on this machine."""
+
+
 def push(image: str) -> str:
     """Push ``localhost/<image>`` to the cluster's registry and return its name there."""
     name = f"{layout.REGISTRY}/{image}"
-    run(*_BUILDAH, "push", "--quiet", "--tls-verify=false", f"localhost/{image}", f"docker://{name}")
+    run(*_KNOWING_HOSTS, *_BUILDAH, "push", "--quiet", "--tls-verify=false", f"localhost/{image}", f"docker://{name}")
     return name
 
 

@@ -1,7 +1,11 @@
-"""The cluster's folders, names and addresses. A machine has at most one cluster."""
+"""The cluster's folders, names and addresses. A machine has at most one cluster.
+
+With ``PANTALA_TESTBED_IPV6=1`` the cluster has IPv6 alone: no node, pod or Service has an IPv4 address.
+"""
 
 from __future__ import annotations
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -16,19 +20,53 @@ DATA: Final = Path("/var/lib/pantala-testbed")
 """The folder of large data: the nodes' disks, volumes, etcd and the registry. /run is often in memory."""
 
 BRIDGE: Final = "pantbr0"
-HOST: Final = "10.78.0.1"
+IPV6: Final = os.environ.get("PANTALA_TESTBED_IPV6") == "1"
+PREFIX: Final = "fd78::" if IPV6 else "10.78.0."
+"""The start of the addresses of machine and nodes."""
+
+PREFIX_LENGTH: Final = 64 if IPV6 else 24
+EVERYWHERE: Final = "::/0" if IPV6 else "0.0.0.0/0"
+
+
+def at(host: str, port: int) -> str:
+    """``host:port``, as URLs and names of images have it."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+
+HOST: Final = f"{PREFIX}1"
 """The machine's address as nodes and pods see it. API server, DNS, registry and the tests' origins listen there."""
 
 API_PORT: Final = 6444
-SERVER: Final = f"https://{HOST}:{API_PORT}"
-REGISTRY: Final = f"{HOST}:5078"
-REGISTRIES: Final = {"site": "10.78.0.2:5000", "private": "10.78.0.3:5000", "tokens": "10.78.0.4:5000"}
-"""The addresses of further registries, each on its own host. They run only while a test uses them."""
+SERVER: Final = f"https://{at(HOST, API_PORT)}"
+REGISTRY: Final = "registry.testbed:5078" if IPV6 else at(HOST, 5078)
+"""As in the names of images. Older tools do not read IPv6 addresses there."""
 
-POD_NETWORK: Final = "10.245.0.0/16"
-SERVICE_NETWORK: Final = "10.97.0.0/16"
-API_SERVICE: Final = "10.97.0.1"
-DNS_SERVICE: Final = "10.97.0.10"
+REGISTRIES: Final = {
+    name: f"{name}.testbed:5000" if IPV6 else at(f"{PREFIX}{number}", 5000)
+    for number, name in enumerate(("site", "private", "tokens"), start=2)
+}
+"""More registries, each on its own host. They run only while a test uses them."""
+
+REGISTRY_ADDRESSES: Final = {
+    REGISTRY: at(HOST, 5078),
+    **{host: at(f"{PREFIX}{number}", 5000) for number, host in enumerate(REGISTRIES.values(), start=2)},
+}
+"""The address and port of each registry by its name."""
+
+NAMES: Final = {
+    "files.testbed": HOST,
+    "registry.testbed": HOST,
+    **{f"{name}.testbed": f"{PREFIX}{number}" for number, name in enumerate(REGISTRIES, start=2)},
+}
+"""The cluster's DNS and the nodes have these names."""
+
+HOSTS: Final = STATE / "hosts"
+"""The file with :data:`NAMES`."""
+
+POD_NETWORK: Final = "fd00:245::/48" if IPV6 else "10.245.0.0/16"
+SERVICE_NETWORK: Final = "fd00:97::/112" if IPV6 else "10.97.0.0/16"
+API_SERVICE: Final = "fd00:97::1" if IPV6 else "10.97.0.1"
+DNS_SERVICE: Final = "fd00:97::10" if IPV6 else "10.97.0.10"
 STORAGE_CLASS: Final = "local"
 PAUSE_IMAGE: Final = "localhost/pause:v1"
 KUBECONFIG: Final = STATE / "admin.kubeconfig"
@@ -79,12 +117,12 @@ class NodePlace:
 
     @property
     def address(self) -> str:
-        return f"10.78.0.{10 + self.number}"
+        return f"{PREFIX}{10 + self.number}"
 
     @property
     def pods(self) -> str:
         """The subnet of the node's pods."""
-        return f"10.245.{self.number}.0/24"
+        return f"fd00:245:0:{self.number}::/64" if IPV6 else f"10.245.{self.number}.0/24"
 
     @property
     def disk(self) -> Path:

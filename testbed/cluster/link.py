@@ -2,8 +2,13 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from testbed.cluster import layout
 from testbed.cluster.command import run
+
+NO_DETECTION = ("nodad",) if layout.IPV6 else ()
+"""Use an IPv6 address at once, without a search for a duplicate."""
 
 
 def connect(namespace: str, device: str, address: str) -> None:
@@ -11,13 +16,13 @@ def connect(namespace: str, device: str, address: str) -> None:
 
     The address always has the same hardware address, because other hosts cache it for longer than a restart takes.
     """
-    hardware = ":".join(f"{part:02x}" for part in (0x02, 0x50, *map(int, address.split("."))))
+    hardware = ":".join(f"{part:02x}" for part in (0x02, 0x50, *ipaddress.ip_address(address).packed[-4:]))
     run("ip", "link", "add", device, "type", "veth", "peer", "name", "eth0", "address", hardware, "netns", namespace)
     run("ip", "link", "set", device, "master", layout.BRIDGE, "up")
-    run("ip", "-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
+    run("ip", "-n", namespace, "address", "add", f"{address}/{layout.PREFIX_LENGTH}", "dev", "eth0", *NO_DETECTION)
     run("ip", "-n", namespace, "link", "set", "eth0", "up")
     run("ip", "-n", namespace, "link", "set", "lo", "up")
-    run("ip", "-n", namespace, "route", "add", "default", "via", layout.HOST)
+    run("ip", "-n", namespace, "route", "add", layout.EVERYWHERE, "via", layout.HOST)
 
 
 def shape(namespace: str, device: str, rate: str) -> None:

@@ -20,10 +20,12 @@ _POLL_SECONDS = 0.05
 
 _ENTER = """\
 set -e
-disk=$1; shift
+disk=$1; hosts=$2; shift 2
+mount --bind "$hosts" /etc/hosts
 for path in "$@"; do mount --bind "$disk$path" "$path"; done
 mount --make-rshared /
 echo 1 > /proc/sys/net/ipv4/ip_forward
+echo 1 > /proc/sys/net/ipv6/conf/all/forwarding
 touch "$disk/ready"
 exec sleep infinity
 """
@@ -145,7 +147,7 @@ class Node:
 
     def _trust_registries(self) -> None:
         """Let containerd use plain http for the testbed's registries. Existing files stay, with a test's changes."""
-        for registry in (layout.REGISTRY, *layout.REGISTRIES.values()):
+        for registry in layout.REGISTRY_ADDRESSES:
             hosts = self.place.path(f"/etc/containerd/certs.d/{registry}/hosts.toml")
             if not hosts.exists():
                 hosts.parent.mkdir(parents=True, exist_ok=True)
@@ -157,7 +159,7 @@ class Node:
             [
                 "nsenter", f"--net=/run/netns/{self.place.network_namespace}",
                 "unshare", "--mount", "--propagation", "private",
-                "sh", "-c", _ENTER, "node", str(self.place.disk), *layout.OWN,
+                "sh", "-c", _ENTER, "node", str(self.place.disk), str(layout.HOSTS), *layout.OWN,
             ],
         )  # fmt: skip
         ready = self.place.disk / "ready"
@@ -207,7 +209,7 @@ def _network(place: NodePlace) -> dict[str, object]:
     addresses = {
         "type": "host-local",
         "ranges": [[{"subnet": place.pods}]],
-        "routes": [{"dst": "0.0.0.0/0"}],
+        "routes": [{"dst": layout.EVERYWHERE}],
     }
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}

@@ -23,20 +23,21 @@ class RegistryHost:
     def __init__(self, name: str, accounts: Mapping[str, str] | None = None, tokens: TokenServer | None = None) -> None:
         self._data = layout.DATA / "registries" / name / "data/docker/registry/v2"
         self.host = layout.REGISTRIES[name]
-        """``address:port``, as in the names of images."""
-        self._address = self.host.rpartition(":")[0]
+        """``host:port``, as in the names of images."""
+        self.address = layout.REGISTRY_ADDRESSES[self.host]
+        """``address:port``, as this machine reaches it."""
         self._namespace = f"pantala-registry-{name}"
         self._link = f"pantreg{list(layout.REGISTRIES).index(name)}"
         within = ("nsenter", f"--net=/run/netns/{self._namespace}")
         self.registry = Registry(
-            layout.DATA / "registries" / name, listen=self.host, accounts=accounts, tokens=tokens, within=within
+            layout.DATA / "registries" / name, listen=self.address, accounts=accounts, tokens=tokens, within=within
         )
         """The registry's process. Tests stop and start it, and read its log."""
 
     def __enter__(self) -> Self:
         self._remove()
         run("ip", "netns", "add", self._namespace)
-        link.connect(self._namespace, self._link, self._address)
+        link.connect(self._namespace, self._link, self.address.rpartition(":")[0].strip("[]"))
         self.registry.start()
         return self
 

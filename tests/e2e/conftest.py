@@ -3,7 +3,8 @@
 As root on Debian, the cases start the testbed's own cluster. If ``KUBECONFIG`` is set, they use that cluster. Then
 ``PANTALA_E2E_HOST`` is the address by which pods reach this machine. ``PANTALA_E2E_HELM_ARGS`` names the images, for
 instance ``--set=image.registry=registry.example --set=image.tag=dev``. Without root and ``KUBECONFIG``, all cases are
-skipped and the summary says so. ``PANTALA_E2E_KEEP=1`` keeps the cluster and the installation after the last case.
+skipped and the summary says so. With ``PANTALA_TESTBED_IPV6=1`` the own cluster has no IPv4. ``PANTALA_E2E_KEEP=1``
+keeps the cluster and the installation after the last case.
 """
 
 import os

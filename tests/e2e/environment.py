@@ -39,11 +39,12 @@ class OwnCluster:
                 build(_PROJECT, component, image)
             prune(f"pantala/{component}", tag)
             self.cluster.push(image)
-        mirrored = (self.cluster.registry, *layout.REGISTRIES.values())
+        mirrored = layout.REGISTRY_ADDRESSES
         return [
             f"--set=image.registry={self.cluster.registry}",
             f"--set-string=image.tag={tag}",
             f"--set=mirror.registries={{{','.join(f'http://{registry}' for registry in mirrored)}}}",
+            f"--set=peer.hostNetwork={str(layout.IPV6).lower()}",
         ]
 
     def nodes(self) -> list[str]:

@@ -96,7 +96,7 @@ class Images:
     def _push(
         self, host: RegistryHost, repository: str, tag: str, image: Image, account: tuple[str, str] | None = None
     ) -> Pushed:
-        self._digests.add(push(image, host.host, repository, tag, account=account))
+        self._digests.add(push(image, host.address, repository, tag, account=account))
         return Pushed(f"{host.host}/{repository}:{tag}", image)
 
 

@@ -1,6 +1,8 @@
 """The chart on the cluster."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 from testbed.cluster.command import run
@@ -15,6 +17,7 @@ class Release:
     def __init__(self, environment: Environment) -> None:
         self._environment = environment
         self._kubectl = environment.kubectl
+        self._values: Sequence[str] = ()
         self.settings_before: Mapping[str, Mapping[str, str]] = {}
         """containerd's settings before the installation, by node."""
 
@@ -28,9 +31,22 @@ class Release:
             self.uninstall()
         environment = self._environment
         self.settings_before = {node: environment.containerd_settings(node) for node in environment.nodes()}
-        self._helm(
-            "install", NAME, str(_CHART), f"--namespace={NAMESPACE}", "--create-namespace", *environment.values()
-        )
+        self._values = environment.values()
+        self._helm("install", NAME, str(_CHART), f"--namespace={NAMESPACE}", "--create-namespace", *self._values)
+        self.wait_ready()
+
+    @contextmanager
+    def changed(self, **values: object) -> Iterator[None]:
+        """Upgrade the release with more values during the block. ``__`` in a name stands for a dot."""
+        more = [f"--set-json={name.replace('__', '.')}={json.dumps(value)}" for name, value in values.items()]
+        try:
+            self._upgrade(*more)
+            yield
+        finally:
+            self._upgrade()
+
+    def _upgrade(self, *more: str) -> None:
+        self._helm("upgrade", NAME, str(_CHART), f"--namespace={NAMESPACE}", "--reset-values", *self._values, *more)
         self.wait_ready()
 
     def wait_ready(self, timeout: int = 180) -> None:
