@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from pantala_protocol.reasons import Reason
-from testbed.cluster import Cluster
+from testbed.cluster import Cluster, layout
 from testbed.origin import Behaviour, Generated, Origin
 from tests.e2e.case import MIB, Case, passes
 from tests.e2e.environment import NAMESPACE
@@ -100,7 +100,7 @@ _DIGEST = f"sha256:{'0' * 64}"
 _CASES: dict[str, tuple[Callable[[Origin, str], dict[str, object]], set[Reason]]] = {
     "not-found": (lambda origin, name: _served(origin, name, status=404), {Reason.SOURCE_NOT_FOUND}),
     "unauthorized": (lambda origin, name: _served(origin, name, status=401), {Reason.SOURCE_UNAUTHORIZED}),
-    "refused": (lambda origin, name: {"url": f"http://{origin.host}:1/{name}"}, {Reason.SOURCE_REFUSED}),
+    "refused": (lambda origin, name: {"url": f"http://{layout.at(origin.host, 1)}/{name}"}, {Reason.SOURCE_REFUSED}),
     "host-unknown": (lambda _, name: {"url": f"http://no-such-host.invalid/{name}"}, {Reason.SOURCE_HOST_UNKNOWN}),
     "wrong-digest": (lambda origin, name: _served(origin, name) | {"digest": _DIGEST}, {Reason.DIGEST_MISMATCH}),
     "reset": (

@@ -1,6 +1,8 @@
 """Origins and registries behind a real forward proxy, and the egress rules at every door."""
 
+import socket
 import ssl
+import threading
 import time
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
@@ -17,6 +19,7 @@ from pantala_supernode.errors import SourceError
 from pantala_supernode.origin.body import Layout
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.proxy import Proxy
+from pantala_supernode.outbound.request import Timeouts
 from pantala_supernode.outbound.trust import Trust
 from pantala_supernode.registry.credentials import Keyring
 from pantala_supernode.registry.errors import InvalidAnswerError, RegistryDeniedError, RegistryError
@@ -205,12 +208,32 @@ async def test_an_absent_proxy_is_not_taken_for_the_origin(scheme: str, url: str
     assert isinstance(await failure(f"{scheme}://files.corp.invalid/file", Proxy(url)), errors.SourceProxyError)
 
 
-async def test_a_proxy_that_is_silent_does_not_hold_the_origin_for_ever() -> None:
-    async with Origin() as silent:
-        silent.serve("/", BODY, always=Behaviour(stall_after=0))
+@pytest.mark.parametrize("scheme", ["http", "https"])
+async def test_a_silent_proxy_is_given_up_in_time(scheme: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        way = Proxy(f"http://127.0.0.1:{silent.getsockname()[1]}")
         began = time.monotonic()
-        assert isinstance(await failure(f"http://127.0.0.1:{silent.port}/x", Proxy("http://127.0.0.1:9")), SourceError)
-        assert time.monotonic() - began < 10
+        error = await failure(f"{scheme}://files.corp.invalid/x", way, timeouts=Timeouts(connect=1.0, first_byte=1.0))
+    assert isinstance(error, errors.SourceTimeoutError)
+    assert time.monotonic() - began < 6
+
+
+async def test_a_dead_name_server_hardly_delays_a_request_through_the_proxy(
+    origin: Origin, proxy: ForwardProxy, login: Path
+) -> None:
+    proxy.hosts["files.corp.invalid"] = ("127.0.0.1", origin.port)
+    answers = threading.Event()
+
+    def dead(host: str, port: int) -> list[str]:
+        answers.wait()
+        return []
+
+    began = time.monotonic()
+    try:
+        await read("http://files.corp.invalid/file", Proxy(proxy.url, credentials=login), lookup=dead)
+    finally:
+        answers.set()
+    assert time.monotonic() - began < 5
 
 
 async def test_a_registry_names_the_refusing_proxy(proxy: ForwardProxy) -> None:

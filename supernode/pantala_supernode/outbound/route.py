@@ -20,6 +20,8 @@ Lookup = Callable[[str, int], Sequence[str]]
 
 _SUPPRESS_CONNECT_HEADERS = 265
 """CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name."""
+_PROXIED_LOOKUP = 2.0
+"""The limit for a lookup behind a proxy. A name server there often knows no outer name, and some never answer."""
 _LOOKUPS = 64
 """The most lookups at once. If a name server does not answer, each lookup blocks only its own thread."""
 
@@ -65,7 +67,7 @@ class Route:
         _, host, port = target.origin
         proxy = self._proxy if self._proxy is not None and self._proxy.serves(host) else None
         try:
-            addresses = self._checked(host, port, seconds)
+            addresses = self._checked(host, port, seconds if proxy is None else min(seconds, _PROXIED_LOOKUP))
         except OutboundError:
             if proxy is None:
                 raise
