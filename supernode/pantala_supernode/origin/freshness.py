@@ -30,7 +30,7 @@ def lifetime(headers: Mapping[str, str]) -> float | None:
         answered = email.utils.parsedate_to_datetime(headers.get("Date", ""))
         expires = email.utils.parsedate_to_datetime(headers["Expires"])
         return min(max((expires - answered).total_seconds(), 0.0), LONGEST)
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return 0.0  # such as "Expires: 0"
 
 

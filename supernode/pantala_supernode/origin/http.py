@@ -34,6 +34,8 @@ _CODINGS = {
     "zstd": (".zst", ".zstd"),
 }
 """The compressions that Content-Encoding can name, each with the name endings of files that are stored that way."""
+_LENGTH = re.compile(r"[0-9]{1,18}")
+"""A longer number is not the length of a file. libcurl ignores such numbers too."""
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 
@@ -116,14 +118,15 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
     )
 
 
-def _check_coding(fields: Mapping[str, str], source: FileSource, shown: RedactedURL) -> None:
+def _check_coding(fields: CIMultiDict[str], source: FileSource, shown: RedactedURL) -> None:
     """Raise :class:`SourceUnusableError` if the server seems to have compressed the file for this answer.
 
     Three cases are accepted: the task has a digest, which shows if the bytes are right; the coding is not a known
     compression; the file's name says that the file itself is stored compressed.
     """
-    coding = fields.get("Content-Encoding", "").strip().lower()
-    if source.digest is not None or coding not in _CODINGS:
+    named = (coding.strip() for value in fields.getall("Content-Encoding", []) for coding in value.lower().split(","))
+    coding = next((each for each in named if each in _CODINGS), None)
+    if source.digest is not None or coding is None:
         return
     path = source.url.partition("?")[0].partition("#")[0].lower()
     if not path.endswith(_CODINGS[coding]):
@@ -153,7 +156,7 @@ def _extent(head: Head, shown: RedactedURL, resume: Resume | None) -> tuple[int,
 
 def _length(fields: Mapping[str, str]) -> int | None:
     text = fields.get("Content-Length", "")
-    return int(text) if text.isascii() and text.isdigit() else None
+    return int(text) if _LENGTH.fullmatch(text) else None
 
 
 def _chunked(fields: Mapping[str, str]) -> bool:
@@ -166,5 +169,5 @@ def _last_modified(fields: Mapping[str, str]) -> str:
         modified = email.utils.parsedate_to_datetime(text)
         answered = email.utils.parsedate_to_datetime(fields.get("Date", ""))
         return text if (answered - modified).total_seconds() >= _FRESH else ""
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return ""

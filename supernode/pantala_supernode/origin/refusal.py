@@ -67,6 +67,6 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         return min(float(text[:9]), _MAX_RETRY_AFTER)
     try:
         until = email.utils.parsedate_to_datetime(text).timestamp()
-    except (ValueError, TypeError):
+    except (ValueError, TypeError, OverflowError):
         return None
     return min(max(until - time.time(), 0.0), _MAX_RETRY_AFTER)

@@ -66,15 +66,13 @@ def literal(host: str) -> str | None:
 
     Raises :class:`SourceDeniedError` for a number that is not a valid address, because programs read it differently.
     """
-    if ":" in host:
-        return str(ip_address(host.partition("%")[0]))
     name = host.rstrip(".").lower()
     last = name.rpartition(".")[2]
-    if not last.isdigit() and not last.startswith("0x"):
+    if ":" not in host and not last.isdigit() and not last.startswith("0x"):
         return None
     try:
-        return socket.inet_ntoa(socket.inet_aton(name))
-    except OSError:
+        return str(ip_address(host.partition("%")[0])) if ":" in host else socket.inet_ntoa(socket.inet_aton(name))
+    except (OSError, ValueError):
         raise SourceDeniedError.with_action(f"The URL's host {host[:60]!r} is not a valid IP address") from None
 
 

@@ -6,6 +6,7 @@ the threads of transfers.
 
 import contextlib
 import os
+import re
 import select
 import socket
 import threading
@@ -41,6 +42,8 @@ _FAULTS = {
     _TOO_LARGE: Fault.HEAD_TOO_LARGE,
 }
 _ECONNREFUSED = 111
+_STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
+_SWITCHING = 101
 _SURPLUS_WAIT = 0.01
 """Seconds to wait for bytes after the announced end of a body. Bytes in transit arrive in this time."""
 
@@ -152,11 +155,11 @@ class Transfer:
         return self._finish_head()
 
     def _finish_head(self) -> int | None:
-        head = _parse(self._lines, same_origin=self._same_origin)
-        if 100 <= head.status < 200:
-            return None
-        self._head = head
         try:
+            head = _parse(self._lines, same_origin=self._same_origin)
+            if 100 <= head.status < 200:
+                return None
+            self._head = head
             self._skips = not self._on_head(head)
         except BaseException as error:
             return self._fail(error)
@@ -165,6 +168,8 @@ class Transfer:
     def _body(self, data: bytes) -> int | None:
         if self._cancelled.is_set() or self._skips:
             return 0
+        if self._head is None:
+            return self._fail(OutboundError(Fault.PROTOCOL, "no status line"))
         self._received += len(data)
         begun = time.monotonic()
         try:
@@ -223,16 +228,22 @@ class Transfer:
 def _waiting(descriptor: int) -> bool:
     """True if a connection has unread bytes, or receives some within ``_SURPLUS_WAIT``."""
     with contextlib.suppress(OSError):
-        if select.select([descriptor], [], [], _SURPLUS_WAIT)[0]:
+        poll = select.poll()  # unlike select, it takes descriptors above 1023
+        poll.register(descriptor, select.POLLIN)
+        if poll.poll(_SURPLUS_WAIT * 1000):
             with socket.socket(fileno=os.dup(descriptor)) as connection:
                 return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     return False
 
 
 def _parse(lines: list[bytes], *, same_origin: bool) -> Head:
-    status = int(lines[0].split(b" ", 2)[1][:3])
+    status = _STATUS.match(lines[0])
+    if status is None:
+        raise OutboundError(Fault.PROTOCOL, "its status line is wrong")
+    if int(status[1]) == _SWITCHING:  # no request asks for it
+        raise OutboundError(Fault.PROTOCOL, "it changes to another protocol")
     fields: CIMultiDict[str] = CIMultiDict()
     for line in lines[1:]:
         name, _, value = line.decode("latin-1").partition(":")
         fields.add(name.strip(), value.strip())
-    return Head(status, fields, same_origin)
+    return Head(int(status[1]), fields, same_origin)

@@ -1,9 +1,13 @@
 """Reads of an HTTP origin, and the addresses that are denied."""
 
 import asyncio
+import contextlib
 import email.utils
+import os
+import resource
 import time
 from ipaddress import ip_network
+from pathlib import Path
 
 import pytest
 
@@ -141,7 +145,7 @@ async def test_a_reset_is_an_interruption(framing: str) -> None:
         await ask(Behaviour(reset_after=1000, framing=framing))  # type: ignore[arg-type]
 
 
-async def garbage(text: bytes) -> None:
+async def garbage(text: bytes) -> Answer:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(text)
@@ -152,6 +156,7 @@ async def garbage(text: bytes) -> None:
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/file"
     async with server, http_reader() as source, source.open(FileSource(url)) as given:
         [block async for block in given.body.blocks(Layout(65536))]
+        return given
 
 
 @pytest.mark.parametrize(
@@ -161,6 +166,8 @@ async def garbage(text: bytes) -> None:
         b"HTTP/1.1 200 OK\r\nContent-Length: many\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\nbody",
         b"HTTP/1.1 200 OK\r\nX: " + b"y" * 300_000 + b"\r\n\r\n",
+        b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: h2c\r\nConnection: Upgrade\r\n\r\nbody",
+        b"HTTP/1.1\t200 OK\r\nContent-Length: 4\r\n\r\nbody",
     ],
 )
 async def test_invalid_http_is_a_protocol_error_that_does_not_quote_it(text: bytes) -> None:
@@ -170,13 +177,55 @@ async def test_invalid_http_is_a_protocol_error_that_does_not_quote_it(text: byt
     assert len(str(caught.value)) < 300
 
 
+FAR = b"Mon, 01 Jan 2001 00:00:00 -" + b"9" * 30
+"""A date that no computer can represent."""
+
+
+@pytest.mark.parametrize("head", [b"Content-Length: " + b"9" * 5000, b"Date: " + FAR + b"\r\nLast-Modified: " + FAR])
+async def test_numbers_without_a_meaning_count_as_absent(head: bytes) -> None:
+    answer = await garbage(b"HTTP/1.1 200 OK\r\n" + head + b"\r\n\r\nbody")
+    assert (None, "") == (answer.length, answer.last_modified)
+
+
+@pytest.mark.parametrize("value", ["gzip", "identity, gzip", "GZIP ,identity"])
+async def test_each_compression_in_a_list_counts(value: str) -> None:
+    with pytest.raises(errors.SourceUnusableError, match="gzip"):
+        await ask(Behaviour(headers={"Content-Encoding": value}))
+
+
+@pytest.mark.parametrize("host", ["[::g]", "[v1.a:b]", "[:::1]"])
+async def test_an_invalid_address_in_a_redirect_is_refused(host: str) -> None:
+    with pytest.raises(errors.SourceError):
+        await ask(Behaviour(status=302, headers={"Location": f"http://{host}/"}))
+
+
+async def test_many_open_files_do_not_disturb_a_request() -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2048), hard))
+    with contextlib.ExitStack() as files:
+        files.callback(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        while files.enter_context(Path(os.devnull).open()).fileno() < 1100:
+            pass
+        assert BODY.read(0, BODY.size) == (await ask(Behaviour()))[1]
+
+
 async def test_a_connection_closed_without_an_answer_is_an_interruption() -> None:
     with pytest.raises(errors.SourceInterruptedError):
         await garbage(b"")
 
 
 @pytest.mark.parametrize(
-    ("text", "expected"), [("5", 5.0), ("999999", 3600.0), ("soon", None), ("", None), ("-5", None), ("\u0665", None)]
+    ("text", "expected"),
+    [
+        ("5", 5.0),
+        ("999999", 3600.0),
+        ("soon", None),
+        ("", None),
+        ("-5", None),
+        ("\u0665", None),
+        (FAR.decode(), None),
+        ("Mon, 99999999999999999999 Jan 2001 00:00:00 GMT", None),
+    ],
 )
 def test_retry_after_is_read_in_seconds(text: str, expected: float | None) -> None:
     with pytest.raises(errors.SourceAnswerError) as caught:
