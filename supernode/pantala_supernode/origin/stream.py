@@ -9,8 +9,8 @@ from contextlib import asynccontextmanager
 
 from pantala_supernode.origin.body import BlockCutter, Layout
 from pantala_supernode.outbound.client import OutboundClient
+from pantala_supernode.outbound.errors import CancelledTransferError
 from pantala_supernode.outbound.request import Head, Request
-from pantala_supernode.outbound.transfer import CancelledTransferError
 
 _WAITING = 4 * 1024 * 1024
 """Bytes of complete blocks that may wait for the event loop. At this limit, the thread stops receiving."""

@@ -7,9 +7,10 @@ from typing import Self
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.exchange import Exchange
 from pantala_supernode.outbound.handles import HandlePool
+from pantala_supernode.outbound.names import Lookup, Names, system_lookup
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.request import Head, Limits, Request, Sink, Timeouts
-from pantala_supernode.outbound.route import Lookup, Route, system_lookup
+from pantala_supernode.outbound.route import Route
 from pantala_supernode.outbound.trust import Trust
 
 _THREADS = 128
@@ -30,7 +31,7 @@ class OutboundClient:
         lookup: Lookup = system_lookup,
     ) -> None:
         self.trust = trust or Trust()
-        self._route = Route(egress or EgressPolicy(), proxy, lookup)
+        self._route = Route(egress or EgressPolicy(), proxy, Names(lookup))
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
         self._handles = HandlePool()
@@ -41,7 +42,6 @@ class OutboundClient:
 
     async def __aexit__(self, *_: object) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        self._route.close()
         self._handles.close()
 
     async def send(self, request: Request, sink: Sink) -> Head:

@@ -30,3 +30,7 @@ class OutboundError(Exception):
     def __init__(self, fault: Fault, detail: str = "") -> None:
         super().__init__(f"{fault.value} ({detail})" if detail else fault.value)
         self.fault = fault
+
+
+class CancelledTransferError(Exception):
+    """The caller cancelled the transfer."""

@@ -1,6 +1,7 @@
 """Sends one request and follows its redirects, in the thread of the caller."""
 
 import re
+from concurrent.futures import Future
 
 import pycurl
 from multidict import CIMultiDict
@@ -8,12 +9,12 @@ from multidict import CIMultiDict
 from pantala_protocol import __version__
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.outbound import proxy
-from pantala_supernode.outbound.errors import Fault, OutboundError
+from pantala_supernode.outbound.errors import CancelledTransferError, Fault, OutboundError
 from pantala_supernode.outbound.handles import HandlePool
 from pantala_supernode.outbound.request import Head, Limits, Request, Sink, Timeouts
 from pantala_supernode.outbound.route import Route
 from pantala_supernode.outbound.target import RequestTarget
-from pantala_supernode.outbound.transfer import CancelledTransferError, Transfer
+from pantala_supernode.outbound.transfer import Transfer
 from pantala_supernode.outbound.trust import Trust
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
@@ -44,12 +45,13 @@ class Exchange:
         self._timeouts = timeouts
         self._limits = limits
         self._transfer: Transfer | None = None
-        self._cancelled = False
+        self._cancelled: Future[None] = Future()
         self._forwarded = False
         """True while a proxy reads the request and its answer. It can do so only without TLS."""
 
     def cancel(self) -> None:
-        self._cancelled = True
+        if not self._cancelled.done():
+            self._cancelled.set_result(None)
         if self._transfer is not None:
             self._transfer.cancel()
 
@@ -73,7 +75,7 @@ class Exchange:
     def _hop(self, target: RequestTarget, *, credentials: bool, same_origin: bool) -> Head:
         with self._handles.borrowed(target.origin) as handle:
             curl = handle.curl
-            way = self._route.apply(curl, target, self._timeouts.connect)
+            way = self._route.apply(curl, target, seconds=self._timeouts.connect, cancelled=self._cancelled)
             self._forwarded = way.forwards(target)
             self._trust.apply(curl, target.host, self._request.ca)
             request = self._request
@@ -91,7 +93,7 @@ class Exchange:
                 on_body=self._sink.take,
                 same_origin=same_origin,
             )
-            if self._cancelled:
+            if self._cancelled.done():
                 raise CancelledTransferError
             try:
                 return transfer.run()

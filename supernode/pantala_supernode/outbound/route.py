@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import socket
-from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Sequence
+from concurrent.futures import Future
 from typing import NamedTuple
 
 import pycurl
@@ -12,23 +11,14 @@ import pycurl
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.outbound.egress import METADATA_NAMES, EgressPolicy, literal
 from pantala_supernode.outbound.errors import Fault, OutboundError
+from pantala_supernode.outbound.names import Names
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.target import RequestTarget
-
-Lookup = Callable[[str, int], Sequence[str]]
-"""Returns the addresses of a host name. Raises :class:`OSError`."""
 
 _SUPPRESS_CONNECT_HEADERS = 265
 """CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name."""
 _PROXIED_LOOKUP = 2.0
 """The limit for a lookup behind a proxy. A name server there often knows no outer name, and some never answer."""
-_LOOKUPS = 64
-"""The most lookups at once. If a name server does not answer, each lookup blocks only its own thread."""
-
-
-def system_lookup(host: str, port: int) -> Sequence[str]:
-    """Ask the system's resolver."""
-    return list(dict.fromkeys(str(found[4][0]) for found in socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)))
 
 
 class Way(NamedTuple):
@@ -46,28 +36,25 @@ class Way(NamedTuple):
 class Route:
     """Chooses the way to a target. It resolves a name once, and the connection uses the addresses that it checked."""
 
-    def __init__(self, egress: EgressPolicy, proxy: Proxy | None, lookup: Lookup = system_lookup) -> None:
+    def __init__(self, egress: EgressPolicy, proxy: Proxy | None, names: Names) -> None:
         self._egress = egress
         # The administrator chose the proxy. It may be in a network that tasks may not read.
         self._proxy_egress = EgressPolicy()
         self._proxy = proxy
-        self._lookup = lookup
-        self._lookups = ThreadPoolExecutor(_LOOKUPS, thread_name_prefix="lookup")
+        self._names = names
 
-    def close(self) -> None:
-        """End the lookups' threads, without waiting for name servers."""
-        self._lookups.shutdown(wait=False, cancel_futures=True)
+    def apply(self, handle: pycurl.Curl, target: RequestTarget, *, seconds: float, cancelled: Future[None]) -> Way:
+        """Set on ``handle`` how one request reaches ``target``. Returns the way.
 
-    def apply(self, handle: pycurl.Curl, target: RequestTarget, seconds: float) -> Way:
-        """Set on ``handle`` how one request reaches ``target``. Returns the way. ``seconds``: the limit for a lookup.
-
-        Raises :class:`OutboundError`. Raises :class:`pantala_supernode.errors.SourceDeniedError` if one address of the
-        target is forbidden, even if a proxy would connect to it.
+        ``seconds`` is the limit for a lookup, and ``cancelled`` ends its wait. Raises :class:`OutboundError`, or
+        :class:`pantala_supernode.errors.SourceDeniedError` if one address of the target is forbidden, even if a proxy
+        would connect to it.
         """
         _, host, port = target.origin
         proxy = self._proxy if self._proxy is not None and self._proxy.serves(host) else None
         try:
-            addresses = self._checked(host, port, seconds if proxy is None else min(seconds, _PROXIED_LOOKUP))
+            limit = seconds if proxy is None else min(seconds, _PROXIED_LOOKUP)
+            addresses = self._checked(host, port, limit, cancelled)
         except OutboundError:
             if proxy is None:
                 raise
@@ -81,7 +68,7 @@ class Route:
             handle.setopt(pycurl.RESOLVE, [f"{host}:{port}:{listed}"])
         return Way(self._egress, None)
 
-    def _checked(self, host: str, port: int, seconds: float) -> Sequence[str]:
+    def _checked(self, host: str, port: int, seconds: float, cancelled: Future[None]) -> Sequence[str]:
         """The allowed addresses of a host name. Empty if ``host`` is an allowed address, which needs no lookup."""
         address = literal(host)
         if address is not None:
@@ -89,18 +76,10 @@ class Route:
             return []
         if host.rstrip(".") in METADATA_NAMES:
             raise SourceDeniedError.with_action(f"{host} is a cloud's metadata server, which is always forbidden")
-        addresses = self._resolved(host, port, seconds)
+        addresses = self._names.addresses(host, port, seconds=seconds, cancelled=cancelled)
         for each in addresses:
             self._egress.check(each)
         return addresses
-
-    def _resolved(self, host: str, port: int, seconds: float) -> Sequence[str]:
-        try:
-            return self._lookups.submit(self._lookup, host, port).result(seconds)
-        except TimeoutError:
-            raise OutboundError(Fault.TIMEOUT, "the name server does not answer") from None
-        except (OSError, UnicodeError):
-            raise OutboundError(Fault.HOST_UNKNOWN) from None
 
 
 def _apply_proxy(handle: pycurl.Curl, proxy: Proxy) -> None:

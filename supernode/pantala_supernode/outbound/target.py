@@ -15,8 +15,11 @@ from pantala_supernode.outbound.errors import Fault, OutboundError
 
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 _LEGAL = re.compile(rb"%[0-9A-Fa-f]{2}|[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]+")
-_NAME = re.compile(r"[A-Za-z0-9._~-]+")
-"""A host name. libcurl would decode other characters, and could then reach a host that was not checked."""
+_NAME = re.compile(r"(?!-)[A-Za-z0-9._~-]+")
+"""A host name. libcurl would decode other characters, and could then reach a host that was not checked.
+
+In a list of addresses for libcurl, a name with a hyphen at its start removes another entry.
+"""
 _AUTHORITY = re.compile(r"^([A-Za-z][A-Za-z0-9+.-]*:)?//([^/?#]*)")
 
 

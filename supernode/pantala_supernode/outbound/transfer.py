@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.outbound import proxy
 from pantala_supernode.outbound.egress import EgressPolicy
-from pantala_supernode.outbound.errors import Fault, OutboundError
+from pantala_supernode.outbound.errors import CancelledTransferError, Fault, OutboundError
 from pantala_supernode.outbound.handles import Handle
 from pantala_supernode.outbound.request import Head, Timeouts
 
@@ -46,10 +46,6 @@ _STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
 _SWITCHING = 101
 _SURPLUS_WAIT = 0.01
 """Seconds to wait for bytes after the announced end of a body. Bytes in transit arrive in this time."""
-
-
-class CancelledTransferError(Exception):
-    """The caller cancelled the transfer."""
 
 
 class Transfer:

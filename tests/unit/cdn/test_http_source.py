@@ -17,7 +17,7 @@ from pantala_supernode.origin import refusal
 from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.outbound.egress import EgressPolicy
-from pantala_supernode.outbound.route import Lookup
+from pantala_supernode.outbound.names import Lookup
 from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.support.outbound import http_reader

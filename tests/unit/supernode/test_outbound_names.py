@@ -1,0 +1,125 @@
+"""Lookups of host names that never end."""
+
+import asyncio
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+
+import pytest
+
+from pantala_supernode import errors
+from pantala_supernode.outbound.errors import CancelledTransferError, Fault, OutboundError
+from pantala_supernode.outbound.names import Names
+from pantala_supernode.outbound.request import Timeouts
+from pantala_supernode.tasks.copy import FileSource
+from testbed.origin import Generated, Origin
+from tests.support.outbound import http_reader
+
+_PROCESS = """
+import asyncio, time
+from pantala_supernode.outbound.names import Names
+from tests.support.outbound import http_reader
+from pantala_supernode.tasks.copy import FileSource
+
+async def main():
+    async with http_reader(lookup=lambda host, port: time.sleep(60)) as reader:
+        async with asyncio.timeout(0.2), reader.open(FileSource("http://dead.example/")):
+            pass
+
+try:
+    asyncio.run(main())
+except TimeoutError:
+    print("ended")
+"""
+
+
+class NameServer:
+    """Answers all names except those that begin with ``dead``."""
+
+    def __init__(self) -> None:
+        self.lookups: list[str] = []
+        self.released = threading.Event()
+
+    def __call__(self, host: str, port: int) -> Sequence[str]:
+        self.lookups.append(host)
+        if host.startswith("dead"):
+            self.released.wait(60)
+        return ["127.0.0.1"]
+
+
+@pytest.fixture
+def server() -> Iterator[NameServer]:
+    made = NameServer()
+    yield made
+    made.released.set()
+
+
+async def read(url: str, **options: object) -> int | None:
+    async with http_reader(**options) as reader, reader.open(FileSource(url)) as answer:
+        return answer.length
+
+
+async def test_100_dead_names_do_not_delay_another_one(server: NameServer) -> None:
+    async with Origin() as origin, http_reader(lookup=server) as reader:
+        origin.serve("/file", Generated(10))
+
+        async def ask(host: str) -> int | None:
+            async with reader.open(FileSource(f"http://{host}:{origin.port}/file")) as answer:
+                return answer.length
+
+        waiting = [asyncio.create_task(ask(f"dead-{number}.example")) for number in range(100)]
+        await asyncio.sleep(0.2)
+        async with asyncio.timeout(2):
+            assert await ask("alive.example") == 10
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
+async def test_a_cancelled_request_leaves_its_lookup_at_once(server: NameServer) -> None:
+    async with http_reader(lookup=server, timeouts=Timeouts(connect=30)) as reader:
+        for number in range(200):  # more than there are threads for requests
+            with pytest.raises(TimeoutError):
+                async with asyncio.timeout(0.01), reader.open(FileSource(f"http://dead-{number}.example/")):
+                    pass
+        async with Origin() as origin, asyncio.timeout(2):
+            origin.serve("/file", Generated(10))
+            async with reader.open(FileSource(f"http://alive.example:{origin.port}/file")) as answer:
+                assert answer.length == 10
+
+
+async def test_a_name_server_has_a_time_limit(server: NameServer) -> None:
+    with pytest.raises(errors.SourceTimeoutError, match="name server"):
+        await read("http://dead.example/", lookup=server, timeouts=Timeouts(connect=0.2))
+
+
+def test_one_name_has_one_lookup_at_a_time(server: NameServer) -> None:
+    names = Names(server)
+    for _ in range(3):
+        with pytest.raises(OutboundError):
+            names.addresses("dead.example", 80, seconds=0.05, cancelled=Future())
+    assert ["dead.example"] == server.lookups
+    server.released.set()
+    assert ["127.0.0.1"] == names.addresses("dead.example", 80, seconds=5, cancelled=Future())
+    assert ["127.0.0.1"] == names.addresses("alive.example", 80, seconds=5, cancelled=Future())
+
+
+def test_the_number_of_lookups_is_limited(server: NameServer) -> None:
+    names, cancelled = Names(server), Future[None]()
+    cancelled.set_result(None)
+    for number in range(512):
+        with pytest.raises(CancelledTransferError):
+            names.addresses(f"dead-{number}.example", 80, seconds=5, cancelled=cancelled)
+    with pytest.raises(OutboundError) as caught:
+        names.addresses("alive.example", 80, seconds=5, cancelled=Future())
+    assert caught.value.fault is Fault.TIMEOUT
+
+
+def test_a_lookup_does_not_delay_the_end_of_the_process() -> None:
+    begun = time.monotonic()
+    ended = subprocess.run([sys.executable, "-c", _PROCESS], capture_output=True, text=True, timeout=30, check=True)
+    assert ended.stdout == "ended\n"
+    assert time.monotonic() - begun < 10
