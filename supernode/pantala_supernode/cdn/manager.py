@@ -16,7 +16,8 @@ from pantala_supernode.cdn.segments import Division
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.cdn.tools import FetchTools, Sleep
 from pantala_supernode.cdn.worker import Worker
-from pantala_supernode.origin.limits import Gate, GatedReader
+from pantala_supernode.origin.gated import GatedReader
+from pantala_supernode.origin.limits import Gate
 from pantala_supernode.origin.source import SourceChoice, SourceReader, origin_only
 from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
 

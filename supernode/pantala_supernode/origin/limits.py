@@ -1,5 +1,7 @@
 """Limits that all fetches share: concurrent requests to origins, and bytes per second."""
 
+from __future__ import annotations
+
 import asyncio
 import heapq
 import threading
@@ -7,11 +9,27 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from pantala_supernode.origin.source import Answer, Resume, SourceReader
-from pantala_supernode.tasks.copy import FileSource
-
 _WINDOW = 0.1
 """Seconds. A burst may have as many bytes as the rate allows in this time."""
+
+
+class GatePlace:
+    """A place in a gate. Its holder may give it to others for a while, and then is the first of those that wait."""
+
+    def __init__(self, gate: Gate, priority: int, arrival: int) -> None:
+        self.rank = -priority, arrival
+        self._gate = gate
+        self._held = False
+
+    async def take(self) -> None:
+        if not self._held:
+            await self._gate.enter(self.rank)
+            self._held = True
+
+    def give(self) -> None:
+        if self._held:
+            self._held = False
+            self._gate.leave()
 
 
 class Gate:
@@ -20,11 +38,12 @@ class Gate:
     def __init__(self, places: int) -> None:
         self._free = places
         self._arrivals = 0
-        self._waiting: list[tuple[int, int, asyncio.Future[None]]] = []
+        self._waiting: list[tuple[tuple[int, int], asyncio.Future[None]]] = []
+        self._came = asyncio.Event()
 
     @property
     def queue(self) -> int:
-        return sum(not turn.done() for _, _, turn in self._waiting)
+        return sum(not turn.done() for _, turn in self._waiting)
 
     @property
     def spare(self) -> bool:
@@ -32,47 +51,43 @@ class Gate:
         return self._free > 0
 
     @asynccontextmanager
-    async def place(self, priority: int) -> AsyncIterator[None]:
-        await self._enter(priority)
+    async def place(self, priority: int) -> AsyncIterator[GatePlace]:
+        self._arrivals += 1
+        place = GatePlace(self, priority, self._arrivals)
+        await place.take()
         try:
-            yield
+            yield place
         finally:
-            self._leave()
+            place.give()
 
-    async def _enter(self, priority: int) -> None:
+    async def enter(self, rank: tuple[int, int]) -> None:
+        """Wait for a place. The lowest ``rank`` is the first."""
         if self._free:
             self._free -= 1
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._arrivals += 1
-        heapq.heappush(self._waiting, (-priority, self._arrivals, turn))
+        heapq.heappush(self._waiting, (rank, turn))
+        self._came.set()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # the place arrived in the same moment: hand it on
-                self._leave()
+                self.leave()
             raise
 
-    def _leave(self) -> None:
+    async def crowded(self) -> None:
+        """Wait until a caller waits for a place."""
+        while not self.queue:
+            self._came.clear()
+            await self._came.wait()
+
+    def leave(self) -> None:
         while self._waiting:
-            _, _, turn = heapq.heappop(self._waiting)
+            _, turn = heapq.heappop(self._waiting)
             if not turn.done():
                 turn.set_result(None)
                 return
         self._free += 1
-
-
-class GatedReader:
-    """Opens files with ``reader``. Each open file holds a place in ``gate``, and waits for it."""
-
-    def __init__(self, reader: SourceReader, gate: Gate) -> None:
-        self._reader = reader
-        self._gate = gate
-
-    @asynccontextmanager
-    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        async with self._gate.place(source.priority), self._reader.open(source, resume) as answer:
-            yield answer
 
 
 class Rate:

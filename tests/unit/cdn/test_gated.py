@@ -1,0 +1,108 @@
+"""Places for the reading of origins, some of which never answer."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from pantala_supernode import errors
+from pantala_supernode.origin.gated import GatedReader
+from pantala_supernode.origin.limits import Gate
+from pantala_supernode.origin.source import Answer, Resume
+from pantala_supernode.tasks.copy import FileSource
+from tests.support.source import Content, FakeReader
+
+
+class Origins:
+    """Answers requests for ``/slow`` only once :attr:`awake` is set. Others are answered at once."""
+
+    def __init__(self) -> None:
+        self.awake = asyncio.Event()
+        self.asked = self.inside = self.most = 0
+        self._reader = FakeReader(Content(b"x" * 10))
+
+    @asynccontextmanager
+    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
+        self.asked += 1
+        if source.url.endswith("/slow"):
+            await self.awake.wait()
+        async with self._reader.open(source, resume) as answer:
+            yield answer
+
+
+async def read(reader: GatedReader, origins: Origins, path: str, priority: int = 0) -> None:
+    async with reader.open(FileSource(f"http://origin.example/{path}", priority=priority)):
+        origins.inside += 1
+        origins.most = max(origins.most, origins.inside)
+        await asyncio.sleep(0.01)
+        origins.inside -= 1
+
+
+async def test_silent_origins_do_not_keep_the_places() -> None:
+    origins, gate = Origins(), Gate(2)
+    reader = GatedReader(origins, gate, patience=0.05)
+    slow = [asyncio.create_task(read(reader, origins, "slow")) for _ in range(20)]
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        await read(reader, origins, "file")
+        origins.awake.set()
+        await asyncio.gather(*slow)
+    assert (21, 2, 0) == (origins.asked, origins.most, gate.queue)
+
+
+async def test_a_silent_origin_keeps_its_place_while_no_file_waits() -> None:
+    origins, gate = Origins(), Gate(1)
+    reader = GatedReader(origins, gate, patience=0.01)
+    slow = asyncio.create_task(read(reader, origins, "slow"))
+    await asyncio.sleep(0.05)
+    assert not gate.spare
+    origins.awake.set()
+    await slow
+    assert gate.spare
+
+
+async def test_too_many_silent_origins_end_the_oldest_request() -> None:
+    origins, gate = Origins(), Gate(1)
+    reader = GatedReader(origins, gate, patience=0.05, silent=2)
+    slow = [asyncio.create_task(read(reader, origins, "slow")) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(5):
+        await read(reader, origins, "file")
+        with pytest.raises(errors.SourceTimeoutError, match="other files waited"):
+            await slow[0]
+        origins.awake.set()
+        await asyncio.gather(*slow[1:])
+    assert gate.spare
+
+
+async def test_an_answer_that_was_late_comes_before_later_files() -> None:
+    origins, gate, order = Origins(), Gate(1), []
+    reader = GatedReader(origins, gate, patience=0.01)
+
+    async def note(path: str) -> None:
+        await read(reader, origins, path)
+        order.append(path)
+
+    slow = asyncio.create_task(note("slow"))
+    await asyncio.sleep(0.05)
+    files = [asyncio.create_task(note(name)) for name in ("a", "b", "c")]
+    await asyncio.sleep(0)
+    origins.awake.set()
+    await asyncio.gather(slow, *files)
+    assert (["a", "slow"], True) == (order[:2], gate.spare)
+
+
+@pytest.mark.parametrize("wait", [0.0, 0.05, 0.2])
+async def test_a_cancelled_request_leaves_no_place_behind(wait: float) -> None:
+    origins, gate = Origins(), Gate(2)
+    reader = GatedReader(origins, gate, patience=0.1)
+    slow = [asyncio.create_task(read(reader, origins, "slow")) for _ in range(6)]
+    await asyncio.sleep(wait)
+    for each in slow:
+        each.cancel()
+    await asyncio.gather(*slow, return_exceptions=True)
+    await asyncio.sleep(0)
+    async with gate.place(0):
+        assert gate.spare
+    assert 0 == gate.queue
