@@ -438,6 +438,19 @@ async def test_a_fault_of_the_registry_is_named_with_an_action(
     assert (7.0 if expected is errors.RateLimitedError else None) == error.retry_after
 
 
+async def test_a_silent_registry_leaves_places_for_another_one(registry: FakeRegistry) -> None:
+    async with FakeRegistry() as other, service(total=5.0) as opened:
+        other.faults["/manifests/"] = silent
+        names = [image.parse(f"{other.host}/team/app-{number}:1") for number in range(250)]
+        waiting = [asyncio.create_task(opened.client.resolve(name, [AMD64], Keyring())) for name in names]
+        await asyncio.sleep(0.3)
+        async with asyncio.timeout(2):
+            assert (await Lab(registry, opened).resolve()).platforms
+        for each in waiting:
+            each.cancel()
+        await asyncio.gather(*waiting, return_exceptions=True)
+
+
 async def test_an_index_with_a_wrong_size_is_refused(lab: Lab) -> None:
     media_type, body = lab.registry.manifests["1"]
     document = json.loads(body)

@@ -1,10 +1,12 @@
 """Sends small requests to registries and token servers, through the outbound client."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlencode
+from weakref import WeakValueDictionary
 
 from multidict import CIMultiDict
 
@@ -16,6 +18,10 @@ from pantala_supernode.outbound.request import Head, Request
 from pantala_supernode.registry.errors import InvalidAnswerError, RegistryError, from_fault, from_source_error
 
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
+_PLACES = 128
+"""The most requests at once. The other threads of the outbound client are left for the CDN."""
+_HOST_PLACES = 16
+"""The most requests to one host at once, so that a host that does not answer leaves places for others."""
 TOTAL = 30.0
 """Seconds for a request with its whole answer and all redirects. The answers are small."""
 
@@ -55,6 +61,8 @@ class RegistryTransport:
     def __init__(self, client: OutboundClient, total: float = TOTAL) -> None:
         self._client = client
         self._total = total
+        self._places = asyncio.Semaphore(_PLACES)
+        self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
 
     async def ask(self, request: RegistryRequest) -> RegistryReply:
         """Send one request and follow its redirects. Raises :class:`RegistryError` if no valid answer arrives."""
@@ -64,7 +72,7 @@ class RegistryTransport:
         form = urlencode(request.form).encode() if isinstance(request.form, Mapping) else request.form
         sink = _Memory(request.what, request.limit)
         try:
-            async with asyncio.timeout(self._total):
+            async with asyncio.timeout(self._total), self._place(request.url):
                 head = await self._client.send(
                     Request(request.url, headers, credentials, request.method, form, request.ca), sink
                 )
@@ -78,6 +86,12 @@ class RegistryTransport:
             raise from_source_error(error, what) from None
         _check_coding(head, sink.body, what)
         return RegistryReply(head.status, head.fields, bytes(sink.body), head.same_origin)
+
+    @asynccontextmanager
+    async def _place(self, url: str) -> AsyncIterator[None]:
+        host = "/".join(url.split("/", 3)[:3])
+        async with self._hosts.setdefault(host, asyncio.Semaphore(_HOST_PLACES)), self._places:
+            yield
 
 
 class _Memory:
