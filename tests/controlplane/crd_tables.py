@@ -103,7 +103,7 @@ BAD_TASKS = task.refused(
     ("path", "Invalid value: must not contain an empty part", ["a//b", "//a"]),
     ("path", "Invalid value: must not contain . or ..", ["..", "../a", "a/../b", "a/./b", "a/.."]),
     ("path", "Invalid value: must not contain control characters", ["a\x00b", "a\nb"]),
-    ("path", "Invalid value: must not contain characters that turn", ["a\u202eb"]),
+    ("path", "Invalid value: must not contain characters that change the direction of text", ["a\u202eb"]),
     ("path", "Invalid value: must not have a part that begins with .pantala-", [".pantala-x", "a/.pantala-"]),
     ("path", "Invalid value: must not have a part of more than 255 bytes", ["a/" + "b" * 256, "ü" * 128]),
     ("path", "Too long", ["a/" * 512 + "b"]),

@@ -128,7 +128,7 @@ async def test_one_disk_full_one_image_missing_one_node_down(stage: PrefetchStag
 async def test_a_missing_secret_and_its_creation(stage: PrefetchStage) -> None:
     stage.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
     await stage.apply(pullSecrets=["registry"])
-    assert "The Secret registry does not exist" in await stage.says("Resolved", "Unauthorized")
+    assert "The Secret registry is missing" in await stage.says("Resolved", "Unauthorized")
     stage.supernode.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
     await stage.kubectl(
         "create", "secret", "docker-registry", "registry",
