@@ -202,7 +202,7 @@ class PieceFile:
                     if on_piece is not None:
                         on_piece(number, data)
             parts = {} if self.complete else self._parts.load()
-        # A finished piece whose bytes are wrong is damaged, so its bytes are no part to continue.
+        # A finished piece with wrong bytes is damaged. Its bytes must not be continued.
         self.parts = {piece: size for piece, size in parts.items() if size and piece not in self._records}
         return self.have
 

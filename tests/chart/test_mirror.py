@@ -146,11 +146,11 @@ def test_the_operator_knows_its_own_namespace(render: Render) -> None:
     ],
 )  # fmt: skip
 def test_the_supernode_gets_the_endpoints_of_registries(render: Render, values: str, expected: str | None) -> None:
-    objects = render(f"supernode.registries={values}")
+    objects = render(f"registries={values}")
     given = objects.flags("supernode/supernode").get("registries")
     assert expected == given
     parse(["--data", "/d", *([f"--registries={given}"] if given else [])], {})  # raises if it is not valid
-    with_names = render('mirror.registries=["http://r:5000"]', f"supernode.registries={values}")
+    with_names = render('mirror.registries=["http://r:5000"]', f"registries={values}")
     assert "http://r:5000" == with_names.flags("peer/mirror")["registries"]
     assert (
         ",".join(["http://r:5000", *filter(None, [expected])]) == with_names.flags("supernode/supernode")["registries"]
@@ -174,6 +174,6 @@ def test_the_supernode_gets_the_endpoints_of_registries(render: Render, values: 
     ],
 )
 def test_an_invalid_endpoint_is_refused(helm: Helm, values: str) -> None:
-    result = helm("template", "x", str(CHART), "--set-json", f"supernode.registries={values}")
+    result = helm("template", "x", str(CHART), "--set-json", f"registries={values}")
     assert 0 != result.returncode
     assert "registries" in result.stderr

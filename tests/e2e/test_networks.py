@@ -97,7 +97,7 @@ def test_an_image_of_docker_hub_from_an_internal_registry(
     site.registry.forget()
     image = Pushed("docker.io/team/app:1", made)
     endpoint = f"http://{site.host}/v2/dockerhub"
-    with case.release.changed(supernode__registries={"docker.io": {"endpoint": endpoint}}):
+    with case.release.changed(registries={"docker.io": {"endpoint": endpoint}}):
         case.apply(case.prefetch("mapped", image))
         case.ready("imageprefetch/mapped")
         assert_on_nodes(cluster, case.nodes, image)

@@ -226,7 +226,7 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{/* The supernode's list of registries: the names, then each mapping as name=URL, in order. */}}
 {{- define "pantala.registries" -}}
 {{- $entries := .Values.mirror.registries }}
-{{- range $name, $entry := .Values.supernode.registries }}
+{{- range $name, $entry := .Values.registries }}
 {{- range $entry.endpoints | default (list $entry.endpoint) }}
 {{- $entries = append $entries (printf "%s=%s" $name .) }}
 {{- end }}
