@@ -33,7 +33,7 @@ import struct
 import termios
 import time
 from collections import deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, field
 from http import HTTPStatus
 from pathlib import Path
@@ -158,6 +158,8 @@ class Behaviour:
     """Seconds before the first byte of the answer."""
     rate: float | None = None
     """Bytes of body per second, for this answer only."""
+    chunk: int | None = None
+    """The most bytes of body in one write. ``None``: as many as are usual for the rate."""
     stall_after: int | None = None
     """Send this many bytes of body, then stop but keep the connection."""
     reset_after: int | None = None
@@ -170,6 +172,12 @@ class Behaviour:
     """How the body ends: ``Content-Length``, chunks, or only the end of the connection."""
     ranges: bool = True
     """False: ``Range`` is ignored, and the whole body is sent with 200."""
+    if_range: bool = True
+    """False: ``If-Range`` is ignored, so a range of another content is sent."""
+    shift: int = 0
+    """A range starts so many bytes later than requested, and ``Content-Range`` says so."""
+    most: int | None = None
+    """A range has at most so many bytes, and ``Content-Range`` says so."""
     conditional: bool = True
     """False: ``If-None-Match`` and ``If-Modified-Since`` are ignored."""
     validators: Literal["all", "etag", "weak", "modified", "none"] = "all"
@@ -192,6 +200,10 @@ class Access:
     ended: float | None = None
     sent: int = 0
     """Bytes of body (without chunk framing) that were handed to the network."""
+    first: int = 0
+    """The byte of the content at which the body starts."""
+    etag: str = ""
+    """The opaque tag of the content, also if the answer does not show it."""
     headers: dict[str, str] = field(default_factory=dict)
     """The request's headers, with names in lower case."""
     names: tuple[str, ...] = ()
@@ -225,6 +237,8 @@ class Origin:
         """Bytes of body per second, over all answers together. It may be changed at any time."""
         self.log: list[Access] = []
         """All answers, ordered by the time they began."""
+        self.on_request: Callable[[Access], None] = lambda _: None
+        """Called with each request before it is answered."""
         self.log_file: IO[str] | None = None
         """The file for finished answers, each as one line of JSON."""
         self._root = root
@@ -299,9 +313,10 @@ class Origin:
         access = Access(method, urlsplit(target).path, headers.get("range", ""), 0, time.time(), headers=headers)
         access.names = tuple(name for name, _ in fields)
         self.log.append(access)
+        self.on_request(access)
         try:
             resource = self._find(access.path)
-            answer = _Answer(self, writer, access, resource)
+            answer = _Answer(self, reader, writer, access, resource)
             return await answer.send() and headers.get("connection", "").lower() != "close"
         finally:
             access.ended = time.time()
@@ -329,9 +344,15 @@ class _Answer:
     """One answer under way."""
 
     def __init__(
-        self, origin: Origin, writer: asyncio.StreamWriter, access: Access, resource: _Resource | None
+        self,
+        origin: Origin,
+        reader: asyncio.StreamReader,
+        writer: asyncio.StreamWriter,
+        access: Access,
+        resource: _Resource | None,
     ) -> None:
         self._origin = origin
+        self._reader = reader
         self._writer = writer
         self._access = access
         self._resource = resource
@@ -369,11 +390,14 @@ class _Answer:
             headers["Accept-Ranges"] = "bytes"
         if how.gzip:
             headers["Content-Encoding"] = "gzip"
-        status, first, end = _select(self._access.headers, headers, size) if how.ranges else (200, 0, size)
+        request = {name: value for name, value in self._access.headers.items() if how.if_range or name != "if-range"}
+        status, first, end = _select(request, headers, size) if how.ranges else (200, 0, size)
         if status == HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE:
             await self._send_head(status, headers | {"Content-Range": f"bytes */{size}", "Content-Length": "0"})
             return True
         if status == HTTPStatus.PARTIAL_CONTENT:
+            first = min(first + how.shift, end - 1)
+            end = min(end, first + how.most) if how.most is not None else end
             headers["Content-Range"] = f"bytes {first}-{end - 1}/{size}"
         if status == HTTPStatus.OK and how.conditional and _unchanged(self._access.headers, headers):
             await self._send_head(HTTPStatus.NOT_MODIFIED, headers)
@@ -384,6 +408,7 @@ class _Answer:
             headers["Transfer-Encoding"] = "chunked"
         else:
             headers["Connection"] = "close"
+        self._access.first, self._access.etag = first, body.etag
         await self._send_head(status, headers)
         if self._access.method == "HEAD":
             return True
@@ -429,12 +454,14 @@ class _Answer:
         self._access.sent += len(data) - (data.index(b"\n") + 3 if self._how.framing == "chunked" else 0)
 
     def _chunk(self) -> int:
+        if self._how.chunk is not None:
+            return self._how.chunk
         rate = min((rate for rate in (self._origin.rate, self._how.rate) if rate is not None), default=None)
         return _CHUNK if rate is None else max(1, min(_CHUNK, int(rate / 20)))
 
     async def _stop(self) -> None:
         if self._how.stall_after is not None:
-            await asyncio.Event().wait()
+            await self._reader.read()  # until the client closes the connection
         raise _CutError(reset=self._how.reset_after is not None)
 
 
@@ -477,6 +504,8 @@ async def _reset(writer: asyncio.StreamWriter) -> None:
     """Send a TCP reset after all written bytes were sent, because a reset discards waiting bytes."""
     connection = writer.get_extra_info("socket")
     for _ in range(200):
+        if connection.fileno() < 0:
+            return  # the client was first
         waiting = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
         if waiting == 0:
             break
