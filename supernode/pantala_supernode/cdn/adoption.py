@@ -46,7 +46,7 @@ class Adoption:
         if answer.provenance is not None:
             return await self._join(answer, answer.provenance)
         if recorder is not None and self._continues(answer, resume, recorder):
-            if resume is not None and not resume.validator:
+            if not freshness.is_proven(answer, recorder.meta):
                 attempts.continue_unverified()
             return recorder, True
         if recorder is not None and resume is not None:

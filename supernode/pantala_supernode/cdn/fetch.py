@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable
+from contextlib import AsyncExitStack
 
 from pantala_protocol import digest
 from pantala_protocol.digest import Digest
@@ -120,14 +121,20 @@ class Fetch:
     async def _read(self, gap: range) -> None:
         """Request a gap and read it. If the file is large and the origin serves ranges, read the other gaps too."""
         resume = self._resume(gap)
-        async with self._reader.open(self._order.source, resume) as answer, self._intake.keeping():
+        async with AsyncExitStack() as opened, self._intake.keeping():
+            answer = await opened.enter_async_context(self._reader.open(self._order.source, resume))
             recorder, continued = await self._adoption.adopt(answer, resume)
             lead = self._lead(answer, recorder, gap if continued else range(_ALL))
-            reading = self._intake.take_in(answer, recorder, lead)
+            reading = self._read_lead(opened, answer, recorder, lead)
             if answer.ranges and answer.provenance is None and self._divisible(recorder):
                 await self._connections(recorder, lead).run(lead, reading)
             else:
                 await reading
+
+    async def _read_lead(self, opened: AsyncExitStack, answer: Answer, recorder: Recorder, lead: Segment) -> None:
+        """Read the first answer. Then give up its place, because another segment may wait for one."""
+        async with opened:
+            await self._intake.take_in(answer, recorder, lead)
 
     def _lead(self, answer: Answer, recorder: Recorder, wanted: range) -> Segment:
         """The pieces that the first connection reads: those of ``wanted`` that the answer has."""
@@ -166,6 +173,8 @@ class Fetch:
         resume = self._request(recorder, segment.rest)
         async with self._reader.open(self._order.source, resume) as answer:
             freshness.check_continues(answer, resume, recorder.meta, self._shown, pinned=self._expected is not None)
+            if not freshness.is_proven(answer, recorder.meta):
+                self._attempts.continue_unverified()
             await self._intake.take_in(answer, recorder, segment)
 
     def _resume(self, gap: range) -> Resume | None:

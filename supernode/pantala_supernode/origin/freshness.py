@@ -67,6 +67,11 @@ def same_content(answer: Answer, meta: Meta, *, pinned: bool = False) -> bool:
     return answer.offset > 0 and answer.length == meta.length  # the file's digest shows later if this is right
 
 
+def is_proven(answer: Answer, meta: Meta) -> bool:
+    """True if a validator proves that the answer has the content that ``meta`` describes."""
+    return bool(meta.etag or meta.last_modified) and same_content(answer, meta)
+
+
 def check_other(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, *, may_restart: bool) -> None:
     """Raise a :class:`SourceError` if the new content of an answer cannot replace the content of ``meta``.
 

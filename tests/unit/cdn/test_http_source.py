@@ -145,6 +145,16 @@ async def test_a_reset_is_an_interruption(framing: str) -> None:
         await ask(Behaviour(reset_after=1000, framing=framing))  # type: ignore[arg-type]
 
 
+async def test_bytes_after_the_end_are_noticed_on_a_kept_connection() -> None:
+    async with Origin() as origin, http_reader() as source:
+        origin.serve("/file", BODY, script=[Behaviour()], always=Behaviour(announced=-5, chunk=BODY.size - 5))
+        async with source.open(FileSource(origin.url("/file"))) as answer:
+            assert BODY.read(0, BODY.size) == b"".join([block async for block in answer.body.blocks(Layout(65536))])
+        async with source.open(FileSource(origin.url("/file"))) as answer:
+            with pytest.raises(errors.LengthMismatchError):
+                _ = [block async for block in answer.body.blocks(Layout(65536))]
+
+
 async def garbage(text: bytes) -> Answer:
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
