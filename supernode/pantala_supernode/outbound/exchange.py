@@ -93,12 +93,14 @@ class Exchange:
                 on_body=self._sink.take,
                 same_origin=same_origin,
             )
-            if self._cancelled.done():
-                raise CancelledTransferError
             try:
+                if self._cancelled.done():
+                    raise CancelledTransferError
                 return transfer.run()
             except (OutboundError, SourceDeniedError) as error:
                 raise error if way.proxy is None else _of_proxy(error) from None
+            finally:
+                transfer.release()
 
     def _begin(self, head: Head) -> bool:
         if self._forwarded and head.status in _PROXY_FAILURES:

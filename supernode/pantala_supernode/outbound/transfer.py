@@ -72,6 +72,8 @@ class Transfer:
         self._same_origin = same_origin
         self._cancelled = threading.Event()
         self._sockets = handle.sockets
+        self._lock = threading.Lock()
+        """Held while the sockets are shut down or handed on."""
         self._error: BaseException | None = None
         self._lines: list[bytes] = []
         self._size = 0
@@ -84,11 +86,15 @@ class Transfer:
     def cancel(self) -> None:
         """End the transfer. A connected transfer ends within 100 ms."""
         self._cancelled.set()
-        for each in tuple(self._sockets):
-            try:
-                each.shutdown(socket.SHUT_RDWR)
-            except OSError:
-                continue  # not connected yet, or closed already
+        with self._lock:
+            for each in tuple(self._sockets):
+                with contextlib.suppress(OSError):  # not connected yet, or closed already
+                    each.shutdown(socket.SHUT_RDWR)
+
+    def release(self) -> None:
+        """Leave the sockets to the next transfer of the handle. From then on, :meth:`cancel` does not touch them."""
+        with self._lock:
+            self._sockets = []
 
     def run(self) -> Head:
         """Perform the request that the handle describes, and read its whole answer. Returns the answer's head.
