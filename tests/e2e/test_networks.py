@@ -63,7 +63,8 @@ def test_a_file_behind_a_proxy_with_a_password(case: Case, cluster: Cluster) -> 
             case.ready("task/file")
             case.assert_published("networks/file", body)
             assert {f"GET http://{_HIDDEN}/file"} == set(proxy.log)
-            assert body.size == origin.body_bytes("/file")
+            # The supernode takes each byte once. A closed connection through a proxy has more bytes on their way.
+            assert body.size == case.status("task/file")["bytes"]["origin"]
 
             proxy.credentials = b"ann:changed"
             case.apply(case.task("refused", f"http://{_HIDDEN}/later"))

@@ -57,9 +57,11 @@ async def stays(*files: Path) -> AsyncIterator[None]:
 
 
 @asynccontextmanager
-async def peer(url: str, root: Path, name: str = "node-1", **changes: Any) -> AsyncIterator[PeerApp]:
+async def peer(
+    url: str, root: Path, name: str = "node-1", *, host: str = "127.0.0.1", **changes: Any
+) -> AsyncIterator[PeerApp]:
     """A peer that runs inside the block, and ends as after SIGTERM."""
-    made = build(Settings(url, ListenAddress("127.0.0.1", 0), root, name, **changes))
+    made = build(Settings(url, ListenAddress(host, 0), root, name, **changes))
     stop = asyncio.Event()
     running = asyncio.create_task(made.run(stop))
     try:

@@ -25,14 +25,12 @@ from tests.support.peer_lab import mirror, peer
 def loopback(data: Path, *, no_auth: bool = True, **changes: Any) -> Settings:
     """Settings of a supernode on free loopback ports, with ``changes``."""
     port, piece_port = free_ports(2)
-    return Settings(
-        listen=ListenAddress("127.0.0.1", port),
-        piece_listen=ListenAddress("127.0.0.1", piece_port),
-        data=data,
-        advertise="127.0.0.1",
-        no_auth=no_auth,
-        **changes,
-    )
+    addresses = {
+        "listen": ListenAddress("127.0.0.1", port),
+        "piece_listen": ListenAddress("127.0.0.1", piece_port),
+        "advertise": "127.0.0.1",
+    }
+    return Settings(**addresses | {"data": data, "no_auth": no_auth} | changes)
 
 
 class StatedSupernode:
