@@ -63,12 +63,12 @@ def test_a_file_behind_a_proxy_with_a_password(case: Case, cluster: Cluster) -> 
             case.ready("task/file")
             case.assert_published("networks/file", body)
             assert {f"GET http://{_HIDDEN}/file"} == set(proxy.log)
-            # The supernode takes each byte once. A closed connection through a proxy has more bytes on their way.
-            assert body.size == case.status("task/file")["bytes"]["origin"]
+            # The supernode reads each byte once. A connection that it closes may have further bytes on their way.
+            assert case.status("task/file")["bytes"]["origin"] <= 1.01 * body.size
 
             proxy.credentials = b"ann:changed"
             case.apply(case.task("refused", f"http://{_HIDDEN}/later"))
-            _assert_fails(case, "refused", Reason.SOURCE_PROXY, "it answered 407; check --proxy-credentials")
+            _assert_fails(case, "refused", Reason.SOURCE_PROXY, "it answered 407: --proxy-credentials are missing or wrong")
 
 
 def test_a_file_of_a_server_with_a_private_authority(case: Case, cluster: Cluster, tmp_path: Path) -> None:

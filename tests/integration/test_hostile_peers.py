@@ -8,6 +8,7 @@ import contextlib
 import random
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -29,7 +30,7 @@ ALL = f"0-{PIECES - 1}"
 HONEST = ("node-1", "node-2", "node-3")
 SOON = 12.0
 """Seconds until all honest peers have the file. Silent peers and slow providers are given up later than this."""
-PATIENCE = {"head_timeout": 1.5, "stall_timeout": 1.0, "slow_timeout": 2.0}
+PATIENCE: dict[str, Any] = {"head_timeout": 1.5, "stall_timeout": 1.0, "slow_timeout": 2.0}
 """The timeouts of the honest peers."""
 
 

@@ -25,7 +25,7 @@ from tests.support.peer_lab import mirror, peer
 def loopback(data: Path, *, no_auth: bool = True, **changes: Any) -> Settings:
     """Settings of a supernode on free loopback ports, with ``changes``."""
     port, piece_port = free_ports(2)
-    addresses = {
+    addresses: dict[str, Any] = {
         "listen": ListenAddress("127.0.0.1", port),
         "piece_listen": ListenAddress("127.0.0.1", piece_port),
         "advertise": "127.0.0.1",
