@@ -68,7 +68,7 @@ def test_a_file_behind_a_proxy_with_a_password(case: Case, cluster: Cluster) -> 
 
             proxy.credentials = b"ann:changed"
             case.apply(case.task("refused", f"http://{_HIDDEN}/later"))
-            _assert_fails(case, "refused", Reason.SOURCE_PROXY, "it answered 407: --proxy-credentials are missing or wrong")
+            _assert_fails(case, "refused", Reason.SOURCE_PROXY, "it answered 407: --proxy-credentials are missing")
 
 
 def test_a_file_of_a_server_with_a_private_authority(case: Case, cluster: Cluster, tmp_path: Path) -> None:
