@@ -276,7 +276,7 @@ class App:
 async def serving(settings: Settings) -> AsyncIterator[App]:
     """Run a supernode until the block ends. Then finish the running requests, and stop."""
     folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
-    throttle = None if settings.origin_rate is None else Rate(settings.origin_rate).block
+    throttle = None if settings.origin_rate is None else Rate(settings.origin_rate).reserve
     async with (
         alone(settings.data),
         aiohttp.ClientSession(trust_env=False) as session,

@@ -86,7 +86,7 @@ class Bench:
 
 @asynccontextmanager
 async def bench(directory: Path, rate: Rate | None = None) -> AsyncIterator[Bench]:
-    async with Origin() as origin, http_reader(None if rate is None else rate.block) as source:
+    async with Origin() as origin, http_reader(None if rate is None else rate.reserve) as source:
         made = Bench(directory, source, origin, rate)
         await made.cdn.recover()
         try:

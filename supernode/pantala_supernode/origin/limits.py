@@ -104,13 +104,9 @@ class Rate:
 
     async def acquire(self, amount: float) -> None:
         """Wait until ``amount`` bytes may pass."""
-        await asyncio.sleep(self._reserve(amount))
+        await asyncio.sleep(self.reserve(amount))
 
-    def block(self, amount: float) -> None:
-        """Block the calling thread until ``amount`` bytes may pass."""
-        time.sleep(self._reserve(amount))
-
-    def _reserve(self, amount: float) -> float:
+    def reserve(self, amount: float) -> float:
         """Reserve the next ``amount`` bytes. Returns the seconds until they may pass."""
         with self._lock:
             now = self._clock()

@@ -15,8 +15,8 @@ from pantala_supernode.outbound.request import Head, Request
 _WAITING = 4 * 1024 * 1024
 """Bytes of complete blocks that may wait for the event loop. At this limit, the thread stops receiving."""
 
-Throttle = Callable[[int], None]
-"""Called in the receiving thread with a number of bytes. It blocks until so many may be received."""
+Throttle = Callable[[int], float]
+"""Called in the receiving thread with a number of bytes. It reserves them, and returns the seconds until their turn."""
 
 
 class StreamedBody:
@@ -45,7 +45,9 @@ class StreamedBody:
         """Copy bytes into blocks. The first call blocks until the reader has chosen the layout of the blocks."""
         cutter = self._cutter or self._chosen_cutter()
         if self._throttle is not None:
-            self._throttle(len(data))
+            self._pause(self._throttle(len(data)))
+        if self._closed:  # the copy may be read on another connection already
+            raise CancelledTransferError
         self.received += len(data)
         for block in cutter.cut(data):
             self._hand_over(block)
@@ -58,6 +60,10 @@ class StreamedBody:
             if self._cutter is None:
                 raise CancelledTransferError
             return self._cutter
+
+    def _pause(self, seconds: float) -> None:
+        with self._condition:
+            self._condition.wait_for(lambda: self._closed, seconds)
 
     def _hand_over(self, block: bytearray) -> None:
         with self._condition:

@@ -18,6 +18,8 @@ from pantala_supernode.outbound.transfer import Transfer
 from pantala_supernode.outbound.trust import Trust
 
 _REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_FRAMING = frozenset({"content-length", "transfer-encoding"})
+"""Fields that change where a request ends. The next request on the connection would then be read as its body."""
 _PROXY_FAILURES = frozenset({407, 502, 504})
 _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A token of RFC 9110, 5.6.2."""
@@ -155,6 +157,8 @@ def _lines(request: Request, *, credentials: bool) -> list[bytes]:
     for name, value in fields.items():
         if not _NAME.fullmatch(name) or any(each in value for each in "\r\n\0"):
             raise OutboundError(Fault.HEADERS, "one has an invalid name or a line break")
+        if name.lower() in _FRAMING:
+            raise OutboundError(Fault.HEADERS, f"{name} belongs to the connection")
     # In libcurl's notation, a semicolon ends a field without a value, and a colon alone removes a field.
     return [*(_bytes(f"{name}: {value}" if value else f"{name};") for name, value in fields.items()), b"Expect:"]
 

@@ -1,6 +1,6 @@
 """The forward proxy of the administrator, and the hosts that are reached without it."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -13,7 +13,7 @@ from pantala_supernode.outbound.errors import Fault, OutboundError
 class Proxy:
     """A forward proxy for origins and registries. Pantala's own processes never use it."""
 
-    url: str
+    url: str = field(repr=False)
     """``http://host:port`` or ``https://host:port``. Only an environment variable may set it with credentials."""
     exceptions: tuple[str, ...] = ()
     """Hosts that are reached directly: a name, ``.suffix``, an address, a network in CIDR notation, or ``*``."""

@@ -219,6 +219,37 @@ async def test_many_open_files_do_not_disturb_a_request() -> None:
         assert BODY.read(0, BODY.size) == (await ask(Behaviour()))[1]
 
 
+@pytest.mark.parametrize(
+    "headers", [{"Content-Length": "5"}, {"transfer-encoding": "chunked"}, {"X": "a\r\nY: b"}, {"X: a\r\nY": "b"}]
+)
+async def test_headers_cannot_change_where_a_request_ends(headers: dict[str, str]) -> None:
+    with pytest.raises(errors.SourceHeadersError):
+        await ask(Behaviour(), headers=headers)
+
+
+async def test_a_throttled_request_ends_with_its_reader_and_saves_nothing_afterwards() -> None:
+    closed, saved = asyncio.Event(), []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(b"HTTP/1.1 200 OK\r\nContent-Length: 9000000\r\n\r\n" + bytes(200_000))
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
+        closed.set()
+        writer.close()
+
+    server = await asyncio.start_server(answer, "127.0.0.1", 0)
+    url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/file"
+    async with server, http_reader(lambda size: 30.0) as source:
+        async with source.open(FileSource(url)) as given:
+            blocks = given.body.blocks(Layout(1 << 20, save=lambda number, start, data: saved.append(start)))
+            with pytest.raises(TimeoutError):
+                await asyncio.wait_for(anext(blocks), 0.3)
+        async with asyncio.timeout(2):
+            await closed.wait()
+    assert [] == saved
+
+
 async def test_a_connection_closed_without_an_answer_is_an_interruption() -> None:
     with pytest.raises(errors.SourceInterruptedError):
         await garbage(b"")

@@ -57,6 +57,10 @@ def test_the_flags_name_the_proxy(tmp_path: Path) -> None:
     assert (b"ann", b"p\xff") == found.proxy.login()
 
 
+def test_the_settings_do_not_show_the_password_of_the_proxy() -> None:
+    assert "p4ss" not in repr(read(HTTPS_PROXY="http://ann:p4ss@proxy:3128"))
+
+
 @pytest.mark.parametrize("name", ["https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY"])
 def test_the_usual_variables_name_the_proxy(name: str) -> None:
     found = read(**{name: "http://ann:pw@proxy:3128", "NO_PROXY": "localhost,.svc"})
