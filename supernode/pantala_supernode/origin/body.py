@@ -91,7 +91,8 @@ class BlockCutter:
                     self.save()
                 self._number += 1
                 self._filled = self._saved = 0
-                yield self._block
+                complete, self._block = self._block, bytearray()
+                yield complete
 
 
 class ChunkBody:

@@ -102,6 +102,7 @@ class StreamedBody:
     def end(self, reading: asyncio.Task[Head]) -> None:
         """Note that the transfer ended. The event loop calls this after the last :meth:`take`."""
         self._ended = reading
+        self._cutter = None  # its block is large, and the exception of a transfer refers to this object
         self._news.set()
 
     def close(self) -> None:

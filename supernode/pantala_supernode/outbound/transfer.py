@@ -211,7 +211,8 @@ class Transfer:
         return 0
 
     def _fail(self, error: BaseException) -> int:
-        self._error = error
+        # Frames in the traceback hold blocks of the body, and the cycle with this object would keep them for long.
+        self._error = error.with_traceback(None) if isinstance(error, CancelledTransferError) else error
         return -1
 
     def _debug(self, kind: int, text: bytes) -> None:

@@ -3,9 +3,11 @@
 import asyncio
 import contextlib
 import email.utils
+import gc
 import os
 import resource
 import time
+import tracemalloc
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from pantala_supernode import errors
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.origin import refusal
 from pantala_supernode.origin.body import Layout
+from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.names import Lookup
@@ -225,6 +228,33 @@ async def test_many_open_files_do_not_disturb_a_request() -> None:
 async def test_headers_cannot_change_where_a_request_ends(headers: dict[str, str]) -> None:
     with pytest.raises(errors.SourceHeadersError):
         await ask(Behaviour(), headers=headers)
+
+
+async def test_blocks_are_freed_without_the_garbage_collector() -> None:
+    size, body = 1 << 20, Generated(4 << 20)
+
+    async def first_block(source: HTTPReader, url: str, *, cancelled: bool) -> None:
+        async with (
+            source.open(FileSource(url)) as answer,
+            contextlib.aclosing(answer.body.blocks(Layout(size))) as blocks,
+        ):
+            if not cancelled:
+                answer.body.stop_at(size)
+            assert size == len(await anext(blocks))
+
+    gc.collect()
+    gc.disable()
+    tracemalloc.start()
+    try:
+        async with Origin() as origin, http_reader() as source:
+            origin.serve("/file", body)
+            for number in range(30):
+                await first_block(source, origin.url("/file"), cancelled=number % 2 == 0)
+            await asyncio.sleep(0.2)
+            assert tracemalloc.get_traced_memory()[0] < 10 * size
+    finally:
+        tracemalloc.stop()
+        gc.enable()
 
 
 async def test_a_throttled_request_ends_with_its_reader_and_saves_nothing_afterwards() -> None:
