@@ -1,65 +1,103 @@
-"""Limits how many files are read at once. An origin that does not answer does not keep others waiting."""
+"""Limits how many files are read at once. An origin that is silent or very slow does not keep others waiting."""
 
 import asyncio
-from collections.abc import AsyncIterator, Coroutine
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any
+from dataclasses import dataclass, field
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
+from pantala_supernode.origin.body import Body
 from pantala_supernode.origin.limits import Gate, GatePlace
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FileSource
 
-_PATIENCE = 2.0
-"""Seconds for which an origin that has not answered keeps its place, although others wait."""
-_SILENT = 48
-"""The most requests without a place that wait for an answer. With more, the oldest one ends, and is repeated later."""
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When an origin loses its place to a file that waits."""
+
+    silent: float = 2.0
+    """Seconds without an answer."""
+    slow: float = 5.0
+    """The length of a window in which the speed of a body is measured, in seconds."""
+    minimum: int = 256 * 1024
+    """Bytes that a body must bring in each window."""
+    most_silent: int = 48
+    """The most requests without a place that wait for an answer. With more, the oldest one ends and is repeated."""
+    most_slow: int = 24
+    """The same for slow bodies. Each may hold a block in memory."""
+
+
+@dataclass(slots=True)
+class _Lenders:
+    """The requests that have given their place away, the oldest first."""
+
+    most: int
+    limits: dict[GatePlace, asyncio.Timeout] = field(default_factory=dict)
+
+    def add(self, place: GatePlace, limit: asyncio.Timeout) -> None:
+        if len(self.limits) >= self.most:
+            self.limits.pop(next(iter(self.limits))).reschedule(0)
+        self.limits[place] = limit
+        place.give()
 
 
 class GatedReader:
     """Opens files with ``reader``. Each open file holds a place in ``gate``, and waits for it.
 
-    A request that has no answer after ``patience`` seconds gives its place to a file that waits. Once the answer has
-    arrived, the request waits for a place again.
+    A silent request gives its place to a file that waits. Once the answer has arrived, the request waits for a place
+    again. A slow body gives its place away too, and is read on without one.
     """
 
-    def __init__(self, reader: SourceReader, gate: Gate, *, patience: float = _PATIENCE, silent: int = _SILENT) -> None:
+    def __init__(self, reader: SourceReader, gate: Gate, patience: Patience | None = None) -> None:
         self._reader = reader
         self._gate = gate
-        self._patience = patience
-        self._most = silent
-        self._silent: dict[GatePlace, asyncio.Timeout] = {}
-        """The requests that have given their place away, the oldest first."""
+        self._patience = patience or Patience()
+        self._silent = _Lenders(self._patience.most_silent)
+        self._slow = _Lenders(self._patience.most_slow)
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
+        shown = RedactedURL(source.url)
         async with self._gate.place(source.priority) as place, AsyncExitStack() as stack:
-            opening = stack.enter_async_context(self._reader.open(source, resume))
-            answer = await self._answered(place, opening, RedactedURL(source.url))
+            async with self._lending(place, self._silent, self._until_silent, f"{shown} did not answer"):
+                answer = await stack.enter_async_context(self._reader.open(source, resume))
             await place.take()
-            yield answer
+            async with self._lending(place, self._slow, lambda: self._until_slow(answer.body), f"{shown} was slow"):
+                yield answer
 
-    async def _answered(self, place: GatePlace, opening: Coroutine[Any, Any, Answer], shown: RedactedURL) -> Answer:
+    @asynccontextmanager
+    async def _lending(
+        self, place: GatePlace, lenders: _Lenders, until_due: Callable[[], Awaitable[None]], what: str
+    ) -> AsyncIterator[None]:
+        """Give the place away once ``until_due`` returns. ``what`` describes the origin, for an error."""
         limit = asyncio.timeout(None)
-        lending = asyncio.create_task(self._lend(place, limit))
+
+        async def lend() -> None:
+            await until_due()
+            lenders.add(place, limit)
+
+        lending = asyncio.create_task(lend())
         try:
             async with limit:
-                return await opening
+                yield
         except TimeoutError:
             if not limit.expired():
                 raise
-            raise errors.SourceTimeoutError.with_action(
-                f"{shown} did not answer while many other files waited for a place"
-            ) from None
+            raise errors.SourceTimeoutError.with_action(f"{what} while many other files waited for a place") from None
         finally:
             lending.cancel()
-            self._silent.pop(place, None)
+            lenders.limits.pop(place, None)
 
-    async def _lend(self, place: GatePlace, limit: asyncio.Timeout) -> None:
-        await asyncio.sleep(self._patience)
+    async def _until_silent(self) -> None:
+        await asyncio.sleep(self._patience.silent)
         await self._gate.crowded()
-        if len(self._silent) >= self._most:
-            self._silent.pop(next(iter(self._silent))).reschedule(0)
-        self._silent[place] = limit
-        place.give()
+
+    async def _until_slow(self, body: Body) -> None:
+        brought = self._patience.minimum
+        while brought >= self._patience.minimum:
+            await self._gate.crowded()
+            before = body.received
+            await asyncio.sleep(self._patience.slow)
+            brought = body.received - before

@@ -13,8 +13,8 @@ from pantala_supernode.outbound.request import Head, Limits, Request, Sink, Time
 from pantala_supernode.outbound.route import Route
 from pantala_supernode.outbound.trust import Trust
 
-_THREADS = 192
-"""The most requests at once: 64 of the CDN, and 128 small ones to registries and token servers."""
+_THREADS = 216
+"""The most requests at once: 88 of the CDN, and 128 small ones to registries and token servers."""
 
 
 class OutboundClient:

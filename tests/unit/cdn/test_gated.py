@@ -7,7 +7,8 @@ from contextlib import asynccontextmanager
 import pytest
 
 from pantala_supernode import errors
-from pantala_supernode.origin.gated import GatedReader
+from pantala_supernode.origin.body import ChunkBody, Layout
+from pantala_supernode.origin.gated import GatedReader, Patience
 from pantala_supernode.origin.limits import Gate
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FileSource
@@ -41,7 +42,7 @@ async def read(reader: GatedReader, origins: Origins, path: str, priority: int =
 
 async def test_silent_origins_do_not_keep_the_places() -> None:
     origins, gate = Origins(), Gate(2)
-    reader = GatedReader(origins, gate, patience=0.05)
+    reader = GatedReader(origins, gate, Patience(silent=0.05))
     slow = [asyncio.create_task(read(reader, origins, "slow")) for _ in range(20)]
     await asyncio.sleep(0.01)
     async with asyncio.timeout(5):
@@ -53,7 +54,7 @@ async def test_silent_origins_do_not_keep_the_places() -> None:
 
 async def test_a_silent_origin_keeps_its_place_while_no_file_waits() -> None:
     origins, gate = Origins(), Gate(1)
-    reader = GatedReader(origins, gate, patience=0.01)
+    reader = GatedReader(origins, gate, Patience(silent=0.01))
     slow = asyncio.create_task(read(reader, origins, "slow"))
     await asyncio.sleep(0.05)
     assert not gate.spare
@@ -64,7 +65,7 @@ async def test_a_silent_origin_keeps_its_place_while_no_file_waits() -> None:
 
 async def test_too_many_silent_origins_end_the_oldest_request() -> None:
     origins, gate = Origins(), Gate(1)
-    reader = GatedReader(origins, gate, patience=0.05, silent=2)
+    reader = GatedReader(origins, gate, Patience(silent=0.05, most_silent=2))
     slow = [asyncio.create_task(read(reader, origins, "slow")) for _ in range(3)]
     await asyncio.sleep(0.01)
     async with asyncio.timeout(5):
@@ -78,7 +79,7 @@ async def test_too_many_silent_origins_end_the_oldest_request() -> None:
 
 async def test_an_answer_that_was_late_comes_before_later_files() -> None:
     origins, gate, order = Origins(), Gate(1), []
-    reader = GatedReader(origins, gate, patience=0.01)
+    reader = GatedReader(origins, gate, Patience(silent=0.01))
 
     async def note(path: str) -> None:
         await read(reader, origins, path)
@@ -96,7 +97,7 @@ async def test_an_answer_that_was_late_comes_before_later_files() -> None:
 @pytest.mark.parametrize("wait", [0.0, 0.05, 0.2])
 async def test_a_cancelled_request_leaves_no_place_behind(wait: float) -> None:
     origins, gate = Origins(), Gate(2)
-    reader = GatedReader(origins, gate, patience=0.1)
+    reader = GatedReader(origins, gate, Patience(silent=0.1))
     slow = [asyncio.create_task(read(reader, origins, "slow")) for _ in range(6)]
     await asyncio.sleep(wait)
     for each in slow:
@@ -106,3 +107,63 @@ async def test_a_cancelled_request_leaves_no_place_behind(wait: float) -> None:
     async with gate.place(0):
         assert gate.spare
     assert 0 == gate.queue
+
+
+class Bodies:
+    """Answers at once with a body. Bodies of ``/slow`` bring one byte in a moment, until :attr:`awake` is set."""
+
+    def __init__(self) -> None:
+        self.awake = asyncio.Event()
+
+    @asynccontextmanager
+    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
+        yield Answer(1000, 0, "", "", True, ChunkBody(self._chunks(slow=source.url.endswith("/slow"))))
+
+    async def _chunks(self, *, slow: bool) -> AsyncIterator[bytes]:
+        for _ in range(1000):
+            yield b"x"
+            await asyncio.sleep(0.005 if slow and not self.awake.is_set() else 0)
+
+
+async def read_body(reader: GatedReader, path: str) -> int:
+    async with reader.open(FileSource(f"http://origin.example/{path}")) as answer:
+        return sum([len(block) async for block in answer.body.blocks(Layout(100))])
+
+
+async def test_slow_bodies_do_not_keep_the_places_and_are_read_to_their_end() -> None:
+    bodies, gate = Bodies(), Gate(2)
+    reader = GatedReader(bodies, gate, Patience(slow=0.05, minimum=100))
+    slow = [asyncio.create_task(read_body(reader, "slow")) for _ in range(12)]
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(4):
+        assert await read_body(reader, "file") == 1000
+        bodies.awake.set()
+        assert [1000] * 12 == await asyncio.gather(*slow)
+    async with gate.place(0):
+        assert gate.spare
+
+
+async def test_too_many_slow_bodies_end_the_oldest_one() -> None:
+    bodies, gate = Bodies(), Gate(1)
+    reader = GatedReader(bodies, gate, Patience(slow=0.05, minimum=100, most_slow=2))
+    slow = [asyncio.create_task(read_body(reader, "slow")) for _ in range(3)]
+    await asyncio.sleep(0.01)
+    async with asyncio.timeout(4):
+        assert await read_body(reader, "file") == 1000
+        with pytest.raises(errors.SourceTimeoutError, match="was slow"):
+            await slow[0]
+        bodies.awake.set()
+        assert [1000] * 2 == await asyncio.gather(*slow[1:])
+    assert gate.spare
+
+
+async def test_a_fast_body_keeps_its_place() -> None:
+    bodies, gate = Bodies(), Gate(1)
+    reader = GatedReader(bodies, gate, Patience(slow=0.05, minimum=1))
+    first = asyncio.create_task(read_body(reader, "slow"))
+    await asyncio.sleep(0.01)
+    second = asyncio.create_task(read_body(reader, "file"))
+    await asyncio.sleep(0.3)
+    assert (1, False) == (gate.queue, second.done())
+    bodies.awake.set()
+    assert [1000, 1000] == await asyncio.gather(first, second)
