@@ -1,7 +1,7 @@
-"""``python -m bench [data] [control] [stampede]``: measures files on shaped links, the control plane, and image pulls.
+"""``python -m bench [data] [control] [origin] [stampede]``: measures downloads, the API, reads of origins, and images.
 
-A run of ``data`` takes about two minutes, ``control`` one, ``stampede`` seven. The default is
-``data control``.
+A run of ``data`` takes about two minutes, ``control`` one, ``origin`` one, ``stampede`` seven. The default is
+``data control origin``.
 """
 
 from __future__ import annotations
@@ -22,6 +22,9 @@ from rich.console import Console
 
 from bench import control, direct, stampede, swarm
 from bench.errors import BenchError
+from bench.origin import ingest
+from bench.origin.ingest import IngestSample, OriginPlan
+from bench.origin.report import origin_document, origin_table
 from bench.report import Measured, control_table, document, table
 from bench.stage import Plan, Stage, make_file
 from bench.stampede import StampedePlan, StampedeSample
@@ -29,7 +32,7 @@ from bench.stampede_report import stampede_document, stampede_table
 from testbed.cluster.command import CommandError, run
 from testbed.registry import RegistryError
 
-_SCENARIOS = ("data", "control", "stampede")
+_SCENARIOS = ("data", "control", "origin", "stampede")
 _NEED_ROOT = frozenset({"data", "stampede"})
 _PROGRAMS = ("ip", "tc", "nsenter", "mount", "umount")
 
@@ -37,7 +40,7 @@ _PROGRAMS = ("ip", "tc", "nsenter", "mount", "umount")
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and return the exit code. 0: measured, 1: a run failed or had a wrong file, 2: not possible here."""
     options = _parser().parse_args(arguments)
-    options.scenarios = options.scenarios or ["data", "control"]
+    options.scenarios = options.scenarios or ["data", "control", "origin"]
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     needing = sorted(_NEED_ROOT.intersection(options.scenarios))
@@ -53,6 +56,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         measured = _measure(options, plan, console) if "data" in options.scenarios else []
         samples = _control(options, console) if "control" in options.scenarios else []
+        source = OriginPlan(options.origin_size * 1024 * 1024)
+        reads = _origin(options, source, console) if "origin" in options.scenarios else []
         rush = StampedePlan(options.image_size * 1024 * 1024)
         pulls = _stampede(options, rush, console) if "stampede" in options.scenarios else []
     except (BenchError, CommandError, RegistryError) as error:
@@ -66,11 +71,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if samples:
         console.print(_control_legend(options), soft_wrap=True)
         console.print(control_table(samples))
+    if reads:
+        console.print(_origin_legend(source, options.runs), soft_wrap=True)
+        console.print(origin_table(reads, source))
     if pulls:
         console.print(_stampede_legend(rush, options.runs), soft_wrap=True)
         console.print(stampede_table(pulls, rush))
-    print(json.dumps({**document(measured, plan, samples), "stampede": stampede_document(pulls, rush)}, indent=2))
+    others = {"origin": origin_document(reads, source), "stampede": stampede_document(pulls, rush)}
+    print(json.dumps({**document(measured, plan, samples), **others}, indent=2))
     return 0
+
+
+def _origin(options: argparse.Namespace, plan: OriginPlan, console: Console) -> list[IngestSample]:
+    samples = []
+    for sample in ingest.measure(plan, options.runs):
+        samples.append(sample)
+        console.print(
+            f"{sample.way}, {sample.reader}: {plan.size / sample.seconds / 2**20:.0f} MiB/s, "
+            f"{sample.cpu:.1f} CPU s, nginx sent {sample.sent / plan.size:.4f}x"
+        )
+    return samples
 
 
 def _stampede(options: argparse.Namespace, plan: StampedePlan, console: Console) -> list[StampedeSample]:
@@ -139,11 +159,16 @@ def _stage(plan: Plan, file: Path, folder: Path) -> Iterator[Stage]:
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument(
-        "scenarios", nargs="*", type=_scenario, metavar="|".join(_SCENARIOS), help="what to measure (data, control)"
+        "scenarios",
+        nargs="*",
+        type=_scenario,
+        metavar="|".join(_SCENARIOS),
+        help="what to measure (data, control, origin)",
     )
     parser.add_argument("--runs", type=int, default=3, help="runs of each, of which the median counts (3)")
     parser.add_argument("--peers", type=_numbers, default=[1, 4, 8], metavar="N,N", help="numbers of peers (1,4,8)")
     parser.add_argument("--size", type=int, default=64, metavar="MIB", help="of the file (64)")
+    parser.add_argument("--origin-size", type=int, default=1024, metavar="MIB", help="of origin's file (1024)")
     parser.add_argument("--image-size", type=int, default=600, metavar="MIB", help="of stampede's image (600)")
     parser.add_argument("--clients", type=_numbers, default=[50, 500], metavar="N,N", help="of control (50,500)")
     parser.add_argument("--seconds", type=float, default=4.0, help="that each run of control is measured for (4)")
@@ -164,6 +189,15 @@ def _control_legend(options: argparse.Namespace) -> str:
         f"{control.PIECES} pieces, no bytes moved, clients and supernode on the same cores; medians of {options.runs}\n"
         "cycle: a report and a pull (dfget), one exchange with both (native); pulls of clients with work left;\n"
         "waits: answers to clients without work left, which may be held; CPU: the supernode's"
+    )
+
+
+def _origin_legend(plan: OriginPlan, runs: int) -> str:
+    kills = " and ".join(f"{share:.0%}" for share in ingest.KILLED_AT)
+    return (
+        f"{plan.size >> 20} MiB from nginx on loopback into memory; slow: {plan.rate / 1e6:.0f} MB/s per connection, "
+        f"{plan.connections} connections; medians of {runs}\n"
+        f"curl: piped into openssl dgst -sha256; killed: SIGKILL at {kills}, restarts included; bytes / size"
     )
 
 

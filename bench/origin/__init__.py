@@ -1,0 +1,1 @@
+"""The scenario ``origin``: the supernode reads one large file from nginx on loopback."""
