@@ -1,19 +1,24 @@
 """A table of unfinished pieces, with the bytes of each that are written. It survives a killed process, but no reboot.
 
 The page cache keeps the data file and this table consistent while the machine runs, so neither is synced. The table has
-the boot ID of the machine (16 bytes) and ``_SLOTS`` records ``piece + 1:u32 | bytes:u32``, big endian. A piece uses the
-slot with its number modulo ``_SLOTS``. After a reboot the table counts as empty.
+the boot ID of the machine (16 bytes) and ``_SLOTS`` records ``piece:u32 | bytes:u32 | crc32 of the first 8:u32``, big
+endian. A piece uses the slot with its number modulo ``_SLOTS``. A wrong record is ignored. After a reboot the table
+counts as empty.
 """
 
 import os
 import struct
 import threading
 import uuid
+import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 from pantala_pieces.descriptor import Descriptor
 
-_RECORD = struct.Struct(">II")
+_BODY = struct.Struct(">II")
+_CRC = struct.Struct(">I")
+_RECORD_SIZE = _BODY.size + _CRC.size
 _HEADER = 16
 _SLOTS = 64
 """The number of records. It is at least the number of connections that read one file."""
@@ -38,25 +43,25 @@ class PartTable:
         if not self._path.exists():
             return {}
         with self._table.using() as fd:
-            content = os.pread(fd, _HEADER + _SLOTS * _RECORD.size, 0)
-        records = content[_HEADER:]
-        if content[:_HEADER] != boot_id() or len(records) % _RECORD.size:
+            content = os.pread(fd, _HEADER + _SLOTS * _RECORD_SIZE, 0)
+        if content[:_HEADER] != boot_id():
             return {}
         self._begun = True
-        return {piece - 1: size for piece, size in _RECORD.iter_unpack(records) if piece}
+        return dict(_decode(content[_HEADER:]))
 
     def note(self, piece: int, size: int) -> None:
         """Record that the first ``size`` bytes of a piece are written."""
         with self._table.using() as fd:
             if not self._begun:
                 self._begin(fd)
-            os.pwrite(fd, _RECORD.pack(piece + 1, size), _HEADER + piece % _SLOTS * _RECORD.size)
+            body = _BODY.pack(piece, size)
+            os.pwrite(fd, body + _CRC.pack(zlib.crc32(body)), _HEADER + piece % _SLOTS * _RECORD_SIZE)
 
     def _begin(self, fd: int) -> None:
         with self._lock:
             if not self._begun:
                 os.ftruncate(fd, 0)
-                os.pwrite(fd, boot_id() + bytes(_SLOTS * _RECORD.size), 0)
+                os.pwrite(fd, boot_id() + bytes(_SLOTS * _RECORD_SIZE), 0)
                 self._begun = True
 
     def close(self) -> None:
@@ -66,3 +71,10 @@ class PartTable:
     def end(self) -> None:
         """Close the file for ever, because it is deleted."""
         self._table.end()
+
+
+def _decode(records: bytes) -> Iterator[tuple[int, int]]:
+    for start in range(0, len(records) - _RECORD_SIZE + 1, _RECORD_SIZE):
+        body, crc = records[start : start + _BODY.size], records[start + _BODY.size : start + _RECORD_SIZE]
+        if _CRC.pack(zlib.crc32(body)) == crc:
+            yield _BODY.unpack(body)
