@@ -125,8 +125,9 @@ def test_a_cluster_without_ipv4_gets_files_and_images(
     case.ready("task/address", "task/name")
     for name in ("address", "name"):
         case.assert_published(name, body)
-        assert body.size == origin.body_bytes(f"/{name}")
-        assert case.status(f"task/{name}")["bytes"]["fromPeers"] > 0
+        counted = case.status(f"task/{name}")["bytes"]
+        assert counted["origin"] <= 1.01 * body.size
+        assert counted["fromPeers"] > 0
 
     for node in case.nodes:
         peer = case.kubectl.get(f"peer/{node}")["status"]
