@@ -129,10 +129,13 @@ def test_a_cluster_without_ipv4_gets_files_and_images(
         assert counted["origin"] <= 1.01 * body.size
         assert counted["fromPeers"] > 0
 
-    for node in case.nodes:
-        peer = case.kubectl.get(f"peer/{node}")["status"]
-        mirror = next(each for each in peer["conditions"] if each["type"] == "MirrorConfigured")
-        assert ("True", "Probed") == (mirror["status"], mirror["reason"]), mirror
+    def configured() -> None:
+        for node in case.nodes:
+            conditions = case.kubectl.get(f"peer/{node}")["status"]["conditions"]
+            mirror = next(each for each in conditions if each["type"] == "MirrorConfigured")
+            assert ("True", "Probed") == (mirror["status"], mirror["reason"]), mirror
+
+    passes(configured)
     image = images.fresh(site, "six", 8 * MIB)
     case.apply(case.prefetch("six", image))
     case.ready("imageprefetch/six")
