@@ -95,8 +95,10 @@ class Janitor:
         """
         async with self._turn:
             try:
-                free = (await asyncio.to_thread(self._store.usage)).free
+                free, total = await asyncio.to_thread(self._store.usage)
             except StoreError:
+                return False
+            if size > total:  # an origin may announce any length, and must not cost others their copies
                 return False
             copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
             while free + sum(copy.size for copy in copies) < max(size, 1):

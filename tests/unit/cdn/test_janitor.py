@@ -207,6 +207,15 @@ async def test_leases_for_later_demand_end_only_as_room_is_needed(bench: Bench) 
     assert [NAMES[3]] == bench.spared
 
 
+async def test_a_length_beyond_the_disk_costs_no_copy(bench: Bench) -> None:
+    bench.store.disk = Usage(4 * SIZE, 4 * SIZE)
+    bench.put(0, 1)
+    bench.wanted |= set(NAMES[:2])
+    bench.spared = [NAMES[0], NAMES[1]]
+    assert await bench.left_by_room(1 << 62) is None
+    assert (NAMES[:2], [0, 1]) == (bench.spared, bench.there())
+
+
 COPIES = st.lists(
     st.builds(Unwanted, st.sampled_from(NAMES), st.floats(0, 1000, allow_nan=False), st.integers(0, 1000)),
     unique_by=lambda copy: copy.task_id,
