@@ -134,14 +134,18 @@ class PieceFile:
         """
         if start > self.parts.get(piece, 0):
             raise ValueError(f"piece {piece} continues at byte {self.parts.get(piece, 0)}, not {start}")
-        with store_errors(f"write a part of {self.path}"):
+        with store_errors("write a part of a piece"):
             with self._data.using() as fd:
-                disk = os.fstatvfs(fd)
-                if self.meta.length is None and disk.f_bavail * disk.f_frsize < _SPARE_PIECES * self.meta.piece_size:
-                    raise StoreFullError(f"cannot write a part of {self.path}: the disk is nearly full")
+                if self.meta.length is None:
+                    self._check_spare_room(fd)
                 _write(fd, data, piece * self.meta.piece_size + start)
             self.parts[piece] = start + len(data)
             self._parts.note(piece, self.parts[piece])
+
+    def _check_spare_room(self, fd: int) -> None:
+        disk = os.fstatvfs(fd)
+        if disk.f_bavail * disk.f_frsize < _SPARE_PIECES * self.meta.piece_size:
+            raise StoreFullError(f"cannot write a part of {self.path}: the disk is nearly full")
 
     def read_part(self, piece: int) -> bytes:
         """The written bytes of an unfinished piece."""

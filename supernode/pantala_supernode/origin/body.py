@@ -4,7 +4,7 @@ from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, I
 from dataclasses import dataclass
 from typing import Protocol
 
-PART = 64 * 1024
+PART = 128 * 1024
 """Bytes. An unfinished block is saved each time that so many more have arrived."""
 
 
