@@ -44,6 +44,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     console = Console(stderr=True, highlight=False, width=None if sys.stderr.isatty() else 120)
     missing = [name for name in _PROGRAMS if shutil.which(name) is None]
     needing = sorted(_NEED_ROOT.intersection(options.scenarios))
+    lacking = ingest.missing_programs() if "origin" in options.scenarios else ""
+    if lacking:
+        print(f"python -m bench: {lacking}", file=sys.stderr)
+        return 2
     if needing and (os.geteuid() != 0 or missing):
         why = (
             f"{', '.join(missing)} missing. Install iproute2 and util-linux" if missing else f"{needing[0]} needs root"

@@ -18,7 +18,7 @@ import msgspec
 
 from bench import usage
 from bench.errors import BenchError
-from bench.origin.nginx import Nginx
+from bench.origin.nginx import Nginx, nginx_program
 from bench.stage import make_file
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
@@ -61,11 +61,15 @@ class IngestSample:
     """Bytes of body that the supernode counted; 0 for curl."""
 
 
+def missing_programs() -> str:
+    """What to install before the measurement, or empty."""
+    missing = [name for name in ("curl", "openssl") if shutil.which(name) is None]
+    missing += ["nginx"] if nginx_program() is None else []
+    return f"{', '.join(missing)} missing. Install the packages of these names" if missing else ""
+
+
 def measure(plan: OriginPlan, runs: int) -> Iterator[IngestSample]:
     """Measure all readers at all servers. Raises :class:`BenchError`."""
-    missing = [name for name in ("curl", "openssl") if shutil.which(name) is None]
-    if missing:
-        raise BenchError(f"{' and '.join(missing)} missing. Install the packages of the same names.")
     with _memory(3 * plan.size) as folder:
         root = folder / "www"
         root.mkdir()

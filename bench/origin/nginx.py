@@ -40,6 +40,11 @@ http {{
 """
 
 
+def nginx_program() -> str | None:
+    """The path of nginx, which is often not in the PATH. ``None``: it is not installed."""
+    return shutil.which("nginx", path=_PATH)
+
+
 class Nginx:
     """Serves the files of a folder while its context is entered. ``rate``: bytes per second of a slow connection."""
 
@@ -58,9 +63,9 @@ class Nginx:
         return f"{'https' if way == 'https' else 'http'}://{_HOST}:{self._ports[way]}/{name}"
 
     def __enter__(self) -> Self:
-        program = shutil.which("nginx", path=_PATH)
+        program = nginx_program()
         if program is None:
-            raise BenchError("nginx is missing. Install the package nginx, or nginx-light on Debian and Ubuntu.")
+            raise BenchError("nginx is missing. Install the package nginx.")
         certificate, key = Authority(self._folder / "ca").issue("server", "origin", names=(_HOST,))
         self._ports = dict(zip(("http", "slow", "https"), free_ports(3), strict=True))
         configuration = self._folder / "nginx.conf"
