@@ -1,6 +1,8 @@
-"""An outbound client with a reader of origins."""
+"""An outbound client with a reader of origins, and servers that send raw bytes."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -8,9 +10,39 @@ from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.stream import Throttle
 from pantala_supernode.outbound.client import OutboundClient
 
+Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
 
 @asynccontextmanager
 async def http_reader(throttle: Throttle | None = None, **options: Any) -> AsyncIterator[HTTPReader]:
     """A reader whose client has these ``options``."""
     async with OutboundClient(**options) as client:
         yield HTTPReader(client, throttle=throttle)
+
+
+@asynccontextmanager
+async def raw_server(
+    serve: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[str]:
+    """The URL of a server that calls ``serve`` for each connection. At the end, all connections are closed."""
+    running: set[asyncio.Task[None]] = set()
+
+    async def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        if task is not None:
+            running.add(task)
+        try:
+            await serve(reader, writer)
+        except (OSError, asyncio.IncompleteReadError, asyncio.CancelledError):
+            pass
+        finally:
+            writer.close()
+            with contextlib.suppress(OSError, asyncio.CancelledError):
+                await writer.wait_closed()
+
+    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)

@@ -15,6 +15,7 @@ from pantala_supernode.outbound.route import Route
 from pantala_supernode.outbound.trust import Trust
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
+from tests.support.outbound import raw_server
 
 SIZE = 200_000
 
@@ -56,12 +57,9 @@ async def test_the_server_sees_the_end_within_100_ms(how: Behaviour, *, kept: bo
         while await reader.read(1024):
             pass
         ended.set()
-        writer.close()
 
     begun = asyncio.Event()
-    server = await asyncio.start_server(serve, "127.0.0.1", 0)
-    async with server, OutboundClient() as client:
-        url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/"
+    async with raw_server(serve) as url, OutboundClient() as client:
         if kept:
             await client.send(Request(url, {}), Bytes())
         sending = asyncio.create_task(client.send(Request(url, {}), Bytes()))

@@ -1,0 +1,134 @@
+"""Which answers are accepted, and which break a limit or HTTP."""
+
+import asyncio
+import time
+
+import pytest
+
+from pantala_supernode.outbound.client import OutboundClient
+from pantala_supernode.outbound.errors import Fault, OutboundError
+from pantala_supernode.outbound.request import Head, Limits, Request, Timeouts
+from tests.support.outbound import raw_server
+
+HEAD_LIMIT = 64 * 1024
+OK = "HTTP/1.1 200 OK\r\n"
+TWO = "Content-Length: 2\r\n\r\nok"
+
+
+class Kept:
+    """A sink that keeps the answer."""
+
+    def __init__(self) -> None:
+        self.head: Head | None = None
+        self.data = b""
+
+    def begin(self, head: Head) -> None:
+        self.head = head
+
+    def take(self, data: bytes) -> None:
+        self.data += data
+
+
+async def answered(
+    text: str | bytes, *, method: str = "GET", first: float = 0.0, timeouts: Timeouts | None = None
+) -> tuple[Head, bytes, bytes]:
+    """The head and the body of one raw answer, and the request. ``first``: seconds before the answer."""
+    asked = b""
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal asked
+        asked = await reader.readuntil(b"\r\n\r\n")
+        await asyncio.sleep(first)
+        writer.write(text.encode("latin-1") if isinstance(text, str) else text)
+        await asyncio.sleep(0.05)
+
+    async with raw_server(serve) as url, OutboundClient(limits=Limits(head=HEAD_LIMIT), timeouts=timeouts) as client:
+        sink = Kept()
+        request = Request(url, {"X-Name": "\xe9t\xe9"}, method=method)  # type: ignore[arg-type]
+        return await client.send(request, sink), sink.data, asked
+
+
+def padded(size: int) -> str:
+    """An answer whose head has exactly so many bytes."""
+    plain = f"{OK}Content-Length: 2\r\n"
+    return f"{plain}X: {'x' * (size - len(plain) - 7)}\r\n\r\nok"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        padded(HEAD_LIMIT),
+        padded(9_000),
+        OK + "".join(f"X-{number}: x\r\n" for number in range(300)) + TWO,
+        OK + "Content-Length: 2\r\nContent-Length: 2\r\n\r\nok",
+        OK + "X-Long: " + "x" * 30_000 + "\r\n" + TWO,
+        OK + "X-Empty:\r\n" + TWO,
+        OK + "X-Bytes: \x80\xff\r\n" + TWO,
+        "HTTP/1.1 200\r\n" + TWO,
+        OK + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: x\r\n\r\n",
+        "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" + OK + TWO,
+    ],
+    ids=["limit", "9 kB", "300 fields", "equal lengths", "long value", "empty", "bytes", "no phrase", "trailer", "103"],
+)
+async def test_an_unusual_answer_is_accepted(text: str) -> None:
+    head, body, _ = await answered(text)
+    assert (200, b"ok") == (head.status, body)
+
+
+@pytest.mark.parametrize(
+    ("text", "faults"),
+    [
+        (padded(HEAD_LIMIT + 1), {Fault.HEAD_TOO_LARGE}),
+        (OK + "X: x\r\n" * HEAD_LIMIT, {Fault.HEAD_TOO_LARGE}),
+        (OK + "Content-Length: 2\r\nContent-Length: 3\r\n\r\nok", {Fault.PROTOCOL}),
+        (OK + "Content-Length: -2\r\n\r\nok", {Fault.PROTOCOL}),
+        (OK + "Content-Length: two\r\n\r\nok", {Fault.PROTOCOL}),
+        ("garbage\r\n\r\n", {Fault.PROTOCOL}),
+        (OK + "Transfer-Encoding: chunked\r\n\r\nzz\r\nok\r\n", {Fault.PROTOCOL}),
+        (OK + "Content-Length: 3\r\n\r\nok", {Fault.INTERRUPTED}),
+        (OK + "Content-Length: 1\r\n\r\nok", {Fault.BODY_TOO_LONG}),
+        ("", {Fault.INTERRUPTED}),
+    ],
+    ids=["limit + 1", "endless", "two lengths", "negative", "word", "garbage", "chunk", "cut", "long", "nothing"],
+)
+async def test_a_wrong_answer_is_refused(text: str, faults: set[Fault]) -> None:
+    with pytest.raises(OutboundError) as caught:
+        await answered(text)
+    assert caught.value.fault in faults
+
+
+async def test_a_location_of_9_kb_is_followed() -> None:
+    paths = []
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        paths.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
+        fields = f"Content-Length: 0\r\nConnection: close\r\nLocation: /{'x' * 9_000}\r\n\r\n"
+        writer.write((f"HTTP/1.1 302 Found\r\n{fields}" if paths[-1] == b"/" else OK + TWO).encode())
+
+    async with raw_server(serve) as url, OutboundClient() as client:
+        head = await client.send(Request(url, {}), Kept())
+    assert (200, [1, 9_001]) == (head.status, [len(path) for path in paths])
+
+
+async def test_the_body_of_an_answer_to_head_is_not_awaited() -> None:
+    head, body, _ = await answered(OK + "Content-Length: 1000\r\n\r\n", method="HEAD")
+    assert (200, "1000", b"") == (head.status, head.fields["Content-Length"], body)
+
+
+async def test_bytes_above_127_pass_in_both_directions() -> None:
+    head, _, asked = await answered(OK + "X-Bytes: \x80\xff\r\n" + TWO)
+    assert head.fields["X-Bytes"] == "\x80\xff"
+    assert b"X-Name: \xe9t\xe9\r\n" in asked
+
+
+@pytest.mark.parametrize(("first", "allowed"), [(0.2, True), (4.0, False)])
+async def test_the_first_byte_has_a_deadline(first: float, *, allowed: bool) -> None:
+    began = time.monotonic()
+    if allowed:
+        head, _, _ = await answered(OK + TWO, first=first, timeouts=Timeouts(first_byte=1.0))
+        assert head.status == 200
+        return
+    with pytest.raises(OutboundError) as caught:
+        await answered(OK + TWO, first=first, timeouts=Timeouts(first_byte=1.0))
+    assert caught.value.fault is Fault.TIMEOUT
+    assert time.monotonic() - began < 3.5
