@@ -15,7 +15,8 @@ _FATAL = (errors.SourceChangedError, errors.LengthMismatchError)
 class Connections:
     """The connections of one try to complete a copy.
 
-    ``read`` requests and reads a segment. ``received`` returns the bytes that have arrived on all connections.
+    ``read`` requests and reads a segment. ``size`` is the number of bytes that are missing. ``received`` returns how
+    many have arrived on all connections.
     ``spare`` returns True if a place for a connection is free, and no other copy waits for it. The throughput is
     measured over ``window`` seconds.
     """
@@ -26,6 +27,7 @@ class Connections:
         scale: ConnectionScale,
         read: Callable[[Segment], Coroutine[Any, Any, None]],
         *,
+        size: int,
         received: Callable[[], int],
         spare: Callable[[], bool],
         window: float,
@@ -34,6 +36,7 @@ class Connections:
         self._plan = plan
         self._scale = scale
         self._read = read
+        self._size = size
         self._received = received
         self._spare = spare
         self._window = window
@@ -47,6 +50,7 @@ class Connections:
         error of the last connection, or a fatal error.
         """
         self._add(lead, reading)
+        first = self._received()
         try:
             while self._running:
                 started, before, count = self._clock(), self._received(), len(self._running)
@@ -55,7 +59,8 @@ class Connections:
                     self._end(task)
                 elapsed = self._clock() - started
                 if not done and count == self._scale.target:
-                    self._scale.measured((self._received() - before) / elapsed)
+                    received = self._received()
+                    self._scale.measured((received - before) / elapsed, self._size - (received - first))
                 self._start(lead)
         finally:
             for task in self._running:

@@ -154,12 +154,13 @@ class Fetch:
         return bool(certain) and missing is not None and missing.bit_count() >= least
 
     def _connections(self, recorder: Recorder, lead: Segment) -> Connections:
-        missing = (self._missing(recorder) or 0) & ~((1 << lead.stop) - (1 << lead.next))
-        division = self._tools.division
+        missing, division = self._missing(recorder) or 0, self._tools.division
+        further = missing & ~((1 << lead.stop) - (1 << lead.next))
         return Connections(
-            SegmentPlan(missing, recorder.parts, division.pieces(recorder.meta.piece_size)),
+            SegmentPlan(further, recorder.parts, division.pieces(recorder.meta.piece_size)),
             ConnectionScale(self._tools.connections, division),
             self._read_segment,
+            size=missing.bit_count() * recorder.meta.piece_size,
             received=lambda: self._intake.received,
             spare=self._tools.spare,
             window=division.window,

@@ -184,6 +184,13 @@ class Intake:
         recorder = self._attempts.recorder
         if recorder is None:
             raise RuntimeError("no file was created for the pieces")
-        await self._writer.run(lambda: recorder.keep(pieces), sum(map(len, pieces.values())))
+        try:
+            await self._writer.run(lambda: recorder.keep(pieces), sum(map(len, pieces.values())))
+        except errors.VolumeFullError:
+            if len(pieces) == 1:
+                raise
+            for number, data in pieces.items():  # as many as fit
+                await self._keep({number: data})
+            return
         self._attempts.progress()
         self._on_pieces()

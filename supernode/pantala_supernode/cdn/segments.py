@@ -13,6 +13,11 @@ class Division:
     """Seconds for which the throughput of a number of connections is measured."""
     gain: float = 1.25
     """The factor by which twice the connections must raise the throughput. Otherwise their number is halved again."""
+    patience: float = 3.0
+    """Seconds. A connection that needs no longer for the rest of the file is left alone.
+
+    To end it early, so that others take its rest, wastes the bytes on their way.
+    """
     fast: float = 200_000_000
     """Bytes per second. If one connection is so fast, a second one would gain little."""
 
@@ -89,8 +94,11 @@ class ConnectionScale:
         self._former = (0, 0.0)
         """The number of connections before the last doubling, and their throughput in bytes per second."""
 
-    def measured(self, rate: float) -> None:
-        """Decide the next target. ``rate``: bytes per second, while the target number of connections was reading."""
+    def measured(self, rate: float, rest: int) -> None:
+        """Decide the next target.
+
+        ``rate``: bytes per second, while the target number of connections was reading. ``rest``: the missing bytes.
+        """
         if self._settled:
             return
         connections, before = self._former
@@ -98,6 +106,8 @@ class ConnectionScale:
             self._settle(connections)
         elif self.target == self._most or rate >= self._division.fast * self.target:
             self._settle(self.target)
+        elif self.target == 1 and rest <= rate * self._division.patience:
+            self._settle(1)
         else:
             self._former = self.target, rate
             self.target = min(2 * self.target, self._most)

@@ -89,17 +89,24 @@ def test_connections_double_while_that_raises_the_throughput(most: int, rates: l
     assert scale.target == 1
     found = []
     for rate in rates:
-        scale.measured(rate)
+        scale.measured(rate, 1 << 40)
         found.append(scale.target)
     assert targets == found
+
+
+@pytest.mark.parametrize(("rest", "target"), [(74_000_000, 1), (76_000_000, 2)])
+def test_a_file_that_is_nearly_complete_is_left_to_one_connection(rest: int, target: int) -> None:
+    scale = ConnectionScale(8, Division(patience=3))
+    scale.measured(25e6, rest)
+    assert target == scale.target
 
 
 @pytest.mark.parametrize(("running", "target"), [(3, 3), (0, 1), (9, 4)])
 def test_a_refused_connection_limits_the_number_for_good(running: int, target: int) -> None:
     scale = ConnectionScale(8, Division())
-    scale.measured(25e6)
-    scale.measured(50e6)
+    scale.measured(25e6, 1 << 40)
+    scale.measured(50e6, 1 << 40)
     scale.limit(running)
     assert target == scale.target
-    scale.measured(900e6)
+    scale.measured(900e6, 1 << 40)
     assert target == scale.target
