@@ -40,50 +40,59 @@ class Body(Protocol):
 
 
 class BlockCutter:
-    """Copies the chunks of a body into blocks."""
+    """Copies chunks into blocks."""
 
     def __init__(self, layout: Layout) -> None:
         self._size = layout.size
         self._skip = layout.skip
         self._save = layout.save
         self._number = 0
-        self._filled = self._saved = len(layout.prefix)
-        self._block = bytearray(self._size) if layout.prefix else bytearray()
-        self._block[: self._filled] = layout.prefix
+        self._block = bytearray()
+        self._view = memoryview(self._block)
+        """The bytes of the block. To assign a slice of a bytearray itself would copy the chunk twice."""
+        self._filled = self._saved = 0
+        if layout.prefix:
+            self._begin()
+            self._filled = self._saved = len(layout.prefix)
+            self._view[: self._filled] = layout.prefix
 
     def cut(self, chunk: bytes) -> Iterable[bytearray]:
-        """Add a chunk. Returns the blocks that the chunk completes."""
+        """Add a chunk, and return each block that it completes."""
         end = self._filled + len(chunk)
         if self._skip or not self._filled or end >= self._size:
             return list(self._split(chunk))
-        self._block[self._filled : end] = chunk  # nearly every chunk: libcurl's are much smaller than a block
+        self._view[self._filled : end] = chunk  # nearly every chunk, because libcurl's are much smaller than a block
         self._filled = end
         if end - self._saved >= PART:
             self.save()
         return ()
 
     def save(self) -> None:
-        """Save the bytes of the unfinished block that are not saved yet."""
+        """Save the unfinished block."""
         if self._save is not None and self._filled > self._saved:
-            with memoryview(self._block) as view:
-                self._save(self._number, self._saved, view[self._saved : self._filled])
+            self._save(self._number, self._saved, self._view[self._saved : self._filled])
             self._saved = self._filled
 
     def rest(self) -> Iterator[bytearray]:
-        """Yield the unfinished block, if it has any bytes. Call it at the end of the body."""
+        """The unfinished block, if it has any bytes."""
         if self._filled:
+            self._view.release()
             del self._block[self._filled :]
             self._filled = 0
             yield self._block
+
+    def _begin(self) -> None:
+        self._block = bytearray(self._size)
+        self._view = memoryview(self._block)
 
     def _split(self, chunk: bytes) -> Iterator[bytearray]:
         view = memoryview(chunk)[self._skip :]
         self._skip -= len(chunk) - len(view)
         while view:
             if not self._filled:
-                self._block = bytearray(self._size)
+                self._begin()
             taken = view[: self._size - self._filled]
-            self._block[self._filled : self._filled + len(taken)] = taken
+            self._view[self._filled : self._filled + len(taken)] = taken
             self._filled += len(taken)
             view = view[len(taken) :]
             if self._filled == self._size:
@@ -91,8 +100,7 @@ class BlockCutter:
                     self.save()
                 self._number += 1
                 self._filled = self._saved = 0
-                complete, self._block = self._block, bytearray()
-                yield complete
+                yield self._block
 
 
 class ChunkBody:
