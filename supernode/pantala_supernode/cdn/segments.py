@@ -9,10 +9,12 @@ class Division:
 
     segment: int = 16 * 1024 * 1024
     """Bytes of a segment, but at least one piece. Short segments cost round trips; long ones delay early pieces."""
-    window: float = 0.25
+    window: float = 0.2
     """Seconds for which the throughput of a number of connections is measured."""
     gain: float = 1.25
     """The factor by which twice the connections must raise the throughput. Otherwise their number is halved again."""
+    pause: int = 20
+    """Windows without another attempt, after twice the connections did not raise the throughput enough."""
     patience: float = 3.0
     """Seconds. A connection that needs no longer for the rest of the file is left alone.
 
@@ -90,31 +92,35 @@ class ConnectionScale:
         self.target = 1
         self._most = most
         self._division = division
-        self._settled = most <= 1
+        self._skipped = 1
+        """Windows that are still skipped. Many servers send the first bytes faster than the following ones."""
         self._former = (0, 0.0)
         """The number of connections before the last doubling, and their throughput in bytes per second."""
 
     def measured(self, rate: float, rest: int) -> None:
         """Decide the next target.
 
-        ``rate``: bytes per second, while the target number of connections was reading. ``rest``: the missing bytes.
+        ``rate``: bytes per second in one window, while the target number of connections was reading. ``rest``: the
+        missing bytes.
         """
-        if self._settled:
+        if self._skipped:
+            self._skipped -= 1
             return
-        connections, before = self._former
+        (connections, before), self._former = self._former, (0, 0.0)
         if connections and rate < before * self._division.gain:
-            self._settle(connections)
-        elif self.target == self._most or rate >= self._division.fast * self.target:
-            self._settle(self.target)
-        elif self.target == 1 and rest <= rate * self._division.patience:
-            self._settle(1)
+            self.target, self._skipped = connections, self._division.pause
+        elif self._enough(rate, rest):
+            return
         else:
             self._former = self.target, rate
             self.target = min(2 * self.target, self._most)
 
     def limit(self, connections: int) -> None:
-        """Keep the target at ``connections``, because the origin refused or cut a connection while others worked."""
-        self._settle(max(1, min(connections, self.target)))
+        """Use at most ``connections`` from now on, because the origin refused or cut one while others worked."""
+        self._most = self.target = max(1, min(connections, self.target))
+        self._former = 0, 0.0
 
-    def _settle(self, connections: int) -> None:
-        self.target, self._settled = connections, True
+    def _enough(self, rate: float, rest: int) -> bool:
+        if self.target >= self._most or rate >= self._division.fast * self.target:
+            return True
+        return self.target == 1 and rest <= rate * self._division.patience
