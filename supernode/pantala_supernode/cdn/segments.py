@@ -77,7 +77,9 @@ class SegmentPlan:
         return Segment(range(first, first + length))
 
     def give_back(self, pieces: range) -> None:
-        """Note that no connection reads ``pieces`` any more."""
+        """Note that no connection reads ``pieces`` any more. A part of the first one may be written by now."""
+        if pieces:
+            self._parts |= 1 << pieces.start
         self._free |= ((1 << len(pieces)) - 1) << pieces.start
 
     def divide(self, segment: Segment) -> None:

@@ -56,6 +56,20 @@ def test_connections_that_fail_and_divide_never_share_a_piece(
     assert list(range(total)) == sorted(arrived + left)
 
 
+def test_a_piece_that_a_failed_connection_began_begins_a_segment() -> None:
+    plan = SegmentPlan((1 << 9) - 1, 0, 3)
+    first, second = taken(plan)[:2]
+    second.advance()
+    plan.give_back(second.rest)
+    plan.give_back(first.rest)
+    assert [range(3), range(4, 6)] == [segment.rest for segment in taken(plan)]
+    plan.give_back(range(4, 6))  # the one after the other, as pieces 2 and 3 were read again
+    plan.give_back(range(2, 4))
+    assert [range(2, 4), range(4, 6)] == [segment.rest for segment in taken(plan)]
+    plan.give_back(range(2, 2))
+    assert plan.take() is None
+
+
 def test_a_divided_connection_keeps_one_segment() -> None:
     plan, lead = SegmentPlan(0, 0, 4), Segment(range(2, 20))
     lead.advance()
