@@ -65,6 +65,7 @@ def programs(draw: st.DrawFn, *, temporary: bool) -> Program:
     usual = Behaviour(
         chunk=draw(st.sampled_from([2 * KIB, 6 * KIB, 40 * KIB])),
         rate=draw(st.sampled_from([1e6, 2e6, 6e6])),
+        ranges=draw(st.sampled_from([True] * 7 + [False])),
         validators=draw(st.sampled_from(["all", "all", "etag", "etag", "modified", "weak", "none"])),
     )
     changes: dict[int, Fault] = defaultdict(dict)
