@@ -151,8 +151,9 @@ class Watch:
         if not what:
             self.wrong.append(text)
 
-    def killed_by(self, kill: Kill | None, copy: Copy) -> bool:
-        return kill is not None and kill.due(self.requests, copy.origin_bytes)
+    def decides(self, kill: Kill | None, copy: Copy) -> bool:
+        """True if a life is over: the copy has ended, or the process is killed now."""
+        return _ended(copy) or (kill is not None and kill.due(self.requests, copy.origin_bytes))
 
     # What the origin sees.
 
@@ -387,7 +388,7 @@ class ProgramLab:
             watch.check(found & durable == durable, f"of the durable pieces {durable:b}, {found:b} survived the kill")
             bench.cdn.trigger(order)
             try:
-                copy = await bench.until(lambda copy, kill=kill: _ended(copy) or watch.killed_by(kill, copy))
+                copy = await bench.until(functools.partial(watch.decides, kill))
             except TimeoutError:
                 copy = bench.cdn.status(TASK)
                 watch.check(False, f"it does not end: {watch.requests} requests, the last tries {bench.delays[-5:]}")
