@@ -19,8 +19,9 @@ from pantala_supernode.outbound.request import Timeouts
 from pantala_supernode.tasks.copy import Copy
 from testbed.origin import Behaviour, Origin
 from tests.support.examples import examples
-from tests.support.origin_program import Content, Kill, Program, ProgramLab
+from tests.support.origin_program import Content, Kill, Program
 from tests.support.outbound import http_reader
+from tests.support.program_lab import ProgramLab
 
 KIB = 1024
 TOGETHER = 12
