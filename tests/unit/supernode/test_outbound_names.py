@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
+from typing import Any
 
 import pytest
 
@@ -57,7 +58,7 @@ def server() -> Iterator[NameServer]:
     made.released.set()
 
 
-async def read(url: str, **options: object) -> int | None:
+async def read(url: str, **options: Any) -> int | None:
     async with http_reader(**options) as reader, reader.open(FileSource(url)) as answer:
         return answer.length
 
