@@ -241,6 +241,8 @@ class Origin:
         """Called with each request before it is answered."""
         self.log_file: IO[str] | None = None
         """The file for finished answers, each as one line of JSON."""
+        self.connections = 0
+        """How many connections clients have opened."""
         self._root = root
         self._tls = tls
         self._resources: dict[str, _Resource] = {}
@@ -282,6 +284,7 @@ class Origin:
         await asyncio.gather(*self._connections, return_exceptions=True)
 
     def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        self.connections += 1
         task = asyncio.get_running_loop().create_task(self._serve_connection(reader, writer))
         self._connections.add(task)
         task.add_done_callback(self._connections.discard)

@@ -16,6 +16,7 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol.ranges import members
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
+from pantala_supernode.cdn.segments import Division
 from pantala_supernode.outbound.request import Timeouts
 from pantala_supernode.outbound.trust import Trust
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
@@ -235,6 +236,16 @@ async def test_without_range_support_existing_pieces_are_skipped(origin: Origin,
     assert (CDNStatus.SUCCESS, first.generation) == (copy.status, copy.generation)
     assert BODY.read(0, BODY.size) == b.data()
     assert [2 * MIB, BODY.size] == [access.sent for access in origin.log]
+
+
+async def test_each_connection_reads_several_segments(tmp_path: Path, origin: Origin) -> None:
+    origin.serve("/file", BODY, always=Behaviour(rate=4 * MIB))
+    division = Division(segment=PIECE, window=0.02, gain=0.0, patience=0.0, least=0)
+    async with http_reader() as reader, CDNBench(tmp_path, reader, connections=4, division=division) as b:
+        b.cdn.trigger(order(origin))
+        await b.whole(BODY.read(0, BODY.size))
+    assert len(origin.log) > 12
+    assert 2 <= origin.connections <= 5, "only the first request is ended early"
 
 
 async def test_pause_keeps_the_pieces_and_trigger_continues(origin: Origin, b: CDNBench) -> None:

@@ -90,6 +90,7 @@ def programs(draw: st.DrawFn, *, temporary: bool) -> Program:
             window=0.002,
             gain=draw(st.sampled_from([0.0, 0.0, 0.0, 1.25])),
             patience=0.0,
+            least=0,
             fast=1e12,
         ),
         connections=draw(st.sampled_from([8, 8, 8, 4, 4, 2, 1])),

@@ -57,6 +57,10 @@ class VolumeWriter:
                 self._attempts.lack(size)
                 raise
 
+    async def run_once(self, job: Callable[[], T]) -> T:
+        """Run ``job`` with the room that there is. Raises :class:`VolumeFullError`."""
+        return await self._executor.run(job)
+
     async def check_room(self, shown: RedactedURL) -> None:
         needed = self._attempts.room_needed
         if not needed:

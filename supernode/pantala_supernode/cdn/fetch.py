@@ -126,7 +126,8 @@ class Fetch:
             recorder, continued = await self._adoption.adopt(answer, resume)
             lead = self._lead(answer, recorder, gap if continued else range(_ALL))
             reading = self._read_lead(opened, answer, recorder, lead)
-            if answer.ranges and answer.provenance is None and self._divisible(recorder):
+            least = self._tools.division.least if resume is None else 0
+            if answer.ranges and answer.provenance is None and self._divisible(recorder, least):
                 await self._connections(recorder, lead).run(lead, reading)
             else:
                 await reading
@@ -143,15 +144,17 @@ class Fetch:
             stop = min(stop, -(-answer.provenance.end // recorder.meta.piece_size))
         return Segment(range(wanted.start, stop))
 
-    def _divisible(self, recorder: Recorder) -> bool:
-        """True if enough pieces for several connections are missing.
+    def _divisible(self, recorder: Recorder, least: int = 0) -> bool:
+        """True if ``least`` bytes, and enough pieces for several connections, are missing.
 
         A digest or a validator must also show that the parts from all connections belong together.
         """
         missing, meta = self._missing(recorder), recorder.meta
         certain = self._expected is not None or meta.etag or meta.last_modified
-        least = 2 * self._tools.division.pieces(meta.piece_size)
-        return bool(certain) and missing is not None and missing.bit_count() >= least
+        if missing is None or not certain:
+            return False
+        count = missing.bit_count()
+        return count >= 2 * self._tools.division.pieces(meta.piece_size) and count * meta.piece_size >= least
 
     def _connections(self, recorder: Recorder, lead: Segment) -> Connections:
         missing, division = self._missing(recorder) or 0, self._tools.division

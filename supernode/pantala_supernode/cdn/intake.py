@@ -134,12 +134,15 @@ class Intake:
             async with aclosing(body.blocks(layout)) as blocks:
                 async for block in blocks:
                     counted = self._count(answer, counted)
+                    if segment.next >= segment.stop:
+                        raise errors.LengthMismatchError.with_action(f"{self._shown} sent more bytes than it announced")
                     await self._take(segment.next, block, recorder)
                     segment.advance()
-                    if segment.stop != recorder.total:
+                    if segment.stop != recorder.total and answer.end != segment.stop * size:
                         if segment.next >= segment.stop:
                             return
                         body.stop_at(segment.stop * size - answer.offset)
+                # Reading a body to its end lets the next request use the same connection.
             self._check_end(answer, recorder, segment)
         except errors.SourceInterruptedError:
             self.cut_at = answer.offset + body.received
@@ -184,13 +187,14 @@ class Intake:
         recorder = self._attempts.recorder
         if recorder is None:
             raise RuntimeError("no file was created for the pieces")
-        try:
+        if len(pieces) == 1:
             await self._writer.run(lambda: recorder.keep(pieces), sum(map(len, pieces.values())))
-        except errors.VolumeFullError:
-            if len(pieces) == 1:
-                raise
-            for number, data in pieces.items():  # as many as fit
-                await self._keep({number: data})
-            return
+        else:
+            try:
+                await self._writer.run_once(lambda: recorder.keep(pieces))
+            except errors.VolumeFullError:  # keep as many as fit
+                for number, data in pieces.items():
+                    await self._keep({number: data})
+                return
         self._attempts.progress()
         self._on_pieces()

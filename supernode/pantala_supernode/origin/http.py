@@ -103,7 +103,7 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
     if not unchanged:
         refusal.raise_for_status(head.status, fields, shown, resume)
         _check_coding(fields, source, shown)
-    offset, length = (0, None) if unchanged else _extent(head, shown, resume)
+    offset, length, end = (0, None, None) if unchanged else _extent(head, shown, resume)
     etag = fields.get("ETag", "").strip()
     return Answer(
         length=length,
@@ -114,6 +114,7 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
         body=body,
         lifetime=freshness.lifetime(fields),
         unchanged=unchanged,
+        end=end,
         ranges=head.status == 206 or "bytes" in fields.get("Accept-Ranges", "").lower(),
     )
 
@@ -135,11 +136,11 @@ def _check_coding(fields: CIMultiDict[str], source: FileSource, shown: RedactedU
         )
 
 
-def _extent(head: Head, shown: RedactedURL, resume: Resume | None) -> tuple[int, int | None]:
-    """The byte at which the body starts, and the length of the whole file."""
+def _extent(head: Head, shown: RedactedURL, resume: Resume | None) -> tuple[int, int | None, int | None]:
+    """The byte at which the body starts, the length of the whole file, and the byte after the last one of the body."""
     body = None if _chunked(head.fields) else _length(head.fields)
     if head.status == 200:
-        return 0, body
+        return 0, body, body
     match = _CONTENT_RANGE.fullmatch(head.fields.get("Content-Range", "").strip())
     if head.status != 206 or match is None:
         raise errors.SourceProtocolError.with_action(f"{shown} answered {head.status} without the requested range")
@@ -151,7 +152,7 @@ def _extent(head: Head, shown: RedactedURL, resume: Resume | None) -> tuple[int,
         raise errors.SourceProtocolError.with_action(f"{shown} answered {match[0]!r} to a request for the whole file")
     if first != (resume.offset if resume is not None else 0) or last < first or not (total is None or last < total):
         raise errors.SourceProtocolError.with_action(f"{shown} answered {match[0]!r} to a request for other bytes")
-    return first, total
+    return first, total, last + 1
 
 
 def _length(fields: Mapping[str, str]) -> int | None:

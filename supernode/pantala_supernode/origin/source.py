@@ -66,6 +66,8 @@ class Answer:
     """How long the origin declares the answer fresh, in seconds from now. ``None``: not declared."""
     unchanged: bool = False
     """True if our whole copy is still current. The answer then has no body."""
+    end: int | None = None
+    """The byte of the file after the last one of the body, if the answer announces it."""
     ranges: bool = False
     """True if the origin serves ranges of this content."""
 

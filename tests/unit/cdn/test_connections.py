@@ -17,7 +17,7 @@ from tests.support.eventually import eventually
 from tests.support.outbound import http_reader
 
 PIECES = 160
-DIVISION = Division(segment=4, window=0.002, gain=0.0, patience=0.0, fast=1e9)
+DIVISION = Division(segment=4, window=0.002, gain=0.0, patience=0.0, least=0, fast=1e9)
 Fault = Callable[[int, Segment], Exception | None]
 """The error of the n-th connection before its next piece."""
 
@@ -155,7 +155,7 @@ async def origin() -> AsyncIterator[Origin]:
 
 async def fetched(origin: Origin, directory: Path, digest: str | None = None, *, fetches: int = 16) -> CDNBench:
     """Read the file of the origin over up to four connections, until the copy is whole or abandoned."""
-    division = Division(segment=2 * PIECE, window=0.002, gain=0.0, patience=0.0, fast=1e9)
+    division = Division(segment=2 * PIECE, window=0.002, gain=0.0, patience=0.0, least=0, fast=1e9)
     async with http_reader() as reader:
         bench = CDNBench(
             directory, reader, piece_size=lambda _: PIECE, division=division, connections=4, fetches=fetches
