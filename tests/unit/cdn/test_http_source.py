@@ -206,6 +206,43 @@ async def test_each_compression_in_a_list_counts(value: str) -> None:
         await ask(Behaviour(headers={"Content-Encoding": value}))
 
 
+@pytest.mark.parametrize(
+    ("label", "path", "pinned", "accepted"),
+    [
+        ("x-gzip", "/a.tar.gz", False, True),
+        ("gzip", "/a.tgz", False, True),
+        ("gzip", "/a.TGZ", False, True),
+        ("zstd", "/a.tar.zst", False, True),
+        ("gzip", "/a.tar", True, True),
+        ("br", "/a.bin", True, True),
+        ("aws-chunked", "/a.bin", False, True),
+        ("none", "/a.bin", False, True),
+        ("utf-8", "/a.bin", False, True),
+        ("identity", "/a.bin", False, True),
+        ("gzip", "/a.bin", False, False),
+        ("x-gzip", "/a.tar", False, False),
+        ("deflate", "/a.gz", False, False),
+        ("br", "/a.gz", False, False),
+        ("zstd", "/a.tar.gz", False, False),
+        ("gzip", "/a.bin?name=a.gz", False, False),
+    ],
+)
+async def test_a_compression_is_refused_only_where_it_changes_an_unpinned_file(
+    label: str, path: str, *, pinned: bool, accepted: bool
+) -> None:
+    digest = f"sha256:{'0' * 64}" if pinned else None
+    async with Origin() as origin, http_reader() as reader:
+        origin.serve(path.partition("?")[0], BODY, always=Behaviour(headers={"Content-Encoding": label}))
+        try:
+            async with reader.open(FileSource(origin.url(path), digest=digest)) as answer:
+                body = b"".join([block async for block in answer.body.blocks(Layout(65536))])
+        except errors.SourceUnusableError:
+            assert not accepted
+        else:
+            assert accepted
+            assert BODY.read(0, BODY.size) == body
+
+
 @pytest.mark.parametrize("host", ["[::g]", "[v1.a:b]", "[:::1]"])
 async def test_an_invalid_address_in_a_redirect_is_refused(host: str) -> None:
     with pytest.raises(errors.SourceError):

@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 from threading import Event
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given
@@ -196,6 +197,29 @@ def test_an_origin_that_contradicts_itself_is_abandoned() -> None:
     assert budget.delay(error, None, UpperEnd()) is not None
     budget.restarts += 1
     assert budget.delay(error, None, UpperEnd()) is None
+
+
+@pytest.mark.parametrize(
+    ("kept", "streaks"),
+    [
+        ([1, 2, 3], [1, 1, 1]),  # each try gets further
+        ([2, 4, 8, 8], [1, 1, 1, 2]),
+        ([3, 3, 3], [1, 2, 3]),  # the same pieces again
+        ([0, 0, 0], [1, 2, 3]),  # nothing arrives
+        ([3, 2, 1], [1, 2, 3]),  # each try ends earlier
+        ([3, 0, 4], [1, 2, 1]),
+        ([1, 1, 2, 2], [1, 2, 1, 2]),
+        ([5, 6, 5, 6], [1, 1, 2, 3]),
+    ],
+)
+def test_only_more_pieces_than_ever_shorten_the_next_delay(kept: list[int], streaks: list[int]) -> None:
+    attempts, found = Attempts(), []
+    for count in kept:
+        attempts.load(SimpleNamespace(have=(1 << count) - 1))  # type: ignore[arg-type]
+        attempts.progress()
+        attempts.budget.delay(errors.SourceInterruptedError("cut"), None, random.Random(1))
+        found.append(attempts.budget.streak)
+    assert streaks == found
 
 
 def test_repeated_cuts_are_counted_by_position() -> None:
