@@ -66,7 +66,7 @@ def _without_peers(case: Case) -> Iterator[None]:
         case.kubectl.wait_deleted("peer", NAMESPACE)
         yield
     finally:
-        case.kubectl("create", "--filename=-", text=json.dumps(peers))
+        case.kubectl("apply", "--server-side", "--field-manager=helm", "--filename=-", text=json.dumps(peers))
         case.release.wait_ready()
 
 
