@@ -290,7 +290,7 @@ class Origin:
         task.add_done_callback(self._connections.discard)
 
     async def _serve_connection(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        if self._tls is None:  # with TLS, asyncio stops for ever at this limit
+        if self._tls is None:  # with TLS, asyncio stops forever at this limit
             writer.transport.set_write_buffer_limits(high=0)  # so that the counted bytes have left this process
         try:
             while await self._serve_request(reader, writer):

@@ -69,7 +69,7 @@ class PartTable:
         self._table.close()
 
     def end(self) -> None:
-        """Close the file for ever, because it is deleted."""
+        """Close the file and never open it again, because it is deleted."""
         self._table.end()
 
 

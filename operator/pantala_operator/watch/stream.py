@@ -39,7 +39,7 @@ class EndlessBackoffs:
 
 
 class KopfWatch:
-    """Keeps kopf running while the API server serves our custom resources. Without them, kopf would idle for ever."""
+    """Keeps kopf running while the API server serves our custom resources. Without them, kopf would idle forever."""
 
     def __init__(self, inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
         self._inbox = inbox
