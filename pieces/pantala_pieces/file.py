@@ -130,10 +130,11 @@ class PieceFile:
     def extend(self, piece: int, start: int, data: bytes | bytearray | memoryview) -> None:
         """Write the next bytes of an unfinished piece, from its byte ``start`` on. Several threads may do so.
 
+        Nothing is written if bytes before ``start`` are missing.
         A part must not take the room of whole pieces. If no room is reserved, some must remain free.
         """
         if start > self.parts.get(piece, 0):
-            raise ValueError(f"piece {piece} continues at byte {self.parts.get(piece, 0)}, not {start}")
+            return
         with store_errors("write a part of a piece"):
             with self._data.using() as fd:
                 if self.meta.length is None:
@@ -159,7 +160,6 @@ class PieceFile:
         """
         stored = list(pieces)
         records = [JournalRecord(piece.number, len(piece.data), piece.sha256) for piece in stored]
-        # After a failed sync, the disk may have lost bytes that were written before. So no piece stays a part.
         parts = {piece.number: self.parts.pop(piece.number, 0) for piece in stored}
         with store_errors(f"write pieces to {self.path}"):
             with self._data.using() as fd:
@@ -167,7 +167,7 @@ class PieceFile:
                     if parts[piece.number] < len(piece.data):
                         _write(fd, piece.data, piece.number * self.meta.piece_size)
                 if self._durable:
-                    os.fdatasync(fd)
+                    self._sync(fd)
             self._append(records)
             for number, size in parts.items():
                 if size:
@@ -175,6 +175,15 @@ class PieceFile:
         for record in records:
             self._records[record.piece] = record
             self.have |= 1 << record.piece
+
+    def _sync(self, fd: int) -> None:
+        """Make the data durable. After a failure, the disk may have lost any bytes written before, so no part stays."""
+        try:
+            os.fdatasync(fd)
+        except OSError:
+            self.parts.clear()
+            self._parts.clear()
+            raise
 
     def read(self, piece: int) -> bytes:
         """The bytes of a verified piece. Raises :class:`PieceMissingError`."""

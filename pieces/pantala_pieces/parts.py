@@ -57,6 +57,12 @@ class PartTable:
             body = _BODY.pack(piece, size)
             os.pwrite(fd, body + _CRC.pack(zlib.crc32(body)), _HEADER + piece % _SLOTS * _RECORD_SIZE)
 
+    def clear(self) -> None:
+        """Forget all parts."""
+        with self._lock, self._table.using() as fd:
+            self._begun = False
+            os.ftruncate(fd, 0)
+
     def _begin(self, fd: int) -> None:
         with self._lock:
             if not self._begun:

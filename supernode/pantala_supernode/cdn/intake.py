@@ -122,11 +122,16 @@ class Intake:
         self.framed = answer.framed or answer.length is not None
         size, first, body = recorder.meta.piece_size, segment.next, answer.body
         prefix = await self._writer.run(lambda: recorder.read_part(first)) if recorder.part_size(first) else b""
+
+        def save(number: int, start: int, data: memoryview) -> None:
+            recorder.save_part(first + number, start, data)
+
+        # Another replica's body arrives in the event loop, which must not write to the disk.
         layout = Layout(
             size,
             skip=first * size + len(prefix) - answer.offset,
             prefix=prefix,
-            save=lambda number, start, data: recorder.save_part(first + number, start, data),
+            save=save if answer.provenance is None else None,
         )
         counted = self._count(answer, 0)
         self._bodies.add(body)

@@ -65,7 +65,7 @@ class Recorder:
     @property
     def parts(self) -> int:
         """The unfinished pieces of which a part is written, as a bit mask."""
-        return sum(1 << piece for piece in self._file.parts)
+        return sum(1 << piece for piece in tuple(self._file.parts))
 
     def part_size(self, piece: int) -> int:
         """How many bytes of an unfinished piece need not be requested. At least its last byte must be."""
@@ -82,9 +82,8 @@ class Recorder:
 
         Any thread may call this.
         """
-        if start <= self._file.parts.get(piece, 0):
-            with contextlib.suppress(StoreError):  # the piece is written as a whole later
-                self._file.extend(piece, start, data)
+        with contextlib.suppress(StoreError):  # the piece is written as a whole later
+            self._file.extend(piece, start, data)
 
     def piece_digest(self, piece: int) -> bytes:
         return self._file.sha256(piece)
@@ -110,7 +109,7 @@ class Recorder:
         self._file.close()
         self.verified = True
         kept = sum(self._file.size(piece) for piece in ranges.members(self.have))
-        return self.meta.origin_bytes or kept + sum(self._file.parts.values())
+        return self.meta.origin_bytes or kept + sum(tuple(self._file.parts.values()))
 
     def lose(self, pieces: int) -> None:
         """Remove damaged pieces (bit mask) from the file. Their replacements must have the same digests."""

@@ -2,7 +2,7 @@
 
 import email.utils
 import re
-from collections.abc import AsyncGenerator, AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -11,11 +11,10 @@ from multidict import CIMultiDict
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.origin import freshness, refusal
-from pantala_supernode.origin.body import Body, Layout
+from pantala_supernode.origin.body import Body
 from pantala_supernode.origin.source import Answer, Resume
-from pantala_supernode.origin.stream import StreamedBody, Throttle, streamed
+from pantala_supernode.origin.stream import Throttle, streamed
 from pantala_supernode.outbound.client import OutboundClient
-from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.outbound.request import Head, Request
 from pantala_supernode.tasks.copy import FileSource
 
@@ -58,33 +57,11 @@ class HTTPReader:
         for name in _CONDITIONS:
             own.popall(name, None)
         request = Request(source.url, _conditions(resume), own, ca=self._ca)
-        try:
-            async with streamed(self._client, request, self._throttle) as (head, body):
-                yield _answer(head, source, shown, resume, _OriginBody(body, shown))
-        except OutboundError as error:
-            raise refusal.from_fault(error, shown) from None
-
-
-class _OriginBody:
-    """A body that translates :class:`OutboundError` to :class:`pantala_supernode.errors.SourceError`."""
-
-    def __init__(self, body: StreamedBody, shown: RedactedURL) -> None:
-        self._body = body
-        self._shown = shown
-
-    @property
-    def received(self) -> int:
-        return self._body.received
-
-    def stop_at(self, end: int) -> None:
-        self._body.stop_at(end)
-
-    async def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
-        try:
-            async for block in self._body.blocks(layout):
-                yield block
-        except OutboundError as error:
-            raise refusal.from_fault(error, self._shown) from None
+        async with streamed(self._client, request, self._throttle, lambda error: refusal.from_fault(error, shown)) as (
+            head,
+            body,
+        ):
+            yield _answer(head, source, shown, resume, body)
 
 
 def _conditions(resume: Resume | None) -> dict[str, str]:

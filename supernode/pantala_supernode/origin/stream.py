@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from pantala_supernode.origin.body import BlockCutter, Layout
 from pantala_supernode.outbound.client import OutboundClient
-from pantala_supernode.outbound.errors import CancelledTransferError
+from pantala_supernode.outbound.errors import CancelledTransferError, OutboundError
 from pantala_supernode.outbound.request import Head, Request
 
 _WAITING = 4 * 1024 * 1024
@@ -17,14 +17,17 @@ _WAITING = 4 * 1024 * 1024
 
 Throttle = Callable[[int], float]
 """Called in the receiving thread with a number of bytes. It reserves them, and returns the seconds until their turn."""
+Translate = Callable[[OutboundError], Exception]
+"""Returns the error that the reader of a body gets instead."""
 
 
 class StreamedBody:
     """A sink in one thread, and a :class:`pantala_supernode.origin.body.Body` in the event loop."""
 
-    def __init__(self, throttle: Throttle | None) -> None:
+    def __init__(self, throttle: Throttle | None, translate: Translate) -> None:
         self._loop = asyncio.get_running_loop()
         self._throttle = throttle
+        self._translate = translate
         self.head: asyncio.Future[Head] = self._loop.create_future()
         self.received = 0
         self._stop = sys.maxsize
@@ -93,8 +96,8 @@ class StreamedBody:
                 yield block
             if ended is not None:
                 if ended.cancelled() or ended.exception() is not None:
-                    cutter.save()
-                ended.result()
+                    await asyncio.to_thread(cutter.save)
+                self.outcome(ended)
                 for block in cutter.rest():
                     yield block
                 return
@@ -111,6 +114,13 @@ class StreamedBody:
             self._closed = True
             self._condition.notify_all()
 
+    def outcome(self, ended: asyncio.Task[Head]) -> Head:
+        """The result of the ended transfer. Raises its exception."""
+        try:
+            return ended.result()
+        except OutboundError as error:
+            raise self._translate(error) from None
+
     def _taken(self) -> list[bytearray]:
         with self._condition:
             self._news.clear()
@@ -125,18 +135,19 @@ class StreamedBody:
 
 @asynccontextmanager
 async def streamed(
-    client: OutboundClient, request: Request, throttle: Throttle | None = None
+    client: OutboundClient, request: Request, throttle: Throttle | None, translate: Translate
 ) -> AsyncIterator[tuple[Head, StreamedBody]]:
     """Send a request, and yield the head of its answer and its body. Leaving the context ends the transfer.
 
-    Raises the exceptions of :meth:`OutboundClient.send`. After the head has arrived, reading the body raises them.
+    Raises the exceptions of :meth:`OutboundClient.send`, with each :class:`OutboundError` translated. After the head
+    has arrived, reading the body raises them.
     """
-    body = StreamedBody(throttle)
+    body = StreamedBody(throttle, translate)
     reading = asyncio.create_task(client.send(request, body))
     reading.add_done_callback(body.end)
     try:
         await asyncio.wait({reading, body.head}, return_when=asyncio.FIRST_COMPLETED)
-        yield await body.head if body.head.done() else await reading, body
+        yield body.head.result() if body.head.done() else body.outcome(reading), body
     finally:
         body.close()
         reading.cancel()

@@ -29,13 +29,14 @@ class OutboundClient:
         timeouts: Timeouts | None = None,
         limits: Limits | None = None,
         lookup: Lookup = system_lookup,
+        threads: int = _THREADS,
     ) -> None:
         self.trust = trust or Trust()
         self._route = Route(egress or EgressPolicy(), proxy, Names(lookup))
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
         self._handles = HandlePool()
-        self._threads = ThreadPoolExecutor(_THREADS, thread_name_prefix="outbound")
+        self._threads = ThreadPoolExecutor(threads, thread_name_prefix="outbound")
 
     async def __aenter__(self) -> Self:
         return self

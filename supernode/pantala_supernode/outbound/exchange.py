@@ -7,6 +7,7 @@ import pycurl
 from multidict import CIMultiDict
 
 from pantala_protocol import __version__
+from pantala_protocol.rules import headers
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.outbound import proxy
 from pantala_supernode.outbound.errors import CancelledTransferError, Fault, OutboundError
@@ -155,16 +156,10 @@ def _lines(request: Request, *, credentials: bool) -> list[bytes]:
     fields.setdefault("User-Agent", f"pantala/{__version__}")
     fields["Accept-Encoding"] = "identity"
     for name, value in fields.items():
-        if not _NAME.fullmatch(name) or any(each in value for each in "\r\n\0"):
-            raise OutboundError(Fault.HEADERS, "one has an invalid name or a line break")
+        if not _NAME.fullmatch(name) or not headers.is_valid(value):
+            raise OutboundError(Fault.HEADERS, "one has an invalid name, or a character that a header cannot have")
         if name.lower() in _FRAMING:
             raise OutboundError(Fault.HEADERS, f"{name} belongs to the connection")
     # In libcurl's notation, a semicolon ends a field without a value, and a colon alone removes a field.
-    return [*(_bytes(f"{name}: {value}" if value else f"{name};") for name, value in fields.items()), b"Expect:"]
-
-
-def _bytes(text: str) -> bytes:
-    try:
-        return text.encode("latin-1")
-    except UnicodeEncodeError:
-        return text.encode()
+    lines = [f"{name}: {value}" if value else f"{name};" for name, value in fields.items()]
+    return [*map(headers.to_bytes, lines), b"Expect:"]

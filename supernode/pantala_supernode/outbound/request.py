@@ -36,7 +36,7 @@ class Limits:
 
 
 class Request(NamedTuple):
-    """One request. A header value is sent as latin-1, or as UTF-8 if it has other characters."""
+    """One request. Header values follow :mod:`pantala_protocol.rules.headers`."""
 
     url: str
     headers: Mapping[str, str]
@@ -46,7 +46,7 @@ class Request(NamedTuple):
     :meth:`pantala_supernode.outbound.target.RequestTarget.may_show_credentials` allows."""
     method: Literal["GET", "HEAD", "POST"] = "GET"
     form: bytes | None = None
-    """The body of a POST, ``application/x-www-form-urlencoded``. A redirect of a POST is not followed."""
+    """The body of a POST. A redirect of a POST is not followed."""
     ca: Path | None = None
     """A file with certificate authorities that are trusted in addition to those of the system."""
 
@@ -63,8 +63,6 @@ class Head:
     """The header fields. Values are decoded as latin-1, so their bytes can be recovered."""
     same_origin: bool
     """True if the requested host answered, False if a redirect led to another one."""
-    persistent: bool = True
-    """True if the server keeps the connection open after the answer (RFC 9112, 9.3)."""
 
 
 class Sink(Protocol):

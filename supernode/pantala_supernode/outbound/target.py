@@ -13,7 +13,7 @@ from yarl import URL
 
 from pantala_supernode.outbound.errors import Fault, OutboundError
 
-_DEFAULT_PORTS = {"http": 80, "https": 443}
+_SCHEMES = frozenset({"http", "https"})
 _LEGAL = re.compile(rb"%[0-9A-Fa-f]{2}|[A-Za-z0-9\-._~:/?#\[\]@!$&'()*+,;=]+")
 _NAME = re.compile(r"(?!-)[A-Za-z0-9._~-]+")
 """A host name. libcurl would decode other characters, and could then reach a host that was not checked.
@@ -50,7 +50,7 @@ class RequestTarget:
     @property
     def origin(self) -> tuple[str, str, int]:
         """Scheme, host and port. Connections and credentials belong to one origin."""
-        return self.url.scheme, self.host, self.url.port or _DEFAULT_PORTS[self.url.scheme]
+        return self.url.scheme, self.host, self.url.port or 0
 
     def redirected(self, location: str) -> Self:
         """The target of a ``Location`` field, whose bytes are read as latin-1.
@@ -74,13 +74,14 @@ class RequestTarget:
 
 
 def _checked(url: URL, fault: Fault, *, scheme: Fault) -> URL:
-    if url.scheme not in _DEFAULT_PORTS:
+    if url.scheme not in _SCHEMES:
         raise OutboundError(scheme)
     if not url.raw_host or url.user is not None or url.password is not None:
         raise OutboundError(fault)
     if ":" not in url.raw_host and not _NAME.fullmatch(url.raw_host):
         raise OutboundError(fault)
-    _ = url.port  # yarl reads the port only on demand, and raises ValueError above 65535
+    if not url.port:  # yarl reads it only on demand, and raises ValueError above 65535
+        raise OutboundError(fault)
     if not url.raw_path:
         url = url.with_path("/")
     return url.with_fragment(None)

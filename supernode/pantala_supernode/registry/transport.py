@@ -14,7 +14,9 @@ from pantala_protocol.redaction import RedactedURL
 from pantala_supernode.errors import SourceError, SourceTimeoutError
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import OutboundError
+from pantala_supernode.outbound.handles import Origin
 from pantala_supernode.outbound.request import Head, Request
+from pantala_supernode.outbound.target import RequestTarget
 from pantala_supernode.registry.errors import InvalidAnswerError, RegistryError, from_fault, from_source_error
 
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
@@ -62,7 +64,7 @@ class RegistryTransport:
         self._client = client
         self._total = total
         self._places = asyncio.Semaphore(_PLACES)
-        self._hosts: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        self._hosts: WeakValueDictionary[Origin, asyncio.Semaphore] = WeakValueDictionary()
 
     async def ask(self, request: RegistryRequest) -> RegistryReply:
         """Send one request and follow its redirects. Raises :class:`RegistryError` if no valid answer arrives."""
@@ -89,8 +91,8 @@ class RegistryTransport:
 
     @asynccontextmanager
     async def _place(self, url: str) -> AsyncIterator[None]:
-        host = "/".join(url.split("/", 3)[:3])
-        async with self._hosts.setdefault(host, asyncio.Semaphore(_HOST_PLACES)), self._places:
+        origin = RequestTarget.parse(url).origin
+        async with self._hosts.setdefault(origin, asyncio.Semaphore(_HOST_PLACES)), self._places:
             yield
 
 

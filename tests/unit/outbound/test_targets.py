@@ -46,6 +46,7 @@ def test_credentials_stay_on_one_origin_and_on_the_step_to_https(
         ("http://a.example/x", "gopher://a.example/", Fault.REDIRECT_SCHEME),
         ("http://a.example/x", "http://user:secret@a.example/y", Fault.REDIRECT),
         ("http://a.example/x", "http://a.example:99999/y", Fault.REDIRECT),
+        ("http://a.example/x", "http://a.example:0/y", Fault.REDIRECT),
     ],
 )
 def test_other_redirects_are_refused(url: str, location: str, fault: Fault) -> None:
