@@ -6,6 +6,7 @@ configure``. ``pantala-peer cleanup`` removes the record, so it ends the repairs
 """
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -141,7 +142,8 @@ class ConfigurationWatch:
             return False
         last = read_note(self._token_file)
         if last is not None and last.fault:
-            note_file(self._token_file).unlink(missing_ok=True)
+            with contextlib.suppress(OSError):  # a later step removes it
+                note_file(self._token_file).unlink(missing_ok=True)
         return waits
 
     def _on_repair(self, names: tuple[str, ...]) -> None:

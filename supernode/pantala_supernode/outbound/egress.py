@@ -27,7 +27,7 @@ NEVER: tuple[Network, ...] = tuple(
 )
 """Networks in which an origin is never allowed. For loopback and private networks, the administrator decides."""
 
-METADATA_NAMES = frozenset(
+_METADATA_NAMES = frozenset(
     {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal", "metadata.azure.internal"}
 )
 """Names of the clouds' metadata servers. A proxy may resolve them even if our name server does not."""
@@ -59,6 +59,11 @@ class EgressPolicy:
                     raise SourceDeniedError.with_action(
                         f"The origin's address {address} is in the forbidden network {network}"
                     )
+
+    def check_name(self, host: str) -> None:
+        """Raise :class:`SourceDeniedError` if a host name means a cloud's metadata server, whatever its address is."""
+        if host.rstrip(".") in _METADATA_NAMES:
+            raise SourceDeniedError.with_action(f"{host} is a cloud's metadata server, which is always forbidden")
 
 
 def literal(host: str) -> str | None:

@@ -8,8 +8,7 @@ from typing import NamedTuple
 
 import pycurl
 
-from pantala_supernode.errors import SourceDeniedError
-from pantala_supernode.outbound.egress import METADATA_NAMES, EgressPolicy, literal
+from pantala_supernode.outbound.egress import EgressPolicy, literal
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.names import Names
 from pantala_supernode.outbound.proxy import Proxy
@@ -74,8 +73,7 @@ class Route:
         if address is not None:
             self._egress.check(address)
             return []
-        if host.rstrip(".") in METADATA_NAMES:
-            raise SourceDeniedError.with_action(f"{host} is a cloud's metadata server, which is always forbidden")
+        self._egress.check_name(host)
         addresses = self._names.addresses(host, port, seconds=seconds, cancelled=cancelled)
         for each in addresses:
             self._egress.check(each)
