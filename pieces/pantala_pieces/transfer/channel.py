@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import os
+import select
 import socket
 import ssl
 import struct
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
 
 TICK = 0.5
 """Seconds that one call waits at most. Between two calls, the caller checks its deadlines."""
@@ -30,23 +35,63 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._wake_at = 1
-        connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if isinstance(connection, ssl.SSLSocket):
-            connection.settimeout(TICK)
-        else:  # with these options one call waits in the kernel for many bytes; Python's timeout polls before each call
-            connection.settimeout(None)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
-            connection.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT)
+        self._lock = threading.Lock()
+        self._closed = self._aborted = False
+        self._configure()
 
     @classmethod
-    def connect(cls, host: str, port: int, *, timeout: float, tls: ssl.SSLContext | None = None) -> Channel:
-        """Open a connection. Raises :class:`OSError`, also for a certificate that is not valid."""
-        connection = socket.create_connection((host, port), timeout)
-        try:
-            return cls(connection if tls is None else tls.wrap_socket(connection, server_hostname=host))
-        except BaseException:
-            connection.close()
-            raise
+    def connect(
+        cls,
+        host: str,
+        port: int,
+        *,
+        timeout: float,
+        tls: ssl.SSLContext | None = None,
+        begun: Callable[[Channel], None] | None = None,
+    ) -> Channel:
+        """Open a connection within ``timeout`` seconds. Raises :class:`OSError`, also for a certificate that is wrong.
+
+        ``begun`` is called with the channel before it connects to an address, so that another thread can abort it.
+        """
+        until = time.monotonic() + timeout
+        failure: OSError = OSError(f"{host} has no address")
+        for family, kind, protocol, _, address in _resolve(host, port):
+            channel = cls(socket.socket(family, kind, protocol))
+            try:
+                if begun is not None:
+                    begun(channel)
+                channel._connect(address, until, host, tls)
+            except OSError as error:
+                channel.close()
+                failure = error
+            except BaseException:
+                channel.close()
+                raise
+            else:
+                return channel
+        raise failure
+
+    def _connect(self, address: Any, until: float, host: str, tls: ssl.SSLContext | None) -> None:
+        if self._aborted:
+            raise OSError("the connection was given up")
+        self._socket.settimeout(max(until - time.monotonic(), 0.001))
+        self._socket.connect(address)
+        if tls is not None:
+            with self._lock:
+                secured = tls.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
+                self._socket = secured
+            secured.settimeout(max(until - time.monotonic(), 0.001))
+            secured.do_handshake()
+        self._configure()
+
+    def _configure(self) -> None:
+        self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if isinstance(self._socket, ssl.SSLSocket):
+            self._socket.settimeout(TICK)
+        else:  # with these options one call waits in the kernel for many bytes; Python's timeout polls before each call
+            self._socket.settimeout(None)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -97,11 +142,29 @@ class Channel:
             raise EOFError("the file is shorter than the piece")
         return sent
 
+    @property
+    def stale(self) -> bool:
+        """True if an idle connection cannot take another request: it is closed, or has bytes without a request."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        return bool(poller.poll(0))
+
     def abort(self) -> None:
-        """End the connection at once. Any thread may call this."""
-        with contextlib.suppress(OSError):
-            self._socket.shutdown(socket.SHUT_RDWR)
+        """End the connection at once. Any thread may call this, also after :meth:`close`."""
+        with self._lock, contextlib.suppress(OSError):
+            self._aborted = True
+            if not self._closed:  # otherwise another connection may have the number of the descriptor
+                socket.socket.shutdown(self._socket, socket.SHUT_RDWR)  # SSLSocket's would make it a plain socket
 
     def close(self) -> None:
         """Release the socket. Only the thread that uses the channel may call this."""
-        self._socket.close()
+        with self._lock:
+            self._closed = True
+            self._socket.close()
+
+
+def _resolve(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
+    try:
+        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
+    except UnicodeError as error:
+        raise OSError(f"{host!r} is not a valid name of a host") from error

@@ -1,6 +1,7 @@
 """Hands results from threads to the event loop."""
 
 import asyncio
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from typing import Generic, TypeVar
@@ -26,7 +27,7 @@ class Mailbox(Generic[T]):
             self._posted.append(result)
             if len(self._posted) > 1:
                 return  # the loop is on its way
-        if not self._loop.is_closed():
+        with contextlib.suppress(RuntimeError):  # the loop has ended
             self._loop.call_soon_threadsafe(self._flush)
 
     def _flush(self) -> None:
