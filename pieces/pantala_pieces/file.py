@@ -3,17 +3,20 @@
 import contextlib
 import hashlib
 import os
-from collections.abc import Callable, Iterable, Iterator
+import threading
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
 from pantala_pieces import journal
+from pantala_pieces.commit import GroupCommit
 from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.errors import PieceMissingError, StoreFullError, store_errors
 from pantala_pieces.journal import JournalRecord
 from pantala_pieces.parts import PartTable
+from pantala_protocol import ranges
 
 _SPARE_PIECES = 16
 """Room for so many pieces must be free before a part of a piece is written without reserved room."""
@@ -55,7 +58,7 @@ class PieceFile:
     A piece is in :attr:`have` after its bytes and then its journal record were written (and synced, if ``durable``).
     After a restart, :meth:`verify` adds the pieces whose bytes still have the digest in the journal.
 
-    The methods block and raise :class:`StoreError`. One thread at a time may write, all may read.
+    The methods block and raise :class:`StoreError`. Several threads may :meth:`put` pieces and read them.
     """
 
     def __init__(self, directory: Path, meta: Meta, *, durable: bool) -> None:
@@ -63,6 +66,8 @@ class PieceFile:
         self.meta = meta
         self.have = 0
         """The verified pieces, as a bit mask."""
+        self.held = 0
+        """The bytes of the verified pieces."""
         self.used = 0.0
         """When the file was last wanted or read, in seconds since the epoch. The callers set this."""
         self._durable = durable
@@ -72,6 +77,9 @@ class PieceFile:
         self.parts: dict[int, int] = {}
         """The written bytes of unfinished pieces. They are neither durable nor verified."""
         self._parts = PartTable(directory / "parts")
+        self._commits = GroupCommit(self._sync, self._append)
+        self._changing = threading.Lock()
+        self._retired = False
 
     @property
     def path(self) -> Path:
@@ -157,29 +165,28 @@ class PieceFile:
         """Store some pieces: all their bytes, then their records. At the end, all of them are in :attr:`have`.
 
         The caller guarantees that the data begins with the bytes of :meth:`extend`, if there are any.
+        Several threads write their bytes in parallel. One of them then writes the records of all, and syncs once.
         """
         stored = list(pieces)
-        records = [JournalRecord(piece.number, len(piece.data), piece.sha256) for piece in stored]
         parts = {piece.number: self.parts.pop(piece.number, 0) for piece in stored}
         with store_errors(f"write pieces to {self.path}"):
+            commit = self._commits.begin()
             with self._data.using() as fd:
                 for piece in stored:
                     if parts[piece.number] < len(piece.data):
                         _write(fd, piece.data, piece.number * self.meta.piece_size)
-                if self._durable:
-                    self._sync(fd)
-            self._append(records)
+            self._commits.end(commit, [JournalRecord(piece.number, len(piece.data), piece.sha256) for piece in stored])
             for number, size in parts.items():
                 if size:
                     self._parts.note(number, 0)
-        for record in records:
-            self._records[record.piece] = record
-            self.have |= 1 << record.piece
 
-    def _sync(self, fd: int) -> None:
+    def _sync(self) -> None:
         """Make the data durable. After a failure, the disk may have lost any bytes written before, so no part stays."""
+        if not self._durable:
+            return
         try:
-            os.fdatasync(fd)
+            with self._data.using() as fd:
+                os.fdatasync(fd)
         except OSError:
             self.parts.clear()
             self._parts.clear()
@@ -203,15 +210,15 @@ class PieceFile:
         valid record.
         """
         with store_errors(f"verify {self.path}"):
-            self._records = {record.piece: record for record in self._read_journal()}
-            self.have = 0
-            self.parts = {}
-            for number in sorted(self._records):
-                record = self._records[number]
+            with self._commits.paused(), self._changing:
+                self._records = {record.piece: record for record in self._read_journal()}
+                self.have = self.held = 0
+                self.parts = {}
+            for number, record in sorted(self._records.items()):
                 with self._data.using() as fd:
                     data = os.pread(fd, record.size, number * self.meta.piece_size)
                 if len(data) == record.size <= self.meta.piece_size and hashlib.sha256(data).digest() == record.sha256:
-                    self.have |= 1 << number
+                    self._hold(record)
                     if on_piece is not None:
                         on_piece(number, data)
             parts = {} if self.complete else self._parts.load()
@@ -221,7 +228,9 @@ class PieceFile:
 
     def forget(self, pieces: int) -> None:
         """Remove pieces (bit mask) from :attr:`have`, e.g. because their bytes are wrong."""
-        self.have &= ~pieces
+        with self._changing:
+            self.held -= sum(self._records[piece].size for piece in ranges.members(self.have & pieces))
+            self.have &= ~pieces
 
     def update(self, meta: Meta) -> None:
         """Replace the metadata, atomically and durably."""
@@ -241,7 +250,9 @@ class PieceFile:
 
     def retire(self) -> None:
         """Forget all pieces, because the file is deleted. A reader that has opened the data file can continue."""
-        self.have = 0
+        with self._changing:
+            self._retired = True
+            self.have = self.held = 0
         self._data.end()
         self._journal.end()
         self._parts.end()
@@ -254,10 +265,11 @@ class PieceFile:
                 os.ftruncate(fd, len(records) * journal.RECORD_SIZE)
         yield from records
 
-    def _append(self, records: list[JournalRecord]) -> None:
+    def _append(self, records: Sequence[JournalRecord]) -> None:
+        """Write records, and add their pieces to :attr:`have`."""
         view = memoryview(b"".join(map(journal.encode, records)))
         with self._journal.using() as fd:
-            begun_at = os.fstat(fd).st_size
+            begun_at = self._end_of_journal(fd)
             try:
                 while view:
                     view = view[os.write(fd, view) :]
@@ -266,6 +278,23 @@ class PieceFile:
             except OSError:
                 os.ftruncate(fd, begun_at)  # half a record would hide all records that follow it
                 raise
+        for record in records:
+            self._hold(record)
+
+    def _end_of_journal(self, fd: int) -> int:
+        """The end of the last whole record. Half a record may follow it if it could not be removed."""
+        size = os.fstat(fd).st_size
+        half = size % journal.RECORD_SIZE
+        if half:
+            os.ftruncate(fd, size - half)
+        return size - half
+
+    def _hold(self, record: JournalRecord) -> None:
+        with self._changing:
+            if not self._retired:
+                self._records[record.piece] = record
+                self.held += 0 if self.have >> record.piece & 1 else record.size
+                self.have |= 1 << record.piece
 
 
 def _write(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:

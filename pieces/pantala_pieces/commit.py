@@ -1,0 +1,78 @@
+"""Joins the commits of several threads: one of them writes and syncs for all that wait."""
+
+import copy
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+
+from pantala_pieces.journal import JournalRecord
+
+
+class Commit:
+    """The records of one caller, from :meth:`GroupCommit.begin` on."""
+
+    def __init__(self, failures: int) -> None:
+        self.failures = failures
+        """How many syncs had failed when the caller began to write its bytes."""
+        self.records: Sequence[JournalRecord] = ()
+        self.done = False
+        self.error: Exception | None = None
+
+
+class GroupCommit:
+    """Writes the records of pieces whose bytes are written.
+
+    ``sync`` makes all written bytes durable. ``write`` writes records, durably, and raises :class:`OSError`. Both are
+    called by one thread at a time. If a sync fails, the disk may have lost any bytes that were written before. So all
+    callers fail that began before.
+    """
+
+    def __init__(self, sync: Callable[[], None], write: Callable[[Sequence[JournalRecord]], None]) -> None:
+        self._sync = sync
+        self._write = write
+        self._turn = threading.Lock()
+        self._lock = threading.Lock()
+        self._queued: list[Commit] = []
+        self._failures = 0
+        self._failure: Exception | None = None
+
+    def begin(self) -> Commit:
+        """Call this before the bytes are written."""
+        return Commit(self._failures)
+
+    def end(self, commit: Commit, records: Sequence[JournalRecord]) -> None:
+        """Return when the records are written, by this thread or by another one. Raises :class:`OSError`."""
+        commit.records = records
+        with self._lock:
+            self._queued.append(commit)
+        with self._turn:
+            if not commit.done:
+                self._carry_out()
+        if commit.error is not None:
+            raise copy.copy(commit.error) from commit.error  # each thread needs an error of its own
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """No record is written inside the block."""
+        with self._turn:
+            yield
+
+    def _carry_out(self) -> None:
+        with self._lock:
+            commits, self._queued = self._queued, []
+        try:
+            self._sync()
+        except Exception as error:  # the callers raise it
+            self._failures += 1
+            self._failure = error
+        for commit in commits:
+            if commit.failures != self._failures:
+                commit.error = self._failure
+        rest = [commit for commit in commits if commit.error is None]
+        try:
+            self._write([record for commit in rest for record in commit.records])
+        except Exception as error:  # the callers raise it
+            for commit in rest:
+                commit.error = error
+        for commit in commits:
+            commit.done = True
