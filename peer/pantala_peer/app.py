@@ -15,9 +15,7 @@ from aiohttp import web
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import Publisher, check_root
 from pantala_peer.containerd.watch import read_note
-from pantala_peer.download.connection import ReceiveTimeouts
 from pantala_peer.download.jobs import Downloads, PieceWaiters
-from pantala_peer.download.providers import Providers
 from pantala_peer.errors import PeerError
 from pantala_peer.events import PeerEvents
 from pantala_peer.images.blobs import CachedImages
@@ -37,6 +35,9 @@ from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.errors import StoreError
 from pantala_pieces.server import PieceServer
+from pantala_pieces.transfer.deadlines import ReceiveTimeouts
+from pantala_pieces.transfer.providers import Providers
+from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_pieces.wrapped import WrappedServer
 from pantala_process import health, http, lifecycle, logs
 from pantala_process.lifecycle import Stop
@@ -76,6 +77,7 @@ class PeerApp:
         """
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.cache.close)
+            stack.push_async_callback(self.downloads.close)
             if self.settings.health_listen is not None:
                 probes = health.application(self.metrics.registry, ready=self.problems)
                 await stack.enter_async_context(http.serving(probes, self.settings.health_listen, grace=1.0))
@@ -139,7 +141,10 @@ def build(settings: Settings) -> PeerApp:
     waiters = PieceWaiters(events)
     timeouts = ReceiveTimeouts(settings.head_timeout, settings.stall_timeout, settings.slow_timeout)
     providers = Providers(connect_timeout=settings.connect_timeout, timeouts=timeouts)
-    downloads = Downloads(providers.fetch, cache.put, events, parallel=settings.downloads)
+    receiver = PieceReceiver(
+        providers.fetch, cache.put, threads=settings.downloads, urgent=waiters.waits_for, rest=providers.rest
+    )
+    downloads = Downloads(receiver, events, parallel=settings.downloads)
 
     # Supernodes assign tasks and give work. The node carries that out and reports.
     identity = SyncRequest(

@@ -5,19 +5,14 @@
     PeerError
     ├── ExchangeError               the supernode did not answer; the same exchange is sent again
     │   └── ExchangeRefusedError    the supernode rejects this exchange; another one is made
-    ├── FetchError                  a piece was not received; ``kind`` is a PieceFailure's
-    │   ├── ProviderUnreachableError  unreachable   the connection failed or broke
-    │   ├── StalledError            stalled         the provider sends too little
-    │   ├── MissingError            missing         the provider does not hold the piece
-    │   ├── ProviderRefusedError    refused         the provider rejects the request, or is busy
-    │   └── CorruptError            corrupt         the bytes or the answer's head are wrong
     └── DeliveryError               a file cannot be published; ``reason`` is a DeliveryState's
         ├── OutsideRootError        PathOutsideRoot
         ├── PathConflictError       PathConflict
         └── FileMismatchError       DigestMismatch
             └── RotError            a published file has changed on the disk
 
-The errors of the disk are :class:`pantala_pieces.errors.StoreError`.
+The errors of the disk are :class:`pantala_pieces.errors.StoreError`. Those of a piece that was not received are
+:class:`pantala_pieces.transfer.errors.FetchError`.
 """
 
 from typing import ClassVar
@@ -39,44 +34,8 @@ class ExchangeRefusedError(ExchangeError):
     """The supernode has read the exchange and rejects it. Sending it again would not help."""
 
 
-class FetchError(PeerError):
-    """A piece was not received from its provider."""
-
-    kind: ClassVar[str]
-
-
-class ProviderUnreachableError(FetchError):
-    """The connection to the provider failed or broke."""
-
-    kind = "unreachable"
-
-
-class StalledError(FetchError):
-    """The provider sends too few bytes."""
-
-    kind = "stalled"
-
-
-class MissingError(FetchError):
-    """The provider does not hold the piece."""
-
-    kind = "missing"
-
-
-class ProviderRefusedError(FetchError):
-    """The provider rejects the request, or is busy."""
-
-    kind = "refused"
-
-
-class CorruptError(FetchError):
-    """The received bytes, or the head of the answer, do not match the piece."""
-
-    kind = "corrupt"
-
-
 LOCAL = "local"
-"""The ``kind`` of a :class:`PieceFailure` if the node's own disk failed."""
+"""The ``kind`` of a :class:`PieceFailure` if the node itself failed, such as its disk."""
 
 
 class DeliveryError(PeerError):

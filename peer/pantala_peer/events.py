@@ -13,7 +13,8 @@ DownloadEnded  Downloads            AssignedTasks, PieceWaiters
 from collections.abc import Callable
 from typing import Any, NamedTuple, TypeVar
 
-from pantala_peer.errors import LOCAL, FetchError
+from pantala_peer.errors import LOCAL
+from pantala_pieces.transfer.errors import FetchError
 from pantala_protocol.images import NodeOrders
 from pantala_protocol.sync import Assignment, PieceWork
 

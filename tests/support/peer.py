@@ -6,9 +6,7 @@ from pathlib import Path
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import Publisher
-from pantala_peer.download.connection import ReceiveTimeouts
 from pantala_peer.download.jobs import Downloads
-from pantala_peer.download.providers import Providers
 from pantala_peer.events import PeerEvents
 from pantala_peer.sync.connection import SyncConnection
 from pantala_peer.sync.session import NodeState
@@ -16,6 +14,9 @@ from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
+from pantala_pieces.transfer.deadlines import ReceiveTimeouts
+from pantala_pieces.transfer.providers import Providers
+from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import HeldPieces, SyncRequest
 
@@ -43,6 +44,7 @@ def assigned_tasks(root: Path, cache: PieceCache) -> AssignedTasks:
         connect=lambda url: SyncConnection(url, token_file=None, timeout=1.0),
         rng=random.Random(1),
     )
-    downloads = Downloads(providers.fetch, cache.put, events, parallel=4)
+    receiver = PieceReceiver(providers.fetch, cache.put, threads=4, urgent=lambda _: False, rest=providers.rest)
+    downloads = Downloads(receiver, events, parallel=4)
     deliveries = Deliveries(supernodes, Publisher(root))
     return AssignedTasks(supernodes, cache, downloads, deliveries, BlobRoom(), events)

@@ -1,7 +1,7 @@
 """The pieces on this node's disk.
 
-One thread writes to the disk, so a slow disk does not block the process, and there is only one writer. Other threads
-read whole files, after a start and before a publication.
+The threads that receive pieces write them. One more thread creates, completes and deletes files, so a slow disk does
+not block the process. Other threads read whole files, after a start and before a publication.
 """
 
 import asyncio
@@ -14,7 +14,7 @@ from typing import TypeVar
 
 from msgspec import structs
 
-from pantala_peer.errors import CorruptError, FileMismatchError, RotError
+from pantala_peer.errors import FileMismatchError, RotError
 from pantala_pieces.errors import PieceMissingError, StoreError, store_errors
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
@@ -34,17 +34,17 @@ class PieceCache:
     def __init__(self, root: Path) -> None:
         self._store = PieceStore(root, durable=False)
         self._disk = ThreadPoolExecutor(1, "disk")
-        self._bytes: dict[str, int] = {}
         self._signatures: dict[str, tuple[int, int]] = {}
         self._contradicted: dict[str, str] = {}
 
     def total_bytes(self) -> int:
         """The bytes of all verified pieces."""
-        return sum(self._bytes.values())
+        return sum(file.held for file in self._store)
 
     def bytes_of(self, task_id: str) -> int:
         """The bytes of a task's verified pieces."""
-        return self._bytes.get(task_id, 0)
+        file = self._store.get(task_id)
+        return 0 if file is None else file.held
 
     async def open(self) -> list[str]:
         """Verify the pieces of an earlier process. Returns the tasks whose published files have changed on the disk.
@@ -58,8 +58,8 @@ class PieceCache:
             if file.complete and not _all_there(file):
                 rotten.append(file.meta.task_id)
                 await self.drop(file.meta.task_id)
-            else:
-                self._count(file)
+            elif file.complete:
+                self._signatures[file.meta.task_id] = _signature(file)
         return rotten
 
     def lookup(self, task_id: str) -> PieceFile | None:
@@ -116,9 +116,12 @@ class PieceCache:
         """The number of bytes that must become free before an assignment fits on the disk. At least 1."""
         return await self._on_disk(lambda: self._lacking(assignment))
 
-    async def put(self, work: PieceWork, data: memoryview) -> None:
-        """Verify and store a piece. Raises CorruptError, or PieceMissingError if the task has changed."""
-        await self._on_disk(lambda: self._put(work, data))
+    def put(self, work: PieceWork, piece: Piece) -> None:
+        """Store a verified piece. Several threads may do so. Raises PieceMissingError if the task has changed."""
+        file = self._store.get(work.task_id)
+        if file is None or file.meta.generation != work.generation:
+            raise PieceMissingError(f"The peer lost generation {work.generation} of the task {work.task_id}.")
+        file.put([piece])
 
     async def check(self, assignment: Assignment) -> PieceFile | None:
         """Sync the task's whole file, verify its digest, and return it. ``None`` while pieces are missing.
@@ -145,7 +148,6 @@ class PieceCache:
 
     async def drop(self, task_id: str) -> None:
         """Remove a task's pieces. Readers with an open file can continue."""
-        self._bytes.pop(task_id, None)
         self._signatures.pop(task_id, None)
         self._contradicted.pop(task_id, None)
         await self._on_disk(lambda: self._store.delete(task_id))
@@ -164,7 +166,6 @@ class PieceCache:
             await self.drop(name)
             raise RotError("The published file was changed on the node's disk. The peer fetches it again.")
         await asyncio.to_thread(_verify, file)
-        self._count(file)
         if _all_there(file):
             self._contradicted[name] = expected
 
@@ -194,27 +195,10 @@ class PieceCache:
         with store_errors(f"create {file.path}"):
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
-    def _put(self, work: PieceWork, data: memoryview) -> None:
-        file = self._store.get(work.task_id)
-        if file is None or file.meta.generation != work.generation:
-            raise PieceMissingError(f"The peer lost generation {work.generation} of the task {work.task_id}.")
-        found = hashlib.sha256(data).digest()
-        if found.hex() != work.sha256:
-            raise CorruptError(f"The piece {work.piece} has the SHA-256 {found.hex()} instead of {work.sha256}.")
-        is_new = not file.have >> work.piece & 1
-        file.put([Piece(work.piece, data, found)])
-        if is_new:
-            self._bytes[work.task_id] = self._bytes.get(work.task_id, 0) + len(data)
-
     def _complete(self, file: PieceFile, whole: str) -> None:
         file.close()  # nothing writes to it any more
         file.update(structs.replace(file.meta, digest=whole))
         self._signatures[file.meta.task_id] = _signature(file)
-
-    def _count(self, file: PieceFile) -> None:
-        self._bytes[file.meta.task_id] = sum(map(file.size, ranges.members(file.have)))
-        if file.complete:
-            self._signatures[file.meta.task_id] = _signature(file)
 
 
 def _all_there(file: PieceFile) -> bool:

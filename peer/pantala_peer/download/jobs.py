@@ -1,105 +1,94 @@
 """The pieces that this node downloads now, and the readers that wait for them."""
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Iterable, Sequence
 
-from pantala_peer.errors import FetchError
+import structlog
+
 from pantala_peer.events import DownloadEnded, PeerEvents
-from pantala_pieces.errors import PieceMissingError, StoreError
+from pantala_pieces.transfer.jobs import JobState, PieceResult, ReceiveJob
+from pantala_pieces.transfer.mailbox import Mailbox
+from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_protocol.sync import PieceWork
 
-PieceStep = Callable[[PieceWork, memoryview], Awaitable[None]]
+log = structlog.get_logger()
 
 
 class Downloads:
-    """Downloads pieces, ``parallel`` at once, in the order in which they were started.
+    """Which pieces are being downloaded. The threads of ``receiver`` carry them out, ``parallel`` at once.
 
-    ``fetch`` fills a buffer from the provider (raises :class:`FetchError`). ``keep`` verifies and stores it (raises
-    :class:`CorruptError`, :class:`StoreError` or :class:`PieceMissingError`). Each download ends with one
-    :class:`DownloadEnded`. Failed downloads are not repeated: the supernode knows the other providers.
+    Each download ends with one :class:`DownloadEnded`. Failed downloads are not repeated: the supernode knows the other
+    providers.
     """
 
-    def __init__(self, fetch: PieceStep, keep: PieceStep, events: PeerEvents, *, parallel: int) -> None:
-        self._fetch = fetch
-        self._keep = keep
+    def __init__(self, receiver: PieceReceiver, events: PeerEvents, *, parallel: int) -> None:
+        self._receiver = receiver
         self._events = events
         self._parallel = parallel
-        self._slots = asyncio.Semaphore(parallel)
-        self._running: dict[tuple[str, int], asyncio.Task[None]] = {}
-        self._keeping: set[tuple[str, int]] = set()
-        self._buffers: list[bytearray] = []
+        self._results = Mailbox[PieceResult](self._on_results)
+        self._jobs: dict[tuple[str, int], ReceiveJob] = {}
+        self._awaited: dict[ReceiveJob, asyncio.Future[None]] = {}
+        """Pieces of cancelled downloads that are being written."""
 
     def busy(self) -> bool:
         """True if all slots are in use, so that another download would have to wait."""
-        return len(self._running) >= self._parallel
+        return len(self._jobs) >= self._parallel
 
     def start(self, work: PieceWork) -> None:
         """Download a piece, unless a download of this piece is already running."""
         key = (work.task_id, work.piece)
-        if key not in self._running:
-            task = self._running[key] = asyncio.create_task(self._run(work, key))
-            task.add_done_callback(lambda done: self._forget(key, done))
+        if key not in self._jobs:
+            self._jobs[key] = self._receiver.submit(work, self._results.post)
 
     def redirect(self, work: PieceWork) -> bool:
         """Download a piece from another provider instead. False if the piece has arrived already.
 
-        The former download ends without an event.
+        The former download ends without an event, and its slot is free at once.
         """
         key = (work.task_id, work.piece)
-        if key in self._keeping:
-            return False
-        former = self._running.pop(key, None)
+        former = self._jobs.get(key)
         if former is not None:
-            former.cancel()
+            has_failed = former.state is JobState.ENDED and former.error is not None
+            if not former.cancel() and not has_failed:
+                return False
+            del self._jobs[key]
         self.start(work)
         return True
 
     def fetches(self, task_id: str) -> bool:
         """True while any piece of the task is being downloaded."""
-        return any(name == task_id for name, _ in self._running)
+        return any(name == task_id for name, _ in self._jobs)
 
     async def cancel(self, task_id: str) -> None:
-        """Stop all downloads of a task. No event follows, and no piece is stored."""
-        await self._stop([task for (name, _), task in self._running.items() if name == task_id])
+        """Stop all downloads of a task. No event follows. When this returns, no piece is written any more."""
+        await self._stop([key for key in self._jobs if key[0] == task_id])
 
     async def close(self) -> None:
-        await self._stop(list(self._running.values()))
+        """Stop all downloads, and end the threads."""
+        await self._stop(list(self._jobs))
+        await asyncio.to_thread(self._receiver.close)
 
-    async def _stop(self, tasks: list[asyncio.Task[None]]) -> None:
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+    async def _stop(self, keys: Iterable[tuple[str, int]]) -> None:
+        jobs = [self._jobs.pop(key) for key in keys]
+        stored = [job for job in jobs if not job.cancel() and job.state is JobState.STORING]
+        ends = [self._awaited.setdefault(job, asyncio.get_running_loop().create_future()) for job in stored]
+        await asyncio.gather(*ends)
 
-    async def _run(self, work: PieceWork, key: tuple[str, int]) -> None:
-        async with self._slots:
-            error = await self._download(work, key)
-        del self._running[key]  # before the event: a subscriber may start the same piece again
-        self._events.emit(DownloadEnded(work, error))
+    def _on_results(self, results: Sequence[PieceResult]) -> None:
+        for job, error in results:
+            work = job.work
+            key = (work.task_id, work.piece)
+            if self._jobs.get(key) is job:
+                del self._jobs[key]  # before the event: a subscriber may start the same piece again
+                self._emit(DownloadEnded(work, error))
+            elif (end := self._awaited.pop(job, None)) is not None and not end.done():
+                end.set_result(None)
 
-    async def _download(self, work: PieceWork, key: tuple[str, int]) -> Exception | None:
-        """Fetch, verify and store a piece. A cancelled download never reuses its buffer, which may still be written."""
-        buffer = self._buffers.pop() if self._buffers else bytearray()
-        if len(buffer) < work.size:
-            buffer = bytearray(work.size)
-        view = memoryview(buffer)[: work.size]
-        ended: Exception | None = None
+    def _emit(self, event: DownloadEnded) -> None:
         try:
-            await self._fetch(work, view)
-            self._keeping.add(key)
-            try:
-                await self._keep(work, view)
-            finally:
-                self._keeping.discard(key)
-        except (FetchError, StoreError, PieceMissingError) as error:
-            ended = error
-        self._buffers.append(buffer)
-        return ended
-
-    def _forget(self, key: tuple[str, int], done: asyncio.Task[None]) -> None:
-        if self._running.get(key) is done:
-            del self._running[key]
-        if not done.cancelled() and done.exception() is not None:
-            done.get_loop().call_exception_handler({"message": "a bug ended a download", "exception": done.exception()})
+            self._events.emit(event)
+        except Exception:  # the other results of the batch must not be lost
+            log.exception("a bug ended the handling of a download")
 
 
 class PieceWaiters:
@@ -108,6 +97,10 @@ class PieceWaiters:
     def __init__(self, events: PeerEvents) -> None:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         events.subscribe(DownloadEnded, self._on_download_ended)
+
+    def waits_for(self, work: PieceWork) -> bool:
+        """True if a reader waits for the next piece of the task. Any thread may call this."""
+        return work.task_id in self._waiting
 
     async def wait(self, task_id: str) -> None:
         """Return when the next piece is stored. Check for a stored piece just before, without ``await`` in between."""

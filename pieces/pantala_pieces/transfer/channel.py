@@ -145,9 +145,17 @@ class Channel:
     @property
     def stale(self) -> bool:
         """True if an idle connection cannot take another request: it is closed, or has bytes without a request."""
-        poller = select.poll()
-        poller.register(self._socket, select.POLLIN)
-        return bool(poller.poll(0))
+        if isinstance(self._socket, ssl.SSLSocket):
+            poller = select.poll()
+            poller.register(self._socket, select.POLLIN)
+            return bool(poller.poll(0))
+        try:  # poll() would wait for as many bytes as the last call of receive()
+            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return False
+        except OSError:
+            return True
+        return True
 
     def abort(self) -> None:
         """End the connection at once. Any thread may call this, also after :meth:`close`."""

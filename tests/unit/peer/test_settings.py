@@ -6,11 +6,11 @@ import pytest
 from prometheus_client import generate_latest
 
 from pantala_peer.cache.pieces import PieceCache
-from pantala_peer.errors import StalledError
 from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_peer.metrics import PeerMetrics
 from pantala_peer.settings import Settings, parse
 from pantala_pieces.server import PieceServer
+from pantala_pieces.transfer.errors import StalledError
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.sync import PieceWork
 

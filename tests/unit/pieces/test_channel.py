@@ -106,8 +106,8 @@ def test_a_call_returns_after_a_tick_with_what_is_there(ends: Ends) -> None:
 
 
 def test_an_idle_channel_is_stale_after_unexpected_bytes_or_the_end(ends: Ends) -> None:
-    send(ends.accepted, b"x")
-    receive(ends.opened, 1)  # with it, TLS receives its own messages
+    send(ends.accepted, b"1234")
+    receive(ends.opened, 4, wake_at=4)  # with it, TLS receives its own messages
     assert not ends.opened.stale
     send(ends.accepted, b"x")
     assert ends.opened.stale

@@ -2,15 +2,17 @@
 
 import asyncio
 import contextlib
+import ssl
+import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
+import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_peer.download.connection import PieceRequest, ReceiveTimeouts, read_head
-from pantala_peer.download.providers import Providers
-from pantala_peer.errors import (
+from pantala_pieces.transfer.deadlines import ReceiveTimeouts
+from pantala_pieces.transfer.errors import (
     CorruptError,
     FetchError,
     MissingError,
@@ -18,10 +20,11 @@ from pantala_peer.errors import (
     ProviderUnreachableError,
     StalledError,
 )
+from pantala_pieces.transfer.jobs import JobCancelledError, PieceBuffer, ReceiveJob
+from pantala_pieces.transfer.providers import Providers
+from pantala_pieces.transfer.requests import PieceRequest
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceWork
-
-pytestmark = pytest.mark.virtual_time
 
 SIZE = 300_000
 BODY = bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256)
@@ -71,14 +74,14 @@ class Scripted:
 
 
 @contextlib.asynccontextmanager
-async def provider(script: Script) -> AsyncIterator[Scripted]:
+async def provider(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
     scripted = Scripted(script)
     tasks: set[asyncio.Task[None]] = set()
 
     def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         tasks.add(asyncio.create_task(scripted.serve(reader, writer)))
 
-    server = await asyncio.start_server(connected, "127.0.0.1", 0)
+    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
     scripted.port = server.sockets[0].getsockname()[1]
     try:
         yield scripted
@@ -126,11 +129,17 @@ async def providers() -> AsyncIterator[Providers]:
     await asyncio.sleep(0.01)
 
 
+def job(wanted: PieceWork) -> ReceiveJob:
+    made = ReceiveJob(wanted, lambda _: None)
+    assert made.begin()
+    return made
+
+
 async def fetch(client: Providers, wanted: PieceWork) -> bytes:
-    buffer = bytearray(wanted.size + 10)
-    await client.fetch(wanted, memoryview(buffer)[: wanted.size])
-    assert bytes(10) == buffer[wanted.size :]
-    return bytes(buffer[: wanted.size])
+    """Fetch in a thread, as the receiver does."""
+    data = await asyncio.to_thread(client.fetch, job(wanted), PieceBuffer())
+    assert wanted.size == len(data)
+    return bytes(data)
 
 
 SLICES = [BODY[n : n + 30_000] for n in range(0, SIZE, 30_000)]
@@ -253,17 +262,30 @@ async def test_a_request_on_a_broken_reused_connection_is_repeated_on_a_new_one(
         assert scripted.connections == 2
 
 
-async def test_a_cancelled_fetch_does_not_write_to_the_buffer_any_more(providers: Providers) -> None:
-    async with provider(half_then_silence) as scripted:
-        buffer = bytearray(SIZE)
-        task = asyncio.create_task(providers.fetch(work(scripted.port), memoryview(buffer)))
+@pytest.mark.parametrize("script", [silence, half_then_silence])
+async def test_a_cancelled_fetch_ends_at_once_and_does_not_write_to_the_buffer_any_more(
+    providers: Providers, script: Script
+) -> None:
+    async with provider(script) as scripted:
+        running, buffer = job(work(scripted.port)), PieceBuffer()
+        fetching = asyncio.create_task(asyncio.to_thread(providers.fetch, running, buffer))
         await asyncio.sleep(0.1)
-        task.cancel()
-        with pytest.raises(asyncio.CancelledError):
-            await task
-        buffer[:] = bytes(SIZE)
-        await asyncio.sleep(0.1)
-        assert bytes(SIZE) == buffer
+        begun = time.monotonic()
+        assert running.cancel()
+        with pytest.raises((JobCancelledError, ProviderUnreachableError)):
+            await fetching
+        assert time.monotonic() - begun < 0.4
+        assert 1 == scripted.connections
+
+
+async def test_a_job_that_is_cancelled_before_its_request_sends_none(providers: Providers) -> None:
+    async with provider(answer(GOOD + BODY)) as scripted:
+        await fetch(providers, work(scripted.port))
+        cancelled = job(work(scripted.port))
+        assert cancelled.cancel()
+        with pytest.raises(JobCancelledError):
+            await asyncio.to_thread(providers.fetch, cancelled, PieceBuffer())
+        assert 1 == len(scripted.heads)
 
 
 @pytest.mark.parametrize("text", ["a b", "a\r\nX: y", "", "ä"])
@@ -276,7 +298,7 @@ async def test_a_request_cannot_be_injected(providers: Providers, text: str) -> 
 @given(st.binary(max_size=300))
 def test_a_head_is_read_or_rejected(head: bytes) -> None:
     with contextlib.suppress(FetchError):
-        read_head(head, PieceRequest(b"", 0, 1))
+        PieceRequest(b"", 0, 1).check_head(head)
 
 
 @given(st.integers(min_value=0, max_value=len(GOOD) - 5), st.integers(min_value=0, max_value=255))
@@ -284,7 +306,7 @@ def test_a_changed_head_is_read_or_rejected(position: int, value: int) -> None:
     head = bytearray(GOOD[:-4])
     head[position] = value
     with contextlib.suppress(FetchError):
-        read_head(bytes(head), PieceRequest(b"", 1000, SIZE))
+        PieceRequest(b"", 1000, SIZE).check_head(bytes(head))
 
 
 WRAPPING = Wrapping(1000)
@@ -310,3 +332,20 @@ async def test_a_piece_without_its_head_and_tail_is_corrupt(providers: Providers
     async with provider(answer(head + CONTENT[:-1])) as uploader:
         with pytest.raises(CorruptError):
             await fetch(providers, wrapped_work(uploader.port))
+
+
+async def test_a_piece_is_received_with_tls_over_a_reused_connection() -> None:
+    authority, server = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(server)
+    trusting = ssl.create_default_context()
+    authority.configure_trust(trusting)
+    timeouts = ReceiveTimeouts(head=2.0, stall=2.0)
+    client = Providers(connect_timeout=2.0, timeouts=timeouts, tls=trusting)
+    stranger = Providers(connect_timeout=2.0, timeouts=timeouts, tls=ssl.create_default_context())
+    async with provider(answer(GOOD, *SLICES), server) as scripted:
+        for _ in range(2):
+            assert BODY == await fetch(client, work(scripted.port))
+        assert 1 == scripted.connections
+        with pytest.raises(ProviderUnreachableError, match="certificate"):
+            await fetch(stranger, work(scripted.port))
+        client.close()

@@ -12,7 +12,6 @@ import pytest
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import PieceWaiters
-from pantala_peer.errors import CorruptError
 from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_peer.mirror import blobs
 from pantala_peer.mirror.blobs import CachedBlobs
@@ -21,7 +20,8 @@ from pantala_peer.mirror.demand import BlobDemand, BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
 from pantala_peer.mirror.request import RepositoryName
 from pantala_peer.tasks.room import BlobRoom
-from pantala_pieces.file import PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.transfer.errors import CorruptError
 from pantala_protocol import task_id
 from pantala_protocol.sync import Assignment, PieceWork, WantedBlob
 
@@ -60,12 +60,14 @@ class Node:
     async def hold(self, generation: str = "g", length: int | None = len(CONTENT)) -> None:
         assert await self.cache.hold(Assignment(NAME, generation, PIECE, length))
 
-    async def put(self, piece: int, generation: str = "g", content: bytes = CONTENT) -> None:
-        data = content[piece * PIECE : (piece + 1) * PIECE]
-        sha256 = hashlib.sha256(CONTENT[piece * PIECE : (piece + 1) * PIECE]).hexdigest()
-        work = PieceWork(NAME, generation, piece, piece * PIECE, len(data), sha256, "h", 1, "t")
-        await self.cache.put(work, memoryview(data))
-        self.events.emit(DownloadEnded(work))
+    async def put(self, piece: int, generation: str = "g", error: Exception | None = None) -> None:
+        """End the download of a piece. It is stored unless it failed with ``error``."""
+        data = CONTENT[piece * PIECE : (piece + 1) * PIECE]
+        sha256 = hashlib.sha256(data)
+        work = PieceWork(NAME, generation, piece, piece * PIECE, len(data), sha256.hexdigest(), "h", 1, "t")
+        if error is None:
+            await asyncio.to_thread(self.cache.put, work, Piece(piece, data, sha256.digest()))
+        self.events.emit(DownloadEnded(work, error))
 
     async def read(self, start: int = 0, end: int = len(CONTENT)) -> bytes:
         self.got = bytearray()
@@ -103,8 +105,7 @@ async def test_any_range_while_pieces_come_in_any_order(node: Node, seed: int) -
 async def test_a_wrong_piece_is_never_read(node: Node) -> None:
     await node.hold()
     reading = asyncio.create_task(node.read(0, 10))
-    with pytest.raises(CorruptError):
-        await node.put(0, content=bytes(len(CONTENT)))
+    await node.put(0, error=CorruptError("wrong bytes"))
     await asyncio.sleep(0.05)
     assert not reading.done()
     await node.put(0)

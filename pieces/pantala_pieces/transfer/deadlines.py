@@ -1,0 +1,106 @@
+"""How long a provider may take. The limits follow the usual time of a piece."""
+
+import threading
+import time
+from collections import deque
+from dataclasses import dataclass
+
+from pantala_pieces.transfer.channel import TICK
+from pantala_pieces.transfer.errors import StalledError
+from pantala_protocol.sync import PieceWork
+
+_MAX_STALL = 10.0
+"""Seconds without a byte after which any provider counts as stalled."""
+
+_MAX_SLOW = 15.0
+"""Seconds that a provider may be too slow, at most. This limit applies until the usual time of a piece is known."""
+
+_MAX_HEAD_TIME = 3.0
+"""Seconds until the head of a peer's answer, at most. The peer answers within 2 s, also if all its upload slots are
+busy. Another provider must then send the piece before the container runtime gives up. The supernode limits its rate,
+so it may take longer."""
+
+_MIN_RATE = 32 * 1024
+"""The minimum rate in bytes per second. A provider that sends less for some seconds counts as stalled."""
+
+
+@dataclass(frozen=True, slots=True)
+class ReceiveTimeouts:
+    """How long an answer may take, in seconds."""
+
+    head: float
+    stall: float
+    slow: float = 5.0
+    """For so long a provider may be slower than the minimum rate, because a link may be slow for a moment."""
+
+
+class Patience:
+    """The timeouts in force. They are longer while all pieces are slow, as on a slow link of this node.
+
+    Any thread may use it.
+    """
+
+    def __init__(self, timeouts: ReceiveTimeouts) -> None:
+        self._timeouts = timeouts
+        self._lock = threading.Lock()
+        self._durations: deque[float] = deque(maxlen=15)
+
+    def note(self, seconds: float) -> None:
+        """A piece was received in so many seconds."""
+        with self._lock:
+            self._durations.append(seconds)
+
+    def timeouts_for(self, work: PieceWork) -> ReceiveTimeouts:
+        head = min(self._timeouts.head, _MAX_HEAD_TIME) if work.provider else self._timeouts.head
+        with self._lock:
+            durations = sorted(self._durations)
+        if not durations:
+            return ReceiveTimeouts(head, self._timeouts.stall, _MAX_SLOW)
+        usual = durations[len(durations) // 2]
+        stall = max(self._timeouts.stall, min(4 * usual, _MAX_STALL))
+        return ReceiveTimeouts(head, stall, max(self._timeouts.slow, min(8 * usual, _MAX_SLOW)))
+
+
+class AnswerWatch:
+    """The progress of one answer. :meth:`check` compares it with the timeouts, which other pieces may change."""
+
+    def __init__(self, patience: Patience, work: PieceWork) -> None:
+        self._patience = patience
+        self._work = work
+        self._sent_at = self._last_byte = self._checked_at = time.monotonic()
+        self._received = 0
+        self._in_body = False
+        self.answered = False
+        """True once a byte of the answer has arrived."""
+
+    def head_bytes(self) -> None:
+        """Bytes of the head have arrived."""
+        self.answered = True
+        self._progress()
+
+    def body_bytes(self, count: int) -> None:
+        """So many bytes of the body have arrived. 0 at the end of the head."""
+        self._in_body = True
+        self._received += count
+        self._progress()
+
+    def check(self) -> None:
+        """Raise :class:`StalledError` if a deadline has passed. Looks at them twice a second."""
+        now = time.monotonic()
+        if now - self._checked_at >= TICK / 2:
+            self._checked_at = now
+            self._compare(now)
+
+    def _progress(self) -> None:
+        self._last_byte = time.monotonic()
+        if self._last_byte - self._checked_at >= TICK:
+            self.check()
+
+    def _compare(self, now: float) -> None:
+        timeouts = self._patience.timeouts_for(self._work)
+        quiet = now - self._last_byte
+        limit = timeouts.stall if self._in_body else timeouts.head
+        if quiet < limit and self._received >= (now - self._sent_at - timeouts.slow) * _MIN_RATE:
+            return
+        why = f"no byte for {quiet:.1f} s" if quiet >= limit else "too few bytes per second"
+        raise StalledError(f"{self._received} of {self._work.size} bytes arrived, then {why}")

@@ -1,0 +1,89 @@
+"""Fetches pieces from their providers: other peers, Dragonfly's clients and the supernode."""
+
+import ssl
+import time
+
+from pantala_pieces.transfer.answers import receive_answer
+from pantala_pieces.transfer.channel import Channel
+from pantala_pieces.transfer.connections import Address, KeptConnections
+from pantala_pieces.transfer.deadlines import AnswerWatch, Patience, ReceiveTimeouts
+from pantala_pieces.transfer.errors import ProviderUnreachableError
+from pantala_pieces.transfer.jobs import PieceBuffer, ReceiveJob
+from pantala_pieces.transfer.requests import PieceRequest
+
+_KEEP_FOR = 30.0
+"""Seconds that an idle connection is kept while no piece is received."""
+
+
+class Providers:
+    """Fetches pieces over HTTP, and reuses the connections to each provider. Any thread may use it."""
+
+    def __init__(self, *, connect_timeout: float, timeouts: ReceiveTimeouts, tls: ssl.SSLContext | None = None) -> None:
+        self._connect_timeout = connect_timeout
+        self._patience = Patience(timeouts)
+        self._kept = KeptConnections()
+        self._tls = tls
+
+    def fetch(self, job: ReceiveJob, buffer: PieceBuffer) -> memoryview:
+        """Receive the piece into ``buffer``. It is not verified yet.
+
+        Raises :class:`FetchError`, or :class:`JobCancelledError`.
+        """
+        request = PieceRequest.of(job.work)
+        into = buffer.view(request.size)
+        begun_at = time.monotonic()
+        if not self._reuse(job, request, into):
+            channel = self._connect(job)
+            self._exchange(job, channel, request, into, AnswerWatch(self._patience, job.work))
+        self._patience.note(time.monotonic() - begun_at)
+        return into[request.skip : request.skip + job.work.size]
+
+    def rest(self) -> None:
+        """Close the connections that have been idle for long."""
+        self._kept.close(_KEEP_FOR)
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        self._kept.close()
+
+    def _reuse(self, job: ReceiveJob, request: PieceRequest, into: memoryview) -> bool:
+        """Receive the piece over a kept connection. False if there is none, or if the provider has closed it."""
+        channel = self._kept.take(_address(job))
+        if channel is None:
+            return False
+        watch = AnswerWatch(self._patience, job.work)
+        try:
+            self._exchange(job, channel, request, into, watch)
+        except ProviderUnreachableError:
+            if watch.answered:
+                raise
+            return False  # the provider has closed an idle connection; the piece may be fine
+        return True
+
+    def _exchange(
+        self, job: ReceiveJob, channel: Channel, request: PieceRequest, into: memoryview, watch: AnswerWatch
+    ) -> None:
+        keep = False
+        try:
+            job.watch(channel)
+            keep = receive_answer(channel, request, into, watch)
+        finally:
+            job.unwatch()
+            if keep:
+                self._kept.keep(_address(job), channel)
+            else:
+                channel.close()
+
+    def _connect(self, job: ReceiveJob) -> Channel:
+        host, port = _address(job)
+        timeout = self._connect_timeout
+        try:
+            return Channel.connect(host, port, timeout=timeout, tls=self._tls, begun=job.watch)
+        except TimeoutError:
+            raise ProviderUnreachableError(f"{host} port {port}: no connection in {timeout} s") from None
+        except OSError as error:
+            raise ProviderUnreachableError(f"{host} port {port} cannot be reached: {error}") from error
+
+
+def _address(job: ReceiveJob) -> Address:
+    return Address(job.work.host, job.work.port)

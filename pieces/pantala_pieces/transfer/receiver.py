@@ -1,0 +1,162 @@
+"""Threads that receive pieces, verify them and store them, while the event loop decides which ones."""
+
+import hashlib
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+
+import structlog
+
+from pantala_pieces.errors import PieceMissingError, StoreError
+from pantala_pieces.file import Piece
+from pantala_pieces.transfer.errors import CorruptError, FetchError, ReceiverBugError, ReceiverFullError
+from pantala_pieces.transfer.jobs import JobCancelledError, JobState, PieceBuffer, PieceResult, ReceiveJob
+from pantala_protocol.sync import PieceWork
+
+_MAX_WAITING = 4096
+"""Jobs that may wait for a thread. Supernodes give only a few pieces at once, so a longer queue is a mistake."""
+
+_IDLE = 30.0
+"""Seconds without a job after which a thread ends. So its buffer is freed."""
+
+_END = 10.0
+"""Seconds that the end of the process waits for pieces that are being written."""
+
+log = structlog.get_logger()
+
+FetchPiece = Callable[[ReceiveJob, PieceBuffer], memoryview]
+StorePiece = Callable[[PieceWork, Piece], None]
+
+
+class PieceReceiver:
+    """Carries out jobs in up to ``threads`` threads, in their order. Jobs for which ``urgent`` returns True come first.
+
+    ``fetch`` receives a piece. ``store`` stores it once its digest is right, and raises :class:`StoreError` or
+    :class:`PieceMissingError`. ``rest`` is called when a thread had nothing to do for a while. All of them, and
+    ``urgent``, are called in the threads. A thread that meets a bug is replaced, and its job ends with an error.
+    """
+
+    def __init__(
+        self,
+        fetch: FetchPiece,
+        store: StorePiece,
+        *,
+        threads: int,
+        urgent: Callable[[PieceWork], bool],
+        rest: Callable[[], None],
+        max_waiting: int = _MAX_WAITING,
+        idle: float = _IDLE,
+    ) -> None:
+        self.bugs = 0
+        """The number of threads that a bug has ended."""
+        self._fetch = fetch
+        self._store = store
+        self._most = threads
+        self._urgent = urgent
+        self._rest = rest
+        self._max_waiting = max_waiting
+        self._idle = idle
+        self._changed = threading.Condition()
+        self._waiting: deque[ReceiveJob] = deque()
+        self._threads: set[threading.Thread] = set()
+        self._free = 0
+        self._closed = False
+
+    def submit(self, work: PieceWork, ended: Callable[[PieceResult], None]) -> ReceiveJob:
+        """Receive a piece. ``ended`` is called once with the result, unless the job is cancelled.
+
+        If too many jobs wait, the result is :class:`ReceiverFullError`.
+        """
+        job = ReceiveJob(work, ended)
+        with self._changed:
+            if len(self._waiting) >= self._max_waiting:
+                self._waiting = deque(other for other in self._waiting if other.state is JobState.WAITING)
+            accepted = len(self._waiting) < self._max_waiting and not self._closed
+            if accepted:
+                self._waiting.append(job)
+                self._start_threads()
+                self._changed.notify()
+        if not accepted:
+            job.end(ReceiverFullError(f"{self._max_waiting} pieces already wait. Try again later."))
+        return job
+
+    def close(self) -> None:
+        """End the threads. Waiting jobs are cancelled. Cancel running ones before, or their ends are awaited."""
+        with self._changed:
+            self._closed = True
+            waiting, self._waiting = self._waiting, deque()
+            threads = list(self._threads)
+            self._changed.notify_all()
+        for job in waiting:
+            job.cancel()
+        until = time.monotonic() + _END
+        for thread in threads:
+            thread.join(max(0.0, until - time.monotonic()))
+        if any(thread.is_alive() for thread in threads):
+            log.warning("the disk or a name server keeps threads that receive pieces; they end with the process")
+
+    def _start_threads(self) -> None:
+        if self._free < len(self._waiting) and len(self._threads) < self._most and not self._closed:
+            thread = threading.Thread(target=self._work, name="receive", daemon=True)
+            self._threads.add(thread)
+            thread.start()
+
+    # In the threads
+
+    def _work(self) -> None:
+        buffer, job = PieceBuffer(), None
+        try:
+            while (job := self._next()) is not None:
+                self._carry_out(job, buffer)
+            self._rest()
+        except BaseException:  # the thread's last words
+            log.exception("a bug ended a thread that receives pieces; another thread replaces it")
+            with self._changed:
+                self.bugs += 1
+                self._threads.discard(threading.current_thread())
+                self._start_threads()
+            if job is not None:
+                job.end(ReceiverBugError("A bug ended the thread that received the piece. See the log of the peer."))
+
+    def _next(self) -> ReceiveJob | None:
+        """Wait for the next job. ``None``: the thread must end."""
+        with self._changed:
+            until = time.monotonic() + self._idle
+            while not self._closed:
+                if self._waiting:
+                    return self._take()
+                self._free += 1
+                self._changed.wait(until - time.monotonic())
+                self._free -= 1
+                if not self._waiting and time.monotonic() >= until:
+                    break
+            self._threads.discard(threading.current_thread())
+            return None
+
+    def _take(self) -> ReceiveJob:
+        if len(self._waiting) > 1:
+            for index, job in enumerate(self._waiting):
+                if self._urgent(job.work):
+                    del self._waiting[index]
+                    return job
+        return self._waiting.popleft()
+
+    def _carry_out(self, job: ReceiveJob, buffer: PieceBuffer) -> None:
+        if not job.begin():
+            return
+        try:
+            data = self._fetch(job, buffer)
+            digest = hashlib.sha256(data).digest()
+            if digest.hex() != job.work.sha256:
+                raise CorruptError(
+                    f"The piece {job.work.piece} has the SHA-256 {digest.hex()} instead of {job.work.sha256}."
+                )
+            if job.begin_storing():
+                self._store(job.work, Piece(job.work.piece, data, digest))
+        except JobCancelledError:
+            pass
+        except (FetchError, StoreError, PieceMissingError) as error:
+            job.end(error)
+        else:
+            job.end(None)

@@ -1,0 +1,97 @@
+"""The request for one piece, and the check of the answer's head."""
+
+from __future__ import annotations
+
+import re
+from typing import NamedTuple
+
+from pantala_pieces.transfer.errors import CorruptError, MissingError, ProviderRefusedError
+from pantala_protocol import ticket
+from pantala_protocol.geometry import HEAD, OVERHEAD
+from pantala_protocol.sync import PieceWork
+
+_PRINTABLE = re.compile(r"[!-~]{1,512}")
+"""The text that a request line or a header may contain."""
+
+
+class PieceRequest(NamedTuple):
+    """One request for a piece: its bytes, and the range that it asks for."""
+
+    text: bytes
+    first: int
+    size: int
+    skip: int = 0
+    """The bytes of the answer before the piece. Dragonfly's clients send a header with each piece."""
+    ranged: bool = True
+    """True if the answer must have a ``Content-Range``. Dragonfly's clients do not send one."""
+
+    @classmethod
+    def of(cls, work: PieceWork) -> PieceRequest:
+        """The request for the piece of ``work``. Raises :class:`ProviderRefusedError` for text that HTTP forbids."""
+        if work.path:
+            _check(work.path)
+            first, size = work.piece * work.wire_size, work.size + OVERHEAD
+            headers = f"pieceNum: {work.piece}\r\npieceSize: {work.wire_size}\r\n"
+            return cls(_get(work, work.path, first, size, headers), first, size, skip=HEAD, ranged=False)
+        _check(work.task_id, work.generation, work.ticket)
+        path, headers = f"/pieces/{work.task_id}/{work.generation}", f"{ticket.HEADER}: {work.ticket}\r\n"
+        return cls(_get(work, path, work.offset, work.size, headers), work.offset, work.size)
+
+    def check_head(self, head: bytes) -> bool:
+        """Check the head of the answer, without its empty line. Returns True if the connection stays open.
+
+        Only a 206 with exactly the requested range and a Content-Length is accepted. Raises :class:`FetchError`.
+        """
+        status_line, *lines = head.split(b"\r\n")
+        version, _, rest = status_line.partition(b" ")
+        code = rest[:3]
+        if version != b"HTTP/1.1" or not code.isdigit() or rest[3:4] not in (b"", b" "):
+            raise CorruptError("the provider's answer is not HTTP/1.1")
+        _check_status(int(code))
+        fields = _fields(lines)
+        if b"transfer-encoding" in fields or b"content-encoding" in fields:
+            raise CorruptError("the provider's answer has an encoding, which no piece may have")
+        if fields.get(b"content-length") != b"%d" % self.size:
+            raise CorruptError(f"the provider's answer does not have the requested {self.size} bytes")
+        expected = b"bytes %d-%d/" % (self.first, self.first + self.size - 1)
+        if self.ranged and not fields.get(b"content-range", b"").startswith(expected):
+            raise CorruptError("the provider's answer does not have the requested range")
+        return fields.get(b"connection", b"").lower() != b"close"
+
+
+def _get(work: PieceWork, path: str, first: int, size: int, headers: str) -> bytes:
+    _check(work.host)
+    host = f"[{work.host}]" if ":" in work.host else work.host
+    text = (
+        f"GET {path} HTTP/1.1\r\nHost: {host}:{work.port}\r\nRange: bytes={first}-{first + size - 1}\r\n{headers}\r\n"
+    )
+    return text.encode("ascii")
+
+
+def _check(*texts: str) -> None:
+    for text in texts:
+        if _PRINTABLE.fullmatch(text) is None:
+            raise ProviderRefusedError("the supernode's order for the piece has characters that HTTP forbids")
+
+
+def _check_status(status: int) -> None:
+    if status == 206:
+        return
+    if status == 404:
+        raise MissingError("the provider does not have the piece")
+    if status == 403:
+        raise ProviderRefusedError("the provider does not accept the ticket")
+    raise ProviderRefusedError(f"the provider answered {status}")
+
+
+def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
+    fields: dict[bytes, bytes] = {}
+    for line in lines:
+        name, colon, value = line.partition(b":")
+        if not colon or not name or name != name.strip() or b"\n" in line or b"\r" in line:
+            raise CorruptError("the headers of the provider's answer are not valid")
+        name = name.lower()
+        if name in (b"content-length", b"content-range") and name in fields:
+            raise CorruptError("the provider's answer states its length twice")
+        fields[name] = value.strip()
+    return fields
