@@ -164,6 +164,8 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     """The path at which a client of Dragonfly serves the wrapped piece. Empty: the provider is a peer or supernode."""
     wire_size: int = 0
     """The size of a full wrapped piece in bytes, if ``path`` is set."""
+    content: bytes | None = None
+    """The bytes of the piece, if it is a small file. ``None``: fetch the piece from its provider."""
 
 
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

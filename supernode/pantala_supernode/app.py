@@ -50,6 +50,7 @@ from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.server import SyncServer, SyncTiming
+from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.volume.eviction import Housekeeping
@@ -141,8 +142,17 @@ class App:
             timer=self.metrics.scheduling.time,
             clock=clock,
         )
+        self._small_files = SmallFiles(store.get)
         self.sync = SyncServer(
-            boot, managers, assignments, feed, dispatcher, self.images, clock=clock, timing=SyncTiming()
+            boot,
+            managers,
+            assignments,
+            feed,
+            dispatcher,
+            self.images,
+            self._small_files,
+            clock=clock,
+            timing=SyncTiming(),
         )
         self._pieces = PieceServer(
             store.get,
@@ -192,7 +202,7 @@ class App:
         )
         events.assignments_changed.subscribe(self.sync.on_assignments)
         events.orders_changed.subscribe(self.sync.on_orders)
-        events.piece_accused.subscribe(self._inspector.inspect)
+        events.piece_accused.subscribe(self._small_files.forget, self._inspector.inspect)
         events.piece_fetched.subscribe(self.dispatcher.on_fetch)
         events.moment_passed.subscribe(self.dispatcher.free_places)
         events.room_needed.subscribe(self.images.blobs.release_idle, self.dragonfly.service.release_idle)

@@ -94,6 +94,19 @@ async def test_a_piece_can_be_fetched_only_with_its_ticket(lab: Lab) -> None:
         assert 416 == answer.status
 
 
+async def test_a_small_file_comes_with_the_first_answer(lab: Lab) -> None:
+    """A peer that does not know the field ``content`` fetches the same piece from the piece server."""
+    lab.origin.serve("/file", Generated(1024))
+    await lab.state(lab.wanted("n1"))
+    await lab.cached()
+    answer = await ManualPeer(lab, "n1").say()
+    (work,), (assignment,) = answer.work, answer.assignments or ()
+    assert (Generated(1024).read(0, 1024), 1024) == (work.content, assignment.length)
+    url = f"http://{work.host}:{work.port}/pieces/{work.task_id}/{work.generation}"
+    async with lab.session.get(url, headers={ticket.HEADER: work.ticket, "Range": "bytes=0-1023"}) as fetched:
+        assert (206, work.content) == (fetched.status, await fetched.read())
+
+
 async def test_an_unstated_task_is_removed_from_peers_and_the_volume(lab: Lab, tmp_path: Path) -> None:
     await lab.state(lab.wanted("n1"), lab.wanted("n1", uid="u2", path="b"))
     await lab.cached()

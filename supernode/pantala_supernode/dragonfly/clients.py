@@ -100,7 +100,7 @@ class Clients:
         name = f"dfget:{registration.cid}~{task.id}"  # not a node's name, and 25 characters or more
         port = registration.port if registration.ip == host else 0
         session = PeerSession(name, boot=secrets.token_hex(8), path=registration.path)
-        session.open_tasks[task.id] = None
+        session.open_tasks[task.id] = 0
         self._dispatcher.add(session, SwarmPeer(name, host, port, secrets.token_bytes(32)))
         self._managers.dfget_tasks.add(name, task.id)
         self._managers.progress.init_progress(task.id, name)

@@ -30,6 +30,13 @@ class SchedulingPolicy:
     """The most pieces that peers take from the supernode at once, if the bandwidth of its link is not known."""
     most_supernode_uploads: int = 32
     """The most pieces that peers take from the supernode at once, if its bandwidth is known and needs so many."""
+    urgent: int = 2
+    """How many more pieces than its window a peer is given, and how many more the supernode sends, if readers wait for
+    them. So they do not wait behind the large pieces of another file."""
+    most_carried: int = 64
+    """The most small files that one peer is given at once together with their bytes, and has not stored yet."""
+    most_carried_bytes: int = 256 * 1024
+    """The most bytes of small files in one answer."""
     bandwidth: float | None = None
     """The bandwidth of the supernode's link in bytes a second. ``None``: not known."""
     sample: int = 16

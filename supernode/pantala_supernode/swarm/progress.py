@@ -41,6 +41,7 @@ class ProgressManager:
         """The number of pieces that were given to peers from other peers, and that they have not reported yet."""
         self._tasks_of: defaultdict[str, set[str]] = defaultdict(set)
         self._outstanding: defaultdict[str, int] = defaultdict(int)
+        self._carried: defaultdict[str, int] = defaultdict(int)
 
     def init_task(self, task_id: str) -> TaskProgress:
         if task_id not in self.tasks:
@@ -64,10 +65,17 @@ class ProgressManager:
             self.forget_progress(task_id, peer)
         task.copy, task.verified = Copy(TaskID(task_id)), 0
 
-    def give(self, task_id: str, peer: str, piece: int, provider: str) -> None:
-        """Note that a peer was given a piece, which it must take from ``provider``. Book a place at the provider."""
+    def give(self, task_id: str, peer: str, piece: int, provider: str, *, carried: bool = False) -> None:
+        """Note that a peer was given a piece, which it must take from ``provider``. Book a place at the provider.
+
+        With ``carried``, the piece's bytes come together with the work, so it takes no place.
+        """
         task, progress = self._part(task_id, peer)
         task.give(progress, piece, provider)
+        if carried:
+            progress.carried |= 1 << piece
+            self._carried[peer] += 1
+            return
         self._outstanding[peer] += 1
         self._book(peer, provider, 1)
 
@@ -83,12 +91,13 @@ class ProgressManager:
         known = progress.have & ~progress.withheld if serves else progress.have
         if not pieces & ~known:
             return None
-        lapsed = progress.lapsed
+        lapsed, carried = progress.lapsed, progress.carried
+        progress.carried &= ~pieces
         given = task.verify(peer, progress, pieces, serves=serves)
         for piece, provider in given.items():
             self._account(task, provider, size_of(piece))
             self.service[provider].succeeded += 1
-            self._end(peer, provider, booked=not lapsed >> piece & 1)
+            self._end(peer, provider, booked=not lapsed >> piece & 1, carried=bool(carried >> piece & 1))
         return list(given.values())
 
     def fail(self, task_id: str, peer: str, piece: int, *, blame: bool) -> str | None:
@@ -109,7 +118,7 @@ class ProgressManager:
         The piece stays given, so the peer may still fetch it and report it.
         """
         task, progress = self._part(task_id, peer)
-        if progress.expected >> piece & 1:
+        if progress.expected & ~progress.carried & 1 << piece:
             task.lapse(progress, piece)
             self._book(peer, progress.given[piece], -1)
 
@@ -132,8 +141,12 @@ class ProgressManager:
             self.tasks[task_id].note_full(provider, full=True)
 
     def outstanding(self, peer: str) -> int:
-        """How many pieces a peer was given and has not reported, in all tasks together."""
+        """How many pieces a peer must fetch and has not reported, in all tasks together."""
         return self._outstanding.get(peer, 0)
+
+    def carried(self, peer: str) -> int:
+        """How many pieces a peer was given together with their bytes, and has not reported, in all tasks together."""
+        return self._carried.get(peer, 0)
 
     def release(self, peer: str) -> list[str]:
         """Free all pieces that a peer was given and has not reported. Returns the IDs of their tasks."""
@@ -208,17 +221,20 @@ class ProgressManager:
             self.peer_bytes += size
 
     def _take_back(self, task: TaskProgress, peer: str, progress: PeerProgress, piece: int) -> str:
-        booked = bool(progress.expected >> piece & 1)
+        booked, carried = bool(progress.expected >> piece & 1), bool(progress.carried >> piece & 1)
         provider = task.take_back(progress, piece)
-        self._end(peer, provider, booked=booked)
+        progress.carried &= ~(1 << piece)
+        self._end(peer, provider, booked=booked, carried=carried)
         return provider
 
-    def _end(self, peer: str, provider: str, *, booked: bool) -> None:
+    def _end(self, peer: str, provider: str, *, booked: bool, carried: bool) -> None:
         """Note that a peer need not fetch a given piece any more. ``booked``: it still has a place at the provider."""
-        self._outstanding[peer] -= 1
-        if not self._outstanding[peer]:
-            del self._outstanding[peer]
-        self._book(peer, provider, -1 if booked else 0)
+        counts = self._carried if carried else self._outstanding
+        counts[peer] -= 1
+        if not counts[peer]:
+            del counts[peer]
+        if not carried:
+            self._book(peer, provider, -1 if booked else 0)
 
     def _book(self, peer: str, provider: str, step: int) -> None:
         if provider != SUPERNODE:

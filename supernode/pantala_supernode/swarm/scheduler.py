@@ -112,11 +112,12 @@ class SchedulerManager:
             decided.append(choice)
         return decided
 
-    def room(self, peer: str) -> int:
+    def room(self, peer: str, *, urgent: bool = False) -> int:
+        """How many more pieces a peer may be given. ``urgent``: a reader waits for them."""
         known, window = self._lookup(peer), self.policy.window
         if known is not None and known.downloads is not None:
             window = max(1, min(known.downloads, self.policy.most_window))
-        return max(0, window - self._progress.outstanding(peer))
+        return max(0, window + (self.policy.urgent if urgent else 0) - self._progress.outstanding(peer))
 
     def next_in_line(self, task_id: str, waiting: Pool, *, now: float, provider: str | None = None) -> list[str]:
         """A random sample of the ``waiting`` peers of a task, those with the fewest pieces first.
@@ -188,7 +189,7 @@ class SchedulerManager:
         only = replace(demand, missing=demand.missing & 1 << urgent.piece, urgent=True)
         if not only.missing:
             return None
-        if urgent.stalled and self._has_room(SUPERNODE, demand.now):
+        if urgent.stalled and self._has_room(SUPERNODE, demand.now, urgent=True):
             return PieceChoice(urgent.piece, SUPERNODE)
         return self._choose(task, only)
 
@@ -223,7 +224,8 @@ class SchedulerManager:
 
     def _from(self, task: TaskProgress, provider: str, demand: _Demand) -> PieceChoice | None:
         """The rarest piece that ``provider`` can give to the peer now. ``None`` if there is none."""
-        pieces = self._offer(task, provider, demand) if self._has_room(provider, demand.now) else 0
+        free = self._has_room(provider, demand.now, urgent=demand.urgent)
+        pieces = self._offer(task, provider, demand) if free else 0
         return PieceChoice(self._any(task.rarest_of(pieces)), provider) if pieces else None
 
     def _from_any(self, task: TaskProgress, zone: Zone, demand: _Demand) -> PieceChoice | None:
@@ -285,8 +287,9 @@ class SchedulerManager:
     def _may_ask(self, demand: _Demand, provider: str) -> bool:
         return provider != demand.peer and self._blacklist.get((demand.peer, provider), 0.0) <= demand.now
 
-    def _has_room(self, provider: str, now: float) -> bool:
-        return self._booked(provider) < self._slots(provider, now)
+    def _has_room(self, provider: str, now: float, *, urgent: bool = False) -> bool:
+        more = self.policy.urgent if urgent and provider == SUPERNODE else 0
+        return self._booked(provider) < self._slots(provider, now) + more
 
     def _booked(self, provider: str) -> int:
         service = self._progress.service.get(provider)

@@ -34,6 +34,8 @@ class PeerProgress:
     given_mask: int = 0
     lapsed: int = 0
     """The given pieces that the peer does not fetch in time. Other peers may be given these pieces too."""
+    carried: int = 0
+    """The given pieces whose bytes come together with the work, so that they take no place at a provider."""
     seeds: int = 0
     """The number of pieces that the peer was given from the supernode's machine."""
     full: bool = False

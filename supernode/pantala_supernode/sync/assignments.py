@@ -34,7 +34,9 @@ class AssignmentTable:
                 self._managers.dfget_tasks.delete(session.peer, download.task_id)
         for task in tasks:
             self._enrol(session, task)
-        session.open_tasks = {task.id: None for task in tasks if task.id in session.open_tasks}
+        opened, small = session.open_tasks, session.small_tasks
+        session.open_tasks = {task.id: opened[task.id] for task in tasks if task.id in opened}
+        session.small_tasks = {task.id: None for task in tasks if task.id in small}
         assignments: tuple[Assignment, ...] = tuple(task.assignment(session.peer) for task in tasks)
         if (assignments, self._replicas.membership) == (session.last_sent, session.membership):
             return False
@@ -45,19 +47,20 @@ class AssignmentTable:
     def take_inventory(self, session: PeerSession) -> None:
         """Forget a peer's progress in all swarms, and begin it again from the inventory that the peer has sent."""
         session.open_tasks.clear()
+        session.small_tasks.clear()
         for task_id in self._managers.progress.tasks_of(session.peer):
             self._managers.progress.forget_progress(task_id, session.peer)
         self._managers.dfget_tasks.delete_client(session.peer)
         self.assign(session)
 
     def note_completion(self, session: PeerSession, task: Task) -> None:
-        """Update ``session.open_tasks``: a task is open while the peer lacks pieces of it."""
+        """Update the open tasks of a session: a task is open while the peer lacks pieces of it."""
         have = self._managers.progress.pieces_by_cid(task.id, session.peer)
         if task.complete and have & task.copy.cached == task.copy.cached:
-            session.open_tasks.pop(task.id, None)
+            session.close(task.id)
             self._managers.dfget_tasks.update_status(session.peer, task.id, DfgetTaskStatus.SUCCESS)
         else:
-            session.open_tasks.setdefault(task.id, None)
+            session.open(task.id, small=task.is_small and session.path is None)
             self._managers.dfget_tasks.update_status(session.peer, task.id, DfgetTaskStatus.RUNNING)
 
     def takes_part(self, peer: str, task_id: str) -> bool:
@@ -67,7 +70,7 @@ class AssignmentTable:
     def _enrol(self, session: PeerSession, task: Task) -> None:
         self._managers.dfget_tasks.add(session.peer, task.id)
         if not task.copy.generation or not session.inventoried:
-            session.open_tasks.pop(task.id, None)  # peers outside the swarm get no work
+            session.close(task.id)  # peers outside the swarm get no work
             return
         if not self.takes_part(session.peer, task.id):
             self._managers.progress.init_task(task.id).copy = task.copy
@@ -79,4 +82,4 @@ class AssignmentTable:
             )
         self.note_completion(session, task)
         if session.peer in task.keepers and not task.runs_on(session.peer):
-            session.open_tasks.pop(task.id, None)  # the peer keeps its pieces and gets no more
+            session.close(task.id)  # the peer keeps its pieces and gets no more

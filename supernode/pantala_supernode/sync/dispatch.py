@@ -11,9 +11,10 @@ from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceFailure, PieceWork
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.swarm.peer import SwarmPeer
-from pantala_supernode.swarm.scheduler import Managers, Urgent
+from pantala_supernode.swarm.scheduler import Managers, PieceChoice, Urgent
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.assignments import AssignmentTable
+from pantala_supernode.sync.choice import SmallFileChoice, by_importance
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.session import HeldExchanges, PeerSession
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
@@ -48,10 +49,12 @@ class Dispatcher:
         self._readers: dict[str, PeerSession] = {}
         """The sessions by their mark (:attr:`PeerSession.reader`), which requests for pieces contain."""
         self._marks = itertools.count(1)
+        self._turns = itertools.count(1)
         self.waiting = HeldExchanges()
         self._managers = managers
         self._progress = managers.progress
         self._scheduler = managers.scheduler
+        self._small = SmallFileChoice(managers.tasks, managers.progress, managers.scheduler.policy)
         self._assignments = assignments
         self._feed = feed
         self._endpoint = endpoint
@@ -63,12 +66,16 @@ class Dispatcher:
 
     def work(self, session: PeerSession) -> tuple[PieceWork, ...]:
         """Give a peer as many pieces as it may get now. Blobs for which containers wait come first."""
+        work = [*self._small_files(session), *self._first_pieces(session)]
         room = self._scheduler.room(session.peer)
-        work = self._first_pieces(session, room)
-        for task_id in sorted(session.open_tasks, key=lambda name: name not in session.wants):
-            if len(work) >= room:
-                break
-            work += self._work_of(session, task_id, room - len(work))
+        for equals in by_importance(session, self._managers.tasks) if room else ():
+            while equals and room:
+                name = equals.popleft()
+                given = self._work_of(session, name, 1 if equals else room)
+                work, room = work + given, room - len(given)
+                if given:
+                    session.open_tasks[name] = next(self._turns)
+                    equals.extend([name] if equals else ())
         return tuple(work)
 
     def serve_waiting(self, task_id: str, provider: str | None = None) -> None:
@@ -229,17 +236,31 @@ class Dispatcher:
             if not self.waiting.listens(name):
                 continue
             session, room = self.sessions[name], self._scheduler.room(name)
-            work = self._first_pieces(session, room) or self._work_of(session, task_id, room, provider)
+            work = self._small_files(session) or self._first_pieces(session)
+            work = work or self._work_of(session, task_id, room, provider)
             if work:
                 self.waiting.release(name, tuple(work))
                 return True
         return False
 
-    def _first_pieces(self, session: PeerSession, room: int) -> list[PieceWork]:
+    def _small_files(self, session: PeerSession) -> list[PieceWork]:
+        """Small files, whose bytes come together with the work. So they need no room, and no place at a provider."""
+        work: list[PieceWork] = []
+        for task in self._small.choose(session) if session.small_tasks else ():
+            if self._may_get(session, task):
+                self._progress.give(task.id, session.peer, 0, SUPERNODE, carried=True)
+                work += self._works(session, task, [PieceChoice(0, SUPERNODE)])
+        return work
+
+    def _first_pieces(self, session: PeerSession) -> list[PieceWork]:
         """One piece of each blob for which a container waits and no piece is under way, so that no blob blocks another.
 
-        Blobs whose readers have not received a byte yet come first, because a client waits only shortly for that.
+        Blobs whose readers have not received a byte yet come first, because a client waits only shortly for that. They
+        do not wait for room behind the pieces of another file.
         """
+        if not session.wants:
+            return []
+        room = self._scheduler.room(session.peer, urgent=True)
         swarms, peer = self._progress.tasks, session.peer
         idle = [
             name
@@ -255,21 +276,27 @@ class Dispatcher:
 
     def _work_of(self, session: PeerSession, task_id: str, room: int, provider: str | None = None) -> list[PieceWork]:
         task = self._managers.tasks.get(task_id)
-        now = self._clock()
-        if task is None or room <= 0 or not task.runs_on(session.peer) or session.paused.get(task_id, 0.0) > now:
+        if task is None or room <= 0 or not self._may_get(session, task) or (session.path is None and task.is_small):
             return []
+        now = self._clock()
         with self._timer():
             decided = self._scheduler.schedule(
                 task_id, session.peer, room=room, now=now, provider=provider, urgent=_urgent(session, task)
             )
+        return self._works(session, task, decided)
+
+    def _may_get(self, session: PeerSession, task: Task) -> bool:
+        return task.runs_on(session.peer) and session.paused.get(task.id, 0.0) <= self._clock()
+
+    def _works(self, session: PeerSession, task: Task, decided: list[PieceChoice]) -> list[PieceWork]:
         if decided:
-            session.last_moved = now
+            session.last_moved = self._clock()
         work = []
         for choice in decided:
             try:
                 work.append(self.piece(session, task, choice.piece, choice.provider))
             except PieceMissingError:  # it was just found to be damaged, and the CDN will report that
-                self._progress.fail(task_id, session.peer, choice.piece, blame=False)
+                self._progress.fail(task.id, session.peer, choice.piece, blame=False)
         return work
 
     def _on_missing(self, provider: str, task_id: str, piece: int) -> None:

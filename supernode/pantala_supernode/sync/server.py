@@ -19,6 +19,7 @@ from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.session import PeerSession, SupersededError
+from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
 
@@ -52,6 +53,7 @@ class SyncServer:
         feed: ChangeFeed,
         dispatcher: Dispatcher,
         images: ImageService,
+        small_files: SmallFiles,
         *,
         clock: Callable[[], float],
         timing: SyncTiming,
@@ -61,6 +63,7 @@ class SyncServer:
         self._assignments = assignments
         self._feed = feed
         self._dispatcher = dispatcher
+        self._small_files = small_files
         self._images = images.stated
         self._blobs = images.blobs
         self._sessions = dispatcher.sessions
@@ -70,6 +73,9 @@ class SyncServer:
 
     async def sync(self, request: SyncRequest, host: str) -> SyncAnswer:
         """Answer one exchange. ``host``: the peer's address. Raises :class:`ValueError` for invalid piece ranges."""
+        return await self._small_files.fill(await self._exchange(request, host))
+
+    async def _exchange(self, request: SyncRequest, host: str) -> SyncAnswer:
         session = self._session(request, host)
         repeated = session.answers.get(request.seq)
         if repeated is not None:

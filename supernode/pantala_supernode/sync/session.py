@@ -40,8 +40,11 @@ class PeerSession:
     """The blobs for which the container runtime of the peer's node waits now, by task."""
     inventoried: bool = False
     """True if the peer has sent its inventory to this process, and no newer one was asked for."""
-    open_tasks: dict[str, None] = field(default_factory=dict)
-    """The tasks of which the peer lacks pieces, the most important first."""
+    open_tasks: dict[str, int] = field(default_factory=dict)
+    """The tasks of which the peer lacks pieces, the most important first, and the turn in which each got pieces last.
+    """
+    small_tasks: dict[str, None] = field(default_factory=dict)
+    """The same for tasks with a small file. They get no turns, because all of them are given at once."""
     paused: dict[str, float] = field(default_factory=dict)
     """Tasks whose pieces the peer's own disk failed to store, and until when it gets none of them."""
     under_way: int = 0
@@ -51,6 +54,20 @@ class PeerSession:
     last_moved: float = 0.0
     """When the peer was last given a piece, or reported one."""
     answers: OrderedDict[int, SyncAnswer] = field(default_factory=OrderedDict)
+
+    def open(self, task_id: str, *, small: bool) -> None:
+        """Note that the peer lacks pieces of a task."""
+        if small:
+            self.open_tasks.pop(task_id, None)
+            self.small_tasks[task_id] = None
+        else:
+            self.small_tasks.pop(task_id, None)
+            self.open_tasks.setdefault(task_id, 0)
+
+    def close(self, task_id: str) -> None:
+        """Note that the peer gets no more pieces of a task."""
+        self.open_tasks.pop(task_id, None)
+        self.small_tasks.pop(task_id, None)
 
     def remember(self, answer: SyncAnswer) -> SyncAnswer:
         """Keep an answer and return it. If it is lost, the peer repeats its request and gets it again."""
@@ -81,8 +98,8 @@ class HeldExchanges:
     def enter(self, session: PeerSession) -> Hold:
         """Hold a peer's exchange until there is work for it, or other news."""
         held = self._held[session.peer] = asyncio.get_running_loop().create_future()
-        self._tasks_of[session.peer] = tuple(session.open_tasks)
-        for task_id in session.open_tasks:
+        self._tasks_of[session.peer] = (*session.open_tasks, *session.small_tasks)
+        for task_id in self._tasks_of[session.peer]:
             self._by_task.setdefault(task_id, Pool()).add(session.peer)
         return held
 

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from pantala_protocol.geometry import Geometry
+from pantala_protocol.geometry import SMALL_FILE, Geometry
 from pantala_protocol.statement import CDNStatus, WantedTask
 from pantala_protocol.sync import Assignment, Delivery
 from pantala_protocol.task_id import TaskID
@@ -65,6 +65,12 @@ class Task:
         """The size of a cached piece in bytes. Only the last piece may be shorter than the others."""
         copy = self.copy
         return copy.piece_size if copy.length is None else Geometry(copy.piece_size, copy.length).size(piece)
+
+    @property
+    def is_small(self) -> bool:
+        """True if the file is one cached piece that is small enough to come together with its work."""
+        copy = self.copy
+        return copy.length is not None and 0 < copy.length <= min(SMALL_FILE, copy.piece_size) and copy.cached == 1
 
     @property
     def priority(self) -> int:

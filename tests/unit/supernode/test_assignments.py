@@ -22,7 +22,7 @@ def test_a_peer_joins_the_swarm_once_the_content_is_known(bench: Bench, wanted: 
     assert (False, {}) == (bench.assignments.takes_part("n1", ID), session.open_tasks)
     bench.cached()
     bench.assignments.assign(session)
-    assert (True, {ID: None}) == (bench.assignments.takes_part("n1", ID), session.open_tasks)
+    assert (True, {ID: 0}) == (bench.assignments.takes_part("n1", ID), session.open_tasks)
     assert DfgetTaskStatus.RUNNING is bench.managers.dfget_tasks.known("n1", ID).status
 
 
@@ -64,7 +64,7 @@ def test_a_task_stays_open_until_the_copy_is_whole(bench: Bench, wanted: Wish) -
     bench.state(wanted("u", "n1"))
     task = bench.cached(4, status=CDNStatus.RUNNING)
     bench.assignments.assign(session)
-    assert {ID: None} == session.open_tasks
+    assert {ID: 0} == session.open_tasks
     bench.cached(4)
     bench.assignments.note_completion(session, task)
     assert {} == session.open_tasks

@@ -1,0 +1,74 @@
+"""Small files: a peer gets their bytes together with its work, so that it need not fetch them."""
+
+import asyncio
+from collections.abc import Callable
+
+from cachetools import LRUCache
+from msgspec import structs
+
+from pantala_pieces.errors import PieceMissingError, StoreError
+from pantala_pieces.file import PieceFile
+from pantala_protocol.geometry import SMALL_FILE
+from pantala_protocol.sync import PieceWork, SyncAnswer
+from pantala_supernode.swarm.task_progress import SUPERNODE
+
+_KEPT = 4 * 1024 * 1024
+"""The most bytes of small files that stay in memory. Others are read again."""
+
+
+class SmallFiles:
+    """Puts the bytes of small files into answers. ``lookup`` finds a task's file.
+
+    A file that cannot be read is left out. Then the peer asks the piece server for it, and reports what is wrong.
+    """
+
+    def __init__(self, lookup: Callable[[str], PieceFile | None], *, kept: int = _KEPT) -> None:
+        self._lookup = lookup
+        self._kept: LRUCache[tuple[str, str], bytes] = LRUCache(kept, getsizeof=len)
+
+    @property
+    def bytes_kept(self) -> int:
+        """The bytes of files in memory."""
+        return int(self._kept.currsize)
+
+    async def fill(self, answer: SyncAnswer) -> SyncAnswer:
+        """Put the bytes of small files into the work of an answer."""
+        small = [work for work in answer.work if _is_small(work)]
+        if not small:
+            return answer
+        unread = [work for work in small if (work.task_id, work.generation) not in self._kept]
+        read = await asyncio.to_thread(self._read, unread) if unread else {}
+        for key, content in read.items():
+            self._kept[key] = content
+        return structs.replace(answer, work=tuple(self._filled(work, read) for work in answer.work))
+
+    def forget(self, task_id: str, _piece: int) -> None:
+        """Read a file again before the next answer with it, because a peer reports that its bytes are wrong."""
+        for key in [key for key in self._kept if key[0] == task_id]:
+            del self._kept[key]
+
+    def _filled(self, work: PieceWork, read: dict[tuple[str, str], bytes]) -> PieceWork:
+        if not _is_small(work):
+            return work
+        key = (work.task_id, work.generation)
+        return structs.replace(work, content=read.get(key) or self._kept.get(key))
+
+    def _read(self, works: list[PieceWork]) -> dict[tuple[str, str], bytes]:
+        """The bytes of files by task and generation. Called in a thread."""
+        contents = {}
+        for work in works:
+            file = self._lookup(work.task_id)
+            try:
+                content = (
+                    file.read_verified(0) if file is not None and file.meta.generation == work.generation else None
+                )
+            except (PieceMissingError, StoreError):
+                continue
+            if content is not None and len(content) == work.size:
+                contents[work.task_id, work.generation] = content
+        return contents
+
+
+def _is_small(work: PieceWork) -> bool:
+    """True if the bytes of the piece come together with the work. Small files are given in no other way."""
+    return work.provider == SUPERNODE and work.piece == 0 and work.size <= SMALL_FILE
