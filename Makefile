@@ -10,6 +10,8 @@ CODE := protocol process pieces supernode peer operator cli testbed demo bench r
 KEEP ?=
 CLUSTER ?=
 ARCH ?=
+RUNS ?=
+BENCH ?= build/bench
 
 .PHONY: help
 help: ## Show this list
@@ -73,8 +75,14 @@ cluster: $(VENV)/ready ## Bring up a real three-node cluster on this machine (ro
 	@$(BIN)/python -m testbed.cluster up
 
 .PHONY: bench
-bench: $(VENV)/ready ## Measure against the physical limit and a direct download (root)
-	@$(BIN)/python -m bench
+bench: $(VENV)/ready ## Measure downloads, reads of origins and the API (root, nginx, curl; 50 min): RUNS=1 for a short one
+	@mkdir -p $(dir $(BENCH))
+	@$(BIN)/python -m bench $(RUNS:%=--runs %) --json $(BENCH).json --plot $(BENCH).svg
+
+.PHONY: bench-stampede
+bench-stampede: $(VENV)/ready ## Measure three nodes of a real cluster that pull one image (root; 25 min): RUNS=1 for a short one
+	@mkdir -p $(dir $(BENCH))
+	@$(BIN)/python -m bench stampede $(RUNS:%=--runs %) --json $(BENCH)-stampede.json --plot $(BENCH)-stampede.svg
 
 .PHONY: crds
 crds: $(VENV)/ready ## Generate the chart's copies of crds/

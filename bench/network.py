@@ -1,4 +1,4 @@
-"""Hosts in network namespaces around one switch. Each link is shaped in both directions."""
+"""Places for processes: hosts in network namespaces around one switch, with shaped links, and this machine itself."""
 
 from __future__ import annotations
 
@@ -9,12 +9,32 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Protocol, Self
 
 from testbed.cluster.command import run
+from testbed.process import free_ports
 
+MOST_HOSTS = 40
+"""The number of hosts of a network. Each knows the hardware addresses of all from the start."""
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
+
+
+class Place(Protocol):
+    """Where a process runs: a host of a network, or this machine."""
+
+    @property
+    def address(self) -> str:
+        """The IP address at which its processes listen."""
+
+    def command(self, *arguments: str) -> list[str]:
+        """The command line that runs the command there, in the same process (``exec``)."""
+
+    def port(self, usual: int) -> int:
+        """A free port: the usual one, if the place is used by one process of each kind."""
+
+    def entered(self) -> contextlib.AbstractContextManager[None]:
+        """Sockets that this thread opens in the block belong to the place."""
 
 
 @dataclass(frozen=True)
@@ -25,18 +45,34 @@ class Host:
     address: str
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line that runs the command on the host, in the same process (``exec``)."""
         return ["nsenter", f"--net=/run/netns/{self.namespace}", *arguments]
+
+    def port(self, usual: int) -> int:
+        return usual
 
     @contextlib.contextmanager
     def entered(self) -> Iterator[None]:
-        """Sockets that this thread opens in the block belong to the host."""
         with Path("/proc/thread-self/ns/net").open() as own, Path("/run/netns", self.namespace).open() as other:
             _set_namespace(other.fileno())
             try:
                 yield
             finally:
                 _set_namespace(own.fileno())
+
+
+class Loopback:
+    """This machine. All processes have one address."""
+
+    address = "127.0.0.1"
+
+    def command(self, *arguments: str) -> list[str]:
+        return list(arguments)
+
+    def port(self, usual: int) -> int:
+        return free_ports(1)[0]
+
+    def entered(self) -> contextlib.AbstractContextManager[None]:
+        return contextlib.nullcontext()
 
 
 class Network:
@@ -49,8 +85,7 @@ class Network:
 
     def __enter__(self) -> Self:
         self._add(self._switch)
-        _in(self._switch, "link", "add", "switch", "type", "bridge")
-        _in(self._switch, "link", "set", "switch", "up")
+        _in(self._switch, "link add switch type bridge", "link set switch up")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -60,25 +95,47 @@ class Network:
     def host(self, name: str, megabits: int) -> Host:
         """Add a host with a link of ``megabits`` per second in each direction."""
         number = len(self._namespaces)
-        host = Host(f"{self._prefix}-{name}", f"10.99.0.{number}")
+        host = Host(f"{self._prefix}-{name}", _address(number))
         self._add(host.namespace)
         link = f"link{number}"
-        _in(self._switch, "link", "add", link, "type", "veth", "peer", "name", "eth0", "netns", host.namespace)
-        _in(self._switch, "link", "set", link, "master", "switch", "up")
-        _in(host.namespace, "address", "add", f"{host.address}/24", "dev", "eth0")
-        _in(host.namespace, "link", "set", "eth0", "up")
+        _in(
+            self._switch,
+            f"link add {link} type veth peer name eth0 address {_hardware(number)} netns {host.namespace}",
+            f"link set {link} master switch up",
+        )
+        _in(
+            host.namespace,
+            f"address add {host.address}/24 dev eth0",
+            "link set eth0 up",
+            *(_neighbour(other) for other in range(1, MOST_HOSTS + 1) if other != number),
+        )
         _shape(host.namespace, "eth0", megabits)
         _shape(self._switch, link, megabits)
         return host
 
     def _add(self, namespace: str) -> None:
+        if len(self._namespaces) > MOST_HOSTS:
+            raise ValueError(f"A network has at most {MOST_HOSTS} hosts.")
         self._namespaces.append(namespace)
         run("ip", "netns", "add", namespace)
-        _in(namespace, "link", "set", "lo", "up")
+        _in(namespace, "link set lo up")
 
 
-def _in(namespace: str, *arguments: str) -> None:
-    run("ip", "-netns", namespace, *arguments)
+def _address(number: int) -> str:
+    return f"10.99.0.{number}"
+
+
+def _hardware(number: int) -> str:
+    return f"02:00:0a:63:00:{number:02x}"
+
+
+def _neighbour(number: int) -> str:
+    """A permanent entry, because the kernel limits the others: 1024 over all namespaces, that is 32 hosts."""
+    return f"neighbour add {_address(number)} lladdr {_hardware(number)} dev eth0 nud permanent"
+
+
+def _in(namespace: str, *commands: str) -> None:
+    run("ip", "-netns", namespace, "-batch", "-", text="\n".join(commands))
 
 
 def _shape(namespace: str, device: str, megabits: int) -> None:

@@ -1,151 +1,163 @@
-"""Distributes one file to N peers through a supernode with an empty cache. A statement to its API starts this."""
+"""A supernode and peers as real processes, and the download of one file to all peers."""
 
 from __future__ import annotations
 
-import http.client
+import sys
 import time
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
+from types import TracebackType
+from typing import Self
 
-import msgspec
-
-from bench import usage
 from bench.errors import BenchError
-from bench.network import Host
-from bench.stage import Stage, check, listens, wait_for
+from bench.memory import check
+from bench.network import Place
+from bench.supernode import SupernodeProcess
+from bench.usage import Meter, peak_mebibytes
 from pantala_protocol import task_id
-from pantala_protocol.statement import Changes, Statement, TaskReport, WantedTask
+from pantala_protocol.statement import WantedTask
 from testbed.process import Process
 
-_API, _PIECES, _PEER = 8002, 8001, 65002
-_UID = "bench"
+UID = "bench"
 _PATH = "bench/file"
-_GIBIBYTE = 1024**3
-_LONGEST = 5.0
-"""A run fails after this multiple of :attr:`Plan.line_seconds`."""
+_PEER = 65002
+_EXCHANGES = "pantala_exchanges_total"
 
 
 @dataclass(frozen=True)
-class SwarmSample:
-    """One run."""
+class PeerProcess:
+    """A peer's process, and its folder."""
 
-    seconds: tuple[float, ...]
-    """The seconds from the statement to each peer's publication of the file, in ascending order."""
-    origin_bytes: int
-    supernode_bytes: int
-    """Bytes that peers received from the supernode."""
-    supernode_cpu: float
-    """CPU seconds of the supernode per GiB that the peers received."""
-    peer_cpu: float
-    """CPU seconds of all peers per GiB that the peers received."""
-    supernode_mebibytes: float
-    peer_mebibytes: float
-    """The peak memory of the peer with the most, in MiB."""
-    foreign: float
-    """The average number of cores that other processes of the machine used meanwhile."""
-
-
-@dataclass(frozen=True)
-class _Peer:
+    name: str
     process: Process
     root: Path
+
+    def file(self, path: str) -> Path:
+        """Where the peer publishes a file."""
+        return self.root / "files" / path
 
     @property
     def published(self) -> float:
         """The time of publication in seconds since the epoch, which is the directory's change time. 0 before it."""
-        path = self.root / "files" / _PATH
+        path = self.file(_PATH)
         return path.parent.stat().st_mtime if path.exists() else 0.0
 
 
-class _Supernode:
-    """A client of the supernode's API that runs on the supernode's host, so that its calls do not use the link."""
+@dataclass(frozen=True)
+class SwarmRun:
+    """One download of a file to all peers."""
 
-    def __init__(self, host: Host) -> None:
-        with host.entered():
-            self._connection = http.client.HTTPConnection(host.address, _API, timeout=30)
-            self._connection.connect()
-
-    def state(self, wanted: WantedTask) -> None:
-        body = msgspec.json.encode(Statement(revision=1, tasks=(wanted,)))
-        self._ask("PUT", "/api/v1/statement", body)
-
-    def changes(self) -> Changes:
-        return msgspec.json.decode(self._ask("GET", "/api/v1/changes?boot=&since=0&wait=0"), type=Changes)
-
-    def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes:
-        self._connection.request(method, path, body)
-        answer = self._connection.getresponse()
-        data = answer.read()
-        if answer.status != 200:
-            raise BenchError(f"The supernode answered {path} with {answer.status}: {data[:300]!r}")
-        return data
+    seconds: tuple[float, ...]
+    """The seconds from the statement to each peer's publication of the file, in ascending order."""
+    meter: Meter
+    """CPU seconds of ``supernode``, ``peers`` and ``origin``, until all peers have published the file."""
+    supernode_bytes: int
+    """Bytes that peers received from the supernode."""
+    exchanges: float | None
+    """Exchanges per second and peer. ``None``: the supernode does not count them."""
+    supernode_mebibytes: float
+    peer_mebibytes: float
+    """The peak memory of the peer with the most, in MiB."""
 
 
-def measure(stage: Stage, peers: int, sha256: str) -> SwarmSample:
-    """Distribute the file to ``peers`` peers. Raises :class:`BenchError` if a peer does not have the correct file."""
-    host = stage.network.host("supernode", stage.plan.hub_megabits)
-    process = stage.start(
-        host, "supernode", "pantala_supernode", "--listen", f"{host.address}:{_API}",
-        "--piece-listen", f"{host.address}:{_PIECES}", "--data", str(stage.folder / "supernode"),
-        "--no-auth", "--i-know",
-    )  # fmt: skip
-    wait_for(lambda: listens(host, _API), process, "the supernode")
-    swarm = {f"peer-{number}": _start_peer(stage, host, number) for number in range(peers)}
-    supernode = _Supernode(host)
-    wait_for(lambda: sum(peer.connected for peer in supernode.changes().peers) == peers, process, "the peers register")
-    processes = [process, *(peer.process for peer in swarm.values())]
-    cpu = [usage.cpu_seconds(each.pid) for each in processes]
-    busy, began = usage.busy_seconds(), time.time()
-    wanted = WantedTask(
-        uid=_UID, name="bench/file", task_id=task_id.compute(stage.url), url=stage.url,
-        digest=f"sha256:{sha256}", path=_PATH, peers=tuple(swarm),
-    )  # fmt: skip
-    supernode.state(wanted)
-    _wait_published(swarm, process, stage.plan.line_seconds * _LONGEST)
-    used = [usage.cpu_seconds(each.pid) - before for each, before in zip(processes, cpu, strict=True)]
-    foreign = (usage.busy_seconds() - busy - sum(used)) / (time.time() - began)
-    report = _final_report(supernode, peers, process)
-    for peer in swarm.values():
-        check(peer.root / "files" / _PATH, sha256)
-    delivered = peers * stage.plan.size / _GIBIBYTE
-    return SwarmSample(
-        seconds=tuple(sorted(peer.published - began for peer in swarm.values())),
-        origin_bytes=stage.origin_bytes(),
-        supernode_bytes=report.supernode_bytes,
-        supernode_cpu=used[0] / delivered,
-        peer_cpu=sum(used[1:]) / delivered,
-        supernode_mebibytes=usage.peak_mebibytes(process.pid),
-        peer_mebibytes=max(usage.peak_mebibytes(peer.process.pid) for peer in swarm.values()),
-        foreign=foreign,
-    )
+class Swarm:
+    """One supernode and its peers. They end with the context."""
 
+    def __init__(self, place: Place, folder: Path, *options: str) -> None:
+        self.folder = folder
+        self.peers: list[PeerProcess] = []
+        self.supernode = SupernodeProcess(place, folder, *options)
+        self._stack = ExitStack()
 
-def _start_peer(stage: Stage, supernode: Host, number: int) -> _Peer:
-    host = stage.network.host(f"peer-{number}", stage.plan.peer_megabits)
-    root = stage.folder / f"peer-{number}"
-    process = stage.start(
-        host, f"peer-{number}", "pantala_peer", "--supernode", f"http://{supernode.address}:{_API}",
-        "--listen", f"{host.address}:{_PEER}", "--root", str(root), "--name", f"peer-{number}",
-    )  # fmt: skip
-    return _Peer(process, root)
+    def __enter__(self) -> Self:
+        self._stack.enter_context(self.supernode)
+        return self
 
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self._stack.close()
 
-def _wait_published(swarm: dict[str, _Peer], supernode: Process, longest: float) -> None:
-    deadline = time.monotonic() + longest
-    while any(not peer.published for peer in swarm.values()):
-        for name, process in {"the supernode": supernode, **{n: peer.process for n, peer in swarm.items()}}.items():
+    def start_peers(self, places: Sequence[Place]) -> None:
+        """Start a peer at each place, and wait until all of them have connected."""
+        for number, place in enumerate(places):
+            name = f"peer-{number}"
+            root = self.folder / name
+            command = place.command(
+                sys.executable, "-m", "pantala_peer", "--supernode", self.supernode.url, "--listen",
+                f"{place.address}:{place.port(_PEER)}", "--root", str(root), "--name", name,
+            )  # fmt: skip
+            process = Process(command, self.folder / f"{name}.log")
+            self._stack.callback(process.kill)
+            self.peers.append(PeerProcess(name, process, root))
+        try:
+            self.supernode.wait_connected(peer.name for peer in self.peers)
+        except BenchError:
+            self._check_alive()
+            raise
+
+    def take_in(self, url: str, sha256: str, *, origin: Sequence[int] = ()) -> Meter:
+        """Let the supernode alone download the file. Returns the time, and the CPU of ``supernode`` and ``origin``."""
+        meter = Meter({"supernode": [self.supernode.process.pid], "origin": origin})
+        self.supernode.state(self._task(url, sha256, ()))
+        self.supernode.wait_cached(UID)
+        meter.stop()
+        return meter
+
+    def deliver(self, url: str, sha256: str, longest: float, *, origin: Sequence[int] = ()) -> SwarmRun:
+        """Distribute the file to all peers within ``longest`` seconds. ``origin``: the process IDs of the origin.
+
+        Raises :class:`BenchError` if a peer does not have the correct file.
+        """
+        supernode, names = self.supernode, tuple(peer.name for peer in self.peers)
+        before = supernode.counter(_EXCHANGES)
+        groups = {
+            "supernode": [supernode.process.pid],
+            "peers": [peer.process.pid for peer in self.peers],
+            "origin": origin,
+        }
+        meter = Meter(groups)
+        supernode.state(self._task(url, sha256, names))
+        self._wait_published(longest)
+        meter.stop()
+        after = supernode.counter(_EXCHANGES)
+        report = supernode.wait_report(UID, lambda report: len(report.ready_peers) == len(names), 60)
+        for peer in self.peers:
+            check(peer.file(_PATH), sha256)
+        seconds = tuple(sorted(peer.published - meter.began for peer in self.peers))
+        return SwarmRun(
+            seconds=seconds,
+            meter=meter,
+            supernode_bytes=report.supernode_bytes,
+            exchanges=None if before is None or after is None else (after - before) / seconds[-1] / len(names),
+            supernode_mebibytes=supernode.peak_mebibytes,
+            peer_mebibytes=max(peak_mebibytes(peer.process.pid) for peer in self.peers),
+        )
+
+    def _task(self, url: str, sha256: str, peers: tuple[str, ...]) -> WantedTask:
+        return WantedTask(
+            uid=UID, name="bench/file", task_id=task_id.compute(url), url=url, digest=f"sha256:{sha256}",
+            path=_PATH, peers=peers,
+        )  # fmt: skip
+
+    def _wait_published(self, longest: float) -> None:
+        def published() -> bool:
+            self._check_alive()
+            return all(peer.published for peer in self.peers)
+
+        wait(published, f"all peers publish the file.\n{self.supernode.process.tail()}", longest)
+
+    def _check_alive(self) -> None:
+        processes = {"The supernode": self.supernode.process} | {peer.name: peer.process for peer in self.peers}
+        for name, process in processes.items():
             if process.returncode is not None:
                 raise BenchError(f"{name} ended with {process.returncode}:\n{process.tail()}")
+
+
+def wait(condition: Callable[[], object], what: str, longest: float) -> None:
+    """Wait until the condition is true. Raises :class:`BenchError` after ``longest`` seconds."""
+    deadline = time.monotonic() + longest
+    while not condition():
         if time.monotonic() > deadline:
-            raise BenchError(f"Not all peers have the file after {longest:.0f} s:\n{supernode.tail()}")
-        time.sleep(0.05)
-
-
-def _final_report(supernode: _Supernode, peers: int, process: Process) -> TaskReport:
-    """The supernode's report after all peers have published the file."""
-
-    def report() -> TaskReport:
-        return supernode.changes().tasks[0]
-
-    wait_for(lambda: len(report().ready_peers) == peers, process, "the reports of all publications")
-    return report()
+            raise BenchError(f"Not within {longest:.0f} s: {what}")
+        time.sleep(0.02)

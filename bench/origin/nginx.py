@@ -58,6 +58,11 @@ class Nginx:
         self._ports: dict[str, int] = {}
         self.authority = folder / "ca" / "ca.crt"
 
+    @property
+    def pid(self) -> int:
+        """The process ID of the master, whose children serve."""
+        return self._process.pid
+
     def url(self, way: str, name: str) -> str:
         """The URL of a file. ``way``: ``http``, ``https`` or ``slow``."""
         return f"{'https' if way == 'https' else 'http'}://{_HOST}:{self._ports[way]}/{name}"

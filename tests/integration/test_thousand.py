@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from bench.clients import BenchConnection, get, post
+from bench.connection import BenchConnection, get, post
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.sync import HeldPieces, SyncAnswer, SyncRequest

@@ -1,4 +1,4 @@
-"""``python -m bench.fetch URL FILE`` downloads a file directly, and prints the seconds without Python's start."""
+"""``python -m bench.data.fetch URL FILE`` downloads a file directly, and prints the seconds without Python's start."""
 
 from __future__ import annotations
 

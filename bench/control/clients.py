@@ -6,7 +6,6 @@ leave a core to the supernode. They support only the part of HTTP that the super
 
 from __future__ import annotations
 
-import asyncio
 import itertools
 import random
 import time
@@ -15,6 +14,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from bench.connection import BenchConnection, get, post
 from bench.errors import BenchError
 from pantala_protocol import ranges
 from pantala_protocol.geometry import Wrapping
@@ -51,60 +51,6 @@ class Tally:
     """The seconds of each request of a client that still had work. The supernode never delays these answers."""
 
 
-class BenchConnection(asyncio.Protocol):
-    """A persistent HTTP connection with one request at a time."""
-
-    def __init__(self) -> None:
-        self._transport: asyncio.Transport
-        self._received = b""
-        self._then: Callable[[bytes], None] | None = None
-
-    @classmethod
-    async def open(cls, host: str, port: int) -> BenchConnection:
-        _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
-        return connection
-
-    def ask(self, request: bytes, then: Callable[[bytes], None]) -> None:
-        """Send a request, and call ``then`` with the answer's body."""
-        self._then = then
-        self._transport.write(request)
-
-    def close(self) -> None:
-        """Close the connection. ``then`` is not called any more."""
-        self._then = None
-        self._transport.close()
-
-    def connection_made(self, transport: asyncio.BaseTransport) -> None:
-        assert isinstance(transport, asyncio.Transport)  # noqa: S101
-        self._transport = transport
-
-    def data_received(self, data: bytes) -> None:
-        self._received += data
-        head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found or len(body) < _length(head):
-            return
-        self._received, then, self._then = b"", self._then, None
-        if then is not None:
-            if not head.startswith(b"HTTP/1.1 200"):
-                raise BenchError(f"The supernode answered {head[:60]!r} {body[:300]!r}")
-            then(body)
-
-    def connection_lost(self, _error: Exception | None) -> None:
-        if self._then is not None:
-            raise BenchError("The supernode closed a connection.")
-
-
-def get(path: str) -> bytes:
-    """Return the bytes of a GET request."""
-    return f"GET {path} HTTP/1.1\r\nHost: supernode\r\n\r\n".encode()
-
-
-def post(path: str, body: bytes) -> bytes:
-    """Return the bytes of a POST request."""
-    head = f"POST {path} HTTP/1.1\r\nHost: supernode\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
-    return head.encode() + b"\r\n\r\n" + body
-
-
 class _Entry(msgspec.Struct):
     range: str
     cid: str
@@ -118,6 +64,18 @@ class _Envelope(msgspec.Struct):
 _envelope = msgspec.json.Decoder(_Envelope).decode
 _entries = msgspec.json.Decoder(list[_Entry]).decode
 _sync_answer = msgspec.json.Decoder(SyncAnswer).decode
+
+
+def registration(url: str) -> tuple[str, bytes]:
+    """The ID of a new client of Dragonfly, and the request with which it registers for a file."""
+    number = next(_NUMBERS)
+    cid = f"127.0.0.1-{number}-1600000000.{number % 1000:03}"
+    body = {
+        "superNodeIp": "127.0.0.1", "rawUrl": url, "taskUrl": url, "cid": cid, "ip": "127.0.0.1",
+        "hostName": "node", "port": 15000 + number % 50_000, "version": "1.0.6",
+        "path": f"/peer/file/f-{number}-1600000000.000",
+    }  # fmt: skip
+    return cid, post("/peer/registry", msgspec.json.encode(body))
 
 
 class Dfget:
@@ -134,20 +92,15 @@ class Dfget:
 
     def register(self, then: Callable[[], None]) -> None:
         """Register as a new client, then call ``then``."""
-        number = next(_NUMBERS)
-        self._cid, self._running = f"127.0.0.1-{number}-1600000000.{number % 1000:03}", {}
-        body = {
-            "superNodeIp": "127.0.0.1", "rawUrl": self._file.url, "taskUrl": self._file.url, "cid": self._cid,
-            "ip": "127.0.0.1", "hostName": "node", "port": 15000 + number % 50_000, "version": "1.0.6",
-            "path": f"/peer/file/f-{number}-1600000000.000",
-        }  # fmt: skip
+        self._cid, request = registration(self._file.url)
+        self._running = {}
 
         def registered(answer: bytes) -> None:
             if _envelope(answer).code != 200:
                 raise BenchError(f"A registration was answered {answer!r}")
             then()
 
-        self._connection.ask(post("/peer/registry", msgspec.json.encode(body)), registered)
+        self._connection.ask(request, registered)
 
     def leave(self, then: Callable[[], None]) -> None:
         """Report that the client's uploader ends, then call ``then``."""
@@ -262,10 +215,3 @@ class Native:
 
 def _some(pieces: int) -> list[int]:
     return random.sample(range(pieces), _CLAIMED)
-
-
-def _length(head: bytes) -> int:
-    for line in head.split(b"\r\n"):
-        if line[:15].lower() == b"content-length:":
-            return int(line[15:])
-    return 0

@@ -6,10 +6,11 @@ own host. Its link and the link of each node are shaped in both directions.
 
 from __future__ import annotations
 
+import functools
 import random
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -68,8 +69,8 @@ class StampedeSample:
     """The pulls of that second image by the other nodes, after ``first`` has ended."""
 
 
-def measure(plan: StampedePlan, runs: int) -> Iterator[StampedeSample]:
-    """Install Pantala, and measure both ways in each run. At the end the cluster is as before."""
+def prepared(plan: StampedePlan, runs: int) -> Generator[Callable[[], StampedeSample], None, None]:
+    """Install Pantala, and give both ways of each run. At the end the cluster is as before."""
     with lent(_NODES) as cluster:
         release = Release(OwnCluster(cluster))
         with RegistryHost("site") as registry:
@@ -78,7 +79,7 @@ def measure(plan: StampedePlan, runs: int) -> Iterator[StampedeSample]:
                 with _shaped(cluster, registry, plan):
                     for _ in range(runs):
                         for way in WAYS:
-                            yield _sample(cluster, registry, plan, way)
+                            yield functools.partial(_sample, cluster, registry, plan, way)
             finally:
                 release.uninstall()
                 cluster.recycle_volumes()

@@ -1,0 +1,25 @@
+"""All scenarios by their names."""
+
+from __future__ import annotations
+
+from bench.control.scenario import ControlScenario
+from bench.data.scenario import DataScenario
+from bench.fast.scenario import FastScenario
+from bench.origin.scenario import OriginScenario
+from bench.scenario import Scenario
+from bench.small.scenario import SmallScenario
+from bench.stampede.scenario import StampedeScenario
+
+SCENARIOS: dict[str, Scenario] = {
+    scenario.name: scenario
+    for scenario in (
+        DataScenario(),
+        FastScenario(),
+        OriginScenario(),
+        ControlScenario(),
+        SmallScenario(),
+        StampedeScenario(),
+    )
+}
+DEFAULT = ("data", "fast", "origin", "control", "small")
+"""What ``make bench`` measures. The stampede needs a cluster, and takes longer."""

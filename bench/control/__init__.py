@@ -1,0 +1,1 @@
+"""The scenario ``control``: simulated clients send requests, and move no bytes."""

@@ -1,0 +1,1 @@
+"""The scenario ``data``: peers download one file over slow links."""

@@ -1,0 +1,1 @@
+"""The scenario ``fast``: peers download one large file over loopback."""

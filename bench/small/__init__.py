@@ -1,0 +1,1 @@
+"""The scenario ``small``: small files that the supernode has already."""

@@ -1,0 +1,149 @@
+"""Readers of a small file: directly, by Dragonfly's protocol, and as a simulated peer."""
+
+from __future__ import annotations
+
+import itertools
+from abc import ABC, abstractmethod
+from urllib.parse import urlsplit
+
+import msgspec
+
+from bench.connection import get, post
+from bench.control.clients import registration
+from bench.errors import BenchError
+from bench.small.wire import Wires
+from pantala_protocol import ranges, task_id, ticket
+from pantala_protocol.geometry import HEAD, TAIL
+from pantala_protocol.sync import HeldPieces, PieceWork, SyncAnswer, SyncRequest
+
+_BOOTS = itertools.count()
+_FINISHED, _MORE, _WAIT = 600, 601, 602
+
+
+class Reader(ABC):
+    """Reads one file again and again."""
+
+    def __init__(self, url: str, size: int, wires: Wires) -> None:
+        self.url = url
+        self.size = size
+        self.wires = wires
+
+    @abstractmethod
+    def read(self) -> bytes:
+        """The whole file. The time of this call is measured."""
+
+    def finish(self) -> None:  # noqa: B027 - most readers need nothing
+        """What follows after a read. Its time is not measured."""
+
+
+class DirectReader(Reader):
+    """A GET at the origin, like ``curl``."""
+
+    def read(self) -> bytes:
+        parts = urlsplit(self.url)
+        return self.wires.ask(parts.hostname or "", parts.port or 80, get(parts.path))
+
+
+class _Entry(msgspec.Struct):
+    range: str
+    cid: str
+    pieceNum: int  # noqa: N815
+    peerIp: str  # noqa: N815
+    peerPort: int  # noqa: N815
+    path: str
+
+
+class _Envelope(msgspec.Struct):
+    code: int
+    data: msgspec.Raw = msgspec.Raw(b"")
+
+
+class DragonflyReader(Reader):
+    """A new client of Dragonfly for each read: it registers, asks for work and fetches the pieces."""
+
+    def __init__(self, url: str, size: int, wires: Wires, supernode: tuple[str, int]) -> None:
+        super().__init__(url, size, wires)
+        self._supernode = supernode
+        self._task_id = task_id.compute(url)
+        self._cid = ""
+
+    def read(self) -> bytes:
+        self._cid, request = registration(self.url)
+        self._expect(self._ask(request), 200)
+        pieces: dict[int, bytes] = {}
+        received = 0
+        status = "700&result=502&range=&dstCid="
+        while received < self.size:
+            for entry in self._pull(status):
+                if entry.pieceNum not in pieces:
+                    piece = self._fetch(entry)
+                    pieces[entry.pieceNum] = piece
+                    received += len(piece)
+                    status = f"701&result=503&range={entry.range}&dstCid={entry.cid}"
+        return b"".join(pieces[number] for number in sorted(pieces))
+
+    def finish(self) -> None:
+        """Leave, so that the supernode does not name this client as a provider."""
+        self._ask(get(f"/peer/service/down?taskId={self._task_id}&cid={self._cid}"))
+
+    def _pull(self, status: str) -> list[_Entry]:
+        answer = self._ask(get(f"/peer/task?srcCid={self._cid}&taskId={self._task_id}&status={status}"))
+        if answer.code == _WAIT:
+            return []
+        self._expect(answer, _MORE)
+        return msgspec.json.decode(answer.data, type=list[_Entry])
+
+    def _fetch(self, entry: _Entry) -> bytes:
+        request = f"GET {entry.path} HTTP/1.1\r\nHost: supernode\r\nRange: bytes={entry.range}\r\n\r\n"
+        wrapped = self.wires.ask(entry.peerIp, entry.peerPort, request.encode())
+        return wrapped[HEAD : -len(TAIL)]
+
+    def _ask(self, request: bytes) -> _Envelope:
+        return msgspec.json.decode(self.wires.ask(*self._supernode, request), type=_Envelope)
+
+    def _expect(self, answer: _Envelope, code: int) -> None:
+        if answer.code != code:
+            raise BenchError(f"The supernode answered {answer.code} instead of {code}: {bytes(answer.data)!r}")
+
+
+class NativeReader(Reader):
+    """A simulated peer that has just started at each read: one exchange for the work, and the pieces."""
+
+    def __init__(self, url: str, size: int, wires: Wires, supernode: tuple[str, int], name: str) -> None:
+        super().__init__(url, size, wires)
+        self._supernode = supernode
+        self._name = name
+        self._message = SyncRequest(name, "", 0)
+
+    def read(self) -> bytes:
+        self._message = SyncRequest(self._name, f"boot-{next(_BOOTS)}", 0, port=65002, inventory={})
+        pieces: dict[int, bytes] = {}
+        received = 0
+        done: dict[str, HeldPieces] = {}
+        while received < self.size:
+            taken = 0
+            answer = self._exchange(done)
+            for work in answer.work:
+                if work.piece not in pieces:
+                    pieces[work.piece] = self._fetch(work)
+                    received += len(pieces[work.piece])
+                    taken |= 1 << work.piece
+                    done = {work.task_id: HeldPieces(work.generation, ranges.render(taken))}
+        return b"".join(pieces[number] for number in sorted(pieces))
+
+    def _exchange(self, done: dict[str, HeldPieces]) -> SyncAnswer:
+        self._message = msgspec.structs.replace(self._message, seq=self._message.seq + 1, done=done)
+        body = self.wires.ask(*self._supernode, post("/api/v1/sync", msgspec.json.encode(self._message)))
+        answer = msgspec.json.decode(body, type=SyncAnswer)
+        self._message = msgspec.structs.replace(
+            self._message, supernode=answer.supernode, revision=answer.revision, inventory=None
+        )
+        return answer
+
+    def _fetch(self, work: PieceWork) -> bytes:
+        last = work.offset + work.size - 1
+        request = (
+            f"GET /pieces/{work.task_id}/{work.generation} HTTP/1.1\r\nHost: supernode\r\n"
+            f"Range: bytes={work.offset}-{last}\r\n{ticket.HEADER}: {work.ticket}\r\n\r\n"
+        )
+        return self.wires.ask(work.host, work.port, request.encode())

@@ -1,0 +1,84 @@
+"""Three nodes of a real cluster pull one large image, through the mirror and directly."""
+
+from __future__ import annotations
+
+import argparse
+import functools
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from typing import ClassVar
+
+from bench.arguments import number
+from bench.memory import MEBIBYTE
+from bench.report.results import Key, Result
+from bench.report.svg import Chart
+from bench.scenario import Column, Runs, Sample, Scenario, Targets, series
+from bench.stampede import pulls
+from bench.stampede.pulls import StampedePlan, StampedeSample
+
+
+class StampedeScenario(Scenario):
+    """All nodes at once, and one node before the others."""
+
+    name = "stampede"
+    summary = "three nodes of a real cluster pull an image of 600 MiB (root; 7 min a run, not by default)"
+    columns = (
+        Column("way", "{way}"),
+        Column("3 at once", "{at_once_seconds:.1f} s"),
+        Column("/ line", "{at_once_times:.2f}"),
+        Column("registry", "{at_once_copies:.2f}x"),
+        Column("node 1", "{first_seconds:.1f} s"),
+        Column("then 2 + 3", "{later_seconds:.1f} s"),
+        Column("registry in all", "{later_copies:.2f}x"),
+    )
+    targets: ClassVar[Targets] = {("mirror",): "at once <= 33 s, 1.00x; then 2 + 3 <= 31 s"}
+
+    def add_options(self, parser: argparse._ArgumentGroup) -> None:
+        parser.add_argument(
+            "--image-size", type=number(1 << 20), default=600, metavar="MIB", help="of the image's layer (600)"
+        )
+
+    def plan(self, options: argparse.Namespace) -> dict[str, Key]:
+        plan = StampedePlan(options.image_size * MEBIBYTE)
+        return {**asdict(plan), "line_seconds": plan.line_seconds}
+
+    def lacks(self) -> str:
+        return "" if os.geteuid() == 0 else "it starts a cluster, which needs root. Run it as root."
+
+    def runs(self, options: argparse.Namespace) -> Runs:
+        plan = StampedePlan(options.image_size * MEBIBYTE)
+        for pull in pulls.prepared(plan, options.runs):
+            yield functools.partial(_pull, plan, pull)
+
+    def legend(self, plan: Mapping[str, Key]) -> str:
+        return (
+            f"An image of one layer of {int(plan['size']) / 1e6:.0f} MB. Links in each direction: registry and nodes "
+            f"{plan['megabits']} Mbit/s, so the line needs {plan['line_seconds']:.1f} s. Times of the slowest pull, "
+            "with unpacking. registry: bytes that it sent / size."
+        )
+
+    def charts(self, result: Result) -> list[Chart]:
+        labels = tuple(str(row.case["way"]) for row in result.rows)
+        titles = {"3 at once": "at_once_seconds", "node 1": "first_seconds", "then 2 + 3": "later_seconds"}
+        shown = {title: series(result.rows, name) for title, name in titles.items()}
+        return [Chart("stampede: seconds (dashed: the link)", labels, shown, float(result.plan["line_seconds"]))]
+
+
+def _pull(plan: StampedePlan, pull: Callable[[], StampedeSample]) -> Sample:
+    sample = pull()
+    return Sample({"way": sample.way}, _values(sample, plan))
+
+
+def _values(sample: StampedeSample, plan: StampedePlan) -> dict[str, float]:
+    later = sample.first.registry_bytes + sample.later.registry_bytes
+    figures = {
+        "at_once": (sample.at_once.seconds[-1], sample.at_once.registry_bytes),
+        "first": (sample.first.seconds[-1], sample.first.registry_bytes),
+        "later": (sample.later.seconds[-1], later),
+    }
+    values: dict[str, float] = {}
+    for name, (seconds, sent) in figures.items():
+        values |= {f"{name}_seconds": seconds, f"{name}_times": seconds / plan.line_seconds}
+        values[f"{name}_copies"] = sent / plan.size
+    return values
