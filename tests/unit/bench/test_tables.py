@@ -1,0 +1,62 @@
+"""Tables show medians, targets and only columns that have values."""
+
+import io
+
+import pytest
+from rich.console import Console
+
+from bench.catalog import DEFAULT, SCENARIOS
+from bench.report.results import Document, Machine, Result
+from bench.report.tables import cells, markdown, markdown_table, progress, table
+
+PLAN = {"size": 64 << 20, "peer_megabits": 50, "hub_megabits": 100, "line_seconds": 10.74}
+
+
+def data() -> Result:
+    result = Result("data", {**PLAN})
+    for slowest in (1.2, 1.1, 1.3):
+        result.add({"peers": 4}, {"slowest": slowest, "origin": 1.0})
+    result.add({"peers": 2}, {"slowest": 1.05, "origin": 1.0, "direct": 1.06})
+    return result
+
+
+def test_a_table_has_medians_targets_and_no_empty_column() -> None:
+    titles, lines = cells(data().rows, SCENARIOS["data"])
+    assert ["peers", "slowest", "[best worst]", "direct", "origin", "target"] == titles
+    assert ["4", "1.200", "[1.100 1.300]", "", "1.000x", "slowest <= 1.09"] == lines[0]
+    assert ["2", "1.050", "[1.050 1.050]", "1.06", "1.000x", ""] == lines[1]
+
+
+def test_markdown_has_a_line_for_each_case() -> None:
+    lines = markdown_table(data(), SCENARIOS["data"]).splitlines()
+    assert "| peers | slowest | [best worst] | direct | origin | target |" == lines[0]
+    assert {"---"} == set(lines[1].strip("| ").split(" | "))
+    assert 4 == len(lines)
+
+
+def test_a_report_names_the_machine_and_the_scenarios() -> None:
+    text = markdown(Document(Machine(2, "6.1", "3.11.2"), [data()]), list(SCENARIOS.values()))
+    assert "Machine: 2 cores, Linux 6.1, Python 3.11.2.\n\n## data\n\n64 MiB, cold." in text
+
+
+def test_a_terminal_shows_brackets_as_they_are() -> None:
+    console = Console(file=io.StringIO(), width=200)
+    console.print(table(data(), SCENARIOS["data"]))
+    assert isinstance(console.file, io.StringIO)
+    assert "[1.100 1.300]" in console.file.getvalue()
+
+
+def test_the_progress_of_a_run_is_a_line() -> None:
+    row = data().add({"peers": 8}, {"slowest": 1.5})
+    assert "data: peers 8, slowest 1.500" == progress(row, SCENARIOS["data"])
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_a_scenario_without_results_has_charts_of_nothing(name: str) -> None:
+    plan = {"line_seconds": 1.0}
+    for chart in SCENARIOS[name].charts(Result(name, {**plan})):
+        assert () == chart.labels
+
+
+def test_the_default_scenarios_exist() -> None:
+    assert set(DEFAULT) < set(SCENARIOS)
