@@ -56,7 +56,7 @@ test: lint ## Run everything: lint and all tests; as root also the end-to-end te
 
 .PHONY: unit
 unit: $(VENV)/ready ## Run the unit and property tests, in less than 30 seconds
-	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(BIN)/python -m pytest tests/unit tests/property
+	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal -p no:schemathesis tests/unit tests/property
 
 .PHONY: integration
 integration: $(VENV)/ready ## Run the tests over real sockets and processes, without Kubernetes and root

@@ -71,25 +71,6 @@ def test_the_architecture_names_files_that_exist() -> None:
     assert [] == [name for name in named if not any(ROOT.glob(name))]
 
 
-@pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
-def test_a_page_has_no_forbidden_word_and_no_long_sentence(page: Path) -> None:
-    passages = prose.page_passages(page)
-    assert [] == prose.count(passages).broken
-    assert [] == prose.long_sentences(passages)[1]
-
-
-def test_pages_use_few_vague_words_and_short_sentences() -> None:
-    passages = [passage for page in PAGES for passage in prose.page_passages(page)]
-    assert [] == prose.count(passages).too_many()
-    assert prose.MEDIAN_SENTENCE >= prose.long_sentences(passages)[0]
-
-
-def test_packages_have_no_forbidden_word_and_few_vague_ones() -> None:
-    files = prose.find([prose.ROOT / name for name in prose.PACKAGES], ".py")
-    total = prose.count([passage for file in files for passage in prose.python_passages(file)])
-    assert [] == total.broken + total.too_many()
-
-
 @pytest.mark.parametrize(
     ("text", "broken"),
     [

@@ -34,8 +34,9 @@ def modules() -> dict[str, Path]:
 
 
 @cache
-def tree(path: Path) -> ast.Module:
-    return ast.parse(path.read_text())
+def nodes(path: Path) -> list[ast.AST]:
+    """All nodes of a module's syntax tree."""
+    return list(ast.walk(ast.parse(path.read_text())))
 
 
 def relative(path: Path) -> str:
@@ -80,7 +81,7 @@ def test_a_public_class_name_means_one_thing() -> None:
     places = defaultdict(list)
     for path in modules().values():
         if not path.name.endswith(GENERATED):
-            for node in ast.walk(tree(path)):
+            for node in nodes(path):
                 if isinstance(node, ast.ClassDef) and not node.name.startswith("_"):
                     places[node.name].append(relative(path))
     twice = {name: found for name, found in places.items() if len(found) > 1}
@@ -99,11 +100,11 @@ def test_a_process_is_composed_from_finished_objects(package: Path) -> None:
     """A constructor takes what exists already: few lambdas, and no ``attach`` that completes an object later."""
     app = package / "app.py"
     if app.exists():
-        assert sum(isinstance(node, ast.Lambda) for node in ast.walk(tree(app))) <= 4
+        assert sum(isinstance(node, ast.Lambda) for node in nodes(app)) <= 4
     attached = [
         relative(path)
         for path in package.rglob("*.py")
-        for node in ast.walk(tree(path))
+        for node in nodes(path)
         if isinstance(node, ast.FunctionDef) and node.name == "attach"
     ]
     assert [] == attached
@@ -112,7 +113,7 @@ def test_a_process_is_composed_from_finished_objects(package: Path) -> None:
 def _imports(name: str, path: Path) -> set[str]:
     """The modules that a module imports when it is loaded."""
     found = set()
-    for node in ast.walk(tree(path)):
+    for node in nodes(path):
         if isinstance(node, ast.ImportFrom) and node.module:
             for alias in node.names:
                 submodule = f"{node.module}.{alias.name}"

@@ -14,6 +14,8 @@ from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FileSource
 from tests.support.source import Content, FakeReader
 
+pytestmark = pytest.mark.virtual_time
+
 
 class Origins:
     """Answers requests for ``/slow`` only once :attr:`awake` is set. Others are answered at once."""

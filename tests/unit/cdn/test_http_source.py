@@ -285,7 +285,7 @@ async def test_blocks_are_freed_without_the_garbage_collector() -> None:
     try:
         async with Origin() as origin, http_reader() as source:
             origin.serve("/file", body)
-            for number in range(30):
+            for number in range(20):
                 await first_block(source, origin.url("/file"), cancelled=number % 2 == 0)
             await asyncio.sleep(0.2)
             assert tracemalloc.get_traced_memory()[0] < 10 * size

@@ -24,6 +24,7 @@ from pantala_protocol import ticket
 
 TASK = "a" * 64
 PIECES = [bytes([number]) * 4096 for number in range(8)]
+READS = 1500
 
 
 @pytest.fixture
@@ -76,12 +77,12 @@ def test_a_file_that_is_closed_meanwhile_is_read_all_the_same(store: PieceStore)
     sys.setswitchinterval(1e-5)  # it is closed between any two steps of a reader, and not once in 5 ms
     try:
         with ThreadPoolExecutor(4) as threads:
-            reads = [threads.submit(file.read, number % len(PIECES)) for number in range(4000)]
+            reads = [threads.submit(file.read, number % len(PIECES)) for number in range(READS)]
             while not all(read.done() for read in reads):
                 file.close()
     finally:
         sys.setswitchinterval(interval)
-    assert [PIECES[number % len(PIECES)] for number in range(4000)] == [read.result() for read in reads]
+    assert [PIECES[number % len(PIECES)] for number in range(READS)] == [read.result() for read in reads]
 
 
 def test_a_user_keeps_the_descriptor_until_it_is_done(tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
+from functools import cache
 from pathlib import Path
 from types import CodeType, FrameType
 from typing import Any, TypeVar
@@ -63,6 +64,7 @@ class Trace:
             self.entries[module] += 1
 
 
+@cache
 def _module(code: CodeType) -> str:
     """The name below ``pantala_operator.plan``; empty: code of another package."""
     path = Path(code.co_filename)

@@ -2,12 +2,7 @@
 
 import asyncio
 import contextlib
-import os
 import shutil
-import signal
-import subprocess
-import sys
-import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -247,20 +242,3 @@ def test_an_unreadable_note_is_none(tmp_path: Path, content: bytes) -> None:
 )
 def test_what_the_note_says(note: RepairNote, text: str) -> None:
     assert text in str(note)
-
-
-def test_the_command_repairs_until_a_signal(node: Node) -> None:
-    flags = [f"--certs-d={node.certs_d}", f"--containerd-state={node.state}", f"--registries={','.join(NAMES)}"]
-    overwrite(node)
-    process = subprocess.Popen(
-        [sys.executable, "-m", "pantala_peer", "watch", *flags, f"--mirror-token-file={node.token_file}"],
-        env={**os.environ, "PYTHONDONTWRITEBYTECODE": "1"},
-    )
-    try:
-        until = time.monotonic() + 20
-        while node.note is None and time.monotonic() < until:
-            time.sleep(0.05)
-        assert node.has_ours("r.example")
-    finally:
-        process.send_signal(signal.SIGTERM)
-        assert 0 == process.wait(10)

@@ -173,7 +173,8 @@ def test_no_secret_is_kept() -> None:
     assert b"c2VjcmV0" not in b"".join(made._permissions)
 
 
-def test_the_number_of_permissions_is_bounded() -> None:
+def test_the_number_of_permissions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(permissions, "_MAX_PERMISSIONS", 100)
     made = ReadPermissions(KEY)
     for number in range(11):
         made.grant("r", "", {f"{number}/{index}": INFO for index in range(permissions._MAX_PERMISSIONS // 10)}, 0.0)
