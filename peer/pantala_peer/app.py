@@ -34,6 +34,7 @@ from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.errors import StoreError
+from pantala_pieces.scrub import Scrub
 from pantala_pieces.server import PieceServer
 from pantala_pieces.transfer.deadlines import ReceiveTimeouts
 from pantala_pieces.transfer.providers import Providers
@@ -62,6 +63,7 @@ class PeerApp:
     supernodes: SupernodeSessions
     deliveries: Deliveries
     tasks: AssignedTasks
+    scrub: Scrub
     pieces: PieceServer
     mirror: MirrorService
     helper: RuntimeHelper
@@ -121,6 +123,7 @@ class PeerApp:
             group.create_task(self.images.run())
             group.create_task(self.runtime.run())
             group.create_task(self.tasks.run(self.settings.recheck_interval))
+            group.create_task(self.scrub.run(self.tasks.touch))
 
     async def _leave(self) -> None:
         log.info("leaving")
@@ -165,7 +168,8 @@ def build(settings: Settings) -> PeerApp:
     )
     deliveries = Deliveries(supernodes, Publisher(settings.root))
     room = BlobRoom(settings.blob_cache)
-    tasks = AssignedTasks(supernodes, cache, downloads, deliveries, room, events)
+    scrub = Scrub(cache, busy=downloads.active, interval=settings.scrub_interval)
+    tasks = AssignedTasks(supernodes, cache, downloads, deliveries, room, scrub, events)
 
     # Other peers download our pieces, and containerd reads images through the mirror.
     pieces = PieceServer(
@@ -214,6 +218,7 @@ def build(settings: Settings) -> PeerApp:
         supernodes,
         deliveries,
         tasks,
+        scrub,
         pieces,
         mirror,
         helper,

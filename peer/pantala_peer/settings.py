@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from pantala_peer.mirror.deadlines import Deadlines
+from pantala_pieces import scrub
 from pantala_process import settings
 from pantala_process.settings import ListenAddress, flag
 
@@ -80,6 +81,8 @@ class Settings:
     """Seconds until the answer of an exchange. The supernode may delay its answer for up to 10 s."""
     recheck_interval: float = 30.0
     """Seconds between two checks of the published files: one ``stat`` each."""
+    scrub_interval: float = scrub.INTERVAL
+    """Seconds between two verifications of a published file."""
     grace: float = 22.0
     """Seconds that uploads have to end after SIGTERM. The last report to the supernodes may take 3 s more."""
 

@@ -16,6 +16,7 @@ from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.errors import PieceMissingError, StoreFullError, store_errors
 from pantala_pieces.journal import JournalRecord
 from pantala_pieces.parts import PartTable
+from pantala_pieces.writing import copy_bytes, write_atomically, write_bytes
 from pantala_protocol import ranges
 
 _SPARE_PIECES = 16
@@ -33,13 +34,15 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     etag: str = ""
     last_modified: str = ""
     digest: str = ""
-    """``sha256:`` of the whole file. It is set when the whole file is verified."""
+    """``sha256:`` of the whole file. It is set when all pieces are verified and durable. Then no data changes."""
     origin_bytes: int = 0
     """Bytes that were read from the origin until the whole file was verified."""
     confirmed: float = 0.0
     """When the origin last sent or confirmed this content, in seconds since the epoch."""
     lifetime: float | None = None
     """Seconds for which the origin declared this content fresh. ``None``: not declared."""
+    checked: float = 0.0
+    """When the whole file was last found right, in seconds since the epoch. 0: never."""
     claims: tuple[str, ...] = ()
     """UIDs of the Task resources that use this file. After a restart they use it without asking the origin again."""
 
@@ -88,7 +91,7 @@ class PieceFile:
 
     @property
     def complete(self) -> bool:
-        """True if all pieces are held and the whole file is verified."""
+        """True if all pieces were verified and durable. Nothing writes to the data file any more."""
         return bool(self.meta.digest)
 
     @property
@@ -147,7 +150,7 @@ class PieceFile:
             with self._data.using() as fd:
                 if self.meta.length is None:
                     self._check_spare_room(fd)
-                _write(fd, data, piece * self.meta.piece_size + start)
+                write_bytes(fd, data, piece * self.meta.piece_size + start)
             self.parts[piece] = start + len(data)
             self._parts.note(piece, self.parts[piece])
 
@@ -174,7 +177,7 @@ class PieceFile:
             with self._data.using() as fd:
                 for piece in stored:
                     if parts[piece.number] < len(piece.data):
-                        _write(fd, piece.data, piece.number * self.meta.piece_size)
+                        write_bytes(fd, piece.data, piece.number * self.meta.piece_size)
             self._commits.end(commit, [JournalRecord(piece.number, len(piece.data), piece.sha256) for piece in stored])
             for number, size in parts.items():
                 if size:
@@ -231,6 +234,30 @@ class PieceFile:
         with self._changing:
             self.held -= sum(self._records[piece].size for piece in ranges.members(self.have & pieces))
             self.have &= ~pieces
+
+    def sync(self) -> None:
+        """Make all stored pieces durable. After a failure, :meth:`verify` finds what the disk has."""
+        with store_errors(f"sync {self.path}"), self._data.using() as data, self._journal.using() as records:
+            try:
+                os.fdatasync(data)
+                os.fdatasync(records)
+            except OSError:
+                os.posix_fadvise(data, 0, 0, os.POSIX_FADV_DONTNEED)  # it may hold bytes that the disk lost
+                raise
+
+    def renew(self) -> None:
+        """Copy the held pieces to a new data file, because programs may read the former one. It is incomplete then."""
+        fresh = self.path.with_name("data.new")
+        with store_errors(f"copy {self.path}"), self._data.using() as source:
+            target = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+            try:
+                for piece in ranges.members(self.have):
+                    copy_bytes(source, target, piece * self.meta.piece_size, self._records[piece].size)
+            finally:
+                os.close(target)
+            fresh.replace(self.path)
+        self._data.close()
+        self.update(msgspec.structs.replace(self.meta, digest="", checked=0.0))
 
     def update(self, meta: Meta) -> None:
         """Replace the metadata, atomically and durably."""
@@ -295,31 +322,3 @@ class PieceFile:
                 self._records[record.piece] = record
                 self.held += 0 if self.have >> record.piece & 1 else record.size
                 self.have |= 1 << record.piece
-
-
-def _write(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
-    view = memoryview(data)
-    while view:  # a write may be short, especially on a full disk
-        written = os.pwrite(fd, view, offset)
-        view, offset = view[written:], offset + written
-
-
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file. After a crash it has the whole old or the whole new content. Raises :class:`StoreError`."""
-    temporary = path.with_name(f".{path.name}.new")
-    with store_errors(f"write {path}"):
-        with temporary.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-        sync_directory(path.parent)
-
-
-def sync_directory(directory: Path) -> None:
-    """Sync a directory, so that new and removed names in it outlast a crash. Raises :class:`OSError`."""
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(fd)
-    finally:
-        os.close(fd)

@@ -9,10 +9,11 @@ from typing import NamedTuple
 import msgspec
 
 from pantala_pieces.errors import store_errors
-from pantala_pieces.file import Meta, PieceFile, sync_directory, write_atomically
+from pantala_pieces.file import Meta, PieceFile
+from pantala_pieces.writing import sync_directory, write_atomically
 from pantala_protocol import task_id
 
-_OURS = ("meta.json", ".meta.json.new", "journal", "parts", "data")
+_OURS = ("meta.json", ".meta.json.new", "journal", "parts", "data", "data.new")
 
 
 class Usage(NamedTuple):

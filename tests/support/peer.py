@@ -14,6 +14,7 @@ from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
+from pantala_pieces.scrub import Scrub
 from pantala_pieces.transfer.deadlines import ReceiveTimeouts
 from pantala_pieces.transfer.providers import Providers
 from pantala_pieces.transfer.receiver import PieceReceiver
@@ -47,4 +48,5 @@ def assigned_tasks(root: Path, cache: PieceCache) -> AssignedTasks:
     receiver = PieceReceiver(providers.fetch, cache.put, threads=4, urgent=lambda _: False, rest=providers.rest)
     downloads = Downloads(receiver, events, parallel=4)
     deliveries = Deliveries(supernodes, Publisher(root))
-    return AssignedTasks(supernodes, cache, downloads, deliveries, BlobRoom(), events)
+    scrub = Scrub(cache, busy=downloads.active)
+    return AssignedTasks(supernodes, cache, downloads, deliveries, BlobRoom(), scrub, events)

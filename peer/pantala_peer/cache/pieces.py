@@ -1,41 +1,50 @@
 """The pieces on this node's disk.
 
 The threads that receive pieces write them. One more thread creates, completes and deletes files, so a slow disk does
-not block the process. Other threads read whole files, after a start and before a publication.
+not block the process. Other threads verify the pieces after a start, and sync whole files.
 """
 
 import asyncio
-import hashlib
 import os
-from collections.abc import Callable
+import time
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TypeVar
+from weakref import WeakKeyDictionary
 
+import structlog
 from msgspec import structs
 
+from pantala_peer.cache.evidence import Evidence
 from pantala_peer.errors import FileMismatchError, RotError
-from pantala_pieces.errors import PieceMissingError, StoreError, store_errors
+from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError, store_errors
 from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
-from pantala_protocol import digest, ranges
+from pantala_pieces.verification import FileVerdict, Finding
+from pantala_protocol import ranges
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.sync import Assignment, HeldPieces, PieceWork
 
 T = TypeVar("T")
 
+log = structlog.get_logger()
+
 
 class PieceCache:
     """Stores verified pieces. Methods raise :class:`StoreError` if the disk fails.
 
-    Pieces are written without fsync until the file is published. So :meth:`open` hashes all pieces again.
+    Pieces are written without fsync until the file is published. So :meth:`open` hashes all pieces again. ``wall`` is
+    in seconds since the epoch.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, *, wall: Callable[[], float] = time.time) -> None:
         self._store = PieceStore(root, durable=False)
         self._disk = ThreadPoolExecutor(1, "disk")
-        self._signatures: dict[str, tuple[int, int]] = {}
-        self._contradicted: dict[str, str] = {}
+        self._wall = wall
+        self._evidence: WeakKeyDictionary[PieceFile, Evidence] = WeakKeyDictionary()
 
     def total_bytes(self) -> int:
         """The bytes of all verified pieces."""
@@ -54,12 +63,10 @@ class PieceCache:
         await self._on_disk(self._store.open)
         rotten = []
         for file in self._store:
-            await asyncio.to_thread(_verify, file)
+            await self._verify(file)
             if file.complete and not _all_there(file):
                 rotten.append(file.meta.task_id)
                 await self.drop(file.meta.task_id)
-            elif file.complete:
-                self._signatures[file.meta.task_id] = _signature(file)
         return rotten
 
     def lookup(self, task_id: str) -> PieceFile | None:
@@ -121,35 +128,93 @@ class PieceCache:
         file = self._store.get(work.task_id)
         if file is None or file.meta.generation != work.generation:
             raise PieceMissingError(f"The peer lost generation {work.generation} of the task {work.task_id}.")
+        if not file.have >> piece.number & 1:
+            self._known(file).feed(file, piece.number, piece.data)
         file.put([piece])
 
     async def check(self, assignment: Assignment) -> PieceFile | None:
-        """Sync the task's whole file, verify its digest, and return it. ``None`` while pieces are missing.
+        """The task's whole file, synced for publication. ``None`` while pieces are missing.
 
-        Raises :class:`FileMismatchError`. Then the pieces that are wrong on the disk are forgotten.
+        A blob's file is not synced. Raises :class:`RotError` if the file is wrong on the disk, and
+        :class:`FileMismatchError` if each piece is right, but the supernode states another digest of the whole file.
         """
         file = self._store.get(assignment.task_id)
         if file is None or assignment.length is None or file.meta.length != assignment.length or not _all_there(file):
             return None
-        if file.meta.digest == assignment.digest and self._signatures.get(file.meta.task_id) == _signature(file):
-            return file
-        if self._contradicted.get(assignment.task_id) == assignment.digest:
+        evidence = self._known(file)
+        evidence.expected = assignment.digest
+        found = evidence.whole(file)
+        if found not in (None, assignment.digest):
+            evidence.contradicted = assignment.digest
+        elif found and not evidence.checked:
+            evidence.checked = self._wall()
+        if evidence.wrong is not None:
+            raise RotError("The file was changed on the node's disk. The peer fetches the wrong pieces again.")
+        if not evidence.in_service:
             raise FileMismatchError(
                 f"Each piece is right, but the file on the node does not have the digest {assignment.digest}. "
                 "Check the supernode's log."
             )
-        if not await asyncio.to_thread(_matches, file, assignment.digest):
-            await self._find_rot(file, assignment.digest)
-            raise FileMismatchError(
-                f"The file on the node does not have the digest {assignment.digest}. Wrong pieces are fetched again."
-            )
-        await self._on_disk(lambda: self._complete(file, assignment.digest))
+        if file.meta.digest == assignment.digest:
+            evidence.look(file)
+        elif assignment.deliveries:
+            await self._complete(file, evidence)
         return file
+
+    def candidates(self) -> Iterator[ScrubCandidate]:
+        """The whole files that the scrub may verify."""
+        for file in self._store:
+            evidence = self._evidence.get(file)
+            if evidence is not None and self.serves(file, evidence.expected):
+                checked = max(evidence.checked, file.meta.checked)
+                yield ScrubCandidate(file, evidence.expected, checked, evidence.changed)
+
+    def serves(self, file: PieceFile, digest: str) -> bool:
+        """True while a whole file is in service with this digest."""
+        evidence = self._evidence.get(file)
+        if evidence is None or self._store.get(file.meta.task_id) is not file or not _all_there(file):
+            return False
+        return bool(digest) and evidence.expected == digest and evidence.in_service
+
+    async def conclude(self, file: PieceFile, digest: str, finding: Finding) -> None:
+        """Record what the scrub found. After that, :meth:`check` raises if the file is wrong."""
+        if not self.serves(file, digest):
+            return
+        evidence = self._known(file)
+        evidence.take(digest, finding)
+        if finding.verdict is FileVerdict.RIGHT:
+            evidence.checked, evidence.changed = self._wall(), False
+            await self._complete(file, evidence)
+
+    def is_due(self, task_id: str) -> bool:
+        """True if the scrub has never verified a whole file, or the file changed since then."""
+        file = self._store.get(task_id)
+        evidence = self._evidence.get(file) if file is not None else None
+        if file is None or evidence is None:
+            return False
+        return evidence.changed or not (evidence.checked or file.meta.checked)
+
+    async def repair(self, task_id: str) -> None:
+        """Forget the wrong pieces that the scrub found. A data file that was published is never written again.
+
+        A complete file continues in a copy. If there is no room for that, all its pieces are dropped.
+        """
+        file = self._store.get(task_id)
+        evidence = self._evidence.get(file) if file is not None else None
+        if file is None or evidence is None or evidence.wrong is None:
+            return
+        file.forget(evidence.wrong)
+        try:
+            if file.complete or not evidence.wrong:
+                await asyncio.to_thread(self._renew, file)
+        except StoreError as error:
+            log.warning("a damaged file cannot be copied; all of it is fetched again", task=task_id, error=str(error))
+            await self.drop(task_id)
+        else:
+            self._start(file)
 
     async def drop(self, task_id: str) -> None:
         """Remove a task's pieces. Readers with an open file can continue."""
-        self._signatures.pop(task_id, None)
-        self._contradicted.pop(task_id, None)
         await self._on_disk(lambda: self._store.delete(task_id))
 
     def close(self) -> None:
@@ -160,14 +225,34 @@ class PieceCache:
     async def _on_disk(self, operation: Callable[[], T]) -> T:
         return await asyncio.get_running_loop().run_in_executor(self._disk, operation)
 
-    async def _find_rot(self, file: PieceFile, expected: str) -> None:
-        name = file.meta.task_id
+    def _known(self, file: PieceFile) -> Evidence:
+        return self._evidence.setdefault(file, Evidence())
+
+    async def _verify(self, file: PieceFile) -> None:
+        """Hash all pieces again."""
+        evidence = self._start(file)
+        feed = None if file.meta.checked else partial(evidence.feed, file)
+        try:
+            await asyncio.to_thread(file.verify, feed)
+        finally:
+            file.close()
         if file.complete:
-            await self.drop(name)
-            raise RotError("The published file was changed on the node's disk. The peer fetches it again.")
-        await asyncio.to_thread(_verify, file)
-        if _all_there(file):
-            self._contradicted[name] = expected
+            evidence.look(file)
+
+    def _start(self, file: PieceFile) -> Evidence:
+        """Forget what is known about a file, except its verified pieces."""
+        evidence = self._evidence[file] = Evidence(expected=file.meta.digest)
+        return evidence
+
+    async def _complete(self, file: PieceFile, evidence: Evidence) -> None:
+        """Sync a whole file, and record its digest. Then nothing writes to it any more."""
+        try:
+            if not file.complete:
+                await asyncio.to_thread(file.sync)
+        except StoreError:
+            await self._verify(file)  # the disk may have lost any piece
+            raise
+        await self._on_disk(lambda: self._record(file, evidence))
 
     # Called in the disk's thread
 
@@ -195,35 +280,17 @@ class PieceCache:
         with store_errors(f"create {file.path}"):
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
-    def _complete(self, file: PieceFile, whole: str) -> None:
-        file.close()  # nothing writes to it any more
-        file.update(structs.replace(file.meta, digest=whole))
-        self._signatures[file.meta.task_id] = _signature(file)
+    def _record(self, file: PieceFile, evidence: Evidence) -> None:
+        if self._store.get(file.meta.task_id) is file:
+            file.close()
+            file.update(structs.replace(file.meta, digest=evidence.expected, checked=evidence.checked))
+            evidence.look(file)
+
+    def _renew(self, file: PieceFile) -> None:
+        if self._store.usage().free < (file.meta.length or 0):
+            raise StoreFullError(f"cannot copy {file.path}: the disk is nearly full")
+        file.renew()
 
 
 def _all_there(file: PieceFile) -> bool:
     return file.meta.length is not None and file.have == Geometry(file.meta.piece_size, file.meta.length).all
-
-
-def _verify(file: PieceFile) -> None:
-    try:
-        file.verify()
-    finally:
-        file.close()
-
-
-def _matches(file: PieceFile, expected: str) -> bool:
-    """Sync the file, and compare its digest."""
-    wanted = digest.parse(expected)
-    with store_errors(f"read {file.path}"), file.path.open("rb") as data:
-        if os.fstat(data.fileno()).st_size != file.meta.length:
-            return False
-        os.fsync(data.fileno())
-        return hashlib.file_digest(data, lambda: digest.new(wanted.algorithm)).hexdigest() == wanted.hex
-
-
-def _signature(file: PieceFile) -> tuple[int, int]:
-    """Size and modification time: they change if a program writes to the file through its published path."""
-    with store_errors(f"read the state of {file.path}"):
-        status = file.path.stat()
-    return status.st_size, status.st_mtime_ns

@@ -20,7 +20,7 @@ from msgspec import structs
 from pantala_peer.cache.records import PublicationRecord, PublicationRecords
 from pantala_peer.errors import OutsideRootError, PathConflictError
 from pantala_pieces.errors import store_errors
-from pantala_pieces.file import sync_directory
+from pantala_pieces.writing import sync_directory
 from pantala_protocol.rules import names
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC

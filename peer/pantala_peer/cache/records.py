@@ -9,7 +9,7 @@ from pathlib import Path
 import msgspec
 
 from pantala_pieces.errors import store_errors
-from pantala_pieces.file import write_atomically
+from pantala_pieces.writing import write_atomically
 
 
 class PublicationRecord(msgspec.Struct, frozen=True):

@@ -12,7 +12,7 @@ import msgspec
 
 from pantala_peer.containerd.errors import FolderError
 from pantala_peer.containerd.plan import DEFAULT, FolderRecord, FormerState, HostsFile, Place, Plan, Tree
-from pantala_pieces.file import sync_directory
+from pantala_pieces.writing import sync_directory
 
 _HOSTS = "hosts.toml"
 _TEMPORARY = ".hosts.toml.pantala"

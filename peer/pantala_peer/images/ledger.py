@@ -19,7 +19,7 @@ from msgspec import structs
 from pantala_peer.images.errors import InvalidOrderError
 from pantala_peer.mirror.request import RepositoryName
 from pantala_pieces.errors import store_errors
-from pantala_pieces.file import write_atomically
+from pantala_pieces.writing import write_atomically
 from pantala_protocol import image as images
 from pantala_protocol import task_id
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, PullPhase, PullState

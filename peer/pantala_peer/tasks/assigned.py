@@ -19,10 +19,8 @@ from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.errors import StoreError, StoreFullError
+from pantala_pieces.scrub import Scrub
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, PieceWork
-
-_BLOB_REST = 60.0
-"""Seconds from a blob's last piece until the peer hashes the whole blob. Until then its reader needs the CPU."""
 
 log = structlog.get_logger()
 
@@ -37,6 +35,7 @@ class AssignedTasks:
         downloads: Downloads,
         deliveries: Deliveries,
         room: BlobRoom,
+        scrub: Scrub,
         events: PeerEvents,
     ) -> None:
         self._supernodes = supernodes
@@ -44,6 +43,7 @@ class AssignedTasks:
         self._downloads = downloads
         self._deliveries = deliveries
         self._room = room
+        self._scrub = scrub
         self._assigned: dict[str, Assignment] = {}
         self._complete = False
         self._ready: set[str] = set()
@@ -57,8 +57,9 @@ class AssignedTasks:
         self._given: dict[tuple[str, int], list[WorkGiven]] = {}
         """Work under way, by task and piece: first the running one, then the same piece from other supernodes."""
         self._troubles: dict[str, DeliveryState] = {}
+        self._damage: dict[str, DeliveryState] = {}
+        """Why a file was taken out of service. It is reported until the file is published again."""
         self._received: dict[str, Counter[str]] = {}
-        self._whole_since: dict[str, float] = {}
         self._dirty: set[str] = set()
         self._settling: dict[str, asyncio.Task[None]] = {}
         events.subscribe(Assigned, self._on_assigned)
@@ -242,7 +243,7 @@ class AssignedTasks:
         self._ready.discard(name)
         self._troubles.pop(name, None)
         self._received.pop(name, None)
-        self._whole_since.pop(name, None)
+        self._damage.pop(name, None)
         await self._withdraw(name)
         await self._cancel(name)
         await self._cache.drop(name)
@@ -293,30 +294,32 @@ class AssignedTasks:
         """Publish the file at all its paths, once it is whole."""
         name = assignment.task_id
         await self._withdraw(name, assignment)
-        if self._rests(assignment):
-            self._troubles.pop(name, None)
-            return
         try:
             file = await self._cache.check(assignment) if assignment.digest else None
-        except RotError:
-            await self._withdraw(name)
+        except FileMismatchError as error:
+            await self._remove_from_service(name, error)
             raise
         if file is None:
-            self._deliveries.report(assignment, self._troubles.get(name))
+            self._deliveries.report(assignment, self._troubles.get(name) or self._damage.get(name))
             return
         self._troubles.pop(name, None)
+        self._damage.pop(name, None)
         await self._deliveries.publish(assignment, file.path)
+        if self._cache.is_due(name):
+            self._scrub.wake()
         if received := self._received.pop(name, None):
             own = received.pop("", 0)
             log.info("the node has a whole file", task=name, from_supernode=own, from_peers=received.total())
 
-    def _rests(self, assignment: Assignment) -> bool:
-        """True if a blob became whole only a moment ago, so that its digest may be checked later."""
-        name, now = assignment.task_id, asyncio.get_running_loop().time()
-        if assignment.deliveries or not self._cache.is_whole(name):
-            self._whole_since.pop(name, None)
-            return False
-        return now - self._whole_since.setdefault(name, now) < _BLOB_REST
+    async def _remove_from_service(self, name: str, error: FileMismatchError) -> None:
+        """Unpublish a wrong file. If pieces of it are wrong, forget them, so that they are fetched again."""
+        if name in self._deliveries.tasks():
+            await self._withdraw(name)
+        if isinstance(error, RotError):
+            self._damage[name] = failed(error)
+            self._ready.discard(name)
+            await self._cancel(name)
+            await self._cache.repair(name)
 
     async def _withdraw(self, name: str, assignment: Assignment | None = None) -> None:
         """Unpublish the paths that are not assigned, and let other tasks publish at them."""

@@ -9,7 +9,7 @@ import msgspec
 import structlog
 
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import write_atomically
+from pantala_pieces.writing import write_atomically
 from pantala_protocol import digest
 from pantala_supernode.images.leases import BlobLeases, KeptBlob
 

@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from pantala_pieces.errors import StoreError, store_errors
-from pantala_pieces.file import write_atomically
+from pantala_pieces.writing import write_atomically
 
 _log = structlog.get_logger(__name__)
 

@@ -1,6 +1,7 @@
 """The pieces on the disk: the cache, its room for blobs, and its removal."""
 
 import asyncio
+import errno
 import hashlib
 import os
 from collections.abc import AsyncIterator
@@ -16,10 +17,11 @@ from pantala_peer.errors import FileMismatchError, RotError, failed
 from pantala_peer.tasks.room import MAX_LIMIT, BlobRoom, usual_limit
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
 from pantala_pieces.file import Meta, Piece
-from pantala_pieces.store import PieceStore
+from pantala_pieces.store import PieceStore, Usage
+from pantala_pieces.verification import FileVerdict, Finding, VerificationPass
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.reasons import Reason
-from pantala_protocol.sync import Assignment, HeldPieces, PieceWork
+from pantala_protocol.sync import Assignment, Delivery, HeldPieces, PieceWork
 from tests.support.small_disk import small_disk
 
 TASK = "a" * 64
@@ -29,8 +31,17 @@ GEOMETRY = Geometry(PIECE, len(CONTENT))
 DIGEST = "sha256:" + hashlib.sha256(CONTENT).hexdigest()
 
 
-def assignment(generation: str = "g", length: int | None = len(CONTENT), digest: str = DIGEST) -> Assignment:
-    return Assignment(TASK, generation, PIECE, length, digest)
+WRONG_DIGEST = "sha256:" + "0" * 64
+DELIVERIES = (Delivery("uid", "a"),)
+
+
+def assignment(
+    generation: str = "g",
+    length: int | None = len(CONTENT),
+    digest: str = DIGEST,
+    deliveries: tuple[Delivery, ...] = DELIVERIES,
+) -> Assignment:
+    return Assignment(TASK, generation, PIECE, length, digest, deliveries)
 
 
 def piece(number: int, generation: str = "g") -> tuple[PieceWork, Piece]:
@@ -48,10 +59,24 @@ async def cache(tmp_path: Path) -> AsyncIterator[PieceCache]:
     made.close()
 
 
-async def fill(cache: PieceCache, wanted: Assignment | None = None) -> None:
+async def fill(cache: PieceCache, wanted: Assignment | None = None, *, in_order: bool = True) -> None:
+    """Fill the cache. If the pieces come out of order, the digest of the whole file is not computed meanwhile."""
     await cache.hold(wanted or assignment())
-    for number in range(GEOMETRY.pieces):
+    for number in range(GEOMETRY.pieces) if in_order else reversed(range(GEOMETRY.pieces)):
         cache.put(*piece(number))
+
+
+async def scrubbed(cache: PieceCache) -> list[FileVerdict]:
+    """Let the scrub verify all files that were never verified."""
+    found = []
+    for candidate in list(cache.candidates()):
+        if candidate.pressing or not candidate.checked:
+            verification = VerificationPass(candidate.file, candidate.digest)
+            while (finding := verification.step()) is None:
+                pass
+            found.append(finding.verdict)
+            await cache.conclude(candidate.file, candidate.digest, finding)
+    return found
 
 
 async def reopened(cache: PieceCache) -> tuple[PieceCache, list[str]]:
@@ -152,34 +177,183 @@ def rot(cache: PieceCache) -> None:
     os.utime(path, ns=(0, 0))
 
 
+async def test_a_file_whose_pieces_came_in_order_is_not_read_again(cache: PieceCache) -> None:
+    await fill(cache)
+    file = await cache.check(assignment())
+    assert file is not None
+    assert file.meta.checked
+    assert [] == await scrubbed(cache)
+    assert not cache.is_due(TASK)
+
+
+async def test_a_file_whose_pieces_came_out_of_order_is_published_and_then_scrubbed(cache: PieceCache) -> None:
+    await fill(cache, in_order=False)
+    file = await cache.check(assignment())
+    assert file is not None
+    assert not file.meta.checked
+    assert cache.is_due(TASK)
+    assert [FileVerdict.RIGHT] == await scrubbed(cache)
+    assert file.meta.checked
+    assert not cache.is_due(TASK)
+
+
 async def test_a_change_of_a_whole_file_is_noticed(cache: PieceCache) -> None:
     await fill(cache)
     assert await cache.check(assignment()) is not None
+    assert [] == await scrubbed(cache)
     rot(cache)
+    assert await cache.check(assignment()) is not None
+    assert [True] == [candidate.pressing for candidate in cache.candidates()]
+    assert [FileVerdict.ROTTEN] == await scrubbed(cache)
     with pytest.raises(RotError):
         await cache.check(assignment())
+    assert [] == list(cache.candidates())
+
+
+async def test_a_file_that_was_only_touched_stays(cache: PieceCache) -> None:
+    await fill(cache)
+    file = await cache.check(assignment())
+    assert file is not None
+    os.utime(file.path, ns=(0, 0))
+    await cache.check(assignment())
+    assert [FileVerdict.RIGHT] == await scrubbed(cache)
+    assert not cache.is_due(TASK)
+    assert file is await cache.check(assignment())
+
+
+async def test_a_damaged_file_continues_in_a_copy(cache: PieceCache) -> None:
+    """Programs may still read the published inode. Only the wrong piece is fetched again."""
+    await fill(cache, in_order=False)
+    file = await cache.check(assignment())
+    assert file is not None
+    rot(cache)
+    damaged = file.path.read_bytes()
+    assert [FileVerdict.ROTTEN] == await scrubbed(cache)
+    with file.path.open("rb") as program:
+        await cache.repair(TASK)
+        assert {TASK: HeldPieces("g", "1-3")} == cache.inventory()
+        assert len(CONTENT) - PIECE == cache.total_bytes()
+        await cache.hold(assignment())
+        cache.put(*piece(0))
+        assert damaged == program.read()
+    assert await cache.check(assignment()) is file
+    assert CONTENT == file.path.read_bytes()
+    assert [FileVerdict.RIGHT] == await scrubbed(cache)
+
+
+async def test_a_damaged_file_without_room_for_a_copy_is_dropped(
+    cache: PieceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(cache, in_order=False)
+    await cache.check(assignment())
+    rot(cache)
+    await scrubbed(cache)
+    monkeypatch.setattr(PieceStore, "usage", lambda _: Usage(len(CONTENT) - 1, 1 << 40))
+    await cache.repair(TASK)
     assert {} == cache.inventory()
 
 
-async def test_pieces_that_rot_before_the_check_are_forgotten(cache: PieceCache) -> None:
+@pytest.mark.parametrize("harm", ["longer", "shorter"])
+async def test_a_file_of_another_size_is_rotten(cache: PieceCache, harm: str) -> None:
+    await fill(cache, in_order=False)
+    file = await cache.check(assignment())
+    assert file is not None
+    os.truncate(file.path, len(CONTENT) + (1 if harm == "longer" else -1))
+    assert [FileVerdict.ROTTEN] == await scrubbed(cache)
+    await cache.repair(TASK)
     await fill(cache)
+    await cache.check(assignment())
+    assert CONTENT == file.path.read_bytes()
+
+
+async def test_pieces_of_a_blob_that_rot_are_forgotten(cache: PieceCache) -> None:
+    """A blob has no published file, so its pieces are repaired in place."""
+    blob = assignment(deliveries=())
+    await fill(cache, blob, in_order=False)
+    file = await cache.check(blob)
+    assert file is not None
+    assert not file.complete
     rot(cache)
-    with pytest.raises(FileMismatchError):
-        await cache.check(assignment())
+    assert [FileVerdict.ROTTEN] == await scrubbed(cache)
+    with pytest.raises(RotError):
+        await cache.check(blob)
+    await cache.repair(TASK)
     assert {TASK: HeldPieces("g", "1-3")} == cache.inventory()
-    assert len(CONTENT) - PIECE == cache.total_bytes()
+    cache.put(*piece(0))
+    assert await cache.check(blob) is file
+    assert [FileVerdict.RIGHT] == await scrubbed(cache)
+    assert file.complete
+
+
+async def test_a_sync_that_fails_makes_the_cache_verify_all_pieces(
+    cache: PieceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """After such a failure, the disk may have lost any of the bytes, and a second sync would succeed."""
+    await fill(cache)
+
+    def lose(_: int) -> None:
+        rot(cache)
+        raise OSError(errno.EIO, "Input/output error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "fdatasync", lose)
+        with pytest.raises(StoreError):
+            await cache.check(assignment())
+    assert {TASK: HeldPieces("g", "1-3")} == cache.inventory()
+    assert await cache.check(assignment()) is None
     cache.put(*piece(0))
     assert await cache.check(assignment()) is not None
 
 
-async def test_a_digest_that_contradicts_the_pieces_is_an_error_each_time(cache: PieceCache) -> None:
-    await fill(cache)
-    wrong = assignment(digest="sha256:" + "0" * 64)
+@pytest.mark.parametrize("in_order", [True, False])
+async def test_a_digest_that_contradicts_the_pieces_is_an_error_each_time(cache: PieceCache, in_order: bool) -> None:
+    """If the pieces came in order, the file is never published. Otherwise the scrub finds it."""
+    await fill(cache, in_order=in_order)
+    wrong = assignment(digest=WRONG_DIGEST)
+    if not in_order:
+        assert await cache.check(wrong) is not None
+        assert [FileVerdict.CONTRADICTED] == await scrubbed(cache)
     for _ in range(2):
         with pytest.raises(FileMismatchError) as raised:
             await cache.check(wrong)
     assert "Each piece is right" in str(raised.value)
     assert cache.is_whole(TASK)
+    assert [] == await scrubbed(cache)
+    assert await cache.check(assignment()) is not None
+
+
+async def test_a_contradiction_is_found_again_after_a_restart(cache: PieceCache) -> None:
+    await fill(cache, in_order=False)
+    wrong = assignment(digest=WRONG_DIGEST)
+    await cache.check(wrong)
+    again, rotten = await reopened(cache)
+    assert [] == rotten
+    with pytest.raises(FileMismatchError):
+        await again.check(wrong)
+    again.close()
+
+
+async def test_a_file_of_one_piece_is_proven_by_its_piece(cache: PieceCache) -> None:
+    content = CONTENT[:PIECE]
+    sha256 = hashlib.sha256(content).hexdigest()
+    small = assignment(length=PIECE, digest=f"sha256:{sha256}")
+    await cache.hold(small)
+    cache.put(*piece(0))
+    with pytest.raises(FileMismatchError):
+        await cache.check(assignment(length=PIECE, digest=WRONG_DIGEST))
+    file = await cache.check(small)
+    assert file is not None
+    assert file.meta.checked
+
+
+async def test_a_deleted_file_is_not_scrubbed_to_its_end(cache: PieceCache) -> None:
+    await fill(cache, in_order=False)
+    file = await cache.check(assignment())
+    assert file is not None
+    await cache.drop(TASK)
+    assert not cache.serves(file, DIGEST)
+    await cache.conclude(file, DIGEST, Finding(FileVerdict.ROTTEN, 1))
+    await fill(cache)
     assert await cache.check(assignment()) is not None
 
 

@@ -1,27 +1,20 @@
-"""The downloads of a peer, and the check of a whole file's digest."""
+"""The downloads of a peer."""
 
 import asyncio
-import hashlib
 import threading
 import time
 from collections.abc import AsyncIterator
-from pathlib import Path
 
 import pytest
 
-from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import Downloads
-from pantala_peer.events import Assigned, DownloadEnded, PeerEvents
-from pantala_peer.tasks import assigned as module
-from pantala_peer.tasks.assigned import AssignedTasks
+from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_pieces.errors import PieceMissingError, StoreFullError
-from pantala_pieces.file import Piece
 from pantala_pieces.transfer.jobs import JobState
 from pantala_pieces.transfer.receiver import PieceReceiver
-from pantala_protocol.sync import Assignment, Delivery, PieceWork
+from pantala_protocol.sync import PieceWork
 from tests.support.eventually import eventually, eventually_blocking
 from tests.support.fake_provider import FakeProvider, FakeStore, content, work
-from tests.support.peer import assigned_tasks
 
 TASK, OTHER = "a" * 64, "b" * 64
 
@@ -220,47 +213,3 @@ async def test_a_piece_whose_failure_is_not_handled_yet_is_redirected(it: Lab) -
     await it.until(1)
     await asyncio.sleep(0.01)
     assert [("other", None)] == [(event.work.provider, event.error) for event in it.ended]
-
-
-BLOB = "a" * 64
-CONTENT = b"some content"
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
-WORK = PieceWork(BLOB, "g", 0, 0, len(CONTENT), SHA256, "h", 1, "t")
-
-
-@pytest.fixture
-async def held(tmp_path: Path) -> AsyncIterator[AssignedTasks]:
-    """No task is assigned yet. The task's only piece is on the disk."""
-    cache = PieceCache(tmp_path / "cache")
-    made = assigned_tasks(tmp_path, cache)
-    await made.open()
-    await cache.hold(assigned())
-    cache.put(WORK, Piece(0, CONTENT, hashlib.sha256(CONTENT).digest()))
-    yield made
-    cache.close()
-
-
-def assigned(*deliveries: Delivery) -> Assignment:
-    return Assignment(BLOB, "g", 1024, len(CONTENT), f"sha256:{SHA256}", deliveries=deliveries)
-
-
-async def settled(made: AssignedTasks, assignment: Assignment) -> str:
-    """Assign, and return the digest of the whole file, if it was checked."""
-    made._on_assigned(Assigned({BLOB: assignment}, complete=True))
-    made.touch(BLOB)
-    while made._settling:
-        await asyncio.gather(*made._settling.values())
-    file = made._cache.lookup(BLOB)
-    assert file is not None
-    return file.meta.digest
-
-
-async def test_a_blobs_digest_is_checked_at_the_end(held: AssignedTasks, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert "" == await settled(held, assigned())
-    monkeypatch.setattr(module, "_BLOB_REST", 0.0)
-    assert f"sha256:{SHA256}" == await settled(held, assigned())
-
-
-async def test_the_digest_of_a_file_is_checked_before_publication(held: AssignedTasks, tmp_path: Path) -> None:
-    assert f"sha256:{SHA256}" == await settled(held, assigned(Delivery("uid", "there")))
-    assert CONTENT == (tmp_path / "files" / "there").read_bytes()

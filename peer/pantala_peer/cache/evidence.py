@@ -1,0 +1,63 @@
+"""What this process knows about the content of one file on the disk, beyond its verified pieces."""
+
+from dataclasses import dataclass, field
+
+from pantala_pieces.errors import store_errors
+from pantala_pieces.file import PieceFile
+from pantala_pieces.verification import FileVerdict, Finding
+from pantala_pieces.whole import RunningDigest
+from pantala_protocol.geometry import Geometry
+
+
+@dataclass(slots=True)
+class Evidence:
+    """What is known about one file."""
+
+    running: RunningDigest = field(default_factory=RunningDigest)
+    expected: str = ""
+    """The digest that the supernode states for the whole file. Empty: not known yet."""
+    checked: float = 0.0
+    """When this process last found the file right, in seconds since the epoch. 0: never."""
+    signature: tuple[int, int] | None = None
+    """The file's size and modification time when it was completed. ``None``: it is not complete."""
+    changed: bool = False
+    """True if the signature has changed. A program wrote to the file, or only touched it."""
+    wrong: int | None = None
+    """The pieces that the scrub found wrong, as a bit mask. ``None``: none of the file is wrong."""
+    contradicted: str = ""
+    """A stated digest that the file does not have, although each of its pieces is right."""
+
+    def feed(self, file: PieceFile, piece: int, data: bytes | bytearray | memoryview) -> None:
+        """Add a verified piece to the digest of the whole file, unless the piece is the whole file."""
+        if file.meta.length is None or file.meta.length > file.meta.piece_size:
+            self.running.feed(piece, data)
+
+    def whole(self, file: PieceFile) -> str | None:
+        """The digest of a whole file, if it is known without reading the file again."""
+        pieces = Geometry(file.meta.piece_size, file.meta.length or 0).pieces
+        return f"sha256:{file.sha256(0).hex()}" if pieces == 1 else self.running.of(pieces)
+
+    def take(self, digest: str, finding: Finding) -> None:
+        """Note what the scrub found."""
+        if finding.verdict is FileVerdict.ROTTEN:
+            self.wrong = finding.wrong
+        elif finding.verdict is FileVerdict.CONTRADICTED:
+            self.contradicted = digest
+
+    def look(self, file: PieceFile) -> None:
+        """Compare the file's signature with the former one."""
+        found = signature(file)
+        self.changed = self.changed or (self.signature is not None and self.signature != found)
+        self.signature = found
+
+    @property
+    def in_service(self) -> bool:
+        """False if the file is known to be wrong."""
+        return self.wrong is None and (not self.contradicted or self.contradicted != self.expected)
+
+
+def signature(file: PieceFile) -> tuple[int, int]:
+    """Size and modification time: they change if a program writes to the file through its published path."""
+    with store_errors(f"read the state of {file.path}"):
+        status = file.path.stat()
+    return status.st_size, status.st_mtime_ns

@@ -1,0 +1,37 @@
+"""The digest of a whole file, computed from its pieces while they arrive. No byte is read again for it."""
+
+import hashlib
+import threading
+
+
+class RunningDigest:
+    """The sha256 of a file, as long as its pieces arrive in order. Any thread may use it.
+
+    The first piece out of order ends it. So does a piece that arrives while another is being hashed, because no
+    download waits for this digest.
+    """
+
+    def __init__(self) -> None:
+        self._hash = hashlib.sha256()
+        self._next = 0
+        self._ended = False
+        self._lock = threading.Lock()
+
+    def feed(self, piece: int, data: bytes | bytearray | memoryview) -> None:
+        """Add a verified piece. A piece that was added before is ignored."""
+        if self._ended or piece < self._next:
+            return
+        if piece > self._next or not self._lock.acquire(blocking=False):
+            self._ended = True
+            return
+        try:
+            if piece == self._next:
+                self._hash.update(data)
+                self._next += 1
+        finally:
+            self._lock.release()
+
+    def of(self, pieces: int) -> str | None:
+        """The digest of a file with so many pieces. ``None`` if not all of them arrived in order."""
+        with self._lock:
+            return None if self._ended or self._next != pieces else f"sha256:{self._hash.hexdigest()}"
