@@ -32,8 +32,12 @@ def listening(address: ListenAddress) -> Iterator[list[socket.socket]]:
 
 
 def client_address(request: web.Request) -> str:
-    """The source address of a connection. A socket of both families shows ``10.0.0.1`` as ``::ffff:10.0.0.1``."""
-    text = request.remote or ""
+    """The source address of a request's connection, as :func:`plain_address`."""
+    return plain_address(request.remote or "")
+
+
+def plain_address(text: str) -> str:
+    """The usual form of an address. A socket of both families shows ``10.0.0.1`` as ``::ffff:10.0.0.1``."""
     try:
         address = ipaddress.IPv6Address(text)
     except ValueError:

@@ -24,6 +24,7 @@ from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.api import NativeAPI
 from pantala_supernode.http.application import application
 from pantala_supernode.http.copies import CopiesAPI
+from pantala_supernode.http.front import Front
 from pantala_supernode.http.identity import ClusterKeys
 from pantala_supernode.http.registries import RegistriesAPI
 from pantala_supernode.http.site import site
@@ -187,6 +188,8 @@ class App:
             )
         )
         self.guard = _guard(settings, session)
+        self._native = NativeAPI(self.supernode, self.feed, self.sync, self.metrics)
+        self.front = Front((*self._native.hot_routes(), *self.dragonfly.hot_routes()), self.guard, self.metrics)
         self.api = self._api()
         self._subscribe()
 
@@ -212,7 +215,7 @@ class App:
         settings = self.settings
         api = application(
             (
-                *NativeAPI(self.supernode, self.feed, self.sync, self.metrics).operations(),
+                *self._native.operations(),
                 *CopiesAPI(self.copies).operations(),
                 *RegistriesAPI(self.images.manifests).operations(),
                 *self.dragonfly.operations(),
@@ -239,7 +242,7 @@ class App:
         )
         try:
             async with (
-                site(self.api, settings.listen, share=0.5),
+                site(self.api, settings.listen, share=0.5, front=self.front),
                 site(self._piece_application(), settings.piece_listen, share=0.25),
             ):
                 _log.info("supernode is up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))

@@ -41,10 +41,14 @@ class Metrics:
         self.scheduling = Histogram("pantala_scheduling_seconds", text, buckets=_SECONDS, registry=self.registry)
         self._answers = Counter("pantala_http_answers", "Answers of the HTTP API.", ["status"], registry=self.registry)
         text = "Failures to fetch from an origin."
+        self._by_status: dict[int, Counter] = {}
         self._failures = Counter("pantala_fetch_failures", text, ["reason"], registry=self.registry)
 
     def answered(self, status: int) -> None:
-        self._answers.labels(str(status)).inc()
+        counter = self._by_status.get(status)
+        if counter is None:
+            counter = self._by_status[status] = self._answers.labels(str(status))
+        counter.inc()
 
     def on_copy(self, task: Task, before: Copy) -> None:
         failure = task.copy.failure

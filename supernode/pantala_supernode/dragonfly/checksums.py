@@ -33,6 +33,10 @@ class Checksums:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="md5")
         self._sums: LRUCache[tuple[str, str], _Sums] = LRUCache(_MAX_CONTENTS)
 
+    def known(self, task_id: str, generation: str, piece: int) -> str | None:
+        """The same as :meth:`piece`, if it was computed before."""
+        return self._of(task_id, generation).pieces.get(piece)
+
     async def piece(self, task_id: str, generation: str, piece: int) -> str:
         """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` if it is missing, and ``StoreError``."""
         sums = self._of(task_id, generation)

@@ -17,6 +17,7 @@ from pantala_supernode.dragonfly.routes import DragonflyAPI
 from pantala_supernode.dragonfly.service import DragonflyService
 from pantala_supernode.events import Events
 from pantala_supernode.http.access import Access, Guard
+from pantala_supernode.http.front import HotRoute
 from pantala_supernode.http.operations import Operation
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.dispatch import Dispatcher
@@ -57,6 +58,7 @@ class DragonflyFrontend:
             leases, managers, dispatcher, self._clients, new_id=lambda: secrets.token_hex(8), clock=clock
         )
         self.preheats = PreheatManager(leases, managers.tasks, clock=clock, wall=time.time)
+        self._api = DragonflyAPI(self.service)
         self._rest = RestAPI(managers, self.service, self.peers, self.preheats, access=self.access)
 
     @property
@@ -68,7 +70,10 @@ class DragonflyFrontend:
 
     def add_routes(self, router: web.UrlDispatcher, guard: Guard) -> None:
         if self.access is Access.DRAGONFLY:
-            DragonflyAPI(self.service).add_routes(router, guard)
+            self._api.add_routes(router, guard)
+
+    def hot_routes(self) -> tuple[HotRoute, ...]:
+        return self._api.hot_routes() if self.access is Access.DRAGONFLY else ()
 
     def tick(self) -> None:
         self._clients.tick()

@@ -196,8 +196,9 @@ class PieceSource(msgspec.Struct, frozen=True):
 
     @classmethod
     def of(cls, entry: PieceEntry) -> Self:
-        keys = ("cid", "range", "pieceSize", "pieceMd5", "peerIp", "peerPort", "path")
-        return cls(*(entry[key] for key in keys))
+        return cls(
+            entry.cid, entry.range, entry.piece_size, entry.piece_md5, entry.peer_ip, entry.peer_port, entry.path
+        )
 
 
 class PieceUpdateRequest(msgspec.Struct, frozen=True):

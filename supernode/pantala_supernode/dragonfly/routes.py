@@ -1,6 +1,8 @@
 """The routes of dfget and dfdaemon. Every answer is HTTP 200 with an envelope (see ``wire``)."""
 
-from collections.abc import Awaitable, Callable
+import asyncio
+from collections.abc import Awaitable, Callable, Coroutine, Mapping
+from typing import Any
 
 import msgspec
 import structlog
@@ -19,6 +21,7 @@ from pantala_supernode.dragonfly.wire import (
 )
 from pantala_supernode.errors import RequestError
 from pantala_supernode.http.access import Access, Guard, Handler
+from pantala_supernode.http.front import HotRequest, HotRoute
 
 _log = structlog.get_logger(__name__)
 
@@ -51,17 +54,28 @@ class DragonflyAPI:
         registration = read_registration(await _body(request))
         return await self._service.registrations.register(registration, client_address(request))
 
+    def hot_routes(self) -> tuple[HotRoute, ...]:
+        """The requests of each piece, which the front of the API port serves."""
+        return tuple(
+            HotRoute("GET", path, _enveloped_at_once(answer, path), Access.DRAGONFLY)
+            for path, answer in (
+                ("/peer/task", lambda query: self._service.begin_pull(read_pull(query))),
+                ("/peer/piece/suc", self._piece_taken),
+                ("/peer/piece/error", self._piece_failed),
+            )
+        )
+
     async def pull(self, request: web.Request) -> Envelope:
         return await self._service.pull(read_pull(request.query))
 
     async def piece_taken(self, request: web.Request) -> Envelope:
-        return self._service.piece_taken(*_parameters(request, "taskId", "cid", "pieceRange"))
+        return self._piece_taken(request.query)
 
     async def piece_failed(self, request: web.Request) -> Envelope:
-        return self._service.piece_failed(*_parameters(request, "taskId", "srcCid", "dstCid", "range", "errorType"))
+        return self._piece_failed(request.query)
 
     async def down(self, request: web.Request) -> Envelope:
-        return self._service.down(*_parameters(request, "taskId", "cid"))
+        return self._service.down(*_parameters(request.query, "taskId", "cid"))
 
     async def metrics(self, request: web.Request) -> Envelope:
         """Accept a client's metrics and drop them, because the client does not prove that they are true."""
@@ -78,6 +92,12 @@ class DragonflyAPI:
         await _body(request)
         return envelope(Code.OK, data={"nodes": []})
 
+    def _piece_taken(self, query: Mapping[str, str]) -> Envelope:
+        return self._service.piece_taken(*_parameters(query, "taskId", "cid", "pieceRange"))
+
+    def _piece_failed(self, query: Mapping[str, str]) -> Envelope:
+        return self._service.piece_failed(*_parameters(query, "taskId", "srcCid", "dstCid", "range", "errorType"))
+
 
 async def _body(request: web.Request) -> bytes:
     if (request.content_length or 0) > _MAX_BODY or request.headers.get("Transfer-Encoding"):
@@ -85,21 +105,44 @@ async def _body(request: web.Request) -> bytes:
     return await request.read()
 
 
-def _parameters(request: web.Request, *names: str) -> list[str]:
-    return [request.query.get(name, "") for name in names]
+def _parameters(query: Mapping[str, str], *names: str) -> list[str]:
+    return [query.get(name, "") for name in names]
 
 
 def _enveloped(answer: Callable[[web.Request], Awaitable[Envelope]]) -> Handler:
     async def handler(request: web.Request) -> web.Response:
         try:
             body = await answer(request)
-        except (MalformedRequestError, RequestError) as error:
-            body = envelope(Code.BAD_REQUEST, str(error))
-        except web.RequestPayloadError:
-            body = envelope(Code.BAD_REQUEST, "the body does not match its headers; send it without Content-Encoding")
-        except Exception:
-            _log.exception("a client's request failed because of a bug; please report it", path=request.path)
-            body = envelope(Code.SYSTEM_ERROR, "the request failed because of a bug; see the supernode's log")
+        except Exception as error:
+            body = _error(error, request.path)
         return web.Response(body=msgspec.json.encode(body), content_type="application/json")
 
     return handler
+
+
+def _enveloped_at_once(
+    answer: Callable[[Mapping[str, str]], Envelope | Coroutine[Any, Any, Envelope]], path: str
+) -> Callable[[HotRequest], object]:
+    async def later(awaited: Coroutine[Any, Any, Envelope]) -> Envelope:
+        try:
+            return await awaited
+        except Exception as error:
+            return _error(error, path)
+
+    def handler(request: HotRequest) -> object:
+        try:
+            body = answer(request.query)
+        except Exception as error:
+            return _error(error, path)
+        return asyncio.ensure_future(later(body)) if isinstance(body, Coroutine) else body
+
+    return handler
+
+
+def _error(error: Exception, path: str) -> Envelope:
+    if isinstance(error, MalformedRequestError | RequestError):
+        return envelope(Code.BAD_REQUEST, str(error))
+    if isinstance(error, web.RequestPayloadError):
+        return envelope(Code.BAD_REQUEST, "the body does not match its headers; send it without Content-Encoding")
+    _log.error("a client's request failed because of a bug; please report it", path=path, exc_info=error)
+    return envelope(Code.SYSTEM_ERROR, "the request failed because of a bug; see the supernode's log")

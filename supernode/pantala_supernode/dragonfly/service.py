@@ -7,7 +7,8 @@ not answer "wait" while the client fetches a piece, because old clients would th
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Any
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.wrapped import path
@@ -62,6 +63,11 @@ class DragonflyService:
 
     async def pull(self, request: PullRequest) -> Envelope:
         """Apply the report in a pull, and answer with pieces. Raises the errors of :func:`clients.piece_number`."""
+        answer = self.begin_pull(request)
+        return await answer if isinstance(answer, Coroutine) else answer
+
+    def begin_pull(self, request: PullRequest) -> Envelope | Coroutine[Any, Any, Envelope]:
+        """The same as :meth:`pull`, with the answer at once, or with a coroutine if the client must wait."""
         client, task = self._client(request.task_id, request.cid)
         if client is None or task is None:
             return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
@@ -74,31 +80,44 @@ class DragonflyService:
         if request.status is PieceStatus.RUNNING:
             self._clients.report(client, task, request.range, request.provider, request.result)
             if request.result is PieceResult.FAILED:
-                await asyncio.sleep(self._timeouts.pause)
+                return self._answer(client, pause=self._timeouts.pause)
         self._dispatcher.waiting.supersede(client.name)
+        return self._answer_at_once(client) or self._answer(client)
+
+    async def _answer(self, client: Client, *, pause: float = 0.0) -> Envelope:
+        if pause:
+            await asyncio.sleep(pause)
+            self._dispatcher.waiting.supersede(client.name)
+        deadline = self._clock() + self._timeouts.hold
         try:
-            return await self._answer(client)
+            while True:
+                answer = self._answer_at_once(client)
+                task = self._managers.tasks.get(client.task_id)
+                if answer is not None or task is None:
+                    return answer or envelope(Code.NOT_FOUND, "this task is not known any more; register again")
+                if self._has_all(client, task):
+                    return await self._finish(client, task)
+                if await self._prepare(client, task):
+                    continue
+                left = deadline - self._clock()
+                if left <= 0:
+                    return envelope(Code.WAIT)
+                await self._hold(client, left)
         except SupersededError:
             return envelope(Code.WAIT, "a newer request of this client replaced this one")
 
-    async def _answer(self, client: Client) -> Envelope:
-        deadline = self._clock() + self._timeouts.hold
-        while True:
-            known, task = self._client(client.task_id, client.cid)
-            if known is not client or task is None:
-                return envelope(Code.NOT_FOUND, "this client is not known any more; register again")
-            if is_stale(client, task) or task.copy.given_up:
-                failure = task.copy.failure
-                return envelope(Code.CDN_FAILED, failure.message if failure else "the file changed at its origin")
-            if self._has_all(client, task):
-                return await self._finish(client, task)
-            entries = await self._entries(client, task, self._dispatcher.work(client.session))
-            if entries:
-                return envelope(Code.CONTINUE, data=entries)
-            left = deadline - self._clock()
-            if left <= 0:
-                return envelope(Code.WAIT)
-            await self._hold(client, left)
+    def _answer_at_once(self, client: Client) -> Envelope | None:
+        """An error or pieces for the client. ``None`` if it has all pieces, or if the answer takes longer."""
+        known, task = self._client(client.task_id, client.cid)
+        if known is not client or task is None:
+            return envelope(Code.NOT_FOUND, "this client is not known any more; register again")
+        if is_stale(client, task) or task.copy.given_up:
+            failure = task.copy.failure
+            return envelope(Code.CDN_FAILED, failure.message if failure else "the file changed at its origin")
+        if self._has_all(client, task):
+            return None
+        entries = self._entries(client, task, self._dispatcher.work(client.session))
+        return envelope(Code.CONTINUE, data=entries) if entries else None
 
     async def _hold(self, client: Client, seconds: float) -> None:
         waiting = self._dispatcher.waiting
@@ -110,39 +129,63 @@ class DragonflyService:
         finally:
             waiting.leave(client.name, held)
 
-    async def _entries(self, client: Client, task: Task, fresh: tuple[PieceWork, ...]) -> list[PieceEntry]:
-        """All pieces that the client was given and has not reported. They are repeated, in case an answer was lost."""
+    def _entries(self, client: Client, task: Task, fresh: tuple[PieceWork, ...]) -> list[PieceEntry]:
+        """All pieces that the client was given and has not reported. They are repeated, in case an answer was lost.
+
+        Empty if a checksum is missing.
+        """
         works = {(work.piece, work.provider): work for work in fresh}
         entries = {}
         for given in self._dispatcher.given(client.session, task):
-            entry = client.entries.get(given) or await self._entry(client, task, given, works.get(given))
+            entry = client.entries.get(given)
+            if entry is None:
+                md5 = self._checksums.known(task.id, task.copy.generation, given[0])
+                if md5 is None:
+                    return []
+                entry = self._entry(client, task, given, works.get(given), md5)
             if entry is not None:
                 entries[given] = entry
         client.entries = entries
         return list(entries.values())
 
-    async def _entry(
-        self, client: Client, task: Task, given: tuple[int, str], work: PieceWork | None
+    async def _prepare(self, client: Client, task: Task) -> bool:
+        """Compute the missing checksums of the given pieces. False if none was missing."""
+        computed = False
+        for given in self._dispatcher.given(client.session, task):
+            generation = task.copy.generation
+            if given not in client.entries and self._checksums.known(task.id, generation, given[0]) is None:
+                computed = True
+                try:
+                    await self._checksums.piece(task.id, generation, given[0])
+                except (LookupError, StoreError):
+                    self._reject(client, task, given)
+        return computed
+
+    def _entry(
+        self, client: Client, task: Task, given: tuple[int, str], work: PieceWork | None, md5: str
     ) -> PieceEntry | None:
         try:
             work = work or self._dispatcher.piece(client.session, task, *given)
-            md5 = await self._checksums.piece(task.id, work.generation, work.piece)
         except (LookupError, StoreError):
-            self._managers.progress.fail(task.id, client.name, given[0], blame=False)
-            self._accuse(task.id, given[0])
+            self._reject(client, task, given)
             return None
         wrapping = Wrapping(task.copy.piece_size)
-        return {
-            "range": wrapping.range(work.piece),
-            "pieceNum": work.piece,
-            "pieceSize": wrapping.wire_size,
-            "pieceMd5": md5,
-            "cid": self._cid(work),
-            "peerIp": work.host,
-            "peerPort": work.port,
-            "path": work.path or path(work.ticket, work.task_id, work.generation),
-            "downLink": _DOWN_LINK,
-        }
+        return PieceEntry(
+            range=wrapping.range(work.piece),
+            piece_num=work.piece,
+            piece_size=wrapping.wire_size,
+            piece_md5=md5,
+            cid=self._cid(work),
+            peer_ip=work.host,
+            peer_port=work.port,
+            path=work.path or path(work.ticket, work.task_id, work.generation),
+            down_link=_DOWN_LINK,
+        )
+
+    def _reject(self, client: Client, task: Task, given: tuple[int, str]) -> None:
+        """Take back a piece that cannot be read from the volume, and have it checked."""
+        self._managers.progress.fail(task.id, client.name, given[0], blame=False)
+        self._accuse(task.id, given[0])
 
     def _cid(self, work: PieceWork) -> str:
         """The provider's ID in answers. Clients fail if an ID has less than 25 characters."""

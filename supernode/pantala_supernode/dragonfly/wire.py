@@ -20,8 +20,22 @@ from pantala_supernode.dragonfly.url import encoded
 
 Envelope = NewType("Envelope", dict[str, Any])
 
-PieceEntry = dict[str, Any]
-"""A piece in the answer to a pull, with its provider."""
+
+class PieceEntry(msgspec.Struct, frozen=True, rename="camel"):
+    """A piece in the answer to a pull, with its provider."""
+
+    range: str
+    piece_num: int
+    piece_size: int
+    piece_md5: str
+    cid: str
+    """The ID of the provider."""
+    peer_ip: str
+    peer_port: int
+    path: str
+    down_link: int
+    """The bandwidth in KiB per second that the client may use."""
+
 
 _PATH = re.compile(r"/[!-~]{1,511}")
 _CID = re.compile(r"[A-Za-z0-9._:@~-]{1,256}")

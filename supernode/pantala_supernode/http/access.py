@@ -15,6 +15,8 @@ Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 IDENTITY: web.RequestKey[TokenIdentity] = web.RequestKey("identity", TokenIdentity)
 
+_CHALLENGE = {"WWW-Authenticate": 'Bearer realm="pantala"'}
+
 
 class Access(Enum):
     """Which clients may call a route. The OpenAPI document shows the value."""
@@ -31,8 +33,27 @@ WITHOUT_TOKEN = (Access.OPEN, Access.DRAGONFLY, Access.METRICS)
 """The kinds of access that need no token."""
 
 
+class AccessRefusedError(Exception):
+    """A client may not call a route."""
+
+    def __init__(self, status: int, reason: str, message: str, headers: dict[str, str] | None = None) -> None:
+        super().__init__(message)
+        self.status = status
+        self.reason = reason
+        self.headers = headers or {}
+
+
+class TokenUnknownError(Exception):
+    """A token has not been verified yet, or it has expired."""
+
+    def __init__(self, keys: ClusterKeys, token: str) -> None:
+        super().__init__()
+        self.keys = keys
+        self.token = token
+
+
 class Guard:
-    """A middleware that refuses the requests that a route's :class:`Access` does not allow.
+    """Refuses the requests that a route's :class:`Access` does not allow.
 
     Without ``keys`` (``--no-auth``), every client may call every route that has an :class:`Access`.
     """
@@ -48,6 +69,33 @@ class Guard:
     def decision(self, route: web.AbstractRoute) -> Access | None:
         return self._decisions.get(route)
 
+    async def authorize(self, access: Access, authorization: str, path: str) -> TokenIdentity | None:
+        """Return the client's identity, or ``None`` if the route needs none. Raises :class:`AccessRefusedError`.
+
+        ``authorization`` is the request's header of this name, or empty.
+        """
+        try:
+            return self.authorize_at_once(access, authorization, path)
+        except TokenUnknownError as unknown:
+            try:
+                identity = await unknown.keys.verify(unknown.token)
+            except TokenRejectedError as error:
+                raise AccessRefusedError(401, "Unauthorized", str(error), _CHALLENGE) from error
+        return self._checked(identity, access, path)
+
+    def authorize_at_once(self, access: Access, authorization: str, path: str) -> TokenIdentity | None:
+        """The same as :meth:`authorize`. Raises :class:`TokenUnknownError` if the token must be verified first."""
+        if self._keys is None or access in WITHOUT_TOKEN:
+            return None
+        scheme, _, token = authorization.partition(" ")
+        if scheme.lower() != "bearer" or not token:
+            text = "the request has no bearer token; send a service account's, of the audience pantala"
+            raise AccessRefusedError(401, "Unauthorized", text, _CHALLENGE)
+        identity = self._keys.known(token)
+        if identity is None:
+            raise TokenUnknownError(self._keys, token)
+        return self._checked(identity, access, path)
+
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         if request.match_info.http_exception is not None:
@@ -55,21 +103,16 @@ class Guard:
         access = self._decisions.get(request.match_info.route)
         if access is None:
             return error_response(403, "Forbidden", "no client may call this route")
-        if access in WITHOUT_TOKEN or self._keys is None:
-            return await handler(request)
         try:
-            identity = await self._keys.verify(_token(request))
-        except TokenRejectedError as error:
-            return error_response(401, "Unauthorized", str(error), **{"WWW-Authenticate": 'Bearer realm="pantala"'})
-        if identity.subject != self._subjects[access]:
-            _log.warning("a client may not call a route", subject=identity.subject, path=request.path)
-            return error_response(403, "Forbidden", f"{identity.subject} may not call this route")
-        request[IDENTITY] = identity
+            identity = await self.authorize(access, request.headers.get("Authorization", ""), request.path)
+        except AccessRefusedError as error:
+            return error_response(error.status, error.reason, str(error), **error.headers)
+        if identity is not None:
+            request[IDENTITY] = identity
         return await handler(request)
 
-
-def _token(request: web.Request) -> str:
-    scheme, _, token = request.headers.get("Authorization", "").partition(" ")
-    if scheme.lower() != "bearer" or not token:
-        raise TokenRejectedError("the request has no bearer token; send a service account's, of the audience pantala")
-    return token
+    def _checked(self, identity: TokenIdentity, access: Access, path: str) -> TokenIdentity:
+        if identity.subject != self._subjects[access]:
+            _log.warning("a client may not call a route", subject=identity.subject, path=path)
+            raise AccessRefusedError(403, "Forbidden", f"{identity.subject} may not call this route")
+        return identity

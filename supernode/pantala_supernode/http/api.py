@@ -1,5 +1,6 @@
 """The routes for the operator, the peers and probes. The handlers only convert between HTTP and method calls."""
 
+import asyncio
 from typing import Annotated
 
 import msgspec
@@ -7,13 +8,16 @@ from aiohttp import web
 from msgspec import Meta
 
 from pantala_process.health import Health, Unhealthy, health_response
-from pantala_process.http import error_response, json_response
+from pantala_process.http import json_response
 from pantala_process.listening import client_address
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
-from pantala_supernode.errors import InvalidValueError
+from pantala_supernode.errors import ForbiddenError, InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.operations import Operation, read_body, read_query
+from pantala_supernode.http.application import MAX_BODY
+from pantala_supernode.http.front import HotRequest, HotRoute
+from pantala_supernode.http.identity import TokenIdentity
+from pantala_supernode.http.operations import Operation, decode_body, read_body, read_query
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.sync.feed import ChangeFeed
@@ -74,14 +78,25 @@ class NativeAPI:
         return json_response(await self._feed.changes(boot=query.boot, since=query.since, wait=query.wait))
 
     async def sync(self, request: web.Request) -> web.Response:
-        """Answer an exchange of a peer. Refuse it with 403 if the peer's token names another node."""
         message = await read_body(request, SyncRequest)
-        identity = request.get(IDENTITY)
+        answer = self._exchange(message, request.get(IDENTITY), client_address(request))
+        return json_response(answer if isinstance(answer, SyncAnswer) else await answer)
+
+    def hot_routes(self) -> tuple[HotRoute, ...]:
+        return (HotRoute("POST", "/api/v1/sync", self._hot_sync, Access.PEER, most_body=MAX_BODY),)
+
+    def _hot_sync(self, request: HotRequest) -> SyncAnswer | asyncio.Future[SyncAnswer]:
+        return self._exchange(decode_body(request.body, SyncRequest), request.identity, request.host)
+
+    def _exchange(
+        self, message: SyncRequest, identity: TokenIdentity | None, host: str
+    ) -> SyncAnswer | asyncio.Future[SyncAnswer]:
+        """Answer an exchange of a peer. Refuse it with 403 if the peer's token names another node."""
         if identity is not None and identity.node != message.peer:
             text = f"the token is for node {identity.node!r}, but the peer is {message.peer!r}; check the peer's --name"
-            return error_response(403, "Forbidden", text)
+            raise ForbiddenError(text)
         self._metrics.exchanges.inc()
         try:
-            return json_response(await self._sync.sync(message, client_address(request)))
+            return self._sync.begin(message, host)
         except ValueError as error:
             raise InvalidValueError(str(error)) from error

@@ -4,20 +4,16 @@ from collections.abc import Iterable
 from typing import Any
 
 import msgspec
-import structlog
 from aiohttp import web
 from aiohttp.typedefs import Middleware
 
-from pantala_process.http import error_response
 from pantala_process.metrics import metrics_response
-from pantala_supernode.errors import RequestError
 from pantala_supernode.http.access import Access, Guard, Handler
+from pantala_supernode.http.failures import failure_of
 from pantala_supernode.http.operations import Operation, document, mount
 from pantala_supernode.metrics import Metrics
 
-_log = structlog.get_logger(__name__)
-
-_MAX_BODY = 64 * 1024 * 1024
+MAX_BODY = 64 * 1024 * 1024
 """The largest body of a request in bytes: enough for a statement of some ten thousand Tasks."""
 
 
@@ -38,7 +34,7 @@ def application(
         Operation("GET", "/openapi.json", openapi, document_access, "Read this document", {200: dict[str, Any]}),
     )
     described = msgspec.json.encode(document(table))
-    app = web.Application(middlewares=[_counted(metrics), _errors, guard.middleware], client_max_size=_MAX_BODY)
+    app = web.Application(middlewares=[_counted(metrics), _errors, guard.middleware], client_max_size=MAX_BODY)
     mount(table, app.router, guard)
     return app
 
@@ -57,15 +53,5 @@ def _counted(metrics: Metrics) -> Middleware:
 async def _errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
-    except RequestError as error:
-        return error_response(error.status, error.name, str(error))
-    except web.RequestPayloadError:
-        return error_response(
-            400, "InvalidBody", "the body does not match its headers; send it without Content-Encoding"
-        )
-    except web.HTTPException as error:
-        allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return error_response(error.status, error.reason.replace(" ", ""), error.reason, **allowed)
-    except Exception:
-        _log.exception("a request failed because of a bug; please report it", method=request.method, path=request.path)
-        return error_response(500, "InternalError", "the request failed because of a bug; see the supernode's log")
+    except Exception as error:
+        return failure_of(error, request.method, request.path).response()

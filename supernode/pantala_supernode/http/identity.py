@@ -1,6 +1,7 @@
 """The identity of a client, from its projected ServiceAccount token. The cluster's public keys verify the token."""
 
 import asyncio
+import hashlib
 import ssl
 import time
 from collections.abc import Mapping
@@ -10,6 +11,7 @@ from typing import Any
 import aiohttp
 import jwt
 import msgspec
+from cachetools import LRUCache
 
 from pantala_process.http import bearer, read_bounded
 
@@ -18,6 +20,8 @@ _MIN_RELOAD_INTERVAL = 5.0
 """Seconds between two requests for the keys, so that clients with invalid tokens cannot cause many of them."""
 _LEEWAY = 10
 """Seconds by which the clocks of the supernode and the API server may differ."""
+_MAX_KNOWN = 20_000
+"""The most verified tokens that are remembered: a few for each node."""
 _MAX_ANSWER = 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -40,6 +44,8 @@ class ClusterKeys:
 
     Any ServiceAccount may read the keys (``system:service-account-issuer-discovery``), so no role is needed. A token
     stays valid until it expires, even after its pod is deleted. The tokens that the chart mounts are valid for 600 s.
+
+    A verified token is remembered by its hash until it expires, or until the keys are read again.
     """
 
     def __init__(self, session: aiohttp.ClientSession, api_server: str, *, ca: Path | None, token: Path | None) -> None:
@@ -51,6 +57,12 @@ class ClusterKeys:
         self._issuer = ""
         self._loaded_at = float("-inf")
         self._loading = asyncio.Lock()
+        self._known: LRUCache[bytes, tuple[TokenIdentity, float]] = LRUCache(_MAX_KNOWN)
+
+    def known(self, token: str) -> TokenIdentity | None:
+        """The identity in a token that was verified before and is still valid. ``None``: :meth:`verify` must decide."""
+        identity, until = self._known.get(_hash(token), (None, 0.0))
+        return identity if time.time() < until else None
 
     async def verify(self, token: str) -> TokenIdentity:
         """Check the signature, audience, issuer and times of a token. Raises :class:`TokenRejectedError`."""
@@ -68,7 +80,9 @@ class ClusterKeys:
         except jwt.PyJWTError as error:
             raise TokenRejectedError(f"the token is not valid: {error}") from error
         node = claims.get("kubernetes.io", {}).get("node", {}).get("name", "")
-        return TokenIdentity(subject=str(claims["sub"]), node=str(node))
+        identity = TokenIdentity(subject=str(claims["sub"]), node=str(node))
+        self._known[_hash(token)] = identity, float(claims["exp"]) + _LEEWAY
+        return identity
 
     async def _load(self) -> None:
         try:
@@ -76,6 +90,7 @@ class ClusterKeys:
             keys = await self._get("/openid/v1/jwks")
             self._issuer = str(configuration["issuer"])
             self._keys = {str(key["kid"]): jwt.PyJWK(key) for key in keys["keys"]}
+            self._known.clear()
         except (aiohttp.ClientError, OSError, TimeoutError, KeyError, msgspec.DecodeError, jwt.PyJWTError) as error:
             raise TokenRejectedError(
                 f"cannot read the cluster's keys from {self._api_server}: {error}. "
@@ -101,3 +116,7 @@ class ClusterKeys:
         ) as answer:
             answer.raise_for_status()
             return msgspec.json.decode(await read_bounded(answer, _MAX_ANSWER), type=dict[str, Any])
+
+
+def _hash(token: str) -> bytes:
+    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()

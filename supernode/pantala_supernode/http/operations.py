@@ -152,8 +152,13 @@ def _plain(part: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
 
 async def read_body(request: web.Request, kind: type[T]) -> T:
     """Read a JSON body as ``kind``. Raises :class:`InvalidValueError`."""
+    return decode_body(await request.read(), kind)
+
+
+def decode_body(body: bytes, kind: type[T]) -> T:
+    """Read a JSON body as ``kind``. Raises :class:`InvalidValueError`."""
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
+        return msgspec.json.decode(body, type=kind)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InvalidValueError(f"the body is not a valid {kind.__name__}: {error}") from error
 

@@ -10,11 +10,15 @@ from aiohttp import web
 
 from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress
+from pantala_supernode.http.front import Front
 
 _log = structlog.get_logger(__name__)
 
 _GRACE = 25.0
 """Seconds that running requests get to finish after a signal to stop. A pod is killed after 30 s."""
+
+_LAST = 5.0
+"""Seconds that the last answers of the front get, after all held requests were released."""
 
 _BACKLOG = 1024
 """How many connections may wait in the kernel until the process accepts them."""
@@ -40,21 +44,27 @@ def _files() -> int:
 
 
 @contextlib.asynccontextmanager
-async def site(app: web.Application, listen: ListenAddress, *, share: float) -> AsyncIterator[None]:
+async def site(
+    app: web.Application, listen: ListenAddress, *, share: float, front: Front | None = None
+) -> AsyncIterator[None]:
     """Serve ``app`` while the block runs. Its connections may use the fraction ``share`` of the limit of open files.
 
     Further connections are closed at once, because the supernode needs files for origins and the volume, too. When a
-    connection closes, the handler of its request is cancelled.
+    connection closes, the handler of its request is cancelled. ``front`` serves its own routes instead of ``app``.
     """
     runner = web.AppRunner(
         app, handler_cancellation=True, access_log=None, shutdown_timeout=_GRACE, keepalive_timeout=75
     )
     await runner.setup()
     files = _files()
-    accept = _Entrance(runner, int(files * share))
+    accept = _Entrance(runner, int(files * share), front)
     backlog = max(min(_BACKLOG, files // 16), 1)
     async with contextlib.AsyncExitStack() as stack:
+        if front is not None:
+            stack.push_async_callback(front.close, _LAST)
         stack.push_async_callback(runner.cleanup)
+        if front is not None:
+            stack.callback(front.drain)
         for each in stack.enter_context(listening(listen)):
             server = await asyncio.get_running_loop().create_server(accept, sock=each, backlog=backlog)
             stack.callback(server.close)
@@ -64,15 +74,17 @@ async def site(app: web.Application, listen: ListenAddress, *, share: float) -> 
 class _Entrance:
     """Accepts connections while fewer than ``most`` are open, and closes further ones at once."""
 
-    def __init__(self, runner: web.AppRunner, most: int) -> None:
+    def __init__(self, runner: web.AppRunner, most: int, front: Front | None) -> None:
         self._runner = runner
+        self._front = front
         self._most = most
         self._warned_at = float("-inf")
 
     def __call__(self) -> asyncio.BaseProtocol:
         server = self._runner.server
-        if server is not None and len(server.connections) < self._most:
-            return server()
+        waiting = len(self._front.connections) if self._front is not None else 0
+        if server is not None and len(server.connections) + waiting < self._most:
+            return server() if self._front is None else self._front.protocol(server)
         now = asyncio.get_running_loop().time()
         if now - self._warned_at >= _WARNING_INTERVAL:
             self._warned_at = now

@@ -18,7 +18,7 @@ from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
-from pantala_supernode.sync.session import PeerSession, SupersededError
+from pantala_supernode.sync.session import Hold, PeerSession
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
@@ -73,26 +73,22 @@ class SyncServer:
 
     async def sync(self, request: SyncRequest, host: str) -> SyncAnswer:
         """Answer one exchange. ``host``: the peer's address. Raises :class:`ValueError` for invalid piece ranges."""
-        return await self._small_files.fill(await self._exchange(request, host))
+        answer = self.begin(request, host)
+        return answer if isinstance(answer, SyncAnswer) else await answer
 
-    async def _exchange(self, request: SyncRequest, host: str) -> SyncAnswer:
+    def begin(self, request: SyncRequest, host: str) -> SyncAnswer | asyncio.Future[SyncAnswer]:
+        """The same as :meth:`sync`, with the answer at once, or with a future if it takes longer."""
         session = self._session(request, host)
         repeated = session.answers.get(request.seq)
         if repeated is not None:
-            return repeated
+            return self._filled(repeated)
         self._waiting.supersede(request.peer)
-        session.under_way += 1
-        try:
-            self._apply(session, request)
-            answer = self._answer(session, request)
-            if not (_has_news(answer, request) or self._has_orders(session)):
-                answer = await self._hold(session, request)
-            return session.remember(answer)
-        except SupersededError:
-            return SyncAnswer(supernode=self._boot, seq=request.seq, revision=request.revision)
-        finally:
-            session.under_way -= 1
-            session.last_alive = self._clock()
+        session.last_alive = self._clock()
+        self._apply(session, request)
+        answer = self._answer(session, request)
+        if _has_news(answer, request) or self._has_orders(session):
+            return self._filled(session.remember(answer))
+        return self._hold(session, request)
 
     def on_copy(self, task: Task, before: Copy) -> None:
         """Update a task's swarm and its peers after a change of the task's copy. ``before``: the former state."""
@@ -233,21 +229,55 @@ class SyncServer:
                 return None
         return orders
 
-    async def _hold(self, session: PeerSession, request: SyncRequest) -> SyncAnswer:
-        held = self._waiting.enter(session)
-        work: tuple[PieceWork, ...] = ()
+    def _hold(self, session: PeerSession, request: SyncRequest) -> asyncio.Future[SyncAnswer]:
+        """Hold an exchange until there is news. If the returned future is cancelled, the exchange is not held any more.
+
+        An answer with work is remembered even then, so that the peer's repeated request gets it.
+        """
+        loop = asyncio.get_running_loop()
+        held, outcome = self._waiting.enter(session), loop.create_future()
+        timer = loop.call_later(self._timing.hold, self._waiting.release, session.peer, (), held)
+        session.under_way += 1
+
+        def on_held(held: Hold) -> None:
+            timer.cancel()
+            session.under_way -= 1
+            session.last_alive = self._clock()
+            if not held.cancelled():
+                self._answer_held(session, request, held, outcome)
+
+        def on_outcome(outcome: asyncio.Future[SyncAnswer]) -> None:
+            if outcome.cancelled():
+                self._waiting.leave(session.peer, held)
+                held.cancel()
+
+        held.add_done_callback(on_held)
+        outcome.add_done_callback(on_outcome)
+        return outcome
+
+    def _answer_held(
+        self, session: PeerSession, request: SyncRequest, held: Hold, outcome: asyncio.Future[SyncAnswer]
+    ) -> None:
+        if held.exception() is not None:  # a newer exchange of the peer ended this one
+            _settle(outcome, SyncAnswer(supernode=self._boot, seq=request.seq, revision=request.revision))
+            return
         try:
-            async with asyncio.timeout(self._timing.hold):
-                work = await held
-        except TimeoutError:
-            pass
-        except asyncio.CancelledError:
-            if held.done() and not held.cancelled() and held.exception() is None:
-                session.remember(self._answer(session, request, held.result()))  # for the peer's repeated request
-            raise
-        finally:
-            self._waiting.leave(session.peer, held)
-        return self._answer(session, request, work)
+            filled = self._filled(session.remember(self._answer(session, request, held.result())))
+        except Exception as error:
+            if outcome.done():
+                raise
+            outcome.set_exception(error)
+            return
+        if isinstance(filled, SyncAnswer):
+            _settle(outcome, filled)
+        else:
+            filled.add_done_callback(lambda filled: _settle(outcome, filled.result()))
+
+    def _filled(self, answer: SyncAnswer) -> SyncAnswer | asyncio.Future[SyncAnswer]:
+        """The answer with the bytes of its small files."""
+        if self._small_files.has_all(answer):
+            return self._small_files.filled(answer)
+        return asyncio.ensure_future(self._small_files.fill(answer))
 
     def _check(self, session: PeerSession, now: float) -> None:
         peer = self._managers.peers.get(session.peer)
@@ -263,6 +293,11 @@ class SyncServer:
         elif now - session.last_moved > self._timing.silence:
             self._dispatcher.release(session)
             session.last_moved = now
+
+
+def _settle(outcome: asyncio.Future[SyncAnswer], answer: SyncAnswer) -> None:
+    if not outcome.done():
+        outcome.set_result(answer)
 
 
 def _parse(reported: Mapping[str, HeldPieces]) -> dict[str, tuple[str, int]]:

@@ -114,9 +114,9 @@ class HeldExchanges:
                 del self._by_task[task_id]
         return self._held.pop(peer, None)
 
-    def release(self, peer: str, work: tuple[PieceWork, ...] = ()) -> None:
-        """End the hold of a peer's exchange, if there is one: it is answered with ``work``."""
-        held = self.leave(peer)
+    def release(self, peer: str, work: tuple[PieceWork, ...] = (), only: Hold | None = None) -> None:
+        """End the hold of a peer's exchange, if there is one: it is answered with ``work``. ``only``: this hold."""
+        held = self.leave(peer, only)
         if held is not None and not held.done():
             held.set_result(work)
 

@@ -1,7 +1,7 @@
 """Small files: a peer gets their bytes together with its work, so that it need not fetch them."""
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from cachetools import LRUCache
 from msgspec import structs
@@ -33,24 +33,31 @@ class SmallFiles:
 
     async def fill(self, answer: SyncAnswer) -> SyncAnswer:
         """Put the bytes of small files into the work of an answer."""
-        small = [work for work in answer.work if _is_small(work)]
-        if not small:
-            return answer
-        unread = [work for work in small if (work.task_id, work.generation) not in self._kept]
+        unread = [work for work in answer.work if _is_small(work) and _key(work) not in self._kept]
         read = await asyncio.to_thread(self._read, unread) if unread else {}
         for key, content in read.items():
             self._kept[key] = content
-        return structs.replace(answer, work=tuple(self._filled(work, read) for work in answer.work))
+        return self.filled(answer, read)
+
+    def has_all(self, answer: SyncAnswer) -> bool:
+        """True if the bytes of all small files in an answer are in memory."""
+        return not any(_is_small(work) and _key(work) not in self._kept for work in answer.work)
+
+    def filled(self, answer: SyncAnswer, read: Mapping[tuple[str, str], bytes] | None = None) -> SyncAnswer:
+        """The same as :meth:`fill`, with the bytes in ``read`` and in memory."""
+        if not any(map(_is_small, answer.work)):
+            return answer
+        return structs.replace(answer, work=tuple(self._filled(work, read or {}) for work in answer.work))
 
     def forget(self, task_id: str, _piece: int) -> None:
         """Read a file again before the next answer with it, because a peer reports that its bytes are wrong."""
         for key in [key for key in self._kept if key[0] == task_id]:
             del self._kept[key]
 
-    def _filled(self, work: PieceWork, read: dict[tuple[str, str], bytes]) -> PieceWork:
+    def _filled(self, work: PieceWork, read: Mapping[tuple[str, str], bytes]) -> PieceWork:
         if not _is_small(work):
             return work
-        key = (work.task_id, work.generation)
+        key = _key(work)
         return structs.replace(work, content=read.get(key) or self._kept.get(key))
 
     def _read(self, works: list[PieceWork]) -> dict[tuple[str, str], bytes]:
@@ -72,3 +79,7 @@ class SmallFiles:
 def _is_small(work: PieceWork) -> bool:
     """True if the bytes of the piece come together with the work. Small files are given in no other way."""
     return work.provider == SUPERNODE and work.piece == 0 and work.size <= SMALL_FILE
+
+
+def _key(work: PieceWork) -> tuple[str, str]:
+    return work.task_id, work.generation

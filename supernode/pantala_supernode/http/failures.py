@@ -1,0 +1,43 @@
+"""The answers to requests that fail, the same at the front and in aiohttp's application."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import structlog
+from aiohttp import web
+
+from pantala_process.http import ErrorBody, ErrorDetail, json_response
+from pantala_supernode.errors import RequestError
+
+_log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An error answer."""
+
+    status: int
+    reason: str
+    message: str
+    headers: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def body(self) -> ErrorBody:
+        return ErrorBody(ErrorDetail(self.reason, self.message))
+
+    def response(self) -> web.Response:
+        return json_response(self.body, self.status, **self.headers)
+
+
+def failure_of(error: BaseException, method: str, path: str) -> Failure:
+    """The answer to a request whose handler raised ``error``. An unknown error is logged as a bug."""
+    if isinstance(error, RequestError):
+        return Failure(error.status, error.name, str(error))
+    if isinstance(error, web.RequestPayloadError):
+        text = "the body does not match its headers; send it without Content-Encoding"
+        return Failure(400, "InvalidBody", text)
+    if isinstance(error, web.HTTPException):
+        allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return Failure(error.status, error.reason.replace(" ", ""), error.reason, allowed)
+    _log.error("a request failed because of a bug; please report it", method=method, path=path, exc_info=error)
+    return Failure(500, "InternalError", "the request failed because of a bug; see the supernode's log")

@@ -1,0 +1,309 @@
+"""The front of the API port: answers the most frequent requests itself, and hands every other connection to aiohttp.
+
+Peers and Dragonfly's clients send thousands of small requests a second. aiohttp needs more time for one than the
+supernode needs for its answer, mostly for tasks and header objects (ADR 18). So a :class:`HotRoute` is a plain function
+that is called when a request has arrived. If a request is not for a hot route, or if its head is not plain
+(:mod:`pantala_supernode.http.head`), aiohttp gets the connection with all bytes that are not answered yet.
+"""
+
+import asyncio
+import time
+from collections.abc import Callable, Mapping
+from email.utils import formatdate
+from http import HTTPStatus
+from typing import Any, NamedTuple
+
+import msgspec
+import structlog
+
+from pantala_process.listening import plain_address
+from pantala_supernode.http.access import Access, AccessRefusedError, Guard, TokenUnknownError
+from pantala_supernode.http.failures import Failure, failure_of
+from pantala_supernode.http.head import Head, UnusualHeadError, read_head, read_query
+from pantala_supernode.http.identity import TokenIdentity
+from pantala_supernode.metrics import Metrics
+
+_log = structlog.get_logger(__name__)
+
+_IDLE = 75.0
+"""Seconds after which a connection without a request is closed."""
+
+_SLOW = 30.0
+"""Seconds without another byte after which the connection of an unfinished request is closed."""
+
+_SWEEP = 5.0
+"""Seconds between two looks for connections to close."""
+
+_AHEAD = 64 * 1024
+"""The most bytes that are read while an answer is pending."""
+
+
+class HotRequest(NamedTuple):
+    """A request to a hot route."""
+
+    query: Mapping[str, str]
+    body: bytes
+    host: str
+    """The client's address."""
+    identity: TokenIdentity | None
+    """The identity in the client's token, if the route needs one."""
+
+
+class HotRoute(NamedTuple):
+    """A route that the front serves."""
+
+    method: str
+    path: str
+    handler: Callable[[HotRequest], object]
+    """Returns what is sent as JSON, or a future of it. If the connection closes first, the future is cancelled."""
+    access: Access
+    most_body: int = 0
+    """The most bytes in a body. aiohttp gets longer requests."""
+
+
+class Front:
+    """Makes the protocol of each new connection. ``fallback`` makes aiohttp's."""
+
+    def __init__(self, routes: tuple[HotRoute, ...], guard: Guard, metrics: Metrics) -> None:
+        self.routes = {(route.method, route.path): route for route in routes}
+        self.guard = guard
+        self.connections: set[FrontConnection] = set()
+        self.closing = False
+        self.encode = msgspec.json.Encoder().encode
+        self.answered = metrics.answered
+        self._date = (0, b"")
+        self._sweeping: asyncio.TimerHandle | None = None
+        self._left: asyncio.Event = asyncio.Event()
+
+    def protocol(self, fallback: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+        if not self.routes:
+            return fallback()
+        if self._sweeping is None:
+            self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
+        return FrontConnection(self, fallback)
+
+    def head(self, status: int, length: int, headers: Mapping[str, str]) -> bytes:
+        """The head of an answer with a JSON body of ``length`` bytes."""
+        now = int(time.time())
+        if self._date[0] != now:
+            self._date = now, formatdate(now, usegmt=True).encode("ascii")
+        first = b"200 OK" if status == 200 else f"{status} {HTTPStatus(status).phrase}".encode("ascii")
+        more = "".join(f"{name}: {value}\r\n" for name, value in headers.items()).encode("latin-1") if headers else b""
+        return (
+            b"HTTP/1.1 %b\r\nContent-Type: application/json\r\nContent-Length: %d\r\nDate: %b\r\n%b\r\n"
+            % (first, length, self._date[1], more)
+        )  # fmt: skip
+
+    def left(self, connection: "FrontConnection") -> None:
+        """Forget a connection that closed, or that aiohttp serves now."""
+        self.connections.discard(connection)
+        if not self.connections:
+            self._left.set()
+
+    def drain(self) -> None:
+        """Close each connection when it has no request any more."""
+        self.closing = True
+        if self._sweeping is not None:
+            self._sweeping.cancel()
+        for connection in list(self.connections):
+            connection.close_if_idle()
+
+    async def close(self, grace: float) -> None:
+        """After :meth:`drain`: wait until the last request is answered, ``grace`` seconds at most."""
+        deadline = time.monotonic() + grace
+        while self.connections and time.monotonic() < deadline:
+            self._left.clear()
+            try:
+                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
+                    await self._left.wait()
+            except TimeoutError:
+                break
+        for connection in list(self.connections):
+            connection.abort()
+
+    def _sweep(self) -> None:
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for connection in list(self.connections):
+            connection.expire(now)
+        self._sweeping = loop.call_later(_SWEEP, self._sweep)
+
+
+class FrontConnection(asyncio.Protocol):
+    """One connection. It serves one request at a time, in the order of their arrival."""
+
+    def __init__(self, front: Front, fallback: Callable[[], asyncio.Protocol]) -> None:
+        self._front = front
+        self._fallback = fallback
+        self._transport: asyncio.Transport
+        self._time = asyncio.get_running_loop().time
+        self._host = ""
+        self._received = bytearray()
+        self._head: Head | None = None
+        self._query: Mapping[str, str] = {}
+        self._route: HotRoute
+        self._identity: TokenIdentity | None = None
+        self._pending: asyncio.Future[Any] | None = None
+        """The decision about a token, or the answer, if it takes longer."""
+        self._choked = False
+        """True while the client does not read its answers."""
+        self._moved_at = self._time()
+
+    # Called by asyncio
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if not isinstance(transport, asyncio.Transport):
+            raise TypeError("the transport must be a stream")
+        self._transport = transport
+        self._host = plain_address((transport.get_extra_info("peername") or ("",))[0])
+        self._front.connections.add(self)
+
+    def data_received(self, data: bytes) -> None:
+        self._moved_at = self._time()
+        self._received += data
+        if self._pending is None and not self._choked:
+            self._serve()
+        elif len(self._received) > _AHEAD:
+            self._transport.pause_reading()
+
+    def pause_writing(self) -> None:
+        self._choked = True
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        self._resume()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._front.left(self)
+        self._received.clear()
+        if self._pending is not None:
+            self._pending.cancel()
+
+    # Called by the front
+
+    def close_if_idle(self) -> None:
+        if self._pending is None and not self._received and self._head is None:
+            self._transport.close()
+
+    def expire(self, now: float) -> None:
+        """Close the connection if its client has been silent for too long."""
+        if self._pending is None:
+            unfinished = self._head is not None or bool(self._received)
+            if now - self._moved_at > (_SLOW if unfinished else _IDLE):
+                self.abort()
+
+    def abort(self) -> None:
+        self._transport.abort()
+
+    # Requests
+
+    def _serve(self) -> None:
+        """Serve all requests that have arrived, until one must wait."""
+        while self._pending is None and not self._choked and not self._transport.is_closing():
+            if self._head is None and not self._begin():
+                return
+            head = self._head
+            if head is None or len(self._received) < head.length:
+                return
+            body = bytes(self._received[: head.length])
+            del self._received[: head.length]
+            self._head = None
+            self._handle(head, body)
+
+    def _begin(self) -> bool:
+        """Read the head of a request. False if the request cannot be served yet, or not here."""
+        try:
+            head = read_head(self._received)
+            if head is None:
+                return False
+            self._query = read_query(head.query)
+        except UnusualHeadError:
+            self._hand_over()
+            return False
+        route = self._front.routes.get((head.method, head.path))
+        if route is None or head.length > route.most_body:
+            self._hand_over()
+            return False
+        del self._received[: head.size]
+        self._head, self._route = head, route
+        try:
+            self._identity = self._front.guard.authorize_at_once(route.access, head.authorization, head.path)
+        except TokenUnknownError:
+            decision = self._front.guard.authorize(route.access, head.authorization, head.path)
+            self._pending = asyncio.ensure_future(decision)
+            self._pending.add_done_callback(self._decided)
+        except AccessRefusedError as error:
+            self._refuse(error)
+        return self._pending is None and not self._transport.is_closing()
+
+    def _handle(self, head: Head, body: bytes) -> None:
+        try:
+            answer = self._route.handler(HotRequest(self._query, body, self._host, self._identity))
+        except Exception as error:
+            self._fail(failure_of(error, head.method, head.path))
+            return
+        if isinstance(answer, asyncio.Future):
+            self._pending = answer
+            answer.add_done_callback(self._ended)
+        else:
+            self._answer(200, self._front.encode(answer), {})
+
+    def _decided(self, decision: "asyncio.Future[TokenIdentity | None]") -> None:
+        """The token of the present request was verified."""
+        self._pending = None
+        if decision.cancelled() or self._transport.is_closing():
+            self._transport.close()
+            return
+        error = decision.exception()
+        if error is None:
+            self._identity = decision.result()
+        elif isinstance(error, AccessRefusedError):
+            self._refuse(error)
+        else:
+            self._fail(failure_of(error, self._route.method, self._route.path), last=True)
+        self._resume()
+
+    def _ended(self, answer: "asyncio.Future[object]") -> None:
+        """The answer of the present request is there."""
+        self._pending = None
+        if answer.cancelled():
+            self._transport.close()
+            return
+        error = answer.exception()
+        if self._transport.is_closing():
+            return
+        if error is None:
+            self._answer(200, self._front.encode(answer.result()), {})
+        else:
+            self._fail(failure_of(error, self._route.method, self._route.path))
+        self._resume()
+
+    def _resume(self) -> None:
+        if not self._transport.is_closing():
+            self._transport.resume_reading()
+            self._serve()
+
+    def _refuse(self, error: AccessRefusedError) -> None:
+        """Refuse the present request. Its body is not read, so it is the last one of the connection."""
+        self._fail(Failure(error.status, error.reason, str(error), error.headers), last=True)
+
+    def _fail(self, failure: Failure, *, last: bool = False) -> None:
+        self._answer(failure.status, self._front.encode(failure.body), failure.headers, last=last)
+
+    def _answer(self, status: int, body: bytes, headers: Mapping[str, str], *, last: bool = False) -> None:
+        last = last or self._front.closing
+        if last:
+            headers = {**headers, "Connection": "close"}
+        self._front.answered(status)
+        self._transport.write(self._front.head(status, len(body), headers) + body)
+        if last:
+            self._transport.close()
+
+    def _hand_over(self) -> None:
+        """Let aiohttp serve the connection from now on, beginning with the bytes that are not answered yet."""
+        received, self._received = bytes(self._received), bytearray()
+        self._front.left(self)
+        protocol = self._fallback()
+        self._transport.set_protocol(protocol)
+        protocol.connection_made(self._transport)
+        protocol.data_received(received)
