@@ -74,12 +74,12 @@ class DragonflyReader(Reader):
         received = 0
         status = "700&result=502&range=&dstCid="
         while received < self.size:
-            for entry in self._pull(status):
-                if entry.pieceNum not in pieces:
-                    piece = self._fetch(entry)
-                    pieces[entry.pieceNum] = piece
-                    received += len(piece)
-                    status = f"701&result=503&range={entry.range}&dstCid={entry.cid}"
+            entries = [entry for entry in self._pull(status) if entry.pieceNum not in pieces]
+            answers = self.wires.ask_all([_request(entry) for entry in entries])
+            for entry, wrapped in zip(entries, answers, strict=True):
+                pieces[entry.pieceNum] = wrapped[HEAD : -len(TAIL)]
+                received += len(pieces[entry.pieceNum])
+                status = f"701&result=503&range={entry.range}&dstCid={entry.cid}"
         return b"".join(pieces[number] for number in sorted(pieces))
 
     def finish(self) -> None:
@@ -92,11 +92,6 @@ class DragonflyReader(Reader):
             return []
         self._expect(answer, _MORE)
         return msgspec.json.decode(answer.data, type=list[_Entry])
-
-    def _fetch(self, entry: _Entry) -> bytes:
-        request = f"GET {entry.path} HTTP/1.1\r\nHost: supernode\r\nRange: bytes={entry.range}\r\n\r\n"
-        wrapped = self.wires.ask(entry.peerIp, entry.peerPort, request.encode())
-        return wrapped[HEAD : -len(TAIL)]
 
     def _ask(self, request: bytes) -> _Envelope:
         return msgspec.json.decode(self.wires.ask(*self._supernode, request), type=_Envelope)
@@ -121,14 +116,15 @@ class NativeReader(Reader):
         received = 0
         done: dict[str, HeldPieces] = {}
         while received < self.size:
-            taken = 0
-            answer = self._exchange(done)
-            for work in answer.work:
-                if work.piece not in pieces:
-                    pieces[work.piece] = self._fetch(work)
-                    received += len(pieces[work.piece])
-                    taken |= 1 << work.piece
-                    done = {work.task_id: HeldPieces(work.generation, ranges.render(taken))}
+            works = [work for work in self._exchange(done).work if work.piece not in pieces]
+            answers = self.wires.ask_all([_ticketed(work) for work in works if work.content is None])
+            fetched = {work.piece: work.content for work in works if work.content is not None}
+            fetched |= zip((work.piece for work in works if work.content is None), answers, strict=True)
+            if works:
+                taken = ranges.render(sum(1 << piece for piece in fetched))
+                done = {works[0].task_id: HeldPieces(works[0].generation, taken)}
+            pieces |= fetched
+            received += sum(len(piece) for piece in fetched.values())
         return b"".join(pieces[number] for number in sorted(pieces))
 
     def _exchange(self, done: dict[str, HeldPieces]) -> SyncAnswer:
@@ -140,10 +136,16 @@ class NativeReader(Reader):
         )
         return answer
 
-    def _fetch(self, work: PieceWork) -> bytes:
-        last = work.offset + work.size - 1
-        request = (
-            f"GET /pieces/{work.task_id}/{work.generation} HTTP/1.1\r\nHost: supernode\r\n"
-            f"Range: bytes={work.offset}-{last}\r\n{ticket.HEADER}: {work.ticket}\r\n\r\n"
-        )
-        return self.wires.ask(work.host, work.port, request.encode())
+
+def _request(entry: _Entry) -> tuple[str, int, bytes]:
+    request = f"GET {entry.path} HTTP/1.1\r\nHost: supernode\r\nRange: bytes={entry.range}\r\n\r\n"
+    return entry.peerIp, entry.peerPort, request.encode()
+
+
+def _ticketed(work: PieceWork) -> tuple[str, int, bytes]:
+    last = work.offset + work.size - 1
+    request = (
+        f"GET /pieces/{work.task_id}/{work.generation} HTTP/1.1\r\nHost: supernode\r\n"
+        f"Range: bytes={work.offset}-{last}\r\n{ticket.HEADER}: {work.ticket}\r\n\r\n"
+    )
+    return work.host, work.port, request.encode()

@@ -3,6 +3,8 @@
 import argparse
 import json
 import os
+import shutil
+import signal
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -11,7 +13,6 @@ import pytest
 from bench import __main__ as command
 from bench.arguments import number, numbers
 from bench.catalog import SCENARIOS
-from bench.data import scenario as data
 from bench.errors import BenchError
 from bench.report.results import Document, Key, Machine, Result
 from bench.report.svg import Chart
@@ -53,7 +54,7 @@ class Counting(Scenario):
 @pytest.fixture
 def counting(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(SCENARIOS, "counting", Counting())
-    monkeypatch.setattr(command.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(signal, "signal", lambda *_: None)
 
 
 @pytest.mark.usefixtures("counting")
@@ -99,7 +100,7 @@ def test_without_root_a_scenario_says_what_to_do(
 
 
 def test_missing_programs_are_named(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr(data.shutil, "which", lambda name, **_: None if name in {"tc", "curl"} else f"/bin/{name}")
+    monkeypatch.setattr(shutil, "which", lambda name, **_: None if name in {"tc", "curl"} else f"/bin/{name}")
     assert 2 == command.main(["data", "fast"])
     shown = capsys.readouterr().err
     assert "data cannot run here: tc missing. Install iproute2" in shown
