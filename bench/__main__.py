@@ -20,7 +20,7 @@ from bench.catalog import DEFAULT, SCENARIOS
 from bench.errors import BenchError
 from bench.report import svg
 from bench.report.results import Document, Machine, Result, read
-from bench.report.tables import markdown, progress, table
+from bench.report.tables import fill, markdown, progress, table
 from bench.scenario import Scenario
 from bench.usage import CALM, wait_calm
 from testbed.cluster.command import CommandError
@@ -101,7 +101,11 @@ def _show(document: Document, options: argparse.Namespace, console: Console) -> 
 def _report(options: argparse.Namespace) -> int:
     document = read(options.files)
     _plot(document, options.plot)
-    print(markdown(document, list(SCENARIOS.values())), end="")
+    scenarios = list(SCENARIOS.values())
+    if options.into is None:
+        print(markdown(document, scenarios), end="")
+    else:
+        options.into.write_text(fill(options.into.read_text(), document, scenarios))
     return 0
 
 
@@ -137,6 +141,10 @@ def _report_parser() -> argparse.ArgumentParser:
         description="Join JSON files of the bench, and print the medians as tables of Markdown.",
     )
     parser.add_argument("files", nargs="+", type=Path, metavar="FILE")
+    parser.add_argument(
+        "--into", type=Path, metavar="PAGE",
+        help="instead of printing: replace the tables of this page, which stand below <!-- bench SCENARIO -->",
+    )  # fmt: skip
     parser.add_argument("--plot", type=Path, metavar="FILE", help="write a plot of the medians as SVG")
     return parser
 

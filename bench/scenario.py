@@ -82,7 +82,7 @@ class Scenario(ABC):
         """Plots of the medians."""
 
     def target(self, row: Row) -> str:
-        """What the medians of this row should reach. Empty: there is no target."""
+        """What the medians of this row should reach. Empty: nothing is stated."""
         return self.targets.get(tuple(row.case.values()), "")
 
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 
 from rich.markup import escape
 from rich.table import Table
 
+from bench.errors import BenchError
 from bench.report.results import Document, Result, Row
 from bench.scenario import Scenario
 
@@ -55,3 +57,25 @@ def progress(row: Row, scenario: Scenario) -> str:
     """One run as a line of text."""
     texts = ((column.title, column.text(row)) for column in scenario.columns if "_min" not in column.template)
     return f"{scenario.name}: " + ", ".join(f"{title} {text}" for title, text in texts if text)
+
+
+def fill(page: str, document: Document, scenarios: Sequence[Scenario]) -> str:
+    """The page with the tables between ``<!-- bench NAME -->`` and ``<!-- /bench -->`` replaced by the results.
+
+    Raises :class:`BenchError` if a result has no place in the page.
+    """
+    for scenario in scenarios:
+        for result in document.results:
+            if result.scenario == scenario.name:
+                page = _fill_one(page, document, result, scenario)
+    return page
+
+
+def _fill_one(page: str, document: Document, result: Result, scenario: Scenario) -> str:
+    place = re.compile(rf"(<!-- bench {scenario.name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
+    runs = max((row.count for row in result.rows), default=0)
+    text = f"Medians of {runs} runs. {document.machine}.\n\n{markdown_table(result, scenario)}\n"
+    filled, found = place.subn(lambda match: match[1] + text + match[2], page)
+    if not found:
+        raise BenchError(f"The page has no place for {scenario.name}: no line is <!-- bench {scenario.name} -->.")
+    return filled

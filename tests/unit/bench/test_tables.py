@@ -1,13 +1,16 @@
 """Tables show medians, targets and only columns that have values."""
 
 import io
+import re
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from bench.catalog import DEFAULT, SCENARIOS
+from bench.errors import BenchError
 from bench.report.results import Document, Machine, Result
-from bench.report.tables import cells, markdown, markdown_table, progress, table
+from bench.report.tables import cells, fill, markdown, markdown_table, progress, table
 
 PLAN = {"size": 64 << 20, "peer_megabits": 50, "hub_megabits": 100, "line_seconds": 10.74}
 
@@ -60,3 +63,27 @@ def test_a_scenario_without_results_has_charts_of_nothing(name: str) -> None:
 
 def test_the_default_scenarios_exist() -> None:
     assert set(DEFAULT) < set(SCENARIOS)
+
+
+PAGE = "a\n<!-- bench fast -->\nf\n<!-- /bench -->\n<!-- bench data -->\nold\n<!-- /bench -->\nend\n"
+
+
+def test_a_page_gets_the_tables_of_the_results_at_their_places() -> None:
+    document = Document(Machine(2, "6.1", "3.11.2"), [data()])
+    filled = fill(PAGE, document, list(SCENARIOS.values()))
+    begin = "a\n<!-- bench fast -->\nf\n<!-- /bench -->\n<!-- bench data -->\nMedians of 3 runs. 2 cores, Linux 6.1,"
+    assert filled.startswith(begin)
+    assert filled.endswith(" |\n<!-- /bench -->\nend\n")
+    assert "old" not in filled
+    assert filled == fill(filled, document, list(SCENARIOS.values()))
+
+
+def test_a_page_without_a_place_is_an_error() -> None:
+    document = Document(Machine(2, "6.1", "3.11.2"), [data()])
+    with pytest.raises(BenchError, match="no place for data"):
+        fill("", document, list(SCENARIOS.values()))
+
+
+def test_the_page_of_results_has_a_place_for_each_scenario() -> None:
+    page = (Path(__file__).parents[3] / "docs/performance.md").read_text()
+    assert list(SCENARIOS) == re.findall(r"^<!-- bench (\w+) -->$", page, re.MULTILINE)
