@@ -62,8 +62,6 @@ _log = structlog.get_logger(__name__)
 
 _TICK = 1.0
 """Seconds between two :attr:`Events.second_passed` events."""
-_MOMENT = 0.25
-"""Seconds between two events of ``moment_passed``."""
 
 
 class App:
@@ -207,7 +205,6 @@ class App:
         events.orders_changed.subscribe(self.sync.on_orders)
         events.piece_accused.subscribe(self._small_files.forget, self._inspector.inspect)
         events.piece_fetched.subscribe(self.dispatcher.on_fetch)
-        events.moment_passed.subscribe(self.dispatcher.free_places)
         events.room_needed.subscribe(self.images.blobs.release_idle, self.dragonfly.service.release_idle)
         events.second_passed.subscribe(self.supernode.tick, self.sync.tick, self.images.blobs.tick, self.dragonfly.tick)
 
@@ -236,7 +233,7 @@ class App:
         self._running = asyncio.gather(
             self.supernode.recover(),
             _repeat(_TICK, self.events.second_passed),
-            _repeat(_MOMENT, self.events.moment_passed),
+            self.dispatcher.watch_places(),
             self._janitor.run(),
             self.images.ledger.run(),
         )

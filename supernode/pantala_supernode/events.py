@@ -59,5 +59,3 @@ class Events:
         """The volume is full. A subscriber ends one lease whose file no reader needs, and returns whether it did."""
         self.second_passed: Event[[]] = Event()
         """Published about once a second, for periodic work."""
-        self.moment_passed: Event[[]] = Event()
-        """About a quarter of a second has passed since the last such event."""

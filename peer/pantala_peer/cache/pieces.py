@@ -112,7 +112,9 @@ class PieceCache:
         """
         if not assignment.generation or assignment.piece_size <= 0:
             return False
-        await self._on_disk(lambda: self._hold(assignment))
+        file = self._store.get(assignment.task_id)
+        if file is None or not file.complete:  # a whole file needs no room
+            await self._on_disk(lambda: self._hold(assignment))
         return True
 
     async def capacity(self) -> int:

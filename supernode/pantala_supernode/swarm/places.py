@@ -46,6 +46,11 @@ class Places:
         self._times = PieceTimes()
         self._places: dict[_Key, _Place] = {}
 
+    @property
+    def empty(self) -> bool:
+        """True if no peer has a place."""
+        return not self._places
+
     def give(self, task_id: str, peer: str, piece: int, provider: str, *, now: float) -> None:
         """Note that a peer was given a piece, which it must take from ``provider`` now."""
         self._progress.give(task_id, peer, piece, provider)

@@ -1,5 +1,6 @@
 """Gives work to peers, at once or when a waiting peer can get some, and takes their reports about pieces."""
 
+import asyncio
 import itertools
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
@@ -19,6 +20,9 @@ from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.session import HeldExchanges, PeerSession
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.task import Task
+
+_MOMENT = 0.25
+"""Seconds between two looks for places that are not used."""
 
 _LOCAL_PAUSE = 5.0
 """Seconds for which a peer gets no piece of a task, after its own disk failed to store one."""
@@ -50,6 +54,7 @@ class Dispatcher:
         """The sessions by their mark (:attr:`PeerSession.reader`), which requests for pieces contain."""
         self._marks = itertools.count(1)
         self._turns = itertools.count(1)
+        self._places_taken = asyncio.Event()
         self.waiting = HeldExchanges()
         self._managers = managers
         self._progress = managers.progress
@@ -212,12 +217,22 @@ class Dispatcher:
             return
         part = (fetch.task_id, session.peer, fetch.piece)
         if state is FetchState.BEGUN:
+            self._places_taken.set()
             self._scheduler.places.begun(*part, now=now)
         else:
             self._scheduler.places.ended(*part, whole=state is FetchState.SENT, now=now)
 
+    async def watch_places(self) -> None:
+        """Free unused places a few times a second until cancelled. Sleep while no peer has a place."""
+        while True:
+            await self._places_taken.wait()
+            await asyncio.sleep(_MOMENT)
+            self.free_places()
+            if self._scheduler.places.empty:
+                self._places_taken.clear()
+
     def free_places(self) -> None:
-        """Free the places that are not used, and give them to waiting peers. Call this a few times a second."""
+        """Free the places that are not used, and give them to waiting peers."""
         lapsed = self._scheduler.places.expire(self._clock())
         for task_id in lapsed:
             self.serve_waiting(task_id)
@@ -291,6 +306,7 @@ class Dispatcher:
     def _works(self, session: PeerSession, task: Task, decided: list[PieceChoice]) -> list[PieceWork]:
         if decided:
             session.last_moved = self._clock()
+            self._places_taken.set()
         work = []
         for choice in decided:
             try:

@@ -27,6 +27,7 @@ class TicketCache:
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
         self._issued: dict[tuple[bytes, str, str], tuple[float, str]] = {}
+        self._expired_at = clock()
 
     def ticket(self, key: bytes, task_id: str, generation: str) -> str:
         now = self._clock()
@@ -37,5 +38,9 @@ class TicketCache:
         return text
 
     def expire(self) -> None:
+        """Forget old tickets. There may be many, so most calls do nothing."""
         now = self._clock()
+        if 0 <= now - self._expired_at < _REUSED_FOR / 4:
+            return
+        self._expired_at = now
         self._issued = {key: issued for key, issued in self._issued.items() if 0 <= now - issued[0] < _REUSED_FOR}
