@@ -10,7 +10,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 import structlog
-from aiohttp import web
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import Publisher, check_root
@@ -35,11 +34,10 @@ from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.errors import StoreError
 from pantala_pieces.scrub import Scrub
-from pantala_pieces.server import PieceServer
 from pantala_pieces.transfer.deadlines import ReceiveTimeouts
 from pantala_pieces.transfer.providers import Providers
 from pantala_pieces.transfer.receiver import PieceReceiver
-from pantala_pieces.wrapped import WrappedServer
+from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import health, http, lifecycle, logs
 from pantala_process.lifecycle import Stop
 from pantala_process.settings import SettingsError
@@ -48,6 +46,9 @@ from pantala_protocol.sync import SyncRequest
 
 _READY_FOR = 60.0
 """A peer is ready for so many seconds after the last answer of any supernode."""
+
+_SHARE = 0.25
+"""Connections at the piece port may use this fraction of the limit of open files."""
 
 log = structlog.get_logger()
 
@@ -64,7 +65,7 @@ class PeerApp:
     deliveries: Deliveries
     tasks: AssignedTasks
     scrub: Scrub
-    pieces: PieceServer
+    pieces: PieceSender
     mirror: MirrorService
     helper: RuntimeHelper
     runtime: RuntimeWatch
@@ -99,11 +100,8 @@ class PeerApp:
         await asyncio.to_thread(check_root, self.settings.root)
         await self.images.open()
         await self.tasks.open()
-        application = web.Application()
-        self.pieces.add_routes(application.router)
-        WrappedServer(self.pieces).add_routes(application.router)
         port = await stack.enter_async_context(
-            http.serving(application, self.settings.listen, grace=self.settings.grace)
+            self.pieces.serving(self.settings.listen, share=_SHARE, grace=self.settings.grace)
         )
         if self.settings.mirror_listen is not None:
             await stack.enter_async_context(self.mirror.serving(self.settings.mirror_listen))
@@ -172,7 +170,7 @@ def build(settings: Settings) -> PeerApp:
     tasks = AssignedTasks(supernodes, cache, downloads, deliveries, room, scrub, events)
 
     # Other peers download our pieces, and containerd reads images through the mirror.
-    pieces = PieceServer(
+    pieces = PieceSender(
         cache.lookup, keys=supernodes.keys, clock=time.time, slots=settings.uploads, on_missing=tasks.touch
     )
     rules = MirrorRules(settings.mirror_token_file, settings.mirror_resolve, settings.mirror_deadlines)

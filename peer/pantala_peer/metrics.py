@@ -7,14 +7,14 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.events import DownloadEnded, PeerEvents
-from pantala_pieces.server import PieceServer
+from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import metrics
 
 
 class PeerMetrics:
     """Counts downloads, and reads the other figures when metrics are requested."""
 
-    def __init__(self, cache: PieceCache, pieces: PieceServer, events: PeerEvents) -> None:
+    def __init__(self, cache: PieceCache, pieces: PieceSender, events: PeerEvents) -> None:
         self.registry = metrics.new_registry("peer")
         self._cache = cache
         self._pieces = pieces

@@ -123,8 +123,12 @@ class PieceFile:
         if not 0 <= start < end:
             return False
         first, last = start // self.meta.piece_size, (end - 1) // self.meta.piece_size
-        wanted = (1 << (last + 1)) - (1 << first)
-        return self.have & wanted == wanted and end <= last * self.meta.piece_size + self._records[last].size
+        if first == last:  # the usual case; for a large file, three long integers take longer than one
+            held = self.have >> first & 1 == 1
+        else:
+            wanted = (1 << (last + 1)) - (1 << first)
+            held = self.have & wanted == wanted
+        return held and end <= last * self.meta.piece_size + self._records[last].size
 
     def reserve(self) -> None:
         """Reserve room for the whole file, if its length is known. So a full disk shows before the first piece."""
@@ -194,6 +198,10 @@ class PieceFile:
             self.parts.clear()
             self._parts.clear()
             raise
+
+    def opened(self) -> contextlib.AbstractContextManager[int]:
+        """The descriptor of the data file, for a reader of verified pieces. Raises :class:`OSError` inside ``with``."""
+        return self._data.using()
 
     def read(self, piece: int) -> bytes:
         """The bytes of a verified piece. Raises :class:`PieceMissingError`."""

@@ -6,6 +6,7 @@ asyncio would bind ``::`` for IPv6 alone, and a pod may have addresses of either
 import contextlib
 import errno
 import ipaddress
+import resource
 import socket
 from collections.abc import Iterator
 
@@ -15,6 +16,15 @@ from pantala_process.settings import ListenAddress
 
 _WITHOUT_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _EVERY = frozenset({"", "::"})
+
+MOST_FILES = 1 << 16
+"""The most open files that a process of ours needs."""
+
+
+def file_limit() -> int:
+    """How many files and connections the process may have open."""
+    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 @contextlib.contextmanager

@@ -17,8 +17,8 @@ HEADER = "X-Pantala-Ticket"
 
 def issue(key: bytes, task_id: str, generation: str, *, now: float) -> str:
     """A ticket for one generation of one task, valid until ``now + LIFETIME`` (seconds since the epoch)."""
-    expiry = int(now) + LIFETIME
-    return f"{expiry}.{_mac(key, task_id, generation, expiry)}"
+    end = int(now) + LIFETIME
+    return f"{end}.{_mac(key, task_id, generation, end)}"
 
 
 def for_reader(ticket: str, reader: str) -> str:
@@ -31,14 +31,19 @@ def reader(ticket: str) -> str:
     return ticket.rpartition("-")[0]
 
 
+def expiry(ticket: str) -> int:
+    """The last second at which a ticket is valid, in seconds since the epoch. Only for a ticket that was checked."""
+    return int(ticket.rpartition("-")[2].partition(".")[0])
+
+
 def check(key: bytes, task_id: str, generation: str, ticket: str, *, now: float) -> bool:
     """True if ``ticket`` was issued with ``key`` for this generation and has not expired. Never raises."""
     expiry_text, dot, mac = ticket.rpartition("-")[2].partition(".")
     if not dot or not expiry_text.isascii() or not expiry_text.isdigit() or len(expiry_text) > 12 or not mac.isascii():
         return False
-    expiry = int(expiry_text)
-    return hmac.compare_digest(mac, _mac(key, task_id, generation, expiry)) and now <= expiry
+    end = int(expiry_text)
+    return hmac.compare_digest(mac, _mac(key, task_id, generation, end)) and now <= end
 
 
-def _mac(key: bytes, task_id: str, generation: str, expiry: int) -> str:
-    return hmac.new(key, f"{task_id}.{generation}.{expiry}".encode(), hashlib.sha256).hexdigest()
+def _mac(key: bytes, task_id: str, generation: str, end: int) -> str:
+    return hmac.new(key, f"{task_id}.{generation}.{end}".encode(), hashlib.sha256).hexdigest()

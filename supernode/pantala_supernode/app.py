@@ -12,9 +12,8 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
-from pantala_pieces.wrapped import WrappedServer
+from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_protocol.geometry import RULES
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
@@ -27,7 +26,7 @@ from pantala_supernode.http.copies import CopiesAPI
 from pantala_supernode.http.front import Front
 from pantala_supernode.http.identity import ClusterKeys
 from pantala_supernode.http.registries import RegistriesAPI
-from pantala_supernode.http.site import site
+from pantala_supernode.http.site import GRACE, site
 from pantala_supernode.images.service import ImageService
 from pantala_supernode.metrics import Metrics, StateCollector
 from pantala_supernode.origin.limits import Rate
@@ -153,12 +152,12 @@ class App:
             clock=clock,
             timing=SyncTiming(),
         )
-        self._pieces = PieceServer(
+        self._pieces = PieceSender(
             store.get,
             keys=lambda: (key,),
             clock=time.time,
             slots=settings.piece_slots,
-            pace=None if settings.serve_rate is None else Rate(settings.serve_rate).acquire,
+            pace=None if settings.serve_rate is None else Rate(settings.serve_rate).reserve,
             on_fetch=events.piece_fetched.publish,
         )
         accuse = events.piece_accused.publish
@@ -240,7 +239,7 @@ class App:
         try:
             async with (
                 site(self.api, settings.listen, share=0.5, front=self.front),
-                site(self._piece_application(), settings.piece_listen, share=0.25),
+                self._pieces.serving(settings.piece_listen, share=0.25, grace=GRACE),
             ):
                 _log.info("supernode is up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
                 if settings.no_auth:
@@ -274,12 +273,6 @@ class App:
     def _is_idle(self) -> bool:
         """Whether no Task resource is left here, and no replica or Dragonfly client is being served."""
         return not (self.supernode.stated or self.copies.readers or self.dragonfly.busy)
-
-    def _piece_application(self) -> web.Application:
-        app = web.Application()
-        self._pieces.add_routes(app.router)
-        WrappedServer(self._pieces).add_routes(app.router)
-        return app
 
 
 @contextlib.asynccontextmanager

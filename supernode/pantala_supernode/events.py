@@ -6,7 +6,7 @@ Publishing is synchronous: the subscribers run one after another, in the order i
 from collections.abc import Callable, Iterable
 from typing import Generic, ParamSpec
 
-from pantala_pieces.server import FetchState, PieceFetch
+from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
 from pantala_protocol.statement import Statement
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.tasks.copy import Copy

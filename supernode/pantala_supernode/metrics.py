@@ -12,7 +12,7 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from pantala_pieces.server import PieceServer
+from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process.metrics import new_registry
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy_state import CopyUse
@@ -63,7 +63,7 @@ class StateCollector(Collector):
     managers: Managers
     waiting: HeldExchanges
     cdn: CDNManager
-    pieces: PieceServer
+    pieces: PieceSender
     manifests: ManifestService
     janitor: Janitor
     supernode: Supernode

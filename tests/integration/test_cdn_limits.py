@@ -10,11 +10,11 @@ from pathlib import Path
 
 import aiohttp
 import pytest
-from aiohttp import web
 
 from pantala_pieces.file import Meta, Piece
-from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
+from pantala_pieces.transfer.upload.sender import PieceSender
+from pantala_process.settings import ListenAddress
 from pantala_protocol import task_id, ticket
 from pantala_protocol.geometry import RULES
 from pantala_protocol.reasons import Reason
@@ -151,10 +151,7 @@ async def test_pieces_are_served_at_the_rate(tmp_path: Path, unused_tcp_port: in
     file = store.create(Meta(NAMES[0], "g", PIECE, len(data)))
     cut = [data[first : first + PIECE] for first in range(0, len(data), PIECE)]
     file.put([Piece(number, piece, hashlib.sha256(piece).digest()) for number, piece in enumerate(cut)])
-    server = PieceServer(store.get, keys=lambda: (b"key",), clock=time.time, slots=8, pace=Rate(rate).acquire)
-    app = web.Application()
-    server.add_routes(app.router)
-    runner = web.AppRunner(app)
+    sender = PieceSender(store.get, keys=lambda: (b"key",), clock=time.time, slots=8, pace=Rate(rate).reserve)
     url = f"http://127.0.0.1:{unused_tcp_port}/pieces/{NAMES[0]}/g"
     shown = ticket.issue(b"key", NAMES[0], "g", now=time.time())
 
@@ -164,17 +161,15 @@ async def test_pieces_are_served_at_the_rate(tmp_path: Path, unused_tcp_port: in
         async with client.get(url, headers=headers) as answer:
             assert cut[number] == await answer.read()
 
-    await runner.setup()
-    try:
-        await web.TCPSite(runner, "127.0.0.1", unused_tcp_port).start()
-        async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=6)) as client:
-            begun = time.monotonic()
-            await asyncio.gather(*(take(client, number) for number in range(pieces)))
-            ratio = len(data) / (time.monotonic() - begun) / rate
-    finally:
-        await runner.cleanup()
+    async with (
+        sender.serving(ListenAddress("127.0.0.1", unused_tcp_port), share=0.25, grace=1),
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=6)) as client,
+    ):
+        begun = time.monotonic()
+        await asyncio.gather(*(take(client, number) for number in range(pieces)))
+        ratio = len(data) / (time.monotonic() - begun) / rate
     assert 0.5 < ratio < 1.15, ratio
-    assert len(data) == server.bytes_sent
+    assert len(data) == sender.bytes_sent
     assert time.time() - file.used < 10  # a read counts as a use
 
 

@@ -89,8 +89,8 @@ class SupernodeSessions:
         return link.url if link is not None and link.client.error is None else None
 
     def keys(self) -> list[bytes]:
-        """The keys that verify tickets, one for each supernode."""
-        return [link.session.key for link in self._links.values() if link.session.key]
+        """The keys that verify tickets, one for each supernode. Other threads may call this."""
+        return [link.session.key for link in list(self._links.values()) if link.session.key]
 
     async def run(self, node: NodeState) -> None:
         """Exchange with all supernodes until cancelled."""

@@ -114,9 +114,14 @@ class Channel:
             raise ChannelClosedError("the other side closed the connection")
         return count
 
-    def send(self, data: bytes | memoryview) -> int:
-        """Send the first bytes of ``data``, and return their number. 0: none within :data:`TICK`."""
+    def send(self, data: bytes | memoryview, *, more: bool = False) -> int:
+        """Send the first bytes of ``data``, and return their number. 0: none within :data:`TICK`.
+
+        ``more``: other bytes follow at once, so the kernel waits for them before it sends a packet that is not full.
+        """
         try:
+            if more and not isinstance(self._socket, ssl.SSLSocket):
+                return self._socket.send(data, socket.MSG_MORE)
             return self._socket.send(data)
         except (BlockingIOError, TimeoutError):
             return 0

@@ -11,7 +11,7 @@ from collections.abc import Callable, Coroutine
 from typing import Any
 
 from pantala_pieces.errors import StoreError
-from pantala_pieces.wrapped import path
+from pantala_pieces.transfer.upload.heads import wrapped_path
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceWork
 from pantala_supernode.dragonfly.checksums import Checksums
@@ -178,7 +178,7 @@ class DragonflyService:
             cid=self._cid(work),
             peer_ip=work.host,
             peer_port=work.port,
-            path=work.path or path(work.ticket, work.task_id, work.generation),
+            path=work.path or wrapped_path(work.ticket, work.task_id, work.generation),
             down_link=_DOWN_LINK,
         )
 

@@ -8,13 +8,13 @@ from collections.abc import AsyncIterator
 import structlog
 from aiohttp import web
 
-from pantala_process.listening import listening
+from pantala_process.listening import MOST_FILES, file_limit, listening
 from pantala_process.settings import ListenAddress
 from pantala_supernode.http.front import Front
 
 _log = structlog.get_logger(__name__)
 
-_GRACE = 25.0
+GRACE = 25.0
 """Seconds that running requests get to finish after a signal to stop. A pod is killed after 30 s."""
 
 _LAST = 5.0
@@ -23,24 +23,16 @@ _LAST = 5.0
 _BACKLOG = 1024
 """How many connections may wait in the kernel until the process accepts them."""
 
-_FILES = 1 << 16
-"""The most open files that a supernode needs."""
-
 _WARNING_INTERVAL = 60.0
 """Seconds between two log lines about refused connections."""
 
 
 def allow_files() -> None:
-    """Raise the process's limit of open files to :data:`_FILES`, or as far as permitted. It is often 1024."""
+    """Raise the process's limit of open files to :data:`MOST_FILES`, or as far as permitted. It is often 1024."""
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    allowed = _FILES if hard == resource.RLIM_INFINITY else min(_FILES, hard)
-    if _files() < allowed:
+    allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
+    if file_limit() < allowed:
         resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
-
-
-def _files() -> int:
-    soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return _FILES if soft == resource.RLIM_INFINITY else soft
 
 
 @contextlib.asynccontextmanager
@@ -53,10 +45,10 @@ async def site(
     connection closes, the handler of its request is cancelled. ``front`` serves its own routes instead of ``app``.
     """
     runner = web.AppRunner(
-        app, handler_cancellation=True, access_log=None, shutdown_timeout=_GRACE, keepalive_timeout=75
+        app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE, keepalive_timeout=75
     )
     await runner.setup()
-    files = _files()
+    files = file_limit()
     accept = _Entrance(runner, int(files * share), front)
     backlog = max(min(_BACKLOG, files // 16), 1)
     async with contextlib.AsyncExitStack() as stack:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from pantala_pieces.errors import PieceMissingError
-from pantala_pieces.server import FetchState, PieceFetch
+from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
 from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceFailure, PieceWork

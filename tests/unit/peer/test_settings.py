@@ -9,8 +9,8 @@ from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_peer.metrics import PeerMetrics
 from pantala_peer.settings import Settings, parse
-from pantala_pieces.server import PieceServer
 from pantala_pieces.transfer.errors import StalledError
+from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.sync import PieceWork
 
@@ -86,8 +86,8 @@ def test_a_peer_may_have_no_runtime_helper() -> None:
 
 def test_downloads_are_counted_by_result(tmp_path: Path) -> None:
     cache, events = PieceCache(tmp_path), PeerEvents()
-    pieces = PieceServer(cache.lookup, keys=tuple, clock=float, slots=1)
-    pieces.bytes_sent = 7
+    pieces = PieceSender(cache.lookup, keys=tuple, clock=float, slots=1)
+    pieces.log.bytes_sent = 7
     metrics = PeerMetrics(cache, pieces, events)
     work = PieceWork("a" * 64, "g", 0, 0, 1, "00", "127.0.0.1", 1, "ticket")
     for error in (None, None, StalledError("slow"), OSError("disk")):

@@ -1,26 +1,19 @@
 """Pieces that several threads or clients read."""
 
-import asyncio
 import hashlib
 import os
 import sys
-import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
 
 import pytest
-from aiohttp import web
 
 from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
-from pantala_pieces.server import PieceServer
 from pantala_pieces.store import PieceStore
-from pantala_process import http
-from pantala_process.settings import ListenAddress
-from pantala_protocol import ticket
 
 TASK = "a" * 64
 PIECES = [bytes([number]) * 4096 for number in range(8)]
@@ -109,38 +102,3 @@ def test_a_deleted_file_is_not_opened_again(store: PieceStore) -> None:
     former.have = 1  # as a reader saw it that asked a moment before
     with pytest.raises(StoreError, match="No such file"):
         former.read(0)
-
-
-CONTENT = bytes(1024)
-
-
-async def test_a_client_that_disconnects_before_the_first_byte_is_not_an_error(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    store = PieceStore(tmp_path, durable=False)
-    store.open()
-    store.create(Meta(TASK, "g", 1024, 1024)).put([Piece(0, memoryview(CONTENT), hashlib.sha256(CONTENT).digest())])
-    gone, served = asyncio.Event(), asyncio.Event()
-
-    async def pace(_size: int) -> None:
-        await gone.wait()
-        await asyncio.sleep(0.05)  # until its transport is known to be closed
-        served.set()
-
-    server = PieceServer(store.get, keys=lambda: (b"key",), clock=time.time, slots=1, pace=pace)
-    app = web.Application()
-    server.add_routes(app.router)
-    async with http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port:
-        _, writer = await asyncio.open_connection("127.0.0.1", port)
-        shown = ticket.issue(b"key", TASK, "g", now=time.time())
-        head = f"GET /pieces/{TASK}/g HTTP/1.1\r\nHost: h\r\nRange: bytes=0-1023\r\n{ticket.HEADER}: {shown}\r\n\r\n"
-        writer.write(head.encode())
-        await writer.drain()
-        await asyncio.sleep(0.05)
-        writer.transport.abort()
-        gone.set()
-        await asyncio.wait_for(served.wait(), 5)
-        await asyncio.sleep(0.1)
-    store.close()
-    assert 0 == server.bytes_sent
-    assert [] == [record for record in caplog.records if record.levelname == "ERROR"]

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pantala_pieces.server import FetchState, PieceFetch
+from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
 from pantala_protocol import ticket
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import PieceFailure, PieceWork, WantedBlob

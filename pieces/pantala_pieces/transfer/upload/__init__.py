@@ -1,0 +1,1 @@
+"""The sending half of the transfer engine: threads that serve pieces."""

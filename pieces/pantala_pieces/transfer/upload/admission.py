@@ -1,0 +1,132 @@
+"""Decides whether a request for a piece is answered: its ticket, its range, and whether the bytes are held."""
+
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import NamedTuple
+
+from pantala_pieces.errors import PieceMissingError
+from pantala_pieces.file import PieceFile
+from pantala_pieces.transfer.upload.fetches import PieceFetch
+from pantala_pieces.transfer.upload.heads import PieceRefusedError, PieceRoute, RequestHead, piece_head, route
+from pantala_protocol import ticket
+from pantala_protocol.geometry import HEAD, TAIL, Wrapping
+
+_RANGE = re.compile(rb"bytes=([0-9]{1,18})-([0-9]{1,18})")
+
+_MOST_GRANTS = 4096
+"""Valid tickets that are remembered. An attacker cannot add one without a key."""
+
+
+@dataclass(frozen=True, slots=True)
+class PieceAnswer:
+    """The answer to one request: ``before``, then ``size`` bytes of a file from ``offset`` on, then ``after``."""
+
+    file: PieceFile
+    offset: int
+    size: int
+    before: bytes
+    after: bytes
+    fetch: PieceFetch
+    keep: bool
+    """True if the connection stays open after the answer."""
+
+    @property
+    def counted(self) -> int:
+        """The bytes of the answer's body."""
+        return self.size if not self.after else self.size + HEAD + len(self.after)
+
+
+class _Grant(NamedTuple):
+    """A ticket that was verified."""
+
+    route: PieceRoute
+    reader: str
+    key: bytes
+    expiry: int
+
+
+class Admission:
+    """Checks requests. One thread may use it.
+
+    ``lookup`` finds a task's file. ``keys`` returns the ticket keys of all supernodes. ``clock`` returns seconds since
+    the epoch. A verified ticket is remembered until it expires, so that a piece costs no HMAC.
+    """
+
+    def __init__(
+        self,
+        lookup: Callable[[str], PieceFile | None],
+        *,
+        keys: Callable[[], Iterable[bytes]],
+        clock: Callable[[], float],
+    ) -> None:
+        self._lookup = lookup
+        self._keys = keys
+        self._clock = clock
+        self._grants: dict[tuple[bytes, bytes], _Grant] = {}
+
+    def admit(self, head: RequestHead) -> PieceAnswer:
+        """What to send for a request. Raises :class:`PieceRefusedError`."""
+        now = self._clock()
+        grant = self._grant(head, now)
+        name, generation = grant.route.task_id, grant.route.generation
+        file = self._lookup(name)
+        if file is None or file.meta.generation != generation:
+            raise _not_held("This provider does not have this generation of the task.")
+        file.used = now
+        return _wrapped(head, grant, file) if grant.route.wrapped else _native(head, grant, file)
+
+    def _grant(self, head: RequestHead, now: float) -> _Grant:
+        known = self._grants.get((head.target, head.ticket))
+        if known is not None and now <= known.expiry and known.key in self._keys():
+            return known
+        found = route(head)
+        for key in self._keys():
+            if ticket.check(key, found.task_id, found.generation, found.ticket, now=now):
+                break
+        else:
+            text = "The request's ticket is missing, wrong or expired."
+            raise PieceRefusedError(HTTPStatus.FORBIDDEN, "TicketInvalid", text)
+        grant = _Grant(found, ticket.reader(found.ticket), key, ticket.expiry(found.ticket))
+        if len(self._grants) >= _MOST_GRANTS:
+            self._grants.clear()
+        self._grants[head.target, head.ticket] = grant
+        return grant
+
+
+def _native(head: RequestHead, grant: _Grant, file: PieceFile) -> PieceAnswer:
+    match = _RANGE.fullmatch(head.range)
+    if match is None:
+        raise _range_invalid("The Range header is not valid. Give bytes=FIRST-LAST.")
+    first, end = int(match[1]), int(match[2]) + 1
+    if end <= first:
+        raise _range_invalid("The Range header is not valid. Its last byte is before its first.")
+    if not file.holds(first, end):
+        raise _not_held("This provider does not have all pieces of the range.")
+    fetch = PieceFetch(grant.reader, file.meta.task_id, first // file.meta.piece_size)
+    before = piece_head(first, end - first, file.meta.length, head)
+    return PieceAnswer(file, first, end - first, before, b"", fetch, head.keep)
+
+
+def _wrapped(head: RequestHead, grant: _Grant, file: PieceFile) -> PieceAnswer:
+    wrapping = Wrapping(file.meta.piece_size)
+    unit, _, text = head.range.decode("latin-1").partition("=")
+    try:
+        piece = wrapping.piece(text if unit == "bytes" else "")
+        size = file.size(piece)
+    except ValueError as error:
+        raise _range_invalid(str(error)) from None
+    except PieceMissingError:
+        raise _not_held("This provider does not have the piece.") from None
+    before = piece_head(piece * wrapping.wire_size, size + HEAD + len(TAIL), None, head) + wrapping.head(size)
+    fetch = PieceFetch(grant.reader, file.meta.task_id, piece)
+    return PieceAnswer(file, piece * file.meta.piece_size, size, before, TAIL, fetch, head.keep)
+
+
+def _not_held(text: str) -> PieceRefusedError:
+    return PieceRefusedError(HTTPStatus.NOT_FOUND, "NotHeld", text)
+
+
+def _range_invalid(text: str) -> PieceRefusedError:
+    return PieceRefusedError(HTTPStatus.REQUESTED_RANGE_NOT_SATISFIABLE, "RangeInvalid", text)

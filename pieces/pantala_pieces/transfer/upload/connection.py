@@ -1,0 +1,137 @@
+"""A connection that a client opened to fetch pieces."""
+
+import contextlib
+import socket
+import ssl
+
+from pantala_pieces.transfer.channel import TICK, Channel, ChannelClosedError
+from pantala_pieces.transfer.upload.heads import MAX_HEAD, RequestHead, parse, split
+
+_DRAINED = 64 * 1024
+"""Bytes that are read and dropped at once, after the last answer."""
+
+
+class InboundConnection:
+    """One client's connection. The reception reads heads from it, and lends its channel to an uploader for an answer.
+
+    One thread at a time uses it. Only :meth:`abort` may be called by another thread at any time.
+    """
+
+    def __init__(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+        self.number = accepted.fileno()
+        """The number of its file descriptor, also after it was closed."""
+        self.deadline = 0.0
+        """When the reception closes it, in monotonic seconds. Infinity while an answer waits or is sent."""
+        self.ending = False
+        """True after the last answer. Its bytes may still be on their way, so what the client sends is dropped."""
+        self._received = b""
+        self._secured: ssl.SSLSocket | None = None
+        self._socket = accepted
+        if tls is not None:
+            accepted.setblocking(False)
+            self._secured = self._socket = tls.wrap_socket(accepted, server_side=True, do_handshake_on_connect=False)
+        self.channel = Channel(self._socket)
+        self.take_back()
+
+    def lend(self) -> Channel:
+        """The channel, for an uploader. Its calls wait until :meth:`take_back`."""
+        if self._secured is not None:
+            self._secured.settimeout(TICK)
+        return self.channel
+
+    def take_back(self) -> None:
+        if self._secured is not None:
+            self._secured.setblocking(False)
+
+    @property
+    def begun(self) -> bool:
+        """True if bytes of the next request have arrived."""
+        return bool(self._received)
+
+    @property
+    def readable(self) -> bool:
+        """True if this process has bytes of the next request. The kernel does not report those."""
+        return bool(self._received) or (self._secured is not None and self._secured.pending() > 0)
+
+    def receive(self) -> bool:
+        """Read what has arrived, at most one head's size. False: nothing has. Raises :class:`ChannelClosedError`."""
+        arrived = self._read(MAX_HEAD - len(self._received))
+        self._received += arrived
+        return bool(arrived)
+
+    def next_head(self) -> RequestHead | None:
+        """Take the next request from the received bytes. ``None``: it is not complete. Raises ``PieceRefusedError``."""
+        found = split(self._received)
+        if found is None:
+            return None
+        head, self._received = found
+        return parse(head)
+
+    def drain(self) -> None:
+        """Drop what has arrived. Raises :class:`ChannelClosedError` once the client has closed its side."""
+        self._received = b""
+        try:
+            arrived = socket.socket.recv(self._socket, _DRAINED, socket.MSG_DONTWAIT)  # with TLS: not decrypted
+        except BlockingIOError:
+            return
+        except OSError as error:
+            raise ChannelClosedError(f"the connection broke: {error}") from error
+        if not arrived:
+            raise ChannelClosedError("the client closed the connection")
+
+    def answer(self, data: bytes) -> None:
+        """Send a short answer without waiting. Raises :class:`ChannelClosedError` if the client does not read it."""
+        try:
+            if self._secured is not None:
+                sent = self._secured.send(data)
+            else:
+                sent = self._socket.send(data, socket.MSG_DONTWAIT)
+        except OSError as error:
+            raise ChannelClosedError(f"the client does not take its answer: {error}") from error
+        if sent < len(data):
+            raise ChannelClosedError("the client does not read its answers")
+
+    @property
+    def gone(self) -> bool:
+        """True if the client has closed its side, so it does not wait for an answer."""
+        return self._peek() == b""
+
+    @property
+    def unread(self) -> bool:
+        """True if the client has sent more. If the connection is closed now, the client may lose the last answer."""
+        return bool(self._received or self._peek())
+
+    def finish(self) -> None:
+        """Announce that no answer follows. What the client still sends is dropped."""
+        self.ending = True
+        with contextlib.suppress(OSError):
+            socket.socket.shutdown(self._socket, socket.SHUT_WR)  # SSLSocket's would make it a plain socket
+
+    def abort(self) -> None:
+        self.channel.abort()
+
+    def close(self) -> None:
+        self.channel.close()
+
+    def _peek(self) -> bytes | None:
+        """A byte that has arrived, which stays. Empty: the client has closed its side. ``None``: nothing has."""
+        try:
+            return socket.socket.recv(self._socket, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+        except BlockingIOError:
+            return None
+        except OSError:
+            return b""
+
+    def _read(self, most: int) -> bytes:
+        try:
+            if self._secured is not None:
+                arrived = self._secured.recv(most)  # this also does the handshake
+            else:
+                arrived = self._socket.recv(most, socket.MSG_DONTWAIT)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return b""
+        except OSError as error:
+            raise ChannelClosedError(f"the connection broke: {error}") from error
+        if not arrived:
+            raise ChannelClosedError("the client closed the connection")
+        return arrived

@@ -1,0 +1,312 @@
+"""The thread that accepts connections, reads requests for pieces, and refuses those that get no piece."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import socket
+import ssl
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from http import HTTPStatus
+
+import structlog
+
+from pantala_pieces.transfer.channel import ChannelClosedError
+from pantala_pieces.transfer.upload.admission import Admission
+from pantala_pieces.transfer.upload.connection import InboundConnection
+from pantala_pieces.transfer.upload.fetches import FetchLog
+from pantala_pieces.transfer.upload.heads import PieceRefusedError
+from pantala_pieces.transfer.upload.threads import Upload, Uploaders
+
+_log = structlog.get_logger(__name__)
+
+_SLOT_TIMEOUT = 2.0
+"""Seconds that a request waits for a slot. A longer wait would look like a stall to the peer."""
+
+_HEAD_TIMEOUT = 5.0
+"""Seconds from the first byte of a head to its last one."""
+
+_IDLE_TIMEOUT = 75.0
+"""Seconds that a connection may be idle between two requests."""
+
+_END_TIMEOUT = 2.0
+"""Seconds that a client has to close its side after the last answer."""
+
+_LOOK = 1.0
+"""Seconds between two looks at the deadlines of all connections, and before another try to accept some."""
+
+_END_LOOK = 0.05
+"""The same while this process ends, and waits for the last answer."""
+
+_WARNING_INTERVAL = 60.0
+"""Seconds between two log lines about refused connections."""
+
+_AT_ONCE = 64
+"""Connections that are accepted, and events that are handled, before other work gets its turn."""
+
+_READ = select.EPOLLIN | select.EPOLLONESHOT
+
+
+class Reception:
+    """Owns all connections that wait for requests. ``most`` is the limit on connections.
+
+    A connection with a complete request is lent to an uploader, which gives it back after the answer. Meanwhile the
+    kernel reports nothing about it, so one thread at a time uses it.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        admission: Admission,
+        uploaders: Uploaders,
+        log: FetchLog,
+        *,
+        most: int,
+        tls: ssl.SSLContext | None,
+    ) -> None:
+        self._listeners = {each.fileno(): each for each in listeners}
+        self._admission = admission
+        self._uploaders = uploaders
+        self._log = log
+        self._most = most
+        self._tls = tls
+        self._epoll = select.epoll()
+        self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
+        self._connections: dict[int, InboundConnection] = {}
+        self._returned: deque[InboundConnection] = deque()
+        """Connections with bytes of the next request."""
+        self._waiting: deque[Upload] = deque()
+        """Uploads in the order of their requests. Those before the first that still waits are removed now and then."""
+        self._stopping = self._broken = self._accepting = False
+        self._looked_at = self._warned_at = float("-inf")
+        self._thread = threading.Thread(target=self._run, name="piece-reception", daemon=True)
+
+    def start(self) -> None:
+        self._epoll.register(self._wakeup, select.EPOLLIN)
+        self._listen(True)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Accept no further connection or request. The thread ends once all answers are sent, or at :meth:`cut`."""
+        self._stopping = True
+        self._wake()
+
+    def cut(self) -> None:
+        """Break all connections, also those with running uploads, and end the thread."""
+        self._broken = True
+        for connection in list(self._connections.values()):
+            connection.abort()
+
+    def join(self, until: float) -> bool:
+        """Wait for the thread until a time in monotonic seconds. Returns whether it has ended."""
+        self._thread.join(max(until - time.monotonic(), 0.0))
+        return not self._thread.is_alive()
+
+    def close(self) -> None:
+        """Close what is left, after all threads have ended."""
+        for connection in list(self._connections.values()):
+            self.abandon(connection)
+        self._epoll.close()
+        os.close(self._wakeup)
+
+    # Called by uploaders
+
+    def give_back(self, connection: InboundConnection, *, keep: bool) -> None:
+        """Wait for the next request of a connection."""
+        connection.take_back()
+        now = time.monotonic()
+        if keep and not self._stopping:
+            connection.deadline = now + (_HEAD_TIMEOUT if connection.begun else _IDLE_TIMEOUT)
+            if connection.readable:
+                self._returned.append(connection)
+                self._wake()
+            else:
+                self._arm(connection)
+        elif connection.unread:
+            connection.finish()
+            connection.deadline = now + _END_TIMEOUT
+            self._arm(connection)
+        else:
+            self.abandon(connection)
+
+    def refuse(self, connection: InboundConnection, refusal: PieceRefusedError, *, keep: bool) -> None:
+        """Answer with an error, and take the connection back."""
+        connection.take_back()
+        keep = keep and not refusal.close and not self._stopping
+        try:
+            connection.answer(refusal.answer(close=not keep))
+        except ChannelClosedError:
+            self.abandon(connection)
+        else:
+            self.give_back(connection, keep=keep)
+
+    def abandon(self, connection: InboundConnection) -> None:
+        """Close a connection."""
+        if self._connections.get(connection.number) is connection:
+            del self._connections[connection.number]  # first: a new connection may get its number
+        connection.close()
+
+    # The thread
+
+    def _run(self) -> None:
+        while not (self._stopping and not self._connections) and not self._broken:
+            try:
+                self._turn()
+            except Exception:
+                _log.exception("the reception of requests for pieces failed because of a bug; it continues")
+                time.sleep(_LOOK)
+
+    def _turn(self) -> None:
+        for number, _ in self._epoll.poll(self._patience(), _AT_ONCE):
+            if number in self._listeners:
+                self._accept(self._listeners[number])
+            elif number == self._wakeup:
+                with contextlib.suppress(BlockingIOError):
+                    os.eventfd_read(self._wakeup)
+            elif (connection := self._connections.get(number)) is not None:
+                self._attend(connection)
+        for _ in range(min(len(self._returned), _AT_ONCE)):
+            self._attend(self._returned.popleft())
+        now = time.monotonic()
+        self._refuse_overdue(now)
+        if self._stopping:
+            self._close_idle()
+        if now - self._looked_at >= _LOOK:
+            self._looked_at = now
+            self._look(now)
+
+    def _patience(self) -> float:
+        """How many seconds the thread may sleep."""
+        if self._returned:
+            return 0.0
+        if self._stopping:
+            return _END_LOOK
+        if self._waiting:
+            return min(max(self._waiting[0].queued_at + _SLOT_TIMEOUT - time.monotonic(), 0.0), _LOOK)
+        return _LOOK if self._connections or not self._accepting else -1.0
+
+    def _attend(self, connection: InboundConnection) -> None:
+        """Handle one event of a connection: at most one request."""
+        if self._connections.get(connection.number) is not connection:
+            return  # it was closed meanwhile
+        head = None
+        try:
+            if connection.ending:
+                connection.drain()
+                self._arm(connection)
+                return
+            begun = connection.begun
+            if begun:
+                head = connection.next_head()
+            if head is None and connection.receive():
+                head = connection.next_head()
+            if head is None:
+                if connection.begun and not begun:
+                    connection.deadline = time.monotonic() + _HEAD_TIMEOUT
+                self._arm(connection)
+                return
+            answer = self._admission.admit(head)
+        except PieceRefusedError as refusal:
+            self.refuse(connection, refusal, keep=head is not None and head.keep)
+        except ChannelClosedError:
+            self.abandon(connection)
+        except Exception:
+            _log.exception("a request for a piece failed because of a bug")
+            self.abandon(connection)
+        else:
+            self._log.wait(answer.fetch)
+            connection.deadline = float("inf")
+            upload = Upload(connection, answer, time.monotonic())
+            self._waiting.append(upload)
+            self._uploaders.put(upload)
+
+    def _arm(self, connection: InboundConnection) -> None:
+        """Ask the kernel for the next event of a connection."""
+        with contextlib.suppress(OSError, ValueError):  # it was closed because this process ends
+            self._epoll.modify(connection.number, _READ)
+
+    def _refuse_overdue(self, now: float) -> None:
+        """Answer those that wait too long for a slot."""
+        while self._waiting:
+            upload = self._waiting[0]
+            if upload.claimed:
+                self._waiting.popleft()
+            elif upload.queued_at + _SLOT_TIMEOUT <= now:
+                self._waiting.popleft()
+                if upload.claim():
+                    self._log.give_up(upload.answer.fetch)
+                    self.refuse(upload.connection, _busy(), keep=upload.answer.keep)
+            else:
+                return
+
+    def _look(self, now: float) -> None:
+        """Close the connections whose time is over, and accept again after a pause."""
+        for connection in list(self._connections.values()):
+            if connection.deadline <= now:
+                self.abandon(connection)
+        if not self._accepting and not self._stopping:
+            self._listen(True)
+
+    def _close_idle(self) -> None:
+        """Close the connections without a complete request, because no further request is answered."""
+        self._listen(False)
+        for listener in self._listeners.values():
+            listener.close()
+        for connection in list(self._connections.values()):
+            if connection.deadline < float("inf") and not connection.ending:
+                self.abandon(connection)
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                accepted, _ = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue  # the client has gone
+            except OSError as error:  # no descriptor or memory is left
+                self._listen(False)
+                self._warn("no connection for pieces can be accepted now", reason=str(error))
+                return
+            if len(self._connections) >= self._most:
+                accepted.close()
+                self._warn("too many connections: new ones are refused; raise the limit of open files", most=self._most)
+            else:
+                self._welcome(accepted)
+
+    def _welcome(self, accepted: socket.socket) -> None:
+        try:
+            connection = InboundConnection(accepted, self._tls)
+        except OSError:
+            accepted.close()
+            return
+        connection.deadline = time.monotonic() + _IDLE_TIMEOUT
+        self._connections[connection.number] = connection
+        self._epoll.register(connection.number, _READ)
+
+    def _listen(self, wanted: bool) -> None:
+        if self._accepting != wanted:
+            self._accepting = wanted
+            for number in self._listeners:
+                if wanted:
+                    self._epoll.register(number, select.EPOLLIN)
+                else:
+                    self._epoll.unregister(number)
+
+    def _warn(self, event: str, **values: object) -> None:
+        now = time.monotonic()
+        if now - self._warned_at >= _WARNING_INTERVAL:
+            self._warned_at = now
+            _log.warning(event, **values)
+
+    def _wake(self) -> None:
+        os.eventfd_write(self._wakeup, 1)
+
+
+def _busy() -> PieceRefusedError:
+    text = "This provider is too busy now."
+    return PieceRefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "Busy", text, header="Retry-After: 1")

@@ -1,0 +1,105 @@
+"""Serves pieces over HTTP, in threads beside the event loop.
+
+Answers 206 only with bytes of verified pieces. 403: the ticket is not valid. 404: the range is not held. 416: the range
+is not valid. 503: too many pieces are being sent.
+
+One thread, the reception, waits for requests at all connections. ``slots`` threads send pieces. A piece costs the event
+loop nothing, and each call that moves bytes releases the interpreter.
+"""
+
+import asyncio
+import contextlib
+import ssl
+import time
+from collections.abc import AsyncIterator, Callable, Iterable
+
+import structlog
+
+from pantala_pieces.file import PieceFile
+from pantala_pieces.transfer.channel import TICK
+from pantala_pieces.transfer.upload.admission import Admission
+from pantala_pieces.transfer.upload.fetches import FetchLog, FetchState, PieceFetch
+from pantala_pieces.transfer.upload.reception import Reception
+from pantala_pieces.transfer.upload.threads import Uploaders
+from pantala_process.listening import file_limit, listening
+from pantala_process.settings import ListenAddress
+
+_log = structlog.get_logger(__name__)
+
+_BACKLOG = 1024
+"""How many connections may wait in the kernel until the process accepts them."""
+
+
+class PieceSender:
+    """Serves pieces, and limits their number and rate.
+
+    ``lookup`` finds a task's file. ``keys`` returns the ticket keys of all supernodes. ``clock`` returns seconds since
+    the epoch. Threads call these three, and ``pace`` with the size of a piece before it is sent. ``pace`` returns the
+    seconds to wait. ``slots`` pieces are sent at once, in the order of their requests.
+
+    In the event loop, ``on_missing`` is called with a task's ID when its data file is missing although it has verified
+    pieces. ``on_fetch`` is called when a fetch begins and when it ends.
+    """
+
+    def __init__(
+        self,
+        lookup: Callable[[str], PieceFile | None],
+        *,
+        keys: Callable[[], Iterable[bytes]],
+        clock: Callable[[], float],
+        slots: int,
+        pace: Callable[[int], float] | None = None,
+        on_missing: Callable[[str], None] | None = None,
+        on_fetch: Callable[[PieceFetch, FetchState], None] | None = None,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self.log = FetchLog(on_fetch, on_missing)
+        self._admission = Admission(lookup, keys=keys, clock=clock)
+        self._slots = slots
+        self._pace = pace
+        self._tls = tls
+
+    @property
+    def uploads(self) -> int:
+        """The number of pieces that are being sent now."""
+        return self.log.uploads
+
+    @property
+    def bytes_sent(self) -> int:
+        """The bytes of all pieces that were sent whole."""
+        return self.log.bytes_sent
+
+    @contextlib.asynccontextmanager
+    async def serving(self, address: ListenAddress, *, share: float, grace: float) -> AsyncIterator[int]:
+        """Serve pieces while the block runs, and yield the port. Then running uploads get ``grace`` seconds to end.
+
+        Connections may use the fraction ``share`` of the limit of open files. Further ones are closed at once.
+        """
+        with listening(address) as sockets:
+            files = file_limit()
+            for each in sockets:
+                each.listen(max(min(_BACKLOG, files // 16), 1))
+            self.log.open()
+            uploaders = Uploaders(self._slots, self.log, self._pace)
+            most = int(files * share)
+            reception = Reception(sockets, self._admission, uploaders, self.log, most=most, tls=self._tls)
+            uploaders.start(reception)
+            reception.start()
+            try:
+                yield int(sockets[0].getsockname()[1])
+            finally:
+                await asyncio.to_thread(_end, reception, uploaders, grace)
+
+
+def _end(reception: Reception, uploaders: Uploaders, grace: float) -> None:
+    """Let running uploads end within ``grace`` seconds, and break the rest."""
+    reception.stop()
+    if not reception.join(time.monotonic() + grace):
+        uploaders.cut()
+        reception.cut()
+    uploaders.stop()
+    until = time.monotonic() + 4 * TICK
+    if uploaders.join(until) and reception.join(until):
+        reception.close()
+    else:
+        _log.warning("a thread that sends pieces does not end, because the disk does not answer")

@@ -1,0 +1,279 @@
+"""What the sender does with clients that are many, slow, silent or gone, with bugs, and at its end."""
+
+import asyncio
+import resource
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import AsyncExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from pantala_pieces.file import PieceFile
+from pantala_pieces.transfer.upload import reception, threads
+from pantala_pieces.transfer.upload.fetches import FetchState
+from tests.support.eventually import eventually
+from tests.support.sender_stage import TASK, SenderStage
+
+SMALL = 1000
+HUGE = 24 * 1024 * 1024
+"""More than the kernel takes for a client that does not read."""
+WINDOW = 4096
+
+
+def names() -> list[str]:
+    return sorted(each.name for each in threading.enumerate() if each.name.startswith("piece-"))
+
+
+@pytest.fixture(autouse=True)
+def no_thread_is_left() -> Iterator[None]:
+    yield
+    assert [] == names()
+
+
+async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
+    async with it.serving(), it.client(window=WINDOW) as slow, AsyncExitStack() as stack:
+        slow.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 1)
+        begun = time.monotonic()
+        waiting = [await stack.enter_async_context(it.client()) for _ in range(3)]
+        for client in waiting:
+            client.send(it.native(0, Range="bytes=0-9"))
+        replies = [await client.reply() for client in waiting]
+        assert {(503, "1")} == {(reply.status, reply.field("Retry-After")) for reply in replies}
+        assert 1.9 < time.monotonic() - begun < 10
+        order: list[int] = []
+
+        async def take(number: int) -> None:
+            assert it.content[:10] == (await waiting[number].reply()).body
+            order.append(number)
+
+        for number in (2, 0, 1):
+            waiting[number].send(it.native(0, Range="bytes=0-9"))
+            await asyncio.sleep(0.02)
+        taking = asyncio.gather(*(take(number) for number in range(3)))
+        assert it.content == (await slow.reply()).body
+        await taking
+        assert [2, 0, 1] == order
+    states = [state for _, state in it.fetches]
+    assert (3, 4) == (states.count(FetchState.BROKEN), states.count(FetchState.SENT))
+
+
+async def test_a_reader_that_is_too_slow_loses_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_PATIENCE", 0.5)
+    monkeypatch.setattr(threads, "_MIN_RATE", HUGE)
+    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
+    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
+        slow.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 1)
+        await eventually(lambda: it.sender.uploads == 0)
+        await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.BROKEN)])
+        assert 0 == it.sender.bytes_sent
+        assert it.content[:10] == (await other.get(it.native(0, Range="bytes=0-9"))).body
+
+
+async def test_a_client_that_goes_before_the_first_byte_is_not_an_error(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    it = SenderStage(tmp_path, SMALL, SMALL, pace=lambda _: 0.3)
+    async with it.serving():
+        async with it.client() as client:
+            client.send(it.native(0))
+            await eventually(lambda: it.sender.uploads == 1)
+        await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.BROKEN)])
+    assert (0, []) == (it.sender.bytes_sent, it.missing)
+    assert "bug" not in capsys.readouterr().out
+
+
+async def test_thousands_of_idle_connections_cost_nothing(tmp_path: Path) -> None:
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 14), hard))
+    it = SenderStage(tmp_path, SMALL, SMALL)
+    async with it.serving(), AsyncExitStack() as stack:
+        for number in range(2000):
+            idle = await stack.enter_async_context(it.client())
+            if number % 2:
+                idle.send(b"GET /")
+        async with it.client() as client:
+            assert it.content == (await client.get(it.native(0))).body
+            begun = time.process_time()
+            await asyncio.sleep(2.0)
+            assert time.process_time() - begun < 0.2
+            assert it.content == (await client.get(it.native(0))).body
+
+
+async def test_connections_beyond_the_limit_are_closed_at_once(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    it = SenderStage(tmp_path, SMALL, SMALL)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    async with it.serving(share=2.5 / limit), it.client() as first, it.client() as second:
+        assert it.content == (await first.get(it.native(0))).body
+        assert it.content == (await second.get(it.native(0))).body
+        for _ in range(3):
+            async with it.client() as third:
+                assert await third.ended()
+        assert it.content == (await first.get(it.native(0))).body
+        first.writer.close()
+        await eventually(lambda: _serves(it))
+    assert 1 == capsys.readouterr().out.count("too many connections")
+
+
+async def _serves(it: SenderStage) -> bool:
+    async with it.client() as client:
+        try:
+            return (await client.get(it.native(0))).status == 206
+        except (EOFError, ConnectionError):
+            return False
+
+
+async def test_a_silent_client_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(reception, "_HEAD_TIMEOUT", 0.2)
+    monkeypatch.setattr(reception, "_IDLE_TIMEOUT", 3.0)
+    it = SenderStage(tmp_path, SMALL, SMALL)
+    async with it.serving(), it.client() as idle, it.client() as half, it.client() as piped:
+        begun = time.monotonic()
+        half.send(b"GET /")
+        piped.send(it.native(0), b"GET /")
+        assert it.content == (await piped.reply()).body
+        assert await half.ended()
+        assert await piped.ended()
+        assert time.monotonic() - begun < 2.9
+        assert await idle.ended()
+        assert time.monotonic() - begun >= 2.9
+
+
+async def test_a_client_that_reads_no_refusal_is_closed(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, SMALL, SMALL)
+    async with it.serving(), it.client(window=WINDOW) as client:
+        bad = it.native(9) * 100
+
+        async def flood() -> None:
+            while True:
+                client.send(bad)
+                await client.writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await asyncio.wait_for(flood(), 20)
+        assert await _serves(it)
+
+
+async def test_a_bug_breaks_one_connection_and_no_thread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    class Broken(PieceFile):
+        def opened(self) -> Any:
+            raise RuntimeError("a bug of an upload")
+
+    def lookup(name: str) -> PieceFile | None:
+        if name == "b" * 64:
+            raise RuntimeError("a bug of the reception")
+        return broken if name == "c" * 64 else it.store.get(name)
+
+    it = SenderStage(tmp_path, SMALL, SMALL, slots=1, lookup=lookup)
+    made = it.add("c" * 64)
+    broken = Broken(made.directory, made.meta, durable=False)
+    broken.verify()
+    async with it.serving():
+        for name in ("b" * 64, "c" * 64) * 2:
+            async with it.client() as client:
+                client.send(it.native(0, task_id=name))
+                assert await client.ended()
+            assert await _serves(it)
+            assert ["piece-reception", "piece-upload-0"] == names()
+    printed = capsys.readouterr().out
+    assert (2, 2) == (printed.count("Error: a bug of the reception"), printed.count("Error: a bug of an upload"))
+    broken.close()
+
+
+async def test_a_bug_of_the_whole_reception_does_not_end_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    failures = [RuntimeError("once")]
+
+    def accept(self: reception.Reception, listener: Any) -> None:
+        if failures:
+            raise failures.pop()
+        original(self, listener)
+
+    original = reception.Reception._accept
+    monkeypatch.setattr(reception.Reception, "_accept", accept)
+    it = SenderStage(tmp_path, SMALL, SMALL)
+    async with it.serving():
+        assert await _serves(it)
+    assert "the reception of requests for pieces failed" in capsys.readouterr().out
+
+
+async def test_a_reader_finishes_a_file_that_is_deleted_meanwhile(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, HUGE, HUGE)
+    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as later:
+        slow.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 1)
+        it.store.delete(TASK)
+        assert 404 == (await later.get(it.native(0))).status
+        assert it.content == (await slow.reply()).body
+    assert [] == it.missing
+
+
+@pytest.mark.parametrize("size", [SMALL, 300_000])
+@pytest.mark.parametrize("damage", ["removed", "cut"])
+async def test_a_missing_data_file_is_reported(tmp_path: Path, size: int, damage: str) -> None:
+    it = SenderStage(tmp_path, size, size)
+    if damage == "removed":
+        it.file.path.unlink()
+    else:
+        it.file.path.write_bytes(b"short")
+    async with it.serving(), it.client() as client:
+        if damage == "removed" or size == SMALL:
+            assert 404 == (await client.get(it.native(0))).status
+        else:
+            client.send(it.native(0))
+            assert await client.broken()
+        await eventually(lambda: it.missing == [TASK])
+        await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.BROKEN)])
+
+
+async def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(threads, "_MOST_OPEN", 3)
+    it = SenderStage(tmp_path, SMALL, SMALL)
+    others = [f"{number:064x}" for number in range(10)]
+    for name in others:
+        it.add(name).close()
+    it.file.close()
+    async with it.serving(), it.client() as client:
+        for name in others:
+            assert it.content == (await client.get(it.native(0, task_id=name))).body
+        opened = [each for each in Path("/proc/self/fd").iterdir() if str(each.resolve()).startswith(str(tmp_path))]
+        assert 3 == len(opened)
+
+
+async def test_a_running_upload_ends_before_the_sender_and_an_idle_connection_does_not_delay_it(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, HUGE, HUGE)
+    async with it.client_after(it.serving(grace=20)) as (running, slow, idle):
+        assert 206 == (await idle.get(it.native(0, Range="bytes=0-9"))).status
+        slow.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 1)
+        ending = asyncio.create_task(running.aclose())
+        assert await idle.ended()
+        with pytest.raises(ConnectionError):
+            async with it.client():
+                pass
+        assert not ending.done()
+        assert it.content == (await slow.reply()).body
+        begun = time.monotonic()
+        await ending
+        assert time.monotonic() - begun < 5
+
+
+async def test_an_upload_is_broken_after_the_grace(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
+    async with it.client_after(it.serving(grace=0.5)) as (running, slow, waiting):
+        slow.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 1)
+        waiting.send(it.native(0))
+        await asyncio.sleep(0.05)
+        begun = time.monotonic()
+        await running.aclose()
+        assert 0.4 < time.monotonic() - begun < 6
+        await eventually(lambda: [state for _, state in it.fetches].count(FetchState.BROKEN) == 2)
