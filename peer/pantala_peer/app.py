@@ -143,7 +143,7 @@ def build(settings: Settings) -> PeerApp:
     timeouts = ReceiveTimeouts(settings.head_timeout, settings.stall_timeout, settings.slow_timeout)
     providers = Providers(connect_timeout=settings.connect_timeout, timeouts=timeouts)
     receiver = PieceReceiver(
-        providers.fetch, cache.put, threads=settings.downloads, urgent=waiters.waits_for, rest=providers.rest
+        providers.fetch, cache.put, threads=settings.downloads, urgent=waiters.is_urgent, rest=providers.rest
     )
     downloads = Downloads(receiver, events, parallel=settings.downloads)
 

@@ -7,7 +7,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 
 import aiohttp
 import msgspec
@@ -37,6 +37,28 @@ async def test_lost_answers_cost_only_time(it: PeerLab) -> None:
     async with it.peer():
         await it.supernode.publish(file, timeout=30)
     assert it.supernode.has_sent_once(file)
+
+
+async def test_a_piece_that_comes_with_its_work_is_not_fetched(it: PeerLab) -> None:
+    it.supernode.enclose = lambda found: found
+    file = File("a", content(1))
+    async with it.peer():
+        await it.supernode.publish(file)
+    assert ([], []) == (it.supernode.sent, it.supernode.failures)
+    assert file.content == it.published().read_bytes()
+
+
+@pytest.mark.parametrize("harm", [lambda found: found[::-1], lambda found: found[1:], lambda found: found + b"x"])
+async def test_wrong_bytes_with_the_work_are_reported_and_the_piece_is_fetched(
+    it: PeerLab, harm: Callable[[bytes], bytes]
+) -> None:
+    it.supernode.enclose = lambda found: None if it.supernode.failures else harm(found)
+    file = File("a", content(1))
+    async with it.peer():
+        await it.supernode.publish(file)
+    assert ["corrupt"] == [failure.kind for failure in it.supernode.failures]
+    assert it.supernode.has_sent_once(file)
+    assert file.content == it.published().read_bytes()
 
 
 async def test_a_restarted_supernode_receives_the_inventory(it: PeerLab) -> None:

@@ -110,6 +110,8 @@ class ScriptedSupernode:
         self.prefer_peers = True
         self.liars: dict[str, int] = {}
         """Peers that the supernode names as providers of every piece, each with the port to name. 0: its real port."""
+        self.enclose: Callable[[bytes], bytes | None] = lambda _content: None
+        """Returns what the supernode sends together with the work for a piece with this content."""
         self.orders: NodeOrders | None = None
         """The orders for all peers."""
         self.pause_after_failure = 0.0
@@ -357,4 +359,5 @@ class ScriptedSupernode:
             (self.liars.get(provider) or peer.port) if peer else self.port,
             shown,
             provider,
+            content=None if provider else self.enclose(file.piece(number)),
         )

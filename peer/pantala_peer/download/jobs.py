@@ -106,6 +106,10 @@ class PieceWaiters:
         """True if a reader waits for the next piece of the task. Any thread may call this."""
         return work.task_id in self._waiting
 
+    def is_urgent(self, work: PieceWork) -> bool:
+        """True if the piece must not wait for others, or need not be fetched. Any thread may call this."""
+        return work.content is not None or self.waits_for(work)
+
     async def wait(self, task_id: str) -> None:
         """Return when the next piece is stored. Check for a stored piece just before, without ``await`` in between."""
         future = asyncio.get_running_loop().create_future()

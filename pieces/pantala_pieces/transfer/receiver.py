@@ -17,6 +17,9 @@ from pantala_protocol.sync import PieceWork
 _MAX_WAITING = 4096
 """Jobs that may wait for a thread. Supernodes give only a few pieces at once, so a longer queue is a mistake."""
 
+_SPARE = 2
+"""Threads that only urgent jobs may use."""
+
 _IDLE = 30.0
 """Seconds without a job after which a thread ends. So its buffer is freed."""
 
@@ -31,6 +34,9 @@ StorePiece = Callable[[PieceWork, Piece], None]
 
 class PieceReceiver:
     """Carries out jobs in up to ``threads`` threads, in their order. Jobs for which ``urgent`` returns True come first.
+
+    Urgent jobs may use two more threads, so that they do not wait behind the large pieces of another file. A piece
+    whose bytes came with its work is only verified and stored.
 
     ``fetch`` receives a piece. ``store`` stores it once its digest is right, and raises :class:`StoreError` or
     :class:`PieceMissingError`. ``rest`` is called when a thread had nothing to do for a while. All of them, and
@@ -61,6 +67,8 @@ class PieceReceiver:
         self._waiting: deque[ReceiveJob] = deque()
         self._threads: set[threading.Thread] = set()
         self._free = 0
+        self._usual: set[ReceiveJob] = set()
+        """The jobs under way that are not urgent."""
         self._closed = False
 
     def submit(self, work: PieceWork, ended: Callable[[PieceResult], None]) -> ReceiveJob:
@@ -97,7 +105,8 @@ class PieceReceiver:
             log.warning("the disk or a name server keeps threads that receive pieces; they end with the process")
 
     def _start_threads(self) -> None:
-        if self._free < len(self._waiting) and len(self._threads) < self._most and not self._closed:
+        most = self._most + (_SPARE if any(self._urgent(job.work) for job in self._waiting) else 0)
+        if self._free < len(self._waiting) and len(self._threads) < most and not self._closed:
             thread = threading.Thread(target=self._work, name="receive", daemon=True)
             self._threads.add(thread)
             thread.start()
@@ -107,7 +116,7 @@ class PieceReceiver:
     def _work(self) -> None:
         buffer, job = PieceBuffer(), None
         try:
-            while (job := self._next()) is not None:
+            while (job := self._next(job)) is not None:
                 self._carry_out(job, buffer)
             self._rest()
         except BaseException:  # the thread's last words
@@ -115,38 +124,47 @@ class PieceReceiver:
             with self._changed:
                 self.bugs += 1
                 self._threads.discard(threading.current_thread())
+                if job is not None:
+                    self._usual.discard(job)
                 self._start_threads()
             if job is not None:
                 job.end(ReceiverBugError("A bug ended the thread that received the piece. See the log of the peer."))
 
-    def _next(self) -> ReceiveJob | None:
-        """Wait for the next job. ``None``: the thread must end."""
+    def _next(self, former: ReceiveJob | None) -> ReceiveJob | None:
+        """Wait for the job after ``former``. ``None``: the thread must end."""
         with self._changed:
+            if former is not None:
+                self._usual.discard(former)
             until = time.monotonic() + self._idle
             while not self._closed:
-                if self._waiting:
-                    return self._take()
-                self._free += 1
-                self._changed.wait(until - time.monotonic())
-                self._free -= 1
-                if not self._waiting and time.monotonic() >= until:
+                job, left = self._take(), until - time.monotonic()
+                if job is not None:
+                    return job
+                if left <= 0:
                     break
+                self._free += 1
+                self._changed.wait(left)
+                self._free -= 1
             self._threads.discard(threading.current_thread())
             return None
 
-    def _take(self) -> ReceiveJob:
-        if len(self._waiting) > 1:
-            for index, job in enumerate(self._waiting):
-                if self._urgent(job.work):
-                    del self._waiting[index]
-                    return job
-        return self._waiting.popleft()
+    def _take(self) -> ReceiveJob | None:
+        """The next job that may begin now."""
+        for index, job in enumerate(self._waiting):
+            if self._urgent(job.work):
+                del self._waiting[index]
+                return job
+        if not self._waiting or len(self._usual) >= self._most:
+            return None
+        job = self._waiting.popleft()
+        self._usual.add(job)
+        return job
 
     def _carry_out(self, job: ReceiveJob, buffer: PieceBuffer) -> None:
         if not job.begin():
             return
         try:
-            data = self._fetch(job, buffer)
+            data = self._fetch(job, buffer) if job.work.content is None else _content(job.work)
             digest = hashlib.sha256(data).digest()
             if digest.hex() != job.work.sha256:
                 raise CorruptError(
@@ -160,3 +178,11 @@ class PieceReceiver:
             job.end(error)
         else:
             job.end(None)
+
+
+def _content(work: PieceWork) -> memoryview:
+    """The bytes that came with the work. They are not verified yet."""
+    content = memoryview(work.content or b"")
+    if len(content) != work.size:
+        raise CorruptError(f"The piece {work.piece} came with {len(content)} bytes instead of {work.size}.")
+    return content

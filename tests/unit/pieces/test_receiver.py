@@ -4,6 +4,7 @@ import threading
 import time
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
@@ -89,6 +90,51 @@ def test_pieces_are_received_in_order_and_urgent_ones_first() -> None:
     lab.until(10)
     assert [0, 7, 9, 1, 2, 3, 4, 5, 6, 8] == lab.provider.begun
     lab.close()
+
+
+def test_urgent_pieces_do_not_wait_behind_the_pieces_of_another_file(lab: Lab) -> None:
+    lab.submit(*range(8))
+    eventually_blocking(lambda: lab.provider.fetching == 4, every=0.001)
+    lab.urgent = {20, 21, 22}
+    lab.submit(20, 21, 22)
+    eventually_blocking(lambda: lab.provider.fetching == 6, every=0.001)
+    assert {0, 1, 2, 3, 20, 21} == set(lab.provider.begun)
+    assert 6 == threads()
+    lab.until(11)
+    assert 22 == lab.provider.begun[6]
+
+
+def test_threads_for_urgent_pieces_receive_no_others() -> None:
+    lab = Lab(idle=0.1)
+    lab.submit(*range(8))
+    eventually_blocking(lambda: lab.provider.fetching == 4, every=0.001)
+    lab.urgent = {20}
+    (urgent,) = lab.submit(20)
+    eventually_blocking(lambda: lab.provider.fetching == 5, every=0.001)
+    assert urgent.cancel()
+    eventually_blocking(lambda: threads() == 4, every=0.001)
+    assert [0, 1, 2, 3, 20] == sorted(lab.provider.begun)
+    lab.until(8)
+    lab.close()
+
+
+def came_with_bytes(piece: int, found: bytes) -> PieceWork:
+    return msgspec.structs.replace(work(piece), content=found)
+
+
+def test_a_piece_that_came_with_its_work_is_stored_without_a_fetch(lab: Lab) -> None:
+    lab.receiver.submit(came_with_bytes(1, content(1)), lab.results.append)
+    lab.until(1)
+    assert ({1: content(1)}, []) == (lab.store.stored, lab.provider.begun)
+    assert [None] == [result.error for result in lab.results]
+
+
+@pytest.mark.parametrize("found", [content(2), content(1)[:-1], content(1) + b"x", b""])
+def test_wrong_bytes_that_came_with_the_work_are_not_stored(lab: Lab, found: bytes) -> None:
+    lab.receiver.submit(came_with_bytes(1, found), lab.results.append)
+    lab.until(1)
+    assert [CorruptError] == [type(result.error) for result in lab.results]
+    assert {} == lab.store.stored
 
 
 @pytest.mark.parametrize("error", [StoreFullError("full"), StoreError("broken"), PieceMissingError("dropped")])
