@@ -85,6 +85,8 @@ class Channel:
         self._configure()
 
     def _configure(self) -> None:
+        self._poller = select.poll()
+        self._poller.register(self._socket, select.POLLIN)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if isinstance(self._socket, ssl.SSLSocket):
             self._socket.settimeout(TICK)
@@ -101,11 +103,12 @@ class Channel:
 
         The kernel wakes the thread when ``wake_at`` bytes are there, not for each packet. Less is returned at a tick.
         """
-        if wake_at != self._wake_at and not isinstance(self._socket, ssl.SSLSocket):
-            self._wake_at = wake_at
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, wake_at)
         try:
-            count = self._socket.recv_into(into)
+            if wake_at == 1 or isinstance(self._socket, ssl.SSLSocket):
+                self._wake_for(1)
+                count = self._socket.recv_into(into)
+            else:
+                count = self._receive_many(into, wake_at)
         except (BlockingIOError, TimeoutError):
             return 0
         except OSError as error:
@@ -113,6 +116,17 @@ class Channel:
         if not count:
             raise ChannelClosedError("the other side closed the connection")
         return count
+
+    def _receive_many(self, into: memoryview, wake_at: int) -> int:
+        """Wait for ``wake_at`` bytes with poll(). A recv() would take some of them, and then wait for as many again."""
+        self._wake_for(wake_at)
+        self._poller.poll(TICK * 1000)
+        return self._socket.recv_into(into, len(into), socket.MSG_DONTWAIT)
+
+    def _wake_for(self, count: int) -> None:
+        if count != self._wake_at:
+            self._wake_at = count
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def send(self, data: bytes | memoryview, *, more: bool = False) -> int:
         """Send the first bytes of ``data``, and return their number. 0: none within :data:`TICK`.
@@ -151,9 +165,7 @@ class Channel:
     def stale(self) -> bool:
         """True if an idle connection cannot take another request: it is closed, or has bytes without a request."""
         if isinstance(self._socket, ssl.SSLSocket):
-            poller = select.poll()
-            poller.register(self._socket, select.POLLIN)
-            return bool(poller.poll(0))
+            return bool(self._poller.poll(0))
         try:  # poll() would wait for as many bytes as the last call of receive()
             self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
         except BlockingIOError:
