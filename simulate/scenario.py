@@ -1,0 +1,84 @@
+"""The parameters of one row, and the rows that are run by default."""
+
+import random
+from dataclasses import dataclass, replace
+
+from pantala_protocol.geometry import Geometry, piece_size
+
+_MEGABIT = 1e6 / 8
+_MEBIBYTE = 1024 * 1024
+
+
+@dataclass(frozen=True)
+class Costs:
+    """The seconds of one core that the supernode's process uses for the exchange."""
+
+    request: float = 0.15e-3
+    """For each request: to read, decode and apply it."""
+    answer: float = 0.10e-3
+    """For each answer: to encode and send it."""
+    piece: float = 0.02e-3
+    """For each piece that is given: to decide."""
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One row: a file, the swarm that receives it, and the network."""
+
+    peers: int
+    size: int = 64 * _MEBIBYTE
+    """The file's size in bytes."""
+    zones: int = 1
+    """The number of zones. The supernode and the origin are in the first one."""
+    churn: float = 0.0
+    """The share of the peers whose nodes lose power during one line time. A node is back after ``outage`` seconds."""
+    outage: float = 20.0
+    peer_megabits: float = 50.0
+    supernode_megabits: float = 100.0
+    origin_megabits: float | None = 100.0
+    """``None``: the supernode has the whole file at the start."""
+    overhead: float = 1.045
+    """Bytes on the wire for each byte of a piece: the headers of Ethernet and TCP."""
+    rtt: float = 0.0005
+    """Seconds for a message to another host and back."""
+    verify_rate: float = 400.0 * _MEBIBYTE
+    """The bytes a second with which a peer verifies and stores a piece."""
+    downloads: int = 4
+    """The pieces that a peer fetches at once."""
+    uploads: int = 4
+    """The pieces that a peer sends at once."""
+    supernode_uploads: int = 16
+    """The pieces that the supernode sends at once."""
+    costs: Costs = Costs()
+    seed: int = 1
+
+    @property
+    def geometry(self) -> Geometry:
+        return Geometry(piece_size(self.size), self.size)
+
+    @property
+    def line_seconds(self) -> float:
+        """The seconds that the file's bytes need on a peer's link, without headers: no download is faster."""
+        return self.size / self.peer_rate
+
+    @property
+    def peer_rate(self) -> float:
+        """The bytes a second of each direction of a peer's link."""
+        return self.peer_megabits * _MEGABIT
+
+    @property
+    def supernode_rate(self) -> float:
+        return self.supernode_megabits * _MEGABIT
+
+    @property
+    def origin_rate(self) -> float | None:
+        return None if self.origin_megabits is None else self.origin_megabits * _MEGABIT
+
+    def zone_of(self, number: int) -> str:
+        return f"zone-{number % self.zones}" if self.zones > 1 else ""
+
+    def chance(self) -> random.Random:
+        return random.Random(self.seed)  # noqa: S311 - it makes no secret
+
+    def seeded(self, seed: int) -> "Scenario":
+        return replace(self, seed=seed)
