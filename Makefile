@@ -79,6 +79,11 @@ bench: $(VENV)/ready ## Measure downloads, reads of origins and the API (root, n
 	@mkdir -p $(dir $(BENCH))
 	@$(BIN)/python -m bench $(RUNS:%=--runs %) --json $(BENCH).json --plot $(BENCH).svg
 
+.PHONY: simulate
+simulate: $(VENV)/ready ## Simulate up to 10,000 peers in virtual time with the real scheduler and exchange (15 min)
+	@mkdir -p $(dir $(BENCH))
+	@PYTHONHASHSEED=0 $(BIN)/python -m bench simulate --runs 1 --calm 0 --json $(BENCH)-simulate.json --plot $(BENCH)-simulate.svg
+
 .PHONY: bench-stampede
 bench-stampede: $(VENV)/ready ## Measure three nodes of a real cluster that pull one image (root; 25 min): RUNS=1 for a short one
 	@mkdir -p $(dir $(BENCH))

@@ -7,6 +7,7 @@ from bench.data.scenario import DataScenario
 from bench.fast.scenario import FastScenario
 from bench.origin.scenario import OriginScenario
 from bench.scenario import Scenario
+from bench.simulation.scenario import SimulationScenario
 from bench.small.scenario import SmallScenario
 from bench.stampede.scenario import StampedeScenario
 
@@ -19,6 +20,7 @@ SCENARIOS: dict[str, Scenario] = {
         ControlScenario(),
         SmallScenario(),
         StampedeScenario(),
+        SimulationScenario(),
     )
 }
 DEFAULT = ("data", "fast", "origin", "control", "small")

@@ -10,7 +10,7 @@ too much. So links are never over-committed. A link that gets room from elsewher
 
 from collections.abc import Callable
 
-from simulate.clock import SimulatedLoop
+from bench.simulation.clock import SimulatedLoop
 
 _WORTHWHILE = 1.02
 """The least factor by which a rate is raised. Smaller changes cost more than they tell."""

@@ -1,12 +1,16 @@
 """The real scheduler and the real exchange of a supernode, with one core and a modelled copy of the file."""
 
-import math
-from typing import Any, cast
+from collections.abc import Callable
+from typing import cast
 
 import msgspec
 from msgspec import structs
 
-from pantala_pieces.server import FetchState, PieceFetch
+from bench.simulation.clock import SimulatedLoop
+from bench.simulation.host import Host, Transfer
+from bench.simulation.links import Link, Network
+from bench.simulation.row import SimulatedRow
+from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Statement, WantedTask
 from pantala_protocol.sync import SyncAnswer, SyncRequest
@@ -23,19 +27,17 @@ from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.server import SyncServer, SyncTiming
+from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.manager import TaskManager
-from simulate.clock import SimulatedLoop
-from simulate.host import Host, Transfer
-from simulate.links import Link, Network
-from simulate.scenario import Scenario
 
 _URL = "http://origin.example/file"
 _ID = task_id.compute(_URL)
 _GENERATION = "generation"
 _DIGEST = "sha256:" + "0" * 64
-_SECOND, _MOMENT = 1.0, 0.25
+_SECOND = 1.0
+_LEAST_PACE, _MOST_PACE, _SHARE, _MOST_WINDOW = 1 / 15, 4.0, 0.33e-3, 16
 _HEADERS = 400
 """Bytes of a request or an answer beside its body: HTTP and TCP."""
 _MEASURED = 16
@@ -59,25 +61,23 @@ class _NoImages:
 class SimulatedSupernode:
     """One supernode, which fetches the file from its origin and serves the swarm."""
 
-    def __init__(self, scenario: Scenario, loop: SimulatedLoop, network: Network) -> None:
+    def __init__(self, row: SimulatedRow, loop: SimulatedLoop, network: Network) -> None:
         self.exchanges = 0
         self.control_bytes = 0.0
         """The bytes of requests and answers, in both directions."""
         self.busy_seconds = 0.0
         """Seconds of its core that the exchange has used."""
+        self.longest_wait = 0.0
+        """The longest time in seconds that a request or an answer waited for the core."""
         self.origin_bytes = 0
-        self._scenario = scenario
+        self._row = row
         self._loop = loop
         self._network = network
-        rate = scenario.supernode_rate
-        self.host = Host(
-            loop, network, scenario.zone_of(0), Link(rate), Link(rate), scenario.supernode_uploads, self._on_fetch
-        )
+        rate = row.supernode_rate
+        self.host = Host(loop, network, row.zone_of(0), Link(rate), Link(rate), row.supernode_uploads, self._on_fetch)
         self._free_at = 0.0
         peers, self.progress = PeerManager(), ProgressManager()
-        scheduler = SchedulerManager(
-            self.progress, policy=SchedulingPolicy(), chance=scenario.chance(), lookup=peers.get
-        )
+        scheduler = SchedulerManager(self.progress, policy=SchedulingPolicy(), chance=row.chance(), lookup=peers.get)
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, self.progress, scheduler)
         replicas = ReplicaSet()
         assignments = AssignmentTable(self.managers, replicas)
@@ -98,23 +98,21 @@ class SimulatedSupernode:
             assignments,
             feed,
             self.dispatcher,
-            cast(ImageService, _NoImages()),
+            cast("ImageService", _NoImages()),
+            SmallFiles(lambda _task: None),
             clock=loop.time,
             timing=SyncTiming(),
         )
-        self._pace = 0.02
-        self.window=4
-        import os,json
-        self.X=json.loads(os.environ.get('X','{}'))
+        self._pace, self.window = _LEAST_PACE, row.downloads
         self._repeat(_SECOND, self._server.tick)
         self._repeat(_SECOND, self._set_pace)
-        self._repeat(_MOMENT, self.dispatcher.free_places)
+        self._watch = loop.create_task(self.dispatcher.watch_places())
         self._control_before = 0.0
         self._repeat(_SECOND, self._share_link)
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:
         """Carry a request to the supernode and its answer back. Both use its core."""
-        costs, half = self._scenario.costs, self._scenario.rtt / 2
+        costs, half = self._row.costs, self._row.rtt / 2
         self.exchanges += 1
         number = self.exchanges
         await self._loop.until(self._use(self._loop.time() + half, costs.request))
@@ -128,6 +126,9 @@ class SimulatedSupernode:
         await self._loop.until(self._use(self._loop.time(), used) + half)
         return answer
 
+    def close(self) -> None:
+        self._watch.cancel()
+
     def pace(self) -> float:
         """The seconds that a peer lets pass between two exchanges."""
         return self._pace
@@ -137,7 +138,7 @@ class SimulatedSupernode:
         wanted = WantedTask("uid", "simulate/file", _ID, _URL, path="simulate/file", peers=tuple(peers))
         self.managers.tasks.state(Statement(1, (wanted,)), now=self._loop.time())
         self._server.on_assignments(None)
-        geometry, rate = self._scenario.geometry, self._scenario.origin_rate
+        geometry, rate = self._row.geometry, self._row.origin_rate
         self._pieces = geometry.pieces
         if rate is None:
             self._update(self._pieces)
@@ -147,7 +148,7 @@ class SimulatedSupernode:
         self._fetch(0)
 
     def _fetch(self, piece: int) -> None:
-        size = self._scenario.geometry.size(piece)
+        size = self._row.geometry.size(piece)
 
         def arrived() -> None:
             self.origin_bytes += size
@@ -155,11 +156,11 @@ class SimulatedSupernode:
                 self._fetch(piece + 1)
             self._update(piece + 1)
 
-        self._network.start(self._origin, self.host.down, size * self._scenario.overhead, arrived)
+        self._network.start(self._origin, self.host.down, size * self._row.overhead, arrived)
 
     def _update(self, cached: int) -> None:
         """Set the number of cached pieces."""
-        task, geometry = self.managers.tasks.known(_ID), self._scenario.geometry
+        task, geometry = self.managers.tasks.known(_ID), self._row.geometry
         whole = cached == self._pieces
         before = task.copy
         copy = Copy(
@@ -182,6 +183,7 @@ class SimulatedSupernode:
     def _use(self, since: float, seconds: float) -> float:
         """Use the core for some seconds as soon as it is free. Returns when that ends."""
         self.busy_seconds += seconds
+        self.longest_wait = max(self.longest_wait, self._free_at - since)
         self._free_at = max(since, self._free_at) + seconds
         return self._free_at
 
@@ -189,20 +191,19 @@ class SimulatedSupernode:
         """Leave to pieces what the exchanges do not use of the supernode's link."""
         used = (self.control_bytes - self._control_before) / 2 / _SECOND
         self._control_before = self.control_bytes
-        rate = max(self._scenario.supernode_rate - used, 0.1 * self._scenario.supernode_rate)
+        rate = max(self._row.supernode_rate - used, 0.1 * self._row.supernode_rate)
         for link in (self.host.up, self.host.down):
             if abs(link.rate - rate) > 0.01 * link.rate:
                 self._network.change(link, rate)
 
     def _set_pace(self) -> None:
         active = sum(1 for session in self.dispatcher.sessions.values() if session.open_tasks)
-        X=self.X
-        self._pace = min(max(X.get("least",0.02), active * X.get("per",0.33e-3)), X.get("most",0.25))
-        sc=self._scenario
-        usual=sc.geometry.piece_size*sc.overhead/sc.peer_rate
-        self.window = min(sc.downloads + math.ceil((self._pace + sc.rtt)/usual*X.get("look",1.0)), X.get("wmax",16))
+        row = self._row
+        self._pace = min(max(_LEAST_PACE, active * _SHARE), _MOST_PACE)
+        usual = row.geometry.piece_size * row.overhead / row.peer_rate
+        self.window = min(row.downloads + int(self._pace / usual), _MOST_WINDOW)
 
-    def _repeat(self, seconds: float, call: Any) -> None:
+    def _repeat(self, seconds: float, call: Callable[[], object]) -> None:
         def again() -> None:
             call()
             self._loop.at(self._loop.time() + seconds, again)

@@ -1,7 +1,7 @@
 """The parameters of one row, and the rows that are run by default."""
 
 import random
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from pantala_protocol.geometry import Geometry, piece_size
 
@@ -22,8 +22,8 @@ class Costs:
 
 
 @dataclass(frozen=True)
-class Scenario:
-    """One row: a file, the swarm that receives it, and the network."""
+class SimulatedRow:
+    """A file, the swarm that receives it, and the network."""
 
     peers: int
     size: int = 64 * _MEBIBYTE
@@ -78,7 +78,20 @@ class Scenario:
         return f"zone-{number % self.zones}" if self.zones > 1 else ""
 
     def chance(self) -> random.Random:
-        return random.Random(self.seed)  # noqa: S311 - it makes no secret
+        return random.Random(self.seed)
 
-    def seeded(self, seed: int) -> "Scenario":
-        return replace(self, seed=seed)
+
+def standard_rows() -> dict[str, SimulatedRow]:
+    """The rows by name. All but the first two have 256 pieces of 4 MiB or of 256 KiB."""
+    large = 1024 * _MEBIBYTE
+    return {
+        "bench-8": SimulatedRow(8),
+        "bench-16": SimulatedRow(16),
+        "100": SimulatedRow(100, size=large),
+        "1000": SimulatedRow(1000, size=large),
+        "10000": SimulatedRow(10_000, size=large),
+        "small-100": SimulatedRow(100),
+        "small-1000": SimulatedRow(1000),
+        "zones-1000": SimulatedRow(1000, size=large, zones=4),
+        "churn-1000": SimulatedRow(1000, size=large, churn=0.05),
+    }

@@ -4,10 +4,10 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from pantala_pieces.server import FetchState
+from bench.simulation.clock import SimulatedLoop
+from bench.simulation.links import Flow, Link, Network
+from pantala_pieces.transfer.upload.fetches import FetchState
 from pantala_protocol.sync import PieceWork
-from simulate.clock import SimulatedLoop
-from simulate.links import Flow, Link, Network
 
 _SLOT_TIMEOUT = 2.0
 """Seconds that a request for a piece waits for a slot, as in the real servers of pieces. Then it is refused."""

@@ -3,14 +3,14 @@
 from collections import deque
 from collections.abc import Callable, Mapping
 
+from bench.simulation.client import ExchangeLoop
+from bench.simulation.clock import SimulatedLoop
+from bench.simulation.host import Host, Transfer
+from bench.simulation.row import SimulatedRow
+from bench.simulation.supernode import SimulatedSupernode
 from pantala_peer.sync.session import NodeState, SupernodeSession
 from pantala_protocol import ranges
 from pantala_protocol.sync import HeldPieces, PieceFailure, PieceWork, SyncAnswer, SyncRequest
-from simulate.client import ExchangeLoop
-from simulate.clock import SimulatedLoop
-from simulate.host import Host, Transfer
-from simulate.scenario import Scenario
-from simulate.supernode import SimulatedSupernode
 
 _STALL = 2.0
 """Seconds without a byte after which a download fails, or four usual piece times if that is longer."""
@@ -27,7 +27,7 @@ class SimulatedPeer:
         boot: str,
         hosts: Mapping[str, Host],
         supernode: SimulatedSupernode,
-        scenario: Scenario,
+        row: SimulatedRow,
         loop: SimulatedLoop,
         *,
         on_whole: Callable[["SimulatedPeer"], object],
@@ -42,20 +42,18 @@ class SimulatedPeer:
         self._host = hosts[name]
         self._hosts = hosts
         self._supernode = supernode
-        self._scenario = scenario
+        self._row = row
         self._loop = loop
         self._on_whole = on_whole
-        self._all = (1 << scenario.geometry.pieces) - 1
+        self._all = (1 << row.geometry.pieces) - 1
         self._have = 0
         self._content = ("", "")
         """The task and the generation of the pieces."""
         self._running: dict[int, Transfer] = {}
         self._queue: deque[PieceWork] = deque()
-        usual = scenario.downloads * scenario.geometry.piece_size / scenario.peer_rate
+        usual = row.downloads * row.geometry.piece_size / row.peer_rate
         self._stall = max(_STALL, 4 * usual)
-        identity = SyncRequest(
-            name, boot, 0, zone=self._host.zone, downloads=scenario.downloads, upload_slots=scenario.uploads
-        )
+        identity = SyncRequest(name, boot, 0, zone=self._host.zone, downloads=row.downloads, upload_slots=row.uploads)
         self._session = SupernodeSession(identity)
         node = NodeState(65002, self._uploads, self._cache_bytes, self._inventory, self._busy)
         self._client = ExchangeLoop(
@@ -81,21 +79,21 @@ class SimulatedPeer:
         return self._host.uploads
 
     def _cache_bytes(self) -> int:
-        return self._have.bit_count() * self._scenario.geometry.piece_size
+        return self._have.bit_count() * self._row.geometry.piece_size
 
     def _inventory(self) -> dict[str, HeldPieces]:
         task_id, generation = self._content
         return {task_id: HeldPieces(generation, ranges.render(self._have))} if self._have else {}
 
     def _busy(self) -> bool:
-        return len(self._running) >= self._scenario.downloads
+        return len(self._running) >= self._row.downloads
 
     def _hungry(self) -> bool:
         """Whether the peer has so little to fetch that its link idles before the next exchange."""
         return len(self._running) + len(self._queue) < 2 and self._have != self._all
 
     def _apply(self, answer: SyncAnswer) -> None:
-        self._host.slots = max(self._scenario.uploads, self._supernode.window)
+        self._host.slots = max(self._row.uploads, self._supernode.window)
         for work in answer.work:
             self._take(work)
 
@@ -117,18 +115,18 @@ class SimulatedPeer:
         while self._queue and not self._busy():
             work = self._queue.popleft()
             provider = self._hosts[work.provider] if work.provider else self._supernode.host
-            size = work.size * self._scenario.overhead
+            size = work.size * self._row.overhead
             transfer = Transfer(work, self.name, provider, self._host.down, size, self._on_end)
             self._running[work.piece] = transfer
             now = self._loop.time()
             if provider.powered:
-                self._loop.at(now + self._scenario.rtt, provider.request, transfer)
+                self._loop.at(now + self._row.rtt, provider.request, transfer)
             else:
                 self._loop.at(now + _HEAD, self._fail, transfer, "unreachable")
 
     def _on_end(self, transfer: Transfer, whole: bool) -> None:
         if whole:
-            seconds = self._scenario.rtt / 2 + transfer.work.size / self._scenario.verify_rate
+            seconds = self._row.rtt / 2 + transfer.work.size / self._row.verify_rate
             self._loop.at(self._loop.time() + seconds, self._verified, transfer)
         else:
             self._fail(transfer, "refused")
