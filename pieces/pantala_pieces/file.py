@@ -268,8 +268,8 @@ class PieceFile:
         self.update(msgspec.structs.replace(self.meta, digest="", checked=0.0))
 
     def update(self, meta: Meta) -> None:
-        """Replace the metadata, atomically and durably."""
-        write_atomically(self.directory / "meta.json", msgspec.json.encode(meta))
+        """Replace the metadata, atomically."""
+        write_atomically(self.directory / "meta.json", msgspec.json.encode(meta), durable=self._durable)
         self.meta = meta
 
     def stamp(self) -> None:

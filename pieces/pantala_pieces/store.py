@@ -53,8 +53,9 @@ class PieceStore:
         directory = self._directory(meta.task_id)
         with store_errors(f"create {directory}"):
             directory.mkdir(mode=0o700, parents=True)
-            sync_directory(directory.parent)
-        write_atomically(directory / "meta.json", msgspec.json.encode(meta))
+            if self._durable:
+                sync_directory(directory.parent)
+        write_atomically(directory / "meta.json", msgspec.json.encode(meta), durable=self._durable)
         file = self._files[meta.task_id] = self._file(directory, meta)
         return file
 

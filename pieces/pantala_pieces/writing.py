@@ -28,16 +28,21 @@ def copy_bytes(source: int, target: int, offset: int, size: int) -> None:
         offset += copied
 
 
-def write_atomically(path: Path, content: bytes) -> None:
-    """Replace a file. After a crash it has the whole old or the whole new content. Raises :class:`StoreError`."""
+def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
+    """Replace a file. After a crash it has the whole old or the whole new content. Raises :class:`StoreError`.
+
+    Without ``durable``, that holds only if the process crashes. If the machine crashes, the file may be damaged.
+    """
     temporary = path.with_name(f".{path.name}.new")
     with store_errors(f"write {path}"):
         with temporary.open("wb") as file:
             file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                file.flush()
+                os.fsync(file.fileno())
         temporary.replace(path)
-        sync_directory(path.parent)
+        if durable:
+            sync_directory(path.parent)
 
 
 def sync_directory(directory: Path) -> None:
