@@ -115,6 +115,8 @@ class PeerApp:
             cache_bytes=self.cache.total_bytes,
             inventory=self.cache.inventory,
             busy=self.downloads.busy,
+            left=self.downloads.left,
+            window=self.supernodes.window,
         )
         async with asyncio.TaskGroup() as group:
             group.create_task(self.supernodes.run(node))
@@ -222,7 +224,7 @@ def build(settings: Settings) -> PeerApp:
         helper,
         runtime,
         images,
-        PeerMetrics(cache, pieces, events),
+        PeerMetrics(cache, pieces, events, exchanges=lambda: supernodes.exchanges),
     )
 
 

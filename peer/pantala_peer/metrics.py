@@ -1,7 +1,7 @@
 """The metrics of a peer."""
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 
@@ -14,10 +14,13 @@ from pantala_process import metrics
 class PeerMetrics:
     """Counts downloads, and reads the other figures when metrics are requested."""
 
-    def __init__(self, cache: PieceCache, pieces: PieceSender, events: PeerEvents) -> None:
+    def __init__(
+        self, cache: PieceCache, pieces: PieceSender, events: PeerEvents, *, exchanges: Callable[[], int]
+    ) -> None:
         self.registry = metrics.new_registry("peer")
         self._cache = cache
         self._pieces = pieces
+        self._exchanges = exchanges
         self._downloads: Tally[str] = Tally()
         events.subscribe(DownloadEnded, self._on_download_ended)
         self.registry.register(metrics.Readings(self._read))
@@ -30,6 +33,7 @@ class PeerMetrics:
         for result, count in self._downloads.items():
             downloads.add_metric([result], count)
         yield downloads
+        yield CounterMetricFamily("pantala_peer_exchanges", "Exchanges with supernodes.", self._exchanges())
         yield GaugeMetricFamily("pantala_peer_uploads", "Pieces that the peer sends now.", self._pieces.uploads)
         yield CounterMetricFamily("pantala_peer_sent_bytes", "Bytes of pieces sent.", self._pieces.bytes_sent)
         yield GaugeMetricFamily("pantala_peer_cached_bytes", "Bytes of pieces in the cache.", self._cache.total_bytes())

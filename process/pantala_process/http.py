@@ -35,10 +35,35 @@ def bearer(token_file: Path | None) -> dict[str, str]:
     if token_file is None:
         return {}
     try:
-        return {"Authorization": f"Bearer {token_file.read_text(encoding='ascii').strip()}"}
+        token = token_file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "it is not ASCII text"
         raise OSError(f"the token file {token_file} cannot be read: {reason}") from error
+    if not token.isprintable():
+        raise OSError(f"the token file {token_file} cannot be used: it has more than one line")
+    return {"Authorization": f"Bearer {token}"}
+
+
+class TokenFile:
+    """A file with a bearer token, which is read again only after a change. The kubelet replaces the file."""
+
+    def __init__(self, path: Path | None) -> None:
+        self._path = path
+        self._read: tuple[tuple[int, int, int], dict[str, str]] | None = None
+
+    def headers(self) -> dict[str, str]:
+        """The same as :func:`bearer`."""
+        if self._path is None:
+            return {}
+        try:
+            status = self._path.stat()
+        except OSError:
+            self._read = None
+            return bearer(self._path)
+        signature = status.st_ino, status.st_mtime_ns, status.st_size
+        if self._read is None or self._read[0] != signature:
+            self._read = signature, bearer(self._path)
+        return self._read[1]
 
 
 class ErrorDetail(msgspec.Struct, frozen=True):

@@ -1,8 +1,11 @@
 """The exchange between a peer and a supernode: ``POST /api/v1/sync``, as a long poll that the peer repeats.
 
-The peer has at most two exchanges under way: a held one, and a newer one with news. The newer one releases the held one
-with an empty answer. An exchange without an answer is repeated with the same ``seq`` and gets the same answer. Each
-field is a state or an idempotent report, so order and repetition do no harm.
+A peer joins its reports about pieces: it begins at most 15 exchanges a second, or fewer if the supernode says so. It
+reports at once if it has hardly any piece left to fetch, or if a program waits. A peer with free download slots has one
+exchange that the supernode holds until there is work. A newer exchange releases the held one with an empty answer.
+
+An exchange without an answer is repeated with the same ``seq`` and gets the same answer. Each field is a state or an
+idempotent report, so order and repetition do no harm.
 """
 
 from enum import StrEnum
@@ -142,6 +145,8 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The most pieces that the peer fetches at the same time."""
     upload_slots: Count = 4
     """The most pieces that the peer sends at the same time."""
+    window: Count = 0
+    """The most unfinished pieces that the peer can use. It grows with the peer's speed. 0: as many as ``downloads``."""
     leaving: bool = False
     """The peer's process ends: the supernode gives it no work, and no longer uses it as a provider."""
 
@@ -185,3 +190,5 @@ class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """Sent together with assignments: the replicas with which the peer must have sessions. ``None``: only this one."""
     images: NodeOrders | None = None
     """All orders about images. ``None``: unchanged, or none yet."""
+    pace: Annotated[float, Meta(ge=0, le=10)] = 0.0
+    """The least seconds between two exchanges that only report pieces. Less than the peer's own interval: no limit."""

@@ -28,10 +28,23 @@ def membership(revision: int, *names: str) -> Membership:
     return Membership(revision, tuple(Member(name, f"http://{name}") for name in names))
 
 
-def node_state(held: dict[str, HeldPieces] | None = None, *, busy: Callable[[], bool] = lambda: False) -> NodeState:
+def node_state(
+    held: dict[str, HeldPieces] | None = None,
+    *,
+    busy: Callable[[], bool] = lambda: False,
+    left: Callable[[], int] = lambda: 0,
+) -> NodeState:
     """A node with the pieces in ``held``, which the test may change later."""
     inventory = {} if held is None else held
-    return NodeState(port=65002, uploads=lambda: 0, cache_bytes=lambda: 0, inventory=lambda: dict(inventory), busy=busy)
+    return NodeState(
+        port=65002,
+        uploads=lambda: 0,
+        cache_bytes=lambda: 0,
+        inventory=lambda: dict(inventory),
+        busy=busy,
+        left=left,
+        window=lambda: 4,
+    )
 
 
 def assigned_tasks(root: Path, cache: PieceCache) -> AssignedTasks:

@@ -34,6 +34,10 @@ class Downloads:
         """True if all slots are in use, so that another download would have to wait."""
         return len(self._jobs) >= self._parallel
 
+    def left(self) -> int:
+        """The number of pieces that are being downloaded or wait for a slot."""
+        return len(self._jobs)
+
     def start(self, work: PieceWork) -> None:
         """Download a piece, unless a download of this piece is already running."""
         key = (work.task_id, work.piece)

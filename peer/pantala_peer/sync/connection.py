@@ -1,69 +1,107 @@
 """Sends exchanges to the supernode by HTTP: ``POST /api/v1/sync``."""
 
 import asyncio
+import ssl
 from pathlib import Path
 from types import TracebackType
 from typing import Self
+from urllib.parse import urlsplit
 
-import aiohttp
 import msgspec
 
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
-from pantala_process.http import bearer, read_bounded
+from pantala_peer.sync.channel import ChannelAnswer, ChannelError, ExchangeChannel, StaleChannelError
+from pantala_process.http import TokenFile
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 
-_MAX_ANSWER = 64 * 1024 * 1024
-"""The largest answer in bytes: some 100,000 assignments."""
+_CONNECT = 5.0
+"""Seconds until a connection is made."""
 
 _PASSING = frozenset({401, 403, 408, 425, 429})
 """Statuses below 500 after which another attempt may succeed: a token is rotated, or the load decreases."""
 
+_encode = msgspec.json.Encoder().encode
+_decode = msgspec.json.Decoder(SyncAnswer).decode
+
 
 class SyncConnection:
-    """Sends exchanges to one supernode. Use it as an asynchronous context manager."""
+    """Sends exchanges to one supernode. Use it as an asynchronous context manager.
 
-    def __init__(self, url: str, *, token_file: Path | None, timeout: float) -> None:
+    It keeps a connection for each exchange under way. ``tls`` verifies a supernode with an ``https`` URL.
+    """
+
+    def __init__(self, url: str, *, token_file: Path | None, timeout: float, tls: ssl.SSLContext | None = None) -> None:
         self.shown = RedactedURL(url)
-        self._url = url + "/api/v1/sync"
-        self._token_file = token_file
-        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
-        self._client: aiohttp.ClientSession | None = None
+        parts = urlsplit(url)
+        self._address = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
+        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._head = (
+            f"POST {parts.path}/api/v1/sync HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
+            f"User-Agent: pantala-peer/{__version__}\r\nContent-Type: application/json\r\n"
+        )
+        self._token = TokenFile(token_file)
+        self._timeout = timeout
+        self._open = False
+        self._idle: list[ExchangeChannel] = []
 
     async def __aenter__(self) -> Self:
-        self._client = aiohttp.ClientSession(
-            timeout=self._timeout,
-            connector=aiohttp.TCPConnector(limit=3),  # the held exchange, the one with news, and the last one
-            headers={"User-Agent": f"pantala-peer/{__version__}", "Content-Type": "application/json"},
-        )
+        self._open = True
         return self
 
     async def __aexit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
-        if self._client is not None:
-            await self._client.close()
+        self._open = False
+        for channel in self._idle:
+            channel.abort()
+        self._idle.clear()
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:
         """Send one exchange and wait for its answer. Raises :class:`ExchangeError`."""
-        if self._client is None:
+        if not self._open:
             raise ExchangeError("the connection to the supernode is not open")
-        body = msgspec.json.encode(request)
+        body = _encode(request)
         try:
-            headers = bearer(self._token_file)
-            async with self._client.post(self._url, data=body, headers=headers, allow_redirects=False) as response:
-                content = await read_bounded(response, _MAX_ANSWER)
-        except (aiohttp.ClientError, TimeoutError, OSError) as error:
+            head = f"{self._head}{self._authorization()}Content-Length: {len(body)}\r\n\r\n"
+            status, content = await self._ask(head.encode("ascii") + body)
+        except (ChannelError, TimeoutError, OSError, UnicodeError) as error:
             raise ExchangeError(f"{self.shown}: {_plain(error)}") from error
-        if response.status != 200:
-            raise self._refusal(response.status, content)
+        if status != 200:
+            raise self._refusal(status, content)
         try:
-            answer = msgspec.json.decode(content, type=SyncAnswer)
+            answer = _decode(content)
             bytes.fromhex(answer.key)
         except ValueError as error:
             raise ExchangeError(f"{self.shown} sent an answer that is not valid: {error}") from error
         return answer
+
+    async def _ask(self, request: bytes) -> ChannelAnswer:
+        """Send a request on a kept connection. If the supernode has closed that meanwhile, on a new one."""
+        while self._idle:
+            channel = self._idle.pop()
+            if not channel.closed:
+                try:
+                    return await self._ask_on(channel, request)
+                except StaleChannelError:
+                    break
+        async with asyncio.timeout(min(_CONNECT, self._timeout)):
+            _, channel = await asyncio.get_running_loop().create_connection(
+                ExchangeChannel, *self._address, ssl=self._tls
+            )
+        return await self._ask_on(channel, request)
+
+    async def _ask_on(self, channel: ExchangeChannel, request: bytes) -> ChannelAnswer:
+        answer = await channel.ask(request, timeout=self._timeout)
+        if self._open and not channel.closed:
+            self._idle.append(channel)
+        else:
+            channel.abort()
+        return answer
+
+    def _authorization(self) -> str:
+        return "".join(f"{name}: {value}\r\n" for name, value in self._token.headers().items())
 
     def _refusal(self, status: int, content: bytes) -> ExchangeError:
         text = content[:200].decode(errors="replace")
@@ -72,6 +110,6 @@ class SyncConnection:
 
 
 def _plain(error: BaseException) -> str:
-    if isinstance(error, asyncio.TimeoutError):
+    if isinstance(error, TimeoutError):
         return "no answer in time"
     return str(error) or type(error).__name__

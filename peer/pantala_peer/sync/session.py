@@ -39,6 +39,10 @@ class NodeState:
     inventory: Callable[[], dict[str, HeldPieces]]
     busy: Callable[[], bool]
     """Returns True if another download would have to wait."""
+    left: Callable[[], int]
+    """Returns the number of pieces that the node was given and has not received yet."""
+    window: Callable[[], int]
+    """Returns the number of such pieces that the node can use."""
 
 
 class SupernodeSession:
@@ -123,8 +127,13 @@ class SupernodeSession:
 
     @property
     def has_news(self) -> bool:
-        """True if there are urgent reports that no exchange contains yet."""
-        return bool(self._inventory_due or self._done or self._failures or self._urgent or self._new_tasks)
+        """True if there are reports that no exchange contains yet, and that need one."""
+        return bool(self._done) or self.has_urgent_news
+
+    @property
+    def has_urgent_news(self) -> bool:
+        """True if there are such reports, and the supernode or a program waits for them."""
+        return bool(self._inventory_due or self._failures or self._urgent or self._new_tasks)
 
     def is_latest(self, seq: int) -> bool:
         return seq == self._seq
@@ -169,6 +178,7 @@ class SupernodeSession:
             runtime=self._runtime if self._runtime_due or whole else None,
             uploads=node.uploads(),
             cache_bytes=node.cache_bytes(),
+            window=node.window(),
             leaving=leaving,
         )
         self._inventory_due = self._urgent = self._pulls_due = self._runtime_due = False

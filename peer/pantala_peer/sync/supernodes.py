@@ -17,6 +17,7 @@ from pantala_peer.events import Assigned, ImagesOrdered, PeerEvents, WorkGiven
 from pantala_peer.sync.assignment_set import AssignmentSet, is_valid
 from pantala_peer.sync.client import SyncClient
 from pantala_peer.sync.connection import SyncConnection
+from pantala_peer.sync.pace import MOST_OFTEN, PieceWindow
 from pantala_peer.sync.session import NodeState, SupernodeSession
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.redaction import RedactedURL
@@ -60,6 +61,7 @@ class SupernodeSessions:
         self._events = events
         self._connect = connect
         self._rng = rng
+        self._window = PieceWindow(identity.downloads)
         self._node: NodeState
         self._group: asyncio.TaskGroup
         self._numbers = itertools.count(1)
@@ -72,6 +74,7 @@ class SupernodeSessions:
         self._images: dict[str, NodeOrders] = {}
         self._in_force: NodeOrders | None = None
         self._membership_at = float("-inf")
+        self._ended_exchanges = 0
 
     @property
     def answered_at(self) -> float:
@@ -83,10 +86,20 @@ class SupernodeSessions:
         """Why supernodes do not answer: one text for each silent supernode."""
         return [link.client.error for link in self._links.values() if link.client.error is not None]
 
+    @property
+    def exchanges(self) -> int:
+        """The number of exchanges that were begun with all supernodes."""
+        return self._ended_exchanges + sum(link.client.exchanges for link in self._links.values())
+
     def answering(self, task_id: str) -> str | None:
         """Base URL of the replica that owns a task, if it answered last time."""
         link = self._links.get(self._owner(task_id))
         return link.url if link is not None and link.client.error is None else None
+
+    def window(self) -> int:
+        """How many unfinished pieces the node can use."""
+        interval = max((link.client.interval for link in self._links.values()), default=MOST_OFTEN)
+        return self._window.size(asyncio.get_running_loop().time(), interval)
 
     def keys(self) -> list[bytes]:
         """The keys that verify tickets, one for each supernode. Other threads may call this."""
@@ -110,6 +123,7 @@ class SupernodeSessions:
 
     def piece_done(self, task_id: str, generation: str, piece: int) -> None:
         """Report a verified piece."""
+        self._window.note(asyncio.get_running_loop().time())
         for link in self._assigning(task_id):
             link.session.piece_done(task_id, generation, piece)
 
@@ -194,7 +208,9 @@ class SupernodeSessions:
 
     def _end(self, name: str) -> None:
         """End a session without a last report, because the supernode may have another session with this peer."""
-        self._links.pop(name).client.retire()
+        link = self._links.pop(name)
+        link.client.retire()
+        self._ended_exchanges += link.client.exchanges
         self._images.pop(name, None)  # the orders in force stay until a supernode sends newer ones
 
     def _apply(self, link: _Link, answer: SyncAnswer) -> None:

@@ -21,6 +21,8 @@ class SchedulingPolicy:
     more, pieces wait in queues: with 16, a file takes 70 % longer."""
     most_window: int = 16
     """The most unfinished pieces that one peer is given, if it reports how many it downloads at once."""
+    most_ahead: int = 64
+    """The most pieces that a fast peer is given in addition, because several end between two of its reports."""
     peer_uploads: int = 4
     """The most pieces that others take from one peer at once, if it does not report its limit. With fewer than
     ``window``, some peers would get no pieces."""

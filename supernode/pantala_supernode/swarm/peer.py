@@ -35,10 +35,17 @@ class SwarmPeer:
     """The most pieces that the process fetches at once. ``None``: not reported."""
     upload_slots: int | None = None
     """The most pieces that the process sends at once. ``None``: not reported."""
+    window: int = 0
+    """The most unfinished pieces that the process can use. 0: as many as ``downloads``."""
     pulls: Mapping[str, PullState] = field(default_factory=dict)
     """The state of each ordered image on the node, by the order's key, as the peer reported it."""
     runtime: RuntimeState | None = None
     """The container runtime of the peer's node. ``None``: not reported."""
+
+    @property
+    def ahead(self) -> int:
+        """How many more pieces than it fetches at once the process can use, because it is fast."""
+        return max(0, self.window - max(self.downloads or 0, 1)) if self.window else 0
 
     @property
     def can_serve(self) -> bool:

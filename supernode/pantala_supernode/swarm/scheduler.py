@@ -56,6 +56,8 @@ class _Demand:
     now: float
     urgent: bool = False
     """True if a container waits for the pieces, so that the peer may get more than its share."""
+    ahead: int = 0
+    """How many more pieces a provider may have booked, because the peer asks for them before it fetches them."""
 
     @property
     def imports(self) -> int:
@@ -116,7 +118,7 @@ class SchedulerManager:
         """How many more pieces a peer may be given. ``urgent``: a reader waits for them."""
         known, window = self._lookup(peer), self.policy.window
         if known is not None and known.downloads is not None:
-            window = max(1, min(known.downloads, self.policy.most_window))
+            window = max(1, min(known.downloads, self.policy.most_window)) + self._ahead(peer)
         return max(0, window + (self.policy.urgent if urgent else 0) - self._progress.outstanding(peer))
 
     def next_in_line(self, task_id: str, waiting: Pool, *, now: float, provider: str | None = None) -> list[str]:
@@ -162,7 +164,7 @@ class SchedulerManager:
     def _demand(self, task_id: str, task: TaskProgress, peer: str, now: float) -> _Demand:
         progress = task.peers[peer]
         missing = task.copy.cached & ~(progress.have | progress.given_mask)
-        return _Demand(peer, progress, missing, task.zone_of(progress), task_id, now)
+        return _Demand(peer, progress, missing, task.zone_of(progress), task_id, now, ahead=self._ahead(peer))
 
     def _choose(self, task: TaskProgress, demand: _Demand) -> PieceChoice | None:
         if not demand.missing:
@@ -214,7 +216,7 @@ class SchedulerManager:
                 continue
             if not self._offer(task, name, demand):
                 continue
-            if booked < self._slots(name, demand.now):
+            if booked < self._limit(name, demand.now, demand.ahead):
                 best, least = name, booked
                 if not booked:
                     break
@@ -224,7 +226,7 @@ class SchedulerManager:
 
     def _from(self, task: TaskProgress, provider: str, demand: _Demand) -> PieceChoice | None:
         """The rarest piece that ``provider`` can give to the peer now. ``None`` if there is none."""
-        free = self._has_room(provider, demand.now, urgent=demand.urgent)
+        free = self._has_room(provider, demand.now, urgent=demand.urgent, ahead=demand.ahead)
         pieces = self._offer(task, provider, demand) if free else 0
         return PieceChoice(self._any(task.rarest_of(pieces)), provider) if pieces else None
 
@@ -287,9 +289,18 @@ class SchedulerManager:
     def _may_ask(self, demand: _Demand, provider: str) -> bool:
         return provider != demand.peer and self._blacklist.get((demand.peer, provider), 0.0) <= demand.now
 
-    def _has_room(self, provider: str, now: float, *, urgent: bool = False) -> bool:
+    def _has_room(self, provider: str, now: float, *, urgent: bool = False, ahead: int = 0) -> bool:
         more = self.policy.urgent if urgent and provider == SUPERNODE else 0
-        return self._booked(provider) < self._slots(provider, now) + more
+        return self._booked(provider) < self._limit(provider, now, more + ahead)
+
+    def _limit(self, provider: str, now: float, more: int) -> int:
+        """How many pieces a provider may have booked: its slots and ``more``, or 0 if it does not serve."""
+        slots = self._slots(provider, now)
+        return slots + more if slots else 0
+
+    def _ahead(self, peer: str) -> int:
+        known = self._lookup(peer)
+        return min(known.ahead, self.policy.most_ahead) if known is not None else 0
 
     def _booked(self, provider: str) -> int:
         service = self._progress.service.get(provider)

@@ -38,6 +38,11 @@ class SyncTiming:
     """After so long without an exchange, a peer is no longer a provider, and its given pieces go to others."""
     forgotten_after: float = 600.0
     """After so long without an exchange, a peer is removed. A reboot of a node takes less time."""
+    share: float = 0.00033
+    """Each peer that downloads adds so much to the seconds between two exchanges of one peer. So all peers together
+    send at most 3,000 exchanges a second."""
+    most_pace: float = 0.25
+    """The most seconds between two exchanges that the supernode asks for. Longer ones slow down the swarm."""
     silence: float = 120.0
     """If a peer does not report any of its given pieces for so long, the pieces are given to others."""
 
@@ -70,6 +75,7 @@ class SyncServer:
         self._waiting = dispatcher.waiting
         self._clock = clock
         self._timing = timing
+        self._pace = 0.0
 
     async def sync(self, request: SyncRequest, host: str) -> SyncAnswer:
         """Answer one exchange. ``host``: the peer's address. Raises :class:`ValueError` for invalid piece ranges."""
@@ -121,6 +127,8 @@ class SyncServer:
         for session in list(self._sessions.values()):
             if session.path is None:
                 self._check(session, now)
+        active = sum(bool(session.open_tasks) for session in self._sessions.values() if session.path is None)
+        self._pace = round(min(active * self._timing.share, self._timing.most_pace), 3)
         self._dispatcher.expire()
 
     def close(self) -> None:
@@ -152,6 +160,7 @@ class SyncServer:
             upload_slots=request.upload_slots,
         ):
             self._feed.touch_peer(request.peer)
+        peers.known(request.peer).window = request.window
         return session
 
     def _apply(self, session: PeerSession, request: SyncRequest) -> None:
@@ -212,6 +221,7 @@ class SyncServer:
             membership=session.membership if changed else None,
             work=work + (() if request.leaving else self._dispatcher.work(session)),
             images=self._orders(session, request),
+            pace=self._pace,
         )
 
     def _has_orders(self, session: PeerSession) -> bool:

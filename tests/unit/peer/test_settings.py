@@ -88,7 +88,7 @@ def test_downloads_are_counted_by_result(tmp_path: Path) -> None:
     cache, events = PieceCache(tmp_path), PeerEvents()
     pieces = PieceSender(cache.lookup, keys=tuple, clock=float, slots=1)
     pieces.log.bytes_sent = 7
-    metrics = PeerMetrics(cache, pieces, events)
+    metrics = PeerMetrics(cache, pieces, events, exchanges=lambda: 3)
     work = PieceWork("a" * 64, "g", 0, 0, 1, "00", "127.0.0.1", 1, "ticket")
     for error in (None, None, StalledError("slow"), OSError("disk")):
         events.emit(DownloadEnded(work, error))
@@ -98,6 +98,7 @@ def test_downloads_are_counted_by_result(tmp_path: Path) -> None:
         'pantala_peer_downloads_total{result="stalled"} 1.0',
         'pantala_peer_downloads_total{result="local"} 1.0',
         "pantala_peer_sent_bytes_total 7.0",
+        "pantala_peer_exchanges_total 3.0",
         "pantala_peer_cached_tasks 0.0",
     ):
         assert line in text

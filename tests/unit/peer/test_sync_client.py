@@ -12,7 +12,8 @@ from pantala_peer.errors import ExchangeError, ExchangeRefusedError
 from pantala_peer.sync.client import SyncClient
 from pantala_peer.sync.connection import SyncConnection
 from pantala_peer.sync.session import SupernodeSession
-from pantala_protocol.sync import PieceWork, SyncAnswer, SyncRequest
+from pantala_protocol import ranges
+from pantala_protocol.sync import PieceFailure, PieceWork, SyncAnswer, SyncRequest
 from tests.support.peer import IDENTITY, node_state
 
 pytestmark = pytest.mark.virtual_time
@@ -57,8 +58,13 @@ class Running:
         self.connection = connection
         self.orders: list[SyncAnswer] = []
         self.busy = False
+        self.left = 0
         self.client = SyncClient(
-            self.session, connection, node_state(busy=lambda: self.busy), apply=self.orders.append, rng=random.Random(1)
+            self.session,
+            connection,
+            node_state(busy=lambda: self.busy, left=lambda: self.left),
+            apply=self.orders.append,
+            rng=random.Random(1),
         )
 
     def done(self, piece: int) -> None:
@@ -96,16 +102,60 @@ async def test_without_news_one_exchange_is_held_and_news_is_sent_at_once() -> N
         assert it.connection.under_way == 1
 
 
-async def test_much_news_is_joined_in_at_most_two_exchanges_at_a_time() -> None:
-    async with running(hold_all_but_the_first) as it:
-        await asyncio.sleep(1)
-        for piece in range(200):
+async def test_reports_of_pieces_are_joined_in_15_exchanges_a_second() -> None:
+    async with running(lambda r: None if not r.done else SyncAnswer("s", r.seq, work=(WORK,))) as it:
+        it.connection.answer = lambda r: SyncAnswer("s", r.seq, work=(WORK,))
+        await asyncio.sleep(5)
+        it.busy, it.left = True, 4
+        before = len(it.connection.requests)
+        for piece in range(1000):
             it.done(piece)
-            await asyncio.sleep(0.001)
+            await asyncio.sleep(0.003)
         await asyncio.sleep(0.1)
-        assert len(it.connection.requests) <= 42
+        assert 40 <= len(it.connection.requests) - before <= 48
         assert it.connection.most_under_way <= 2
         assert not it.session.has_news
+        reported = sum(
+            len(list(ranges.members(ranges.parse(r.done[TASK].pieces)))) for r in it.connection.requests if r.done
+        )
+        assert 1000 == reported
+
+
+async def test_the_supernode_may_ask_for_fewer_exchanges() -> None:
+    async with running(lambda r: SyncAnswer("s", r.seq, work=(WORK,), pace=0.25)) as it:
+        it.busy, it.left = True, 4
+        await asyncio.sleep(1)
+        before = len(it.connection.requests)
+        for piece in range(1000):
+            it.done(piece)
+            await asyncio.sleep(0.003)
+        assert 11 <= len(it.connection.requests) - before <= 13
+
+
+async def test_a_peer_with_hardly_any_piece_left_reports_at_once() -> None:
+    async with running(lambda r: SyncAnswer("s", r.seq, work=(WORK,))) as it:
+        it.busy, it.left = True, 4
+        await asyncio.sleep(1)
+        for left in (3, 1):
+            it.left = left
+            it.done(left)
+            await asyncio.sleep(0.004)
+        reports = [at for request, at in zip(it.connection.requests, it.connection.times, strict=True) if request.done]
+        assert [1.0, 1.004] == pytest.approx(reports, abs=0.003)
+
+
+async def test_a_failure_is_reported_at_once_together_with_the_pieces() -> None:
+    async with running(lambda r: SyncAnswer("s", r.seq, work=(WORK,))) as it:
+        it.busy, it.left = True, 4
+        await asyncio.sleep(1)
+        it.done(0)
+        await asyncio.sleep(0.01)
+        it.done(1)
+        it.session.piece_failed(PieceFailure(TASK, 2, "", "stalled"))
+        it.client.wake()
+        await asyncio.sleep(0.005)
+        last = it.connection.requests[-1]
+        assert (1, "1") == (len(last.failures), last.done[TASK].pieces)
 
 
 async def test_a_supernode_that_does_not_hold_is_not_polled() -> None:
@@ -124,17 +174,17 @@ async def test_an_exchange_that_a_newer_one_released_is_not_a_reason_to_pause() 
         assert [1, 2, 3, 4] == it.seqs()
 
 
-async def test_while_all_downloads_run_there_is_one_exchange_for_each_piece() -> None:
+async def test_while_all_downloads_run_there_is_one_exchange_for_several_pieces() -> None:
     """An exchange is held only if no piece ends for long."""
     async with running(hold_all_but_the_first) as it:
         await asyncio.sleep(0.1)
         it.connection.answer = lambda request: SyncAnswer("s", request.seq, work=(WORK,)) if request.done else None
-        it.busy = True
+        it.busy, it.left = True, 4
         before = len(it.connection.requests)
-        for piece in range(5):
+        for piece in range(9):
             it.done(piece)
-            await asyncio.sleep(0.05)
-        assert 5 == len(it.connection.requests) - before
+            await asyncio.sleep(0.025)
+        assert 3 <= len(it.connection.requests) - before <= 4
         await asyncio.sleep(0.4)
         assert 1 == it.connection.under_way
 

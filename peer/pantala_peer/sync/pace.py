@@ -1,0 +1,75 @@
+"""When a peer speaks with its supernodes, and how many pieces it can use. Pure: times are passed in."""
+
+from collections import deque
+
+MOST_OFTEN = 1 / 15
+"""The seconds between two exchanges that only report pieces. A supernode with many peers asks for more."""
+
+_LEAST = 0.002
+"""The least seconds between two exchanges, so that reports of the same moment are joined."""
+
+_LEAST_WITHOUT_CREDIT = 0.010
+"""The same for urgent reports, after the credit is used up."""
+
+_CREDIT = 30.0
+"""The exchanges that may begin early, one after the other. Each interval without an exchange gives one back."""
+
+_HORIZON = 1.0
+"""Seconds for which verified pieces count for the rate."""
+
+_LEAST_SPAN = 0.2
+"""Seconds, the shortest time that a rate is computed over. A link may deliver its first pieces from a buffer."""
+
+_MOST_TIMES = 256
+
+
+class Pace:
+    """Spreads the exchanges of one session over time."""
+
+    def __init__(self) -> None:
+        self.interval = MOST_OFTEN
+        self._credit = _CREDIT
+        self._begun_at = float("-inf")
+
+    def earliest(self, now: float, *, early: bool = False, urgent: bool = False) -> float:
+        """When the next exchange may begin. ``early``: the peer has little left to do. ``urgent``: somebody waits."""
+        if (early or urgent) and self._refilled(now) >= 1:
+            return self._begun_at + _LEAST
+        return self._begun_at + (_LEAST_WITHOUT_CREDIT if urgent else self.interval)
+
+    def begin(self, now: float) -> None:
+        """Note that an exchange begins."""
+        self._credit = max(0.0, self._refilled(now) - 1)
+        self._begun_at = now
+
+    def slow_down(self, interval: float) -> None:
+        """Take the interval that the supernode asks for."""
+        self.interval = max(MOST_OFTEN, interval)
+
+    def _refilled(self, now: float) -> float:
+        return min(_CREDIT, self._credit + (now - self._begun_at) / self.interval)
+
+
+class PieceWindow:
+    """How many unfinished pieces the peer can use: one for each download, and those that end between two reports.
+
+    With more, pieces wait in the queue of a peer while others could take them (67 ms of pieces cost about 2 %). So on
+    slow links it is hardly more than the number of ``downloads``.
+    """
+
+    def __init__(self, downloads: int) -> None:
+        self._downloads = downloads
+        self._times: deque[float] = deque(maxlen=_MOST_TIMES)
+
+    def note(self, now: float) -> None:
+        """Note that a piece was received and verified."""
+        self._times.append(now)
+
+    def size(self, now: float, interval: float) -> int:
+        """The number of pieces to ask for, if ``interval`` seconds pass between two reports."""
+        times = self._times
+        while times and now - times[0] > _HORIZON:
+            times.popleft()
+        if not times:
+            return self._downloads
+        return self._downloads + int(interval * len(times) / max(now - times[0], _LEAST_SPAN))
