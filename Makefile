@@ -75,7 +75,7 @@ cluster: $(VENV)/ready ## Bring up a real three-node cluster on this machine (ro
 	@$(BIN)/python -m testbed.cluster up
 
 .PHONY: bench
-bench: $(VENV)/ready ## Measure downloads, reads of origins and the API (root, nginx, curl; 50 min): RUNS=1 for a short one
+bench: $(VENV)/ready ## Measure downloads, reads of origins and the API (root, nginx, curl; 40 min): RUNS=1 for a short one
 	@mkdir -p $(dir $(BENCH))
 	@$(BIN)/python -m bench $(RUNS:%=--runs %) --json $(BENCH).json --plot $(BENCH).svg
 

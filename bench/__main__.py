@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import FrameType
 
+import msgspec
 from rich.console import Console
 
 from bench.arguments import number
@@ -26,7 +27,7 @@ from bench.usage import CALM, wait_calm
 from testbed.cluster.command import CommandError
 from testbed.registry import RegistryError
 
-_FAILURES = (BenchError, CommandError, RegistryError)
+_FAILURES = (BenchError, CommandError, RegistryError, OSError, msgspec.MsgspecError)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

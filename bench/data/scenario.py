@@ -32,7 +32,7 @@ class DataScenario(Scenario):
     """Shaped links: 50 Mbit/s for a peer, 100 Mbit/s for supernode and origin."""
 
     name = "data"
-    summary = "peers on shaped links download 64 MiB (root; 3 min a run, the first run 9 min with direct downloads)"
+    summary = "peers on shaped links download 64 MiB (root; 2 min a run, the first run 8 min with direct downloads)"
     columns = (
         Column("peers", "{peers}"),
         Column("slowest", "{slowest:.3f}"),
