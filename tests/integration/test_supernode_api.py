@@ -1,5 +1,6 @@
 """The supernode's API over real sockets: access, and answers to garbage."""
 
+import asyncio
 import base64
 import json
 import time
@@ -18,6 +19,7 @@ from cryptography.hazmat.primitives.asymmetric import rsa
 from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
+from pantala_supernode.http.identity import ClusterKeys, TokenIdentity
 from tests.support.supernode_lab import loopback
 
 OPERATOR = "system:serviceaccount:pantala:operator"
@@ -164,6 +166,45 @@ async def test_a_peer_registers_only_as_the_node_of_its_token(lab: Lab) -> None:
     assert (403, "Forbidden") == (status, answer["error"]["reason"])
     status, answer = await lab.call("/api/v1/sync", "POST", lab.cluster.token(PEER, node="node2"), body)
     assert (200, 1) == (status, answer["seq"])
+
+
+async def test_a_token_is_verified_once_until_it_expires(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
+    verified = []
+    verify = ClusterKeys.verify
+
+    async def counted(keys: ClusterKeys, token: str) -> TokenIdentity:
+        verified.append(token)
+        return await verify(keys, token)
+
+    monkeypatch.setattr(ClusterKeys, "verify", counted)
+    token, body = (
+        lab.cluster.token(PEER),
+        json.dumps({"peer": "node1", "boot": "b", "seq": 1, "inventory": {}}).encode(),
+    )
+    for _ in range(3):
+        assert 200 == (await lab.call("/api/v1/sync", "POST", token, body))[0]
+    assert [token] == verified
+    assert 403 == (await lab.call("/metrics", token=token))[0]
+    assert 200 == (await lab.call("/api/v1/sync", "POST", lab.cluster.token(PEER, jti="other"), body))[0]
+    assert 2 == len(verified)
+    now = time.time()
+    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    await lab.call("/api/v1/sync", "POST", token, body)
+    assert [token] == verified[2:]
+
+
+@pytest.mark.parametrize("length", [2, 50_000_000])
+async def test_a_refused_exchange_ends_its_connection_before_its_body(lab: Lab, length: int) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", lab.app.settings.listen.port)
+    token = lab.cluster.token(PEER, forged=True)
+    head = f"POST /api/v1/sync HTTP/1.1\r\nHost: s\r\nAuthorization: Bearer {token}\r\nContent-Length: {length}\r\n\r\n"
+    writer.write(head.encode() + b"{}")
+    async with asyncio.timeout(5):
+        answer = await reader.read()
+    writer.close()
+    assert answer.startswith(b"HTTP/1.1 401 Unauthorized\r\n")
+    assert b'\r\nWWW-Authenticate: Bearer realm="pantala"\r\n' in answer
+    assert answer.count(b"HTTP/1.1") == 1
 
 
 GARBAGE = [

@@ -16,7 +16,7 @@ _VISIBLE = bytes(range(0x21, 0x7F))
 _ALLOWED = _VISIBLE + b" \t\r\n"
 
 _HARMLESS = frozenset(
-    b"accept accept-encoding accept-language cache-control content-type date host pragma user-agent".split()
+    b"accept accept-encoding accept-language cache-control content-type date pragma user-agent".split()
 )
 """Headers that have no influence on the answer."""
 
@@ -88,6 +88,7 @@ def _fields(lines: list[bytes]) -> tuple[int | None, str]:
     """The content length, and the authorization."""
     length: int | None = None
     authorization = ""
+    hosts = 0
     for line in lines:
         name, colon, value = line.partition(b":")
         name, value = name.lower(), value.strip(b" \t")
@@ -97,6 +98,10 @@ def _fields(lines: list[bytes]) -> tuple[int | None, str]:
             length = int(value)
         elif name == b"authorization" and not authorization and value:
             authorization = value.decode("ascii")
+        elif name == b"host" and value:
+            hosts += 1
         elif name not in _HARMLESS and (name, value.lower()) != (b"connection", b"keep-alive"):
             raise UnusualHeadError
+    if hosts != 1:
+        raise UnusualHeadError
     return length, authorization
