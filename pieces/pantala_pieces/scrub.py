@@ -28,6 +28,8 @@ _RETRY = 60.0
 """Seconds after a pass that found damage or failed, until the same file may be due again."""
 _PAUSE = 0.5
 """Seconds between two looks whether the process is still busy."""
+_PATIENCE = 3600.0
+"""Seconds that one pass waits at most, because some processes are never idle."""
 _NICE = 10
 """How much nicer the thread is than the others. With a lower priority, a busy machine could stop the thread while it
 holds Python's lock."""
@@ -86,7 +88,7 @@ class Scrub:
         """Look for files that are due now, because a file became whole or was changed."""
         self._woken.set()
 
-    async def run(self, on_damage: Callable[[str], None]) -> None:
+    async def run(self, on_damage: Callable[[str], None] = lambda _: None) -> None:
         """Verify files until cancelled. Call ``on_damage`` with the task of each wrong file."""
         with _lowly_thread() as thread:
             while True:
@@ -135,8 +137,10 @@ class Scrub:
         """Verify a file in steps. ``None``: it is no longer in service."""
         loop = asyncio.get_running_loop()
         verification = VerificationPass(candidate.file, candidate.digest)
+        patience = 0.0 if candidate.pressing else _PATIENCE
         while True:
-            while self._busy() and not candidate.pressing:
+            while patience > 0 and self._busy():
+                patience -= _PAUSE
                 await self._sleep(_PAUSE)
             if not self._files.serves(candidate.file, candidate.digest):
                 return None

@@ -12,6 +12,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
+from pantala_pieces.scrub import Scrub
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_protocol.geometry import RULES
@@ -107,6 +108,7 @@ class App:
             connections=settings.origin_connections,
         )
         self._inspector = PieceInspector(store, cdn)
+        self._scrub = Scrub(self._inspector, busy=cdn.gate.busy)
 
         # What the operator and clients want.
         boot = _new_id()
@@ -234,6 +236,7 @@ class App:
             _repeat(_TICK, self.events.second_passed),
             self.dispatcher.watch_places(),
             self._janitor.run(),
+            self._scrub.run(),
             self.images.ledger.run(),
         )
         try:

@@ -1,12 +1,17 @@
 """Applies statements of the operator, leases of clients and reports of the CDN to the tasks and their copies."""
 
 import asyncio
+import time
 from collections.abc import Callable
 
 import structlog
 
 from pantala_pieces.errors import PieceMissingError, StoreError
+from pantala_pieces.file import PieceFile
+from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
+from pantala_pieces.verification import Finding
+from pantala_protocol import ranges
 from pantala_protocol.statement import Statement, StatementReceipt
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
@@ -148,11 +153,17 @@ class Supernode:
 
 
 class PieceInspector:
-    """Checks pieces on the volume that a peer or replica reported as wrong or missing."""
+    """Checks pieces on the volume that a peer or replica reported as wrong or missing, and records what a scrub finds.
 
-    def __init__(self, store: PieceStore, cdn: CDNManager) -> None:
+    The CDN fetches damaged pieces again. ``wall`` returns seconds since the epoch.
+    """
+
+    def __init__(self, store: PieceStore, cdn: CDNManager, *, wall: Callable[[], float] = time.time) -> None:
         self._store = store
         self._cdn = cdn
+        self._wall = wall
+        self._begun = wall()
+        self._checked: dict[PieceFile, float] = {}
         self._inspections: set[asyncio.Task[None]] = set()
 
     def inspect(self, task_id: TaskID, piece: int) -> None:
@@ -166,6 +177,25 @@ class PieceInspector:
             inspection.cancel()
         await asyncio.gather(*self._inspections, return_exceptions=True)
 
+    def candidates(self) -> list[ScrubCandidate]:
+        """The whole copies. The CDN hashed each of them when it fetched the copy or when the process began."""
+        files = [file for file in self._store if self.serves(file, file.meta.digest)]
+        self._checked = {file: self._checked.get(file, self._begun) for file in files}
+        return [ScrubCandidate(file, file.meta.digest, checked) for file, checked in self._checked.items()]
+
+    def serves(self, file: PieceFile, digest: str) -> bool:
+        """True while the file is a whole copy with this digest."""
+        copy = self._cdn.copies.get(TaskID(file.meta.task_id))
+        current = copy is not None and copy.whole and self._store.get(file.meta.task_id) is file
+        return current and file.meta.digest == digest
+
+    async def conclude(self, file: PieceFile, digest: str, finding: Finding) -> None:
+        """Note when a copy was verified, and let the CDN fetch its wrong pieces again."""
+        if self.serves(file, digest):
+            self._checked[file] = self._wall()
+            for piece in ranges.members(finding.wrong):
+                self._refetch(TaskID(file.meta.task_id), piece)
+
     async def _inspect(self, task_id: TaskID, piece: int) -> None:
         file = self._store.get(task_id)
         if file is None:
@@ -177,5 +207,8 @@ class PieceInspector:
         except StoreError:
             right = False
         if not right:
-            _log.error("a piece on the volume is damaged; the supernode fetches it again", task=task_id, piece=piece)
-            self._cdn.refetch(task_id, piece)
+            self._refetch(task_id, piece)
+
+    def _refetch(self, task_id: TaskID, piece: int) -> None:
+        _log.error("a piece on the volume is damaged; the supernode fetches it again", task=task_id, piece=piece)
+        self._cdn.refetch(task_id, piece)

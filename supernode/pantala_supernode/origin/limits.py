@@ -36,6 +36,7 @@ class Gate:
     """A semaphore with ``places`` places. A free place goes to the highest priority, then in order of arrival."""
 
     def __init__(self, places: int) -> None:
+        self._places = places
         self._free = places
         self._arrivals = 0
         self._waiting: list[tuple[tuple[int, int], asyncio.Future[None]]] = []
@@ -49,6 +50,10 @@ class Gate:
     def spare(self) -> bool:
         """True if a place is free. Then no caller waits for one."""
         return self._free > 0
+
+    def busy(self) -> bool:
+        """True if any place is taken."""
+        return self._free < self._places
 
     @asynccontextmanager
     async def place(self, priority: int) -> AsyncIterator[GatePlace]:

@@ -258,6 +258,17 @@ async def test_only_a_changed_file_is_verified_while_the_process_is_busy(store: 
         await eventually(lambda: len(files.findings) == 1)
 
 
+async def test_a_process_that_is_never_idle_delays_a_pass_by_an_hour_at_most(store: PieceStore) -> None:
+    files, pauses = Files(stored(store)), list[float]()
+
+    async def pause(seconds: float) -> None:
+        pauses.append(seconds)
+
+    async with running(Scrub(files, busy=lambda: True, sleep=pause)):
+        await eventually(lambda: len(files.findings) == 1)
+    assert 3600 == sum(pauses)
+
+
 async def test_a_failed_pass_is_repeated_later(store: PieceStore) -> None:
     files, now = Files(stored(store)), [time.time()]
     files.failing = 1
