@@ -1,77 +1,25 @@
 """The publication of whole files, and what the scrub finds after it."""
 
 import asyncio
-import hashlib
-import os
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
-from pantala_peer.cache.pieces import PieceCache
-from pantala_peer.events import Assigned
-from pantala_pieces.file import Piece, PieceFile
 from pantala_protocol.reasons import Reason
-from pantala_protocol.sync import Assignment, Delivery, DeliveryState, DeliveryStatus, HeldPieces, PieceWork
+from pantala_protocol.sync import DeliveryState, DeliveryStatus, HeldPieces
 from tests.support.eventually import eventually
-from tests.support.peer import assigned_tasks
+from tests.support.peer_node import CONTENT, TASK, Node, assigned
 
-TASK = "a" * 64
-SIZE = 1024
-CONTENT = os.urandom(3 * SIZE + 1)
-SHA256 = hashlib.sha256(CONTENT).hexdigest()
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED, path="there")
-
-
-def assigned(*, blob: bool = False, sha256: str = SHA256) -> Assignment:
-    deliveries = () if blob else (Delivery("uid", "there"),)
-    return Assignment(TASK, "g", SIZE, len(CONTENT), f"sha256:{sha256}", deliveries=deliveries)
-
-
-class Node:
-    """A node without supernodes."""
-
-    def __init__(self, root: Path) -> None:
-        self.cache = PieceCache(root / "cache")
-        self.tasks = assigned_tasks(root, self.cache)
-        self.scrub = self.tasks._scrub
-        self.published = root / "files" / "there"
-        self.states: list[DeliveryState | None] = []
-        self.tasks._supernodes.delivery = lambda task, uid, state: self.states.append(state)  # type: ignore[method-assign]
-
-    @property
-    def file(self) -> PieceFile:
-        file = self.cache.lookup(TASK)
-        assert file is not None
-        return file
-
-    def put(self, *pieces: int) -> None:
-        for piece in pieces:
-            data = CONTENT[piece * SIZE :][:SIZE]
-            sha256 = hashlib.sha256(data)
-            work = PieceWork(TASK, "g", piece, piece * SIZE, len(data), sha256.hexdigest(), "h", 1, "t")
-            self.cache.put(work, Piece(piece, data, sha256.digest()))
-
-    async def settle(self, assignment: Assignment | None = None) -> None:
-        """Assign a task, or look at it again."""
-        if assignment is not None:
-            self.tasks._on_assigned(Assigned({TASK: assignment}, complete=True))
-        self.tasks.touch(TASK)
-        while self.tasks._settling:
-            await asyncio.gather(*self.tasks._settling.values())
 
 
 @pytest.fixture
 async def node(tmp_path: Path) -> AsyncIterator[Node]:
     made = Node(tmp_path)
-    await made.tasks.open()
-    await made.cache.hold(assigned())
-    running = asyncio.create_task(made.scrub.run(made.tasks.touch))
+    await made.open()
     yield made
-    running.cancel()
-    await made.tasks.close()
-    made.tasks._deliveries.close()
-    made.cache.close()
+    await made.close()
 
 
 def rot(path: Path) -> None:

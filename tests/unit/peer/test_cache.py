@@ -17,6 +17,7 @@ from pantala_peer.errors import FileMismatchError, RotError, failed
 from pantala_peer.tasks.room import MAX_LIMIT, BlobRoom, usual_limit
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
 from pantala_pieces.file import Meta, Piece
+from pantala_pieces.journal import JournalRecord
 from pantala_pieces.store import PieceStore, Usage
 from pantala_pieces.verification import FileVerdict, Finding, VerificationPass
 from pantala_protocol.geometry import Geometry
@@ -208,6 +209,29 @@ async def test_a_change_of_a_whole_file_is_noticed(cache: PieceCache) -> None:
     with pytest.raises(RotError):
         await cache.check(assignment())
     assert [] == list(cache.candidates())
+
+
+def read_bytes() -> int:
+    """The bytes that this process has read from files until now."""
+    return int(Path("/proc/self/io").read_text().split("rchar: ")[1].split()[0])
+
+
+async def test_the_publication_of_a_huge_file_reads_nothing_of_it(cache: PieceCache, tmp_path: Path) -> None:
+    size, length = 1 << 30, 1 << 40
+    digest = hashlib.sha256(b"whatever")
+    file = cache._store.create(Meta(TASK, "g", size, length))
+    file.path.touch()
+    os.truncate(file.path, length)
+    for number in range(length // size):
+        file._hold(JournalRecord(number, size, digest.digest()))
+    publisher = Publisher(tmp_path)
+    publisher.open()
+    before = read_bytes()
+    whole = await cache.check(Assignment(TASK, "g", size, length, f"sha256:{digest.hexdigest()}", DELIVERIES))
+    assert whole is file
+    publisher.publish(PublicationRequest("huge", TASK, file.path, digest.hexdigest()))
+    assert read_bytes() - before < 1 << 16
+    assert length == (tmp_path / "files" / "huge").stat().st_size
 
 
 async def test_a_file_that_was_only_touched_stays(cache: PieceCache) -> None:

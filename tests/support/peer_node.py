@@ -1,0 +1,68 @@
+"""A node without supernodes, with one task, for tests of its disk."""
+
+import asyncio
+import hashlib
+import random
+from pathlib import Path
+
+from pantala_peer.cache.pieces import PieceCache
+from pantala_peer.events import Assigned
+from pantala_pieces.file import Piece, PieceFile
+from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceWork
+from tests.support.peer import assigned_tasks
+
+TASK = "a" * 64
+SIZE = 1024
+CONTENT = random.Random(0).randbytes(3 * SIZE + 1)
+SHA256 = hashlib.sha256(CONTENT).hexdigest()
+
+
+def assigned(*, blob: bool = False, sha256: str = SHA256) -> Assignment:
+    deliveries = () if blob else (Delivery("uid", "there"),)
+    return Assignment(TASK, "g", SIZE, len(CONTENT), f"sha256:{sha256}", deliveries=deliveries)
+
+
+class Node:
+    """A node without supernodes."""
+
+    def __init__(self, root: Path) -> None:
+        self.cache = PieceCache(root / "cache")
+        self.tasks = assigned_tasks(root, self.cache)
+        self.scrub = self.tasks._scrub
+        self.published = root / "files" / "there"
+        self.states: list[DeliveryState | None] = []
+        self.tasks._supernodes.delivery = lambda task, uid, state: self.states.append(state)  # type: ignore[method-assign]
+
+    @property
+    def file(self) -> PieceFile:
+        file = self.cache.lookup(TASK)
+        assert file is not None
+        return file
+
+    def put(self, *pieces: int) -> None:
+        for piece in pieces:
+            data = CONTENT[piece * SIZE :][:SIZE]
+            sha256 = hashlib.sha256(data)
+            work = PieceWork(TASK, "g", piece, piece * SIZE, len(data), sha256.hexdigest(), "h", 1, "t")
+            self.cache.put(work, Piece(piece, data, sha256.digest()))
+
+    async def open(self) -> None:
+        """Start as after a restart, with a scrub."""
+        await self.tasks.open()
+        await self.cache.hold(assigned())
+        self._scrubbing = asyncio.create_task(self.scrub.run(self.tasks.touch))
+
+    async def close(self) -> None:
+        self._scrubbing.cancel()
+        await asyncio.gather(self._scrubbing, return_exceptions=True)
+        await self.tasks.close()
+        self.tasks._deliveries.close()
+        self.cache.close()
+
+    async def settle(self, assignment: Assignment | None = None) -> None:
+        """Assign a task, or look at it again."""
+        if assignment is not None:
+            self.tasks._on_assigned(Assigned({TASK: assignment}, complete=True))
+        self.tasks.touch(TASK)
+        while self.tasks._settling:
+            await asyncio.gather(*self.tasks._settling.values())
