@@ -224,7 +224,7 @@ def build(settings: Settings) -> PeerApp:
         helper,
         runtime,
         images,
-        PeerMetrics(cache, pieces, events, exchanges=lambda: supernodes.exchanges),
+        PeerMetrics(cache, pieces, scrub, events, exchanges=lambda: supernodes.exchanges),
     )
 
 

@@ -7,6 +7,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.events import DownloadEnded, PeerEvents
+from pantala_pieces.scrub import Scrub
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import metrics
 
@@ -15,11 +16,18 @@ class PeerMetrics:
     """Counts downloads, and reads the other figures when metrics are requested."""
 
     def __init__(
-        self, cache: PieceCache, pieces: PieceSender, events: PeerEvents, *, exchanges: Callable[[], int]
+        self,
+        cache: PieceCache,
+        pieces: PieceSender,
+        scrub: Scrub,
+        events: PeerEvents,
+        *,
+        exchanges: Callable[[], int],
     ) -> None:
         self.registry = metrics.new_registry("peer")
         self._cache = cache
         self._pieces = pieces
+        self._scrub = scrub
         self._exchanges = exchanges
         self._downloads: Tally[str] = Tally()
         events.subscribe(DownloadEnded, self._on_download_ended)
@@ -38,3 +46,5 @@ class PeerMetrics:
         yield CounterMetricFamily("pantala_peer_sent_bytes", "Bytes of pieces sent.", self._pieces.bytes_sent)
         yield GaugeMetricFamily("pantala_peer_cached_bytes", "Bytes of pieces in the cache.", self._cache.total_bytes())
         yield GaugeMetricFamily("pantala_peer_cached_tasks", "Tasks in the cache.", len(self._cache.tasks()))
+        text = "Files that changed on the disk, as the scrub found."
+        yield CounterMetricFamily("pantala_peer_damaged_files", text, self._scrub.damaged)

@@ -103,7 +103,7 @@ class Scrub:
 
     def _due(self) -> tuple[list[ScrubCandidate], float]:
         """The files to verify now, the most pressing first, and the seconds until another one is due."""
-        now, rest, due = self._wall(), _LOOK, []
+        now, rest, due = self._wall(), min(_LOOK, self._interval), []
         self._resting = {name: until for name, until in self._resting.items() if until > now}
         for candidate in self._files.candidates():
             at = self._resting.get(candidate.file.meta.task_id, 0.0)

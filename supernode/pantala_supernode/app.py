@@ -183,7 +183,14 @@ class App:
         # The routes.
         self.metrics.registry.register(
             StateCollector(
-                managers, dispatcher.waiting, cdn, self._pieces, self.images.manifests, self._janitor, self.supernode
+                managers,
+                dispatcher.waiting,
+                cdn,
+                self._pieces,
+                self.images.manifests,
+                self._janitor,
+                self._scrub,
+                self.supernode,
             )
         )
         self.guard = _guard(settings, session)

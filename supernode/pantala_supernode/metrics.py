@@ -12,6 +12,7 @@ from prometheus_client import Counter, Histogram
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from pantala_pieces.scrub import Scrub
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process.metrics import new_registry
 from pantala_protocol.statement import CDNStatus
@@ -66,6 +67,7 @@ class StateCollector(Collector):
     pieces: PieceSender
     manifests: ManifestService
     janitor: Janitor
+    scrub: Scrub
     supernode: Supernode
 
     def collect(self) -> Iterator[Metric]:
@@ -88,6 +90,8 @@ class StateCollector(Collector):
         yield _counter("pantala_cache_uses", text, "found", CopyUse, cdn.worker.uses)
         evictions = self.janitor.evictions | {EvictionCause.DROPPED: self.supernode.dropped}
         yield _counter("pantala_evictions", "Copies removed from the volume.", "cause", EvictionCause, evictions)
+        text = "Files that changed on the volume, as the scrub found."
+        yield CounterMetricFamily("pantala_damaged_files", text, self.scrub.damaged)
         outcomes = self.manifests.outcomes
         yield _counter("pantala_manifests", "Manifests requested by nodes.", "outcome", ManifestOutcome, outcomes)
 

@@ -291,6 +291,34 @@ async def test_a_damaged_published_file_is_published_again(it: PeerLab, harm: st
         await eventually(lambda: it.supernode.delivered() == PUBLISHED)
 
 
+async def test_f21_a_published_file_that_rots_on_the_disk_is_repaired_by_the_scrub(it: PeerLab) -> None:
+    """The rot changes neither the size nor the time of the file. Only the wrong piece is fetched again."""
+    file, supernode, published = File("a", content(4)), it.supernode, it.published()
+    async with it.peer(scrub_interval=1.0):
+        await supernode.publish(file)
+        sent, status = len(supernode.sent), published.stat()
+        published.chmod(0o600)
+        with published.open("r+b") as raw:
+            raw.write(b"rot")
+        os.utime(published, ns=(status.st_atime_ns, status.st_mtime_ns))
+        states = []
+
+        def repaired() -> bool:
+            states.append(supernode.delivered())
+            return published.exists() and published.read_bytes() == file.content
+
+        supernode.window = 0
+        await eventually(lambda: repaired() or (states[-1] and states[-1].status is DeliveryStatus.FAILED))
+        assert states[-1] is not None
+        assert Reason.DIGEST_MISMATCH == states[-1].reason
+        assert not published.exists()
+        supernode.window = 4
+        await supernode.notify()
+        await eventually(repaired)
+        await supernode.until_published()
+    assert 1 == len(supernode.sent) - sent
+
+
 # The process
 
 

@@ -9,6 +9,7 @@ from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_peer.metrics import PeerMetrics
 from pantala_peer.settings import Settings, parse
+from pantala_pieces.scrub import Scrub
 from pantala_pieces.transfer.errors import StalledError
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process.settings import ListenAddress, SettingsError
@@ -88,7 +89,7 @@ def test_downloads_are_counted_by_result(tmp_path: Path) -> None:
     cache, events = PieceCache(tmp_path), PeerEvents()
     pieces = PieceSender(cache.lookup, keys=tuple, clock=float, slots=1)
     pieces.log.bytes_sent = 7
-    metrics = PeerMetrics(cache, pieces, events, exchanges=lambda: 3)
+    metrics = PeerMetrics(cache, pieces, Scrub(cache, busy=bool), events, exchanges=lambda: 3)
     work = PieceWork("a" * 64, "g", 0, 0, 1, "00", "127.0.0.1", 1, "ticket")
     for error in (None, None, StalledError("slow"), OSError("disk")):
         events.emit(DownloadEnded(work, error))
@@ -99,6 +100,7 @@ def test_downloads_are_counted_by_result(tmp_path: Path) -> None:
         'pantala_peer_downloads_total{result="local"} 1.0',
         "pantala_peer_sent_bytes_total 7.0",
         "pantala_peer_exchanges_total 3.0",
+        "pantala_peer_damaged_files_total 0.0",
         "pantala_peer_cached_tasks 0.0",
     ):
         assert line in text
