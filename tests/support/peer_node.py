@@ -31,7 +31,10 @@ class Node:
         self.scrub = self.tasks._scrub
         self.published = root / "files" / "there"
         self.states: list[DeliveryState | None] = []
-        self.tasks._supernodes.delivery = lambda task, uid, state: self.states.append(state)  # type: ignore[method-assign]
+        self.tasks._supernodes.delivery = self._on_delivery  # type: ignore[method-assign]
+
+    def _on_delivery(self, task_id: str, uid: str, state: DeliveryState | None) -> None:
+        self.states.append(state)
 
     @property
     def file(self) -> PieceFile:

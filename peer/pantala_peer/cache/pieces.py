@@ -199,7 +199,7 @@ class PieceCache:
     async def repair(self, task_id: str) -> None:
         """Forget the wrong pieces that the scrub found. A data file that was published is never written again.
 
-        A complete file continues in a copy. If there is no room for that, all its pieces are dropped.
+        A complete file continues in a copy. If the copy does not fit, all its pieces are dropped.
         """
         file = self._store.get(task_id)
         evidence = self._evidence.get(file) if file is not None else None

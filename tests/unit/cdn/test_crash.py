@@ -14,6 +14,7 @@ import pytest
 
 import pantala_pieces.file
 import pantala_pieces.parts
+import pantala_pieces.writing
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
@@ -101,6 +102,7 @@ def _path(fd: object) -> str:
 def disk(monkeypatch: pytest.MonkeyPatch, it: Disk) -> Iterator[Disk]:
     with monkeypatch.context() as patch:
         patch.setattr(pantala_pieces.file, "os", it)
+        patch.setattr(pantala_pieces.writing, "os", it)
         yield it
 
 

@@ -12,7 +12,6 @@ from pathlib import Path
 
 import pytest
 
-from pantala_pieces import verification
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.scrub import Scrub, ScrubCandidate
@@ -137,7 +136,7 @@ def test_a_filesystem_without_direct_reads_is_read_through_its_cache(
             raise OSError(errno.EINVAL, "Invalid argument")
         return opened(path, flag)
 
-    monkeypatch.setattr(verification.os, "open", plain)
+    monkeypatch.setattr(os, "open", plain)
     assert Finding(FileVerdict.RIGHT) == passed(file, sha256(CONTENT))
     assert [os.O_DIRECT, 0] == flags
 
@@ -148,7 +147,12 @@ def test_a_right_file_is_read_once_in_bounded_steps(store: PieceStore, monkeypat
     with file.path.open("wb") as data:
         data.truncate(length)
     read, offsets = os.preadv, list[int]()
-    monkeypatch.setattr(os, "preadv", lambda fd, to, offset: (offsets.append(offset), read(fd, to, offset))[1])
+
+    def watched(fd: int, into: list[bytearray], offset: int) -> int:
+        offsets.append(offset)
+        return read(fd, into, offset)
+
+    monkeypatch.setattr(os, "preadv", watched)
     verification = VerificationPass(file, sha256(bytes(length)))
     findings = [verification.step() for _ in range(3)]
     assert [None, None, Finding(FileVerdict.RIGHT)] == findings
