@@ -315,7 +315,7 @@ async def test_f21_a_published_file_that_rots_on_the_disk_is_repaired_by_the_scr
         supernode.window = 4
         await supernode.notify()
         await eventually(repaired)
-        await supernode.until_published()
+        await eventually(lambda: supernode.delivered() == PUBLISHED)
     assert 1 == len(supernode.sent) - sent
 
 
