@@ -64,7 +64,7 @@ class PieceCache:
         rotten = []
         for file in self._store:
             await self._verify(file)
-            if file.complete and not _all_there(file):
+            if not _all_there(file) and (file.complete or _is_linked(file)):
                 rotten.append(file.meta.task_id)
                 await self.drop(file.meta.task_id)
         return rotten
@@ -292,6 +292,14 @@ class PieceCache:
         if self._store.usage().free < (file.meta.length or 0):
             raise StoreFullError(f"cannot copy {file.path}: the disk is nearly full")
         file.renew()
+
+
+def _is_linked(file: PieceFile) -> bool:
+    """True if the data file is published. After a crash of the machine, the metadata may not say so."""
+    try:
+        return file.path.stat().st_nlink > 1
+    except FileNotFoundError:
+        return False
 
 
 def _all_there(file: PieceFile) -> bool:

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import PublicationRequest, Publisher
@@ -168,6 +169,23 @@ async def test_f21_a_whole_file_that_rotted_is_reported_and_dropped(cache: Piece
     again, rotten = await reopened(cache)
     assert [TASK] == rotten
     assert {} == again.inventory()
+    again.close()
+
+
+async def test_a_published_file_that_rotted_is_never_written_even_if_its_metadata_are_old(
+    cache: PieceCache, tmp_path: Path
+) -> None:
+    """The metadata are not synced, so a crash of the machine may bring back the old ones."""
+    await fill(cache)
+    file = await cache.check(assignment())
+    assert file is not None
+    file.update(structs.replace(file.meta, digest="", checked=0.0))
+    os.link(file.path, tmp_path / "published")
+    rot(cache)
+    again, rotten = await reopened(cache)
+    assert [TASK] == rotten
+    await fill(again)
+    assert b"rot" == (tmp_path / "published").read_bytes()[:3]
     again.close()
 
 
