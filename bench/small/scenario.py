@@ -37,6 +37,8 @@ _WARM_UP = 10
 _PAUSE = 0.02
 """Seconds between two deliveries to the real peer, in which it removes the former file."""
 _LONGEST = 30.0
+_LONG_ENOUGH = 0.5
+"""Seconds that a kind of read must take for a meaningful foreign load: the kernel counts in steps of 10 ms."""
 
 
 @dataclass(frozen=True)
@@ -168,8 +170,9 @@ def _sample(lab: _Lab, label: str, reader: str, read: Callable[[], list[float]])
     values = {
         "p50_ms": 1000 * statistics.median(seconds),
         "p99_ms": 1000 * statistics.quantiles(seconds, n=100)[-1],
-        "foreign": meter.foreign,
     }
+    if meter.seconds > _LONG_ENOUGH:
+        values["foreign"] = meter.foreign
     if not reader.startswith("direct"):
         values["cpu_ms"] = 1000 * meter.cpu["supernode"] / len(seconds)
     return Sample({"size": label, "reader": reader}, values)
