@@ -40,6 +40,7 @@ from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import health, http, lifecycle, logs
 from pantala_process.lifecycle import Stop
+from pantala_process.listening import allow_files
 from pantala_process.settings import SettingsError
 from pantala_protocol import __version__
 from pantala_protocol.sync import SyncRequest
@@ -232,6 +233,7 @@ def main() -> None:
     """Run a peer until SIGTERM or SIGINT."""
     settings = lifecycle.settings("pantala-peer", parse)
     logs.configure()
+    allow_files()
     os.umask(0o022)
 
     async def life(stop: Stop) -> None:

@@ -20,6 +20,10 @@ T = TypeVar("T")
 
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
+_SWITCH_INTERVAL = 0.001
+"""Seconds that a busy event loop keeps the interpreter from the threads that move bytes. They need it for microseconds,
+and with the default of 5 ms each of their steps could wait as long."""
+
 
 def start(module: str) -> None:
     """Import ``module`` and call its ``main``. Until ``main`` handles signals, a signal makes the process exit."""
@@ -69,6 +73,7 @@ def run(
             loop.add_signal_handler(number, stop.on_signal, number)
         await life(stop)
 
+    sys.setswitchinterval(_SWITCH_INTERVAL)
     try:
         asyncio.run(live())
     except failures as error:

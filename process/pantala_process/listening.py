@@ -17,14 +17,22 @@ from pantala_process.settings import ListenAddress
 _WITHOUT_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _EVERY = frozenset({"", "::"})
 
-MOST_FILES = 1 << 16
+_MOST_FILES = 1 << 16
 """The most open files that a process of ours needs."""
+
+
+def allow_files() -> None:
+    """Raise the process's limit of open files to :data:`_MOST_FILES`, or as far as permitted. It is often 1024."""
+    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    allowed = _MOST_FILES if hard == resource.RLIM_INFINITY else min(_MOST_FILES, hard)
+    if file_limit() < allowed:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 def file_limit() -> int:
     """How many files and connections the process may have open."""
     soft = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
-    return MOST_FILES if soft == resource.RLIM_INFINITY else soft
+    return _MOST_FILES if soft == resource.RLIM_INFINITY else soft
 
 
 @contextlib.contextmanager

@@ -6,9 +6,9 @@ from typing import NoReturn
 from pantala_pieces.errors import StoreError
 from pantala_process import lifecycle, logs
 from pantala_process.lifecycle import Stop
+from pantala_process.listening import allow_files
 from pantala_supernode.app import serving
 from pantala_supernode.errors import SupernodeError
-from pantala_supernode.http.site import allow_files
 from pantala_supernode.settings import Settings, parse
 
 _GARBAGE = (50_000, 20, 20)

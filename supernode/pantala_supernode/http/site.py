@@ -2,13 +2,12 @@
 
 import asyncio
 import contextlib
-import resource
 from collections.abc import AsyncIterator
 
 import structlog
 from aiohttp import web
 
-from pantala_process.listening import MOST_FILES, file_limit, listening
+from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
 from pantala_supernode.http.front import Front
 
@@ -25,14 +24,6 @@ _BACKLOG = 1024
 
 _WARNING_INTERVAL = 60.0
 """Seconds between two log lines about refused connections."""
-
-
-def allow_files() -> None:
-    """Raise the process's limit of open files to :data:`MOST_FILES`, or as far as permitted. It is often 1024."""
-    hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
-    allowed = MOST_FILES if hard == resource.RLIM_INFINITY else min(MOST_FILES, hard)
-    if file_limit() < allowed:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (allowed, hard))
 
 
 @contextlib.asynccontextmanager

@@ -46,3 +46,13 @@ def test_a_result_after_the_end_of_the_loop_is_ignored() -> None:
     mailbox = asyncio.run(make())
     mailbox.post(1)
     assert [] == arrived
+
+
+async def test_results_of_a_while_may_be_joined() -> None:
+    batches: list[Sequence[int]] = []
+    mailbox = Mailbox[int](batches.append, join=0.05)
+    mailbox.post(0)
+    await asyncio.sleep(0.01)
+    mailbox.post(1)
+    assert [] == batches
+    await eventually(lambda: batches == [[0, 1]])
