@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import hashlib
 import os
+import random
 import signal
 import sys
 import time
@@ -13,6 +14,8 @@ import aiohttp
 import msgspec
 import pytest
 
+from pantala_pieces import journal
+from pantala_pieces.file import Piece, PieceFile
 from pantala_protocol import ticket
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import Assignment, Delivery, DeliveryStatus
@@ -351,6 +354,73 @@ async def test_f1_pieces_survive_a_kill_and_are_not_fetched_again(it: PeerLab) -
         await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
     assert len(supernode.sent) - sent <= file.geometry.pieces - known
     assert file.content == it.published().read_bytes()
+
+
+def verified(it: PeerLab, file: File) -> set[int]:
+    """The pieces on the disk of the peer that have a record and the right bytes."""
+    folder = it.root() / "cache" / file.task_id[:2] / file.task_id
+    try:
+        records = {record.piece for record in journal.decode((folder / "journal").read_bytes())}
+        data = (folder / "data").read_bytes()
+    except FileNotFoundError:
+        return set()
+    return {number for number in records if data[number * file.piece_size :].startswith(file.piece(number))}
+
+
+async def test_f1_kills_at_random_points_repeat_no_verified_piece(it: PeerLab) -> None:
+    file, supernode, chance = File("a", content(300)), it.supernode, random.Random(1)
+    await supernode.deliver(file)
+    kept, longest = set[int](), 0
+    for _ in range(4):
+        sent = len(supernode.sent)
+        async with process(it) as running:
+            await eventually(lambda: len(supernode.sent) > sent or supernode.delivered() == PUBLISHED, every=0.001)  # noqa: B023
+            await asyncio.sleep(chance.uniform(0.0, 0.06))
+            running.kill()
+            await running.wait()
+            await asyncio.sleep(0.05)
+        assert kept <= verified(it, file)
+        assert kept.isdisjoint(number for _, number in supernode.sent[sent:])
+        kept = verified(it, file)
+        longest = max(longest, len(supernode.sent) - sent)
+    assert 0 < longest < file.geometry.pieces, "no kill interrupted the download"
+    sent = len(supernode.sent)
+    async with process(it):
+        await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
+    assert kept.isdisjoint(number for _, number in supernode.sent[sent:])
+    assert file.content == it.published().read_bytes()
+
+
+async def test_a_disk_that_takes_two_seconds_for_a_write_blocks_nothing_else(
+    it: PeerLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = File("slow", content(3)), File("quick", content(30, seed=2))
+    put = PieceFile.put
+
+    def slowly(file: PieceFile, pieces: list[Piece]) -> None:
+        if file.meta.task_id == slow.task_id:
+            time.sleep(2.0)
+        put(file, pieces)
+
+    monkeypatch.setattr(PieceFile, "put", slowly)
+    async with it.peer() as node:
+        await eventually(lambda: "node-1" in it.supernode.peers)
+        it.supernode.window = 3
+        await it.supernode.assign("node-1", (slow, (Delivery("one", "slow"),)))
+        await eventually(lambda: len(it.supernode.sent) == 3)
+        it.supernode.window = 4
+        both = ((slow, (Delivery("one", "slow"),)), (quick, (Delivery("two", "quick"),)))
+        begun, longest = time.monotonic(), 0.0
+        await it.supernode.assign("node-1", *both)
+        while it.supernode.delivered(uid="two") != PUBLISHED:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        assert time.monotonic() - begun < 1.9, "the other file waited for the slow disk"
+        assert longest < 0.5, "the event loop was blocked"
+        assert not node.cache.is_whole(slow.task_id)
+        await it.supernode.until_published(uid="one")
+    assert slow.content == it.published("slow").read_bytes()
 
 
 async def test_f16_a_peer_reports_its_end_and_its_files_stay(it: PeerLab) -> None:
