@@ -21,6 +21,7 @@ PACKAGES = {
     "operator": ROOT / "operator/pantala_operator",
     "supernode": ROOT / "supernode/pantala_supernode",
     "peer": ROOT / "peer/pantala_peer",
+    "pieces": ROOT / "pieces/pantala_pieces",
     "runtime helper": ROOT / "peer/pantala_runtime",
 }
 

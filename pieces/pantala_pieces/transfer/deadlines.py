@@ -34,7 +34,7 @@ class ReceiveTimeouts:
     """For so long a provider may be slower than the minimum rate, because a link may be slow for a moment."""
 
 
-class Patience:
+class AdaptiveTimeouts:
     """The timeouts in force. They are longer while all pieces are slow, as on a slow link of this node.
 
     Any thread may use it.
@@ -64,8 +64,8 @@ class Patience:
 class AnswerWatch:
     """The progress of one answer. :meth:`check` compares it with the timeouts, which other pieces may change."""
 
-    def __init__(self, patience: Patience, work: PieceWork) -> None:
-        self._patience = patience
+    def __init__(self, timeouts: AdaptiveTimeouts, work: PieceWork) -> None:
+        self._timeouts = timeouts
         self._work = work
         self._sent_at = self._last_byte = self._checked_at = time.monotonic()
         self._received = 0
@@ -97,7 +97,7 @@ class AnswerWatch:
             self.check()
 
     def _compare(self, now: float) -> None:
-        timeouts = self._patience.timeouts_for(self._work)
+        timeouts = self._timeouts.timeouts_for(self._work)
         quiet = now - self._last_byte
         limit = timeouts.stall if self._in_body else timeouts.head
         if quiet < limit and self._received >= (now - self._sent_at - timeouts.slow) * _MIN_RATE:

@@ -6,7 +6,7 @@ import time
 from pantala_pieces.transfer.answers import receive_answer
 from pantala_pieces.transfer.channel import Channel
 from pantala_pieces.transfer.connections import Address, KeptConnections
-from pantala_pieces.transfer.deadlines import AnswerWatch, Patience, ReceiveTimeouts
+from pantala_pieces.transfer.deadlines import AdaptiveTimeouts, AnswerWatch, ReceiveTimeouts
 from pantala_pieces.transfer.errors import ProviderUnreachableError
 from pantala_pieces.transfer.jobs import PieceBuffer, ReceiveJob
 from pantala_pieces.transfer.requests import PieceRequest
@@ -20,7 +20,7 @@ class Providers:
 
     def __init__(self, *, connect_timeout: float, timeouts: ReceiveTimeouts, tls: ssl.SSLContext | None = None) -> None:
         self._connect_timeout = connect_timeout
-        self._patience = Patience(timeouts)
+        self._timeouts = AdaptiveTimeouts(timeouts)
         self._kept = KeptConnections()
         self._tls = tls
 
@@ -34,8 +34,8 @@ class Providers:
         begun_at = time.monotonic()
         if not self._reuse(job, request, into):
             channel = self._connect(job)
-            self._exchange(job, channel, request, into, AnswerWatch(self._patience, job.work))
-        self._patience.note(time.monotonic() - begun_at)
+            self._exchange(job, channel, request, into, AnswerWatch(self._timeouts, job.work))
+        self._timeouts.note(time.monotonic() - begun_at)
         return into[request.skip : request.skip + job.work.size]
 
     def rest(self) -> None:
@@ -51,7 +51,7 @@ class Providers:
         channel = self._kept.take(_address(job))
         if channel is None:
             return False
-        watch = AnswerWatch(self._patience, job.work)
+        watch = AnswerWatch(self._timeouts, job.work)
         try:
             self._exchange(job, channel, request, into, watch)
         except ProviderUnreachableError:
