@@ -45,5 +45,8 @@ def runs(mask: int) -> Iterator[tuple[int, int]]:
 
 def members(mask: int) -> Iterator[int]:
     """The pieces of a set, ascending."""
+    if mask and not mask & (mask - 1):  # most sets have one piece
+        yield mask.bit_length() - 1
+        return
     for first, last in runs(mask):
         yield from range(first, last + 1)

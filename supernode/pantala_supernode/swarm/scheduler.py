@@ -102,8 +102,9 @@ class SchedulerManager:
         """
         task = self._progress.tasks[task_id]
         decided: list[PieceChoice] = []
+        ahead = self._ahead(peer)
         while len(decided) < room:
-            demand = self._demand(task_id, task, peer, now)
+            demand = self._demand(task_id, task, peer, now, ahead)
             choice = self._urgent(task, demand, urgent) if urgent is not None and not decided else None
             if choice is None and provider is not None and not decided and not demand.progress.local:
                 choice = self._from(task, provider, demand)
@@ -161,10 +162,10 @@ class SchedulerManager:
                 for zone in task.zones.values():
                     zone.age()
 
-    def _demand(self, task_id: str, task: TaskProgress, peer: str, now: float) -> _Demand:
+    def _demand(self, task_id: str, task: TaskProgress, peer: str, now: float, ahead: int = 0) -> _Demand:
         progress = task.peers[peer]
         missing = task.copy.cached & ~(progress.have | progress.given_mask)
-        return _Demand(peer, progress, missing, task.zone_of(progress), task_id, now, ahead=self._ahead(peer))
+        return _Demand(peer, progress, missing, task.zone_of(progress), task_id, now, ahead=ahead)
 
     def _choose(self, task: TaskProgress, demand: _Demand) -> PieceChoice | None:
         if not demand.missing:

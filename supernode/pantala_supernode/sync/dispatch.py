@@ -167,8 +167,14 @@ class Dispatcher:
             if provider is not None:
                 self.failed(session, PieceFailure(task.id, piece, provider, "stalled"))
 
+    def is_full(self, session: PeerSession) -> bool:
+        """True if a peer can be given no work before it reports a piece."""
+        return not (session.wants or session.small_tasks or self._scheduler.room(session.peer))
+
     def release(self, session: PeerSession) -> None:
-        for task_id in self._progress.release(session.peer):
+        released = self._progress.release(session.peer)
+        self.waiting.reopen(session)
+        for task_id in released:
             self._feed.touch_task(task_id)
             self.serve_waiting(task_id)
 

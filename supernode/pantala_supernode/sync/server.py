@@ -245,7 +245,7 @@ class SyncServer:
         An answer with work is remembered even then, so that the peer's repeated request gets it.
         """
         loop = asyncio.get_running_loop()
-        held, outcome = self._waiting.enter(session), loop.create_future()
+        held, outcome = self._waiting.enter(session, full=self._dispatcher.is_full(session)), loop.create_future()
         timer = loop.call_later(self._timing.hold, self._waiting.release, session.peer, (), held)
         session.under_way += 1
 

@@ -95,13 +95,23 @@ class HeldExchanges:
         self._tasks_of: dict[str, tuple[str, ...]] = {}
         self._by_task: dict[str, Pool] = {}
 
-    def enter(self, session: PeerSession) -> Hold:
-        """Hold a peer's exchange until there is work for it, or other news."""
+    def enter(self, session: PeerSession, *, full: bool = False) -> Hold:
+        """Hold a peer's exchange until there is work for it, or other news.
+
+        ``full``: the peer has no room for work before its next report. So it waits only for other news.
+        """
         held = self._held[session.peer] = asyncio.get_running_loop().create_future()
-        self._tasks_of[session.peer] = (*session.open_tasks, *session.small_tasks)
-        for task_id in self._tasks_of[session.peer]:
-            self._by_task.setdefault(task_id, Pool()).add(session.peer)
+        self._tasks_of[session.peer] = ()
+        if not full:
+            self.reopen(session)
         return held
+
+    def reopen(self, session: PeerSession) -> None:
+        """Let a held peer wait for work, because it has room again without a report."""
+        if session.peer in self._held:
+            self._tasks_of[session.peer] = (*session.open_tasks, *session.small_tasks)
+            for task_id in self._tasks_of[session.peer]:
+                self._by_task.setdefault(task_id, Pool()).add(session.peer)
 
     def leave(self, peer: str, held: Hold | None = None) -> Hold | None:
         """Stop holding a peer's exchange, and return its future. With ``held``, only if it is that one."""
