@@ -13,7 +13,7 @@ _log = structlog.get_logger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class Failure:
+class ErrorAnswer:
     """An error answer."""
 
     status: int
@@ -29,15 +29,15 @@ class Failure:
         return json_response(self.body, self.status, **self.headers)
 
 
-def failure_of(error: BaseException, method: str, path: str) -> Failure:
+def failure_of(error: BaseException, method: str, path: str) -> ErrorAnswer:
     """The answer to a request whose handler raised ``error``. An unknown error is logged as a bug."""
     if isinstance(error, RequestError):
-        return Failure(error.status, error.name, str(error))
+        return ErrorAnswer(error.status, error.name, str(error))
     if isinstance(error, web.RequestPayloadError):
         text = "the body does not match its headers; send it without Content-Encoding"
-        return Failure(400, "InvalidBody", text)
+        return ErrorAnswer(400, "InvalidBody", text)
     if isinstance(error, web.HTTPException):
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return Failure(error.status, error.reason.replace(" ", ""), error.reason, allowed)
+        return ErrorAnswer(error.status, error.reason.replace(" ", ""), error.reason, allowed)
     _log.error("a request failed because of a bug; please report it", method=method, path=path, exc_info=error)
-    return Failure(500, "InternalError", "the request failed because of a bug; see the supernode's log")
+    return ErrorAnswer(500, "InternalError", "the request failed because of a bug; see the supernode's log")

@@ -18,8 +18,8 @@ import structlog
 
 from pantala_process.listening import plain_address
 from pantala_supernode.http.access import Access, AccessRefusedError, Guard, TokenUnknownError
-from pantala_supernode.http.failures import Failure, failure_of
-from pantala_supernode.http.head import Head, UnusualHeadError, read_head, read_query
+from pantala_supernode.http.failures import ErrorAnswer, failure_of
+from pantala_supernode.http.head import PlainHead, UnusualHeadError, read_head, read_query
 from pantala_supernode.http.identity import TokenIdentity
 from pantala_supernode.metrics import Metrics
 
@@ -139,7 +139,7 @@ class FrontConnection(asyncio.Protocol):
         self._time = asyncio.get_running_loop().time
         self._host = ""
         self._received = bytearray()
-        self._head: Head | None = None
+        self._head: PlainHead | None = None
         self._query: Mapping[str, str] = {}
         self._route: HotRoute
         self._identity: TokenIdentity | None = None
@@ -200,7 +200,7 @@ class FrontConnection(asyncio.Protocol):
     def _serve(self) -> None:
         """Serve all requests that have arrived, until one must wait."""
         while self._pending is None and not self._choked and not self._transport.is_closing():
-            if self._head is None and not self._begin():
+            if self._head is None and not (self._received and self._begin()):
                 return
             head = self._head
             if head is None or len(self._received) < head.length:
@@ -236,7 +236,7 @@ class FrontConnection(asyncio.Protocol):
             self._refuse(error)
         return self._pending is None and not self._transport.is_closing()
 
-    def _handle(self, head: Head, body: bytes) -> None:
+    def _handle(self, head: PlainHead, body: bytes) -> None:
         try:
             answer = self._route.handler(HotRequest(self._query, body, self._host, self._identity))
         except Exception as error:
@@ -285,9 +285,9 @@ class FrontConnection(asyncio.Protocol):
 
     def _refuse(self, error: AccessRefusedError) -> None:
         """Refuse the present request. Its body is not read, so it is the last one of the connection."""
-        self._fail(Failure(error.status, error.reason, str(error), error.headers), last=True)
+        self._fail(ErrorAnswer(error.status, error.reason, str(error), error.headers), last=True)
 
-    def _fail(self, failure: Failure, *, last: bool = False) -> None:
+    def _fail(self, failure: ErrorAnswer, *, last: bool = False) -> None:
         self._answer(failure.status, self._front.encode(failure.body), failure.headers, last=last)
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str], *, last: bool = False) -> None:

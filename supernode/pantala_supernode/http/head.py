@@ -25,7 +25,7 @@ class UnusualHeadError(Exception):
     """The head is not plain. It may be valid."""
 
 
-class Head(NamedTuple):
+class PlainHead(NamedTuple):
     """A plain head."""
 
     method: str
@@ -39,7 +39,7 @@ class Head(NamedTuple):
     """The number of bytes in the head, with its empty line."""
 
 
-def read_head(received: bytearray) -> Head | None:
+def read_head(received: bytearray) -> PlainHead | None:
     """Read the head at the beginning of ``received``. ``None`` if more bytes must arrive first.
 
     Raises :class:`UnusualHeadError`.
@@ -57,7 +57,7 @@ def read_head(received: bytearray) -> Head | None:
     length, authorization = _fields(lines)
     if (length is None) is (method == "POST"):
         raise UnusualHeadError
-    return Head(method, path, query, length or 0, authorization, end + 4)
+    return PlainHead(method, path, query, length or 0, authorization, end + 4)
 
 
 def read_query(query: str) -> dict[str, str]:

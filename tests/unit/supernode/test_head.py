@@ -9,7 +9,7 @@ from aiohttp.http_parser import HttpRequestParser
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_supernode.http.head import Head, UnusualHeadError, read_head, read_query
+from pantala_supernode.http.head import PlainHead, UnusualHeadError, read_head, read_query
 
 POST = b"POST /api/v1/sync HTTP/1.1\r\nHost: s\r\nContent-Type: application/json\r\nContent-Length: 12\r\n\r\n"
 GET = b"GET /peer/task?srcCid=a&taskId=b HTTP/1.1\r\nHost: s\r\nUser-Agent: dfget\r\n\r\n"
@@ -58,8 +58,8 @@ UNUSUAL = {
 
 
 def test_plain_heads_are_read() -> None:
-    assert Head("POST", "/api/v1/sync", "", 12, "", len(POST)) == read_head(bytearray(POST + b"body"))
-    assert Head("GET", "/peer/task", "srcCid=a&taskId=b", 0, "", len(GET)) == read_head(bytearray(GET + GET))
+    assert PlainHead("POST", "/api/v1/sync", "", 12, "", len(POST)) == read_head(bytearray(POST + b"body"))
+    assert PlainHead("GET", "/peer/task", "srcCid=a&taskId=b", 0, "", len(GET)) == read_head(bytearray(GET + GET))
 
 
 def test_the_token_and_a_kept_connection_are_plain() -> None:
