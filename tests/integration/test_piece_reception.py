@@ -1,6 +1,8 @@
 """What the sender does with clients that are many, slow, silent or gone, with bugs, and at its end."""
 
 import asyncio
+import contextlib
+import random
 import resource
 import threading
 import time
@@ -27,6 +29,10 @@ def names() -> list[str]:
     return sorted(each.name for each in threading.enumerate() if each.name.startswith("piece-"))
 
 
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 @pytest.fixture(autouse=True)
 def no_thread_is_left() -> Iterator[None]:
     yield
@@ -34,32 +40,30 @@ def no_thread_is_left() -> Iterator[None]:
 
 
 async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path) -> None:
-    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
+    it = SenderStage(tmp_path, HUGE, HUGE // 4, slots=1)
+    begins = [f"bytes={first}-{first + 9}" for first in range(0, HUGE, HUGE // 4)]
     async with it.serving(), it.client(window=WINDOW) as slow, AsyncExitStack() as stack:
-        slow.send(it.native(0))
+        slow.send(it.native(0, Range=f"bytes=0-{HUGE - 1}"))
         await eventually(lambda: it.sender.uploads == 1)
         begun = time.monotonic()
         waiting = [await stack.enter_async_context(it.client()) for _ in range(3)]
         for client in waiting:
-            client.send(it.native(0, Range="bytes=0-9"))
+            client.send(it.native(0, Range=begins[0]))
         replies = [await client.reply() for client in waiting]
         assert {(503, "1")} == {(reply.status, reply.field("Retry-After")) for reply in replies}
         assert 1.9 < time.monotonic() - begun < 10
-        order: list[int] = []
-
-        async def take(number: int) -> None:
-            assert it.content[:10] == (await waiting[number].reply()).body
-            order.append(number)
-
         for number in (2, 0, 1):
-            waiting[number].send(it.native(0, Range="bytes=0-9"))
+            waiting[number].send(it.native(0, Range=begins[number + 1]))
             await asyncio.sleep(0.02)
-        taking = asyncio.gather(*(take(number) for number in range(3)))
         assert it.content == (await slow.reply()).body
-        await taking
-        assert [2, 0, 1] == order
-    states = [state for _, state in it.fetches]
-    assert (3, 4) == (states.count(FetchState.BROKEN), states.count(FetchState.SENT))
+        assert [206, 206, 206] == [(await client.reply()).status for client in waiting]
+        sent = await eventually(lambda: _sent(it) if len(_sent(it)) == 4 else None)
+    assert [0, 3, 1, 2] == sent
+    assert 3 == [state for _, state in it.fetches].count(FetchState.BROKEN)
+
+
+def _sent(it: SenderStage) -> list[int]:
+    return [piece for piece, state in it.fetches if state is FetchState.SENT]
 
 
 async def test_a_reader_that_is_too_slow_loses_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -277,3 +281,37 @@ async def test_an_upload_is_broken_after_the_grace(tmp_path: Path) -> None:
         await running.aclose()
         assert 0.4 < time.monotonic() - begun < 6
         await eventually(lambda: [state for _, state in it.fetches].count(FetchState.BROKEN) == 2)
+
+
+async def test_clients_that_break_off_anywhere_leave_nothing_behind(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    it = SenderStage(tmp_path, 40 * 100_000, 100_000, slots=3)
+    chance = random.Random(1)
+
+    async def misbehave() -> None:
+        for _ in range(25):
+            async with it.client(window=chance.choice([None, WINDOW])) as client:
+                asked = b"".join(chance.choice([it.native, it.wrapped])(chance.randrange(45)) for _ in range(4))
+                client.send(asked[: chance.randrange(len(asked))])
+                for _ in range(chance.randrange(3)):
+                    with contextlib.suppress(TimeoutError, EOFError, ConnectionError):
+                        await asyncio.wait_for(client.reply(), 0.1)
+
+    async def behave() -> None:
+        async with it.client() as client:
+            for piece in range(40):
+                reply = await client.get(it.native(piece))
+                while reply.status == 503:
+                    reply = await client.get(it.native(piece))
+                assert it.piece(piece) == reply.body
+
+    before = descriptors()
+    async with it.serving():
+        at_start = descriptors()
+        await asyncio.gather(*(misbehave() for _ in range(10)), *(behave() for _ in range(3)))
+        await eventually(lambda: descriptors() <= at_start + 1)  # the data file may stay open
+        assert 0 == it.sender.uploads
+    assert before >= descriptors()
+    await eventually(lambda: [state for _, state in it.fetches].count(FetchState.BEGUN) * 2 == len(it.fetches))
+    assert "bug" not in capsys.readouterr().out
