@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 import structlog
 
 from pantala_peer.events import DownloadEnded, PeerEvents
-from pantala_pieces.transfer.jobs import JobState, PieceResult, ReceiveJob
+from pantala_pieces.transfer.jobs import JobResult, JobState, ReceiveJob
 from pantala_pieces.transfer.mailbox import Mailbox
 from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_protocol.sync import PieceWork
@@ -25,7 +25,7 @@ class Downloads:
         self._receiver = receiver
         self._events = events
         self._parallel = parallel
-        self._results = Mailbox[PieceResult](self._on_results)
+        self._results = Mailbox[JobResult](self._on_results)
         self._jobs: dict[tuple[str, int], ReceiveJob] = {}
         self._awaited: dict[ReceiveJob, asyncio.Future[None]] = {}
         """Pieces of cancelled downloads that are being written."""
@@ -82,7 +82,7 @@ class Downloads:
         ends = [self._awaited.setdefault(job, asyncio.get_running_loop().create_future()) for job in stored]
         await asyncio.gather(*ends)
 
-    def _on_results(self, results: Sequence[PieceResult]) -> None:
+    def _on_results(self, results: Sequence[JobResult]) -> None:
         for job, error in results:
             work = job.work
             key = (work.task_id, work.piece)

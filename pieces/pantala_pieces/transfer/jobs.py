@@ -22,7 +22,7 @@ class JobState(Enum):
     CANCELLED = auto()
 
 
-class PieceResult(NamedTuple):
+class JobResult(NamedTuple):
     """The end of a job: the piece is stored, or it failed with ``error``."""
 
     job: ReceiveJob
@@ -36,7 +36,7 @@ class JobCancelledError(Exception):
 class ReceiveJob:
     """One piece to receive. ``ended`` is called with the result in a thread, unless the job was cancelled."""
 
-    def __init__(self, work: PieceWork, ended: Callable[[PieceResult], None]) -> None:
+    def __init__(self, work: PieceWork, ended: Callable[[JobResult], None]) -> None:
         self.work = work
         self.error: Exception | None = None
         """Why the job failed, once it is ENDED."""
@@ -85,7 +85,7 @@ class ReceiveJob:
         """Post the result, unless the job is cancelled."""
         self.error = error
         if self._advance(JobState.ENDED):
-            self._ended(PieceResult(self, error))
+            self._ended(JobResult(self, error))
 
     def _advance(self, state: JobState) -> bool:
         with self._lock:

@@ -11,7 +11,7 @@ import structlog
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import Piece
 from pantala_pieces.transfer.errors import CorruptError, FetchError, ReceiverBugError, ReceiverFullError
-from pantala_pieces.transfer.jobs import JobCancelledError, JobState, PieceBuffer, PieceResult, ReceiveJob
+from pantala_pieces.transfer.jobs import JobCancelledError, JobResult, JobState, PieceBuffer, ReceiveJob
 from pantala_protocol.sync import PieceWork
 
 _MAX_WAITING = 4096
@@ -71,7 +71,7 @@ class PieceReceiver:
         """The jobs under way that are not urgent."""
         self._closed = False
 
-    def submit(self, work: PieceWork, ended: Callable[[PieceResult], None]) -> ReceiveJob:
+    def submit(self, work: PieceWork, ended: Callable[[JobResult], None]) -> ReceiveJob:
         """Receive a piece. ``ended`` is called once with the result, unless the job is cancelled.
 
         If too many jobs wait, the result is :class:`ReceiverFullError`.

@@ -9,7 +9,7 @@ import pytest
 
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
 from pantala_pieces.transfer.errors import CorruptError, MissingError, ReceiverBugError, ReceiverFullError
-from pantala_pieces.transfer.jobs import JobState, PieceBuffer, PieceResult, ReceiveJob
+from pantala_pieces.transfer.jobs import JobResult, JobState, PieceBuffer, ReceiveJob
 from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_protocol.sync import PieceWork
 from tests.support.eventually import eventually_blocking
@@ -21,7 +21,7 @@ class Lab:
 
     def __init__(self, *, threads: int = 4, max_waiting: int = 50, idle: float = 60.0) -> None:
         self.provider, self.store = FakeProvider(), FakeStore()
-        self.results: list[PieceResult] = []
+        self.results: list[JobResult] = []
         self.urgent = set[int]()
         self.rests = 0
         self.receiver = PieceReceiver(
