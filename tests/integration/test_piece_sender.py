@@ -1,6 +1,7 @@
 """The sender answers with the right bytes, or says why not."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import ssl
@@ -183,3 +184,21 @@ async def test_a_small_piece_is_one_packet(tmp_path: Path) -> None:
             raw = client.writer.transport.get_extra_info("socket")
             info = raw.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 256)
             assert number == struct.unpack_from("I", info, 152)[0]  # tcpi_data_segs_in
+
+
+async def test_a_client_that_does_not_finish_its_handshake_delays_no_other(
+    tmp_path: Path, authority: trustme.CA
+) -> None:
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(context)
+    it = stage(tmp_path, authority, SMALL, SMALL, tls=context)
+    async with it.serving():
+        _, silent = await asyncio.open_connection("127.0.0.1", it.port)
+        reader, plain = await asyncio.open_connection("127.0.0.1", it.port)
+        plain.write(it.native(0))
+        async with it.client() as client:
+            assert it.content == (await client.get(it.native(0))).body
+        with contextlib.suppress(ConnectionError):
+            assert b"HTTP" not in await asyncio.wait_for(reader.read(), 10)
+        for writer in (silent, plain):
+            writer.transport.abort()
