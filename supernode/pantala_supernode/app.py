@@ -15,6 +15,7 @@ from aiohttp import web
 from pantala_pieces.scrub import Scrub
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
+from pantala_process import memory
 from pantala_protocol.geometry import RULES
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
@@ -245,6 +246,7 @@ class App:
             self._janitor.run(),
             self._scrub.run(),
             self.images.ledger.run(),
+            memory.keep_trimmed(),
         )
         try:
             async with (

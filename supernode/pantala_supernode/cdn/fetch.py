@@ -73,6 +73,8 @@ class Fetch:
             raise
         except errors.SourceInterruptedError as error:
             raise self._judged(error) from None
+        finally:
+            self._intake.release()
 
     async def _forget_lost(self) -> None:
         recorder, lost = self._attempts.recorder, self._attempts.lost

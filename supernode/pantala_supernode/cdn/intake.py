@@ -100,6 +100,10 @@ class Intake:
     def begin(self) -> None:
         self.last, self.length = {}, None
 
+    def release(self) -> None:
+        """Free the last piece at once. The garbage collector, which runs rarely, frees the rest of this object."""
+        self.last = {}
+
     @property
     def received(self) -> int:
         """The bytes of all bodies of this try that have arrived."""

@@ -76,14 +76,20 @@ class BlockCutter:
     def rest(self) -> Iterator[bytearray]:
         """The unfinished block, if it has any bytes."""
         if self._filled:
-            self._view.release()
-            del self._block[self._filled :]
-            self._filled = 0
-            yield self._block
+            filled, self._filled = self._filled, 0
+            block = self._end()
+            del block[filled:]
+            yield block
 
     def _begin(self) -> None:
         self._block = bytearray(self._size)
         self._view = memoryview(self._block)
+
+    def _end(self) -> bytearray:
+        """Hand the block over. The cutter must not keep it, because it may live longer than the body's reader."""
+        self._view.release()
+        block, self._block = self._block, bytearray()
+        return block
 
     def _split(self, chunk: bytes) -> Iterator[bytearray]:
         view = memoryview(chunk)[self._skip :]
@@ -100,7 +106,7 @@ class BlockCutter:
                     self.save()
                 self._number += 1
                 self._filled = self._saved = 0
-                yield self._block
+                yield self._end()
 
 
 class ChunkBody:
