@@ -394,7 +394,7 @@ async def test_f1_kills_at_random_points_repeat_no_verified_piece(it: PeerLab) -
 async def test_a_disk_that_takes_two_seconds_for_a_write_blocks_nothing_else(
     it: PeerLab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    slow, quick = File("slow", content(3)), File("quick", content(30, seed=2))
+    slow, quick = File("slow", content(3)), File("quick", content(12, seed=2))
     put = PieceFile.put
 
     def slowly(file: PieceFile, pieces: list[Piece]) -> None:
@@ -408,7 +408,7 @@ async def test_a_disk_that_takes_two_seconds_for_a_write_blocks_nothing_else(
         it.supernode.window = 3
         await it.supernode.assign("node-1", (slow, (Delivery("one", "slow"),)))
         await eventually(lambda: len(it.supernode.sent) == 3)
-        it.supernode.window = 4
+        it.supernode.window = 15
         both = ((slow, (Delivery("one", "slow"),)), (quick, (Delivery("two", "quick"),)))
         begun, longest = time.monotonic(), 0.0
         await it.supernode.assign("node-1", *both)
