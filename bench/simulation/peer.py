@@ -55,7 +55,7 @@ class SimulatedPeer:
         self._stall = max(_STALL, 4 * usual)
         identity = SyncRequest(name, boot, 0, zone=self._host.zone, downloads=row.downloads, upload_slots=row.uploads)
         self._session = SupernodeSession(identity)
-        node = NodeState(65002, self._uploads, self._cache_bytes, self._inventory, self._busy)
+        node = NodeState(65002, self._uploads, self._cache_bytes, self._inventory, self._busy, self._left, lambda: 0)
         self._client = ExchangeLoop(
             self._session, node, supernode.sync, self._apply, hungry=self._hungry, pace=supernode.pace
         )
@@ -88,9 +88,12 @@ class SimulatedPeer:
     def _busy(self) -> bool:
         return len(self._running) >= self._row.downloads
 
+    def _left(self) -> int:
+        return len(self._running) + len(self._queue)
+
     def _hungry(self) -> bool:
         """Whether the peer has so little to fetch that its link idles before the next exchange."""
-        return len(self._running) + len(self._queue) < 2 and self._have != self._all
+        return self._left() < 2 and self._have != self._all
 
     def _apply(self, answer: SyncAnswer) -> None:
         self._host.slots = max(self._row.uploads, self._supernode.window)

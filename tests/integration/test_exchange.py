@@ -172,6 +172,25 @@ async def test_discarded_content_does_not_keep_a_peer_from_other_work(lab: Lab) 
     assert lab.wanted().task_id == (await peer.work())[0].task_id
 
 
+async def test_a_peer_that_asks_ahead_gets_more_pieces(lab: Lab) -> None:
+    await lab.state(lab.wanted("n1", "n2"))
+    await lab.cached()
+    one, other = ManualPeer(lab, "n1"), ManualPeer(lab, "n2")
+    assert 4 == len((await one.say()).work)
+    assert 6 == len((await other.say(window=6)).work)
+
+
+async def test_the_supernode_asks_for_longer_intervals_the_more_peers_download(lab: Lab) -> None:
+    names = [f"n{number}" for number in range(6)]
+    await lab.state(lab.wanted(*names))
+    await lab.cached()
+    peers = [ManualPeer(lab, name) for name in names]
+    for peer in peers:
+        await peer.say()
+    await asyncio.sleep(1.2)  # the supernode counts once a second
+    assert 0.002 == (await peers[0].say(inventory={})).pace
+
+
 async def test_a_stopping_supernode_answers_held_requests(lab: Lab) -> None:
     """A peer asks again as soon as it is answered. So the supernode stops accepting requests first."""
     peer = ManualPeer(lab, "n1")

@@ -119,6 +119,17 @@ async def test_a_fetch_by_an_unknown_reader_changes_nothing(lab: Lab) -> None:
     assert 0 == lab.progress.service[SUPERNODE].booked
 
 
+async def test_a_held_peer_without_room_waits_for_work_again_once_its_pieces_are_taken_back(lab: Lab) -> None:
+    lab.work("a")
+    session = lab.dispatcher.sessions["a"]
+    assert lab.dispatcher.is_full(session)
+    assert not lab.dispatcher.is_full(lab.dispatcher.sessions["b"])
+    held = lab.dispatcher.waiting.enter(session, full=True)
+    assert [] == lab.dispatcher.waiting.tasks()
+    lab.dispatcher.release(session)
+    assert PIECES == len(held.result())
+
+
 async def test_a_repeated_report_wakes_no_peer(lab: Lab) -> None:
     lab.takes_everything("a")
     lab.succeeds("a", 0b0010)

@@ -187,6 +187,32 @@ def test_a_peer_reports_its_window_within_bounds(stage: Stage, reported: int | N
     assert window == stage.scheduler.room("a")
 
 
+@pytest.mark.parametrize(
+    ("downloads", "reported", "window"),
+    [(4, 0, 4), (4, 3, 4), (4, 5, 5), (4, 15, 15), (8, 9, 9), (4, 10**9, 4 + 64), (None, 15, 4)],
+)
+def test_a_fast_peer_may_ask_ahead(stage: Stage, downloads: int | None, reported: int, window: int) -> None:
+    stage.joins("a", downloads=downloads, window=reported)
+    assert window == stage.scheduler.room("a")
+
+
+def test_providers_have_more_pieces_booked_for_a_peer_that_asks_ahead() -> None:
+    """Otherwise the scheduler would count pieces that are fetched already, and the fast peer would have to wait."""
+    stage = Stage(pieces=64)
+    stage.joins("seed", have=(1 << 64) - 1)
+    stage.joins("slow", downloads=4)
+    stage.joins("fast", downloads=4, window=14)
+    assert {"seed": 12, SUPERNODE: 13} == Counter(stage.providers("fast", room=64))
+    assert [] == stage.asks("slow")
+
+
+def test_a_peer_that_cannot_serve_gets_no_requests_ahead() -> None:
+    stage = Stage(pieces=64)
+    stage.joins("leaving", have=(1 << 64) - 1, leaving=True)
+    stage.joins("fast", downloads=4, window=14)
+    assert "leaving" not in stage.providers("fast", room=64)
+
+
 @pytest.mark.parametrize(("reported", "booked"), [(None, 2), (6, 6), (1, 1), (0, 0), (-5, 0), (10**9, 32)])
 def test_a_peer_reports_its_uploads_within_bounds(reported: int | None, booked: int) -> None:
     stage = Stage(pieces=64)
