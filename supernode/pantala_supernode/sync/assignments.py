@@ -41,6 +41,21 @@ class AssignmentTable:
         if (assignments, self._replicas.membership) == (session.last_sent, session.membership):
             return False
         session.last_sent, session.membership = assignments, self._replicas.membership
+        session.positions = {assignment.task_id: position for position, assignment in enumerate(assignments)}
+        session.revision += 1
+        return True
+
+    def update(self, session: PeerSession, task: Task) -> bool:
+        """The same as :meth:`assign` after a change of one task's copy. The cost does not depend on the other tasks."""
+        position = session.positions.get(task.id)
+        if session.last_sent is None or position is None:
+            return self.assign(session)
+        self._enrol(session, task)
+        assignment = task.assignment(session.peer)
+        if assignment == session.last_sent[position]:
+            return False
+        before = session.last_sent
+        session.last_sent = (*before[:position], assignment, *before[position + 1 :])
         session.revision += 1
         return True
 

@@ -103,7 +103,7 @@ class SyncServer:
             self._restart(task)
         self._managers.progress.init_task(task.id).copy = copy
         if (copy.length, copy.digest, copy.status) != (before.length, before.digest, before.status):
-            self.on_assignments(task.recipients)
+            self._on_task(task)
         if (copy.cached, copy.status) != (before.cached, before.status):
             self._dispatcher.serve_waiting(task.id)
 
@@ -138,7 +138,14 @@ class SyncServer:
         self._managers.progress.restart_task(task.id)
         for name in self._sessions:
             self._managers.dfget_tasks.restart(name, task.id)
-        self.on_assignments(task.recipients)
+        self._on_task(task)
+
+    def _on_task(self, task: Task) -> None:
+        """Update the assignments of a task after a change of its copy."""
+        for name in task.recipients:
+            session = self._sessions.get(name)
+            if session is not None and session.path is None and self._assignments.update(session, task):
+                self._waiting.release(name)
 
     def _session(self, request: SyncRequest, host: str) -> PeerSession:
         session, peers = self._sessions.get(request.peer), self._managers.peers
@@ -197,8 +204,7 @@ class SyncServer:
             self._blobs.take_inventory(session.peer, request.inventory)
 
     def _apply_done(self, session: PeerSession, task_id: str, generation: str, pieces: int) -> None:
-        assigned = session.last_sent
-        if assigned is not None and all(task_id != assignment.task_id for assignment in assigned):
+        if session.last_sent is not None and task_id not in session.positions:
             return  # the task is not assigned, so the peer drops the pieces
         former, before = session.holdings.get(task_id, (generation, 0))
         session.holdings[task_id] = (generation, (before if former == generation else 0) | pieces)

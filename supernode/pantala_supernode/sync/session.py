@@ -28,6 +28,8 @@ class PeerSession:
     """The generation and the pieces of each task that the peer reported, also of tasks that are not known yet."""
     last_sent: tuple[Assignment, ...] | None = None
     """The assignments in force. ``None``: none were sent yet, so the peer keeps all that it has."""
+    positions: dict[str, int] = field(default_factory=dict)
+    """The position of each task in ``last_sent``."""
     membership: Membership | None = None
     """The membership that was sent with ``last_sent``."""
     revision: int = 0

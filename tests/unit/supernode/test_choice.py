@@ -1,5 +1,6 @@
 """How a peer's room is shared among its tasks, and that small files need none."""
 
+import dataclasses
 from collections import Counter
 
 import pytest
@@ -91,6 +92,29 @@ def test_a_task_with_few_pieces_leaves_its_room_to_the_other(lab: Lab) -> None:
     (long,) = lab.files("x", length=MANY * 128 * 1024)
     (short,) = lab.files("y", length=128 * 1024)
     assert {long: POLICY.window - 1, short: 1} == counts(lab.work())
+
+
+# Changes of one task among many
+
+
+def test_a_change_of_one_task_updates_its_assignment_and_no_other(lab: Lab) -> None:
+    names = lab.files("x", "y", "z", length=MANY * 128 * 1024)
+    before, revision = lab.session.last_sent or (), lab.session.revision
+    changed = lab.managers.tasks.known(names[1])
+    assert not lab.assignments.update(lab.session, changed)
+    changed.copy = dataclasses.replace(changed.copy, digest="sha256:1")
+    assert lab.assignments.update(lab.session, changed)
+    after = lab.session.last_sent or ()
+    assert revision + 1 == lab.session.revision
+    assert [True] == [new.digest == "sha256:1" for old, new in zip(before, after, strict=True) if new != old]
+    assert not lab.assignments.assign(lab.session)
+
+
+def test_a_task_that_is_new_to_the_peer_updates_all_assignments(lab: Lab) -> None:
+    (first,) = lab.files("x", length=1024)
+    lab.session.last_sent, lab.session.positions = (), {}
+    assert lab.assignments.update(lab.session, lab.managers.tasks.known(first))
+    assert [first] == [assignment.task_id for assignment in lab.session.last_sent]
 
 
 # Readers
