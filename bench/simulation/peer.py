@@ -1,13 +1,16 @@
 """A simulated peer: the real session of the exchange, and a model of its downloads."""
 
+import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 
-from bench.simulation.client import ExchangeLoop
 from bench.simulation.clock import SimulatedLoop
+from bench.simulation.connection import SimulatedConnection
 from bench.simulation.host import Host, Transfer
 from bench.simulation.row import SimulatedRow
 from bench.simulation.supernode import SimulatedSupernode
+from pantala_peer.sync.client import SyncClient
+from pantala_peer.sync.pace import PieceWindow
 from pantala_peer.sync.session import NodeState, SupernodeSession
 from pantala_protocol import ranges
 from pantala_protocol.sync import HeldPieces, PieceFailure, PieceWork, SyncAnswer, SyncRequest
@@ -55,25 +58,27 @@ class SimulatedPeer:
         self._stall = max(_STALL, 4 * usual)
         identity = SyncRequest(name, boot, 0, zone=self._host.zone, downloads=row.downloads, upload_slots=row.uploads)
         self._session = SupernodeSession(identity)
-        node = NodeState(65002, self._uploads, self._cache_bytes, self._inventory, self._busy, self._left, lambda: 0)
-        self._client = ExchangeLoop(
-            self._session, node, supernode.sync, self._apply, hungry=self._hungry, pace=supernode.pace
+        self._window = PieceWindow(row.downloads)
+        node = NodeState(
+            65002, self._uploads, self._cache_bytes, self._inventory, self._busy, self._left, self._window_size
         )
+        connection = SimulatedConnection(supernode)
+        self._client = SyncClient(self._session, connection, node, apply=self._apply, rng=row.chance())
         self._exchanges = loop.create_task(self._client.run())
 
-    def power_off(self) -> None:
-        """End the process and its host at once, without a last message."""
+    def power_off(self) -> asyncio.Task[None]:
+        """End the process and its host at once, without a last message. Returns the task that ends."""
         self._host.power_off()
-        self.stop()
         for transfer in self._running.values():
             transfer.provider.cancel(transfer)
         self._running.clear()
         self._queue.clear()
+        return self.stop()
 
-    def stop(self) -> None:
-        """End the exchanges."""
+    def stop(self) -> asyncio.Task[None]:
+        """End the exchanges. Returns the task that ends."""
         self._exchanges.cancel()
-        self._client.stop()
+        return self._exchanges
 
     def _uploads(self) -> int:
         return self._host.uploads
@@ -91,12 +96,10 @@ class SimulatedPeer:
     def _left(self) -> int:
         return len(self._running) + len(self._queue)
 
-    def _hungry(self) -> bool:
-        """Whether the peer has so little to fetch that its link idles before the next exchange."""
-        return self._left() < 2 and self._have != self._all
+    def _window_size(self) -> int:
+        return self._window.size(self._loop.time(), self._client.interval)
 
     def _apply(self, answer: SyncAnswer) -> None:
-        self._host.slots = max(self._row.uploads, self._supernode.window)
         for work in answer.work:
             self._take(work)
 
@@ -138,6 +141,7 @@ class SimulatedPeer:
         if not self._drop(transfer):
             return  # the host has lost power
         self._have |= 1 << transfer.work.piece
+        self._window.note(self._loop.time())
         self.imported += transfer.provider.zone != self._host.zone
         self._report(transfer.work)
         self._begin()

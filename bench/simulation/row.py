@@ -1,9 +1,10 @@
 """The parameters of one row, and the rows that are run by default."""
 
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from pantala_protocol.geometry import Geometry, piece_size
+from pantala_supernode.sync.server import SyncTiming
 
 _MEGABIT = 1e6 / 8
 _MEBIBYTE = 1024 * 1024
@@ -50,6 +51,7 @@ class SimulatedRow:
     supernode_uploads: int = 16
     """The pieces that the supernode sends at once."""
     costs: Costs = Costs()
+    timing: SyncTiming = field(default_factory=SyncTiming)
     seed: int = 1
 
     @property

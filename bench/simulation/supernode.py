@@ -1,10 +1,10 @@
 """The real scheduler and the real exchange of a supernode, with one core and a modelled copy of the file."""
 
+import asyncio
 from collections.abc import Callable
 from typing import cast
 
 import msgspec
-from msgspec import structs
 
 from bench.simulation.clock import SimulatedLoop
 from bench.simulation.host import Host, Transfer
@@ -26,7 +26,7 @@ from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
-from pantala_supernode.sync.server import SyncServer, SyncTiming
+from pantala_supernode.sync.server import SyncServer
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.copy import Copy
@@ -37,7 +37,6 @@ _ID = task_id.compute(_URL)
 _GENERATION = "generation"
 _DIGEST = "sha256:" + "0" * 64
 _SECOND = 1.0
-_LEAST_PACE, _MOST_PACE, _SHARE, _MOST_WINDOW = 1 / 15, 4.0, 0.33e-3, 16
 _HEADERS = 400
 """Bytes of a request or an answer beside its body: HTTP and TCP."""
 _MEASURED = 16
@@ -101,11 +100,9 @@ class SimulatedSupernode:
             cast("ImageService", _NoImages()),
             SmallFiles(lambda _task: None),
             clock=loop.time,
-            timing=SyncTiming(),
+            timing=row.timing,
         )
-        self._pace, self.window = _LEAST_PACE, row.downloads
         self._repeat(_SECOND, self._server.tick)
-        self._repeat(_SECOND, self._set_pace)
         self._watch = loop.create_task(self.dispatcher.watch_places())
         self._control_before = 0.0
         self._repeat(_SECOND, self._share_link)
@@ -116,8 +113,6 @@ class SimulatedSupernode:
         self.exchanges += 1
         number = self.exchanges
         await self._loop.until(self._use(self._loop.time() + half, costs.request))
-        if self.window != request.downloads:
-            request = structs.replace(request, downloads=self.window, upload_slots=self.window)
         answer = await self._server.sync(request, request.peer)
         if number % _MEASURED == 0:
             size = len(msgspec.json.encode(request)) + len(msgspec.json.encode(answer)) + 2 * _HEADERS
@@ -126,12 +121,10 @@ class SimulatedSupernode:
         await self._loop.until(self._use(self._loop.time(), used) + half)
         return answer
 
-    def close(self) -> None:
+    def stop(self) -> asyncio.Task[None]:
+        """End the background work. Returns the task that ends."""
         self._watch.cancel()
-
-    def pace(self) -> float:
-        """The seconds that a peer lets pass between two exchanges."""
-        return self._pace
+        return self._watch
 
     def distribute(self, peers: list[str]) -> None:
         """Take the operator's statement, and begin to fetch the file."""
@@ -195,13 +188,6 @@ class SimulatedSupernode:
         for link in (self.host.up, self.host.down):
             if abs(link.rate - rate) > 0.01 * link.rate:
                 self._network.change(link, rate)
-
-    def _set_pace(self) -> None:
-        active = sum(1 for session in self.dispatcher.sessions.values() if session.open_tasks)
-        row = self._row
-        self._pace = min(max(_LEAST_PACE, active * _SHARE), _MOST_PACE)
-        usual = row.geometry.piece_size * row.overhead / row.peer_rate
-        self.window = min(row.downloads + int(self._pace / usual), _MOST_WINDOW)
 
     def _repeat(self, seconds: float, call: Callable[[], object]) -> None:
         def again() -> None:

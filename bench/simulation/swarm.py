@@ -1,8 +1,13 @@
 """Runs one row: peers register, the supernode is told to distribute a file, and nodes fail and come back."""
 
 import asyncio
+import contextlib
+import logging
 import statistics
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+import structlog
 
 from bench.simulation.clock import SimulatedLoop
 from bench.simulation.host import Host
@@ -13,12 +18,12 @@ from bench.simulation.supernode import SimulatedSupernode
 
 _REGISTERED = 30.0
 """Seconds for all peers to register before the statement."""
-_LONGEST = 8.0
-"""A run fails after so many line times."""
+_LONGEST, _LEAST_LONGEST = 8.0, 120.0
+"""A run fails after so many line times, and at least so many seconds."""
 
 
 @dataclass(frozen=True)
-class Outcome:
+class SwarmOutcome:
     """What one run has shown. Times are multiples of the line time."""
 
     slowest: float
@@ -44,6 +49,23 @@ class Outcome:
     """The slowest of them from its return on."""
 
 
+@dataclass(frozen=True)
+class Spent:
+    """What the exchanges have cost the supernode since its start, or between two moments."""
+
+    exchanges: int
+    core: float
+    """Seconds of its core."""
+    bytes: float
+
+    @classmethod
+    def by(cls, supernode: SimulatedSupernode) -> "Spent":
+        return cls(supernode.exchanges, supernode.busy_seconds, supernode.control_bytes)
+
+    def __sub__(self, before: "Spent") -> "Spent":
+        return Spent(self.exchanges - before.exchanges, self.core - before.core, self.bytes - before.bytes)
+
+
 class SimulatedSwarm:
     """One run of a row."""
 
@@ -60,52 +82,62 @@ class SimulatedSwarm:
         """The same from the return on, for the nodes that lost power."""
         self._chance = row.chance()
         self._lost: set[str] = set()
+        self._ending: list[asyncio.Task[None]] = []
         self._began = 0.0
         self._done = self.loop.create_future()
 
-    def run(self) -> Outcome:
+    def run(self) -> SwarmOutcome:
         """Raises :class:`TimeoutError` if a peer does not get the file."""
-        try:
+        with contextlib.closing(self.loop), _quiet():
             return self.loop.run_until_complete(self._run())
-        finally:
-            self.loop.close()
 
-    async def _run(self) -> Outcome:
-        row, loop, supernode = self._row, self.loop, self.supernode
-        rate = row.peer_rate
+    async def _run(self) -> SwarmOutcome:
+        supernode = self.supernode
+        try:
+            await self._register()
+            self._began = self.loop.time()
+            before = Spent.by(supernode)
+            supernode.distribute(list(self.hosts))
+            if self._row.churn:
+                self._plan_loss()
+            await self._wait()
+            return self._outcome(self.loop.time() - self._began, Spent.by(supernode) - before)
+        finally:
+            ending = [*(peer.stop() for peer in self.peers.values()), *self._ending, supernode.stop()]
+            await asyncio.gather(*ending, return_exceptions=True)
+
+    async def _register(self) -> None:
+        row, loop, rate = self._row, self.loop, self._row.peer_rate
         for number in range(row.peers):
             name = f"peer-{number}"
             self.hosts[name] = Host(loop, self.network, row.zone_of(number), Link(rate), Link(rate), row.uploads)
             loop.at(loop.time() + self._chance.uniform(0.0, _REGISTERED / 2), self._start, name, "first")
         await loop.until(_REGISTERED)
-        self._began = loop.time()
-        before = supernode.exchanges, supernode.busy_seconds, supernode.control_bytes
-        supernode.distribute(list(self.hosts))
-        if row.churn:
-            self._plan_loss()
+
+    async def _wait(self) -> None:
+        """Wait until each peer has the file."""
+        longest = max(_LONGEST * self._row.line_seconds, _LEAST_LONGEST)
         try:
-            async with asyncio.timeout(_LONGEST * row.line_seconds):
+            async with asyncio.timeout(longest):
                 await self._done
         except TimeoutError:
-            late = row.peers - len(self.times) - len(self.returned)
-            raise TimeoutError(f"{late} peers lack pieces after {_LONGEST:.0f} line times.") from None
-        for peer in self.peers.values():
-            peer.stop()
-        supernode.close()
-        seconds, line = loop.time() - self._began, row.line_seconds
-        exchanges = supernode.exchanges - before[0]
+            late = self._row.peers - len(self.times) - len(self.returned)
+            raise TimeoutError(f"{late} peers lack pieces after {longest:.0f} s.") from None
+
+    def _outcome(self, seconds: float, spent: Spent) -> SwarmOutcome:
+        row, line, pieces = self._row, self._row.line_seconds, self._row.geometry.pieces
         times = sorted(each / line for each in self.times.values())
-        return Outcome(
+        return SwarmOutcome(
             slowest=times[-1],
             median=statistics.median(times),
-            supernode_copies=supernode.host.pieces_sent / row.geometry.pieces,
-            border_copies=sum(peer.imported for peer in self.peers.values()) / row.geometry.pieces,
-            origin=supernode.origin_bytes / row.size,
-            exchanges=exchanges / seconds,
-            exchanges_per_peer=exchanges / seconds / row.peers,
-            core=(supernode.busy_seconds - before[1]) / seconds,
-            longest_wait=supernode.longest_wait,
-            control_megabits=(supernode.control_bytes - before[2]) * 8e-6 / seconds,
+            supernode_copies=self.supernode.host.pieces_sent / pieces,
+            border_copies=sum(peer.imported for peer in self.peers.values()) / pieces,
+            origin=self.supernode.origin_bytes / row.size,
+            exchanges=spent.exchanges / seconds,
+            exchanges_per_peer=spent.exchanges / seconds / row.peers,
+            core=spent.core / seconds,
+            longest_wait=self.supernode.longest_wait,
+            control_megabits=spent.bytes * 8e-6 / seconds,
             failures=sum(peer.failures for peer in self.peers.values()),
             returned=len(self.returned),
             slowest_returned=max(self.returned.values(), default=0.0) / line,
@@ -137,7 +169,7 @@ class SimulatedSwarm:
             return
         self._lost.add(name)
         self.times.pop(name, None)
-        self.peers[name].power_off()
+        self._ending.append(self.peers[name].power_off())
         for peer in self.peers.values():
             peer.on_provider_lost()
         self.loop.at(self.loop.time() + self._row.outage, self._return, name)
@@ -145,3 +177,14 @@ class SimulatedSwarm:
     def _return(self, name: str) -> None:
         self.hosts[name].powered = True
         self._start(name, "second")
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Write only errors to the log. Otherwise each simulated peer would write lines."""
+    before = structlog.get_config()
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
+    try:
+        yield
+    finally:
+        structlog.configure(**before)

@@ -17,6 +17,9 @@ _CREDIT = 30.0
 _HORIZON = 1.0
 """Seconds for which verified pieces count for the rate."""
 
+_INTERVALS = 3
+"""The same in intervals, if that is longer, because slow pieces arrive less than once a second."""
+
 _LEAST_SPAN = 0.2
 """Seconds, the shortest time that a rate is computed over. A link may deliver its first pieces from a buffer."""
 
@@ -68,8 +71,8 @@ class PieceWindow:
     def size(self, now: float, interval: float) -> int:
         """The number of pieces to ask for, if ``interval`` seconds pass between two reports."""
         times = self._times
-        while times and now - times[0] > _HORIZON:
+        while times and now - times[0] > max(_HORIZON, _INTERVALS * interval):
             times.popleft()
-        if not times:
+        if len(times) < 2:
             return self._downloads
         return self._downloads + int(interval * len(times) / max(now - times[0], _LEAST_SPAN))

@@ -47,6 +47,8 @@ class SchedulingPolicy:
     """The most samples of providers that a decision draws, until one of them can serve."""
     blacklist_seconds: float = 30.0
     """Seconds for which a peer gets no pieces from a provider after a failure between the two."""
+    busy_seconds: float = 2.0
+    """The same after a refusal of a provider that had more requests than slots."""
     zone_patience: float = 5.0
     """Seconds. If a peer of a zone was given a piece, the other peers of the zone wait at least this long for it. Then
     another of them may take the piece from outside the zone."""

@@ -140,9 +140,16 @@ class SchedulerManager:
             if provider != SUPERNODE:
                 self._reputation.served(provider, peer, now=now)
 
-    def failed(self, peer: str, provider: str, *, corrupt: bool = False, now: float) -> None:
-        """Note that a peer did not receive a piece from a provider. The peer gets none from there for a while."""
-        if provider != SUPERNODE:
+    def failed(self, peer: str, provider: str, *, corrupt: bool = False, refused: bool = False, now: float) -> None:
+        """Note that a peer did not receive a piece from a provider. The peer gets none from there for a while.
+
+        A provider that was given more requests than it has slots may refuse one. That is not its fault.
+        """
+        if provider == SUPERNODE:
+            return
+        if refused and self._booked(provider):
+            self._blacklist[peer, provider] = now + self.policy.busy_seconds
+        else:
             self._blacklist[peer, provider] = now + self.policy.blacklist_seconds
             self._reputation.failed(provider, peer, corrupt=corrupt, now=now)
 
@@ -295,9 +302,13 @@ class SchedulerManager:
         return self._booked(provider) < self._limit(provider, now, more + ahead)
 
     def _limit(self, provider: str, now: float, more: int) -> int:
-        """How many pieces a provider may have booked: its slots and ``more``, or 0 if it does not serve."""
+        """How many pieces a provider may have booked: its slots and ``more``, or 0 if it does not serve.
+
+        A provider that asks for pieces ahead is in a swarm that does. There it takes requests from any peer in the same
+        measure. Otherwise a peer that has no work, and so does not ask ahead, would find all providers full.
+        """
         slots = self._slots(provider, now)
-        return slots + more if slots else 0
+        return slots + max(more, self._ahead(provider)) if slots else 0
 
     def _ahead(self, peer: str) -> int:
         known = self._lookup(peer)

@@ -152,7 +152,8 @@ class Dispatcher:
         if own:
             session.paused[task_id] = now + _LOCAL_PAUSE
         elif provider != SUPERNODE:
-            self._scheduler.failed(session.peer, provider, corrupt=corrupt, now=now)
+            refused = failure.kind == "refused"
+            self._scheduler.failed(session.peer, provider, corrupt=corrupt, refused=refused, now=now)
             if failure.kind == "missing":
                 self._on_missing(provider, task_id, failure.piece)
         elif corrupt or failure.kind == "missing":

@@ -92,3 +92,11 @@ def test_the_window_shrinks_after_a_pause() -> None:
 
 def test_longer_intervals_need_a_larger_window() -> None:
     assert window_at(100, interval=0.25) > window_at(100) > 4
+
+
+def test_slow_pieces_count_over_several_intervals() -> None:
+    """A peer that receives a piece in 0.7 s and reports every 3 s needs four more pieces, at any moment."""
+    window = PieceWindow(4)
+    for number in range(30):
+        window.note(number * 0.7)
+        assert number < 8 or window.size(number * 0.7 + 0.01, 3.0) in (8, 9)

@@ -238,6 +238,38 @@ def test_a_failure_keeps_a_peer_from_the_provider_for_a_while(seeded: Stage) -> 
     assert ["seed"] == seeded.providers("a", room=1, now=POLICY.blacklist_seconds)
 
 
+def test_a_busy_provider_is_not_blamed(stage: Stage) -> None:
+    """It had more requests than slots, so the peer asks it again soon, and others at once."""
+    stage.joins("seed", have=ALL)
+    stage.joins("a", "b", "c", downloads=2, window=4)
+    for name in ("a", "b", "c"):
+        assert {"seed"} == set(stage.providers(name, room=1))
+    for now in range(8):
+        stage.scheduler.failed("a", "seed", refused=True, now=float(now))
+    assert [SUPERNODE] == stage.providers("a", room=1, now=8.0)
+    assert ["seed"] == stage.providers("a", room=1, now=7.0 + POLICY.busy_seconds)
+
+
+def test_an_idle_provider_that_refuses_is_blamed(stage: Stage) -> None:
+    stage.joins("seed", have=ALL)
+    for name in ("a", "b", "c", "d"):
+        stage.joins(name)
+        for _ in range(2):
+            stage.scheduler.failed(name, "seed", refused=True, now=0.0)
+    stage.joins("e")
+    assert [SUPERNODE] == stage.providers("e", room=1, now=1.0)
+
+
+def test_a_peer_without_work_finds_room_where_others_ask_ahead(stage: Stage) -> None:
+    stage.joins("seed", have=ALL, downloads=2, window=4)
+    stage.joins("fast", downloads=2, window=4)
+    stage.joins("idle", downloads=2)
+    stage.scheduler.schedule("t", "fast", room=2, now=0.0)
+    stage.progress.give("t", "idle", 7, "seed")
+    assert POLICY.peer_uploads < 1 + stage.progress.service["seed"].booked
+    assert "seed" in stage.providers("idle", room=1)
+
+
 def test_a_failure_of_the_supernode_has_no_effect(stage: Stage) -> None:
     stage.joins("a")
     stage.fails("a", *stage.asks("a", room=1))
