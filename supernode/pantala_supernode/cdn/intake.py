@@ -11,7 +11,7 @@ from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.disk import VolumeWriter, settled
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.segments import Segment
-from pantala_supernode.origin.body import Body, Layout
+from pantala_supernode.origin.body import BlockPool, Body, Layout
 from pantala_supernode.origin.source import Answer
 
 Keep = Callable[[dict[int, bytearray]], Awaitable[None]]
@@ -93,6 +93,7 @@ class Intake:
         self._on_bytes = on_bytes
         self._on_pieces = on_pieces
         self._pipeline = Pipeline(self._keep, BUFFER)
+        self._pool = BlockPool()
         self._bodies: set[Body] = set()
         self._ended = 0
         """Bytes of the bodies that have ended."""
@@ -101,8 +102,9 @@ class Intake:
         self.last, self.length = {}, None
 
     def release(self) -> None:
-        """Free the last piece at once. The garbage collector, which runs rarely, frees the rest of this object."""
+        """Free all blocks at once. The garbage collector, which runs rarely, frees the rest of this object."""
         self.last = {}
+        self._pool.clear()
 
     @property
     def received(self) -> int:
@@ -136,6 +138,7 @@ class Intake:
             skip=first * size + len(prefix) - answer.offset,
             prefix=prefix,
             save=save if answer.provenance is None else None,
+            pool=self._pool,
         )
         counted = self._count(answer, 0)
         self._bodies.add(body)
@@ -205,5 +208,7 @@ class Intake:
                 for number, data in pieces.items():
                     await self._keep({number: data})
                 return
+        for block in pieces.values():
+            self._pool.give(block)
         self._attempts.progress()
         self._on_pieces()

@@ -1,11 +1,41 @@
 """The body of an answer. Its bytes are copied once, directly into blocks of the size of a piece."""
 
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Protocol
 
 PART = 128 * 1024
 """Bytes. An unfinished block is saved each time that so many more have arrived."""
+_SPARE_BLOCKS = 8
+
+
+class BlockPool:
+    """Blocks whose bytes are stored, for further bytes of one copy. Any thread may use it.
+
+    A fresh block costs as much as its writing: the process clears it, and the kernel maps each of its pages.
+    """
+
+    def __init__(self) -> None:
+        self._blocks: deque[bytearray] = deque(maxlen=_SPARE_BLOCKS)
+
+    def take(self, size: int) -> bytearray:
+        """A block of ``size`` bytes with any content."""
+        while True:
+            try:
+                block = self._blocks.pop()
+            except IndexError:
+                return bytearray(size)
+            if len(block) == size:
+                return block
+
+    def give(self, block: bytearray) -> None:
+        """Return a block that no other code uses."""
+        self._blocks.append(block)
+
+    def clear(self) -> None:
+        """Free the blocks that no other code uses."""
+        self._blocks.clear()
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,6 +53,7 @@ class Layout:
 
     Another thread may call it. ``None``: unfinished blocks are not saved.
     """
+    pool: BlockPool = field(default_factory=BlockPool)
 
 
 class Body(Protocol):
@@ -46,6 +77,7 @@ class BlockCutter:
         self._size = layout.size
         self._skip = layout.skip
         self._save = layout.save
+        self._pool = layout.pool
         self._number = 0
         self._block = bytearray()
         self._view = memoryview(self._block)
@@ -61,7 +93,7 @@ class BlockCutter:
         end = self._filled + len(chunk)
         if self._skip or not self._filled or end >= self._size:
             return list(self._split(chunk))
-        self._view[self._filled : end] = chunk  # nearly every chunk, because libcurl's are much smaller than a block
+        self._view[self._filled : end] = chunk  # nearly every chunk, because libcurl's have 16 KiB
         self._filled = end
         if end - self._saved >= PART:
             self.save()
@@ -82,7 +114,7 @@ class BlockCutter:
             yield block
 
     def _begin(self) -> None:
-        self._block = bytearray(self._size)
+        self._block = self._pool.take(self._size)
         self._view = memoryview(self._block)
 
     def _end(self) -> bytearray:

@@ -23,7 +23,7 @@ from pantala_supernode.outbound.errors import CancelledTransferError, Fault, Out
 from pantala_supernode.outbound.handles import Handle
 from pantala_supernode.outbound.request import Head, Timeouts
 
-_BUFFER = 512 * 1024
+_BUFFER = 256 * 1024
 _TOO_LARGE = 100
 """CURLE_TOO_LARGE, which pycurl does not name."""
 _FAULTS = {
@@ -70,7 +70,7 @@ class Transfer:
         self._on_head = on_head
         self._on_body = on_body
         self._same_origin = same_origin
-        self._cancelled = threading.Event()
+        self._cancelled = False
         self._sockets = handle.sockets
         self._lock = threading.Lock()
         """Held while the sockets are shut down or handed on."""
@@ -85,7 +85,7 @@ class Transfer:
 
     def cancel(self) -> None:
         """End the transfer. A connected transfer ends within 100 ms."""
-        self._cancelled.set()
+        self._cancelled = True
         with self._lock:
             for each in tuple(self._sockets):
                 with contextlib.suppress(OSError):  # not connected yet, or closed already
@@ -127,7 +127,7 @@ class Transfer:
         return self._head
 
     def _translated(self, error: pycurl.error) -> BaseException:
-        if self._cancelled.is_set():
+        if self._cancelled:
             return CancelledTransferError()
         if self._error is not None:
             return self._error
@@ -168,7 +168,7 @@ class Transfer:
         return None
 
     def _body(self, data: bytes) -> int | None:
-        if self._cancelled.is_set() or self._skips:
+        if self._cancelled or self._skips:
             return 0
         if self._head is None:
             return self._fail(OutboundError(Fault.PROTOCOL, "no status line"))
@@ -196,7 +196,7 @@ class Transfer:
     def _progress(self, *_: float) -> int:
         """Check the time limits. libcurl calls this at least once a second. Returns 1 to end the transfer."""
         now = time.monotonic()
-        if self._cancelled.is_set() or self._error is not None:
+        if self._cancelled or self._error is not None:
             return 1
         allowed = self._timeouts.stall if self._received else self._timeouts.first_byte
         if now - self._last_byte > allowed:

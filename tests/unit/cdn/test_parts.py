@@ -23,7 +23,7 @@ from pantala_supernode.cdn.attempts import LATER_DELAY, MAX_DELAY, MAX_RESTARTS,
 from pantala_supernode.cdn.disk import SerialExecutor
 from pantala_supernode.cdn.intake import Pipeline
 from pantala_supernode.errors import VolumeFailedError
-from pantala_supernode.origin.body import BlockCutter, Layout
+from pantala_supernode.origin.body import BlockCutter, BlockPool, Layout
 from pantala_supernode.origin.limits import Gate
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.cdn import TASK, CDNBench
@@ -37,9 +37,15 @@ from tests.support.source import Content, FakeReader, Step
     cuts=st.lists(st.integers(0, 200), max_size=8),
 )
 def test_blocks_join_to_their_stream(data: bytes, size: int, skip: int, cuts: list[int]) -> None:
-    cutter = BlockCutter(Layout(size, skip))
+    pool, complete = BlockPool(), []
+    other = BlockCutter(Layout(size, pool=pool))
+    pool.give(*other.cut(bytes(size)))  # on another connection that continues
+    cutter = BlockCutter(Layout(size, skip, pool=pool))
     edges = sorted({0, len(data), *(min(cut, len(data)) for cut in cuts)})
-    complete = [block for a, b in itertools.pairwise(edges) for block in cutter.cut(data[a:b])]
+    for a, b in itertools.pairwise(edges):
+        for block in cutter.cut(data[a:b]):
+            complete.append(bytes(block))
+            pool.give(block)
     rest = list(cutter.rest())
     assert data[skip:] == b"".join(complete) + b"".join(rest)
     assert all(size == len(block) for block in complete)
