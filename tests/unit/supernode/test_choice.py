@@ -48,6 +48,10 @@ class Lab(Bench):
         task = self.managers.tasks.known(work.task_id)
         self.dispatcher.succeeded(self.dispatcher.sessions[peer], task, 1 << work.piece)
 
+    def forget_sent(self) -> None:
+        """The peer has no assignments yet."""
+        self.session.last_sent, self.session.positions = (), {}
+
     def waits_for(self, *names: TaskID) -> None:
         self.session.wants = {name: WantedBlob("r", "x", "sha256:0") for name in names}
 
@@ -112,7 +116,7 @@ def test_a_change_of_one_task_updates_its_assignment_and_no_other(lab: Lab) -> N
 
 def test_a_task_that_is_new_to_the_peer_updates_all_assignments(lab: Lab) -> None:
     (first,) = lab.files("x", length=1024)
-    lab.session.last_sent, lab.session.positions = (), {}
+    lab.forget_sent()
     assert lab.assignments.update(lab.session, lab.managers.tasks.known(first))
     (sent,) = lab.session.last_sent or ()
     assert first == sent.task_id
