@@ -120,7 +120,7 @@ class SyncClient:
         if session.has_urgent_news:
             return self._pace.earliest(now, urgent=True)
         if session.has_news:
-            return self._pace.earliest(now, early=left < _FEW)
+            return self._pace.earliest(now, early=left < _FEW or session.has_failures)
         lingers_until = self.answered_at + _LINGER if node.busy() else now
         return max(self._pace.earliest(now, early=left < _FEW), self._quiet_until, lingers_until)
 

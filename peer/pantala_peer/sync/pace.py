@@ -12,7 +12,13 @@ _LEAST_WITHOUT_CREDIT = 0.010
 """The same for urgent reports, after the credit is used up."""
 
 _CREDIT = 30.0
-"""The exchanges that may begin early, one after the other. Each interval without an exchange gives one back."""
+"""The exchanges that may begin early, one after the other, at the shortest interval."""
+
+_LEAST_CREDIT = 2.0
+"""The credit with the longest intervals. A busy supernode cannot answer all peers at once."""
+
+_REFILL = 0.25
+"""The credit that an interval without an exchange gives back."""
 
 _HORIZON = 1.0
 """Seconds for which verified pieces count for the rate."""
@@ -50,7 +56,8 @@ class Pace:
         self.interval = max(MOST_OFTEN, interval)
 
     def _refilled(self, now: float) -> float:
-        return min(_CREDIT, self._credit + (now - self._begun_at) / self.interval)
+        most = max(_LEAST_CREDIT, _CREDIT * MOST_OFTEN / self.interval)
+        return min(most, self._credit + _REFILL * (now - self._begun_at) / self.interval)
 
 
 class PieceWindow:

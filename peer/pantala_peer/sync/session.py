@@ -128,12 +128,17 @@ class SupernodeSession:
     @property
     def has_news(self) -> bool:
         """True if there are reports that no exchange contains yet, and that need one."""
-        return bool(self._done) or self.has_urgent_news
+        return bool(self._done or self._failures) or self.has_urgent_news
+
+    @property
+    def has_failures(self) -> bool:
+        """True if no exchange has reported a failed piece yet, so that another provider can be found."""
+        return bool(self._failures)
 
     @property
     def has_urgent_news(self) -> bool:
         """True if there are such reports, and the supernode or a program waits for them."""
-        return bool(self._inventory_due or self._failures or self._urgent or self._new_tasks)
+        return bool(self._inventory_due or self._urgent or self._new_tasks)
 
     def is_latest(self, seq: int) -> bool:
         return seq == self._seq

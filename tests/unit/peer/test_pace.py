@@ -100,3 +100,15 @@ def test_slow_pieces_count_over_several_intervals() -> None:
     for number in range(30):
         window.note(number * 0.7)
         assert number < 8 or window.size(number * 0.7 + 0.01, 3.0) in (8, 9)
+
+
+def test_a_busy_supernode_gets_few_early_exchanges() -> None:
+    """Thousands of peers without work must not ask again and again. Their answers would come too late for all peers."""
+    pace, begun, now = Pace(), 0, 0.0
+    pace.slow_down(3.0)
+    while now < 60.0:
+        now += 0.01
+        if pace.earliest(now, early=True) <= now:
+            pace.begin(now)
+            begun += 1
+    assert 60 / 3.0 <= begun <= 1.3 * 60 / 3.0 + 2

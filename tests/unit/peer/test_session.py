@@ -74,6 +74,15 @@ def test_a_report_is_in_one_exchange_only(session: SupernodeSession) -> None:
     assert ({}, (), {}) == (empty.done, empty.failures, empty.deliveries)
 
 
+def test_a_failed_piece_is_reported_soon_and_a_done_one_with_the_next_exchange(session: SupernodeSession) -> None:
+    session.piece_done(TASK, "g", 1)
+    assert (True, False) == (session.has_news, session.has_failures)
+    session.piece_failed(PieceFailure(TASK, 7, "node-2", "refused"))
+    assert (True, True, False) == (session.has_news, session.has_failures, session.has_urgent_news)
+    begin(session)
+    assert (False, False) == (session.has_news, session.has_failures)
+
+
 def test_a_done_piece_of_another_generation_replaces_the_former_ones(session: SupernodeSession) -> None:
     session.piece_done(TASK, "old", 1)
     session.piece_done(TASK, "new", 2)
