@@ -65,12 +65,16 @@ class GroupCommit:
         except Exception as error:  # the callers raise it
             self._failures += 1
             self._failure = error
+        rest: list[Commit] = []
+        records: list[JournalRecord] = []
         for commit in commits:
             if commit.failures != self._failures:
                 commit.error = self._failure
-        rest = [commit for commit in commits if commit.error is None]
+            else:
+                rest.append(commit)
+                records += commit.records
         try:
-            self._write([record for commit in rest for record in commit.records])
+            self._write(records)
         except Exception as error:  # the callers raise it
             for commit in rest:
                 commit.error = error

@@ -1,19 +1,33 @@
 """A file that is opened on its first use, and closed after its last one."""
 
-import contextlib
 import errno
 import os
 import threading
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 
-@dataclass(eq=False, slots=True)
 class _Opened:
-    fd: int
-    users: int = 0
-    outdated: bool = False
+    """One opening of the file, with its users. Each use is one ``with`` block."""
+
+    __slots__ = ("fd", "lock", "outdated", "users")
+
+    def __init__(self, fd: int, lock: threading.Lock) -> None:
+        self.fd = fd
+        self.lock = lock
+        self.users = 0
+        self.outdated = False
+
+    def __enter__(self) -> int:
+        return self.fd
+
+    def __exit__(self, *_: object) -> Literal[False]:
+        with self.lock:
+            self.users -= 1
+            if self.outdated and not self.users:
+                os.close(self.fd)
+        return False
 
 
 class Descriptor:
@@ -30,19 +44,15 @@ class Descriptor:
         self._opened: _Opened | None = None
         self._ended = False
 
-    @contextlib.contextmanager
-    def using(self) -> Iterator[int]:
-        """Use the descriptor inside the block. Raises :class:`OSError`, also after :meth:`end`."""
+    def using(self) -> _Opened:
+        """Use the descriptor inside one ``with`` block. Raises :class:`OSError`, also after :meth:`end`.
+
+        The descriptor is in use from the call on, so call this only in a ``with`` statement.
+        """
         with self._lock:
             opened = self._opened or self._open()
             opened.users += 1
-        try:
-            yield opened.fd
-        finally:
-            with self._lock:
-                opened.users -= 1
-                if opened.outdated and not opened.users:
-                    os.close(opened.fd)
+        return opened
 
     def close(self) -> None:
         """Close the descriptor now, or after its last use. A later use opens it again."""
@@ -63,5 +73,5 @@ class Descriptor:
         if self._ended:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
         fd = os.open(self._path, self._flags() | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-        self._opened = _Opened(fd)
+        self._opened = _Opened(fd, self._lock)
         return self._opened

@@ -33,5 +33,10 @@ def store_errors(operation: str) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        kind = StoreFullError if error.errno in _FULL else StoreError
-        raise kind(f"cannot {operation}: {error.strerror or error}") from error
+        raise store_error(operation, error) from error
+
+
+def store_error(operation: str, error: OSError) -> StoreError:
+    """The :class:`StoreError` for a failed operation. A path that runs for each piece calls this in its ``except``."""
+    kind = StoreFullError if error.errno in _FULL else StoreError
+    return kind(f"cannot {operation}: {error.strerror or error}")

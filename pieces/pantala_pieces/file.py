@@ -13,7 +13,7 @@ import msgspec
 from pantala_pieces import journal
 from pantala_pieces.commit import GroupCommit
 from pantala_pieces.descriptor import Descriptor
-from pantala_pieces.errors import PieceMissingError, StoreFullError, store_errors
+from pantala_pieces.errors import PieceMissingError, StoreFullError, store_error, store_errors
 from pantala_pieces.journal import JournalRecord
 from pantala_pieces.parts import PartTable
 from pantala_pieces.writing import copy_bytes, write_atomically, write_bytes
@@ -175,17 +175,19 @@ class PieceFile:
         Several threads write their bytes in parallel. One of them then writes the records of all, and syncs once.
         """
         stored = list(pieces)
-        parts = {piece.number: self.parts.pop(piece.number, 0) for piece in stored}
-        with store_errors(f"write pieces to {self.path}"):
+        parts = {piece.number: self.parts.pop(piece.number, 0) for piece in stored} if self.parts else {}
+        try:
             commit = self._commits.begin()
             with self._data.using() as fd:
                 for piece in stored:
-                    if parts[piece.number] < len(piece.data):
+                    if not parts or parts[piece.number] < len(piece.data):
                         write_bytes(fd, piece.data, piece.number * self.meta.piece_size)
             self._commits.end(commit, [JournalRecord(piece.number, len(piece.data), piece.sha256) for piece in stored])
             for number, size in parts.items():
                 if size:
                     self._parts.note(number, 0)
+        except OSError as error:
+            raise store_error(f"write pieces to {self.path}", error) from error
 
     def _sync(self) -> None:
         """Make the data durable. After a failure, the disk may have lost any bytes written before, so no part stays."""
@@ -229,7 +231,7 @@ class PieceFile:
                 with self._data.using() as fd:
                     data = os.pread(fd, record.size, number * self.meta.piece_size)
                 if len(data) == record.size <= self.meta.piece_size and hashlib.sha256(data).digest() == record.sha256:
-                    self._hold(record)
+                    self._hold([record])
                     if on_piece is not None:
                         on_piece(number, data)
             parts = {} if self.complete else self._parts.load()
@@ -302,19 +304,18 @@ class PieceFile:
 
     def _append(self, records: Sequence[JournalRecord]) -> None:
         """Write records, and add their pieces to :attr:`have`."""
-        view = memoryview(b"".join(map(journal.encode, records)))
+        unwritten = b"".join(map(journal.encode, records))
         with self._journal.using() as fd:
             begun_at = self._end_of_journal(fd)
             try:
-                while view:
-                    view = view[os.write(fd, view) :]
+                while unwritten:
+                    unwritten = unwritten[os.write(fd, unwritten) :]
                 if self._durable:
                     os.fdatasync(fd)
             except OSError:
                 os.ftruncate(fd, begun_at)  # half a record would hide all records that follow it
                 raise
-        for record in records:
-            self._hold(record)
+        self._hold(records)
 
     def _end_of_journal(self, fd: int) -> int:
         """The end of the last whole record. Half a record may follow it if it could not be removed."""
@@ -324,9 +325,11 @@ class PieceFile:
             os.ftruncate(fd, size - half)
         return size - half
 
-    def _hold(self, record: JournalRecord) -> None:
+    def _hold(self, records: Iterable[JournalRecord]) -> None:
         with self._changing:
-            if not self._retired:
+            if self._retired:
+                return
+            for record in records:
                 self._records[record.piece] = record
                 self.held += 0 if self.have >> record.piece & 1 else record.size
                 self.have |= 1 << record.piece

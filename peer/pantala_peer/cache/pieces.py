@@ -228,7 +228,7 @@ class PieceCache:
         return await asyncio.get_running_loop().run_in_executor(self._disk, operation)
 
     def _known(self, file: PieceFile) -> Evidence:
-        return self._evidence.setdefault(file, Evidence())
+        return self._evidence.get(file) or self._evidence.setdefault(file, Evidence())
 
     async def _verify(self, file: PieceFile) -> None:
         """Hash all pieces again."""
