@@ -16,6 +16,12 @@ from testbed.process import free_ports
 
 MOST_HOSTS = 40
 """The number of hosts of a network. Each knows the hardware addresses of all from the start."""
+_SEGMENTS = 8
+"""The TCP segments that a host hands to its link at once, as with segmentation offload. Single ones need a timer each.
+
+The shaper still counts the headers of each segment.
+"""
+_AT_ONCE = Path("/proc/sys/net/ipv4/tcp_min_tso_segs")
 _CLONE_NEWNET = 0x40000000
 _LIBC = ctypes.CDLL(None, use_errno=True)
 
@@ -109,6 +115,8 @@ class Network:
             "link set eth0 up",
             *(_neighbour(other) for other in range(1, MOST_HOSTS + 1) if other != number),
         )
+        with host.entered():
+            _AT_ONCE.write_text(f"{_SEGMENTS}\n")
         _shape(host.namespace, "eth0", megabits)
         _shape(self._switch, link, megabits)
         return host

@@ -60,7 +60,8 @@ def fair_rates(links: list[Link]) -> dict[object, float]:
 
 
 def test_two_transfers_share_a_link_and_the_last_has_it_alone(loop: SimulatedLoop) -> None:
-    network, sender, ends = Network(loop), Link(100.0), {}
+    network, sender = Network(loop), Link(100.0)
+    ends: dict[str, float] = {}
     for name, size in (("small", 100.0), ("large", 300.0)):
         network.start(sender, Link(1000.0), size, lambda name=name: ends.setdefault(name, loop.time()))  # type: ignore[misc]
     run(loop, 10.0)
