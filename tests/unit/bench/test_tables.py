@@ -85,5 +85,6 @@ def test_a_page_without_a_place_is_an_error() -> None:
 
 
 def test_the_page_of_results_has_a_place_for_each_scenario() -> None:
-    page = (Path(__file__).parents[3] / "docs/performance.md").read_text()
-    assert list(SCENARIOS) == re.findall(r"^<!-- bench (\w+) -->$", page, re.MULTILINE)
+    docs = Path(__file__).parents[3] / "docs"
+    pages = (docs / "performance.md").read_text() + (docs / "scale.md").read_text()
+    assert list(SCENARIOS) == re.findall(r"^<!-- bench (\w+) -->$", pages, re.MULTILINE)

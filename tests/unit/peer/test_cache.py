@@ -241,7 +241,7 @@ async def test_the_publication_of_a_huge_file_reads_nothing_of_it(cache: PieceCa
     file.path.touch()
     os.truncate(file.path, length)
     for number in range(length // size):
-        file._hold(JournalRecord(number, size, digest.digest()))
+        file._hold([JournalRecord(number, size, digest.digest())])
     publisher = Publisher(tmp_path)
     publisher.open()
     before = read_bytes()
