@@ -23,6 +23,7 @@ from pantala_pieces.transfer.errors import (
 from pantala_pieces.transfer.jobs import JobCancelledError, PieceBuffer, ReceiveJob
 from pantala_pieces.transfer.providers import Providers
 from pantala_pieces.transfer.requests import PieceRequest
+from pantala_pieces.transfer.upload.heads import RequestHead, piece_head
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceWork
 
@@ -167,7 +168,7 @@ async def test_the_request_names_range_and_ticket(providers: Providers) -> None:
         await fetch(providers, work(scripted.port))
     expected = (
         f"GET /pieces/{'a' * 64}/g1 HTTP/1.1\r\nHost: 127.0.0.1:{scripted.port}\r\n"
-        f"Range: bytes=1000-{1000 + SIZE - 1}\r\nX-Pantala-Ticket: 1.ab\r\n\r\n"
+        f"X-Pantala-Ticket: 1.ab\r\nRange: bytes=1000-{1000 + SIZE - 1}\r\n\r\n"
     )
     assert [expected.encode()] == scripted.heads
 
@@ -307,6 +308,24 @@ def test_a_changed_head_is_read_or_rejected(position: int, value: int) -> None:
     head[position] = value
     with contextlib.suppress(FetchError):
         PieceRequest(b"", 1000, SIZE).check_head(bytes(head))
+
+
+OURS = piece_head(1000, SIZE, 999_999, RequestHead(b"", b"", b"", keep=True, announce=False))[:-4]
+
+
+def test_the_head_of_our_own_sender_is_accepted() -> None:
+    assert PieceRequest(b"", 1000, SIZE).check_head(OURS)
+
+
+@given(st.integers(min_value=0, max_value=len(OURS)), st.binary(max_size=2), st.integers(min_value=0, max_value=2))
+def test_a_changed_head_of_our_own_sender_is_accepted_only_with_its_range(at: int, other: bytes, cut: int) -> None:
+    head = OURS[:at] + other + OURS[at + cut :]
+    with contextlib.suppress(FetchError):
+        PieceRequest(b"", 1000, SIZE).check_head(head)
+        lines = head.lower().split(b"\r\n")
+        assert not any(b"\n" in line or b"\r" in line for line in lines)
+        assert b"300000" in [line.removeprefix(b"content-length:").strip() for line in lines]
+        assert any(line.partition(b":")[2].strip().startswith(b"bytes 1000-300999/") for line in lines)
 
 
 WRAPPING = Wrapping(1000)

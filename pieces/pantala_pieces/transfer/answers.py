@@ -8,8 +8,13 @@ from pantala_pieces.transfer.requests import PieceRequest
 _MAX_HEAD = 8192
 """Bytes of an answer's head, at most."""
 
+_END_OF_HEAD = b"\r\n\r\n"
+
+_AT_ONCE = 256 * 1024
+"""If at most so many bytes of a piece are missing, the kernel wakes the thread once: when all of them are there."""
+
 _WAKE_AT = 128 * 1024
-"""Inside a piece, the kernel wakes the thread only when so many bytes have arrived."""
+"""Earlier in a piece, the kernel wakes the thread when so many bytes have arrived. Meanwhile more can arrive."""
 
 
 def receive_answer(channel: Channel, request: PieceRequest, into: memoryview, watch: AnswerWatch) -> bool:
@@ -24,7 +29,7 @@ def receive_answer(channel: Channel, request: PieceRequest, into: memoryview, wa
         if len(begun) > len(into):
             raise CorruptError("the provider's answer is longer than announced")
         into[: len(begun)] = begun
-        watch.body_bytes(len(begun))
+        watch.begin_body(len(begun))
         _receive_body(channel, into[len(begun) :], watch)
     except ChannelClosedError as error:
         raise ProviderUnreachableError(f"the connection to the provider ended before the piece: {error}") from error
@@ -32,35 +37,36 @@ def receive_answer(channel: Channel, request: PieceRequest, into: memoryview, wa
 
 
 def _send(channel: Channel, text: bytes, watch: AnswerWatch) -> None:
-    unsent = memoryview(text)
-    while unsent:
-        unsent = unsent[channel.send(unsent) :]
+    sent = channel.send(text)
+    while sent < len(text):
         watch.check()
+        text = text[sent:]
+        sent = channel.send(text)
 
 
 def _receive_head(channel: Channel, watch: AnswerWatch) -> tuple[bytes, bytes]:
     """The head without its empty line, and the first bytes of the body."""
-    buffer, filled = memoryview(bytearray(_MAX_HEAD)), 0
+    received = b""
     while True:
-        count = channel.receive(buffer[filled:])
-        if not count:
+        arrived = channel.receive_some(_MAX_HEAD - len(received))
+        if not arrived:
             watch.check()
             continue
-        watch.head_bytes()
-        filled += count
-        head, separator, begun = bytes(buffer[:filled]).partition(b"\r\n\r\n")
+        watch.progress()
+        received += arrived
+        head, separator, begun = received.partition(_END_OF_HEAD)
         if separator:
             return head, begun
-        if filled == _MAX_HEAD:
+        if len(received) == _MAX_HEAD:
             raise CorruptError(f"the headers of the provider's answer have more than {_MAX_HEAD} bytes")
 
 
 def _receive_body(channel: Channel, into: memoryview, watch: AnswerWatch) -> None:
-    received, size = 0, len(into)
-    while received < size:
-        count = channel.receive(into[received:], wake_at=min(size - received, _WAKE_AT))
+    left = len(into)
+    while left:
+        count = channel.receive(into[-left:], wake_at=left if left <= _AT_ONCE else _WAKE_AT)
         if count:
-            received += count
-            watch.body_bytes(count)
+            left -= count
+            watch.progress(count)
         else:
             watch.check()

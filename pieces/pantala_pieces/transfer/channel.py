@@ -35,6 +35,7 @@ class Channel:
     def __init__(self, connection: socket.socket) -> None:
         self._socket = connection
         self._wake_at = 1
+        self._plain = True
         self._lock = threading.Lock()
         self._closed = self._aborted = False
         self._configure()
@@ -88,7 +89,8 @@ class Channel:
         self._poller = select.poll()
         self._poller.register(self._socket, select.POLLIN)
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        if isinstance(self._socket, ssl.SSLSocket):
+        self._plain = not isinstance(self._socket, ssl.SSLSocket)
+        if not self._plain:
             self._socket.settimeout(TICK)
         else:  # with these options one call waits in the kernel for many bytes; Python's timeout polls before each call
             self._socket.settimeout(None)
@@ -104,11 +106,13 @@ class Channel:
         The kernel wakes the thread when ``wake_at`` bytes are there, not for each packet. Less is returned at a tick.
         """
         try:
-            if wake_at == 1 or isinstance(self._socket, ssl.SSLSocket):
+            if self._plain and wake_at != 1:  # poll() waits; recv() would take some bytes, then wait for as many again
+                self._wake_for(wake_at)
+                self._poller.poll(TICK * 1000)
+                count = self._socket.recv_into(into, 0, socket.MSG_DONTWAIT)
+            else:
                 self._wake_for(1)
                 count = self._socket.recv_into(into)
-            else:
-                count = self._receive_many(into, wake_at)
         except (BlockingIOError, TimeoutError):
             return 0
         except OSError as error:
@@ -117,11 +121,18 @@ class Channel:
             raise ChannelClosedError("the other side closed the connection")
         return count
 
-    def _receive_many(self, into: memoryview, wake_at: int) -> int:
-        """Wait for ``wake_at`` bytes with poll(). A recv() would take some of them, and then wait for as many again."""
-        self._wake_for(wake_at)
-        self._poller.poll(TICK * 1000)
-        return self._socket.recv_into(into, len(into), socket.MSG_DONTWAIT)
+    def receive_some(self, most: int) -> bytes:
+        """Receive what has arrived, and at most ``most`` bytes. Empty: nothing arrived within :data:`TICK`."""
+        try:
+            self._wake_for(1)
+            arrived = self._socket.recv(most)
+        except (BlockingIOError, TimeoutError):
+            return b""
+        except OSError as error:
+            raise ChannelClosedError(f"the connection broke: {error}") from error
+        if not arrived:
+            raise ChannelClosedError("the other side closed the connection")
+        return arrived
 
     def _wake_for(self, count: int) -> None:
         if count != self._wake_at:
@@ -134,7 +145,7 @@ class Channel:
         ``more``: other bytes follow at once, so the kernel waits for them before it sends a packet that is not full.
         """
         try:
-            if more and not isinstance(self._socket, ssl.SSLSocket):
+            if more and self._plain:
                 return self._socket.send(data, socket.MSG_MORE)
             return self._socket.send(data)
         except (BlockingIOError, TimeoutError):
@@ -147,7 +158,7 @@ class Channel:
 
         Raises :class:`EOFError` if the file ends before ``offset``, and :class:`OSError` if it cannot be read.
         """
-        if isinstance(self._socket, ssl.SSLSocket):
+        if not self._plain:
             data = os.pread(fd, min(count, _CHUNK), offset)
             sent = self.send(data) if data else None
         else:
@@ -164,7 +175,7 @@ class Channel:
     @property
     def stale(self) -> bool:
         """True if an idle connection cannot take another request: it is closed, or has bytes without a request."""
-        if isinstance(self._socket, ssl.SSLSocket):
+        if not self._plain:
             return bool(self._poller.poll(0))
         try:  # poll() would wait for as many bytes as the last call of receive()
             self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)

@@ -2,7 +2,6 @@
 
 import threading
 import time
-from typing import NamedTuple
 
 from pantala_pieces.transfer.channel import Channel
 
@@ -10,49 +9,57 @@ _MAX_IDLE = 64
 """The number of idle connections that are kept: 4 to each of 16 providers."""
 
 
-class Address(NamedTuple):
-    """Where a provider listens."""
-
-    host: str
-    port: int
-
-
-class _Idle(NamedTuple):
-    address: Address
-    channel: Channel
-    since: float
+Address = tuple[str, int]
+"""The host and the port at which a provider listens."""
 
 
 class KeptConnections:
-    """Idle connections, the longest idle first. Any thread may use it."""
+    """Idle connections. Any thread may use it."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._idle: list[_Idle] = []
+        self._idle: dict[Address, list[tuple[Channel, float]]] = {}
+        """The connections to each provider, with the times from which on they are idle. The longest idle come first."""
+        self._count = 0
 
     def take(self, address: Address) -> Channel | None:
         """A connection to the provider that can take a request. ``None`` if none is kept."""
         while True:
             with self._lock:
-                index = next((n for n in reversed(range(len(self._idle))) if self._idle[n].address == address), None)
-                kept = None if index is None else self._idle.pop(index)
-            if kept is None or not kept.channel.stale:
-                return None if kept is None else kept.channel
-            kept.channel.close()
+                if address not in self._idle:
+                    return None
+                channel = self._remove(address, -1)
+            if not channel.stale:
+                return channel
+            channel.close()
 
     def keep(self, address: Address, channel: Channel) -> None:
         """Keep a connection whose last answer is complete."""
+        now = time.monotonic()
+        surplus = None
         with self._lock:
-            self._idle.append(_Idle(address, channel, time.monotonic()))
-            surplus = self._idle.pop(0) if len(self._idle) > _MAX_IDLE else None
+            self._idle.setdefault(address, []).append((channel, now))
+            self._count += 1
+            if self._count > _MAX_IDLE:
+                surplus = self._remove(min(self._idle, key=lambda each: self._idle[each][0][1]), 0)
         if surplus is not None:
-            surplus.channel.close()
+            surplus.close()
 
     def close(self, idle_for: float = 0.0) -> None:
         """Close the connections that have been idle for so many seconds."""
         until = time.monotonic() - idle_for
+        closing = []
         with self._lock:
-            closing = [kept for kept in self._idle if kept.since <= until]
-            self._idle = [kept for kept in self._idle if kept.since > until]
-        for kept in closing:
-            kept.channel.close()
+            for address in list(self._idle):
+                while address in self._idle and self._idle[address][0][1] <= until:
+                    closing.append(self._remove(address, 0))
+        for channel in closing:
+            channel.close()
+
+    def _remove(self, address: Address, index: int) -> Channel:
+        idle = self._idle[address]
+        channel, _ = idle.pop(index)
+        if not idle:
+            del self._idle[address]
+        self._count -= 1
+        return channel

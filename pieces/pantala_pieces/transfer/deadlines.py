@@ -1,8 +1,6 @@
 """How long a provider may take. The limits follow the usual time of a piece."""
 
-import threading
 import time
-from collections import deque
 from dataclasses import dataclass
 
 from pantala_pieces.transfer.channel import TICK
@@ -23,6 +21,9 @@ so it may take longer."""
 _MIN_RATE = 32 * 1024
 """The minimum rate in bytes per second. A provider that sends less for some seconds counts as stalled."""
 
+_MOST_DURATIONS = 15
+"""The number of pieces that the usual time of a piece follows."""
+
 
 @dataclass(frozen=True, slots=True)
 class ReceiveTimeouts:
@@ -42,18 +43,16 @@ class AdaptiveTimeouts:
 
     def __init__(self, timeouts: ReceiveTimeouts) -> None:
         self._timeouts = timeouts
-        self._lock = threading.Lock()
-        self._durations: deque[float] = deque(maxlen=15)
+        self._durations: tuple[float, ...] = ()
+        """The last times of a piece. Replaced as a whole: if two threads do so at once, one time is lost."""
 
     def note(self, seconds: float) -> None:
         """A piece was received in so many seconds."""
-        with self._lock:
-            self._durations.append(seconds)
+        self._durations = (*self._durations[-_MOST_DURATIONS + 1 :], seconds)
 
     def timeouts_for(self, work: PieceWork) -> ReceiveTimeouts:
         head = min(self._timeouts.head, _MAX_HEAD_TIME) if work.provider else self._timeouts.head
-        with self._lock:
-            durations = sorted(self._durations)
+        durations = sorted(self._durations)
         if not durations:
             return ReceiveTimeouts(head, self._timeouts.stall, _MAX_SLOW)
         usual = durations[len(durations) // 2]
@@ -62,7 +61,7 @@ class AdaptiveTimeouts:
 
 
 class AnswerWatch:
-    """The progress of one answer. :meth:`check` compares it with the timeouts, which other pieces may change."""
+    """The progress of one answer. It is compared with the timeouts, which other pieces may change, now and then."""
 
     def __init__(self, timeouts: AdaptiveTimeouts, work: PieceWork) -> None:
         self._timeouts = timeouts
@@ -73,30 +72,28 @@ class AnswerWatch:
         self.answered = False
         """True once a byte of the answer has arrived."""
 
-    def head_bytes(self) -> None:
-        """Bytes of the head have arrived."""
+    def progress(self, body: int = 0) -> None:
+        """Bytes of the answer have arrived, so many of them of its body. Raises :class:`StalledError`."""
+        now = time.monotonic()
         self.answered = True
-        self._progress()
+        self._received += body
+        self._last_byte = now
+        if now - self._checked_at >= TICK:
+            self._compare(now)
 
-    def body_bytes(self, count: int) -> None:
-        """So many bytes of the body have arrived. 0 at the end of the head."""
+    def begin_body(self, received: int) -> None:
+        """The head is complete, and so many bytes of the body arrived with it."""
         self._in_body = True
-        self._received += count
-        self._progress()
+        self._received = received
 
     def check(self) -> None:
         """Raise :class:`StalledError` if a deadline has passed. Looks at them twice a second."""
         now = time.monotonic()
         if now - self._checked_at >= TICK / 2:
-            self._checked_at = now
             self._compare(now)
 
-    def _progress(self) -> None:
-        self._last_byte = time.monotonic()
-        if self._last_byte - self._checked_at >= TICK:
-            self.check()
-
     def _compare(self, now: float) -> None:
+        self._checked_at = now
         timeouts = self._timeouts.timeouts_for(self._work)
         quiet = now - self._last_byte
         limit = timeouts.stall if self._in_body else timeouts.head

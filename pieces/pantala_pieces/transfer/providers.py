@@ -29,14 +29,16 @@ class Providers:
 
         Raises :class:`FetchError`, or :class:`JobCancelledError`.
         """
-        request = PieceRequest.of(job.work)
+        work = job.work
+        request = PieceRequest.of(work)
+        address = (work.host, work.port)
         into = buffer.view(request.size)
         begun_at = time.monotonic()
-        if not self._reuse(job, request, into):
-            channel = self._connect(job)
-            self._exchange(job, channel, request, into, AnswerWatch(self._timeouts, job.work))
+        if not self._reuse(job, address, request, into):
+            channel = self._connect(job, address)
+            self._exchange(job, address, channel, request, into, AnswerWatch(self._timeouts, work))
         self._timeouts.note(time.monotonic() - begun_at)
-        return into[request.skip : request.skip + job.work.size]
+        return into[request.skip : request.skip + work.size]
 
     def rest(self) -> None:
         """Close the connections that have been idle for long."""
@@ -46,14 +48,14 @@ class Providers:
         """Close the idle connections."""
         self._kept.close()
 
-    def _reuse(self, job: ReceiveJob, request: PieceRequest, into: memoryview) -> bool:
+    def _reuse(self, job: ReceiveJob, address: Address, request: PieceRequest, into: memoryview) -> bool:
         """Receive the piece over a kept connection. False if there is none, or if the provider has closed it."""
-        channel = self._kept.take(_address(job))
+        channel = self._kept.take(address)
         if channel is None:
             return False
         watch = AnswerWatch(self._timeouts, job.work)
         try:
-            self._exchange(job, channel, request, into, watch)
+            self._exchange(job, address, channel, request, into, watch)
         except ProviderUnreachableError:
             if watch.answered:
                 raise
@@ -61,7 +63,13 @@ class Providers:
         return True
 
     def _exchange(
-        self, job: ReceiveJob, channel: Channel, request: PieceRequest, into: memoryview, watch: AnswerWatch
+        self,
+        job: ReceiveJob,
+        address: Address,
+        channel: Channel,
+        request: PieceRequest,
+        into: memoryview,
+        watch: AnswerWatch,
     ) -> None:
         keep = False
         try:
@@ -70,12 +78,12 @@ class Providers:
         finally:
             job.unwatch()
             if keep:
-                self._kept.keep(_address(job), channel)
+                self._kept.keep(address, channel)
             else:
                 channel.close()
 
-    def _connect(self, job: ReceiveJob) -> Channel:
-        host, port = _address(job)
+    def _connect(self, job: ReceiveJob, address: Address) -> Channel:
+        host, port = address
         timeout = self._connect_timeout
         try:
             return Channel.connect(host, port, timeout=timeout, tls=self._tls, begun=job.watch)
@@ -83,7 +91,3 @@ class Providers:
             raise ProviderUnreachableError(f"{host} port {port}: no connection in {timeout} s") from None
         except OSError as error:
             raise ProviderUnreachableError(f"{host} port {port} cannot be reached: {error}") from error
-
-
-def _address(job: ReceiveJob) -> Address:
-    return Address(job.work.host, job.work.port)

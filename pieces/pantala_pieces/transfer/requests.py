@@ -3,18 +3,29 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+from dataclasses import dataclass
+from functools import lru_cache
 
 from pantala_pieces.transfer.errors import CorruptError, MissingError, ProviderRefusedError
 from pantala_protocol import ticket
 from pantala_protocol.geometry import HEAD, OVERHEAD
 from pantala_protocol.sync import PieceWork
 
+ANSWER_HEAD = (
+    b"HTTP/1.1 206 Partial Content\r\nContent-Type: application/octet-stream\r\n"
+    b"Content-Length: %d\r\nContent-Range: bytes %d-%d/"
+)
+"""How the head of our own providers begins. The length of the file follows."""
+
+_MOST_KNOWN = 256
+"""Begins of requests that are remembered: one for each task and provider."""
+
 _PRINTABLE = re.compile(r"[!-~]{1,512}")
 """The text that a request line or a header may contain."""
 
 
-class PieceRequest(NamedTuple):
+@dataclass(slots=True)
+class PieceRequest:
     """One request for a piece: its bytes, and the range that it asks for."""
 
     text: bytes
@@ -29,19 +40,25 @@ class PieceRequest(NamedTuple):
     def of(cls, work: PieceWork) -> PieceRequest:
         """The request for the piece of ``work``. Raises :class:`ProviderRefusedError` for text that HTTP forbids."""
         if work.path:
-            _check(work.path)
             first, size = work.piece * work.wire_size, work.size + OVERHEAD
             headers = f"pieceNum: {work.piece}\r\npieceSize: {work.wire_size}\r\n"
-            return cls(_get(work, work.path, first, size, headers), first, size, skip=HEAD, ranged=False)
-        _check(work.task_id, work.generation, work.ticket)
-        path, headers = f"/pieces/{work.task_id}/{work.generation}", f"{ticket.HEADER}: {work.ticket}\r\n"
-        return cls(_get(work, path, work.offset, work.size, headers), work.offset, work.size)
+            begin = _begin(work.path, work.host, work.port, headers)
+            return cls(_complete(begin, first, size), first, size, skip=HEAD, ranged=False)
+        first, size = work.offset, work.size
+        begin = _native(work.task_id, work.generation, work.ticket, work.host, work.port)
+        return cls(_complete(begin, first, size), first, size)
 
     def check_head(self, head: bytes) -> bool:
         """Check the head of the answer, without its empty line. Returns True if the connection stays open.
 
         Only a 206 with exactly the requested range and a Content-Length is accepted. Raises :class:`FetchError`.
         """
+        usual = ANSWER_HEAD % (self.size, self.first, self.first + self.size - 1)
+        if self.ranged and head.startswith(usual) and head[len(usual) :].isdigit():
+            return True
+        return self._check_unusual(head)
+
+    def _check_unusual(self, head: bytes) -> bool:
         status_line, *lines = head.split(b"\r\n")
         version, _, rest = status_line.partition(b" ")
         code = rest[:3]
@@ -59,13 +76,21 @@ class PieceRequest(NamedTuple):
         return fields.get(b"connection", b"").lower() != b"close"
 
 
-def _get(work: PieceWork, path: str, first: int, size: int, headers: str) -> bytes:
-    _check(work.host)
-    host = f"[{work.host}]" if ":" in work.host else work.host
-    text = (
-        f"GET {path} HTTP/1.1\r\nHost: {host}:{work.port}\r\nRange: bytes={first}-{first + size - 1}\r\n{headers}\r\n"
-    )
-    return text.encode("ascii")
+@lru_cache(_MOST_KNOWN)
+def _native(task_id: str, generation: str, shown: str, host: str, port: int) -> bytes:
+    """The begin of each request for a piece of a task. It is the same for many pieces."""
+    _check(task_id, generation, shown)
+    return _begin(f"/pieces/{task_id}/{generation}", host, port, f"{ticket.HEADER}: {shown}\r\n")
+
+
+def _begin(path: str, host: str, port: int, headers: str) -> bytes:
+    _check(path, host)
+    shown = f"[{host}]" if ":" in host else host
+    return f"GET {path} HTTP/1.1\r\nHost: {shown}:{port}\r\n{headers}Range: bytes=".encode("ascii")
+
+
+def _complete(begin: bytes, first: int, size: int) -> bytes:
+    return b"%b%d-%d\r\n\r\n" % (begin, first, first + size - 1)
 
 
 def _check(*texts: str) -> None:

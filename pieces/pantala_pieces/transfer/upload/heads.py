@@ -12,6 +12,7 @@ from urllib.parse import unquote_to_bytes
 
 import msgspec
 
+from pantala_pieces.transfer.requests import ANSWER_HEAD
 from pantala_process.http import ErrorBody, ErrorDetail
 from pantala_protocol import ticket
 
@@ -136,11 +137,8 @@ def piece_head(first: int, size: int, total: int | None, request: RequestHead) -
     """The head of an answer with ``size`` bytes from the byte ``first`` on."""
     whole = b"*" if total is None else b"%d" % total
     connection = b"Connection: close\r\n" if not request.keep else b"Connection: keep-alive\r\n"
-    return (
-        b"HTTP/1.1 206 Partial Content\r\nContent-Type: application/octet-stream\r\n"
-        b"Content-Length: %d\r\nContent-Range: bytes %d-%d/%s\r\n%s\r\n"
-        % (size, first, first + size - 1, whole, connection if request.announce or not request.keep else b"")
-    )
+    fields = connection if request.announce or not request.keep else b""
+    return ANSWER_HEAD % (size, first, first + size - 1) + b"%b\r\n%b\r\n" % (whole, fields)
 
 
 def _malformed(text: str) -> PieceRefusedError:
