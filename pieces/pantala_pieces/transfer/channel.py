@@ -19,6 +19,8 @@ TICK = 0.5
 _CHUNK = 256 * 1024
 """Bytes that are read at once from a file, if the kernel cannot send the file itself."""
 
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
 _TIMEOUT = struct.pack("ll", int(TICK), int(TICK % 1 * 1_000_000))
 
 
@@ -178,7 +180,7 @@ class Channel:
         if not self._plain:
             return bool(self._poller.poll(0))
         try:  # poll() would wait for as many bytes as the last call of receive()
-            self._socket.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            self._socket.recv(1, _PEEK)
         except BlockingIOError:
             return False
         except OSError:

@@ -5,6 +5,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable
+from queue import Empty, SimpleQueue
 
 import structlog
 
@@ -63,10 +64,13 @@ class PieceReceiver:
         self._rest = rest
         self._max_waiting = max_waiting
         self._idle = idle
-        self._changed = threading.Condition()
+        self._lock = threading.Lock()
         self._waiting: deque[ReceiveJob] = deque()
         self._threads: set[threading.Thread] = set()
+        self._wakeups: SimpleQueue[None] = SimpleQueue()
+        """One for each thread that must look for a job."""
         self._free = 0
+        """The threads that wait for a wake-up, apart from those for which one is on its way."""
         self._usual: set[ReceiveJob] = set()
         """The jobs under way that are not urgent."""
         self._closed = False
@@ -77,25 +81,25 @@ class PieceReceiver:
         If too many jobs wait, the result is :class:`ReceiverFullError`.
         """
         job = ReceiveJob(work, ended)
-        with self._changed:
+        with self._lock:
             if len(self._waiting) >= self._max_waiting:
                 self._waiting = deque(other for other in self._waiting if other.state is JobState.WAITING)
             accepted = len(self._waiting) < self._max_waiting and not self._closed
             if accepted:
                 self._waiting.append(job)
-                self._start_threads()
-                self._changed.notify()
+                self._summon()
         if not accepted:
             job.end(ReceiverFullError(f"{self._max_waiting} pieces already wait. Try again later."))
         return job
 
     def close(self) -> None:
         """End the threads. Waiting jobs are cancelled. Cancel running ones before, or their ends are awaited."""
-        with self._changed:
+        with self._lock:
             self._closed = True
             waiting, self._waiting = self._waiting, deque()
             threads = list(self._threads)
-            self._changed.notify_all()
+            for _ in threads:
+                self._wakeups.put(None)
         for job in waiting:
             job.cancel()
         until = time.monotonic() + _END
@@ -104,9 +108,14 @@ class PieceReceiver:
         if any(thread.is_alive() for thread in threads):
             log.warning("the disk or a name server keeps threads that receive pieces; they end with the process")
 
-    def _start_threads(self) -> None:
-        most = self._most + (_SPARE if any(self._urgent(job.work) for job in self._waiting) else 0)
-        if self._free < len(self._waiting) and len(self._threads) < most and not self._closed:
+    def _summon(self) -> None:
+        """Let one more thread look for a job: one that waits, or a new one."""
+        if self._free:
+            self._free -= 1
+            self._wakeups.put(None)
+        elif len(self._threads) < self._most or (
+            len(self._threads) < self._most + _SPARE and any(self._urgent(job.work) for job in self._waiting)
+        ):
             thread = threading.Thread(target=self._work, name="receive", daemon=True)
             self._threads.add(thread)
             thread.start()
@@ -121,32 +130,43 @@ class PieceReceiver:
             self._rest()
         except BaseException:  # the thread's last words
             log.exception("a bug ended a thread that receives pieces; another thread replaces it")
-            with self._changed:
+            with self._lock:
                 self.bugs += 1
                 self._threads.discard(threading.current_thread())
                 if job is not None:
                     self._usual.discard(job)
-                self._start_threads()
+                if self._waiting:
+                    self._summon()
             if job is not None:
                 job.end(ReceiverBugError("A bug ended the thread that received the piece. See the log of the peer."))
 
     def _next(self, former: ReceiveJob | None) -> ReceiveJob | None:
         """Wait for the job after ``former``. ``None``: the thread must end."""
-        with self._changed:
-            if former is not None:
-                self._usual.discard(former)
-            until = time.monotonic() + self._idle
-            while not self._closed:
-                job, left = self._take(), until - time.monotonic()
+        until = None
+        while True:
+            with self._lock:
+                if former is not None:
+                    self._usual.discard(former)
+                job = self._take()
                 if job is not None:
                     return job
-                if left <= 0:
-                    break
+                now = time.monotonic()
+                until = now + self._idle if until is None else until
+                if self._closed or until <= now:
+                    self._threads.discard(threading.current_thread())
+                    return None
                 self._free += 1
-                self._changed.wait(left)
-                self._free -= 1
-            self._threads.discard(threading.current_thread())
-            return None
+            self._await_wakeup(until - now)
+
+    def _await_wakeup(self, seconds: float) -> None:
+        try:
+            self._wakeups.get(timeout=seconds)
+        except Empty:
+            with self._lock:
+                try:
+                    self._wakeups.get_nowait()  # it came just now
+                except Empty:
+                    self._free -= 1
 
     def _take(self) -> ReceiveJob | None:
         """The next job that may begin now."""

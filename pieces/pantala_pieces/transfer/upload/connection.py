@@ -10,6 +10,8 @@ from pantala_pieces.transfer.upload.heads import MAX_HEAD, RequestHead, parse, s
 _DRAINED = 64 * 1024
 """Bytes that are read and dropped at once, after the last answer."""
 
+_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
+
 
 class InboundConnection:
     """One client's connection. The reception reads heads from it, and lends its channel to an uploader for an answer.
@@ -116,7 +118,7 @@ class InboundConnection:
     def _peek(self) -> bytes | None:
         """A byte that has arrived, which stays. Empty: the client has closed its side. ``None``: nothing has."""
         try:
-            return socket.socket.recv(self._socket, 1, socket.MSG_PEEK | socket.MSG_DONTWAIT)
+            return socket.socket.recv(self._socket, 1, _PEEK)
         except BlockingIOError:
             return None
         except OSError:
