@@ -148,7 +148,7 @@ def build(settings: Settings) -> PeerApp:
     receiver = PieceReceiver(
         providers.fetch, cache.put, threads=settings.downloads, urgent=waiters.is_urgent, rest=providers.rest
     )
-    downloads = Downloads(receiver, events, parallel=settings.downloads)
+    downloads = Downloads(receiver, events, parallel=settings.downloads, urgent=waiters.is_urgent)
 
     # Supernodes assign tasks and give work. The node carries that out and reports.
     identity = SyncRequest(

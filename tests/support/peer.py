@@ -59,7 +59,7 @@ def assigned_tasks(root: Path, cache: PieceCache) -> AssignedTasks:
         rng=random.Random(1),
     )
     receiver = PieceReceiver(providers.fetch, cache.put, threads=4, urgent=lambda _: False, rest=providers.rest)
-    downloads = Downloads(receiver, events, parallel=4)
+    downloads = Downloads(receiver, events, parallel=4, urgent=lambda _: False)
     deliveries = Deliveries(supernodes, Publisher(root))
     scrub = Scrub(cache, busy=downloads.active)
     return AssignedTasks(supernodes, cache, downloads, deliveries, BlobRoom(), scrub, events)

@@ -12,8 +12,8 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """Calls ``deliver`` in the event loop with all results that arrived since its last call.
 
-    The loop is woken once for many results: also for those of the next ``join`` seconds. Create the mailbox in the
-    loop; any thread may :meth:`post`.
+    The loop is woken once for many results. After a delivery, those of the next ``join`` seconds wait for each other,
+    unless one is urgent. Create the mailbox in the loop; any thread may :meth:`post`.
     """
 
     def __init__(self, deliver: Callable[[Sequence[T]], None], *, join: float = 0.0) -> None:
@@ -22,20 +22,32 @@ class Mailbox(Generic[T]):
         self._loop = asyncio.get_running_loop()
         self._lock = threading.Lock()
         self._posted: list[T] = []
+        self._called = False
+        """True while the loop is on its way to a delivery."""
+        self._timer: asyncio.TimerHandle | None = None
+        """Ends the seconds after a delivery in which results wait."""
 
-    def post(self, result: T) -> None:
+    @property
+    def waiting(self) -> int:
+        """The number of results that are not delivered yet."""
+        return len(self._posted)
+
+    def post(self, result: T, *, urgent: bool = False) -> None:
         """Deliver a result soon. Does nothing after the end of the loop."""
         with self._lock:
             self._posted.append(result)
-            if len(self._posted) > 1:
-                return  # the loop is on its way
+            if self._called or (self._timer is not None and not urgent):
+                return
+            self._called = True
         with contextlib.suppress(RuntimeError):  # the loop has ended
-            if self._join:
-                self._loop.call_soon_threadsafe(self._loop.call_later, self._join, self._flush)
-            else:
-                self._loop.call_soon_threadsafe(self._flush)
+            self._loop.call_soon_threadsafe(self._flush)
 
     def _flush(self) -> None:
         with self._lock:
             posted, self._posted = self._posted, []
-        self._deliver(posted)
+            self._called = False
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer = self._loop.call_later(self._join, self._flush) if self._join and posted else None
+        if posted:
+            self._deliver(posted)

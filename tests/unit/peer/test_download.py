@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from pantala_peer.download import jobs
 from pantala_peer.download.jobs import Downloads
 from pantala_peer.events import DownloadEnded, PeerEvents
 from pantala_pieces.errors import PieceMissingError, StoreFullError
-from pantala_pieces.transfer.jobs import JobState
+from pantala_pieces.transfer.jobs import JobState, ReceiveJob
 from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_protocol.sync import PieceWork
 from tests.support.eventually import eventually, eventually_blocking
@@ -23,6 +24,7 @@ class Lab:
     def __init__(self, parallel: int = 4) -> None:
         self.provider, self.store = FakeProvider(), FakeStore()
         self.ended: list[DownloadEnded] = []
+        self.urgent: set[int] = set()
         self.events = PeerEvents()
         self.events.subscribe(DownloadEnded, self.ended.append)
         self.receiver = PieceReceiver(
@@ -33,7 +35,9 @@ class Lab:
             rest=lambda: None,
             max_waiting=30,
         )
-        self.downloads = Downloads(self.receiver, self.events, parallel=parallel)
+        self.downloads = Downloads(
+            self.receiver, self.events, parallel=parallel, urgent=lambda one: one.piece in self.urgent
+        )
 
     async def until(self, count: int) -> None:
         """Let the provider continue, and wait for so many events."""
@@ -213,3 +217,28 @@ async def test_a_piece_whose_failure_is_not_handled_yet_is_redirected(it: Lab) -
     await it.until(1)
     await asyncio.sleep(0.01)
     assert [("other", None)] == [(event.work.provider, event.error) for event in it.ended]
+
+
+@pytest.mark.parametrize("why", ["urgent", "failed", "one of the last"])
+async def test_results_are_joined_unless_one_is_needed_now(it: Lab, monkeypatch: pytest.MonkeyPatch, why: str) -> None:
+    monkeypatch.setattr(jobs, "_JOIN", 1000.0)
+    downloads = Downloads(it.receiver, it.events, parallel=4, urgent=lambda one: one.piece in it.urgent)
+    it.provider.go.set()
+    waiting = downloads._results
+    for piece in range(30, 60):
+        downloads._jobs[TASK, piece] = ReceiveJob(work(piece), downloads._post)
+    downloads.start(work(0))
+    await it.until(1)
+    downloads.start(work(1))
+    await eventually(lambda: waiting.waiting == 1, every=0.001)
+    assert 1 == len(it.ended)
+    if why == "urgent":
+        it.urgent.add(2)
+    elif why == "failed":
+        it.provider.corrupts = True
+    else:
+        for piece in range(30, 60):
+            del downloads._jobs[TASK, piece]
+    downloads.start(work(2))
+    await it.until(3)
+    assert [0, 1, 2] == [event.work.piece for event in it.ended]

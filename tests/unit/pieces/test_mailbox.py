@@ -4,6 +4,8 @@ import asyncio
 import threading
 from collections.abc import Sequence
 
+import pytest
+
 from pantala_pieces.transfer.mailbox import Mailbox
 from tests.support.eventually import eventually
 
@@ -48,11 +50,36 @@ def test_a_result_after_the_end_of_the_loop_is_ignored() -> None:
     assert [] == arrived
 
 
-async def test_results_of_a_while_may_be_joined() -> None:
+@pytest.mark.virtual_time
+async def test_after_a_delivery_results_of_a_while_are_joined() -> None:
     batches: list[Sequence[int]] = []
     mailbox = Mailbox[int](batches.append, join=0.05)
     mailbox.post(0)
     await asyncio.sleep(0.01)
-    mailbox.post(1)
-    assert [] == batches
-    await eventually(lambda: batches == [[0, 1]])
+    assert [[0]] == batches
+    for number in (1, 2):
+        mailbox.post(number)
+        await asyncio.sleep(0.01)
+    assert [[0]] == batches
+    assert 2 == mailbox.waiting
+    await asyncio.sleep(0.03)
+    assert [[0], [1, 2]] == batches
+    await asyncio.sleep(0.06)
+    mailbox.post(3)
+    await asyncio.sleep(0.001)
+    assert [[0], [1, 2], [3]] == batches
+
+
+@pytest.mark.virtual_time
+async def test_an_urgent_result_takes_the_waiting_ones_along() -> None:
+    batches: list[Sequence[int]] = []
+    mailbox = Mailbox[int](batches.append, join=0.05)
+    for number in range(3):
+        mailbox.post(number, urgent=number == 2)
+        await asyncio.sleep(0.01)
+    assert [[0], [1, 2]] == batches
+    mailbox.post(3)
+    await asyncio.sleep(0.039)
+    assert [[0], [1, 2]] == batches
+    await asyncio.sleep(0.002)
+    assert [[0], [1, 2], [3]] == batches
