@@ -5,6 +5,7 @@ supernode sends: an HTTP/1.1 answer with a ``Content-Length``.
 """
 
 import asyncio
+from collections.abc import Callable
 from typing import NamedTuple
 
 MAX_ANSWER = 64 * 1024 * 1024
@@ -42,28 +43,49 @@ class ExchangeChannel(asyncio.Protocol):
         """The length of the present answer's body. ``None`` until its head has arrived."""
         self._status = 0
         self._keep = True
-        self._answer: asyncio.Future[ChannelAnswer] | None = None
+        self._ended: Callable[[ChannelAnswer | Exception], None] | None = None
+        """Takes the answer to the present request. ``None`` without a request."""
+        self._deadline = 0.0
+        self._timer: asyncio.TimerHandle | None = None
+        """Fires at the deadline of the present request, or of an earlier one: one timer serves many requests."""
 
     async def ask(self, request: bytes, *, timeout: float) -> ChannelAnswer:
         """Send a request and wait for its answer. Raises :class:`ChannelError` and :class:`TimeoutError`."""
-        if self.closed:
-            raise StaleChannelError("the connection was closed")
-        loop = asyncio.get_running_loop()
-        self._answer = loop.create_future()
-        timer = loop.call_later(timeout, self._fail, TimeoutError("no answer in time"))
-        self._transport.write(request)
+        answer: asyncio.Future[ChannelAnswer] = asyncio.get_running_loop().create_future()
+
+        def ended(end: ChannelAnswer | Exception) -> None:
+            if answer.done():
+                return
+            if isinstance(end, Exception):
+                answer.set_exception(end)
+            else:
+                answer.set_result(end)
+
         try:
-            return await self._answer
+            self.send(request, ended, timeout=timeout)
+            return await answer
         except BaseException:
             self.abort()
             raise
-        finally:
-            timer.cancel()
-            self._answer = None
+
+    def send(self, request: bytes, ended: Callable[[ChannelAnswer | Exception], None], *, timeout: float) -> None:
+        """Send a request. ``ended`` is called once, with its answer or an error; never after :meth:`abort`.
+
+        Raises :class:`StaleChannelError` if the connection is closed.
+        """
+        if self.closed:
+            raise StaleChannelError("the connection was closed")
+        loop = asyncio.get_running_loop()
+        self._ended = ended
+        self._deadline = loop.time() + timeout
+        if self._timer is None or self._timer.when() > self._deadline:
+            self._arm(loop)
+        self._transport.write(request)
 
     def abort(self) -> None:
         """Close the connection at once."""
-        self.closed = True
+        self._close()
+        self._ended = None
         self._received.clear()
         self._transport.abort()
 
@@ -75,36 +97,59 @@ class ExchangeChannel(asyncio.Protocol):
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
-        if self._answer is None or self._answer.done():
+        if self._ended is None:
             self.abort()  # no request waits for these bytes
             return
         self._received += data
         try:
             complete = self._read_head() and len(self._received) >= (self._length or 0)
         except ChannelError as error:
-            self._fail(error)
+            self._end(error)
             return
         if complete:
-            self._end(self._answer)
+            self._end(self._take())
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self.closed = True
+        self._close()
         if self._received or self._length is not None:
-            self._fail(ChannelError(f"the connection broke within the answer: {exc or 'closed'}"))
+            self._end(ChannelError(f"the connection broke within the answer: {exc or 'closed'}"))
         else:
-            self._fail(StaleChannelError(f"the connection broke: {exc or 'closed by the supernode'}"))
+            self._end(StaleChannelError(f"the connection broke: {exc or 'closed by the supernode'}"))
 
-    def _end(self, answer: "asyncio.Future[ChannelAnswer]") -> None:
+    def _take(self) -> ChannelAnswer:
+        """The complete answer. The connection is ready for the next request, or closed."""
+        answer = ChannelAnswer(self._status, bytes(self._received[: self._length]))
         extra = len(self._received) > (self._length or 0)
-        answer.set_result(ChannelAnswer(self._status, bytes(self._received[: self._length])))
         self._received.clear()
         self._length = None
         if extra or not self._keep:
-            self.abort()
+            self._close()
+            self._transport.abort()
+        return answer
 
-    def _fail(self, error: Exception) -> None:
-        if self._answer is not None and not self._answer.done():
-            self._answer.set_exception(error)
+    def _end(self, end: ChannelAnswer | Exception) -> None:
+        ended, self._ended = self._ended, None
+        if ended is not None:
+            ended(end)  # this may send the next request
+
+    def _close(self) -> None:
+        self.closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _arm(self, loop: asyncio.AbstractEventLoop) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+        self._timer = loop.call_at(self._deadline, self._on_time)
+
+    def _on_time(self) -> None:
+        self._timer = None
+        loop = asyncio.get_running_loop()
+        if self._ended is not None and loop.time() < self._deadline:
+            self._arm(loop)
+        else:
+            self._end(TimeoutError("no answer in time"))
 
     def _read_head(self) -> bool:
         """Read the head of the answer. False if more of it must arrive. Raises :class:`ChannelError`."""

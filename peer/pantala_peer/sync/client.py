@@ -1,10 +1,14 @@
-"""Sends exchanges to one supernode: reports are joined, and a peer without work has one exchange that is held."""
+"""Sends exchanges to one supernode: reports are joined, and a peer without work has one exchange that is held.
+
+A usual exchange is two calls by the event loop: one sends it, and one takes its answer. A task or a future would add a
+turn of the loop for each step. Only errors and new connections need tasks.
+"""
 
 import asyncio
 import contextlib
-import math
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 
 import structlog
 
@@ -58,10 +62,16 @@ class SyncClient:
         self._apply = apply
         self._backoff = Backoff(*_BACKOFF, rng)
         self._pace = Pace()
-        self._woken = False
-        self._waiting: asyncio.Future[None] | None = None
-        self._planned = 0.0
-        """When the next exchange begins if nothing changes."""
+        self._running: asyncio.Future[None] | None = None
+        """Done once no exchange begins any more, or after a bug. ``None`` outside of :meth:`run`."""
+        self._slow: asyncio.TaskGroup
+        """The exchanges that need a new connection or another attempt."""
+        self._sent = 0
+        """The number of exchanges under way that have no task."""
+        self._taking = False
+        self._step: asyncio.Handle | None = None
+        self._planned: float | None = None
+        """When the next exchange begins if nothing changes. 0.0: in the next turn of the loop."""
         self._retired = False
         self._failing = False
         self._quiet_until = float("-inf")
@@ -72,13 +82,11 @@ class SyncClient:
         return self._pace.interval
 
     def wake(self) -> None:
-        """Check whether the next exchange must begin earlier than planned, because there is news."""
-        self._woken = True
-        if self._waiting is None or self._waiting.done():
+        """Plan the next exchange again, because there is news. It begins in a later turn of the loop, with all news."""
+        if self._running is None or self._taking:
             return
-        begin_at = self._next(asyncio.get_running_loop().time())
-        if self._retired or (begin_at is not None and begin_at < self._planned):
-            self._waiting.set_result(None)
+        now = asyncio.get_running_loop().time()
+        self._plan(self._next(now), now)
 
     def retire(self) -> None:
         """Begin no more exchanges. A running one may still bring work, which the supernode counts as given."""
@@ -87,8 +95,14 @@ class SyncClient:
 
     async def run(self) -> None:
         """Open a connection, and exchange until cancelled or retired."""
-        async with self._connection:
-            await self._run()
+        async with self._connection, asyncio.TaskGroup() as self._slow:
+            running = self._running = asyncio.get_running_loop().create_future()
+            try:
+                self._advance()
+                await running
+            finally:
+                self._running = None
+                self._plan_at(None)
 
     async def leave(self) -> None:
         """After :meth:`run` was cancelled: report that this process ends, in one short attempt."""
@@ -98,23 +112,45 @@ class SyncClient:
                 async with asyncio.timeout(_FAREWELL):
                     await self._connection.sync(request)
 
-    async def _run(self) -> None:
-        now = asyncio.get_running_loop().time
-        async with asyncio.TaskGroup() as exchanges:
-            while not self._retired:
-                self._woken = False
-                begin_at = self._next(now())
-                if begin_at is not None and begin_at <= now():
-                    self._pace.begin(now())
-                    self.exchanges += 1
-                    exchanges.create_task(self._exchange(self._session.begin(self._node)))
-                elif not self._woken:
-                    await self._wait(math.inf if begin_at is None else begin_at)
+    # The plan
+
+    def _on_time(self) -> None:
+        self._step = self._planned = None
+        with self._bugs_end_the_run():
+            self._advance()
+
+    def _advance(self) -> None:
+        """Begin all exchanges that are due, and plan the next one."""
+        if self._running is None:
+            return
+        time = asyncio.get_running_loop().time
+        now = time()
+        while (begin_at := self._next(now)) is not None and begin_at <= now:
+            self._begin(now)
+            now = time()
+        self._plan(begin_at, now)
+
+    def _plan(self, begin_at: float | None, now: float) -> None:
+        self._plan_at(0.0 if begin_at is not None and begin_at <= now else begin_at)
+        if self._retired and not self._sent and self._running is not None and not self._running.done():
+            self._running.set_result(None)
+
+    def _plan_at(self, planned: float | None) -> None:
+        if planned == self._planned:
+            return
+        if self._step is not None:
+            self._step.cancel()
+        loop = asyncio.get_running_loop()
+        self._planned = planned
+        if planned is None:
+            self._step = None
+        else:
+            self._step = loop.call_at(planned, self._on_time) if planned else loop.call_soon(self._on_time)
 
     def _next(self, now: float) -> float | None:
         """When the next exchange begins, if nothing changes until then. ``None``: not before something changes."""
         session, node = self._session, self._node
-        if not session.may_begin:
+        if self._retired or not session.may_begin:
             return None
         left = node.left()
         if session.has_urgent_news:
@@ -124,40 +160,54 @@ class SyncClient:
         lingers_until = self.answered_at + _LINGER if node.busy() else now
         return max(self._pace.earliest(now, early=left < _FEW), self._quiet_until, lingers_until)
 
-    async def _wait(self, until: float) -> None:
-        """Wait until a time, or until :meth:`wake` finds that an exchange must begin earlier."""
-        loop = asyncio.get_running_loop()
-        self._planned = until
-        waiting = self._waiting = loop.create_future()
-        timer = loop.call_at(until, _release, waiting) if until < math.inf else None
-        try:
-            await waiting
-        finally:
-            self._waiting = None
-            if timer is not None:
-                timer.cancel()
+    # Exchanges
 
-    async def _exchange(self, request: SyncRequest) -> None:
-        """Send one exchange until it is answered or rejected."""
-        loop = asyncio.get_running_loop()
-        begun_at = loop.time()
-        while True:
-            sent_at = loop.time()
+    def _begin(self, now: float) -> None:
+        self._pace.begin(now)
+        self.exchanges += 1
+        request = self._session.begin(self._node)
+        if self._connection.send(request, partial(self._on_end, request, now)):
+            self._sent += 1
+        else:
+            self._slow.create_task(self._exchange(request, now))
+
+    def _on_end(self, request: SyncRequest, begun_at: float, end: SyncAnswer | ExchangeError | None) -> None:
+        """Take the answer, or the error, of an exchange on a kept connection. ``None``: send it again at once."""
+        self._sent -= 1
+        if self._running is None:
+            return
+        with self._bugs_end_the_run():
+            if isinstance(end, SyncAnswer):
+                self._take(request, end, begun_at)
+            else:
+                self._slow.create_task(self._exchange(request, begun_at, end))
+            self._advance()
+
+    async def _exchange(self, request: SyncRequest, begun_at: float, error: ExchangeError | None = None) -> None:
+        """Send one exchange until it is answered or rejected. ``error`` ended the first attempt."""
+        sent_at = begun_at
+        while error is None or await self._may_repeat(request, error, sent_at):
+            sent_at = asyncio.get_running_loop().time()
             try:
                 answer = await self._connection.sync(request)
-            except ExchangeError as error:
-                if self._retired:
-                    break
-                await self._back_off(error, sent_at)
-                if isinstance(error, ExchangeRefusedError):
-                    self._session.abandon(request.seq)
-                    break
+            except ExchangeError as failure:
+                error = failure
             else:
-                self._take(request, answer, held=loop.time() - begun_at)
+                self._take(request, answer, begun_at)
                 break
-        self.wake()
+        self._advance()
 
-    def _take(self, request: SyncRequest, answer: SyncAnswer, *, held: float) -> None:
+    async def _may_repeat(self, request: SyncRequest, error: ExchangeError, sent_at: float) -> bool:
+        """Pause after an error. False if the exchange must not be sent again."""
+        if self._retired:
+            return False
+        await self._back_off(error, sent_at)
+        if isinstance(error, ExchangeRefusedError):
+            self._session.abandon(request.seq)
+            return False
+        return True
+
+    def _take(self, request: SyncRequest, answer: SyncAnswer, begun_at: float) -> None:
         now = asyncio.get_running_loop().time()
         if self.error is not None:
             log.info("the supernode answers", supernode=answer.supernode)
@@ -169,9 +219,15 @@ class SyncClient:
         news = news or bool(orders.work) or orders.assignments is not None or orders.images is not None
         if news:
             self._quiet_until = now
-        elif held < _QUIET and self._session.is_latest(request.seq):  # a newer exchange releases an older one at once
+        elif now - begun_at < _QUIET and self._session.is_latest(
+            request.seq
+        ):  # a newer exchange releases an older one at once
             self._quiet_until = now + _QUIET
-        self._apply(orders)
+        self._taking = True  # what applies the answer may report several things; the next plan follows
+        try:
+            self._apply(orders)
+        finally:
+            self._taking = False
 
     async def _back_off(self, error: ExchangeError, sent_at: float) -> None:
         if self.answered_at <= sent_at:  # otherwise the supernode has answered another exchange since then
@@ -180,7 +236,12 @@ class SyncClient:
             self.error, self._failing = str(error), True
         await self._backoff.pause()
 
-
-def _release(waiting: "asyncio.Future[None]") -> None:
-    if not waiting.done():
-        waiting.set_result(None)
+    @contextlib.contextmanager
+    def _bugs_end_the_run(self) -> Iterator[None]:
+        """Raise an error of a callback in :meth:`run`. The event loop would only log it."""
+        try:
+            yield
+        except Exception as bug:
+            if self._running is None or self._running.done():
+                raise
+            self._running.set_exception(bug)

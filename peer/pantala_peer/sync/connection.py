@@ -2,6 +2,8 @@
 
 import asyncio
 import ssl
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -45,6 +47,8 @@ class SyncConnection:
         self._timeout = timeout
         self._open = False
         self._idle: list[ExchangeChannel] = []
+        self._sending: set[ExchangeChannel] = set()
+        """The connections of the exchanges that :meth:`send` began."""
 
     async def __aenter__(self) -> Self:
         self._open = True
@@ -54,20 +58,66 @@ class SyncConnection:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self._open = False
-        for channel in self._idle:
+        for channel in (*self._idle, *self._sending):
             channel.abort()
         self._idle.clear()
+        self._sending.clear()
+
+    def send(self, request: SyncRequest, ended: Callable[[SyncAnswer | ExchangeError | None], None]) -> bool:
+        """Send one exchange on a kept connection. False without one: then use :meth:`sync`.
+
+        ``ended`` is called later, with the answer or an error. ``None``: the supernode had closed the connection.
+        """
+        while self._idle:
+            channel = self._idle[-1]
+            if not channel.closed:
+                try:
+                    message = self._message(request)
+                except (OSError, UnicodeError):
+                    return False  # sync() says why
+                self._sending.add(self._idle.pop())
+                channel.send(message, partial(self._on_end, channel, ended), timeout=self._timeout)
+                return True
+            self._idle.pop()
+        return False
 
     async def sync(self, request: SyncRequest) -> SyncAnswer:
         """Send one exchange and wait for its answer. Raises :class:`ExchangeError`."""
         if not self._open:
             raise ExchangeError("the connection to the supernode is not open")
-        body = _encode(request)
         try:
-            head = f"{self._head}{self._authorization()}Content-Length: {len(body)}\r\n\r\n"
-            status, content = await self._ask(head.encode("ascii") + body)
+            answer = await self._ask(self._message(request))
         except (ChannelError, TimeoutError, OSError, UnicodeError) as error:
-            raise ExchangeError(f"{self.shown}: {_plain(error)}") from error
+            raise self._failure(error) from error
+        return self._read(answer)
+
+    def _message(self, request: SyncRequest) -> bytes:
+        """The bytes of the HTTP request. Raises :class:`OSError` and :class:`UnicodeError`."""
+        body = _encode(request)
+        return f"{self._head}{self._authorization()}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
+
+    def _on_end(
+        self,
+        channel: ExchangeChannel,
+        ended: Callable[[SyncAnswer | ExchangeError | None], None],
+        end: ChannelAnswer | Exception,
+    ) -> None:
+        self._sending.discard(channel)
+        if isinstance(end, Exception):
+            channel.abort()
+            ended(None if isinstance(end, StaleChannelError) else self._failure(end))
+            return
+        self._keep(channel)
+        try:
+            answer = self._read(end)
+        except ExchangeError as error:
+            ended(error)
+        else:
+            ended(answer)
+
+    def _read(self, answered: ChannelAnswer) -> SyncAnswer:
+        """Read the answer to an exchange. Raises :class:`ExchangeError`."""
+        status, content = answered
         if status != 200:
             raise self._refusal(status, content)
         try:
@@ -94,14 +144,20 @@ class SyncConnection:
 
     async def _ask_on(self, channel: ExchangeChannel, request: bytes) -> ChannelAnswer:
         answer = await channel.ask(request, timeout=self._timeout)
+        self._keep(channel)
+        return answer
+
+    def _keep(self, channel: ExchangeChannel) -> None:
         if self._open and not channel.closed:
             self._idle.append(channel)
         else:
             channel.abort()
-        return answer
 
     def _authorization(self) -> str:
         return "".join(f"{name}: {value}\r\n" for name, value in self._token.headers().items())
+
+    def _failure(self, error: Exception) -> ExchangeError:
+        return ExchangeError(f"{self.shown}: {_plain(error)}")
 
     def _refusal(self, status: int, content: bytes) -> ExchangeError:
         text = content[:200].decode(errors="replace")
