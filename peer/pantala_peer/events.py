@@ -1,13 +1,14 @@
 """The events inside the peer. One object emits each kind of event; the others subscribe to it.
 
-============== ==================== =======================================================
-Event          Emitted by           Handled by
-============== ==================== =======================================================
-Assigned       SupernodeSessions    AssignedTasks
-WorkGiven      SupernodeSessions    AssignedTasks
-ImagesOrdered  SupernodeSessions    ImageOrders
-DownloadEnded  Downloads            AssignedTasks, PieceWaiters
-============== ==================== =======================================================
+=================== ================= ==================================
+Event               Emitted by        Handled by
+=================== ================= ==================================
+Assigned            SupernodeSessions AssignedTasks
+WorkGiven           SupernodeSessions AssignedTasks
+ImagesOrdered       SupernodeSessions ImageOrders
+DownloadEnded       Downloads         AssignedTasks, PieceWaiters
+DownloadsDelivered  Downloads         AssignedTasks
+=================== ================= ==================================
 """
 
 from collections.abc import Callable
@@ -54,7 +55,11 @@ class DownloadEnded(NamedTuple):
         return self.error.kind if isinstance(self.error, FetchError) else LOCAL
 
 
-Event = TypeVar("Event", Assigned, WorkGiven, ImagesOrdered, DownloadEnded)
+class DownloadsDelivered(NamedTuple):
+    """All downloads that ended at the same moment have emitted their events."""
+
+
+Event = TypeVar("Event", Assigned, WorkGiven, ImagesOrdered, DownloadEnded, DownloadsDelivered)
 
 
 class PeerEvents:
@@ -66,6 +71,6 @@ class PeerEvents:
     def subscribe(self, kind: type[Event], handler: Callable[[Event], None]) -> None:
         self._handlers.setdefault(kind, []).append(handler)
 
-    def emit(self, event: Assigned | WorkGiven | ImagesOrdered | DownloadEnded) -> None:
+    def emit(self, event: Assigned | WorkGiven | ImagesOrdered | DownloadEnded | DownloadsDelivered) -> None:
         for handler in self._handlers.get(type(event), ()):
             handler(event)

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Sequence
 
 import structlog
 
-from pantala_peer.events import DownloadEnded, PeerEvents
+from pantala_peer.events import DownloadEnded, DownloadsDelivered, PeerEvents
 from pantala_pieces.transfer.jobs import JobResult, JobState, ReceiveJob
 from pantala_pieces.transfer.mailbox import Mailbox
 from pantala_pieces.transfer.receiver import PieceReceiver
@@ -108,8 +108,9 @@ class Downloads:
                 self._emit(DownloadEnded(work, error))
             elif (end := self._awaited.pop(job, None)) is not None and not end.done():
                 end.set_result(None)
+        self._emit(DownloadsDelivered())
 
-    def _emit(self, event: DownloadEnded) -> None:
+    def _emit(self, event: DownloadEnded | DownloadsDelivered) -> None:
         try:
             self._events.emit(event)
         except Exception:  # the other results of the batch must not be lost

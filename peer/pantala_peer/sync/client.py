@@ -81,12 +81,19 @@ class SyncClient:
         """The usual seconds between two exchanges with reports."""
         return self._pace.interval
 
-    def wake(self) -> None:
-        """Plan the next exchange again, because there is news. It begins in a later turn of the loop, with all news."""
+    def wake(self, *, at_once: bool = False) -> None:
+        """Plan the next exchange again, because there is news.
+
+        If it is due, it begins in the next turn of the loop, with all news until then, or ``at_once``.
+        """
         if self._running is None or self._taking:
             return
-        now = asyncio.get_running_loop().time()
-        self._plan(self._next(now), now)
+        if at_once:
+            with self._bugs_end_the_run():
+                self._advance()
+        else:
+            now = asyncio.get_running_loop().time()
+            self._plan(self._next(now), now)
 
     def retire(self) -> None:
         """Begin no more exchanges. A running one may still bring work, which the supernode counts as given."""

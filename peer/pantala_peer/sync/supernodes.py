@@ -170,11 +170,11 @@ class SupernodeSessions:
         for link in self._assigning(task_id):
             link.session.inventory_changed()
 
-    def send(self) -> None:
-        """Send the reports that no exchange carries yet."""
+    def send(self, *, at_once: bool = False) -> None:
+        """Send the reports that no exchange carries yet. Not ``at_once``: others of the same moment may join them."""
         for link in self._links.values():
             if link.session.has_news:
-                link.client.wake()
+                link.client.wake(at_once=at_once)
 
     def _spread_wants(self) -> None:
         """Report each wanted blob to the supernode that owns its task."""

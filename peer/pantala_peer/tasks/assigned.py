@@ -13,7 +13,7 @@ import structlog
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import Downloads
 from pantala_peer.errors import LOCAL, DeliveryError, FileMismatchError, RotError, failed
-from pantala_peer.events import Assigned, DownloadEnded, PeerEvents, WorkGiven
+from pantala_peer.events import Assigned, DownloadEnded, DownloadsDelivered, PeerEvents, WorkGiven
 from pantala_peer.sync.assignment_set import fits
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.deliveries import Deliveries
@@ -65,6 +65,7 @@ class AssignedTasks:
         events.subscribe(Assigned, self._on_assigned)
         events.subscribe(WorkGiven, self._on_work)
         events.subscribe(DownloadEnded, self._on_download_ended)
+        events.subscribe(DownloadsDelivered, lambda _: supernodes.send(at_once=True))
 
     async def open(self) -> None:
         """Find and verify the pieces and files of an earlier process. Raises :class:`StoreError`."""
@@ -169,7 +170,6 @@ class AssignedTasks:
                 self.touch(work.task_id)
             for other in others:
                 self._on_work(other)
-        self._supernodes.send()
 
     def _is_overlooked(self, assignment: Assignment) -> bool:
         """True if pieces are missing and no supernode gives work, although it should. Then the peer reports all pieces.
