@@ -8,6 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
+from pantala_pieces.transfer.requests import PieceRequest
 from pantala_pieces.transfer.upload.heads import (
     MAX_HEAD,
     PieceRefusedError,
@@ -19,6 +20,7 @@ from pantala_pieces.transfer.upload.heads import (
     split,
     wrapped_path,
 )
+from pantala_protocol.sync import PieceWork
 
 GOOD = (
     b"GET /pieces/task/generation HTTP/1.1\r\nHost: a:1\r\nRange: bytes=0-9\r\n"
@@ -29,6 +31,20 @@ GOOD = (
 def test_a_good_head_is_read() -> None:
     assert RequestHead(b"/pieces/task/generation", b"node-1.ab", b"bytes=0-9", keep=True, announce=False) == parse(GOOD)
     assert PieceRoute(False, "task", "generation", "node-1.ab") == route(parse(GOOD))
+
+
+@given(st.text("aZ09-._~%/;=", min_size=1, max_size=20), st.text("a-.1:", min_size=1), st.integers(0, 10**12))
+def test_the_request_of_our_own_peer_is_read_like_any_other(text: str, host: str, offset: int) -> None:
+    work = PieceWork("a" * 64, text, 1, offset, 9, "", host, 65002, ticket=f"n-1.{text}")
+    request = PieceRequest.of(work).text
+    expected = RequestHead(
+        b"/pieces/" + b"a" * 64 + b"/" + text.encode(),
+        f"n-1.{text}".encode(),
+        b"bytes=%d-%d" % (offset, offset + 8),
+        True,
+        False,
+    )
+    assert [expected, expected] == [parse(request), parse(request.replace(b"Range:", b"range:"))]
 
 
 @pytest.mark.parametrize(

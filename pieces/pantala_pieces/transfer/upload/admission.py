@@ -69,7 +69,9 @@ class Admission:
     def admit(self, head: RequestHead) -> PieceAnswer:
         """What to send for a request. Raises :class:`PieceRefusedError`."""
         now = self._clock()
-        grant = self._grant(head, now)
+        grant = self._grants.get((head.target, head.ticket))
+        if grant is None or now > grant.expiry or grant.key not in self._keys():
+            grant = self._grant(head, now)
         name, generation = grant.route.task_id, grant.route.generation
         file = self._lookup(name)
         if file is None or file.meta.generation != generation:
@@ -78,9 +80,7 @@ class Admission:
         return _wrapped(head, grant, file) if grant.route.wrapped else _native(head, grant, file)
 
     def _grant(self, head: RequestHead, now: float) -> _Grant:
-        known = self._grants.get((head.target, head.ticket))
-        if known is not None and now <= known.expiry and known.key in self._keys():
-            return known
+        """Verify the ticket of a request, and remember it."""
         found = route(head)
         for key in self._keys():
             if ticket.check(key, found.task_id, found.generation, found.ticket, now=now):

@@ -57,9 +57,20 @@ class InboundConnection:
 
     def receive(self) -> bool:
         """Read what has arrived, at most one head's size. False: nothing has. Raises :class:`ChannelClosedError`."""
-        arrived = self._read(MAX_HEAD - len(self._received))
+        most = MAX_HEAD - len(self._received)
+        try:
+            if self._secured is not None:
+                arrived = self._secured.recv(most)  # this also does the handshake
+            else:
+                arrived = self._socket.recv(most, socket.MSG_DONTWAIT)
+        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
+            return False
+        except OSError as error:
+            raise ChannelClosedError(f"the connection broke: {error}") from error
+        if not arrived:
+            raise ChannelClosedError("the client closed the connection")
         self._received += arrived
-        return bool(arrived)
+        return True
 
     def next_head(self) -> RequestHead | None:
         """Take the next request from the received bytes. ``None``: it is not complete. Raises ``PieceRefusedError``."""
@@ -123,17 +134,3 @@ class InboundConnection:
             return None
         except OSError:
             return b""
-
-    def _read(self, most: int) -> bytes:
-        try:
-            if self._secured is not None:
-                arrived = self._secured.recv(most)  # this also does the handshake
-            else:
-                arrived = self._socket.recv(most, socket.MSG_DONTWAIT)
-        except (BlockingIOError, ssl.SSLWantReadError, ssl.SSLWantWriteError):
-            return b""
-        except OSError as error:
-            raise ChannelClosedError(f"the connection broke: {error}") from error
-        if not arrived:
-            raise ChannelClosedError("the client closed the connection")
-        return arrived

@@ -55,7 +55,8 @@ class FetchLog:
 
     def wait(self, fetch: PieceFetch) -> None:
         """Note that a fetch waits for a slot."""
-        self._note(fetch, FetchState.BEGUN)
+        if self._fetches is not None:
+            self._note(fetch, FetchState.BEGUN)
 
     def give_up(self, fetch: PieceFetch) -> None:
         """Note that a fetch got no slot."""
@@ -71,7 +72,8 @@ class FetchLog:
         with self._lock:
             self.uploads -= 1
             self.bytes_sent += size
-        self._note(fetch, FetchState.SENT if size else FetchState.BROKEN)
+        if self._fetches is not None:
+            self._note(fetch, FetchState.SENT if size else FetchState.BROKEN)
 
     def missing(self, task_id: str) -> None:
         """Report that a task's data file is missing or cannot be read, although it has verified pieces."""

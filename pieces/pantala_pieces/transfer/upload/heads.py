@@ -23,6 +23,10 @@ _END = b"\r\n\r\n"
 
 _TOKEN = rb"[!#$%&'*+.^_`|~0-9A-Za-z-]++"
 _HEAD = re.compile(rb"([A-Za-z]++) ([!-~]++) HTTP/1\.([01])\r\n((?:" + _TOKEN + rb":[\t -~\x80-\xff]*+\r\n)*+)\r\n")
+_USUAL = re.compile(
+    rb"GET ([!-~]++) HTTP/1\.1\r\nHost: [!-~]++\r\n%b: ([!-~]++)\r\nRange: ([!-~]++)\r\n\r\n" % ticket.HEADER.encode()
+)
+"""The request of our own peers."""
 _TICKET = ticket.HEADER.lower().encode()
 _FIELD = re.compile(
     rb"(?:\A|\n)(range|connection|content-length|transfer-encoding|" + _TICKET + rb"):([^\r]*+)", re.IGNORECASE
@@ -105,6 +109,9 @@ def split(received: bytes) -> tuple[bytes, bytes] | None:
 
 def parse(head: bytes) -> RequestHead:
     """Read a complete head. Raises :class:`PieceRefusedError`."""
+    usual = _USUAL.fullmatch(head)
+    if usual is not None:
+        return RequestHead(usual[1], usual[2], usual[3], True, False)
     match = _HEAD.fullmatch(head)
     if match is None:
         raise _malformed("The head of the request is not valid HTTP/1.1.")

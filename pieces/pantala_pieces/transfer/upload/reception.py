@@ -120,8 +120,9 @@ class Reception:
         connection.take_back()
         now = time.monotonic()
         if keep and not self._stopping:
-            connection.deadline = now + (_HEAD_TIMEOUT if connection.begun else _IDLE_TIMEOUT)
+            connection.deadline = now + _IDLE_TIMEOUT
             if connection.readable:
+                connection.deadline = now + _HEAD_TIMEOUT
                 self._returned.append(connection)
                 self._wake()
             else:
@@ -169,8 +170,8 @@ class Reception:
                     os.eventfd_read(self._wakeup)
             elif (connection := self._connections.get(number)) is not None:
                 self._attend(connection)
-        for _ in range(min(len(self._returned), _AT_ONCE)):
-            self._attend(self._returned.popleft())
+        if self._returned:
+            self._attend_returned()
         now = time.monotonic()
         self._refuse_overdue(now)
         if self._stopping:
@@ -179,6 +180,12 @@ class Reception:
             self._looked_at = now
             self._look(now)
 
+    def _attend_returned(self) -> None:
+        for _ in range(min(len(self._returned), _AT_ONCE)):
+            connection = self._returned.popleft()
+            if self._connections.get(connection.number) is connection:  # otherwise it was closed meanwhile
+                self._attend(connection)
+
     def _patience(self) -> float:
         """How many seconds the thread may sleep."""
         if self._returned:
@@ -186,13 +193,12 @@ class Reception:
         if self._stopping:
             return _END_LOOK
         if self._waiting:
-            return min(max(self._waiting[0].queued_at + _SLOT_TIMEOUT - time.monotonic(), 0.0), _LOOK)
+            left = self._waiting[0].queued_at + _SLOT_TIMEOUT - time.monotonic()
+            return _LOOK if left > _LOOK else max(left, 0.0)
         return _LOOK if self._connections or not self._accepting else -1.0
 
     def _attend(self, connection: InboundConnection) -> None:
         """Handle one event of a connection: at most one request."""
-        if self._connections.get(connection.number) is not connection:
-            return  # it was closed meanwhile
         head = None
         try:
             if connection.ending:
@@ -226,8 +232,10 @@ class Reception:
 
     def _arm(self, connection: InboundConnection) -> None:
         """Ask the kernel for the next event of a connection."""
-        with contextlib.suppress(OSError, ValueError):  # it was closed because this process ends
+        try:
             self._epoll.modify(connection.number, _READ)
+        except (OSError, ValueError):
+            return  # it was closed because this process ends
 
     def _refuse_overdue(self, now: float) -> None:
         """Answer those that wait too long for a slot."""

@@ -47,15 +47,15 @@ class Upload:
         self.connection = connection
         self.answer = answer
         self.queued_at = queued_at
+        self.claimed = False
+        """True once a thread sends or refuses it."""
         self._unclaimed = threading.Lock()
 
     def claim(self) -> bool:
         """Take the upload, to send or to refuse it. One of the threads that try this gets True."""
-        return self._unclaimed.acquire(blocking=False)
-
-    @property
-    def claimed(self) -> bool:
-        return self._unclaimed.locked()
+        first = self._unclaimed.acquire(blocking=False)
+        self.claimed = True
+        return first
 
 
 class Returns(Protocol):
@@ -125,7 +125,7 @@ class Uploaders:
         self._log.begin()
         whole = False
         try:
-            self._wait(upload)
+            self._wait(upload, stream)
             self._send(answer, stream)
             whole = True
         except ChannelClosedError:
@@ -141,16 +141,18 @@ class Uploaders:
         if whole:
             returns.give_back(connection, keep=answer.keep)
 
-    def _wait(self, upload: Upload) -> None:
+    def _wait(self, upload: Upload, stream: _Stream) -> None:
         """Wait for the rate. Raises :class:`ChannelClosedError` if the client has gone meanwhile."""
+        size = upload.answer.size
         if self._pace is not None:
-            self._ended.wait(self._pace(upload.answer.size))
-        if time.monotonic() - upload.queued_at > _SOON and upload.connection.gone:
+            self._ended.wait(self._pace(size))
+        now = time.monotonic()
+        stream.until = now + _PATIENCE + size / _MIN_RATE
+        if now - upload.queued_at > _SOON and upload.connection.gone:
             raise ChannelClosedError("the client closed the connection before the answer")
 
     def _send(self, answer: PieceAnswer, stream: _Stream) -> None:
         self._files.use(answer.file)
-        stream.allow(answer.size)
         with answer.file.opened() as fd:
             if not os.fstat(fd).st_nlink:
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(answer.file.path))
@@ -172,13 +174,10 @@ class _Stream:
     def __init__(self, channel: Channel, ended: threading.Event) -> None:
         self.begun = False
         """True once a byte was sent."""
+        self.until = 0.0
+        """When the client must have the answer, in monotonic seconds."""
         self._channel = channel
         self._ended = ended
-        self._until = 0.0
-
-    def allow(self, size: int) -> None:
-        """Give the client the time for a piece of ``size`` bytes, from now on."""
-        self._until = time.monotonic() + _PATIENCE + size / _MIN_RATE
 
     def send(self, data: bytes, *, more: bool = False) -> None:
         sent = self._channel.send(data, more=more)
@@ -193,11 +192,13 @@ class _Stream:
         while offset < end:
             sent = self._channel.send_file(fd, offset, end - offset)
             offset += sent
-            self._note(sent)
+            if offset < end:
+                self._note(sent)
+        self.begun = True
 
     def _note(self, sent: int) -> None:
         self.begun = self.begun or sent > 0
-        if self._ended.is_set() or time.monotonic() > self._until:
+        if self._ended.is_set() or time.monotonic() > self.until:
             raise ChannelClosedError("the client reads too slowly, or this process ends")
 
 
@@ -207,10 +208,14 @@ class _OpenFiles:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._used: OrderedDict[int, weakref.ref[PieceFile]] = OrderedDict()
+        self._newest: weakref.ref[PieceFile] | None = None
 
     def use(self, file: PieceFile) -> None:
+        newest = self._newest
+        if newest is not None and newest() is file:
+            return
         with self._lock:
-            self._used[id(file)] = weakref.ref(file)
+            self._newest = self._used[id(file)] = weakref.ref(file)
             self._used.move_to_end(id(file))
             oldest = self._used.popitem(last=False)[1]() if len(self._used) > _MOST_OPEN else None
         if oldest is not None:
