@@ -1,6 +1,5 @@
 """A simulated peer: the real session of the exchange, and a model of its downloads."""
 
-import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping
 
@@ -66,19 +65,14 @@ class SimulatedPeer:
         self._client = SyncClient(self._session, connection, node, apply=self._apply, rng=row.chance())
         self._exchanges = loop.create_task(self._client.run())
 
-    def power_off(self) -> asyncio.Task[None]:
-        """End the process and its host at once, without a last message. Returns the task that ends."""
+    def power_off(self) -> None:
+        """End the process and its host at once, without a last message."""
         self._host.power_off()
+        self._exchanges.cancel()
         for transfer in self._running.values():
             transfer.provider.cancel(transfer)
         self._running.clear()
         self._queue.clear()
-        return self.stop()
-
-    def stop(self) -> asyncio.Task[None]:
-        """End the exchanges. Returns the task that ends."""
-        self._exchanges.cancel()
-        return self._exchanges
 
     def _uploads(self) -> int:
         return self._host.uploads

@@ -1,6 +1,5 @@
 """The real scheduler and the real exchange of a supernode, with one core and a modelled copy of the file."""
 
-import asyncio
 from collections.abc import Callable
 from typing import cast
 
@@ -120,11 +119,6 @@ class SimulatedSupernode:
         used = costs.answer + costs.piece * len(answer.work)
         await self._loop.until(self._use(self._loop.time(), used) + half)
         return answer
-
-    def stop(self) -> asyncio.Task[None]:
-        """End the background work. Returns the task that ends."""
-        self._watch.cancel()
-        return self._watch
 
     def distribute(self, peers: list[str]) -> None:
         """Take the operator's statement, and begin to fetch the file."""

@@ -82,29 +82,23 @@ class SimulatedSwarm:
         """The same from the return on, for the nodes that lost power."""
         self._chance = row.chance()
         self._lost: set[str] = set()
-        self._ending: list[asyncio.Task[None]] = []
         self._began = 0.0
         self._done = self.loop.create_future()
 
     def run(self) -> SwarmOutcome:
         """Raises :class:`TimeoutError` if a peer does not get the file."""
-        with contextlib.closing(self.loop), _quiet():
-            return self.loop.run_until_complete(self._run())
+        with _quiet(), asyncio.Runner(loop_factory=lambda: self.loop) as runner:  # it ends all tasks
+            return runner.run(self._run())
 
     async def _run(self) -> SwarmOutcome:
-        supernode = self.supernode
-        try:
-            await self._register()
-            self._began = self.loop.time()
-            before = Spent.by(supernode)
-            supernode.distribute(list(self.hosts))
-            if self._row.churn:
-                self._plan_loss()
-            await self._wait()
-            return self._outcome(self.loop.time() - self._began, Spent.by(supernode) - before)
-        finally:
-            ending = [*(peer.stop() for peer in self.peers.values()), *self._ending, supernode.stop()]
-            await asyncio.gather(*ending, return_exceptions=True)
+        await self._register()
+        self._began = self.loop.time()
+        before = Spent.by(self.supernode)
+        self.supernode.distribute(list(self.hosts))
+        if self._row.churn:
+            self._plan_loss()
+        await self._wait()
+        return self._outcome(self.loop.time() - self._began, Spent.by(self.supernode) - before)
 
     async def _register(self) -> None:
         row, loop, rate = self._row, self.loop, self._row.peer_rate
@@ -169,7 +163,7 @@ class SimulatedSwarm:
             return
         self._lost.add(name)
         self.times.pop(name, None)
-        self._ending.append(self.peers[name].power_off())
+        self.peers[name].power_off()
         for peer in self.peers.values():
             peer.on_provider_lost()
         self.loop.at(self.loop.time() + self._row.outage, self._return, name)
