@@ -40,9 +40,9 @@ class SyncTiming:
     forgotten_after: float = 600.0
     """After so long without an exchange, a peer is removed. A reboot of a node takes less time."""
     share: float = 0.0004
-    """Each peer that downloads adds so much to the seconds between two exchanges of one peer. So all peers together
-    send about 2,500 exchanges a second, which use three quarters of a core. With a full core, answers would come too
-    late, peers would run out of work and ask more often, and the swarm would not recover."""
+    """Each peer that has pieces to fetch adds so much to the seconds between two exchanges of one peer. So all peers
+    together send about 2,500 exchanges a second, which use three quarters of a core. With a full core, answers would
+    come too late, peers would run out of work and ask more often, and the swarm would not recover."""
     most_pace: float = 6.0
     """The most seconds between two exchanges that the supernode asks for: 15,000 peers that download. Each piece that
     arrives between two exchanges slows down the swarm by about 3 %, but an overloaded supernode does so much more."""
@@ -130,7 +130,8 @@ class SyncServer:
         for session in list(self._sessions.values()):
             if session.path is None:
                 self._check(session, now)
-        active = sum(bool(session.open_tasks) for session in self._sessions.values() if session.path is None)
+        outstanding = self._managers.progress.outstanding
+        active = sum(outstanding(name) > 0 for name, session in self._sessions.items() if session.path is None)
         self._pace = round(min(active * self._timing.share, self._timing.most_pace), 3)
         self._dispatcher.expire()
 
