@@ -39,7 +39,7 @@ _SECOND = 1.0
 _HEADERS = 400
 """Bytes of a request or an answer beside its body: HTTP and TCP."""
 _MEASURED = 16
-"""One of so many exchanges is encoded, to learn how many bytes they have."""
+"""One of so many requests and answers is encoded, to learn how many bytes they have."""
 
 
 class _NoImages:
@@ -61,6 +61,7 @@ class SimulatedSupernode:
 
     def __init__(self, row: SimulatedRow, loop: SimulatedLoop, network: Network) -> None:
         self.exchanges = 0
+        self._answers = 0
         self.control_bytes = 0.0
         """The bytes of requests and answers, in both directions."""
         self.busy_seconds = 0.0
@@ -106,19 +107,28 @@ class SimulatedSupernode:
         self._control_before = 0.0
         self._repeat(_SECOND, self._share_link)
 
-    async def sync(self, request: SyncRequest) -> SyncAnswer:
-        """Carry a request to the supernode and its answer back. Both use its core."""
-        costs, half = self._row.costs, self._row.rtt / 2
+    def ask(self, request: SyncRequest, ended: Callable[[SyncAnswer], object]) -> None:
+        """Carry a request to the supernode, and its answer back to ``ended``. Both use the core."""
         self.exchanges += 1
-        number = self.exchanges
-        await self._loop.until(self._use(self._loop.time() + half, costs.request))
-        answer = await self._server.sync(request, request.peer)
-        if number % _MEASURED == 0:
-            size = len(msgspec.json.encode(request)) + len(msgspec.json.encode(answer)) + 2 * _HEADERS
-            self.control_bytes += _MEASURED * size
+        arrives = self._loop.time() + self._row.rtt / 2
+        self._loop.at(self._use(arrives, self._row.costs.request), self._take, request, ended)
+
+    def _take(self, request: SyncRequest, ended: Callable[[SyncAnswer], object]) -> None:
+        if self.exchanges % _MEASURED == 0:
+            self.control_bytes += _MEASURED * (len(msgspec.json.encode(request)) + _HEADERS)
+        answer = self._server.begin(request, request.peer)
+        if isinstance(answer, SyncAnswer):
+            self._answer(answer, ended)
+        else:
+            answer.add_done_callback(lambda held: self._answer(held.result(), ended))
+
+    def _answer(self, answer: SyncAnswer, ended: Callable[[SyncAnswer], object]) -> None:
+        self._answers += 1
+        if self._answers % _MEASURED == 0:
+            self.control_bytes += _MEASURED * (len(msgspec.json.encode(answer)) + _HEADERS)
+        costs = self._row.costs
         used = costs.answer + costs.piece * len(answer.work)
-        await self._loop.until(self._use(self._loop.time(), used) + half)
-        return answer
+        self._loop.at(self._use(self._loop.time(), used) + self._row.rtt / 2, ended, answer)
 
     def distribute(self, peers: list[str]) -> None:
         """Take the operator's statement, and begin to fetch the file."""
