@@ -5,18 +5,19 @@ import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
+import msgspec
+
 from pantala_pieces.journal import JournalRecord
 
 
-class Commit:
+class Commit(msgspec.Struct, eq=False):
     """The records of one caller, from :meth:`GroupCommit.begin` on."""
 
-    def __init__(self, failures: int) -> None:
-        self.failures = failures
-        """How many syncs had failed when the caller began to write its bytes."""
-        self.records: Sequence[JournalRecord] = ()
-        self.done = False
-        self.error: Exception | None = None
+    failures: int
+    """How many syncs had failed when the caller began to write its bytes."""
+    records: Sequence[JournalRecord] = ()
+    done: bool = False
+    error: Exception | None = None
 
 
 class GroupCommit:
@@ -65,18 +66,16 @@ class GroupCommit:
         except Exception as error:  # the callers raise it
             self._failures += 1
             self._failure = error
-        rest: list[Commit] = []
         records: list[JournalRecord] = []
         for commit in commits:
             if commit.failures != self._failures:
                 commit.error = self._failure
             else:
-                rest.append(commit)
                 records += commit.records
         try:
             self._write(records)
         except Exception as error:  # the callers raise it
-            for commit in rest:
-                commit.error = error
+            for commit in commits:
+                commit.error = commit.error or error
         for commit in commits:
             commit.done = True

@@ -6,7 +6,6 @@ import os
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 import msgspec
 
@@ -47,7 +46,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """UIDs of the Task resources that use this file. After a restart they use it without asking the origin again."""
 
 
-class Piece(NamedTuple):
+class Piece(msgspec.Struct, frozen=True):
     """One piece to store. The caller guarantees that the digest belongs to the data."""
 
     number: int
@@ -183,8 +182,8 @@ class PieceFile:
                     if not parts or parts[piece.number] < len(piece.data):
                         write_bytes(fd, piece.data, piece.number * self.meta.piece_size)
             self._commits.end(commit, [JournalRecord(piece.number, len(piece.data), piece.sha256) for piece in stored])
-            for number, size in parts.items():
-                if size:
+            for number in parts:
+                if parts[number]:
                     self._parts.note(number, 0)
         except OSError as error:
             raise store_error(f"write pieces to {self.path}", error) from error

@@ -7,7 +7,8 @@ appended, and only after the piece's bytes are durable. Reading stops at an inco
 import struct
 import zlib
 from collections.abc import Iterator
-from typing import NamedTuple
+
+import msgspec
 
 from pantala_protocol.ranges import MAX_PIECE
 
@@ -16,7 +17,7 @@ _CRC = struct.Struct(">I")
 RECORD_SIZE = _BODY.size + _CRC.size
 
 
-class JournalRecord(NamedTuple):
+class JournalRecord(msgspec.Struct, frozen=True):
     """One durable piece."""
 
     piece: int
@@ -26,7 +27,7 @@ class JournalRecord(NamedTuple):
 
 def encode(record: JournalRecord) -> bytes:
     """The 44 bytes of a record."""
-    body = _BODY.pack(*record)
+    body = _BODY.pack(record.piece, record.size, record.sha256)
     return body + _CRC.pack(zlib.crc32(body))
 
 

@@ -20,7 +20,7 @@ from pantala_pieces.transfer.errors import (
     ProviderUnreachableError,
     StalledError,
 )
-from pantala_pieces.transfer.jobs import JobCancelledError, PieceBuffer, ReceiveJob
+from pantala_pieces.transfer.jobs import JobCancelledError, JobState, PieceBuffer, ReceiveJob
 from pantala_pieces.transfer.providers import Providers
 from pantala_pieces.transfer.requests import PieceRequest
 from pantala_pieces.transfer.upload.heads import RequestHead, piece_head
@@ -132,7 +132,7 @@ async def providers() -> AsyncIterator[Providers]:
 
 def job(wanted: PieceWork) -> ReceiveJob:
     made = ReceiveJob(wanted, lambda _: None)
-    assert made.begin()
+    assert made.advance(JobState.RECEIVING)
     return made
 
 

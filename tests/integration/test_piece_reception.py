@@ -294,8 +294,10 @@ async def test_clients_that_break_off_anywhere_leave_nothing_behind(
             async with it.client(window=chance.choice([None, WINDOW])) as client:
                 asked = b"".join(chance.choice([it.native, it.wrapped])(chance.randrange(45)) for _ in range(4))
                 client.send(asked[: chance.randrange(len(asked))])
-                for _ in range(chance.randrange(3)):
-                    with contextlib.suppress(TimeoutError, EOFError, ConnectionError):
+                with contextlib.suppress(
+                    TimeoutError, EOFError, ConnectionError
+                ):  # then its place in the answer is lost
+                    for _ in range(chance.randrange(3)):
                         await asyncio.wait_for(client.reply(), 0.1)
 
     async def behave() -> None:

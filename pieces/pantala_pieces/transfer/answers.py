@@ -26,11 +26,19 @@ def receive_answer(channel: Channel, request: PieceRequest, into: memoryview, wa
         _send(channel, request.text, watch)
         head, begun = _receive_head(channel, watch)
         keep = request.check_head(head)
-        if len(begun) > len(into):
+        received = len(begun)
+        if received > request.size:
             raise CorruptError("the provider's answer is longer than announced")
-        into[: len(begun)] = begun
-        watch.begin_body(len(begun))
-        _receive_body(channel, into[len(begun) :], watch)
+        into[:received] = begun
+        watch.begin_body(received)
+        left = request.size - received
+        while left:
+            count = channel.receive(into[-left:], wake_at=left if left <= _AT_ONCE else _WAKE_AT)
+            if count:
+                left -= count
+                watch.progress(count)
+            else:
+                watch.check()
     except ChannelClosedError as error:
         raise ProviderUnreachableError(f"the connection to the provider ended before the piece: {error}") from error
     return keep
@@ -46,9 +54,9 @@ def _send(channel: Channel, text: bytes, watch: AnswerWatch) -> None:
 
 def _receive_head(channel: Channel, watch: AnswerWatch) -> tuple[bytes, bytes]:
     """The head without its empty line, and the first bytes of the body."""
-    received = b""
-    while True:
-        arrived = channel.receive_some(_MAX_HEAD - len(received))
+    received, left = b"", _MAX_HEAD
+    while left:
+        arrived = channel.receive_some(left)
         if not arrived:
             watch.check()
             continue
@@ -57,16 +65,5 @@ def _receive_head(channel: Channel, watch: AnswerWatch) -> tuple[bytes, bytes]:
         head, separator, begun = received.partition(_END_OF_HEAD)
         if separator:
             return head, begun
-        if len(received) == _MAX_HEAD:
-            raise CorruptError(f"the headers of the provider's answer have more than {_MAX_HEAD} bytes")
-
-
-def _receive_body(channel: Channel, into: memoryview, watch: AnswerWatch) -> None:
-    left = len(into)
-    while left:
-        count = channel.receive(into[-left:], wake_at=left if left <= _AT_ONCE else _WAKE_AT)
-        if count:
-            left -= count
-            watch.progress(count)
-        else:
-            watch.check()
+        left -= len(arrived)
+    raise CorruptError(f"the headers of the provider's answer have more than {_MAX_HEAD} bytes")

@@ -66,7 +66,7 @@ class AnswerWatch:
     def __init__(self, timeouts: AdaptiveTimeouts, work: PieceWork) -> None:
         self._timeouts = timeouts
         self._work = work
-        self._sent_at = self._last_byte = self._checked_at = time.monotonic()
+        self.begun_at = self._last_byte = self._checked_at = time.monotonic()
         self._received = 0
         self._in_body = False
         self.answered = False
@@ -97,7 +97,7 @@ class AnswerWatch:
         timeouts = self._timeouts.timeouts_for(self._work)
         quiet = now - self._last_byte
         limit = timeouts.stall if self._in_body else timeouts.head
-        if quiet < limit and self._received >= (now - self._sent_at - timeouts.slow) * _MIN_RATE:
+        if quiet < limit and self._received >= (now - self.begun_at - timeouts.slow) * _MIN_RATE:
             return
         why = f"no byte for {quiet:.1f} s" if quiet >= limit else "too few bytes per second"
         raise StalledError(f"{self._received} of {self._work.size} bytes arrived, then {why}")

@@ -61,13 +61,13 @@ class ReceiveJob:
 
     # Called by the thread that carries out the job
 
-    def begin(self) -> bool:
-        """False if the job is cancelled."""
-        return self._advance(JobState.RECEIVING)
-
-    def begin_storing(self) -> bool:
-        """The piece is right. From now on the job cannot be cancelled. False if it is cancelled."""
-        return self._advance(JobState.STORING)
+    def advance(self, state: JobState) -> bool:
+        """Continue with the next state. False if the job is cancelled. From STORING on it cannot be cancelled."""
+        with self._lock:
+            if self._state is JobState.CANCELLED:
+                return False
+            self._state = state
+        return True
 
     def watch(self, channel: Channel) -> None:
         """From now on, :meth:`cancel` aborts ``channel``. Raises :class:`JobCancelledError`."""
@@ -84,15 +84,8 @@ class ReceiveJob:
     def end(self, error: Exception | None) -> None:
         """Post the result, unless the job is cancelled."""
         self.error = error
-        if self._advance(JobState.ENDED):
+        if self.advance(JobState.ENDED):
             self._ended(JobResult(self, error))
-
-    def _advance(self, state: JobState) -> bool:
-        with self._lock:
-            if self._state is JobState.CANCELLED:
-                return False
-            self._state = state
-        return True
 
 
 class PieceBuffer:

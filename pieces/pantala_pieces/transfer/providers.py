@@ -33,11 +33,11 @@ class Providers:
         request = PieceRequest.of(work)
         address = (work.host, work.port)
         into = buffer.view(request.size)
-        begun_at = time.monotonic()
-        if not self._reuse(job, address, request, into):
+        first = AnswerWatch(self._timeouts, work)
+        if not self._reuse(job, address, request, into, first):
             channel = self._connect(job, address)
             self._exchange(job, address, channel, request, into, AnswerWatch(self._timeouts, work))
-        self._timeouts.note(time.monotonic() - begun_at)
+        self._timeouts.note(time.monotonic() - first.begun_at)
         return into[request.skip : request.skip + work.size]
 
     def rest(self) -> None:
@@ -48,12 +48,13 @@ class Providers:
         """Close the idle connections."""
         self._kept.close()
 
-    def _reuse(self, job: ReceiveJob, address: Address, request: PieceRequest, into: memoryview) -> bool:
+    def _reuse(
+        self, job: ReceiveJob, address: Address, request: PieceRequest, into: memoryview, watch: AnswerWatch
+    ) -> bool:
         """Receive the piece over a kept connection. False if there is none, or if the provider has closed it."""
         channel = self._kept.take(address)
         if channel is None:
             return False
-        watch = AnswerWatch(self._timeouts, job.work)
         try:
             self._exchange(job, address, channel, request, into, watch)
         except ProviderUnreachableError:

@@ -181,7 +181,7 @@ class PieceReceiver:
         return job
 
     def _carry_out(self, job: ReceiveJob, buffer: PieceBuffer) -> None:
-        if not job.begin():
+        if not job.advance(JobState.RECEIVING):
             return
         try:
             data = self._fetch(job, buffer) if job.work.content is None else _content(job.work)
@@ -190,7 +190,7 @@ class PieceReceiver:
                 raise CorruptError(
                     f"The piece {job.work.piece} has the SHA-256 {digest.hex()} instead of {job.work.sha256}."
                 )
-            if job.begin_storing():
+            if job.advance(JobState.STORING):
                 self._store(job.work, Piece(job.work.piece, data, digest))
         except JobCancelledError:
             pass

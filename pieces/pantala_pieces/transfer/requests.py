@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from functools import lru_cache
+
+import msgspec
 
 from pantala_pieces.transfer.errors import CorruptError, MissingError, ProviderRefusedError
 from pantala_protocol import ticket
@@ -17,6 +18,9 @@ ANSWER_HEAD = (
 )
 """How the head of our own providers begins. The length of the file follows."""
 
+_RANGE = b"Range: bytes=%d-%d\r\n\r\n"
+"""How a request ends."""
+
 _MOST_KNOWN = 256
 """Begins of requests that are remembered: one for each task and provider."""
 
@@ -24,8 +28,7 @@ _PRINTABLE = re.compile(r"[!-~]{1,512}")
 """The text that a request line or a header may contain."""
 
 
-@dataclass(slots=True)
-class PieceRequest:
+class PieceRequest(msgspec.Struct, frozen=True):
     """One request for a piece: its bytes, and the range that it asks for."""
 
     text: bytes
@@ -42,11 +45,11 @@ class PieceRequest:
         if work.path:
             first, size = work.piece * work.wire_size, work.size + OVERHEAD
             headers = f"pieceNum: {work.piece}\r\npieceSize: {work.wire_size}\r\n"
-            begin = _begin(work.path, work.host, work.port, headers)
-            return cls(_complete(begin, first, size), first, size, skip=HEAD, ranged=False)
+            text = _begin(work.path, work.host, work.port, headers) + _RANGE % (first, first + size - 1)
+            return cls(text, first, size, skip=HEAD, ranged=False)
         first, size = work.offset, work.size
         begin = _native(work.task_id, work.generation, work.ticket, work.host, work.port)
-        return cls(_complete(begin, first, size), first, size)
+        return cls(begin + _RANGE % (first, first + size - 1), first, size)
 
     def check_head(self, head: bytes) -> bool:
         """Check the head of the answer, without its empty line. Returns True if the connection stays open.
@@ -86,11 +89,7 @@ def _native(task_id: str, generation: str, shown: str, host: str, port: int) -> 
 def _begin(path: str, host: str, port: int, headers: str) -> bytes:
     _check(path, host)
     shown = f"[{host}]" if ":" in host else host
-    return f"GET {path} HTTP/1.1\r\nHost: {shown}:{port}\r\n{headers}Range: bytes=".encode("ascii")
-
-
-def _complete(begin: bytes, first: int, size: int) -> bytes:
-    return b"%b%d-%d\r\n\r\n" % (begin, first, first + size - 1)
+    return f"GET {path} HTTP/1.1\r\nHost: {shown}:{port}\r\n{headers}".encode("ascii")
 
 
 def _check(*texts: str) -> None:

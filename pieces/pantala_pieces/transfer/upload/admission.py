@@ -2,9 +2,10 @@
 
 import re
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 from http import HTTPStatus
 from typing import NamedTuple
+
+import msgspec
 
 from pantala_pieces.errors import PieceMissingError
 from pantala_pieces.file import PieceFile
@@ -19,8 +20,7 @@ _MOST_GRANTS = 4096
 """Valid tickets that are remembered. An attacker cannot add one without a key."""
 
 
-@dataclass(frozen=True, slots=True)
-class PieceAnswer:
+class PieceAnswer(msgspec.Struct, frozen=True):
     """The answer to one request: ``before``, then ``size`` bytes of a file from ``offset`` on, then ``after``."""
 
     file: PieceFile

@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
+
+import msgspec
 
 from pantala_pieces.transfer.mailbox import Mailbox
 
@@ -20,8 +21,7 @@ class FetchState(Enum):
     BROKEN = auto()
 
 
-@dataclass(frozen=True, slots=True)
-class PieceFetch:
+class PieceFetch(msgspec.Struct, frozen=True):
     """One request for a piece."""
 
     reader: str

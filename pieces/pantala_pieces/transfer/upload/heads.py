@@ -63,7 +63,7 @@ class PieceRefusedError(Exception):
         return "\r\n".join([*lines, "\r\n"]).encode("ascii") + (content if self._body else b"")
 
 
-class RequestHead(NamedTuple):
+class RequestHead(msgspec.Struct, frozen=True):
     """What a request for a piece says. The texts are not checked yet."""
 
     target: bytes
