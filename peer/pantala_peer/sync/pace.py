@@ -1,5 +1,6 @@
 """When a peer speaks with its supernodes, and how many pieces it can use. Pure: times are passed in."""
 
+import math
 from collections import deque
 
 MOST_OFTEN = 1 / 15
@@ -28,6 +29,9 @@ _INTERVALS = 3
 
 _LEAST_SPAN = 0.2
 """Seconds, the shortest time that a rate is computed over. A link may deliver its first pieces from a buffer."""
+
+_ROUND_TRIP = 0.04
+"""Seconds from a report to the first byte of a piece that it brings, on a busy link. They count like the interval."""
 
 _MOST_TIMES = 256
 
@@ -61,10 +65,10 @@ class Pace:
 
 
 class PieceWindow:
-    """How many unfinished pieces the peer can use: one for each download, and those that end between two reports.
+    """How many unfinished pieces the peer can use: one for each download, and those that end before new ones begin.
 
-    With more, pieces wait in the queue of a peer while others could take them (67 ms of pieces cost about 2 %). So on
-    slow links it is hardly more than the number of ``downloads``.
+    With fewer, its link is idle at times. With more, pieces wait in its queue while others could take them. So on slow
+    links it is only a few more than the number of ``downloads``.
     """
 
     def __init__(self, downloads: int) -> None:
@@ -82,4 +86,5 @@ class PieceWindow:
             times.popleft()
         if len(times) < 2:
             return self._downloads
-        return self._downloads + int(interval * len(times) / max(now - times[0], _LEAST_SPAN))
+        rate = len(times) / max(now - times[0], _LEAST_SPAN)
+        return self._downloads + math.ceil(rate * (interval + _ROUND_TRIP))
