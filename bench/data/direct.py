@@ -25,6 +25,6 @@ def download(stage: Stage, clients: int, sha256: str) -> tuple[float, ...]:
     wait(lambda: all(process.returncode is not None for process in processes), "all direct downloads end", longest)
     for process, file in zip(processes, files, strict=True):
         if process.returncode:
-            raise BenchError(f"A direct download ended with {process.returncode}:\n{process.tail()}")
+            raise BenchError(f"A direct download ended with the exit code {process.returncode}:\n{process.tail()}")
         check(file, sha256)
     return tuple(sorted(float(process.tail()) for process in processes))

@@ -41,7 +41,7 @@ def measure(file: Path, folder: Path, receivers: int) -> tuple[float, Meter]:
         def start(log: Path, *arguments: str) -> Process:
             process = Process([sys.executable, "-m", "bench.fast.floor", *arguments], log)
             stack.callback(process.kill)
-            wait(lambda: "ready" in process.tail(), "sender and receivers of the limit are ready", 30)
+            wait(lambda: "ready" in process.tail(), "a process that measures the limit is ready", 30)
             return process
 
         sender = start(folder / "floor-send.log", "send", port, str(file))
@@ -52,13 +52,13 @@ def measure(file: Path, folder: Path, receivers: int) -> tuple[float, Meter]:
         wait(lambda: all(output.with_suffix(".done").exists() for output in outputs), "all receivers end", 120)
         meter.stop()
     if any(output.stat().st_size != file.stat().st_size for output in outputs):
-        raise BenchError("A receiver of the limit has an incomplete file.")
+        raise BenchError("A receiver that measures the limit has an incomplete file.")
     seconds = max(output.with_suffix(".done").stat().st_mtime for output in outputs) - meter.began
     return seconds, meter
 
 
 def send(port: int, name: str) -> None:
-    """Give the ranges that are asked for, over each connection, until the process is killed."""
+    """Serve the requested ranges over each connection, until the process is killed."""
     descriptor = os.open(name, os.O_RDONLY)
     size = os.fstat(descriptor).st_size
     with socket.create_server(("127.0.0.1", port)) as server:

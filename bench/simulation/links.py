@@ -13,7 +13,7 @@ from collections.abc import Callable
 from bench.simulation.clock import SimulatedLoop
 
 _WORTHWHILE = 1.02
-"""The least factor by which a rate is raised. Smaller changes cost more than they tell."""
+"""The least factor by which a rate is raised. Smaller changes take time and add little accuracy."""
 _ROUNDING = 1e-3
 """The bytes that may be left at the end of a transfer."""
 

@@ -12,7 +12,7 @@ _MEBIBYTE = 1024 * 1024
 
 @dataclass(frozen=True)
 class Costs:
-    """The seconds of one core that the supernode's process uses for the exchange."""
+    """The CPU seconds of the supernode for each step of an exchange."""
 
     request: float = 0.13e-3
     """For each request: to read, decode and apply it."""

@@ -39,7 +39,7 @@ _SECOND = 1.0
 _HEADERS = 400
 """Bytes of a request or an answer beside its body: HTTP and TCP."""
 _MEASURED = 16
-"""One of so many requests and answers is encoded, to learn how many bytes they have."""
+"""One in this many requests and answers is encoded, to measure its size."""
 
 
 class _NoImages:

@@ -1,4 +1,4 @@
-"""Runs one row: peers register, the supernode is told to distribute a file, and nodes fail and come back."""
+"""Runs one row: peers register, the supernode distributes a file, and nodes fail and come back."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from bench.simulation.supernode import SimulatedSupernode
 _REGISTERED = 30.0
 """Seconds for all peers to register before the statement."""
 _LONGEST, _LEAST_LONGEST = 8.0, 120.0
-"""A run fails after so many line times, and at least so many seconds."""
+"""A run fails after this many line times, but not before this many seconds."""
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ class SwarmOutcome:
     returned: float
     """Nodes that lost power and came back."""
     slowest_returned: float
-    """The slowest of them from its return on."""
+    """The time of the slowest of them, counted from its return."""
 
 
 @dataclass(frozen=True)
@@ -77,9 +77,9 @@ class SimulatedSwarm:
         self.peers: dict[str, SimulatedPeer] = {}
         self.hosts: dict[str, Host] = {}
         self.times: dict[str, float] = {}
-        """The seconds from the statement to the whole file, by peer. Without the nodes that lost power."""
+        """The seconds from the statement to the whole file, for each peer whose node kept its power."""
         self.returned: dict[str, float] = {}
-        """The same from the return on, for the nodes that lost power."""
+        """The seconds from its return to the whole file, for each node that lost power."""
         self._chance = row.chance()
         self._lost: set[str] = set()
         self._began = 0.0

@@ -46,5 +46,5 @@ class PeerMetrics:
         yield CounterMetricFamily("pantala_peer_sent_bytes", "Bytes of pieces sent.", self._pieces.bytes_sent)
         yield GaugeMetricFamily("pantala_peer_cached_bytes", "Bytes of pieces in the cache.", self._cache.total_bytes())
         yield GaugeMetricFamily("pantala_peer_cached_tasks", "Tasks in the cache.", len(self._cache.tasks()))
-        text = "Files that changed on the disk, as the scrub found."
+        text = "Damaged files on the disk that the scrub has found."
         yield CounterMetricFamily("pantala_peer_damaged_files", text, self._scrub.damaged)

@@ -24,8 +24,8 @@ class GroupCommit:
     """Writes the records of pieces whose bytes are written.
 
     ``sync`` makes all written bytes durable. ``write`` writes records, durably, and raises :class:`OSError`. Both are
-    called by one thread at a time. If a sync fails, the disk may have lost any bytes that were written before. So all
-    callers fail that began before.
+    called by one thread at a time. If a sync fails, the disk may have lost any bytes that were written before. So each
+    caller that began before the failure gets an error.
     """
 
     def __init__(self, sync: Callable[[], None], write: Callable[[Sequence[JournalRecord]], None]) -> None:

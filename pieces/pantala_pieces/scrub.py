@@ -1,4 +1,4 @@
-"""The scrub verifies whole files in the background: each once soon, and again at a slow interval.
+"""The scrub verifies whole files in the background: each one soon after it is complete, then once a week.
 
 It has one thread of low priority, which is busy at most half of the time. It waits while the process is busy. Between
 two passes it uses no CPU.
@@ -27,9 +27,9 @@ _LOOK = 3600.0
 _RETRY = 60.0
 """Seconds after a pass that found damage or failed, until the same file may be due again."""
 _PAUSE = 0.5
-"""Seconds between two looks whether the process is still busy."""
+"""Seconds between two checks whether the process is still busy."""
 _PATIENCE = 3600.0
-"""Seconds that one pass waits at most, because some processes are never idle."""
+"""The most seconds that one pass waits for an idle process. Some processes are never idle."""
 _NICE = 10
 """How much nicer the thread is than the others. With a lower priority, a busy machine could stop the thread while it
 holds Python's lock."""
@@ -50,7 +50,7 @@ class ScrubCandidate(NamedTuple):
 
 
 class ScrubFiles(Protocol):
-    """The files that a scrub verifies."""
+    """The files that a scrub verifies. A file is *in service* while the process relies on its bytes."""
 
     def candidates(self) -> Iterable[ScrubCandidate]:
         """All whole files in service."""
@@ -130,7 +130,12 @@ class Scrub:
         if finding.verdict is not FileVerdict.RIGHT:
             self.damaged += 1
             self._resting[name] = self._wall() + _RETRY
-            log.error("a file is damaged", task=name, verdict=finding.verdict.name, pieces=ranges.render(finding.wrong))
+            log.error(
+                "the scrub found a damaged file; any wrong pieces are fetched again",
+                task=name,
+                verdict=finding.verdict.name,
+                pieces=ranges.render(finding.wrong),
+            )
             on_damage(name)
 
     async def _pass(self, candidate: ScrubCandidate, thread: Executor) -> Finding | None:

@@ -1,7 +1,7 @@
 """One pass over a whole file on the disk. It finds whether the digest is right, and if not, which pieces are wrong.
 
-The pass reads in steps, so that its caller can pause it. It reads past the page cache. So it evicts no page of
-another program, and finds what the disk has.
+The pass reads in steps, so that its caller can pause it. It bypasses the page cache. So it evicts no data of another
+program, and reads what is really on the disk.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ STEP = 32 * CHUNK
 """Bytes of one step."""
 
 _ROT = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
-"""With these errors, the disk says that it lost the bytes."""
+"""These errors mean that the disk has lost the bytes."""
 
 
 class FileVerdict(Enum):

@@ -1,4 +1,4 @@
-"""The digest of a whole file, computed from its pieces while they arrive. No byte is read again for it."""
+"""The digest of a whole file, computed from its pieces while they arrive, without a second read."""
 
 import hashlib
 import threading
@@ -7,8 +7,8 @@ import threading
 class RunningDigest:
     """The sha256 of a file, as long as its pieces arrive in order. Any thread may use it.
 
-    The first piece out of order ends it. So does a piece that arrives while another is being hashed, because no
-    download waits for this digest.
+    The first piece out of order ends the computation. So does a piece that arrives while another one is being hashed,
+    because a download must not wait for this digest.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,6 @@ class RunningDigest:
             self._lock.release()
 
     def of(self, pieces: int) -> str | None:
-        """The digest of a file with so many pieces. ``None`` if not all of them arrived in order."""
+        """The digest of a file that has ``pieces`` pieces. ``None`` if not all of them arrived in order."""
         with self._lock:
             return None if self._ended or self._next != pieces else f"sha256:{self._hash.hexdigest()}"

@@ -1,4 +1,4 @@
-"""Returns freed memory to the system, which the C library keeps otherwise.
+"""Returns freed memory to the system. Without it, the C library keeps the memory.
 
 Blocks of a few MiB come and go in several threads. The C library keeps the gaps between them for later blocks. After
 many files at once, these gaps take more memory than everything else in the process.

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 MIN_PIECE_SIZE = 128 * 1024
 MAX_PIECE_SIZE = 4 * 1024 * 1024
 SMALL_FILE = 64 * 1024
-"""The bytes of a file come together with the work for it, if they are at most so many."""
+"""The supernode sends a file of at most this many bytes together with the work for it."""
 UNKNOWN_LENGTH_PIECE_SIZE = 1024 * 1024
 """Bytes of a piece if the file's length is unknown: small enough for a small file, large enough for a large one."""
 

@@ -90,7 +90,7 @@ class StateCollector(Collector):
         yield _counter("pantala_cache_uses", text, "found", CopyUse, cdn.worker.uses)
         evictions = self.janitor.evictions | {EvictionCause.DROPPED: self.supernode.dropped}
         yield _counter("pantala_evictions", "Copies removed from the volume.", "cause", EvictionCause, evictions)
-        text = "Files that changed on the volume, as the scrub found."
+        text = "Damaged files on the volume that the scrub has found."
         yield CounterMetricFamily("pantala_damaged_files", text, self.scrub.damaged)
         outcomes = self.manifests.outcomes
         yield _counter("pantala_manifests", "Manifests requested by nodes.", "outcome", ManifestOutcome, outcomes)

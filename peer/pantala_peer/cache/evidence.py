@@ -23,7 +23,7 @@ class Evidence:
     changed: bool = False
     """True if the signature has changed. A program wrote to the file, or only touched it."""
     wrong: int | None = None
-    """The pieces that the scrub found wrong, as a bit mask. ``None``: none of the file is wrong."""
+    """The pieces that the scrub found wrong, as a bit mask. ``None``: it did not find the file wrong."""
     contradicted: str = ""
     """A stated digest that the file does not have, although each of its pieces is right."""
 

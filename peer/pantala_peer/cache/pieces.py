@@ -129,7 +129,7 @@ class PieceCache:
         """Store a verified piece. Several threads may do so. Raises PieceMissingError if the task has changed."""
         file = self._store.get(work.task_id)
         if file is None or file.meta.generation != work.generation:
-            raise PieceMissingError(f"The peer lost generation {work.generation} of the task {work.task_id}.")
+            raise PieceMissingError(f"The peer no longer has generation {work.generation} of the task {work.task_id}.")
         if not file.have >> piece.number & 1:
             self._known(file).feed(file, piece.number, piece.data)
         file.put([piece])

@@ -22,7 +22,7 @@ log = structlog.get_logger()
 
 
 class Downloads:
-    """Which pieces are being downloaded. The threads of ``receiver`` carry them out, ``parallel`` at once.
+    """Knows which pieces are being downloaded. The threads of ``receiver`` carry them out, ``parallel`` at once.
 
     Each download ends with one :class:`DownloadEnded`. Failed downloads are not repeated: the supernode knows the other
     providers. Results wait up to 0.07 s for each other. Failures, the last pieces, and pieces for which ``urgent`` is
@@ -114,7 +114,7 @@ class Downloads:
         try:
             self._events.emit(event)
         except Exception:  # the other results of the batch must not be lost
-            log.exception("a bug ended the handling of a download")
+            log.exception("a bug ended the handling of a download; the peer continues with the others")
 
 
 class PieceWaiters:

@@ -178,11 +178,11 @@ def _head(text: bytes) -> tuple[int, int, bool]:
         if not colon or not name or name != name.strip() or b"\n" in line or b"\r" in line:
             raise ChannelError("a header of the answer is not valid")
         if name in _ONCE and name in fields:
-            raise ChannelError("the answer states its length twice")
+            raise ChannelError("the answer repeats a header that must occur once")
         fields[name] = value.strip()
     length = fields.get(b"content-length", b"")
     if b"transfer-encoding" in fields or b"content-encoding" in fields or not length.isdigit():
-        raise ChannelError("the answer has no Content-Length, or an encoding; reach the supernode without a proxy")
+        raise ChannelError("the answer is encoded or has no Content-Length; reach the supernode without a proxy")
     if len(length) > 12 or int(length) > MAX_ANSWER:
         raise ChannelError(f"the answer is larger than {MAX_ANSWER} bytes")
     keep = version == b"HTTP/1.1" and fields.get(b"connection", b"").lower() != b"close"

@@ -226,11 +226,9 @@ class SyncClient:
         news = news or bool(orders.work) or orders.assignments is not None or orders.images is not None
         if news:
             self._quiet_until = now
-        elif now - begun_at < _QUIET and self._session.is_latest(
-            request.seq
-        ):  # a newer exchange releases an older one at once
-            self._quiet_until = now + _QUIET
-        self._taking = True  # what applies the answer may report several things; the next plan follows
+        elif now - begun_at < _QUIET and self._session.is_latest(request.seq):
+            self._quiet_until = now + _QUIET  # a newer exchange would have ended this one at once
+        self._taking = True  # ``apply`` may report several things; the caller plans once after it
         try:
             self._apply(orders)
         finally:

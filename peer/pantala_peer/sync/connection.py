@@ -74,7 +74,7 @@ class SyncConnection:
                 try:
                     message = self._message(request)
                 except (OSError, UnicodeError):
-                    return False  # sync() says why
+                    return False  # sync() reports the reason
                 self._sending.add(self._idle.pop())
                 channel.send(message, partial(self._on_end, channel, ended), timeout=self._timeout)
                 return True
@@ -128,7 +128,7 @@ class SyncConnection:
         return answer
 
     async def _ask(self, request: bytes) -> ChannelAnswer:
-        """Send a request on a kept connection. If the supernode has closed that meanwhile, on a new one."""
+        """Send a request on a kept connection. If the supernode has closed it, send the request on a new one."""
         while self._idle:
             channel = self._idle.pop()
             if not channel.closed:

@@ -1,4 +1,4 @@
-"""When a peer speaks with its supernodes, and how many pieces it can use. Pure: times are passed in."""
+"""When a peer begins its exchanges with a supernode, and how many pieces it can use. Pure: times are passed in."""
 
 import math
 from collections import deque
@@ -13,19 +13,19 @@ _LEAST_WITHOUT_CREDIT = 0.010
 """The same for urgent reports, after the credit is used up."""
 
 _CREDIT = 30.0
-"""The exchanges that may begin early, one after the other, at the shortest interval."""
+"""The number of exchanges in a row that may begin early, at the shortest interval."""
 
 _LEAST_CREDIT = 2.0
-"""The credit with the longest intervals. A busy supernode cannot answer all peers at once."""
+"""The same at the longest intervals. A busy supernode cannot answer all peers at once."""
 
 _REFILL = 0.25
 """The credit that an interval without an exchange gives back."""
 
 _HORIZON = 1.0
-"""Seconds for which verified pieces count for the rate."""
+"""Seconds for which a verified piece counts for the rate."""
 
 _INTERVALS = 3
-"""The same in intervals, if that is longer, because slow pieces arrive less than once a second."""
+"""The same as a number of intervals, if that is longer. Slow pieces arrive less than once a second."""
 
 _LEAST_SPAN = 0.2
 """Seconds, the shortest time that a rate is computed over. A link may deliver its first pieces from a buffer."""
@@ -45,7 +45,10 @@ class Pace:
         self._begun_at = float("-inf")
 
     def earliest(self, now: float, *, early: bool = False, urgent: bool = False) -> float:
-        """When the next exchange may begin. ``early``: the peer has little left to do. ``urgent``: somebody waits."""
+        """When the next exchange may begin.
+
+        ``early``: the peer has few pieces left to fetch. ``urgent``: the supernode or a program waits for the report.
+        """
         if (early or urgent) and self._refilled(now) >= 1:
             return self._begun_at + _LEAST
         return self._begun_at + (_LEAST_WITHOUT_CREDIT if urgent else self.interval)
@@ -65,7 +68,7 @@ class Pace:
 
 
 class PieceWindow:
-    """How many unfinished pieces the peer can use: one for each download, and those that end before new ones begin.
+    """How many unfinished pieces the peer can use: one for each download, and those that end before new work arrives.
 
     With fewer, its link is idle at times. With more, pieces wait in its queue while others could take them. So on slow
     links it is only a few more than the number of ``downloads``.

@@ -42,7 +42,7 @@ class NodeState:
     left: Callable[[], int]
     """Returns the number of pieces that the node was given and has not received yet."""
     window: Callable[[], int]
-    """Returns the number of such pieces that the node can use."""
+    """Returns how many such pieces the node can use."""
 
 
 class SupernodeSession:

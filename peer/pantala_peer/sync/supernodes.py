@@ -171,7 +171,7 @@ class SupernodeSessions:
             link.session.inventory_changed()
 
     def send(self, *, at_once: bool = False) -> None:
-        """Send the reports that no exchange carries yet. Not ``at_once``: others of the same moment may join them."""
+        """Send the reports that no exchange carries yet. Unless ``at_once``, reports of the same moment are joined."""
         for link in self._links.values():
             if link.session.has_news:
                 link.client.wake(at_once=at_once)

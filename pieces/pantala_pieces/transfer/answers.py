@@ -11,10 +11,10 @@ _MAX_HEAD = 8192
 _END_OF_HEAD = b"\r\n\r\n"
 
 _AT_ONCE = 256 * 1024
-"""If at most so many bytes of a piece are missing, the kernel wakes the thread once: when all of them are there."""
+"""If at most this many bytes of a piece are missing, the kernel wakes the thread once, when all of them are there."""
 
 _WAKE_AT = 128 * 1024
-"""Earlier in a piece, the kernel wakes the thread when so many bytes have arrived. Meanwhile more can arrive."""
+"""Earlier in a piece, the kernel wakes the thread each time that this many bytes have arrived."""
 
 
 def receive_answer(channel: Channel, request: PieceRequest, into: memoryview, watch: AnswerWatch) -> bool:

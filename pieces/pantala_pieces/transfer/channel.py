@@ -1,4 +1,4 @@
-"""A connection with blocking calls, for one thread at a time. Every call that moves bytes releases the interpreter."""
+"""A connection with blocking calls, for one thread at a time. Each call that moves bytes releases Python's lock."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ class Channel:
         tls: ssl.SSLContext | None = None,
         begun: Callable[[Channel], None] | None = None,
     ) -> Channel:
-        """Open a connection within ``timeout`` seconds. Raises :class:`OSError`, also for a certificate that is wrong.
+        """Open a connection within ``timeout`` seconds. Raises :class:`OSError`, also if a certificate is not valid.
 
         ``begun`` is called with the channel before it connects to an address, so that another thread can abort it.
         """
@@ -76,7 +76,7 @@ class Channel:
 
     def _connect(self, address: Any, until: float, host: str, tls: ssl.SSLContext | None) -> None:
         if self._aborted:
-            raise OSError("the connection was given up")
+            raise OSError("another thread aborted the connection")
         self._socket.settimeout(max(until - time.monotonic(), 0.001))
         self._socket.connect(address)
         if tls is not None:
@@ -105,7 +105,7 @@ class Channel:
     def receive(self, into: memoryview, *, wake_at: int = 1) -> int:
         """Receive into ``into``, and return the number of bytes. 0: none arrived within :data:`TICK`.
 
-        The kernel wakes the thread when ``wake_at`` bytes are there, not for each packet. Less is returned at a tick.
+        The kernel wakes the thread when ``wake_at`` bytes are there. After :data:`TICK`, the call returns fewer.
         """
         try:
             if self._plain and wake_at != 1:  # poll() waits; recv() would take some bytes, then wait for as many again

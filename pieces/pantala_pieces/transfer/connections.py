@@ -6,7 +6,7 @@ import time
 from pantala_pieces.transfer.channel import Channel
 
 _MAX_IDLE = 64
-"""The number of idle connections that are kept: 4 to each of 16 providers."""
+"""The most idle connections that are kept, such as 4 to each of 16 providers."""
 
 
 Address = tuple[str, int]
@@ -19,7 +19,7 @@ class KeptConnections:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: dict[Address, list[tuple[Channel, float]]] = {}
-        """The connections to each provider, with the times from which on they are idle. The longest idle come first."""
+        """The connections to each provider, and since when each is idle. The longest idle ones come first."""
         self._count = 0
 
     def take(self, address: Address) -> Channel | None:
@@ -46,7 +46,7 @@ class KeptConnections:
             surplus.close()
 
     def close(self, idle_for: float = 0.0) -> None:
-        """Close the connections that have been idle for so many seconds."""
+        """Close the connections that have been idle for at least ``idle_for`` seconds."""
         until = time.monotonic() - idle_for
         closing = []
         with self._lock:

@@ -22,7 +22,7 @@ _MIN_RATE = 32 * 1024
 """The minimum rate in bytes per second. A provider that sends less for some seconds counts as stalled."""
 
 _MOST_DURATIONS = 15
-"""The number of pieces that the usual time of a piece follows."""
+"""The usual time of a piece is the median time of this many recent pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +32,7 @@ class ReceiveTimeouts:
     head: float
     stall: float
     slow: float = 5.0
-    """For so long a provider may be slower than the minimum rate, because a link may be slow for a moment."""
+    """How long a provider may be slower than the minimum rate, because a link may be slow for a moment."""
 
 
 class AdaptiveTimeouts:
@@ -47,7 +47,7 @@ class AdaptiveTimeouts:
         """The last times of a piece. Replaced as a whole: if two threads do so at once, one time is lost."""
 
     def note(self, seconds: float) -> None:
-        """A piece was received in so many seconds."""
+        """Note the time that one piece took."""
         self._durations = (*self._durations[-_MOST_DURATIONS + 1 :], seconds)
 
     def timeouts_for(self, work: PieceWork) -> ReceiveTimeouts:
@@ -61,7 +61,7 @@ class AdaptiveTimeouts:
 
 
 class AnswerWatch:
-    """The progress of one answer. It is compared with the timeouts, which other pieces may change, now and then."""
+    """Compares the progress of one answer with the timeouts now and then. Other pieces may change the timeouts."""
 
     def __init__(self, timeouts: AdaptiveTimeouts, work: PieceWork) -> None:
         self._timeouts = timeouts
@@ -73,7 +73,7 @@ class AnswerWatch:
         """True once a byte of the answer has arrived."""
 
     def progress(self, body: int = 0) -> None:
-        """Bytes of the answer have arrived, so many of them of its body. Raises :class:`StalledError`."""
+        """Note that bytes arrived, ``body`` of them in the body of the answer. Raises :class:`StalledError`."""
         now = time.monotonic()
         self.answered = True
         self._received += body
@@ -82,7 +82,7 @@ class AnswerWatch:
             self._compare(now)
 
     def begin_body(self, received: int) -> None:
-        """The head is complete, and so many bytes of the body arrived with it."""
+        """Note that the head is complete, and that ``received`` bytes of the body arrived with it."""
         self._in_body = True
         self._received = received
 

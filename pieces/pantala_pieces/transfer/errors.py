@@ -2,7 +2,7 @@
 
 ::
 
-    FetchError                  a piece was not received; ``kind`` is a PieceFailure's
+    FetchError                  a piece was not received; a PieceFailure reports ``kind``
     ├── ProviderUnreachableError  unreachable   the connection failed or broke
     ├── StalledError            stalled         the provider sends too little
     ├── MissingError            missing         the provider does not hold the piece

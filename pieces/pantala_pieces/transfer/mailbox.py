@@ -12,7 +12,7 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """Calls ``deliver`` in the event loop with all results that arrived since its last call.
 
-    The loop is woken once for many results. After a delivery, those of the next ``join`` seconds wait for each other,
+    The loop is woken once for many results. It delivers the results of the ``join`` seconds after a delivery together,
     unless one is urgent. Create the mailbox in the loop; any thread may :meth:`post`.
     """
 
@@ -23,9 +23,9 @@ class Mailbox(Generic[T]):
         self._lock = threading.Lock()
         self._posted: list[T] = []
         self._called = False
-        """True while the loop is on its way to a delivery."""
+        """True from the wake-up of the loop until it delivers."""
         self._timer: asyncio.TimerHandle | None = None
-        """Ends the seconds after a delivery in which results wait."""
+        """Runs for ``join`` seconds after a delivery, while results wait for each other."""
 
     @property
     def waiting(self) -> int:

@@ -41,7 +41,7 @@ class Providers:
         return into[request.skip : request.skip + work.size]
 
     def rest(self) -> None:
-        """Close the connections that have been idle for long."""
+        """Close the connections that have been idle for :data:`_KEEP_FOR` seconds."""
         self._kept.close(_KEEP_FOR)
 
     def close(self) -> None:

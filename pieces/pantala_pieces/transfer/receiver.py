@@ -1,4 +1,4 @@
-"""Threads that receive pieces, verify them and store them, while the event loop decides which ones."""
+"""Threads that receive pieces, verify them and store them, while the event loop decides which pieces."""
 
 import hashlib
 import threading
@@ -68,9 +68,9 @@ class PieceReceiver:
         self._waiting: deque[ReceiveJob] = deque()
         self._threads: set[threading.Thread] = set()
         self._wakeups: SimpleQueue[None] = SimpleQueue()
-        """One for each thread that must look for a job."""
+        """One entry for each thread that must wake up and look for a job."""
         self._free = 0
-        """The threads that wait for a wake-up, apart from those for which one is on its way."""
+        """The number of threads that wait for a wake-up, without those that have one in the queue."""
         self._usual: set[ReceiveJob] = set()
         """The jobs under way that are not urgent."""
         self._closed = False
@@ -93,7 +93,7 @@ class PieceReceiver:
         return job
 
     def close(self) -> None:
-        """End the threads. Waiting jobs are cancelled. Cancel running ones before, or their ends are awaited."""
+        """End the threads, and cancel the waiting jobs. Cancel running jobs before, because this waits for them."""
         with self._lock:
             self._closed = True
             waiting, self._waiting = self._waiting, deque()
@@ -106,7 +106,7 @@ class PieceReceiver:
         for thread in threads:
             thread.join(max(0.0, until - time.monotonic()))
         if any(thread.is_alive() for thread in threads):
-            log.warning("the disk or a name server keeps threads that receive pieces; they end with the process")
+            log.warning("threads that receive pieces do not end, because the disk or a name server does not answer")
 
     def _summon(self) -> None:
         """Let one more thread look for a job: one that waits, or a new one."""
@@ -128,7 +128,7 @@ class PieceReceiver:
             while (job := self._next(job)) is not None:
                 self._carry_out(job, buffer)
             self._rest()
-        except BaseException:  # the thread's last words
+        except BaseException:  # a bug, which must not lose the job
             log.exception("a bug ended a thread that receives pieces; another thread replaces it")
             with self._lock:
                 self.bugs += 1

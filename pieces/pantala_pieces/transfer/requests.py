@@ -16,13 +16,13 @@ ANSWER_HEAD = (
     b"HTTP/1.1 206 Partial Content\r\nContent-Type: application/octet-stream\r\n"
     b"Content-Length: %d\r\nContent-Range: bytes %d-%d/"
 )
-"""How the head of our own providers begins. The length of the file follows."""
+"""How the head of an answer of our own providers begins. The length of the file follows."""
 
 _RANGE = b"Range: bytes=%d-%d\r\n\r\n"
 """How a request ends."""
 
 _MOST_KNOWN = 256
-"""Begins of requests that are remembered: one for each task and provider."""
+"""The most beginnings of requests that are remembered: one for each task and provider."""
 
 _PRINTABLE = re.compile(r"[!-~]{1,512}")
 """The text that a request line or a header may contain."""
@@ -70,7 +70,7 @@ class PieceRequest(msgspec.Struct, frozen=True):
         _check_status(int(code))
         fields = _fields(lines)
         if b"transfer-encoding" in fields or b"content-encoding" in fields:
-            raise CorruptError("the provider's answer has an encoding, which no piece may have")
+            raise CorruptError("the provider's answer is encoded, but pieces must not be encoded")
         if fields.get(b"content-length") != b"%d" % self.size:
             raise CorruptError(f"the provider's answer does not have the requested {self.size} bytes")
         expected = b"bytes %d-%d/" % (self.first, self.first + self.size - 1)
@@ -81,7 +81,7 @@ class PieceRequest(msgspec.Struct, frozen=True):
 
 @lru_cache(_MOST_KNOWN)
 def _native(task_id: str, generation: str, shown: str, host: str, port: int) -> bytes:
-    """The begin of each request for a piece of a task. It is the same for many pieces."""
+    """The beginning of each request for a piece of a task. It is the same for many pieces."""
     _check(task_id, generation, shown)
     return _begin(f"/pieces/{task_id}/{generation}", host, port, f"{ticket.HEADER}: {shown}\r\n")
 
@@ -95,7 +95,7 @@ def _begin(path: str, host: str, port: int, headers: str) -> bytes:
 def _check(*texts: str) -> None:
     for text in texts:
         if _PRINTABLE.fullmatch(text) is None:
-            raise ProviderRefusedError("the supernode's order for the piece has characters that HTTP forbids")
+            raise ProviderRefusedError("the supernode's work for the piece has characters that HTTP forbids")
 
 
 def _check_status(status: int) -> None:
@@ -116,6 +116,6 @@ def _fields(lines: list[bytes]) -> dict[bytes, bytes]:
             raise CorruptError("the headers of the provider's answer are not valid")
         name = name.lower()
         if name in (b"content-length", b"content-range") and name in fields:
-            raise CorruptError("the provider's answer states its length twice")
+            raise CorruptError("the provider's answer states its length or its range twice")
         fields[name] = value.strip()
     return fields

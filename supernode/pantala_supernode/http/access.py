@@ -89,7 +89,7 @@ class Guard:
             return None
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
-            text = "the request has no bearer token; send a service account's, of the audience pantala"
+            text = "the request has no bearer token; send a service account token with the audience pantala"
             raise AccessRefusedError(401, "Unauthorized", text, _CHALLENGE)
         identity = self._keys.known(token)
         if identity is None:
@@ -113,6 +113,8 @@ class Guard:
 
     def _checked(self, identity: TokenIdentity, access: Access, path: str) -> TokenIdentity:
         if identity.subject != self._subjects[access]:
-            _log.warning("a client may not call a route", subject=identity.subject, path=path)
+            _log.warning(
+                "refused a request, because the client may not call its route", subject=identity.subject, path=path
+            )
             raise AccessRefusedError(403, "Forbidden", f"{identity.subject} may not call this route")
         return identity

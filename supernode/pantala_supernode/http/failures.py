@@ -14,7 +14,7 @@ _log = structlog.get_logger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
-    """An error answer."""
+    """The answer to a failed request, before it is encoded."""
 
     status: int
     reason: str

@@ -58,11 +58,11 @@ class HotRoute(NamedTuple):
     """Returns what is sent as JSON, or a future of it. If the connection closes first, the future is cancelled."""
     access: Access
     most_body: int = 0
-    """The most bytes in a body. aiohttp gets longer requests."""
+    """The most bytes in a body. aiohttp serves requests with longer ones."""
 
 
 class Front:
-    """Makes the protocol of each new connection. ``fallback`` makes aiohttp's."""
+    """Owns the connections that aiohttp does not serve. It closes silent ones."""
 
     def __init__(self, routes: tuple[HotRoute, ...], guard: Guard, metrics: Metrics) -> None:
         self.routes = {(route.method, route.path): route for route in routes}
@@ -76,6 +76,7 @@ class Front:
         self._left: asyncio.Event = asyncio.Event()
 
     def protocol(self, fallback: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+        """The protocol of a new connection. ``fallback`` creates aiohttp's."""
         if not self.routes:
             return fallback()
         if self._sweeping is None:
@@ -144,7 +145,7 @@ class FrontConnection(asyncio.Protocol):
         self._route: HotRoute
         self._identity: TokenIdentity | None = None
         self._pending: asyncio.Future[Any] | None = None
-        """The decision about a token, or the answer, if it takes longer."""
+        """What the present request waits for: the check of its token, or its answer."""
         self._choked = False
         """True while the client does not read its answers."""
         self._moved_at = self._time()
@@ -249,7 +250,7 @@ class FrontConnection(asyncio.Protocol):
             self._answer(200, self._front.encode(answer), {})
 
     def _decided(self, decision: "asyncio.Future[TokenIdentity | None]") -> None:
-        """The token of the present request was verified."""
+        """Continue the present request after the check of its token."""
         self._pending = None
         if decision.cancelled() or self._transport.is_closing():
             self._transport.close()
@@ -264,7 +265,7 @@ class FrontConnection(asyncio.Protocol):
         self._resume()
 
     def _ended(self, answer: "asyncio.Future[object]") -> None:
-        """The answer of the present request is there."""
+        """Send the answer that the present request waited for."""
         self._pending = None
         if answer.cancelled():
             self._transport.close()

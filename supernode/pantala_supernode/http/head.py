@@ -22,11 +22,11 @@ _HARMLESS = frozenset(
 
 
 class UnusualHeadError(Exception):
-    """The head is not plain. It may be valid."""
+    """The head is not plain. It may still be valid HTTP."""
 
 
 class PlainHead(NamedTuple):
-    """A plain head."""
+    """What the front needs of a plain head."""
 
     method: str
     path: str
@@ -34,7 +34,7 @@ class PlainHead(NamedTuple):
     length: int
     """The number of bytes in the body."""
     authorization: str
-    """The header of this name. Empty: the request has none."""
+    """The value of the ``Authorization`` header. Empty: the request has none."""
     size: int
     """The number of bytes in the head, with its empty line."""
 
@@ -61,7 +61,7 @@ def read_head(received: bytearray) -> PlainHead | None:
 
 
 def read_query(query: str) -> dict[str, str]:
-    """The parameters of a query without encoded characters. Raises :class:`UnusualHeadError` for any other query."""
+    """Read a query. Raises :class:`UnusualHeadError` for encoded characters, and unless each part is one NAME=VALUE."""
     if "%" in query or "+" in query:
         raise UnusualHeadError
     parameters: dict[str, str] = {}

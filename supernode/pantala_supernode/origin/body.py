@@ -11,9 +11,9 @@ _SPARE_BLOCKS = 8
 
 
 class BlockPool:
-    """Blocks whose bytes are stored, for further bytes of one copy. Any thread may use it.
+    """Keeps the blocks whose bytes are stored, for further bytes of the same copy. Any thread may use it.
 
-    A fresh block costs as much as its writing: the process clears it, and the kernel maps each of its pages.
+    A new block takes as long as to fill it: the process clears it, and the kernel maps each of its pages.
     """
 
     def __init__(self) -> None:

@@ -304,8 +304,8 @@ class SchedulerManager:
     def _limit(self, provider: str, now: float, more: int) -> int:
         """How many pieces a provider may have booked: its slots and ``more``, or 0 if it does not serve.
 
-        A provider that asks for pieces ahead is in a swarm that does. There it takes requests from any peer in the same
-        measure. Otherwise a peer that has no work, and so does not ask ahead, would find all providers full.
+        If a provider asks for pieces ahead, the other peers of its swarm do so too. Then it takes as many more requests
+        from each peer. Otherwise a peer without work, which does not ask ahead, would find all providers full.
         """
         slots = self._slots(provider, now)
         return slots + max(more, self._ahead(provider)) if slots else 0

@@ -1,4 +1,4 @@
-"""Which of its open tasks a peer gets pieces of next. Pure."""
+"""Chooses the tasks whose pieces a peer gets next. Pure."""
 
 from collections import deque
 from collections.abc import Iterator

@@ -40,7 +40,7 @@ class SyncTiming:
     forgotten_after: float = 600.0
     """After so long without an exchange, a peer is removed. A reboot of a node takes less time."""
     share: float = 0.0004
-    """Each peer that has pieces to fetch adds so much to the seconds between two exchanges of one peer. So all peers
+    """Each peer that has pieces to fetch adds this to the seconds between two exchanges of one peer. So all peers
     together send about 2,500 exchanges a second, which use three quarters of a core. With a full core, answers would
     come too late, peers would run out of work and ask more often, and the swarm would not recover."""
     most_pace: float = 6.0

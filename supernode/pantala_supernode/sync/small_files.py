@@ -19,7 +19,7 @@ _KEPT = 4 * 1024 * 1024
 class SmallFiles:
     """Puts the bytes of small files into answers. ``lookup`` finds a task's file.
 
-    A file that cannot be read is left out. Then the peer asks the piece server for it, and reports what is wrong.
+    A file that cannot be read is left out. Then the peer requests it like any other piece, and reports what is wrong.
     """
 
     def __init__(self, lookup: Callable[[str], PieceFile | None], *, kept: int = _KEPT) -> None:
@@ -44,7 +44,7 @@ class SmallFiles:
         return not any(_is_small(work) and _key(work) not in self._kept for work in answer.work)
 
     def filled(self, answer: SyncAnswer, read: Mapping[tuple[str, str], bytes] | None = None) -> SyncAnswer:
-        """The same as :meth:`fill`, with the bytes in ``read`` and in memory."""
+        """The same as :meth:`fill` without reads: it uses only the bytes in ``read`` and in memory."""
         if not any(map(_is_small, answer.work)):
             return answer
         return structs.replace(answer, work=tuple(self._filled(work, read or {}) for work in answer.work))

@@ -38,7 +38,7 @@ class TicketCache:
         return text
 
     def expire(self) -> None:
-        """Forget old tickets. There may be many, so most calls do nothing."""
+        """Forget old tickets. Most calls do nothing, because a look at many tickets takes time."""
         now = self._clock()
         if 0 <= now - self._expired_at < _REUSED_FOR / 4:
             return

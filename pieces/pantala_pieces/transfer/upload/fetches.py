@@ -25,7 +25,7 @@ class PieceFetch(msgspec.Struct, frozen=True):
     """One request for a piece."""
 
     reader: str
-    """The mark of its client in the ticket; empty: it is not known."""
+    """The mark in the ticket that stands for the client. Empty if it is not known."""
     task_id: str
     piece: int
 

@@ -36,7 +36,7 @@ _AUTHORITY = re.compile(rb"https?://[^/?]*+", re.IGNORECASE)
 
 
 class PieceRefusedError(Exception):
-    """A request is refused. The client may read ``header`` in the answer. ``close``: no other request can follow."""
+    """A request is refused. ``header`` is one more line of the answer. ``close``: no other request can follow."""
 
     def __init__(
         self, status: HTTPStatus, reason: str, message: str, *, header: str = "", close: bool = False, body: bool = True
@@ -64,11 +64,11 @@ class PieceRefusedError(Exception):
 
 
 class RequestHead(msgspec.Struct, frozen=True):
-    """What a request for a piece says. The texts are not checked yet."""
+    """The parts of a request for a piece. They are not checked yet."""
 
     target: bytes
     ticket: bytes
-    """The ticket of the header. Empty for Dragonfly's clients."""
+    """The ticket in the header. Dragonfly's clients do not send this header, so it is empty for them."""
     range: bytes
     keep: bool
     """True if the connection stays open after the answer."""

@@ -78,7 +78,7 @@ class Reception:
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._connections: dict[int, InboundConnection] = {}
         self._returned: deque[InboundConnection] = deque()
-        """Connections with bytes of the next request."""
+        """Connections that were given back and have bytes of their next request."""
         self._waiting: deque[Upload] = deque()
         """Uploads in the order of their requests. Those before the first that still waits are removed now and then."""
         self._stopping = self._broken = self._accepting = False
@@ -238,7 +238,7 @@ class Reception:
             return  # it was closed because this process ends
 
     def _refuse_overdue(self, now: float) -> None:
-        """Answer those that wait too long for a slot."""
+        """Refuse the requests that have waited too long for a slot."""
         while self._waiting:
             upload = self._waiting[0]
             if upload.claimed:
@@ -278,7 +278,7 @@ class Reception:
                 continue  # the client has gone
             except OSError as error:  # no descriptor or memory is left
                 self._listen(False)
-                self._warn("no connection for pieces can be accepted now", reason=str(error))
+                self._warn("cannot accept connections for pieces; trying again", reason=str(error))
                 return
             if len(self._connections) >= self._most:
                 accepted.close()
@@ -316,5 +316,5 @@ class Reception:
 
 
 def _busy() -> PieceRefusedError:
-    text = "This provider is too busy now."
+    text = "This provider sends too many pieces now. Try again later."
     return PieceRefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "Busy", text, header="Retry-After: 1")

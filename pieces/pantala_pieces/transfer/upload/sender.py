@@ -4,7 +4,7 @@ Answers 206 only with bytes of verified pieces. 403: the ticket is not valid. 40
 is not valid. 503: too many pieces are being sent.
 
 One thread, the reception, waits for requests at all connections. ``slots`` threads send pieces. A piece costs the event
-loop nothing, and each call that moves bytes releases the interpreter.
+loop nothing, and each call that moves bytes releases Python's lock.
 """
 
 import asyncio

@@ -28,13 +28,13 @@ _MIN_RATE = 32 * 1024
 """Bytes per second. A slower reader is cut off, so that a few stuck readers cannot hold every slot."""
 
 _PATIENCE = 30.0
-"""Seconds that a reader of any piece has, beside the time that the piece takes at :data:`_MIN_RATE`."""
+"""Seconds that a reader gets for any piece, in addition to the time of the piece at :data:`_MIN_RATE`."""
 
 _AT_ONCE = 64 * 1024
-"""A piece of at most so many bytes is read, and sent together with its head: one call, and often one packet."""
+"""A piece of at most this many bytes is sent together with its head: one call, and often one packet."""
 
 _SOON = 0.05
-"""After so many seconds, a client may have gone before its answer begins."""
+"""After a wait of this many seconds, the thread checks that the client is still there."""
 
 _MOST_OPEN = 128
 """Files that are kept open."""
