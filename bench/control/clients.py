@@ -97,7 +97,7 @@ class Dfget:
 
         def registered(answer: bytes) -> None:
             if _envelope(answer).code != 200:
-                raise BenchError(f"A registration was answered {answer!r}")
+                raise BenchError(f"The supernode answered a registration with {answer!r}")
             then()
 
         self._connection.ask(request, registered)
@@ -138,7 +138,7 @@ class Dfget:
             self._begin()
             return
         if envelope.code != 601:
-            raise BenchError(f"A pull was answered {answer!r}")
+            raise BenchError(f"The supernode answered a pull with {answer!r}")
         tally.cycles += 1
         if self._running:
             tally.latencies.append(time.perf_counter() - self._asked_at)

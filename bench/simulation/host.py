@@ -10,7 +10,7 @@ from pantala_pieces.transfer.upload.fetches import FetchState
 from pantala_protocol.sync import PieceWork
 
 _SLOT_TIMEOUT = 2.0
-"""Seconds that a request for a piece waits for a slot, as in the real servers of pieces. Then it is refused."""
+"""Seconds that a request for a piece waits for a slot, as in the real piece servers. Then it is refused."""
 
 
 @dataclass(slots=True, eq=False)

@@ -46,7 +46,7 @@ from pantala_protocol import __version__
 from pantala_protocol.sync import SyncRequest
 
 _READY_FOR = 60.0
-"""A peer is ready for so many seconds after the last answer of any supernode."""
+"""A peer is ready for this many seconds after the last answer of any supernode."""
 
 _SHARE = 0.25
 """Connections at the piece port may use this fraction of the limit of open files."""

@@ -19,7 +19,7 @@ from pantala_pieces.writing import copy_bytes, write_atomically, write_bytes
 from pantala_protocol import ranges
 
 _SPARE_PIECES = 16
-"""Room for so many pieces must be free before a part of a piece is written without reserved room."""
+"""Room for this many pieces must be free before a part of a piece is written without reserved room."""
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -40,7 +40,7 @@ def bearer(token_file: Path | None) -> dict[str, str]:
         reason = (isinstance(error, OSError) and error.strerror) or "it is not ASCII text"
         raise OSError(f"the token file {token_file} cannot be read: {reason}") from error
     if not token.isprintable():
-        raise OSError(f"the token file {token_file} cannot be used: it has more than one line")
+        raise OSError(f"the token file {token_file} cannot be used: it must be one line of printable text")
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -25,7 +25,7 @@ from pantala_protocol import task_id
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, PullPhase, PullState
 
 _MAX_GONE = 10
-"""For each image, the peer reports at most so many times of removal. The oldest are dropped."""
+"""For each image, the peer reports at most this many times of removal. The oldest are dropped."""
 
 log = structlog.get_logger()
 

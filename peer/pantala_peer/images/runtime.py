@@ -23,7 +23,7 @@ _NOTE_INTERVAL = 10.0
 """Seconds between two looks at the note about repairs."""
 
 _STEP = 64 * 1024 * 1024
-"""Free disk space is rounded down to a multiple of so many bytes, so that small changes are not reported."""
+"""Free disk space is rounded down to a multiple of this many bytes, so that small changes are not reported."""
 
 
 class RuntimeWatch:

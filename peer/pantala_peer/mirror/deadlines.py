@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 _SMALL = 64 * 1024
 OPEN_SECONDS = 30.0
-"""For so many seconds the mirror answers 404 for a slow repository. A pull of many layers ends in that time."""
+"""For this many seconds the mirror answers 404 for a slow repository. A pull of many layers ends in that time."""
 
 
 @dataclass(frozen=True, slots=True)

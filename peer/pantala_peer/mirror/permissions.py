@@ -16,10 +16,10 @@ from typing import NamedTuple
 from cachetools import LRUCache
 
 SECONDS = 300.0
-"""A permission ends so many seconds after its last use, like the tokens of most registries."""
+"""A permission ends this many seconds after its last use, like the tokens of most registries."""
 
 _MAX_SECONDS = 3600.0
-"""A permission ends so many seconds after its grant. A slow pull of many layers may take that long."""
+"""A permission ends this many seconds after its grant. A slow pull of many layers may take that long."""
 
 _MAX_PERMISSIONS = 100_000
 """The number of permissions that are kept. The least recently used are dropped first."""

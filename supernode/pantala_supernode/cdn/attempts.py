@@ -65,7 +65,7 @@ class Attempts:
         self.origin_bytes = 0
         """Bytes of bodies that were read from the origin for this copy."""
         self.room_needed = 0
-        """Bytes that the last try could not write. The next try asks the origin only once so many are free."""
+        """Bytes that the last try could not write. The next try asks the origin only once that many are free."""
         self.lost = 0
         """Pieces that are damaged on the volume, as a bit mask."""
         self.provenance: Provenance | None = None

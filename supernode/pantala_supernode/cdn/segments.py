@@ -10,7 +10,7 @@ class Division:
     segment: int = 16 * 1024 * 1024
     """Bytes of a segment, but at least one piece. Short segments cost round trips; long ones delay early pieces."""
     least: int = 512 * 1024 * 1024
-    """The first request is divided if so many bytes are missing. To end it early wastes the few MiB on their way."""
+    """The first request is divided if this many bytes are missing. To end it early wastes the few MiB on their way."""
     window: float = 0.2
     """Seconds for which the throughput of a number of connections is measured."""
     gain: float = 1.25

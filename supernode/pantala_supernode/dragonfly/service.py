@@ -94,7 +94,7 @@ class DragonflyService:
                 answer = self._answer_at_once(client)
                 task = self._managers.tasks.get(client.task_id)
                 if answer is not None or task is None:
-                    return answer or envelope(Code.NOT_FOUND, "this task is not known any more; register again")
+                    return answer or envelope(Code.NOT_FOUND, "the supernode no longer has this task; register again")
                 if self._has_all(client, task):
                     return await self._finish(client, task)
                 if await self._prepare(client, task):
@@ -110,7 +110,7 @@ class DragonflyService:
         """An error or pieces for the client. ``None`` if it has all pieces, or if the answer takes longer."""
         known, task = self._client(client.task_id, client.cid)
         if known is not client or task is None:
-            return envelope(Code.NOT_FOUND, "this client is not known any more; register again")
+            return envelope(Code.NOT_FOUND, "the supernode no longer knows this client; register again")
         if is_stale(client, task) or task.copy.given_up:
             failure = task.copy.failure
             return envelope(Code.CDN_FAILED, failure.message if failure else "the file changed at its origin")

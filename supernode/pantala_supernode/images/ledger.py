@@ -18,7 +18,7 @@ _log = structlog.get_logger(__name__)
 _LOOK = 1.0
 """Seconds between two checks for changes. After a crash, blobs that are not recorded yet are not kept."""
 _STAMP = 60.0
-"""A recorded time may be wrong by so many seconds. Exact times would need a write at each check."""
+"""A recorded time may be wrong by this many seconds. Exact times would need a write at each check."""
 _PAUSE = 60.0
 """Seconds until the next try after a failed write."""
 

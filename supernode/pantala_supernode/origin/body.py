@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 PART = 128 * 1024
-"""Bytes. An unfinished block is saved each time that so many more have arrived."""
+"""Bytes. An unfinished block is saved each time that this many more have arrived."""
 _SPARE_BLOCKS = 8
 
 

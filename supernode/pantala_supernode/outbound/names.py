@@ -12,7 +12,7 @@ Lookup = Callable[[str, int], Sequence[str]]
 """Returns the addresses of a host name. Raises :class:`OSError`."""
 
 _LOOKUPS = 512
-"""The most lookups at once. 128 requests leave so many behind if each lookup takes 40 s and each wait 10 s."""
+"""The most lookups at once. 128 requests leave that many behind if each lookup takes 40 s and each wait 10 s."""
 
 
 def system_lookup(host: str, port: int) -> Sequence[str]:

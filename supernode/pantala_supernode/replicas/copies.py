@@ -21,7 +21,7 @@ from pantala_supernode.tasks.task import Lease, LeaseHolder
 _LEASE = 60.0
 """Seconds that a file stays wanted for another replica. That replica repeats its request while it needs the file."""
 _LOOK = 1.0
-"""A reader that waits for a piece checks after so many seconds whether the piece can still arrive."""
+"""A reader that waits for a piece checks after this many seconds whether the piece can still arrive."""
 
 
 class MisdirectedError(RequestError):

@@ -31,7 +31,7 @@ class SchedulingPolicy:
     supernode_uploads: int = 8
     """The most pieces that peers take from the supernode at once, if the bandwidth of its link is not known."""
     most_supernode_uploads: int = 32
-    """The most pieces that peers take from the supernode at once, if its bandwidth is known and needs so many."""
+    """The most pieces that peers take from the supernode at once, if its bandwidth is known and needs that many."""
     urgent: int = 2
     """How many more pieces than its window a peer is given, and how many more the supernode sends, if readers wait for
     them. So they do not wait behind the large pieces of another file."""

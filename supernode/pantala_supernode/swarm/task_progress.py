@@ -274,7 +274,7 @@ class TaskProgress:
 
 
 def _level(copies: int) -> int:
-    """The rarity level of a piece with so many copies: exact below 8 copies, then 4 levels for each doubling."""
+    """The rarity level of a piece with ``copies`` copies: exact below 8 copies, then 4 levels for each doubling."""
     if copies < 8:
         return copies
     power = copies.bit_length() - 1

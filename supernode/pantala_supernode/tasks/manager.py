@@ -17,7 +17,7 @@ from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Lease, Task
 
 _GRAIN = 1.0
-"""A lease is renewed only if that adds at least so many seconds, because clients renew with each piece."""
+"""A lease is renewed only if that adds at least this many seconds, because clients renew with each piece."""
 
 
 @dataclass(slots=True)
