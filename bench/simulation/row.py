@@ -91,7 +91,7 @@ def standard_rows() -> dict[str, SimulatedRow]:
         "bench-16": SimulatedRow(16),
         "100": SimulatedRow(100, size=large),
         "1000": SimulatedRow(1000, size=large),
-        "10000": SimulatedRow(10_000, size=large),
+        "10000": SimulatedRow(10_000, size=large, supernode_megabits=200.0),
         "small-100": SimulatedRow(100),
         "small-1000": SimulatedRow(1000),
         "zones-1000": SimulatedRow(1000, size=large, zones=4),

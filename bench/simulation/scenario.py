@@ -29,6 +29,7 @@ class SimulationScenario(Scenario):
         Column("peers", "{peers}"),
         Column("MiB", "{mebibytes}"),
         Column("zones", "{zones}"),
+        Column("supernode Mbit/s", "{supernode_megabits:.0f}"),
         Column("slowest", "{slowest:.3f}"),
         Column("median", "{median:.3f}"),
         Column("returned", "{slowest_returned:.3f}"),
@@ -39,7 +40,7 @@ class SimulationScenario(Scenario):
         Column("per peer", "{exchanges_per_peer:.2f}"),
         Column("core", "{core:.0%}"),
         Column("longest wait s", "{longest_wait:.2f}"),
-        Column("exchange Mbit/s", "{control_megabits:.1f}"),
+        Column("answers Mbit/s", "{answer_megabits:.1f}"),
         Column("failures", "{failures:.0f}"),
     )
     targets: ClassVar[Targets] = {}
@@ -56,7 +57,7 @@ class SimulationScenario(Scenario):
         return {
             "seed": options.seed,
             "peer_megabits": row.peer_megabits,
-            "supernode_megabits": row.supernode_megabits,
+            "origin_megabits": row.origin_megabits or 0.0,
             "exchange_seconds": row.costs.request + row.costs.answer,
         }
 
@@ -71,7 +72,7 @@ class SimulationScenario(Scenario):
     def legend(self, plan: Mapping[str, Key]) -> str:
         return (
             f"Simulated, seed {plan['seed']}: each peer has {plan['peer_megabits']} Mbit/s, "
-            f"the supernode and the origin {plan['supernode_megabits']} Mbit/s. "
+            f"the origin {plan['origin_megabits']} Mbit/s. "
             "Times in units of the file's size / a peer's bandwidth."
         )
 
@@ -98,6 +99,7 @@ def simulate(name: str, row: SimulatedRow) -> Sample:
         "mebibytes": row.size // MEBIBYTE,
         "zones": row.zones,
         "churn": row.churn,
+        "supernode_megabits": row.supernode_megabits,
     }
     return Sample(case, asdict(outcome))
 

@@ -62,8 +62,8 @@ class SimulatedSupernode:
     def __init__(self, row: SimulatedRow, loop: SimulatedLoop, network: Network) -> None:
         self.exchanges = 0
         self._answers = 0
-        self.control_bytes = 0.0
-        """The bytes of requests and answers, in both directions."""
+        self.request_bytes = self.answer_bytes = 0.0
+        """The bytes of all requests and answers on the supernode's link."""
         self.busy_seconds = 0.0
         """Seconds of its core that the exchange has used."""
         self.longest_wait = 0.0
@@ -104,7 +104,7 @@ class SimulatedSupernode:
         )
         self._repeat(_SECOND, self._server.tick)
         self._watch = loop.create_task(self.dispatcher.watch_places())
-        self._control_before = 0.0
+        self._shared = {self.host.up: 0.0, self.host.down: 0.0}
         self._repeat(_SECOND, self._share_link)
 
     def ask(self, request: SyncRequest, ended: Callable[[SyncAnswer], object]) -> None:
@@ -115,7 +115,7 @@ class SimulatedSupernode:
 
     def _take(self, request: SyncRequest, ended: Callable[[SyncAnswer], object]) -> None:
         if self.exchanges % _MEASURED == 0:
-            self.control_bytes += _MEASURED * (len(msgspec.json.encode(request)) + _HEADERS)
+            self.request_bytes += _MEASURED * (len(msgspec.json.encode(request)) + _HEADERS)
         answer = self._server.begin(request, request.peer)
         if isinstance(answer, SyncAnswer):
             self._answer(answer, ended)
@@ -125,7 +125,7 @@ class SimulatedSupernode:
     def _answer(self, answer: SyncAnswer, ended: Callable[[SyncAnswer], object]) -> None:
         self._answers += 1
         if self._answers % _MEASURED == 0:
-            self.control_bytes += _MEASURED * (len(msgspec.json.encode(answer)) + _HEADERS)
+            self.answer_bytes += _MEASURED * (len(msgspec.json.encode(answer)) + _HEADERS)
         costs = self._row.costs
         used = costs.answer + costs.piece * len(answer.work)
         self._loop.at(self._use(self._loop.time(), used) + self._row.rtt / 2, ended, answer)
@@ -186,10 +186,9 @@ class SimulatedSupernode:
 
     def _share_link(self) -> None:
         """Leave to pieces what the exchanges do not use of the supernode's link."""
-        used = (self.control_bytes - self._control_before) / 2 / _SECOND
-        self._control_before = self.control_bytes
-        rate = max(self._row.supernode_rate - used, 0.1 * self._row.supernode_rate)
-        for link in (self.host.up, self.host.down):
+        for link, total in ((self.host.up, self.answer_bytes), (self.host.down, self.request_bytes)):
+            used, self._shared[link] = (total - self._shared[link]) / _SECOND, total
+            rate = max(self._row.supernode_rate - used, 0.1 * self._row.supernode_rate)
             if abs(link.rate - rate) > 0.01 * link.rate:
                 self._network.change(link, rate)
 

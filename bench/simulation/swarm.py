@@ -41,7 +41,8 @@ class SwarmOutcome:
     """The share of one core that the exchange uses on the supernode."""
     longest_wait: float
     """The longest time in seconds that a request or an answer waited for that core."""
-    control_megabits: float
+    answer_megabits: float
+    """What the answers use of the supernode's link, in the direction of the pieces."""
     failures: float
     returned: float
     """Nodes that lost power and came back."""
@@ -56,14 +57,16 @@ class Spent:
     exchanges: int
     core: float
     """Seconds of its core."""
-    bytes: float
+    answer_bytes: float
 
     @classmethod
     def by(cls, supernode: SimulatedSupernode) -> "Spent":
-        return cls(supernode.exchanges, supernode.busy_seconds, supernode.control_bytes)
+        return cls(supernode.exchanges, supernode.busy_seconds, supernode.answer_bytes)
 
     def __sub__(self, before: "Spent") -> "Spent":
-        return Spent(self.exchanges - before.exchanges, self.core - before.core, self.bytes - before.bytes)
+        return Spent(
+            self.exchanges - before.exchanges, self.core - before.core, self.answer_bytes - before.answer_bytes
+        )
 
 
 class SimulatedSwarm:
@@ -131,7 +134,7 @@ class SimulatedSwarm:
             exchanges_per_peer=spent.exchanges / seconds / row.peers,
             core=spent.core / seconds,
             longest_wait=self.supernode.longest_wait,
-            control_megabits=spent.bytes * 8e-6 / seconds,
+            answer_megabits=spent.answer_bytes * 8e-6 / seconds,
             failures=sum(peer.failures for peer in self.peers.values()),
             returned=len(self.returned),
             slowest_returned=max(self.returned.values(), default=0.0) / line,
