@@ -403,7 +403,8 @@ async def test_a_full_volume_is_reported_and_the_copy_continues_by_itself(tmp_pa
 async def test_a_volume_that_fills_up_keeps_its_pieces(tmp_path: Path) -> None:
     with small_disk(tmp_path, 2 * MIB) as disk:
         async with Origin() as origin, bench(tmp_path) as b:
-            origin.serve("/file", BODY, always=Behaviour(framing="chunked"))
+            slow = Behaviour(framing="chunked", rate=8 * MIB)  # the first piece is stored before the second arrives
+            origin.serve("/file", BODY, always=slow)
             b.cdn.trigger(order(origin))
             copy = await b.until(lambda copy: copy.failure is not None)
             assert copy.failure is not None
