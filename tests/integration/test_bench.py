@@ -19,7 +19,7 @@ SHORT = {
     "data": ("--size", "4", "--peers", "2"),
     "fast": ("--fast-size", "8", "--fast-peers", "2"),
     "origin": ("--origin-size", "32"),
-    "control": ("--clients", "20", "--seconds", "1"),
+    "control": ("--clients", "50", "--seconds", "1"),
     "small": ("--requests", "5"),
 }
 BENCH = (sys.executable, "-m", "bench")
