@@ -178,6 +178,8 @@ class Native:
         self._tally.begun += 1
         given = {work.piece for work in self._running}
         claimed = [piece for piece in _some(self._file.pieces) if piece not in given]
+        if self._running:  # with a full window, the supernode would hold the answer to a claim alone
+            claimed.append(self._running.pop().piece)
         self._left -= len(claimed)
         generation = next(assignment.generation for assignment in first.assignments or ())
         pieces = ranges.render(sum(1 << piece for piece in claimed))
@@ -195,9 +197,14 @@ class Native:
         elif not self._running:
             self._ask({}, self._answered)
         else:
-            work = self._running.pop(0)
-            self._left -= 1
-            self._ask({work.task_id: HeldPieces(work.generation, str(work.piece))}, self._answered)
+            self._report(1 if self._left > len(self._running) else self._left)
+
+    def _report(self, count: int) -> None:
+        """Report the oldest pieces. The last ones are reported together: no work follows, so the answer may be held."""
+        done, self._running = self._running[:count], self._running[count:]
+        self._left -= count
+        pieces = ranges.render(sum(1 << work.piece for work in done))
+        self._ask({self._file.task_id: HeldPieces(done[0].generation, pieces)}, self._answered)
 
     def _ask(self, done: dict[str, HeldPieces], then: Callable[[bytes], None]) -> None:
         self._message = msgspec.structs.replace(self._message, seq=self._message.seq + 1, done=done)
