@@ -74,7 +74,8 @@ def fill(page: str, document: Document, scenarios: Sequence[Scenario]) -> str:
 def _fill_one(page: str, document: Document, result: Result, scenario: Scenario) -> str:
     place = re.compile(rf"(<!-- bench {scenario.name} -->\n).*?(<!-- /bench -->)", re.DOTALL)
     runs = max((row.count for row in result.rows), default=0)
-    text = f"Medians of {runs} runs. {document.machine}.\n\n{markdown_table(result, scenario)}\n"
+    number = "One run" if runs == 1 else f"Medians of {runs} runs"
+    text = f"{number}. {document.machine}.\n\n{markdown_table(result, scenario)}\n"
     filled, found = place.subn(lambda match: match[1] + text + match[2], page)
     if not found:
         raise BenchError(f"The page has no place for {scenario.name}: no line is <!-- bench {scenario.name} -->.")

@@ -23,7 +23,7 @@ class SimulationScenario(Scenario):
     """Swarms of up to 10,000 peers."""
 
     name = "simulate"
-    summary = "up to 10,000 simulated peers download 1 GiB in virtual time (no root; one process, 15 min)"
+    summary = "up to 10,000 simulated peers download 1 GiB in virtual time (no root; one process, 60 min)"
     columns = (
         Column("row", "{row}"),
         Column("peers", "{peers}"),

@@ -131,7 +131,7 @@ class Scrub:
             self.damaged += 1
             self._resting[name] = self._wall() + _RETRY
             log.error(
-                "the scrub found a damaged file; any wrong pieces are fetched again",
+                "a file does not have its digest; this process fetches the listed pieces again, if any",
                 task=name,
                 verdict=finding.verdict.name,
                 pieces=ranges.render(finding.wrong),

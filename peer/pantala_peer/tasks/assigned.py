@@ -161,7 +161,12 @@ class AssignedTasks:
                 self.touch(work.task_id)
                 self._make_room()
         else:
-            log.warning("a piece was not received", kind=event.kind, error=str(event.error), **_described(work))
+            log.warning(
+                "a piece was not received; the supernode gives it again",
+                kind=event.kind,
+                error=str(event.error),
+                **_described(work),
+            )
             self._fail(given, event.kind)
             if isinstance(event.error, StoreError):
                 self._troubles[work.task_id] = failed(event.error)

@@ -129,7 +129,7 @@ class PieceReceiver:
                 self._carry_out(job, buffer)
             self._rest()
         except BaseException:  # a bug, which must not lose the job
-            log.exception("a bug ended a thread that receives pieces; another thread replaces it")
+            log.exception("a bug ended a thread that receives pieces; another thread replaces it; please report it")
             with self._lock:
                 self.bugs += 1
                 self._threads.discard(threading.current_thread())

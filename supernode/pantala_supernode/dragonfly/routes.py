@@ -55,7 +55,7 @@ class DragonflyAPI:
         return await self._service.registrations.register(registration, client_address(request))
 
     def hot_routes(self) -> tuple[HotRoute, ...]:
-        """The requests of each piece, which the front of the API port serves."""
+        """The routes that Dragonfly's clients call for each piece. The API port's front answers them before aiohttp."""
         return tuple(
             HotRoute("GET", path, _enveloped_at_once(answer, path), Access.DRAGONFLY)
             for path, answer in (

@@ -1,4 +1,4 @@
-"""The answers to requests that fail, the same at the front and in aiohttp's application."""
+"""The answers to failed requests. The API port's front and aiohttp's application give the same answers."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -61,7 +61,7 @@ def read_head(received: bytearray) -> PlainHead | None:
 
 
 def read_query(query: str) -> dict[str, str]:
-    """Read a query. Raises :class:`UnusualHeadError` for encoded characters, and unless each part is one NAME=VALUE."""
+    """Read a query. Raises :class:`UnusualHeadError` if a part is encoded, is not NAME=VALUE or repeats a name."""
     if "%" in query or "+" in query:
         raise UnusualHeadError
     parameters: dict[str, str] = {}

@@ -221,7 +221,7 @@ class Reception:
         except ChannelClosedError:
             self.abandon(connection)
         except Exception:
-            _log.exception("a request for a piece failed because of a bug")
+            _log.exception("a request for a piece failed because of a bug; its connection is closed; please report it")
             self.abandon(connection)
         else:
             self._log.wait(answer.fetch)

@@ -116,7 +116,8 @@ class Uploaders:
             try:
                 self._serve(upload, returns)
             except Exception:
-                _log.exception("the upload of a piece failed because of a bug")
+                text = "a piece was not sent because of a bug; its connection is closed; please report it"
+                _log.exception(text, task=upload.answer.fetch.task_id)
                 returns.abandon(upload.connection)
 
     def _serve(self, upload: Upload, returns: Returns) -> None:
@@ -169,7 +170,7 @@ class Uploaders:
 
 
 class _Stream:
-    """Sends all bytes of an answer, unless the client is too slow. Raises :class:`ChannelClosedError`."""
+    """Sends all bytes of an answer. Raises :class:`ChannelClosedError` if the connection ends or is too slow."""
 
     def __init__(self, channel: Channel, ended: threading.Event) -> None:
         self.begun = False
