@@ -44,13 +44,14 @@ class Descriptor:
         self._opened: _Opened | None = None
         self._ended = False
 
-    def using(self) -> _Opened:
+    def using(self, more: int = 0) -> _Opened:
         """Use the descriptor inside one ``with`` block. Raises :class:`OSError`, also after :meth:`end`.
 
+        ``more``: further flags if the file must be opened.
         The descriptor is in use from the call on, so call this only in a ``with`` statement.
         """
         with self._lock:
-            opened = self._opened or self._open()
+            opened = self._opened or self._open(more)
             opened.users += 1
         return opened
 
@@ -69,9 +70,9 @@ class Descriptor:
             self._ended = True
         self.close()
 
-    def _open(self) -> _Opened:
+    def _open(self, more: int) -> _Opened:
         if self._ended:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
-        fd = os.open(self._path, self._flags() | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path, self._flags() | more | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
         self._opened = _Opened(fd, self._lock)
         return self._opened

@@ -74,7 +74,7 @@ class PieceFile:
         """When the file was last wanted or read, in seconds since the epoch. The callers set this."""
         self._durable = durable
         self._records: dict[int, JournalRecord] = {}
-        self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR | os.O_CREAT)
+        self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR)
         self._journal = Descriptor(directory / "journal", lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self.parts: dict[int, int] = {}
         """The written bytes of unfinished pieces. They are neither durable nor verified."""
@@ -134,7 +134,7 @@ class PieceFile:
         if not self.meta.length:
             return
         what = f"reserve {self.meta.length} bytes for {self.path}"
-        with store_errors(what), self._data.using() as fd:
+        with store_errors(what), self._data.using(os.O_CREAT) as fd:
             disk = os.fstatvfs(fd)
             free, missing = disk.f_bavail * disk.f_frsize, self.meta.length - os.fstat(fd).st_blocks * 512
             if missing > free:  # check first: a failing fallocate fills the whole disk
@@ -150,7 +150,7 @@ class PieceFile:
         if start > self.parts.get(piece, 0):
             return
         with store_errors("write a part of a piece"):
-            with self._data.using() as fd:
+            with self._data.using(os.O_CREAT) as fd:
                 if self.meta.length is None:
                     self._check_spare_room(fd)
                 write_bytes(fd, data, piece * self.meta.piece_size + start)
@@ -177,7 +177,7 @@ class PieceFile:
         parts = {piece.number: self.parts.pop(piece.number, 0) for piece in stored} if self.parts else {}
         try:
             commit = self._commits.begin()
-            with self._data.using() as fd:
+            with self._data.using(os.O_CREAT) as fd:
                 for piece in stored:
                     if not parts or parts[piece.number] < len(piece.data):
                         write_bytes(fd, piece.data, piece.number * self.meta.piece_size)
@@ -227,7 +227,7 @@ class PieceFile:
                 self.have = self.held = 0
                 self.parts = {}
             for number, record in sorted(self._records.items()):
-                with self._data.using() as fd:
+                with self._data.using(0 if self.complete else os.O_CREAT) as fd:
                     data = os.pread(fd, record.size, number * self.meta.piece_size)
                 if len(data) == record.size <= self.meta.piece_size and hashlib.sha256(data).digest() == record.sha256:
                     self._hold([record])

@@ -224,6 +224,7 @@ async def test_a_reader_finishes_a_file_that_is_deleted_meanwhile(tmp_path: Path
 @pytest.mark.parametrize("damage", ["removed", "cut"])
 async def test_a_missing_data_file_is_reported(tmp_path: Path, size: int, damage: str) -> None:
     it = SenderStage(tmp_path, size, size)
+    it.file.close()
     if damage == "removed":
         it.file.path.unlink()
     else:
@@ -236,6 +237,7 @@ async def test_a_missing_data_file_is_reported(tmp_path: Path, size: int, damage
             assert await client.broken()
         await eventually(lambda: it.missing == [TASK])
         await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.BROKEN)])
+    assert (damage == "cut") == it.file.path.exists()
 
 
 async def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
