@@ -83,6 +83,8 @@ class Scrub:
         self._sleep = sleep
         self._woken = asyncio.Event()
         self._resting: dict[str, float] = {}
+        self._patience = _PATIENCE
+        """The seconds that are left of the wait for an idle process. A finished pass renews them."""
 
     def wake(self) -> None:
         """Look for files that are due now, because a file became whole or was changed."""
@@ -96,6 +98,8 @@ class Scrub:
                 due, rest = self._due()
                 for candidate in due:
                     await self._verify(candidate, thread, on_damage)
+                    if self._woken.is_set():
+                        break  # a file that presses more may be due
                 if not due:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(rest):
@@ -139,19 +143,22 @@ class Scrub:
             on_damage(name)
 
     async def _pass(self, candidate: ScrubCandidate, thread: Executor) -> Finding | None:
-        """Verify a file in steps. ``None``: it is no longer in service."""
+        """Verify a file in steps. ``None``: it is no longer in service, or another file may press more."""
         loop = asyncio.get_running_loop()
         verification = VerificationPass(candidate.file, candidate.digest)
-        patience = 0.0 if candidate.pressing else _PATIENCE
         while True:
-            while patience > 0 and self._busy():
-                patience -= _PAUSE
+            while not candidate.pressing and self._patience > 0 and self._busy():
+                if self._woken.is_set():
+                    return None
+                self._patience -= _PAUSE
                 await self._sleep(_PAUSE)
             if not self._files.serves(candidate.file, candidate.digest):
+                self._patience = _PATIENCE
                 return None
             begun = loop.time()
             finding = await loop.run_in_executor(thread, verification.step)
             if finding is not None:
+                self._patience = _PATIENCE
                 return finding
             await self._sleep(loop.time() - begun)
 
