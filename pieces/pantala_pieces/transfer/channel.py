@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import socket
@@ -15,6 +16,9 @@ from typing import Any
 
 TICK = 0.5
 """Seconds that one call waits at most. Between two calls, the caller checks its deadlines."""
+
+_OF_FILE = frozenset({errno.EIO, errno.EBADMSG, errno.ESTALE, errno.EINVAL, errno.EOVERFLOW})
+"""The errors of ``sendfile`` that come from the file. All others come from the connection."""
 
 _CHUNK = 256 * 1024
 """Bytes that are read at once from a file, if the kernel cannot send the file itself."""
@@ -168,7 +172,9 @@ class Channel:
                 sent = os.sendfile(self._socket.fileno(), fd, offset, count) or None
             except BlockingIOError:
                 return 0
-            except (ConnectionError, BrokenPipeError) as error:
+            except OSError as error:
+                if error.errno in _OF_FILE:
+                    raise
                 raise ChannelClosedError(f"the connection broke: {error}") from error
         if sent is None:
             raise EOFError("the file is shorter than the piece")

@@ -118,7 +118,8 @@ def parse(head: bytes) -> RequestHead:
     method, target, minor, lines = match.groups()
     fields: dict[bytes, bytes] = {}
     for name, value in _FIELD.findall(lines):
-        fields.setdefault(name.lower(), value.strip(b" \t"))
+        name, value = name.lower(), value.strip(b" \t")
+        fields[name] = value if name not in fields else fields[name] + b"," + value
     if method != b"GET":
         refusal = (HTTPStatus.METHOD_NOT_ALLOWED, "MethodNotAllowed", "Request pieces with GET.")
         raise PieceRefusedError(*refusal, header="Allow: GET", close=True, body=method != b"HEAD")
