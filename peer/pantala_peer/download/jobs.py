@@ -63,8 +63,7 @@ class Downloads:
         key = (work.task_id, work.piece)
         former = self._jobs.get(key)
         if former is not None:
-            has_failed = former.state is JobState.ENDED and former.error is not None
-            if not former.cancel() and not has_failed:
+            if not former.cancel() and former.error is None:  # a failed job has its error before it ends
                 return False
             del self._jobs[key]
         self.start(work)

@@ -144,11 +144,6 @@ class SupernodeSession:
         return seq == self._seq
 
     @property
-    def idle(self) -> bool:
-        """True if no exchange is under way."""
-        return not self._under_way
-
-    @property
     def may_begin(self) -> bool:
         """True if no exchange is under way, or if there is news for a second one.
 
