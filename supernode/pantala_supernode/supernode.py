@@ -193,8 +193,8 @@ class PieceInspector:
         """Note when a copy was verified, and let the CDN fetch its wrong pieces again."""
         if self.serves(file, digest):
             self._checked[file] = self._wall()
-            for piece in ranges.members(finding.wrong):
-                self._refetch(TaskID(file.meta.task_id), piece)
+            if finding.wrong:
+                self._refetch(TaskID(file.meta.task_id), finding.wrong)
 
     async def _inspect(self, task_id: TaskID, piece: int) -> None:
         file = self._store.get(task_id)
@@ -207,8 +207,9 @@ class PieceInspector:
         except StoreError:
             right = False
         if not right:
-            self._refetch(task_id, piece)
+            self._refetch(task_id, 1 << piece)
 
-    def _refetch(self, task_id: TaskID, piece: int) -> None:
-        _log.error("a piece on the volume is damaged; the supernode fetches it again", task=task_id, piece=piece)
-        self._cdn.refetch(task_id, piece)
+    def _refetch(self, task_id: TaskID, pieces: int) -> None:
+        text = "pieces on the volume are damaged; the supernode fetches them again"
+        _log.error(text, task=task_id, pieces=ranges.render(pieces))
+        self._cdn.refetch(task_id, pieces)

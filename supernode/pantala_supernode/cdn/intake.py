@@ -56,8 +56,9 @@ class Pipeline:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, {}
+                size = sum(map(len, group.values()))  # before the blocks go to other bodies
                 await self._keep(group)
-                self._size -= sum(map(len, group.values()))
+                self._size -= size
                 self._room.set()
         finally:
             self._room.set()

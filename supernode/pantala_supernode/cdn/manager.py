@@ -110,12 +110,12 @@ class CDNManager:
             copy.release()
             self.copies.on_change(task_id)
 
-    def refetch(self, task_id: TaskID, piece: int) -> None:
-        """Fetch one piece again, because it is damaged on the volume. The copy keeps its generation."""
+    def refetch(self, task_id: TaskID, pieces: int) -> None:
+        """Fetch pieces (bit mask) again, because they are damaged on the volume. The copy keeps its generation."""
         copy = self.copies.get(task_id)
         if copy is None or copy.attempts.recorder is None:
             return
-        copy.attempts.lose(1 << piece)
+        copy.attempts.lose(pieces)
         copy.attempts.renew()
         if copy.phase is CopyPhase.SUCCESS:
             copy.become(CopyPhase.WAITING)
