@@ -108,6 +108,8 @@ class Places:
 
     def forget(self, peer: str) -> None:
         self._times.forget(peer)
+        for key in [key for key in self._places if key[1] == peer]:
+            self._remove(key)
         self._fetches.pop(peer, None)
 
     def expire(self, now: float) -> set[str]:

@@ -6,26 +6,21 @@ held exchange is answered. No peer polls.
 
 import asyncio
 import secrets
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders
-from pantala_protocol.sync import HeldPieces, PieceWork, SyncAnswer, SyncRequest
+from pantala_protocol.sync import PieceWork, SyncAnswer, SyncRequest
 from pantala_supernode.images.service import ImageService
 from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
-from pantala_supernode.sync.session import Hold, PeerSession
+from pantala_supernode.sync.session import Hold, PeerSession, parse_held
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
-
-_MOST_PIECES = 1 << 26
-"""The limit on the piece numbers in one request: the sum of the highest numbers of all its tasks. It bounds the memory
-that a request can take. No disk of a node holds so many pieces."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,13 +75,11 @@ class SyncServer:
         self._timing = timing
         self._pace = 0.0
 
-    async def sync(self, request: SyncRequest, host: str) -> SyncAnswer:
-        """Answer one exchange. ``host``: the peer's address. Raises :class:`ValueError` for invalid piece ranges."""
-        answer = self.begin(request, host)
-        return answer if isinstance(answer, SyncAnswer) else await answer
-
     def begin(self, request: SyncRequest, host: str) -> SyncAnswer | asyncio.Future[SyncAnswer]:
-        """The same as :meth:`sync`, with the answer at once, or with a future if it takes longer."""
+        """Answer one exchange at once, or with a future if it takes longer. ``host``: the peer's address.
+
+        Raises :class:`ValueError` for invalid piece ranges.
+        """
         session = self._session(request, host)
         repeated = session.answers.get(request.seq)
         if repeated is not None:
@@ -176,11 +169,11 @@ class SyncServer:
 
     def _apply(self, session: PeerSession, request: SyncRequest) -> None:
         if request.inventory is not None:
-            session.holdings = _parse(request.inventory)
+            session.holdings = parse_held(request.inventory)
             session.inventoried = True
             self._blobs.take_holdings(session.peer, session.holdings)
             self._assignments.take_inventory(session)
-        for task_id, (generation, pieces) in _parse(request.done).items():
+        for task_id, (generation, pieces) in parse_held(request.done).items():
             self._apply_done(session, task_id, generation, pieces)
         for failure in request.failures:
             self._dispatcher.failed(session, failure)
@@ -291,7 +284,7 @@ class SyncServer:
         if isinstance(filled, SyncAnswer):
             _settle(outcome, filled)
         else:
-            filled.add_done_callback(lambda filled: _settle(outcome, filled.result()))
+            filled.add_done_callback(lambda filled: _pass_on(filled, outcome))
 
     def _filled(self, answer: SyncAnswer) -> SyncAnswer | asyncio.Future[SyncAnswer]:
         """The answer with the bytes of its small files."""
@@ -315,21 +308,19 @@ class SyncServer:
             session.last_moved = now
 
 
+def _pass_on(filled: asyncio.Future[SyncAnswer], outcome: asyncio.Future[SyncAnswer]) -> None:
+    try:
+        _settle(outcome, filled.result())
+    except asyncio.CancelledError:
+        outcome.cancel()
+    except Exception as error:
+        if not outcome.done():
+            outcome.set_exception(error)
+
+
 def _settle(outcome: asyncio.Future[SyncAnswer], answer: SyncAnswer) -> None:
     if not outcome.done():
         outcome.set_result(answer)
-
-
-def _parse(reported: Mapping[str, HeldPieces]) -> dict[str, tuple[str, int]]:
-    """The reported generation and pieces (bit mask) of each task. Raises :class:`ValueError` for invalid ranges."""
-    parsed, room = {}, _MOST_PIECES
-    for task_id, held in reported.items():
-        pieces = ranges.parse(held.pieces)
-        room -= pieces.bit_length()
-        if room < 0:
-            raise ValueError(f"The request names more than {_MOST_PIECES} pieces. Send fewer at once.")
-        parsed[task_id] = (held.generation, pieces)
-    return parsed
 
 
 def _has_news(answer: SyncAnswer, request: SyncRequest) -> bool:

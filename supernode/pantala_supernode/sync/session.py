@@ -5,13 +5,18 @@ from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders
 from pantala_protocol.statement import Membership
-from pantala_protocol.sync import Assignment, PieceWork, SyncAnswer, WantedBlob
+from pantala_protocol.sync import Assignment, HeldPieces, PieceWork, SyncAnswer, WantedBlob
 from pantala_supernode.swarm.pool import Pool
 
 _REMEMBERED = 4
 """How many answers are kept in case the peer repeats a request. It has at most two exchanges under way."""
+
+_MOST_PIECES = 1 << 26
+"""The limit on the piece numbers in one request: the sum of the highest numbers of all its tasks. It bounds the memory
+that a request can take. No disk of a node holds so many pieces."""
 
 
 @dataclass(slots=True)
@@ -154,3 +159,15 @@ class HeldExchanges:
 
     def tasks(self) -> list[str]:
         return list(self._by_task)
+
+
+def parse_held(reported: Mapping[str, HeldPieces]) -> dict[str, tuple[str, int]]:
+    """The reported generation and pieces (bit mask) of each task. Raises :class:`ValueError` for invalid ranges."""
+    parsed, room = {}, _MOST_PIECES
+    for task_id, held in reported.items():
+        pieces = ranges.parse(held.pieces)
+        room -= pieces.bit_length()
+        if room < 0:
+            raise ValueError(f"The request names more than {_MOST_PIECES} pieces. Send fewer at once.")
+        parsed[task_id] = (held.generation, pieces)
+    return parsed

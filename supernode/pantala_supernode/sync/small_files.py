@@ -26,11 +26,6 @@ class SmallFiles:
         self._lookup = lookup
         self._kept: LRUCache[tuple[str, str], bytes] = LRUCache(kept, getsizeof=len)
 
-    @property
-    def bytes_kept(self) -> int:
-        """The bytes of files in memory."""
-        return int(self._kept.currsize)
-
     async def fill(self, answer: SyncAnswer) -> SyncAnswer:
         """Put the bytes of small files into the work of an answer."""
         unread = [work for work in answer.work if _is_small(work) and _key(work) not in self._kept]

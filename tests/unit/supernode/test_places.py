@@ -232,3 +232,17 @@ def test_a_silent_local_peer_holds_nothing_back(stage: Stage) -> None:
     stage.asks(LOCAL, room=8)
     stage.after(2.0)
     assert (0, 4) == (stage.swarm.peers[LOCAL].expected, len(stage.asks("next")))
+
+
+def test_a_peer_that_returns_under_its_name_starts_afresh(stage: Stage) -> None:
+    """A place of the former peer must not end fetches that the new one never began."""
+    stage.joins("back")
+    former = stage.asks("back")
+    stage.begins("back", *former)
+    stage.progress.forget_peer("back")
+    stage.scheduler.forget("back")
+    stage.ends("back", *former)
+    stage.joins("back")
+    assert 4 == len(stage.asks("back"))
+    assert {"t"} == stage.after(UNKNOWN + 0.1), "no fetch was begun, so all places lapse"
+    assert 0 == stage.booked()

@@ -104,4 +104,4 @@ async def test_memory_is_bounded(shelf: Shelf) -> None:
     shelf.small = SmallFiles(shelf._lookup, kept=5_000)
     for work in works:
         assert [work.size] == [len(content or b"") for content in await shelf.sends(work)]
-    assert shelf.small.bytes_kept <= 5_000
+    assert shelf.small._kept.currsize <= 5_000
