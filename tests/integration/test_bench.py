@@ -15,6 +15,8 @@ import pytest
 from bench.catalog import SCENARIOS
 from bench.fast import origin
 
+pytestmark = pytest.mark.alone
+
 SHORT = {
     "data": ("--size", "4", "--peers", "2"),
     "fast": ("--fast-size", "8", "--fast-peers", "2"),

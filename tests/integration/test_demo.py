@@ -15,6 +15,8 @@ from demo.payload import Payload
 from demo.story import NodeResult, Result, judge, sample
 from tests.support.eventually import eventually_blocking
 
+pytestmark = pytest.mark.alone
+
 ROOT = Path(__file__).resolve().parents[2]
 PAYLOAD = Payload(Path("file"), 10, "a" * 64)
 

@@ -18,6 +18,8 @@ from tests.support.scripted_images import get
 from tests.support.slow_link import SlowLink
 from tests.support.supernode_lab import SupernodeLab
 
+pytestmark = pytest.mark.alone
+
 MIB = 1024 * 1024
 RATE = 2 * MIB
 PIECE = 4 * MIB

@@ -14,6 +14,8 @@ from testbed.process import Process
 from tests.support.eventually import eventually
 from tests.support.supernode_lab import StatedSupernode, SupernodeLab, SupernodeProcess
 
+pytestmark = pytest.mark.alone
+
 TASKS = 20
 
 

@@ -5,11 +5,15 @@ import contextlib
 import sys
 from pathlib import Path
 
+import pytest
+
 from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
 from testbed.process import Process, free_ports
 from tests.support.eventually import eventually
 from tests.support.supernode_lab import SupernodeLab, SupernodeProcess
+
+pytestmark = pytest.mark.alone
 
 MIB = 1024 * 1024
 TASKS = 200

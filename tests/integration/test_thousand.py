@@ -20,6 +20,8 @@ from pantala_supernode.app import App, serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.supernode_lab import loopback
 
+pytestmark = pytest.mark.alone
+
 PIECES = 4
 SIZE = PIECES * 128 * 1024
 EACH = 500
