@@ -112,10 +112,13 @@ class VerificationPass:
 
     def _read(self, fd: int) -> int:
         wanted = min(CHUNK, self._length - self._position)
-        count = min(os.preadv(fd, [self._buffer], self._position), wanted)
-        if count < wanted:
-            raise OSError(errno.EIO, "the file is too short")
-        return count
+        count = 0
+        while count < wanted:  # some filesystems return less than they could
+            more = os.preadv(fd, [memoryview(self._buffer)[count:]], self._position + count)
+            if not more:
+                raise OSError(errno.EIO, "the file is too short")
+            count += more
+        return wanted
 
     def _take(self, data: memoryview) -> None:
         self._whole.update(data)

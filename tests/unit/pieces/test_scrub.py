@@ -112,6 +112,16 @@ def test_bytes_that_the_disk_cannot_read_are_wrong(store: PieceStore, monkeypatc
     assert Finding(FileVerdict.ROTTEN, GEOMETRY.all & ~0xFF) == passed(file, sha256(CONTENT))
 
 
+def test_a_filesystem_that_returns_less_is_asked_again(store: PieceStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    file, read = stored(store), os.preadv
+
+    def short(fd: int, buffers: list[memoryview], offset: int) -> int:
+        return read(fd, [buffers[0][: CHUNK // 2]], offset)
+
+    monkeypatch.setattr(os, "preadv", short)
+    assert Finding(FileVerdict.RIGHT) == passed(file, sha256(CONTENT))
+
+
 def test_an_error_that_says_nothing_about_the_bytes_is_raised(
     store: PieceStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:
