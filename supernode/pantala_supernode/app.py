@@ -16,6 +16,7 @@ from pantala_pieces.scrub import Scrub
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import memory
+from pantala_process.identity import APIServerDocuments, ClusterKeys
 from pantala_protocol.geometry import RULES
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
@@ -26,7 +27,6 @@ from pantala_supernode.http.api import NativeAPI
 from pantala_supernode.http.application import application
 from pantala_supernode.http.copies import CopiesAPI
 from pantala_supernode.http.front import Front
-from pantala_supernode.http.identity import ClusterKeys
 from pantala_supernode.http.registries import RegistriesAPI
 from pantala_supernode.http.site import GRACE, site
 from pantala_supernode.images.service import ImageService
@@ -328,9 +328,9 @@ def _managers(settings: Settings, chance: random.Random) -> Managers:
 
 
 def _guard(settings: Settings, session: aiohttp.ClientSession) -> Guard:
-    verifier = ClusterKeys(session, settings.api_server, ca=settings.api_ca, token=settings.api_token_file)
+    documents = APIServerDocuments(session, settings.api_server, ca=settings.api_ca, token=settings.api_token_file)
     return Guard(
-        None if settings.no_auth else verifier,
+        None if settings.no_auth else ClusterKeys(documents.read),
         operator=settings.trusted_operator,
         peer=settings.trusted_peer,
         supernode=settings.trusted_supernode,

@@ -16,10 +16,10 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
+from pantala_process.identity import ClusterKeys, TokenIdentity
 from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
-from pantala_supernode.http.identity import ClusterKeys, TokenIdentity
 from tests.support.supernode_lab import loopback
 
 OPERATOR = "system:serviceaccount:pantala:operator"

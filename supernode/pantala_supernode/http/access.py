@@ -7,7 +7,7 @@ import structlog
 from aiohttp import web
 
 from pantala_process.http import error_response
-from pantala_supernode.http.identity import ClusterKeys, TokenIdentity, TokenRejectedError
+from pantala_process.identity import ClusterKeys, TokenIdentity, TokenRejectedError
 
 _log = structlog.get_logger(__name__)
 

@@ -9,6 +9,7 @@ from msgspec import Meta
 
 from pantala_process.health import Health, Unhealthy, health_response
 from pantala_process.http import json_response
+from pantala_process.identity import TokenIdentity
 from pantala_process.listening import client_address
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
@@ -16,7 +17,6 @@ from pantala_supernode.errors import ForbiddenError, InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
 from pantala_supernode.http.application import MAX_BODY
 from pantala_supernode.http.front import HotRequest, HotRoute
-from pantala_supernode.http.identity import TokenIdentity
 from pantala_supernode.http.operations import Operation, decode_body, read_body, read_query
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode

@@ -16,11 +16,11 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
+from pantala_process.identity import TokenIdentity
 from pantala_process.listening import plain_address
 from pantala_supernode.http.access import Access, AccessRefusedError, Guard, TokenUnknownError
 from pantala_supernode.http.failures import ErrorAnswer, failure_of
 from pantala_supernode.http.head import PlainHead, UnusualHeadError, read_head, read_query
-from pantala_supernode.http.identity import TokenIdentity
 from pantala_supernode.metrics import Metrics
 
 _log = structlog.get_logger(__name__)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import ssl
 import time
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,31 @@ class TokenIdentity(msgspec.Struct, frozen=True):
     """The ServiceAccount, as ``system:serviceaccount:<namespace>:<name>``."""
     node: str = ""
     """The node of the client's pod; empty if the token is not bound to a node."""
+    pod: str = ""
+    """The name of the client's pod; empty if the token is not bound to a pod."""
+
+
+ReadDocument = Callable[[str], Awaitable[Mapping[str, Any]]]
+"""Reads a JSON document from a path of the API server. Raises :class:`OSError` or an error of aiohttp."""
+
+
+class APIServerDocuments:
+    """Reads JSON documents from the API server with a ServiceAccount's token."""
+
+    def __init__(self, session: aiohttp.ClientSession, api_server: str, *, ca: Path | None, token: Path | None) -> None:
+        self._session = session
+        self._api_server = api_server.rstrip("/")
+        self._tls = ssl.create_default_context(cafile=ca)
+        self._token = token
+
+    async def read(self, path: str) -> Mapping[str, Any]:
+        """Read the document at ``path``."""
+        headers = bearer(self._token)
+        async with self._session.get(
+            self._api_server + path, ssl=self._tls, headers=headers, timeout=_TIMEOUT
+        ) as answer:
+            answer.raise_for_status()
+            return msgspec.json.decode(await read_bounded(answer, _MAX_ANSWER), type=dict[str, Any])
 
 
 class ClusterKeys:
@@ -48,11 +73,9 @@ class ClusterKeys:
     A verified token is remembered by its hash until it expires, or until the keys are read again.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, api_server: str, *, ca: Path | None, token: Path | None) -> None:
-        self._session = session
-        self._api_server = api_server.rstrip("/")
-        self._tls = ssl.create_default_context(cafile=ca)
-        self._token = token
+    def __init__(self, read: ReadDocument) -> None:
+        """``read`` reads a document of the API server."""
+        self._read = read
         self._keys: dict[str, jwt.PyJWK] = {}
         self._issuer = ""
         self._loaded_at = float("-inf")
@@ -79,22 +102,22 @@ class ClusterKeys:
             )
         except jwt.PyJWTError as error:
             raise TokenRejectedError(f"the token is not valid: {error}") from error
-        node = claims.get("kubernetes.io", {}).get("node", {}).get("name", "")
-        identity = TokenIdentity(subject=str(claims["sub"]), node=str(node))
+        bound = claims.get("kubernetes.io", {})
+        node, pod = (str(bound.get(kind, {}).get("name", "")) for kind in ("node", "pod"))
+        identity = TokenIdentity(str(claims["sub"]), node, pod)
         self._known[_hash(token)] = identity, float(claims["exp"]) + _LEEWAY
         return identity
 
     async def _load(self) -> None:
         try:
-            configuration = await self._get("/.well-known/openid-configuration")
-            keys = await self._get("/openid/v1/jwks")
+            configuration = await self._read("/.well-known/openid-configuration")
+            keys = await self._read("/openid/v1/jwks")
             self._issuer = str(configuration["issuer"])
             self._keys = {str(key["kid"]): jwt.PyJWK(key) for key in keys["keys"]}
             self._known.clear()
         except (aiohttp.ClientError, OSError, TimeoutError, KeyError, msgspec.DecodeError, jwt.PyJWTError) as error:
             raise TokenRejectedError(
-                f"cannot read the cluster's keys from {self._api_server}: {error}. "
-                "Check the API server and the mounted token"
+                f"cannot read the cluster's keys: {error}. Check the API server and the mounted token"
             ) from error
 
     async def _key(self, kid: str) -> jwt.PyJWK:
@@ -108,14 +131,6 @@ class ClusterKeys:
             return self._keys[kid]
         except KeyError:
             raise TokenRejectedError("the token is signed with a key that the cluster does not publish") from None
-
-    async def _get(self, path: str) -> dict[str, Any]:
-        headers = bearer(self._token)
-        async with self._session.get(
-            self._api_server + path, ssl=self._tls, headers=headers, timeout=_TIMEOUT
-        ) as answer:
-            answer.raise_for_status()
-            return msgspec.json.decode(await read_bounded(answer, _MAX_ANSWER), type=dict[str, Any])
 
 
 def _hash(token: str) -> bytes:
