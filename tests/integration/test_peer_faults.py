@@ -6,15 +6,13 @@ import hashlib
 import os
 import random
 import signal
-import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 
 import aiohttp
 import msgspec
 import pytest
 
-from pantala_pieces import journal
 from pantala_pieces.file import Piece, PieceFile
 from pantala_protocol import ticket
 from pantala_protocol.reasons import Reason
@@ -325,24 +323,9 @@ async def test_f21_a_published_file_that_rots_on_the_disk_is_repaired_by_the_scr
 # The process
 
 
-@contextlib.asynccontextmanager
-async def process(it: PeerLab, name: str = "node-1") -> AsyncIterator[asyncio.subprocess.Process]:
-    """The peer as a process."""
-    flags = ["--supernode", it.supernode.url, "--listen", "127.0.0.1:0", "--root", str(it.root(name)), "--name", name]
-    running = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", "pantala_peer", *flags, stderr=asyncio.subprocess.DEVNULL
-    )
-    try:
-        yield running
-    finally:
-        if running.returncode is None:
-            running.kill()
-        await running.wait()
-
-
 async def test_f1_pieces_survive_a_kill_and_are_not_fetched_again(it: PeerLab) -> None:
     file, supernode = File("a", content(40)), it.supernode
-    async with process(it) as running:
+    async with it.process() as running:
         await supernode.deliver(file)
         await eventually(lambda: len(supernode.sent) >= 15, within=30)
         running.kill()
@@ -350,21 +333,10 @@ async def test_f1_pieces_survive_a_kill_and_are_not_fetched_again(it: PeerLab) -
     known = supernode.peers["node-1"].held[file.task_id].bit_count()
     assert known > 5
     sent = len(supernode.sent)
-    async with process(it):
+    async with it.process():
         await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
     assert len(supernode.sent) - sent <= file.geometry.pieces - known
     assert file.content == it.published().read_bytes()
-
-
-def verified(it: PeerLab, file: File) -> set[int]:
-    """The pieces on the disk of the peer that have a record and the right bytes."""
-    folder = it.root() / "cache" / file.task_id[:2] / file.task_id
-    try:
-        records = {record.piece for record in journal.decode((folder / "journal").read_bytes())}
-        data = (folder / "data").read_bytes()
-    except FileNotFoundError:
-        return set()
-    return {number for number in records if data[number * file.piece_size :].startswith(file.piece(number))}
 
 
 async def test_f1_kills_at_random_points_repeat_no_verified_piece(it: PeerLab) -> None:
@@ -373,19 +345,19 @@ async def test_f1_kills_at_random_points_repeat_no_verified_piece(it: PeerLab) -
     kept, longest = set[int](), 0
     for _ in range(4):
         sent = len(supernode.sent)
-        async with process(it) as running:
+        async with it.process() as running:
             await eventually(lambda: len(supernode.sent) > sent or supernode.delivered() == PUBLISHED, every=0.001)  # noqa: B023
             await asyncio.sleep(chance.uniform(0.0, 0.06))
             running.kill()
             await running.wait()
             await asyncio.sleep(0.05)
-        assert kept <= verified(it, file)
+        assert kept <= it.verified(file)
         assert kept.isdisjoint(number for _, number in supernode.sent[sent:])
-        kept = verified(it, file)
+        kept = it.verified(file)
         longest = max(longest, len(supernode.sent) - sent)
     assert 0 < longest < file.geometry.pieces, "no kill interrupted the download"
     sent = len(supernode.sent)
-    async with process(it):
+    async with it.process():
         await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
     assert kept.isdisjoint(number for _, number in supernode.sent[sent:])
     assert file.content == it.published().read_bytes()
@@ -425,7 +397,7 @@ async def test_a_disk_that_takes_two_seconds_for_a_write_blocks_nothing_else(
 
 async def test_f16_a_peer_reports_its_end_and_its_files_stay(it: PeerLab) -> None:
     file, supernode = File("a", content(3)), it.supernode
-    async with process(it) as running:
+    async with it.process() as running:
         await supernode.publish(file, timeout=30)
         running.send_signal(signal.SIGTERM)
         async with asyncio.timeout(10):
@@ -434,7 +406,7 @@ async def test_f16_a_peer_reports_its_end_and_its_files_stay(it: PeerLab) -> Non
     assert file.content == it.published().read_bytes()
     supernode.sent.clear()
     before = it.published().stat().st_ino
-    async with process(it):
+    async with it.process():
         await eventually(lambda: not supernode.peers["node-1"].leaving, within=30)
         await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
     assert [] == supernode.sent
@@ -443,7 +415,7 @@ async def test_f16_a_peer_reports_its_end_and_its_files_stay(it: PeerLab) -> Non
 
 async def test_f16_a_running_upload_ends_before_the_process(it: PeerLab) -> None:
     file = File("a", os.urandom(40 * 1024 * 1024), piece_size=4 * 1024 * 1024)
-    async with process(it) as running:
+    async with it.process() as running:
         await it.supernode.publish(file, timeout=30)
         port = it.supernode.peers["node-1"].port
         reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=64 * 1024)
@@ -462,5 +434,5 @@ async def test_f16_a_running_upload_ends_before_the_process(it: PeerLab) -> None
 
 async def test_a_root_that_cannot_be_used_ends_the_process(it: PeerLab) -> None:
     it.root("link").symlink_to(it.folder)
-    async with process(it, "link") as running, asyncio.timeout(10):
+    async with it.process("link") as running, asyncio.timeout(10):
         assert 1 == await running.wait()

@@ -2,6 +2,8 @@
 
 import asyncio
 import contextlib
+import os
+import sys
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -11,9 +13,12 @@ import pytest
 
 from pantala_peer.app import PeerApp, build
 from pantala_peer.settings import Settings
+from pantala_pieces import journal
 from pantala_process.settings import ListenAddress
 from tests.support.eventually import eventually
-from tests.support.scripted_supernode import ScriptedSupernode
+from tests.support.scripted_supernode import File, ScriptedSupernode
+
+ROOT = Path(__file__).parents[2]
 
 
 class PeerLab:
@@ -30,6 +35,32 @@ class PeerLab:
 
     def published(self, path: str = "a", *, peer: str = "node-1") -> Path:
         return self.root(peer) / "files" / path
+
+    def verified(self, file: File) -> set[int]:
+        """The pieces on the disk of the peer that have a record and the right bytes."""
+        folder = self.root() / "cache" / file.task_id[:2] / file.task_id
+        try:
+            records = {record.piece for record in journal.decode((folder / "journal").read_bytes())}
+            data = (folder / "data").read_bytes()
+        except FileNotFoundError:
+            return set()
+        return {number for number in records if data[number * file.piece_size :].startswith(file.piece(number))}
+
+    @asynccontextmanager
+    async def process(self, name: str = "node-1", *wrapper: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """The peer as a process. ``wrapper``: the module and the arguments with which another program runs it."""
+        flags = ["--supernode", self.supernode.url, "--listen", "127.0.0.1:0", "--root", str(self.root(name))]
+        running = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", *wrapper, "pantala_peer", *flags, "--name", name),
+            stderr=asyncio.subprocess.DEVNULL,
+            env={**os.environ, "PYTHONPATH": str(ROOT)},
+        )
+        try:
+            yield running
+        finally:
+            if running.returncode is None:
+                running.kill()
+            await running.wait()
 
 
 @pytest.fixture

@@ -132,7 +132,7 @@ class SupernodeProcess(StatedSupernode):
         self.port = port
         self.log = folder / "log"
         self._command = [
-            *(sys.executable, "-m", "pantala_supernode", "--no-auth", "--data", str(self.data)),
+            *("pantala_supernode", "--no-auth", "--data", str(self.data)),
             *("--listen", f"127.0.0.1:{port}", "--piece-listen", f"127.0.0.1:{piece_port}", *flags),
         ]
         self.process: Process | None = None
@@ -143,13 +143,18 @@ class SupernodeProcess(StatedSupernode):
 
     async def start(self) -> None:
         """Start the process, and return when it listens. It may still verify its volume."""
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PANTALA_")}
-        self.log.parent.mkdir(parents=True, exist_ok=True)
-        self.process = Process(self._command, self.log, environment)
+        self.spawn()
         _, writer = await eventually(
             lambda: asyncio.open_connection("127.0.0.1", self.port), within=30, ignoring=OSError
         )
         writer.close()
+
+    def spawn(self, *wrapper: str) -> None:
+        """Start the process. ``wrapper``: the module and the arguments with which another program runs it."""
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PANTALA_")}
+        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+        self.log.parent.mkdir(parents=True, exist_ok=True)
+        self.process = Process([sys.executable, "-m", *wrapper, *self._command], self.log, environment)
 
     @property
     def running(self) -> Process:
