@@ -15,7 +15,7 @@ from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.errors import PieceMissingError, StoreFullError, store_error, store_errors
 from pantala_pieces.journal import JournalRecord
 from pantala_pieces.parts import PartTable
-from pantala_pieces.writing import copy_bytes, write_atomically, write_bytes
+from pantala_pieces.writing import copy_bytes, sync_directory, write_atomically, write_bytes
 from pantala_protocol import ranges
 
 _SPARE_PIECES = 16
@@ -73,6 +73,8 @@ class PieceFile:
         self.used = 0.0
         """When the file was last wanted or read, in seconds since the epoch. The callers set this."""
         self._durable = durable
+        self._named = False
+        """True if the names of ``data`` and ``journal`` are durable. A synced file without a name is lost."""
         self._records: dict[int, JournalRecord] = {}
         self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR)
         self._journal = Descriptor(directory / "journal", lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
@@ -311,10 +313,16 @@ class PieceFile:
                     unwritten = unwritten[os.write(fd, unwritten) :]
                 if self._durable:
                     os.fdatasync(fd)
+                    self._sync_names()
             except OSError:
                 os.ftruncate(fd, begun_at)  # half a record would hide all records that follow it
                 raise
         self._hold(records)
+
+    def _sync_names(self) -> None:
+        if not self._named:
+            sync_directory(self.directory)
+            self._named = True
 
     def _end_of_journal(self, fd: int) -> int:
         """The end of the last whole record. Half a record may follow it if it could not be removed."""
