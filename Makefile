@@ -6,11 +6,13 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := protocol process pieces supernode peer operator cli testbed demo bench release tests charts
+CODE := protocol process pieces supernode peer operator cli testbed demo bench faults release tests charts
 KEEP ?=
 CLUSTER ?=
 ARCH ?=
 RUNS ?=
+ROWS ?=
+COUNT ?=
 BENCH ?= build/bench
 
 .PHONY: help
@@ -62,6 +64,10 @@ unit: $(VENV)/ready ## Run the unit and property tests, in less than 30 seconds
 .PHONY: integration
 integration: $(VENV)/ready ## Run the tests over real sockets and processes, without Kubernetes and root
 	@$(BIN)/python -m pytest tests/integration -m "not controlplane and not e2e"
+
+.PHONY: faults
+faults: $(VENV)/ready ## Inject faults in large numbers and count what they break (an hour): ROWS="kills-peer ..." for some, COUNT=10 for few
+	@$(BIN)/python -m faults $(ROWS:%=--rows %) $(COUNT:%=--count %)
 
 .PHONY: e2e
 e2e: $(VENV)/ready ## Run the end-to-end suite on a real multi-node cluster (root, or KUBECONFIG)
