@@ -65,7 +65,7 @@ class SupernodeProcess:
         command = self.place.command(
             sys.executable, "-m", "pantala_supernode", "--listen", f"{address}:{self.port}",
             "--piece-listen", f"{address}:{pieces}", "--data", str(self._folder / "supernode"),
-            "--no-auth", "--i-know", *self._options,
+            "--no-auth", "--i-know", "--allow-source", "0.0.0.0/0", *self._options,
         )  # fmt: skip
         self._process = Process(command, self._folder / "supernode.log")
         self.wait(lambda: self._ask("GET", "/readyz") is not None, "the supernode becomes ready")

@@ -130,7 +130,7 @@ class LocalPlace:
         self._run(
             "supernode", "pantala_supernode", api,
             "--listen", f"127.0.0.1:{api}", "--piece-listen", f"127.0.0.1:{pieces}",
-            "--data", str(self._folder / "supernode"), "--no-auth",
+            "--data", str(self._folder / "supernode"), "--no-auth", "--allow-source", "127.0.0.0/8",
         )  # fmt: skip
 
     def _start_operator(self, api: int, health: int) -> None:

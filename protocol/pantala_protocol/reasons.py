@@ -63,8 +63,8 @@ class Reason(enum.StrEnum):
         "The file is read again from the start. If this repeats, the file changes too often: change it less often.",
     )  # fmt: skip
     SOURCE_DENIED = (
-        "SourceDenied", NEVER,
-        "Use another URL in a new Task, or ask the cluster's administrator which sources are allowed.",
+        "SourceDenied", LATER,
+        "Ask the cluster's administrator to allow it with a SourcePolicy, or use another URL in a new Task.",
     )  # fmt: skip
     SOURCE_TLS = "SourceCertificateInvalid", LATER, "Check the origin's certificate and the supernode's trusted roots."
     SOURCE_PROTOCOL = "SourceProtocolError", SOON, "Check the origin and the proxies in front of it."
@@ -133,7 +133,10 @@ class Reason(enum.StrEnum):
             "and a registry without TLS in mirror.registries."
         ),
     )  # fmt: skip
-    DENIED = "Denied", NEVER, "Ask the cluster's administrator to allow this registry."
+    DENIED = (
+        "Denied", LATER,
+        "Ask the cluster's administrator to allow this registry, in the chart's values or with a SourcePolicy.",
+    )  # fmt: skip
     INVALID_ANSWER = (
         "InvalidAnswer",
         LATER,

@@ -75,6 +75,25 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """How many more attempts may follow temporary failures of the origin. ``None``: no limit."""
 
 
+class SourceRule(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Sources that an administrator allows. A connection is covered if its host, its address and its port match.
+
+    Empty ``hosts``, ``networks`` or ``ports`` match everything. One of ``hosts`` and ``networks`` has an entry.
+    """
+
+    name: str
+    """The name of the SourcePolicy, or of the flag."""
+    hosts: tuple[str, ...] = ()
+    """Patterns as in :func:`pantala_protocol.rules.sources.matches`."""
+    networks: tuple[str, ...] = ()
+    """Networks in CIDR notation."""
+    ports: tuple[int, ...] = ()
+    authorities: str = ""
+    """Certificate authorities for ``hosts`` in PEM, in addition to the supernode's own ones."""
+    max_bytes: int | None = None
+    """The largest file that the rule allows. ``None``: any size."""
+
+
 class Statement(msgspec.Struct, frozen=True):
     """All wanted tasks of one supernode. Other tasks are dropped after a grace period."""
 
@@ -89,6 +108,8 @@ class Statement(msgspec.Struct, frozen=True):
     """All images that nodes must have. Every supernode receives the same ones."""
     survey: tuple[str, ...] = ()
     """Digests of blobs. All nodes must report which of them their runtime has."""
+    sources: tuple[SourceRule, ...] = ()
+    """The accepted SourcePolicies. Without them, a supernode reads only public addresses and those of its flags."""
 
 
 class StatementReceipt(msgspec.Struct, frozen=True):

@@ -34,6 +34,7 @@ from pantala_supernode.metrics import Metrics, StateCollector
 from pantala_supernode.origin.limits import Rate
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.egress import EgressPolicy
+from pantala_supernode.outbound.policies import SourcePolicies
 from pantala_supernode.outbound.request import Limits, Timeouts
 from pantala_supernode.outbound.trust import Trust
 from pantala_supernode.registry.service import RegistryService, open_service
@@ -292,13 +293,16 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
     """Run a supernode until the block ends. Then finish the running requests, and stop."""
     folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
     throttle = None if settings.origin_rate is None else Rate(settings.origin_rate).reserve
+    policies = SourcePolicies(settings.sources)
     async with (
         alone(settings.data),
         aiohttp.ClientSession(trust_env=False) as session,
-        _outbound(settings) as outbound,
+        _outbound(settings, policies) as outbound,
         open_service(settings.registries, outbound, throttle=throttle, environment=settings.cloud) as registries,
     ):
         app = App(settings, PieceStore(folder, durable=True), session, registries)
+        app.events.statement_taken.subscribe(policies.take)
+        policies.changed.subscribe(app.supernode.on_sources)
         async with app.running():
             yield app
 
@@ -309,10 +313,10 @@ async def _repeat(seconds: float, event: Event[[]]) -> None:
         event.publish()
 
 
-def _outbound(settings: Settings) -> OutboundClient:
+def _outbound(settings: Settings, policies: SourcePolicies) -> OutboundClient:
     return OutboundClient(
-        egress=EgressPolicy(settings.deny_source),
-        trust=Trust(settings.origin_ca),
+        egress=EgressPolicy(settings.deny_source, policies=policies),
+        trust=Trust(settings.origin_ca, policies),
         proxy=settings.proxy,
         timeouts=Timeouts(first_byte=settings.origin_first_byte),
         limits=Limits(head=settings.origin_head_size),

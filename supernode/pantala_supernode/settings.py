@@ -11,7 +11,8 @@ from pantala_process import settings
 from pantala_process.settings import Flag, ListenAddress, SettingsError, flag, switch
 from pantala_protocol.geometry import RULES
 from pantala_protocol.redaction import RedactedURL
-from pantala_supernode.outbound import trust
+from pantala_protocol.statement import SourceRule
+from pantala_supernode.outbound import policies, trust
 from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.request import Limits, Timeouts
@@ -37,6 +38,16 @@ def _networks(text: str) -> tuple[Network, ...]:
         return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
     except ValueError as error:
         raise ValueError(f"is not a list of networks: {error}. Give networks like 10.0.0.0/8.") from error
+
+
+def _sources(text: str) -> tuple[SourceRule, ...]:
+    found = []
+    for entry in filter(None, (part.strip() for part in text.split(","))):
+        try:
+            found.append(policies.rule(entry, "--allow-source"))
+        except ValueError as error:
+            raise ValueError(f"has an invalid entry: {entry} {error}") from None
+    return tuple(found)
 
 
 def _head_size(text: str) -> int:
@@ -105,8 +116,15 @@ class Settings:
     )
     api_ca: Path | None = flag(Path, "FILE", "the API server's certificate authority (the pod's)", default=None)
     api_token_file: Path | None = flag(Path, "FILE", "token to read the API server's keys (the pod's)", default=None)
+    allow_source: tuple[SourceRule, ...] = flag(
+        _sources,
+        "CIDR|HOST,...",
+        "internal networks and hosts that may be read: 10.0.0.0/8, files.corp, *.corp:8443 (public addresses only)",
+        default=(),
+    )
+    """SourcePolicies in the statement allow more. The endpoints of listed registries are always allowed."""
     deny_source: tuple[Network, ...] = flag(
-        _networks, "CIDR,...", "networks whose servers are never read, in addition to link-local ones", default=()
+        _networks, "CIDR,...", "networks that are never read, even if a SourcePolicy allows them", default=()
     )
     piece_slots: int = 16
     """Pieces sent at once: twice as many as the scheduler gives, because a peer may fetch a lost piece again."""
@@ -174,6 +192,11 @@ class Settings:
     )  # fmt: skip
 
     @property
+    def sources(self) -> tuple[SourceRule, ...]:
+        """The sources that are allowed without a SourcePolicy, in addition to public ones."""
+        return *self.allow_source, *(policies.rule(host, "--registries") for host in sorted(self.registries.listed))
+
+    @property
     def uplink(self) -> float | None:
         """The bytes of pieces that can leave this supernode in a second. ``None``: not known."""
         return min((rate for rate in (self.bandwidth, self.serve_rate) if rate is not None), default=None)
@@ -205,6 +228,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         description="Pantala's supernode: tracker, scheduler and CDN.",
     )
     more = {name: given.pop(name) for name in _MORE if name in given}
+    given["deny_source"] = (*given.get("deny_source", ()), *_api_server(environment))
     found = Settings(
         **_derived(given, environment) | given,
         registries=_registries(more),
@@ -240,6 +264,14 @@ def _derived(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[s
         if (_SERVICE_ACCOUNT / file).exists():
             derived[name] = _SERVICE_ACCOUNT / file
     return derived
+
+
+def _api_server(environment: Mapping[str, str]) -> tuple[Network, ...]:
+    """The address of the API server in a pod. It is never a source."""
+    try:
+        return (ipaddress.ip_network(environment.get("KUBERNETES_SERVICE_HOST", "")),)
+    except ValueError:
+        return ()
 
 
 def _proxy(given: Mapping[str, Any], environment: Mapping[str, str]) -> Proxy | None:

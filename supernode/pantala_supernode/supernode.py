@@ -12,6 +12,7 @@ from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
 from pantala_pieces.verification import Finding
 from pantala_protocol import ranges
+from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import Statement, StatementReceipt
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
@@ -97,6 +98,10 @@ class Supernode:
         await self._cdn.recover()
         self.recovered = True
         self._events.volume_read.publish()
+
+    def on_sources(self) -> None:
+        """Try denied sources again, because the SourcePolicies changed."""
+        self._cdn.retry(Reason.SOURCE_DENIED)
 
     def tick(self) -> None:
         if self.recovered:

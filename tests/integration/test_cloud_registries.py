@@ -31,6 +31,7 @@ from pantala_supernode.replicas.client import SourceRequest
 from pantala_supernode.tasks.copy import FileSource
 from tests.support.clouds import ACR, ECR, PKG, ROLE, CloudLab, TokenServers, cloud_lab
 from tests.support.fake_registry import LAYER, FakeRegistry, sha256
+from tests.support.outbound import local_egress
 
 AMD64 = [Platform("linux", "amd64")]
 HOUR = 3600
@@ -393,7 +394,11 @@ async def test_the_agent_on_the_node_gives_keys(lab: CloudLab) -> None:
 
 async def test_the_agents_address_is_reached_by_its_own_client_only(lab: CloudLab) -> None:
     """Loopback stands for the link-local address."""
-    async with TokenServers(lab.world, None) as agent, OutboundClient() as outbound, AsyncExitStack() as stack:
+    async with (
+        TokenServers(lab.world, None) as agent,
+        OutboundClient(egress=local_egress()) as outbound,
+        AsyncExitStack() as stack,
+    ):
         url, asked = f"{agent.url}/v1/credentials", list[str]()
 
         def transport(address: str) -> RegistryTransport:

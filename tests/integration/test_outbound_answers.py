@@ -8,7 +8,7 @@ import pytest
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.request import Head, Limits, Request, Timeouts
-from tests.support.outbound import raw_server
+from tests.support.outbound import local_egress, raw_server
 
 HEAD_LIMIT = 64 * 1024
 OK = "HTTP/1.1 200 OK\r\n"
@@ -42,7 +42,10 @@ async def answered(
         writer.write(text.encode("latin-1") if isinstance(text, str) else text)
         await asyncio.sleep(0.05)
 
-    async with raw_server(serve) as url, OutboundClient(limits=Limits(head=HEAD_LIMIT), timeouts=timeouts) as client:
+    async with (
+        raw_server(serve) as url,
+        OutboundClient(egress=local_egress(), limits=Limits(head=HEAD_LIMIT), timeouts=timeouts) as client,
+    ):
         sink = Kept()
         request = Request(url, {"X-Name": "\xe9t\xe9"}, method=method)  # type: ignore[arg-type]
         return await client.send(request, sink), sink.data, asked
@@ -105,7 +108,7 @@ async def test_a_location_of_9_kb_is_followed() -> None:
         fields = f"Content-Length: 0\r\nConnection: close\r\nLocation: /{'x' * 9_000}\r\n\r\n"
         writer.write((f"HTTP/1.1 302 Found\r\n{fields}" if paths[-1] == b"/" else OK + TWO).encode())
 
-    async with raw_server(serve) as url, OutboundClient() as client:
+    async with raw_server(serve) as url, OutboundClient(egress=local_egress()) as client:
         head = await client.send(Request(url, {}), Kept())
     assert (200, [1, 9_001]) == (head.status, [len(path) for path in paths])
 

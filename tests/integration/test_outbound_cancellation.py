@@ -6,7 +6,6 @@ import time
 import pytest
 
 from pantala_supernode.outbound.client import OutboundClient
-from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.exchange import Exchange
 from pantala_supernode.outbound.handles import HandlePool
 from pantala_supernode.outbound.names import Names, system_lookup
@@ -15,7 +14,7 @@ from pantala_supernode.outbound.route import Route
 from pantala_supernode.outbound.trust import Trust
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
-from tests.support.outbound import raw_server
+from tests.support.outbound import local_egress, raw_server
 
 SIZE = 200_000
 
@@ -59,7 +58,7 @@ async def test_the_server_sees_the_end_within_100_ms(how: Behaviour, *, kept: bo
         ended.set()
 
     begun = asyncio.Event()
-    async with raw_server(serve) as url, OutboundClient() as client:
+    async with raw_server(serve) as url, OutboundClient(egress=local_egress()) as client:
         if kept:
             await client.send(Request(url, {}), Bytes())
         sending = asyncio.create_task(client.send(Request(url, {}), Bytes()))
@@ -76,7 +75,7 @@ async def test_the_server_sees_the_end_within_100_ms(how: Behaviour, *, kept: bo
 
 
 async def test_a_late_cancellation_does_not_touch_the_next_request_on_the_connection() -> None:
-    handles, route = HandlePool(), Route(EgressPolicy(), None, Names(system_lookup))
+    handles, route = HandlePool(), Route(local_egress(), None, Names(system_lookup))
 
     def exchange(url: str, sink: Bytes) -> Exchange:
         return Exchange(

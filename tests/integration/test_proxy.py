@@ -17,7 +17,6 @@ from pantala_protocol import image
 from pantala_supernode import errors
 from pantala_supernode.errors import SourceError
 from pantala_supernode.origin.body import Layout
-from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.request import Timeouts
 from pantala_supernode.outbound.trust import Trust
@@ -28,7 +27,7 @@ from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Generated, Origin
 from testbed.proxy import ForwardProxy
 from tests.support.fake_registry import FakeRegistry, service
-from tests.support.outbound import http_reader
+from tests.support.outbound import http_reader, local_egress
 from tests.unit.cdn.test_http_source import METADATA, OTHERS
 
 BODY = Generated(300_000)
@@ -293,7 +292,7 @@ async def test_a_denied_network_counts_through_the_proxy_and_the_proxy_itself_ma
 ) -> None:
     proxy.credentials = None
     proxy.hosts["files.corp.invalid"] = ("127.0.0.1", origin.port)
-    egress = EgressPolicy([ip_network("127.0.0.0/8")])
+    egress = local_egress(ip_network("127.0.0.0/8"))
     denied = await failure(origin.url("/file"), Proxy(proxy.url), egress=egress)
     assert isinstance(denied, errors.SourceDeniedError)
     assert BODY.read(0, BODY.size) == await read("http://files.corp.invalid/file", Proxy(proxy.url), egress=egress)

@@ -22,7 +22,6 @@ from pantala_supernode import errors as supernode_errors
 from pantala_supernode.errors import SourceError
 from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.source import Resume
-from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.client import ResolvedImage
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
@@ -44,6 +43,7 @@ from tests.support.fake_registry import (
     service,
     sha256,
 )
+from tests.support.outbound import local_egress
 
 AMD64 = Platform("linux", "amd64")
 ANN = RegistryAccount("ann", PASSWORD)
@@ -287,7 +287,7 @@ async def test_a_forbidden_realm_is_not_contacted(
     registry: FakeRegistry, tokens: TokenServer, challenge: str, expected: type[SourceError]
 ) -> None:
     registry.challenge = challenge
-    async with service(egress=EgressPolicy([ip_network("198.51.100.0/24")])) as opened:
+    async with service(egress=local_egress(ip_network("198.51.100.0/24"))) as opened:
         assert expected is type(await Lab(registry, opened).failure(Keyring([(registry.host, ANN)])))
     assert [] == tokens.asked
 

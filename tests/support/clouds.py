@@ -25,6 +25,7 @@ from pantala_supernode.outbound.trust import ALL, Trust
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 from pantala_supernode.registry.service import RegistryService, open_service
 from tests.support.fake_registry import Clock, FakeRegistry, Server
+from tests.support.outbound import local_egress
 
 NAMES = (
     "*.dkr.ecr.eu-west-1.amazonaws.com",
@@ -329,7 +330,12 @@ class CloudLab:
     ) -> AsyncIterator[RegistryService]:
         """The supernode's service in a pod with these variables. All names lead to this host."""
         trust = Trust([(ALL, self.authority)])
-        client = OutboundClient(trust=trust, timeouts=Timeouts(connect=2.0), lookup=lambda _host, _port: ["127.0.0.1"])
+        client = OutboundClient(
+            egress=local_egress(),
+            trust=trust,
+            timeouts=Timeouts(connect=2.0),
+            lookup=lambda _host, _port: ["127.0.0.1"],
+        )
         async with (
             client as outbound,
             open_service(

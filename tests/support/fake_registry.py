@@ -20,6 +20,7 @@ from pantala_supernode.registry.clouds.accounts import AccountChoice, CloudAccou
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.service import RegistryService, open_service
+from tests.support.outbound import local_egress
 from tests.support.web_server import web_server
 
 PASSWORD = "s3cret-password"
@@ -217,7 +218,7 @@ async def service(
 ) -> AsyncIterator[RegistryService]:
     """Run the supernode's registry service against a fake registry."""
     async with (
-        OutboundClient(egress=egress, proxy=proxy, timeouts=Timeouts(connect=2.0)) as outbound,
+        OutboundClient(egress=egress or local_egress(), proxy=proxy, timeouts=Timeouts(connect=2.0)) as outbound,
         open_service(endpoints or RegistryEndpoints(), outbound, total=total, clock=clock or Clock()) as opened,
     ):
         yield opened

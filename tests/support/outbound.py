@@ -6,17 +6,27 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pantala_protocol.statement import SourceRule
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.stream import Throttle
 from pantala_supernode.outbound.client import OutboundClient
+from pantala_supernode.outbound.egress import EgressPolicy, Network
+from pantala_supernode.outbound.policies import SourcePolicies
 
+LOOPBACK = SourceRule("tests", networks=("127.0.0.0/8", "::1/128"))
+"""Allows the servers of tests."""
 Serve = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+def local_egress(*denied: Network) -> EgressPolicy:
+    """Allows public addresses and loopback, but not the networks ``denied``."""
+    return EgressPolicy(denied, policies=SourcePolicies([LOOPBACK]))
 
 
 @asynccontextmanager
 async def http_reader(throttle: Throttle | None = None, **options: Any) -> AsyncIterator[HTTPReader]:
-    """A reader whose client has these ``options``."""
-    async with OutboundClient(**options) as client:
+    """A reader whose client has these ``options``. By default it may read loopback."""
+    async with OutboundClient(**{"egress": local_egress()} | options) as client:
         yield HTTPReader(client, throttle=throttle)
 
 

@@ -62,7 +62,8 @@ class ProductStage:
         self._run(
             name, "tests.controlplane.local_supernode",
             "--listen", f"127.0.0.1:{api}", "--piece-listen", f"127.0.0.1:{pieces}",
-            "--data", str(data or self.folder / name), "--no-auth", *more,
+            "--data", str(data or self.folder / name), "--no-auth",
+            "--allow-source", "127.0.0.0/8", *more,
             GRACE=str(GRACE),
         )  # fmt: skip
 

@@ -19,6 +19,7 @@ from pantala_supernode.settings import Settings
 from testbed.origin import Behaviour, Generated, Origin
 from testbed.process import Process, free_ports
 from tests.support.eventually import eventually
+from tests.support.outbound import LOOPBACK
 from tests.support.peer_lab import mirror, peer
 
 
@@ -29,6 +30,7 @@ def loopback(data: Path, *, no_auth: bool = True, **changes: Any) -> Settings:
         "listen": ListenAddress("127.0.0.1", port),
         "piece_listen": ListenAddress("127.0.0.1", piece_port),
         "advertise": "127.0.0.1",
+        "allow_source": (LOOPBACK,),
     }
     return Settings(**addresses | {"data": data, "no_auth": no_auth} | changes)
 
@@ -133,6 +135,7 @@ class SupernodeProcess(StatedSupernode):
         self.log = folder / "log"
         self._command = [
             *("pantala_supernode", "--no-auth", "--data", str(self.data)),
+            *("--allow-source", "127.0.0.0/8,::1"),
             *("--listen", f"127.0.0.1:{port}", "--piece-listen", f"127.0.0.1:{piece_port}", *flags),
         ]
         self.process: Process | None = None

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping
 from pantala_pieces.errors import PieceMissingError
 from pantala_protocol import geometry
 from pantala_protocol.geometry import PieceSizeRule
+from pantala_protocol.reasons import Reason
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import CopyState
 from pantala_supernode.cdn.disk import MakeRoom, no_room
@@ -109,6 +110,13 @@ class CDNManager:
         if copy is not None:
             copy.release()
             self.copies.on_change(task_id)
+
+    def retry(self, reason: Reason) -> None:
+        """Try at once the copies that failed for ``reason``, because its cause may be gone."""
+        for copy in self.copies:
+            if copy.order is not None and copy.failure is not None and copy.failure.reason == reason:
+                copy.attempts.renew()
+                self._start(copy)
 
     def refetch(self, task_id: TaskID, pieces: int) -> None:
         """Fetch pieces (bit mask) again, because they are damaged on the volume. The copy keeps its generation."""

@@ -1,10 +1,13 @@
-"""Forbids connections to certain IP addresses, however a URL or a host name expresses them."""
+"""Allows connections to public addresses and to those of the administrator's policies, in every spelling."""
 
 import socket
 from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 
+from pantala_protocol.statement import SourceRule
 from pantala_supernode.errors import SourceDeniedError
+from pantala_supernode.outbound.policies import SourcePolicies
 
 Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
@@ -25,7 +28,33 @@ NEVER: tuple[Network, ...] = tuple(
         "ff00::/8",  # multicast
     )
 )
-"""Networks in which an origin is never allowed. For loopback and private networks, the administrator decides."""
+"""Networks in which an origin is never allowed, whatever a policy says."""
+
+_INTERNAL: tuple[Network, ...] = tuple(
+    ip_network(text)
+    for text in (
+        "10.0.0.0/8",  # private
+        "100.64.0.0/10",  # shared by the customers of a provider
+        "127.0.0.0/8",  # loopback
+        "172.16.0.0/12",  # private
+        "192.0.0.0/24",  # protocol assignments
+        "192.0.2.0/24",  # documentation
+        "192.88.99.0/24",  # relays of 6to4
+        "192.168.0.0/16",  # private
+        "198.18.0.0/15",  # benchmarks
+        "198.51.100.0/24",  # documentation
+        "203.0.113.0/24",  # documentation
+        "240.0.0.0/4",  # reserved
+        "2001::/23",  # protocol assignments, Teredo
+        "2001:db8::/32",  # documentation
+        "3fff::/20",  # documentation
+    )
+)
+"""Networks that are not public. A policy may allow them."""
+_PUBLIC_V6 = tuple(map(ip_network, ("2000::/3", "64:ff9b::/96", "::ffff:0:0/96")))
+"""All other IPv6 addresses are internal. In the second and third network, the embedded IPv4 address decides."""
+ANYWHERE = SourceRule("", networks=("0.0.0.0/0", "::/0"))
+"""Allows all addresses except :data:`NEVER`."""
 
 _METADATA_NAMES = frozenset(
     {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal", "metadata.azure.internal"}
@@ -39,31 +68,74 @@ _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 
 
 class EgressPolicy:
-    """Allows all addresses except :data:`NEVER` and the networks ``denied``. ``exceptions`` are allowed anyway."""
+    """Allows public addresses, and those of ``policies``. ``exceptions`` are allowed anyway.
 
-    def __init__(self, denied: Iterable[Network] = (), exceptions: Iterable[Address] = ()) -> None:
+    :data:`NEVER` and the networks ``denied`` stay forbidden, even if a policy allows them.
+    """
+
+    def __init__(
+        self,
+        denied: Iterable[Network] = (),
+        exceptions: Iterable[Address] = (),
+        policies: SourcePolicies | None = None,
+    ) -> None:
         self._denied = (*NEVER, *denied)
         self._exceptions = frozenset(exceptions)
+        self._policies = policies or SourcePolicies()
 
-    def check(self, address: str) -> None:
-        """Raise :class:`SourceDeniedError` if ``address`` (an IP literal) or an address embedded in it is forbidden."""
+    def check(self, address: str, host: str = "", port: int = 0) -> None:
+        """Raise :class:`SourceDeniedError` if a connection for ``host`` and ``port`` may not lead to ``address``.
+
+        ``address`` is an IP literal. If it embeds other addresses, all of them must be allowed.
+        """
         try:
             spelled = ip_address(address.partition("%")[0])
         except ValueError:
             raise SourceDeniedError.with_action(f"The origin's address {address[:60]!r} is not an IP address") from None
         if spelled in self._exceptions:
             return
-        for meant in _meanings(spelled):
-            for network in self._denied:
-                if meant.version == network.version and meant in network:
-                    raise SourceDeniedError.with_action(
-                        f"The origin's address {address} is in the forbidden network {network}"
-                    )
+        meanings = tuple(_meanings(spelled))
+        for network in self._denied:
+            if any(meant.version == network.version and meant in network for meant in meanings):
+                raise SourceDeniedError.with_action(
+                    f"The origin's address {address} is in the forbidden network {network}"
+                )
+        for meant in meanings:
+            if not is_public(meant) and not any(self._policies.covering(host, port, meant)):
+                raise SourceDeniedError.with_action(
+                    f"The origin's address {address} is internal, and no SourcePolicy allows it"
+                )
+
+    def size_limit(self, address: str, host: str, port: int) -> int | None:
+        """The largest body that the policies allow from a source. ``None``: any size. The widest policy decides."""
+        try:
+            found = ip_address(address.partition("%")[0])
+        except ValueError:
+            found = None
+        limits = [rule.max_bytes for rule in self._policies.covering(host, port, found)]
+        return max((each for each in limits if each is not None), default=None) if None not in limits else None
 
     def check_name(self, host: str) -> None:
         """Raise :class:`SourceDeniedError` if a host name means a cloud's metadata server, whatever its address is."""
         if host.rstrip(".") in _METADATA_NAMES:
             raise SourceDeniedError.with_action(f"{host} is a cloud's metadata server, which is always forbidden")
+
+
+@dataclass(frozen=True, slots=True)
+class Destination:
+    """Where the sockets of one request may lead."""
+
+    policy: EgressPolicy
+    host: str
+    port: int
+
+    def check(self, address: str) -> None:
+        """Raise :class:`SourceDeniedError` if the address is not allowed."""
+        self.policy.check(address, self.host, self.port)
+
+    def size_limit(self, address: str) -> int | None:
+        """The largest body that is allowed from an address. ``None``: any size."""
+        return self.policy.size_limit(address, self.host, self.port)
 
 
 def literal(host: str) -> str | None:
@@ -79,6 +151,13 @@ def literal(host: str) -> str | None:
         return str(ip_address(host.partition("%")[0])) if ":" in host else socket.inet_ntoa(socket.inet_aton(name))
     except (OSError, ValueError):
         raise SourceDeniedError.with_action(f"The URL's host {host[:60]!r} is not a valid IP address") from None
+
+
+def is_public(address: Address) -> bool:
+    """True if the address is not internal. An address that embeds others says nothing about them."""
+    if isinstance(address, IPv6Address) and not any(address in network for network in _PUBLIC_V6):
+        return False
+    return not any(address.version == network.version and address in network for network in _INTERNAL)
 
 
 def _meanings(address: Address) -> Iterator[Address]:

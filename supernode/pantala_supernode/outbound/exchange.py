@@ -89,7 +89,7 @@ class Exchange:
             curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._timeouts.connect * 1000))
             transfer = self._transfer = Transfer(
                 handle,
-                egress=way.egress,
+                destination=way.destination,
                 timeouts=self._timeouts,
                 head_limit=self._limits.head,
                 on_head=self._begin,

@@ -55,8 +55,11 @@ class HandlePool:
             yield handle
         finally:
             handle.keep_active()
-            handle.curl.reset()  # its connections stay open
-            self._give_back(origin, handle)
+            if handle.sockets:
+                handle.curl.reset()  # its connections stay open
+                self._give_back(origin, handle)
+            else:  # without a duplicate of its socket, a connection could be neither checked nor cancelled
+                handle.close()
 
     def close(self) -> None:
         """Close the idle handles. Lent handles are closed when they are given back."""

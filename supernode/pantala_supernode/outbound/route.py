@@ -8,9 +8,10 @@ from typing import NamedTuple
 
 import pycurl
 
-from pantala_supernode.outbound.egress import EgressPolicy, literal
+from pantala_supernode.outbound.egress import ANYWHERE, Destination, EgressPolicy, literal
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.names import Names
+from pantala_supernode.outbound.policies import SourcePolicies
 from pantala_supernode.outbound.proxy import Proxy
 from pantala_supernode.outbound.target import RequestTarget
 
@@ -23,8 +24,8 @@ _PROXIED_LOOKUP = 2.0
 class Way(NamedTuple):
     """How one request reaches its target."""
 
-    egress: EgressPolicy
-    """The policy for the sockets of the request: they lead to the proxy, or to the target."""
+    destination: Destination
+    """Where the sockets of the request may lead: to the proxy, or to the target."""
     proxy: Proxy | None
 
     def forwards(self, target: RequestTarget) -> bool:
@@ -38,7 +39,7 @@ class Route:
     def __init__(self, egress: EgressPolicy, proxy: Proxy | None, names: Names) -> None:
         self._egress = egress
         # The administrator chose the proxy. It may be in a network that tasks may not read.
-        self._proxy_egress = EgressPolicy()
+        self._proxy_egress = EgressPolicy(policies=SourcePolicies([ANYWHERE]))
         self._proxy = proxy
         self._names = names
 
@@ -60,23 +61,23 @@ class Route:
             addresses = []  # only the proxy can resolve the name
         if proxy is not None:
             _apply_proxy(handle, proxy)
-            return Way(self._proxy_egress, proxy)
+            return Way(Destination(self._proxy_egress, proxy.host, 0), proxy)
         handle.setopt(pycurl.PROXY, "")  # an empty value also ignores the environment
         if addresses:
             listed = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
             handle.setopt(pycurl.RESOLVE, [f"{host}:{port}:{listed}"])
-        return Way(self._egress, None)
+        return Way(Destination(self._egress, host, port), None)
 
     def _checked(self, host: str, port: int, seconds: float, cancelled: Future[None]) -> Sequence[str]:
         """The allowed addresses of a host name. Empty if ``host`` is an allowed address, which needs no lookup."""
         address = literal(host)
         if address is not None:
-            self._egress.check(address)
+            self._egress.check(address, host, port)
             return []
         self._egress.check_name(host)
         addresses = self._names.addresses(host, port, seconds=seconds, cancelled=cancelled)
         for each in addresses:
-            self._egress.check(each)
+            self._egress.check(each, host, port)
         return addresses
 
 

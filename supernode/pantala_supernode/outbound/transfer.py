@@ -18,7 +18,7 @@ from multidict import CIMultiDict
 
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.outbound import proxy
-from pantala_supernode.outbound.egress import EgressPolicy
+from pantala_supernode.outbound.egress import Destination
 from pantala_supernode.outbound.errors import CancelledTransferError, Fault, OutboundError
 from pantala_supernode.outbound.handles import Handle
 from pantala_supernode.outbound.request import Head, Timeouts
@@ -55,7 +55,7 @@ class Transfer:
         self,
         handle: Handle,
         *,
-        egress: EgressPolicy,
+        destination: Destination,
         timeouts: Timeouts,
         head_limit: int,
         on_head: Callable[[Head], bool],
@@ -64,7 +64,7 @@ class Transfer:
     ) -> None:
         """``on_head`` returns False to skip the body, for example after a redirect. Sizes and limits are in bytes."""
         self._handle = handle.curl
-        self._egress = egress
+        self._destination = destination
         self._timeouts = timeouts
         self._head_limit = head_limit
         self._on_head = on_head
@@ -80,6 +80,7 @@ class Transfer:
         self._head: Head | None = None
         self._skips = self._surplus = False
         self._received = 0
+        self._allowed: int | None = None
         self._last_byte = self._window_from = 0.0
         self._window_bytes = 0
 
@@ -161,11 +162,27 @@ class Transfer:
             head = _parse(self._lines, same_origin=self._same_origin)
             if 100 <= head.status < 200:
                 return None
+            self._check_source(head)
             self._head = head
             self._skips = not self._on_head(head)
         except BaseException as error:
             return self._fail(error)
         return None
+
+    def _check_source(self, head: Head) -> None:
+        """Check the address at the other end again, because a kept connection may be older than the policies."""
+        for each in self._sockets:
+            with contextlib.suppress(OSError):  # libcurl did not choose this connection
+                address = str(each.getpeername()[0])
+                self._destination.check(address)
+                self._allowed = self._destination.size_limit(address)
+        self._check_size(_announced(head))
+
+    def _check_size(self, size: int) -> None:
+        if self._allowed is not None and size > self._allowed:
+            raise SourceDeniedError.with_action(
+                f"The file has at least {size} bytes, and the origin's SourcePolicy allows {self._allowed}"
+            )
 
     def _body(self, data: bytes) -> int | None:
         if self._cancelled or self._skips:
@@ -175,6 +192,7 @@ class Transfer:
         self._received += len(data)
         begun = time.monotonic()
         try:
+            self._check_size(self._received)
             self._on_body(data)
         except BaseException as error:
             return self._fail(error)
@@ -185,7 +203,7 @@ class Transfer:
     def _open_socket(self, purpose: int, address: tuple[int, int, int, tuple[str, int]]) -> socket.socket | int:
         family, kind, protocol, (host, *_) = address
         try:
-            self._egress.check(host)
+            self._destination.check(host)
         except SourceDeniedError as error:
             self._error = error
             return pycurl.SOCKET_BAD
@@ -226,6 +244,13 @@ class Transfer:
         late = own >= 0 and self._received and self._handle.getinfo(pycurl.SCHEME).lower() == "http" and _waiting(own)
         if self._surplus or late:
             raise OutboundError(Fault.BODY_TOO_LONG)
+
+
+def _announced(head: Head) -> int:
+    """The length of the whole file, as far as an answer announces it."""
+    total = head.fields.get("Content-Range", "").rpartition("/")[2]
+    texts = (each.strip() for each in (total, head.fields.get("Content-Length", "")))
+    return max((int(each) for each in texts if each.isascii() and each.isdigit() and len(each) < 20), default=0)
 
 
 def _waiting(descriptor: int) -> bool:

@@ -116,6 +116,15 @@ class RegistryEndpoints:
         return (RepositoryLocation(repository, RegistryEndpoint(f"{base}/v2", setting.ca)),)
 
     @property
+    def listed(self) -> frozenset[str]:
+        """``host[:port]`` of all endpoints in the settings."""
+        return frozenset(
+            host
+            for registry, setting in self._settings.items()
+            for host in ([each.host for each in setting.endpoints] or [image.endpoint(registry)])
+        )
+
+    @property
     def authorities(self) -> frozenset[Path]:
         """The files of all certificate authorities in the settings."""
         found = {setting.ca for setting in self._settings.values()}

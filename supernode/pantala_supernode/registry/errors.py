@@ -121,7 +121,7 @@ _BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {
 }
 _BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
     errors.SourceCertificateError: (RegistryCertificateError, "the server's certificate is not valid"),
-    errors.SourceDeniedError: (RegistryDeniedError, "connections to the server's address are forbidden"),
+    errors.SourceDeniedError: (RegistryDeniedError, "the server's address is internal or forbidden"),
     errors.SourceForbiddenError: _BY_STATUS[403],
     errors.SourceHeadersError: (RegistryUnauthorizedError, "the credentials have characters that HTTP does not allow"),
     errors.SourceHostUnknownError: (RegistryUnreachableError, "the server's host name has no address"),

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from pantala_protocol.statement import SourceRule
 from pantala_supernode import errors
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.origin import refusal
@@ -21,9 +22,10 @@ from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.names import Lookup
+from pantala_supernode.outbound.policies import SourcePolicies
 from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Bytes, Generated, Origin
-from tests.support.outbound import http_reader
+from tests.support.outbound import http_reader, local_egress
 
 BODY = Generated(300_000)
 ETAG = f'"{BODY.etag}"'
@@ -393,7 +395,33 @@ METADATA = [
     "168.63.129.16",
 ]
 OTHERS = ["0.0.0.0", "0.1.2.3", "::", "::ffff:0.0.0.0", "224.0.0.1", "239.255.255.250", "255.255.255.255", "ff02::1"]
-ALLOWED = ["127.0.0.1", "::1", "10.0.0.1", "192.168.1.1", "fd00::1", "8.8.8.8", "2606:4700::1111", "::ffff:10.0.0.1"]
+INTERNAL = [
+    "127.0.0.1",
+    "127.255.255.254",
+    "::1",
+    "::ffff:127.0.0.1",
+    "64:ff9b::7f00:1",
+    "2002:7f00:1::",
+    "::127.0.0.1",
+    "10.0.0.1",
+    "172.31.255.255",
+    "192.168.1.1",
+    "100.64.0.1",
+    "198.18.0.1",
+    "203.0.113.9",
+    "240.0.0.1",
+    "fd00::1",
+    "fec0::1",
+    "100::1",
+    "2001:db8::1",
+    "5f00::1",
+    "::ffff:10.0.0.1",
+    "64:ff9b::a00:1",
+    "2002:a00:1::",
+    "2600::5efe:10.0.0.1",
+]
+PUBLIC = ["8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
+EVERY_NETWORK = SourceRule("all", networks=("0.0.0.0/0", "::/0"))
 
 
 @pytest.mark.parametrize("address", METADATA + OTHERS)
@@ -402,9 +430,22 @@ def test_some_addresses_are_always_forbidden(address: str) -> None:
         EgressPolicy().check(address)
 
 
-@pytest.mark.parametrize("address", ALLOWED)
-def test_other_addresses_are_allowed_by_default(address: str) -> None:
+@pytest.mark.parametrize("address", METADATA + OTHERS)
+def test_m2_no_policy_allows_link_local_addresses(address: str) -> None:
+    with pytest.raises(SourceDeniedError, match="forbidden network"):
+        EgressPolicy(policies=SourcePolicies([EVERY_NETWORK])).check(address)
+
+
+@pytest.mark.parametrize("address", PUBLIC)
+def test_m2_public_addresses_are_allowed_by_default(address: str) -> None:
     EgressPolicy().check(address)
+
+
+@pytest.mark.parametrize("address", INTERNAL)
+def test_m2_internal_addresses_are_denied_without_a_policy(address: str) -> None:
+    with pytest.raises(SourceDeniedError, match="is internal, and no SourcePolicy allows it"):
+        EgressPolicy().check(address)
+    EgressPolicy(policies=SourcePolicies([EVERY_NETWORK])).check(address)
 
 
 @pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203", "2002:a01:203::"])
@@ -436,7 +477,7 @@ async def test_one_forbidden_address_forbids_the_name() -> None:
 
 
 async def test_a_rebound_name_is_checked_again_and_the_checked_address_is_used() -> None:
-    policy = EgressPolicy([ip_network("127.0.0.2/32")])
+    policy = local_egress(ip_network("127.0.0.2/32"))
     async with Origin() as origin:
         origin.serve("/file", Generated(10), always=Behaviour(headers={"Connection": "close"}))
         url = f"http://origin.example:{origin.port}/file"
