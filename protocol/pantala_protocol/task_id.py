@@ -22,7 +22,8 @@ def compute(url: str, *, digest: str = "", scope: str = "", credentials: str = "
     """The ID for a ``url`` that is already filtered (see :func:`without_query_parameters`).
 
     ``scope`` and ``credentials`` (an identity, never the secret itself) separate tenants. If both are empty, the whole
-    cluster shares the task. Each part has a length prefix, so two different tuples never collide.
+    cluster shares the task. So one of them must be set if ``url`` lacks a part of what is sent to the origin.
+    Each part has a length prefix, so two different tuples never collide.
     """
     state = hashlib.sha256(b"pantala task v1")
     for part in (url, digest, scope, credentials):

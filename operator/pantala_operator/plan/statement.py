@@ -36,13 +36,19 @@ class PathClaim:
 
 
 def origin(task: TaskResource, reading: SecretReading) -> TaskOrigin | Obstacle | Unread:
-    """Compute the task's ID. Tasks with headers share it within their namespace and Secret, others in the cluster."""
+    """Compute the task's ID.
+
+    All namespaces share a task that is named by its whole URL. Another URL may have other content, and a signature is a
+    right to the file. So tasks with filtered parameters stay within their namespace, and tasks with headers also within
+    their Secret. A digest in the spec names content, but it is not a right to read it.
+    """
     spec, namespace = task.spec, task.metadata.namespace
     if not spec.source.url:
         return Obstacle.of(Reason.SOURCE_UNSUPPORTED, "spec.depth is Supernode, but an image must go to nodes")
     url = task_id.without_query_parameters(spec.source.url, spec.filter_query_params)
     if spec.headers_from is None:
-        return TaskOrigin(task_id.compute(url, digest=spec.digest), {})
+        scope = namespace if url != spec.source.url else ""
+        return TaskOrigin(task_id.compute(url, digest=spec.digest, scope=scope), {})
     read = secrets.headers(f"{namespace}/{spec.headers_from.secret_ref.name}", reading)
     if not isinstance(read, Headers):
         return read

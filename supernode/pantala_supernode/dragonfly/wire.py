@@ -6,6 +6,7 @@ as text.
 
 import ipaddress
 import re
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import IntEnum, StrEnum
@@ -131,16 +132,24 @@ class Registration:
     def task_id(self) -> TaskID:
         """The ID of the task.
 
-        A registration with only a URL gets the same task as a Task resource with only a URL. A client that ignores
-        query parameters may be wrong. So it shares its task only with clients that ignore the same ones.
+        Clients do not authenticate. So a client shares a task with Task resources only if it sends exactly their
+        request: the whole URL, without a header. A client that ignores query parameters may be wrong. So it shares its
+        task only with clients that ignore the same ones.
         """
-        filtered = "filtered:" if self.url != self.raw_url else ""
+        ignored = self._ignored()
+        scope = f"dragonfly:{len(ignored)}:{ignored}{self.identifier}"
+        exact = not (ignored or self.identifier or self.headers or self.url != self.raw_url)
         return task_id.compute(
             self.url,
             digest=f"md5:{self.md5}" if self.md5 else "",
-            scope=f"dragonfly:{filtered}{self.identifier}" if filtered or self.identifier else "",
+            scope="" if exact else scope,
             credentials=self._credentials(),
         )
+
+    def _ignored(self) -> str:
+        """The names of the query parameters that :attr:`url` lacks."""
+        sent, named = (Counter(each.partition("?")[2].split("&")) for each in (self.raw_url, self.url))
+        return "&".join(sorted({part.partition("=")[0] for part in sent - named}))
 
     def _credentials(self) -> str:
         named = ((name.lower(), text) for name, text in self.headers.items())

@@ -26,7 +26,21 @@ def registration(**fields: object) -> wire.Registration:
 
 def test_a_plain_url_is_the_task_of_a_task_resource() -> None:
     assert task_id.compute(URL) == registration().task_id
-    assert task_id.compute(URL) == registration(headers=["User-Agent: x", "Accept: */*"]).task_id
+
+
+def test_c2_a_client_that_sends_more_than_a_url_cannot_name_the_task_of_a_task_resource() -> None:
+    """Clients do not authenticate, and an origin may answer each header with other content."""
+    first = registration(headers=["User-Agent: x", "Accept: */*"])
+    assert task_id.compute(URL) != first.task_id
+    assert first.task_id == registration(headers=["User-Agent: y"]).task_id
+
+
+def test_c2_clients_that_ignore_different_parameters_do_not_share() -> None:
+    url = "http://origin.example/f"
+    versions = registration(rawUrl=f"{url}?version=old", taskUrl=url)
+    signed = registration(rawUrl=f"{url}?sig=a", taskUrl=url)
+    assert versions.task_id != signed.task_id
+    assert signed.task_id == registration(rawUrl=f"{url}?sig=b", taskUrl=url).task_id
 
 
 def test_whatever_may_decide_access_makes_another_task() -> None:

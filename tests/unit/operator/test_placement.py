@@ -157,7 +157,7 @@ def test_public_tasks_are_shared_by_the_cluster_and_others_within_their_namespac
 
 def test_filtered_parameters_do_not_name_the_task_but_are_sent() -> None:
     each = task(filterQueryParams=["sig"])
-    assert task_id.compute("https://origin.example/f?v=2") == named(each)
+    assert task_id.compute("https://origin.example/f?v=2", scope="ns") == named(each)
     wanted = statement.wanted(each, TaskOrigin(named(each), {}), "ns/t", Targets(("a",)), suspended=False)
     assert wanted is not None
     assert URL == wanted.url
