@@ -165,6 +165,9 @@ class Reason(enum.StrEnum):
     NO_IMAGE = "NoImage", LATER, "Set spec.images, or let spec.from select workloads with images."
     TOO_MANY_IMAGES = "TooManyImages", LATER, "Spread the images over several ImagePrefetches."
     NAME_TAKEN = "TaskNameTaken", LATER, "Delete that Task, or create it again with another name."
+    OWNER_MISMATCH = (
+        "OwnerMismatch", LATER, "Delete this Task, or create it again without metadata.ownerReferences.",
+    )  # fmt: skip
     TOO_MANY_FAILURES = (
         "TooManyFailures", LATER,
         "Correct the problems in status.failures, or raise spec.rollout.maxFailures. The rollout then continues.",

@@ -47,7 +47,8 @@ def test_c2_namespaces_share_only_what_both_may_read(one: TaskResource, other: T
         return
     assert one.spec.source == other.spec.source
     assert one.spec.digest == other.spec.digest
-    assert one.spec.headers_from is None and other.spec.headers_from is None
+    assert one.spec.headers_from is None
+    assert other.spec.headers_from is None
 
 
 @given(tasks())

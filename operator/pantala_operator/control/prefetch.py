@@ -63,10 +63,9 @@ class SharedView:
                 namespace, _, name = key.partition("/")
                 pulls.setdefault(namespace, {}).setdefault(name, {})[node] = state
         tasks: dict[str, list[OwnedTask]] = {}
+        prefetches = {each.metadata.uid: each for each in known.prefetches.items.values()}
         for each in known.tasks.items.values():
-            source = each.spec.source
-            task = OwnedTask(each.metadata.name, image_task.owner(each), source.image, source.platform)
-            tasks.setdefault(each.metadata.namespace, []).append(task)
+            tasks.setdefault(each.metadata.namespace, []).append(image_task.owned(each, prefetches))
         secrets: dict[str, dict[str, SecretReading]] = {}
         for (namespace, name), reading in known.secrets.items():
             secrets.setdefault(namespace, {})[name] = reading
@@ -239,9 +238,13 @@ class PrefetchController:
     def _write_children(self, planned: Mapping[str, Planned], now: datetime) -> None:
         """Write the status of the Tasks that ImagePrefetches own."""
         for each in self._known.tasks.items.values():
-            owner = image_task.owner(each) if each.spec.is_image else ""
-            status = self._states[owner].status if owner in planned else None
-            if status is not None:
+            owner = planned.get(image_task.owner(each)) if each.spec.is_image else None
+            if not isinstance(owner, ImagePrefetch):
+                continue
+            status = self._states[owner.metadata.uid].status
+            if not image_task.is_made_for(each, owner):
+                self._writer.write(each, image_task.status_of_stranger(each, now))
+            elif status is not None:
                 self._writer.write(each, image_task.status_of_child(each, status, now))
 
     def _forget(self, uid: str) -> None:

@@ -4,26 +4,54 @@ The planner of ImagePrefetches plans such a Task directly. A Task that an ImageP
 status follows from its owner's.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 
 from pantala_operator.plan.prefetch.counts import PrefetchCounts
-from pantala_operator.plan.prefetch.inputs import ImageDemand, PlanState
+from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask, PlanState
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome, evaluate
 from pantala_operator.resources import conditions, quantity
 from pantala_operator.resources.api import NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
-from pantala_operator.resources.prefetch import KIND, ImageStatus, PrefetchStatus, PullFailure, SpecImage
-from pantala_operator.resources.status import PENDING, PROGRESSING, Summary, kept, no
+from pantala_operator.resources.prefetch import (
+    KIND,
+    ImagePrefetch,
+    ImageStatus,
+    PrefetchStatus,
+    PullFailure,
+    SpecImage,
+    is_named_by,
+)
+from pantala_operator.resources.status import PENDING, PROGRESSING, Obstacle, StatusInputs, Summary, kept, no
+from pantala_operator.resources.status import evaluate as summarize
 from pantala_protocol import image
 from pantala_protocol.images import Depth
+from pantala_protocol.reasons import Reason
 
 
 def owner(task: TaskResource) -> str:
-    """The UID of the ImagePrefetch that owns a Task. Empty if none does."""
+    """The UID of the ImagePrefetch that owns a Task, as the Task says. Empty if none does."""
     controller = task.metadata.controller
     return controller.uid if controller is not None and controller.kind == KIND else ""
+
+
+def is_made_for(task: TaskResource, prefetch: ImagePrefetch | None) -> bool:
+    """True if the operator makes exactly such a Task for ``prefetch``. Every user can write an owner reference."""
+    spec, source = task.spec, task.spec.source
+    return (
+        prefetch is not None
+        and (prefetch.metadata.uid, prefetch.metadata.namespace) == (owner(task), task.metadata.namespace)
+        and spec.depth == Depth.RUNTIME
+        and is_named_by(prefetch.metadata, task.metadata.name, source.image, source.platform)
+    )
+
+
+def owned(task: TaskResource, prefetches: Mapping[str, ImagePrefetch]) -> OwnedTask:
+    """The Task as the plan of an ImagePrefetch sees it. ``prefetches`` has all of them, by UID."""
+    uid, source = owner(task), task.spec.source
+    believed = uid if is_made_for(task, prefetches.get(uid)) else ""
+    return OwnedTask(task.metadata.name, believed, source.image, source.platform)
 
 
 def demand(task: TaskResource, state: PlanState | None) -> ImageDemand:
@@ -96,6 +124,15 @@ def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datet
     failures = _failures(each for each in owner_status.failures if each.image in ("", mine.image))
     verdicts = _verdicts(summary, resolved, distributed)
     return _status(task, mine, verdicts, failures, (owner_status.start_time, completed), now)
+
+
+def status_of_stranger(task: TaskResource, now: datetime) -> TaskStatus:
+    """The status of a Task that names an ImagePrefetch as its owner, but that the operator did not make for it."""
+    obstacle = Obstacle.of(Reason.OWNER_MISMATCH, "The Task names an ImagePrefetch as its owner, which did not make it")
+    refused = no(obstacle.reason, obstacle.message)
+    summary = summarize(StatusInputs(activity=refused, obstacle=obstacle))
+    verdicts = _verdicts(summary, refused, refused)
+    return _status(task, ImageStatus(task.spec.source.image), verdicts, (), (task.status.start_time, None), now)
 
 
 def _summary(owner_status: PrefetchStatus, mine: ImageStatus, distributed: Verdict) -> Summary:

@@ -1,16 +1,21 @@
 """The ImagePrefetch resource, as far as the operator needs it; unknown fields are ignored. Pure."""
 
+import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
 from pantala_operator.resources.api import REQUESTED_AT, Metadata, Target
 from pantala_operator.resources.conditions import Condition
+from pantala_protocol import image
 
 KIND = "ImagePrefetch"
 PLURAL = "imageprefetches"
+
+_LONGEST_NAME: Final = 253
+_DIGITS: Final = 12
 
 
 class ImageKey(NamedTuple):
@@ -270,3 +275,20 @@ def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
 def read_prefetch(body: Mapping[str, Any]) -> ImagePrefetch:
     """Read an ImagePrefetch from the API server's JSON. Raises :class:`msgspec.ValidationError`."""
     return msgspec.convert(body, ImagePrefetch)
+
+
+def task_name(owner: Metadata, key: ImageKey, digest: str) -> str:
+    """The name of an image's Task. The same owner, image, platform and digest always give the same name."""
+    suffix = hashlib.sha256("\0".join((owner.uid, *key, digest)).encode()).hexdigest()[:_DIGITS]
+    return f"{owner.name[: _LONGEST_NAME - 1 - _DIGITS].rstrip('.-')}-{suffix}"
+
+
+def is_named_by(owner: Metadata, name: str, reference: str, platform: str) -> bool:
+    """True if ``owner`` gives this name to the Task of an image, by its digest and maybe its tag."""
+    tagged, _, digest = reference.partition("@")
+    plain = reference if ":" not in tagged.rpartition("/")[2] else tagged
+    try:
+        key = ImageKey(str(image.parse(plain)), platform)
+    except ValueError:
+        return False
+    return bool(digest) and name == task_name(owner, key, digest)

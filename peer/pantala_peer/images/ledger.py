@@ -139,14 +139,21 @@ class Ledger:
 
 
 def _is_same(former: NodeOrder, order: NodeOrder) -> bool:
-    """True if the order is not new. A changed timeout or pin does not make it new."""
-    return (former.image, former.depth, former.blobs, former.order.run, former.order.number) == (
-        order.image,
+    """True if the order is not new. A changed timeout or pin, or a tag that is left out, does not make it new."""
+    known = (former.image, _without_tag(former.image))
+    return order.image in known and (former.depth, former.blobs, former.order.run, former.order.number) == (
         order.depth,
         order.blobs,
         order.order.run,
         order.order.number,
     )
+
+
+def _without_tag(text: str) -> str:
+    try:
+        return str(images.parse(text))
+    except ValueError:
+        return text
 
 
 class _Content(msgspec.Struct, frozen=True):

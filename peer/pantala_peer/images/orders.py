@@ -194,7 +194,7 @@ class ImageOrders:
                     await self._look_now.wait()
 
     async def _look(self) -> None:
-        """Check that ready images are still on the node, restore their tags, and correct their pins."""
+        """Check that ready images are still on the node, restore tags that no image has, and correct pins."""
         ready = self.ledger.ready_entries(Depth.RUNTIME)
         if ready or self.ledger.pins:
             here = await self._helper.images()
@@ -203,7 +203,7 @@ class ImageOrders:
                 if image is None:
                     self._lose(entry)
                 elif self._is_current(entry):
-                    await self._tend(entry, image)
+                    await self._tend(entry, image, here)
             await self._unpin()
         for entry in self.ledger.ready_entries(Depth.PEER):
             if not self._cache.holds(entry.order):
@@ -218,9 +218,10 @@ class ImageOrders:
             self.ledger.gone(entry.order.key, self._now())
             self._changed(look=False)
 
-    async def _tend(self, entry: LedgerEntry, image: RuntimeImage) -> None:
+    async def _tend(self, entry: LedgerEntry, image: RuntimeImage, here: list[RuntimeImage]) -> None:
         wanted = OrderedImage.of(entry.order)
-        if wanted.tagged and wanted.tagged not in image.tags:
+        # If the tag is at another image, another program has pulled it since, so the tag may have moved.
+        if wanted.tagged and not any(wanted.tagged in each.tags for each in here):
             await self._helper.name(wanted.pinned, wanted.tagged)
         if entry.order.pin and (wanted.pinned not in self.ledger.pins or not image.pinned):
             self.ledger.pins.add(wanted.pinned)

@@ -120,7 +120,7 @@ class OwnedTask:
 
     name: str
     owner: str = ""
-    """The UID of the owner that controls the Task. Empty without one."""
+    """The UID of the ImagePrefetch for which the operator made the Task. Empty for all other Tasks."""
     image: str = ""
     """The Task's ``spec.source.image``."""
     platform: str = ""

@@ -11,6 +11,7 @@ import msgspec
 from pantala_operator.plan.prefetch.inputs import GivenOrder, Orders
 from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.pulls import Snapshot
+from pantala_protocol import image
 from pantala_protocol.images import Depth, PullOrder, PullPhase, WantedImage
 
 
@@ -47,11 +48,12 @@ def give(snapshot: Snapshot) -> OrderPlan:
                 if former is None or (former.order.run, former.order.number) != (pull.run, pull.number):
                     former = GivenOrder(PullOrder(pull.run, pull.number, rules.timeout), pull.since)
                 orders[task][name] = former
-    references = {task: pin.reference for task, pin in pins.items()}
+    references = {task: pin.ordered for task, pin in pins.items()}
     for owned in observed.tasks:
         if owned.owner == demand.metadata.uid and owned.name not in pins:
-            # Nodes with the image of a former digest keep it until its Task is deleted.
-            references[owned.name] = owned.image
+            # Nodes with the image of a former digest keep it until its Task is deleted, but not under its tag.
+            parsed = image.parse(owned.image)
+            references[owned.name] = f"{parsed.name}@{parsed.digest}"
             orders[owned.name] = {
                 name: GivenOrder(PullOrder(pull.run, pull.number, rules.timeout), pull.since)
                 for name, pull in sorted(observed.pulls.get(owned.name, {}).items())

@@ -1,24 +1,19 @@
 """Chooses the digest of each image. A tag is resolved once per run, so that all nodes get the same image. Pure."""
 
-import hashlib
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
-from typing import Final
 
 import msgspec
 
 from pantala_operator.plan.prefetch.inputs import ImageDemand, RegistryAnswer
 from pantala_operator.plan.prefetch.run import Run
-from pantala_operator.resources.prefetch import ImageKey, ImageStatus
+from pantala_operator.resources.prefetch import ImageKey, ImageStatus, task_name
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol import image, reasons
 from pantala_protocol.images import ImageBlob
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.registry import Resolved
-
-_LONGEST_NAME: Final = 253
-_DIGITS: Final = 12
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +38,10 @@ class Pin:
     """Why the registry did not resolve the image, if so."""
 
     reference: str = ""
-    """The image's reference with its digest and, because pods may use it, its tag."""
+    """The image's reference with its tag and its digest, as the image's Task shows it."""
+    ordered: str = ""
+    """The reference in the orders of nodes. Pods may use the tag, but nodes must not bring back a former meaning of it.
+    So the tag is there only if the registry resolved it to this digest in this run, and has not moved it since."""
     awaited: bool = False
     """True if the registry has not answered yet, or will be asked again soon."""
     lacking: bool = False
@@ -58,18 +56,18 @@ def resolve(
     pins: dict[ImageKey, Pin] = {}
     for key in wanted:
         found = pin(key, former.get(key), answers.get(key), run, follow=demand.follows)
-        task = reference = ""
+        task = reference = ordered = ""
         if found.digest:
             parsed = image.parse(key.reference)
-            reference = f"{parsed.name}:{parsed.tag}@{found.digest}" if parsed.tag else f"{parsed.name}@{found.digest}"
-            # The same object, image, platform and digest always give the same name.
-            content = "\0".join((demand.metadata.uid, *key, found.digest))
-            suffix = hashlib.sha256(content.encode()).hexdigest()[:_DIGITS]
-            task = f"{demand.metadata.name[: _LONGEST_NAME - 1 - _DIGITS].rstrip('.-')}-{suffix}"
+            ordered = f"{parsed.name}@{found.digest}"
+            reference = f"{parsed.name}:{parsed.tag}@{found.digest}" if parsed.tag else ordered
+            ordered = reference if found.current and not found.latest else ordered
+            task = task_name(demand.metadata, key, found.digest)
         pins[key] = replace(
             found,
             task=task,
             reference=reference,
+            ordered=ordered,
             awaited=found.problem is None or reasons.of_image(found.problem.reason).retry is Retry.SOON,
             lacking=not found.current or (demand.itemized and found.platforms is None),
         )

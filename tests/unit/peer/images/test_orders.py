@@ -228,6 +228,27 @@ async def test_a_removed_tag_is_restored(it: Made) -> None:
     await eventually(lambda: it.helper.here[PINNED].tags == ("docker.io/library/web:1",), within=60)
 
 
+async def test_h5_a_tag_that_another_image_has_by_now_stays_there(it: Made) -> None:
+    """Another program has pulled the tag since, so the registry may have moved it."""
+    it.order(WEB)
+    await it.reach(PullPhase.READY)
+    newer = f"docker.io/library/web@sha256:{'b' * 64}"
+    it.helper.here[PINNED] = structs.replace(it.helper.here[PINNED], tags=())
+    it.helper.here[newer] = RuntimeImage(("docker.io/library/web:1",), (newer,), pinned=False)
+    await asyncio.sleep(120)
+    assert () == it.helper.here[PINNED].tags
+
+
+async def test_h5_an_order_that_loses_its_tag_is_not_a_new_order(it: Made) -> None:
+    it.order(WEB)
+    await it.reach(PullPhase.READY)
+    it.order(structs.replace(WEB, image=PINNED))
+    assert PullPhase.READY is it.reports.pulls[WEB.key].phase
+    it.helper.here[PINNED] = structs.replace(it.helper.here[PINNED], tags=())
+    await asyncio.sleep(120)
+    assert (1, ()) == (len(it.helper.pulls), it.helper.here[PINNED].tags)
+
+
 async def test_an_image_is_pinned_as_long_as_any_order_pins_it(it: Made) -> None:
     other = NodeOrder("ns/other", PINNED, PullOrder("run"), pin=True)
     it.order(structs.replace(WEB, pin=True), other)
