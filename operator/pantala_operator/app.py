@@ -20,6 +20,7 @@ from pantala_operator.control.writer import Writer
 from pantala_operator.errors import OperatorError
 from pantala_operator.events import OperatorEvents
 from pantala_operator.metrics import OperatorMetrics
+from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.ports import Clock, ClusterAPI, SystemClock
 from pantala_operator.settings import Settings, parse
 from pantala_operator.supernodes import discovery
@@ -88,7 +89,7 @@ class App:
         self._writer = Writer(cluster, known, events, clock, settings.progress_interval)
 
         grace = ReconnectGrace(known, clock)
-        tasks = TaskController(known, self._writer, settings.root)
+        tasks = TaskController(known, self._writer, PublishedPaths(settings.root, settings.shared_paths))
         prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace)
         peers = PeerController(known, self._writer, grace, clock)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, clock)

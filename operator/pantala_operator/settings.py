@@ -3,10 +3,12 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pantala_process import settings
 from pantala_process.settings import ListenAddress, SettingsError, flag
+from pantala_protocol.rules import names
 
 
 def _urls(text: str) -> tuple[str, ...]:
@@ -27,6 +29,28 @@ def _directory(text: str) -> str:
     if not text.startswith("/") or text.rstrip("/") == "":
         raise ValueError("is not an absolute directory. Write it as in /var/lib/pantala/files.")
     return text.rstrip("/")
+
+
+class SharedPath(NamedTuple):
+    """A folder, or one file, at which a namespace may publish besides its own folder."""
+
+    namespace: str
+    prefix: str
+    """The path of the folder, relative to the folder of published files."""
+
+
+def _shared_paths(text: str) -> tuple[SharedPath, ...]:
+    return tuple(_shared_path(each.strip()) for each in text.split(",") if each.strip())
+
+
+def _shared_path(text: str) -> SharedPath:
+    namespace, equals, prefix = text.partition("=")
+    if not namespace or not equals:
+        raise ValueError(f"names {text[:100]!r} without a namespace or a path. Write NAMESPACE=PREFIX.")
+    fault = names.fault(prefix)
+    if fault is not None:
+        raise ValueError(f"names a wrong path. {prefix[:100]!r} {fault}.")
+    return SharedPath(namespace, prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +80,12 @@ class Settings:
         _directory, "DIR", "where files appear on nodes (/var/lib/pantala/files)", default="/var/lib/pantala/files"
     )
     """Needed only to check the absolute paths of Tasks."""
+    shared_paths: tuple[SharedPath, ...] = flag(
+        _shared_paths,
+        "NAMESPACE=PREFIX[,...]",
+        "where the Tasks of a namespace may publish, besides the folder with its name (default: nowhere else)",
+        default=(),
+    )
     namespace: str = flag(str, "NAME", "the operator's own namespace (default: POD_NAMESPACE)", default="")
     """Only ImagePrefetches in this namespace may select workloads of other namespaces. Empty: no ImagePrefetch may."""
     relist_interval: float = flag(settings.seconds, "SECONDS", "time between lists of all objects (120)", default=120.0)

@@ -12,7 +12,7 @@ from functools import partial
 import structlog
 
 from pantala_peer.cache.pieces import PieceCache
-from pantala_peer.cache.publisher import Publisher, check_root
+from pantala_peer.cache.publisher import FileAccess, Publisher, check_root
 from pantala_peer.containerd.watch import read_note
 from pantala_peer.download.jobs import Downloads, PieceWaiters
 from pantala_peer.errors import PeerError
@@ -98,7 +98,7 @@ class PeerApp:
         return []
 
     async def _live(self, stack: contextlib.AsyncExitStack) -> None:
-        await asyncio.to_thread(check_root, self.settings.root)
+        await asyncio.to_thread(check_root, self.settings.root, self.settings.files_group)
         await self.images.open()
         await self.tasks.open()
         port = await stack.enter_async_context(
@@ -167,7 +167,9 @@ def build(settings: Settings) -> PeerApp:
         connect=lambda url: SyncConnection(url, token_file=settings.token_file, timeout=settings.exchange_timeout),
         rng=random.Random(boot),  # noqa: S311 - spreads attempts over time
     )
-    deliveries = Deliveries(supernodes, Publisher(settings.root))
+    deliveries = Deliveries(
+        supernodes, Publisher(settings.root, FileAccess(settings.files_access == "everyone", settings.files_group))
+    )
     room = BlobRoom(settings.blob_cache)
     scrub = Scrub(cache, busy=downloads.active, interval=settings.scrub_interval)
     tasks = AssignedTasks(supernodes, cache, downloads, deliveries, room, scrub, events)

@@ -9,9 +9,24 @@ from pantala_pieces import scrub
 from pantala_process import settings
 from pantala_process.settings import ListenAddress, flag
 
+_NO_GROUP = 2**32 - 1
+"""The number that Linux reserves for "no group"."""
+
 
 def _absolute(text: str) -> Path:
     return Path(text).absolute()
+
+
+def _files_access(text: str) -> str:
+    if text not in ("group", "everyone"):
+        raise ValueError("is neither group nor everyone.")
+    return text
+
+
+def _group(text: str) -> int:
+    if not text.isascii() or not text.isdigit() or len(text) > 10 or int(text) >= _NO_GROUP:
+        raise ValueError("is not the number of a group.")
+    return int(text)
 
 
 def _helper_socket(text: str) -> Path | None:
@@ -28,6 +43,14 @@ class Settings:
     root: Path = flag(_absolute, "DIR", "the directory for the cache and the published files")
     """The only directory that the peer writes, on one filesystem: pieces in ``cache``, published files in ``files``."""
     name: str = flag(str, "NODE", "the node's name, which the token must confirm")
+    files_access: str = flag(
+        _files_access, "group|everyone", "which programs of the node may read published files (group)", default="group"
+    )
+    """With ``group``, folders have mode 0750 and files 0440. With ``everyone``, they have 0755 and 0444."""
+    files_group: int | None = flag(
+        _group, "GID", "the group of published files and their folders (the peer's)", default=None
+    )
+    """The peer must be a member of it."""
     zone: str = flag(str, "ZONE", "the node's zone, from which pieces are taken first", default="")
     token_file: Path | None = flag(Path, "FILE", "the bearer token for the supernode", default=None)
     """Read for each exchange, because the kubelet rotates the token."""

@@ -94,6 +94,13 @@ class Reason(enum.StrEnum):
         NEVER,
         "Choose a spec.path inside the folder of published files, without symbolic links.",
     )
+    PATH_OUTSIDE_NAMESPACE = (
+        "PathOutsideNamespace", LATER,
+        (
+            "Begin spec.path with the name of the Task's namespace, or ask the cluster's administrator to allow the "
+            "path in the chart's value paths.shared."
+        ),
+    )  # fmt: skip
     PATH_CONFLICT = "PathConflict", LATER, "Choose another spec.path, or delete the Task or file that has this one."
     SECRET_MISSING = "SecretMissing", LATER, "Create the Secret in the Task's namespace."
     SECRET_INVALID = "SecretInvalid", LATER, "Each key of the Secret must be a header's name, and each value one line."

@@ -324,3 +324,16 @@ def test_values_mark_the_supernode_for_the_webhooks_of_clouds(render: Render) ->
     assert "true" == objects.pods["supernode"]["metadata"]["labels"]["azure.workload.identity/use"]
     accounts = objects.of_kind("ServiceAccount")
     assert {"eks.amazonaws.com/role-arn": "r"} == accounts["pantala-supernode"]["metadata"]["annotations"]
+
+
+def test_h6_only_root_and_one_group_read_published_files(render: Render) -> None:
+    objects = render("peer.filesGroup=1000650000")
+    assert [1000650000] == objects.pods["peer"]["spec"]["securityContext"]["supplementalGroups"]
+    flags = objects.flags("peer/peer")
+    assert ("group", "1000650000") == (flags["files-access"], flags["files-group"])
+
+
+def test_h6_a_value_allows_a_namespace_further_paths(render: Render) -> None:
+    assert "shared-paths" not in render().flags("operator/operator")
+    objects = render('paths.shared=[{"namespace":"ml","prefix":"models"},{"namespace":"b","prefix":"x/y"}]')
+    assert "ml=models,b=x/y" == objects.flags("operator/operator")["shared-paths"]

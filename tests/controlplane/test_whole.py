@@ -70,10 +70,11 @@ BAD = {
     "gzipped": (always(gzip=True), {Reason.SOURCE_UNUSABLE}),
     "endless-and-no-digest": (always(framing="close"), {Reason.SOURCE_UNUSABLE}),
     "absolute": (Given(spec={"path": "/etc/cron.d/x"}), {Reason.PATH_OUTSIDE_ROOT}),
-    "through-a-link": (Given(spec={"path": "link/x"}), {Reason.PATH_OUTSIDE_ROOT}),
-    "foreign-file": (Given(spec={"path": "foreign/x"}), {Reason.PATH_CONFLICT}),
-    "file-as-directory": (Given(spec={"path": "foreign/x/y"}), {Reason.PATH_CONFLICT}),
-    "rival": (Given(spec={"path": "taken"}), {Reason.PATH_CONFLICT}),
+    "of-another-namespace": (Given(spec={"path": "other/x"}), {Reason.PATH_OUTSIDE_NAMESPACE}),
+    "through-a-link": (Given(spec={"path": "default/link/x"}), {Reason.PATH_OUTSIDE_ROOT}),
+    "foreign-file": (Given(spec={"path": "default/foreign/x"}), {Reason.PATH_CONFLICT}),
+    "file-as-directory": (Given(spec={"path": "default/foreign/x/y"}), {Reason.PATH_CONFLICT}),
+    "rival": (Given(spec={"path": "default/taken"}), {Reason.PATH_CONFLICT}),
     "secret-missing": (Given(spec={"headersFrom": {"secretRef": {"name": "later"}}}), {Reason.SECRET_MISSING}),
     "secret-invalid": (Given(spec={"headersFrom": {"secretRef": {"name": "two-lines"}}}), {Reason.SECRET_INVALID}),
     "no-node": (Given(spec={"target": {"nodeSelector": {"late": "yes"}}}), {Reason.NO_NODE_MATCHES}),
@@ -81,7 +82,7 @@ BAD = {
 """Tasks whose file must not appear, and the reasons that they give."""
 
 GOOD = {
-    "owner": (Given(spec={"path": "taken"}), BODY),
+    "owner": (Given(spec={"path": "default/taken"}), BODY),
     "server-errors": (Given([Behaviour(status=500)] * 3), BODY),
     "retry-after": (Given([Behaviour(status=503, headers={"Retry-After": "1"})]), BODY),
     "cut-once": (cut(reset_after=MIB + 5), BODY),
@@ -102,10 +103,12 @@ GOOD = {
     "empty": (Given(body=Generated(0)), Generated(0)),
     "empty-and-chunked": (Given(always=Behaviour(framing="chunked"), body=Generated(0)), Generated(0)),
     "one-byte": (Given(body=Generated(1)), Generated(1)),
-    "absolute-below-root": (Given(spec={"path": "/var/lib/pantala/files/below"}), BODY),
+    "absolute-below-root": (Given(spec={"path": "/var/lib/pantala/files/default/below"}), BODY),
     "late-answer": (always(delay=3.0), BODY),
 }  # fmt: skip
 """Tasks whose file is distributed in the end, and its content."""
+_NEVER_PUBLISHED = ("/etc", "other", "default/link", "default/foreign", "default/taken")
+"""How the paths begin at which no size is checked."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -120,9 +123,11 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Produ
         for name in NODES:
             files = stage.root(name) / "files"
             await stage.until(files.exists, f"{name} is up")
-            (files / "link").symlink_to(stage.folder / "outside")
-            (files / "foreign").mkdir()
-            (files / "foreign" / "x").write_text("mine")
+            own = files / "default"
+            own.mkdir()
+            (own / "link").symlink_to(stage.folder / "outside")
+            (own / "foreign").mkdir()
+            (own / "foreign" / "x").write_text("mine")
         await _secret(stage, "two-lines", {"X-Token": "a\nb"})
         await eventually(lambda: _peers_known(stage), what="all peers have a resource")
         await _apply(stage, "silent", always(stall_after=MIB, ranges=False), set())
@@ -144,7 +149,7 @@ async def _peers_known(stage: ProductStage) -> bool:
 
 async def _apply(stage: ProductStage, name: str, given: Given, sizes: set[int]) -> None:
     stage.origin.serve(f"/{name}", given.body, script=given.script, always=given.always)
-    if not given.spec.get("path", "").startswith(("/etc", "link", "foreign", "taken")):
+    if not given.spec.get("path", "").startswith(_NEVER_PUBLISHED):
         stage.sizes[_path(name, given)] = sizes
     await stage.apply(name, given.url or stage.origin.url(f"/{name}"), **given.spec)
 
@@ -179,9 +184,9 @@ async def test_a_bad_task_gives_a_reason_and_publishes_nothing(stage: ProductSta
     assert any(reason.action in message for reason in reasons), message
     assert "True" != stage.conditions(name).get("Ready", ("",))[0]
     path = _path(name, given)
-    if path == "foreign/x":
+    if path == "default/foreign/x":
         assert {"mine"} == {at.read_text() for at in stage.published(path).values()}
-    elif path != "taken" and not path.startswith("/"):
+    elif path != "default/taken" and not path.startswith("/"):
         assert set() == _held(stage, path)
 
 
@@ -214,7 +219,7 @@ async def test_another_task_gets_the_path_of_a_deleted_task(stage: ProductStage)
     await stage.ready("owner", seconds=60)
     await stage.delete("owner")
     await stage.ready("rival")
-    stage.assert_held("taken", BODY)
+    stage.assert_held("default/taken", BODY)
 
 
 # Life
@@ -223,21 +228,21 @@ async def test_another_task_gets_the_path_of_a_deleted_task(stage: ProductStage)
 async def test_a_file_follows_its_path_and_its_target(stage: ProductStage) -> None:
     """It moves without a second read. Nodes that are no longer targets lose the file and its pieces."""
     stage.origin.serve("/moving", BODY)
-    await stage.apply("moving", stage.origin.url("/moving"), path="moving/a")
+    await stage.apply("moving", stage.origin.url("/moving"), path="default/moving/a")
     await stage.ready("moving")
-    await stage.patch("moving", {"spec": {"path": "moving/b/c"}})
+    await stage.patch("moving", {"spec": {"path": "default/moving/b/c"}})
     await stage.ready("moving")
-    stage.assert_held("moving/b/c", BODY)
-    assert set() == _held(stage, "moving/a")
+    stage.assert_held("default/moving/b/c", BODY)
+    assert set() == _held(stage, "default/moving/a")
     await stage.patch("moving", {"spec": {"target": {"names": ["node-1"]}}})
     await stage.ready("moving")
-    await stage.until(lambda: {"node-1"} == _held(stage, "moving/b/c"), "moving leaves two nodes", 15)
+    await stage.until(lambda: {"node-1"} == _held(stage, "default/moving/b/c"), "moving leaves two nodes", 15)
     task_id = stage.status("moving")["taskID"]
     await stage.until(lambda: 2 == len(stage.left(task_id)), "moving leaves two caches", 15)
     assert BODY.size == stage.origin.body_bytes("/moving")
     await stage.delete("moving")
-    await stage.until(lambda: not stage.left(task_id) and not _held(stage, "moving/b/c"), "moving is gone", 15)
-    assert not (stage.root("node-1") / "files" / "moving").exists()
+    await stage.until(lambda: not stage.left(task_id) and not _held(stage, "default/moving/b/c"), "moving is gone", 15)
+    assert not (stage.root("node-1") / "files" / "default" / "moving").exists()
 
 
 async def test_a_suspended_task_rests_and_continues_where_it_was(stage: ProductStage) -> None:
@@ -329,12 +334,12 @@ async def test_a_recreated_task_takes_over_the_files(stage: ProductStage) -> Non
 async def test_two_tasks_of_one_url_share_one_copy(stage: ProductStage) -> None:
     stage.origin.serve("/shared", BODY)
     for number in (1, 2):
-        await stage.apply(f"shared-{number}", stage.origin.url("/shared"), path=f"shared/{number}")
+        await stage.apply(f"shared-{number}", stage.origin.url("/shared"), path=f"default/shared/{number}")
     await stage.ready("shared-1", "shared-2")
     await stage.delete("shared-1")
-    await stage.until(lambda: not _held(stage, "shared/1"), "shared-1 is gone", 15)
+    await stage.until(lambda: not _held(stage, "default/shared/1"), "shared-1 is gone", 15)
     await asyncio.sleep(GRACE + 1)
-    stage.assert_held("shared/2", BODY)
+    stage.assert_held("default/shared/2", BODY)
     assert BODY.size == stage.origin.body_bytes("/shared")
 
 

@@ -52,11 +52,11 @@ def test_two_tasks_with_one_url_share_one_copy(case: Case, origin: Origin) -> No
     body = Generated(_SIZE, seed=20)
     origin.serve("/shared", body)
     url = origin.url("/shared")
-    case.apply(case.task("first", url), case.task("second", url, path="shared/second"))
+    case.apply(case.task("first", url), case.task("second", url, path=f"{case.namespace}/shared/second"))
 
     case.ready("task/first", "task/second")
     case.assert_published("first", body)
-    case.assert_published("shared/second", body)
+    case.assert_published(f"{case.namespace}/shared/second", body)
     assert [_SIZE] == [access.sent for access in origin.requests("/shared")]
     [task_id] = {case.status(f"task/{name}")["taskID"] for name in ("first", "second")}
     assert 1 == _copies(case, task_id)
@@ -64,12 +64,12 @@ def test_two_tasks_with_one_url_share_one_copy(case: Case, origin: Origin) -> No
     case.kubectl.delete("task/first", case.namespace, timeout=10)
 
     case.assert_nothing_left("no such task", f"{case.namespace}/first")
-    case.assert_published("shared/second", body)
+    case.assert_published(f"{case.namespace}/shared/second", body)
     assert 1 == _copies(case, task_id)
 
     case.kubectl.delete("task/second", case.namespace, timeout=10)
 
-    case.assert_nothing_left(task_id, "shared/second")
+    case.assert_nothing_left(task_id, f"{case.namespace}/shared/second")
 
 
 def test_a_namespace_is_deleted_while_the_operator_is_down(case: Case, origin: Origin) -> None:

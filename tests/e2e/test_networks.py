@@ -59,9 +59,9 @@ def test_a_file_behind_a_proxy_with_a_password(case: Case, cluster: Cluster) -> 
         assert [] == proxy.log
 
         with case.release.changed(proxy={"url": proxy.url, "credentialsSecret": "proxy-login"}):
-            case.apply(case.task("file", f"http://{_HIDDEN}/file", path="networks/file"))
+            case.apply(case.task("file", f"http://{_HIDDEN}/file", path=f"{case.namespace}/networks/file"))
             case.ready("task/file")
-            case.assert_published("networks/file", body)
+            case.assert_published(f"{case.namespace}/networks/file", body)
             assert {f"GET http://{_HIDDEN}/file"} == set(proxy.log)
             # The supernode reads each byte once. A connection that it closes may have further bytes on their way.
             assert case.status("task/file")["bytes"]["origin"] <= 1.01 * body.size

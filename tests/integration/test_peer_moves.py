@@ -152,7 +152,7 @@ async def test_an_assigned_file_appears_at_its_path(it: PeerLab, size: int) -> N
         await it.supernode.publish(file, "models/a.bin")
     published = it.published("models/a.bin")
     assert file.content == published.read_bytes()
-    assert published.stat().st_mode & 0o777 == 0o444
+    assert published.stat().st_mode & 0o777 == 0o440
     assert it.supernode.has_sent_once(file)
 
 

@@ -8,6 +8,7 @@ import msgspec
 
 from pantala_operator.control.writer import Writer
 from pantala_operator.plan import statement, targets, task
+from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.statement import PathClaim, TaskOrigin
 from pantala_operator.plan.targets import Targets
 from pantala_operator.plan.task import ObservedTask
@@ -53,11 +54,10 @@ class TargetChoice:
 class TaskController:
     """Plans the marked Tasks, and remembers which tasks each supernode should have."""
 
-    def __init__(self, observation: Observation, writer: Writer, root: str) -> None:
-        """``root``: the directory of files on nodes."""
+    def __init__(self, observation: Observation, writer: Writer, paths: PublishedPaths) -> None:
         self._observation = observation
         self._writer = writer
-        self._root = root
+        self._paths = paths
         self._wanted: dict[str, WantedTask] = {}
         self._stated: dict[str, frozenset[str]] = {}
         self._claims: dict[str, PathClaim] = {}
@@ -90,7 +90,7 @@ class TaskController:
     def _claim(self, each: TaskResource, chosen: Targets, now: datetime) -> set[str]:
         """Note the path that a Task claims. Returns the Tasks whose plan may change by it."""
         metadata = each.metadata
-        path = statement.path(each, self._root)
+        path = self._paths.of(each)
         source = statement.origin(each, self._observation.secret_of(each))
         former = self._claims.get(metadata.uid)
         claim: PathClaim | None = None
@@ -138,7 +138,7 @@ class TaskController:
             reported=self._observation.supernodes.complete,
             away=view.away,
         )
-        plan = task.plan(each, observed, self._root, now)
+        plan = task.plan(each, observed, self._paths, now)
         self._stated[uid] = view.stated
         _keep(self._wanted, uid, plan.wanted)
         _keep(self._wake, uid, plan.wake_at)

@@ -11,7 +11,6 @@ from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
-from pantala_protocol.rules import names
 from pantala_protocol.statement import WantedTask
 
 
@@ -59,20 +58,6 @@ def origin(task: TaskResource, reading: SecretReading) -> TaskOrigin | Obstacle 
 def task_id_of(task: TaskResource, source: TaskOrigin | Obstacle | Unread) -> str:
     """The task's ID. While its headers cannot be read, this is the former ID, or empty if there is none."""
     return source.task_id if isinstance(source, TaskOrigin) else task.status.task_id
-
-
-def path(task: TaskResource, root: str) -> str | Obstacle:
-    """The path of the file on nodes, relative to ``root``. Empty if the file stays on the supernode."""
-    if not task.spec.to_peers:
-        return ""
-    wanted_path = task.spec.path or f"{task.metadata.namespace}/{task.metadata.name}"
-    relative = wanted_path.removeprefix(root + "/") if wanted_path.startswith("/") else wanted_path
-    if relative.startswith("/"):
-        return Obstacle.of(
-            Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path} is not below the folder of published files, {root}"
-        )
-    fault = names.fault(relative)
-    return relative if fault is None else Obstacle.of(Reason.PATH_OUTSIDE_ROOT, f"The path {wanted_path!r} {fault}")
 
 
 def winner(claim: PathClaim, rivals: Mapping[str, PathClaim]) -> PathClaim | None:

@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from pantala_operator.plan import statement, task_conditions
+from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.secrets import SecretReading, Unread
 from pantala_operator.plan.statement import PathClaim, TaskOrigin
 from pantala_operator.plan.targets import Targets
@@ -52,10 +53,10 @@ class TaskPlan:
     """The time at which the plan changes without an event. ``None``: never."""
 
 
-def plan(task: TaskResource, observed: ObservedTask, root: str, now: datetime) -> TaskPlan:
-    """Plan ``task`` at ``now`` (UTC, whole seconds); ``root`` is the directory of files on nodes."""
+def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now: datetime) -> TaskPlan:
+    """Plan ``task`` at ``now`` (UTC, whole seconds)."""
     source = statement.origin(task, observed.secret)
-    path = statement.path(task, root)
+    path = paths.of(task)
     delivery = _delivery_obstacle(task, path, observed)
     where = path if isinstance(path, str) and delivery is None else ""
     started, completed = _times(task, now)

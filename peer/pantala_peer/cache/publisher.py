@@ -45,14 +45,40 @@ class PublicationRequest(NamedTuple):
     """The digest of the source, in hex."""
 
 
+class FileAccess(NamedTuple):
+    """Which programs of the node may read published files."""
+
+    everyone: bool = False
+    """True: all of them. False: those of root, of the peer's user, and of the files' group."""
+    group: int | None = None
+    """The group of files and folders. ``None``: the peer's own group."""
+
+    @property
+    def directory(self) -> int:
+        """The mode of folders."""
+        return 0o755 if self.everyone else 0o750
+
+    @property
+    def file(self) -> int:
+        """The mode of files."""
+        return 0o444 if self.everyone else 0o440
+
+    def grant(self, file: int, mode: int) -> None:
+        """Set mode and group of an open file or folder. Its owner must be a member of the group."""
+        os.fchmod(file, mode)
+        if self.group is not None and os.fstat(file).st_gid != self.group:
+            os.fchown(file, -1, self.group)
+
+
 class Publisher:
     """Publishes below ``root / "files"``, with records in ``root / "published"``.
 
     The methods block, and raise :class:`StoreError` if the disk fails. Call them from one thread at a time.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, access: FileAccess | None = None) -> None:
         self._files = root / "files"
+        self._access = access or FileAccess()
         self._records = PublicationRecords(root / "published")
         self._same: dict[str, tuple[str, tuple[int, int, int]]] = {}
 
@@ -63,6 +89,7 @@ class Publisher:
             self._files.mkdir(mode=0o755, exist_ok=True)
             for record in self._records:
                 self._tidy(record)
+                self._grant_again(record)
 
     def paths(self, task_id: str) -> list[str]:
         return self._records.paths(task_id)
@@ -112,10 +139,12 @@ class Publisher:
             for depth, name in enumerate(parents, 1):
                 if make:
                     with contextlib.suppress(FileExistsError):
-                        os.mkdir(name, 0o755, dir_fd=fd)
+                        os.mkdir(name, self._access.directory, dir_fd=fd)
                         os.fsync(fd)
                         made.append("/".join(parents[:depth]))
                 inner = _enter(fd, name)
+                if made and made[-1] == "/".join(parents[:depth]):
+                    self._access.grant(inner, self._access.directory)
                 os.close(fd)
                 fd = inner
             yield fd, tuple(made)
@@ -139,7 +168,8 @@ class Publisher:
     def _put(self, source: Path, directory: int, record: PublicationRecord, *, replace: bool) -> None:
         """Write the record, then link the file. Without ``replace``, a file that has appeared meanwhile stays."""
         name = record.path.rpartition("/")[2]
-        source.chmod(0o444)
+        with _opened(source) as file:
+            self._access.grant(file, self._access.file)
         self._records.keep(record)
         if not replace:
             try:
@@ -199,6 +229,20 @@ class Publisher:
                 if there is not None and there.st_ino in record.inodes:
                     os.unlink(name, dir_fd=directory)
 
+    def _grant_again(self, record: PublicationRecord) -> None:
+        """Give our file and folders the access that is configured now. It was another one if the settings changed."""
+        *parents, name = record.path.split("/")
+        with contextlib.suppress(OSError, OutsideRootError, PathConflictError):
+            for depth in range(1, len(parents) + 1):
+                if "/".join(parents[:depth]) in record.directories:
+                    with self._directory(parents[:depth], make=False) as (directory, _):
+                        self._access.grant(directory, self._access.directory)
+            with self._directory(parents, make=False) as (directory, _):
+                there = _look(directory, name)
+                if there is not None and there.st_ino in record.inodes:
+                    with _opened(name, directory) as file:
+                        self._access.grant(file, self._access.file)
+
     def _record(self, request: PublicationRequest, inodes: tuple[int, ...], made: tuple[str, ...]) -> PublicationRecord:
         """Make the record. It names all directories that we created on the path, so that the last file removes them."""
         above = request.path.split("/")[:-1]
@@ -207,8 +251,24 @@ class Publisher:
         return PublicationRecord(request.path, request.task_id, inodes, ours)
 
 
-def check_root(root: Path) -> None:
-    """Make ``root`` if it is missing. Raises :class:`OutsideRootError` if other users could redirect our writes."""
+@contextlib.contextmanager
+def _opened(path: Path | str, directory: int | None = None) -> Iterator[int]:
+    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
+    try:
+        yield file
+    finally:
+        os.close(file)
+
+
+def check_root(root: Path, group: int | None = None) -> None:
+    """Make ``root`` if it is missing. Raises :class:`OutsideRootError` if other users could redirect our writes.
+
+    It also does so if the peer may not give files to ``group``.
+    """
+    if group is not None and os.geteuid() and group not in (os.getegid(), *os.getgroups()):
+        raise OutsideRootError(
+            f"The peer is not a member of the group {group}. Add it, or choose another --files-group."
+        )
     with store_errors(f"use {root} as the root"):
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
         for directory in (root, root / "files", root / "cache", root / "published"):

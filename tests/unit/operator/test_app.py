@@ -14,7 +14,7 @@ from pantala_operator.errors import ClusterUnavailableError
 from pantala_operator.events import OperatorEvents, StatementTaken, WriteEnded
 from pantala_operator.metrics import OperatorMetrics
 from pantala_operator.resources import quantity
-from pantala_operator.settings import Settings, parse
+from pantala_operator.settings import Settings, SharedPath, parse
 from pantala_operator.watch.observation import Observation
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.statement import CDNStatus
@@ -238,6 +238,7 @@ _EXAMPLES: dict[str, tuple[str, object]] = {
     "supernode_statefulset": ("ns/x", "ns/x"),
     "health_listen": ("[::1]:9", ListenAddress("::1", 9)),
     "token_file": ("/some/token", Path("/some/token")),
+    "shared_paths": ("a=models, b=x/y", (SharedPath("a", "models"), SharedPath("b", "x/y"))),
 }
 
 

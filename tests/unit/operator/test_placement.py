@@ -1,5 +1,6 @@
 """Where a task is stated, and whose report counts."""
 
+import os
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,11 +10,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_operator.plan import statement
+from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.secrets import Absent
 from pantala_operator.plan.statement import PathClaim, TaskOrigin
 from pantala_operator.plan.targets import Targets
 from pantala_operator.resources.api import Metadata, Secret, TaskResource
 from pantala_operator.resources.status import Obstacle
+from pantala_operator.settings import SharedPath
 from pantala_operator.supernodes.placement import Placement, ReplicaReport, place
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
@@ -163,32 +166,61 @@ def test_filtered_parameters_do_not_name_the_task_but_are_sent() -> None:
     assert URL == wanted.url
 
 
+PATHS = PublishedPaths(ROOT, (SharedPath("ns", "models"), SharedPath("ns", "data/one.bin"), SharedPath("b", "of-b")))
+
+
 @pytest.mark.parametrize(
     ("spec", "expected"),
     [
         ({}, "ns/t"),
+        ({"path": "ns/a.bin"}, "ns/a.bin"),
+        ({"path": f"{ROOT}/ns/models/a.bin"}, "ns/models/a.bin"),
         ({"path": "models/a.bin"}, "models/a.bin"),
-        ({"path": f"{ROOT}/models/a.bin"}, "models/a.bin"),
+        ({"path": f"{ROOT}/models/x/a.bin"}, "models/x/a.bin"),
+        ({"path": "data/one.bin"}, "data/one.bin"),
         ({"depth": "Supernode"}, ""),
-        ({"path": "/etc/passwd"}, None),
-        ({"path": ROOT}, None),
-        ({"path": f"{ROOT}/"}, None),
-        ({"path": f"{ROOT}//etc"}, None),
-        ({"path": f"{ROOT}-other/x"}, None),
-        ({"path": "../x"}, None),
-        ({"path": f"{ROOT}/../../x"}, None),
-        ({"path": "a//b"}, None),
-        ({"path": "a/./b"}, None),
-        ({"path": "a/"}, None),
+        ({"path": "/etc/passwd"}, "PathOutsideRoot"),
+        ({"path": ROOT}, "PathOutsideRoot"),
+        ({"path": f"{ROOT}/"}, "PathOutsideRoot"),
+        ({"path": f"{ROOT}//etc"}, "PathOutsideRoot"),
+        ({"path": f"{ROOT}-other/x"}, "PathOutsideRoot"),
+        ({"path": "../x"}, "PathOutsideRoot"),
+        ({"path": "ns/../b/x"}, "PathOutsideRoot"),
+        ({"path": f"{ROOT}/../../x"}, "PathOutsideRoot"),
+        ({"path": "a//b"}, "PathOutsideRoot"),
+        ({"path": "a/./b"}, "PathOutsideRoot"),
+        ({"path": "ns/"}, "PathOutsideRoot"),
     ],
 )
-def test_paths_stay_below_the_root(spec: dict[str, Any], expected: str | None) -> None:
-    path = statement.path(task(**spec), ROOT)
-    if expected is None:
-        assert isinstance(path, Obstacle)
-        assert ("PathOutsideRoot", True) == (path.reason, path.final)
+def test_paths_stay_below_the_root(spec: dict[str, Any], expected: str) -> None:
+    path = PATHS.of(task(**spec))
+    if isinstance(path, Obstacle):
+        assert (expected, True) == (path.reason, path.final)
     else:
         assert expected == path
+
+
+@pytest.mark.parametrize(
+    "path",
+    ["b/x", "b/t", f"{ROOT}/b/x", "NS/x", "ns2/x", "ns", "x", "modelsx/a", "Models/a", "data", "data/x", "of-b/x"],
+)
+def test_h6_a_path_of_another_namespace_is_refused(path: str) -> None:
+    """The attack: namespace b takes the default path of namespace a."""
+    found = PATHS.of(task(path=path))
+    assert isinstance(found, Obstacle)
+    assert ("PathOutsideNamespace", False) == (found.reason, found.final)
+    assert "paths.shared" in found.message
+
+
+NAMES = st.sampled_from(["ns", "b", "models", "..", ".", "", "x", "NS"])
+
+
+@given(st.lists(NAMES, min_size=1, max_size=4).map("/".join), st.booleans())
+def test_h6_each_path_begins_with_its_namespace_or_a_shared_folder(path: str, absolute: bool) -> None:
+    found = PATHS.of(task(path=f"{ROOT}/{path}" if absolute else path))
+    if isinstance(found, str) and path:
+        assert found.split("/")[0] in {"ns", "models"}
+        assert found == os.path.normpath(found)
 
 
 def test_a_task_without_its_secret_keeps_its_copies_and_gets_nothing_more() -> None:

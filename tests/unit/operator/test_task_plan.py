@@ -8,6 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.secrets import Absent, Denied, SecretReading, Unread
 from pantala_operator.plan.statement import PathClaim
 from pantala_operator.plan.targets import Targets
@@ -19,7 +20,7 @@ from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
-ROOT = "/var/lib/pantala/files"
+PATHS = PublishedPaths("/var/lib/pantala/files")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "https://origin.example/f"
 ALL = ("a", "b", "c")
@@ -69,7 +70,7 @@ def observe(said: TaskReport | None = None, **changes: Any) -> ObservedTask:
 
 def after(each: TaskResource, observed: ObservedTask, now: datetime = NOW) -> TaskResource:
     """The Task with the status that its plan says."""
-    return msgspec.structs.replace(each, status=plan(each, observed, ROOT, now).status)
+    return msgspec.structs.replace(each, status=plan(each, observed, PATHS, now).status)
 
 
 def statuses(result: TaskPlan) -> dict[str, tuple[str, str]]:
@@ -112,6 +113,7 @@ YES, NO, UNKNOWN = "True", "False", "Unknown"
         ({}, observe(report(), owner=OWNER), (NO, "PathConflict"), "FTTTF"),
         ({}, observe(report(), targets=Targets(ALL)), (NO, "Progressing"), "TFTTF"),
         ({"path": "/etc/x"}, observe(report()), (NO, "PathOutsideRoot"), "FTTTF"),
+        ({"path": "other/x"}, observe(report()), (NO, "PathOutsideNamespace"), "FTTTF"),
         ({"depth": "Supernode"}, observe(report(ready_peers=())), (YES, "Cached"), "FFTTF"),
         ({"depth": "Supernode"}, observe(FETCHING), (NO, "Progressing"), "TFTFF"),
         ({"source": {"image": "x"}}, observe(), (NO, "SourceUnsupported"), "FTF??"),
@@ -125,7 +127,7 @@ YES, NO, UNKNOWN = "True", "False", "Unknown"
 )
 def test_conditions(spec: dict[str, Any], observed: ObservedTask, ready: tuple[str, str], others: str) -> None:
     """The first plan sets all six. ``others``: Reconciling, Stalled, SourceResolved, Cached and Distributed."""
-    result = statuses(plan(task(**spec), observed, ROOT, NOW))
+    result = statuses(plan(task(**spec), observed, PATHS, NOW))
     assert ready == result.pop("Ready")
     names = ("Reconciling", "Stalled", "SourceResolved", "Cached", "Distributed")
     values = {"T": YES, "F": NO, "?": UNKNOWN}
@@ -136,7 +138,7 @@ def test_conditions(spec: dict[str, Any], observed: ObservedTask, ready: tuple[s
 @pytest.mark.parametrize("reason", [each for each in Reason if each is not Reason.INTERNAL])
 def test_a_failure_says_what_to_do(reason: Reason) -> None:
     failure = Failure(reason.value, "it happened", final=True)
-    result = plan(task(), observe(report(failure=failure, ready_peers=())), ROOT, NOW)
+    result = plan(task(), observe(report(failure=failure, ready_peers=())), PATHS, NOW)
     stalled = find(result.status.conditions, "Stalled")
     assert stalled is not None
     again = "All retries failed. To try again, set the annotation pantala.dev/requested-at to a new value."
@@ -156,11 +158,11 @@ def test_a_failure_says_what_to_do(reason: Reason) -> None:
 )
 def test_a_failure_after_the_answer_is_not_the_sources(reason: str, status: str) -> None:
     observed = observe(msgspec.structs.replace(PASSING, failure=Failure(reason, "it happened")))
-    assert status == statuses(plan(task(), observed, ROOT, NOW))["SourceResolved"][0]
+    assert status == statuses(plan(task(), observed, PATHS, NOW))["SourceResolved"][0]
 
 
 def test_the_status_has_the_supernodes_numbers() -> None:
-    status = plan(task(), observe(report(ready_peers=("a",), active_peers=("b",))), ROOT, NOW).status
+    status = plan(task(), observe(report(ready_peers=("a",), active_peers=("b",))), PATHS, NOW).status
     told = msgspec.to_builtins(status)
     del told["conditions"]
     assert {
@@ -182,20 +184,20 @@ def test_the_status_has_the_supernodes_numbers() -> None:
 
 def test_at_most_ten_failures_are_listed() -> None:
     failures = tuple(Failure("NodeDiskFull", "full", peer=f"n{n}") for n in range(12))
-    status = plan(task(), observe(report(ready_peers=(), failures=failures)), ROOT, NOW).status
+    status = plan(task(), observe(report(ready_peers=(), failures=failures)), PATHS, NOW).status
     assert [f"n{n}" for n in range(10)] == [each.node for each in status.failures]
 
 
 def test_planning_again_changes_nothing() -> None:
     for observed in (observe(), observe(FETCHING), observe(report()), observe(FINAL), observe(ON_NODE)):
         first = after(task(), observed)
-        again = plan(first, observed, ROOT, NOW + timedelta(hours=1))
+        again = plan(first, observed, PATHS, NOW + timedelta(hours=1))
         assert first.status == again.status
 
 
 def test_each_transition_causes_one_event() -> None:
     def told(each: TaskResource, observed: ObservedTask) -> list[tuple[bool, str]]:
-        conditions = plan(each, observed, ROOT, NOW).status.conditions
+        conditions = plan(each, observed, PATHS, NOW).status.conditions
         return [(notice.warning, notice.reason) for notice in notices(each.status.conditions, conditions)]
 
     fresh = task()
@@ -211,11 +213,11 @@ def test_an_edit_is_not_done_before_the_supernode_reports_it() -> None:
     """But every condition has the new generation at once."""
     done = after(task(), observe(report()))
     edited = msgspec.structs.replace(task(generation=2, priority=1), status=done.status)
-    result = plan(edited, observe(report()), ROOT, NOW)
+    result = plan(edited, observe(report()), PATHS, NOW)
     assert (NO, "Progressing") == statuses(result)["Ready"]
     assert {2} == {each.observed_generation for each in result.status.conditions}
     assert result.settling
-    result = plan(edited, observe(report(attempt="2/")), ROOT, NOW)
+    result = plan(edited, observe(report(attempt="2/")), PATHS, NOW)
     assert (YES, "Distributed") == statuses(result)["Ready"]
     assert not result.settling
 
@@ -224,14 +226,14 @@ def test_an_edit_is_not_done_before_the_supernode_reports_it() -> None:
 def test_a_finished_task_stays_finished_while_nothing_is_known(observed: ObservedTask) -> None:
     """A restart of the operator or of the supernode, or an outage, costs no write."""
     done = after(task(), observe(report()))
-    result = plan(done, observed, ROOT, NOW + timedelta(hours=1))
+    result = plan(done, observed, PATHS, NOW + timedelta(hours=1))
     assert done.status == result.status
     assert result.wanted is not None
 
 
 def test_numbers_stay_while_the_supernode_does_not_know_them() -> None:
     half = after(task(), observe(report(ready_peers=("a",))))
-    status = plan(half, observe(), ROOT, NOW).status
+    status = plan(half, observe(), PATHS, NOW).status
     assert ("1.5Mi", "SUCCESS") == (status.size, status.cdn_status)
     assert is_true(status.conditions, ConditionType.CACHED)
 
@@ -239,7 +241,7 @@ def test_numbers_stay_while_the_supernode_does_not_know_them() -> None:
 def test_a_new_node_makes_it_unfinished_but_keeps_the_completion_time() -> None:
     done = after(task(activeDeadlineSeconds=60), observe(report()))
     four = observe(report(), targets=Targets((*ALL, "d"), frozenset({*ALL, "d"})))
-    result = plan(done, four, ROOT, NOW + timedelta(hours=1))
+    result = plan(done, four, PATHS, NOW + timedelta(hours=1))
     assert (NO, "Progressing") == statuses(result)["Ready"]
     assert NOW == result.status.completion_time
 
@@ -248,15 +250,15 @@ def test_the_deadline() -> None:
     """It stalls the Task, and ends fetching and delivery. A new attempt has its own deadline."""
     each = after(task(activeDeadlineSeconds=60), observe(FETCHING))
     deadline = NOW + timedelta(seconds=60)
-    assert deadline == plan(each, observe(FETCHING), ROOT, deadline - timedelta(seconds=1)).wake_at
-    result = plan(each, observe(FETCHING), ROOT, deadline)
+    assert deadline == plan(each, observe(FETCHING), PATHS, deadline - timedelta(seconds=1)).wake_at
+    result = plan(each, observe(FETCHING), PATHS, deadline)
     assert (YES, "DeadlineExceeded") == statuses(result)["Stalled"]
     assert result.wanted is not None
     assert result.wanted.suspended
-    assert (YES, "Distributed") == statuses(plan(each, observe(report()), ROOT, deadline))["Ready"]
+    assert (YES, "Distributed") == statuses(plan(each, observe(report()), PATHS, deadline))["Ready"]
     asked = task(activeDeadlineSeconds=60, annotations={"pantala.dev/requested-at": "x"})
     asked = msgspec.structs.replace(asked, status=result.status)
-    result = plan(asked, observe(FETCHING), ROOT, deadline)
+    result = plan(asked, observe(FETCHING), PATHS, deadline)
     assert (NO, "Progressing") == statuses(result)["Ready"]
     assert ("x", deadline) == (result.status.last_handled_request, result.status.start_time)
 
@@ -275,14 +277,14 @@ def test_the_deadline() -> None:
 def test_the_time_to_live_begins_at_the_end(observed: ObservedTask, expires: bool) -> None:
     each = after(task(ttlSecondsAfterFinished=60), observed)
     end = NOW + timedelta(seconds=60)
-    early = plan(each, observed, ROOT, end - timedelta(seconds=1))
+    early = plan(each, observed, PATHS, end - timedelta(seconds=1))
     assert (False, end if expires else None) == (early.delete, early.wake_at)
-    assert expires == plan(each, observed, ROOT, end).delete
+    assert expires == plan(each, observed, PATHS, end).delete
 
 
 def test_the_statement() -> None:
     asked = task({"pantala.dev/requested-at": "now"}, priority=5, retry={"limit": 2})
-    wanted = plan(asked, observe(), ROOT, NOW).wanted
+    wanted = plan(asked, observe(), PATHS, NOW).wanted
     assert wanted is not None
     told = (wanted.name, wanted.path, wanted.peers, wanted.priority, wanted.retry_limit, wanted.attempt)
     assert ("ns/t", "ns/t", ALL, 5, 2, "1/now") == told
@@ -294,7 +296,7 @@ def test_the_statement() -> None:
 )
 def test_a_file_that_no_node_may_get_is_still_cached(spec: dict[str, Any], observed: ObservedTask) -> None:
     """A problem of the delivery does not concern the source: once it is solved, the file is delivered at once."""
-    wanted = plan(task(**spec), observed, ROOT, NOW).wanted
+    wanted = plan(task(**spec), observed, PATHS, NOW).wanted
     assert wanted is not None
     assert ("", ()) == (wanted.path, wanted.peers)
 
@@ -324,7 +326,7 @@ SPECS = st.fixed_dictionaries(
     optional={
         "headersFrom": st.just({"secretRef": {"name": "s"}}),
         "depth": st.sampled_from(["Supernode", "Peer"]),
-        "path": st.sampled_from(["x", "/etc/x"]),
+        "path": st.sampled_from(["ns/x", "x", "/etc/x"]),
         "suspend": st.booleans(),
         "activeDeadlineSeconds": st.just(60),
         "source": st.sampled_from([{"image": "x"}, {"url": URL}]),
@@ -352,6 +354,6 @@ def test_conditions_never_contradict_each_other(spec: dict[str, Any], seen: list
 @given(SPECS, OBSERVED, st.integers(0, 100))
 def test_the_statement_depends_on_the_inputs_only(spec: dict[str, Any], observed: ObservedTask, seconds: int) -> None:
     each, now = task(**spec), NOW + timedelta(seconds=seconds)
-    assert plan(each, observed, ROOT, now) == plan(each, observed, ROOT, now)
+    assert plan(each, observed, PATHS, now) == plan(each, observed, PATHS, now)
     again = after(each, observed, now)
-    assert plan(each, observed, ROOT, now).wanted == plan(again, observed, ROOT, now).wanted
+    assert plan(each, observed, PATHS, now).wanted == plan(again, observed, PATHS, now).wanted

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
-from pantala_peer.cache.publisher import PublicationRequest, Publisher, check_root, components
+from pantala_peer.cache.publisher import FileAccess, PublicationRequest, Publisher, check_root, components
 from pantala_peer.errors import DeliveryError, OutsideRootError, PathConflictError
 from pantala_pieces.errors import StoreError
 from tests.support.examples import examples
@@ -28,8 +28,8 @@ class Node:
         (root / "cache").mkdir(exist_ok=True)
         self.publisher = self.opened()
 
-    def opened(self) -> Publisher:
-        publisher = Publisher(self.root)
+    def opened(self, access: FileAccess | None = None) -> Publisher:
+        publisher = Publisher(self.root, access)
         publisher.open()
         return publisher
 
@@ -312,3 +312,39 @@ def test_a5_a_root_of_another_user_is_rejected(tmp_path: Path) -> None:
     os.chown(root, 12345, 12345)
     with pytest.raises(OutsideRootError):
         check_root(root)
+
+
+def access_of(path: Path) -> tuple[int, int]:
+    status = path.stat()
+    return status.st_mode & 0o7777, status.st_gid
+
+
+def test_h6_by_default_only_the_group_of_the_peer_reads_files(node: Node) -> None:
+    node.publish("a/models/x")
+    found = [access_of(node.files / path) for path in ("a", "a/models", "a/models/x")]
+    assert [(mode, os.getegid()) for mode in (0o750, 0o750, 0o440)] == found
+
+
+def test_h6_a_changed_access_counts_for_published_files_too(node: Node) -> None:
+    (node.files / "a").mkdir(mode=0o700)
+    node.publish("a/models/x")
+    node.opened(FileAccess(everyone=True))
+    assert [0o755, 0o444] == [access_of(node.files / path)[0] for path in ("a/models", "a/models/x")]
+    assert 0o700 == access_of(node.files / "a")[0], "a foreign folder stays as it is"
+    node.opened()
+    assert [0o750, 0o440] == [access_of(node.files / path)[0] for path in ("a/models", "a/models/x")]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root may give files to any group")
+def test_h6_files_and_folders_get_the_group_that_is_configured(node: Node) -> None:
+    node.publisher = node.opened(FileAccess(group=4242))
+    node.publish("a/x")
+    assert [(0o750, 4242), (0o440, 4242)] == [access_of(node.files / path) for path in ("a", "a/x")]
+
+
+def test_h6_a_group_of_which_the_peer_is_not_a_member_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(os, "geteuid", lambda: 1)
+    with pytest.raises(OutsideRootError, match="not a member of the group 4242"):
+        check_root(tmp_path, 4242)
