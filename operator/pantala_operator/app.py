@@ -12,6 +12,7 @@ import structlog
 
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
+from pantala_operator.authority.service import Authority, authority_of
 from pantala_operator.control.loop import Loop
 from pantala_operator.control.peers import PeerController, ReconnectGrace
 from pantala_operator.control.prefetch import PrefetchController
@@ -65,8 +66,13 @@ class App:
         run_watch: RunWatch,
         clock: Clock,
         pod_url: PodURL = discovery.service_url,
+        authority: Authority | None = None,
     ) -> None:
-        """``pod_url`` returns the base URL of a supernode's pod. Nothing runs before :meth:`run`."""
+        """``pod_url`` returns the base URL of a supernode's pod. ``authority`` signs certificates for TLS.
+
+        Nothing runs before :meth:`run`.
+        """
+        self._authority = authority
         self._settings = settings
         self._clock = clock
         self._cluster = cluster
@@ -102,6 +108,8 @@ class App:
             self._kinds.problem,
             "" if known.listed else f"the operator has not listed all objects yet: {self._lists.problem}",
         ]
+        if self._authority is not None and self._authority.keeper.problem:
+            reasons.append(f"certificates cannot be signed: {self._authority.keeper.problem}")
         if self._discovery is not None and not known.supernodes.members:
             reasons.append(self._discovery.problem)
         return [reason for reason in reasons if reason]
@@ -131,6 +139,8 @@ class App:
                     self._watch(),
                 ):
                     group.create_task(part)
+                if self._authority is not None:
+                    group.create_task(self._authority.run())
                 if self._discovery is not None:
                     group.create_task(self._discovery.run())
                 else:
@@ -142,17 +152,21 @@ class App:
         await self._run_watch(self._inbox, self._kinds)
 
 
-async def build(settings: Settings, pod_url: PodURL = discovery.service_url) -> App:
+async def build(settings: Settings, pod_url: PodURL | None = None) -> App:
     """Build the operator with its real adapters."""
     cluster = await kubernetes.connect(settings.kubeconfig)
+    authority = authority_of(settings, cluster)
+    tls = None if authority is None else authority.contexts
+    if pod_url is None:
+        pod_url = discovery.service_url if tls is None else discovery.secured_url
 
     def connect(url: str) -> HTTPSupernodeAPI:
-        return HTTPSupernodeAPI(url, settings.token_file)
+        return HTTPSupernodeAPI(url, settings.token_file, tls)
 
     async def run_watch(inbox: ResourceInbox, kinds: ServedKinds) -> None:
         await KopfWatch(inbox, kinds, cluster.login).run()
 
-    return App(settings, cluster, connect, run_watch, SystemClock(), pod_url)
+    return App(settings, cluster, connect, run_watch, SystemClock(), pod_url, authority)
 
 
 def main() -> None:

@@ -3,11 +3,12 @@
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from enum import StrEnum
 from typing import Any, Protocol, TypeVar
 
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
-from pantala_operator.resources.api import Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
+from pantala_operator.resources.api import Metadata, Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.workloads import StatefulSet
 from pantala_protocol.registry import Resolve, Resolved
@@ -17,6 +18,13 @@ Resource = TaskResource | Node | PeerResource | ImagePrefetch
 """A resource of a kind that the operator watches."""
 R = TypeVar("R", bound=Resource)
 ResourceStatus = TaskStatus | PeerStatus | PrefetchStatus
+
+
+class DataKind(StrEnum):
+    """A kind of object with named values. The value is its plural name."""
+
+    SECRET = "secrets"  # noqa: S105 - the name of a resource
+    CONFIG_MAP = "configmaps"
 
 
 class ClusterAPI(Protocol):
@@ -47,6 +55,18 @@ class ClusterAPI(Protocol):
         ...
 
     async def get_secret(self, namespace: str, name: str) -> Secret: ...
+
+    async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
+        """Read a Secret or a ConfigMap, both in the same form. Only a Secret's values are in base64."""
+        ...
+
+    async def write_data(self, kind: DataKind, found: Metadata, data: Mapping[str, str | None]) -> None:
+        """Set values. ``None`` removes one. Raises ``ClusterConflictError`` if the object changed since it was read."""
+        ...
+
+    async def read_document(self, path: str) -> Mapping[str, Any]:
+        """Read a JSON document of the API server, such as the keys that verify tokens."""
+        ...
 
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet: ...
 

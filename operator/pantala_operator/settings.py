@@ -10,6 +10,8 @@ from pantala_process import settings
 from pantala_process.settings import ListenAddress, SettingsError, flag
 from pantala_protocol.rules import names
 
+_ACCOUNT = "system:serviceaccount:pantala:pantala-"
+
 
 def _urls(text: str) -> tuple[str, ...]:
     urls = tuple(settings.http_url(url.strip()) for url in text.split(","))
@@ -76,6 +78,24 @@ class Settings:
     token_file: Path | None = flag(
         Path, "FILE", "bearer token for the supernodes, read for each request (default: none)", default=None
     )
+    tls_listen: ListenAddress | None = flag(
+        settings.address,
+        "HOST:PORT",
+        "where certificates of supernodes and peers are signed (default: nowhere, and supernodes use plain HTTP)",
+        default=None,
+    )
+    tls_secret: str = flag(str, "NAME", "Secret in the operator's namespace with the authority", default="pantala-tls")
+    tls_bundle: str = flag(
+        str, "NAME", "ConfigMap for the certificates of the trusted authorities", default="pantala-tls"
+    )
+    tls_issuer_secret: str = flag(
+        str, "NAME", "Secret with an authority from cert-manager (default: the operator makes one)", default=""
+    )
+    tls_service: str = flag(str, "NAME", "Service of the operator", default="pantala-operator")
+    """It is the name in the operator's certificate that supernodes and peers verify."""
+    trusted_peer: str = flag(str, "ACCOUNT", "service account of the peers", default=_ACCOUNT + "peer")
+    trusted_supernode: str = flag(str, "ACCOUNT", "service account of the supernodes", default=_ACCOUNT + "supernode")
+    pod: str = flag(str, "NAME", "the operator's own pod (default: POD_ID)", default="")
     root: str = flag(
         _directory, "DIR", "where files appear on nodes (/var/lib/pantala/files)", default="/var/lib/pantala/files"
     )
@@ -115,4 +135,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
             "Set either --supernode http://HOST:8002 or --supernode-statefulset NAMESPACE/NAME."
         )
     values.setdefault("namespace", environment.get("POD_NAMESPACE", ""))
+    values.setdefault("pod", environment.get("POD_ID", ""))
+    if "tls_listen" in values and not ("supernode_statefulset" in values and values["namespace"] and values["pod"]):
+        raise SettingsError(
+            "--tls-listen needs --supernode-statefulset, --namespace and --pod. Certificates contain these names."
+        )
     return Settings(**values)

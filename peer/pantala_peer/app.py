@@ -42,6 +42,7 @@ from pantala_process import health, http, lifecycle, logs
 from pantala_process.lifecycle import Stop
 from pantala_process.listening import allow_files
 from pantala_process.settings import SettingsError
+from pantala_process.tls.keeper import CertificateKeeper, keeper_of
 from pantala_protocol import __version__
 from pantala_protocol.sync import SyncRequest
 
@@ -72,6 +73,8 @@ class PeerApp:
     runtime: RuntimeWatch
     images: ImageOrders
     metrics: PeerMetrics
+    certificate: CertificateKeeper | None
+    """Keeps the peer's certificate. ``None``: the peer speaks plain HTTP."""
     _opened: bool = field(default=False, init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -90,6 +93,8 @@ class PeerApp:
 
     def problems(self) -> list[str]:
         """The reasons why this peer is not ready. Empty if it is ready."""
+        if self.certificate is not None and self.certificate.problem:
+            return [f"the peer waits for its certificate: {self.certificate.problem}"]
         if not self._opened:
             return ["the pieces on the disk are being verified"]
         silent = asyncio.get_running_loop().time() - self.supernodes.answered_at
@@ -101,6 +106,8 @@ class PeerApp:
         await asyncio.to_thread(check_root, self.settings.root, self.settings.files_group)
         await self.images.open()
         await self.tasks.open()
+        if self.certificate is not None:
+            await stack.enter_async_context(self.certificate.running())
         port = await stack.enter_async_context(
             self.pieces.serving(self.settings.listen, share=_SHARE, grace=self.settings.grace)
         )
@@ -139,12 +146,14 @@ def build(settings: Settings) -> PeerApp:
     """Make the objects of a peer. They open no file and no socket before :meth:`PeerApp.run`."""
     boot = secrets.token_hex(8)
     events = PeerEvents()
+    certificate = keeper_of(settings, settings.token_file)
+    tls = None if certificate is None else certificate.contexts
 
     # Pieces come from providers into the cache.
     cache = PieceCache(settings.root / "cache")
     waiters = PieceWaiters(events)
     timeouts = ReceiveTimeouts(settings.head_timeout, settings.stall_timeout, settings.slow_timeout)
-    providers = Providers(connect_timeout=settings.connect_timeout, timeouts=timeouts)
+    providers = Providers(connect_timeout=settings.connect_timeout, timeouts=timeouts, tls=tls)
     receiver = PieceReceiver(
         providers.fetch, cache.put, threads=settings.downloads, urgent=waiters.is_urgent, rest=providers.rest
     )
@@ -164,7 +173,9 @@ def build(settings: Settings) -> PeerApp:
         settings.supernode,
         identity,
         events,
-        connect=lambda url: SyncConnection(url, token_file=settings.token_file, timeout=settings.exchange_timeout),
+        connect=lambda url: SyncConnection(
+            url, token_file=settings.token_file, timeout=settings.exchange_timeout, tls=tls
+        ),
         rng=random.Random(boot),  # noqa: S311 - spreads attempts over time
     )
     deliveries = Deliveries(
@@ -176,7 +187,7 @@ def build(settings: Settings) -> PeerApp:
 
     # Other peers download our pieces, and containerd reads images through the mirror.
     pieces = PieceSender(
-        cache.lookup, keys=supernodes.keys, clock=time.time, slots=settings.uploads, on_missing=tasks.touch
+        cache.lookup, keys=supernodes.keys, clock=time.time, slots=settings.uploads, on_missing=tasks.touch, tls=tls
     )
     rules = MirrorRules(settings.mirror_token_file, settings.mirror_resolve, settings.mirror_deadlines)
     mirror = MirrorService(
@@ -187,6 +198,7 @@ def build(settings: Settings) -> PeerApp:
         room,
         address=settings.mirror_address,
         token_file=settings.token_file,
+        tls=tls,
     )
 
     # The operator orders images. They end in the container runtime or in the cache.
@@ -228,6 +240,7 @@ def build(settings: Settings) -> PeerApp:
         runtime,
         images,
         PeerMetrics(cache, pieces, scrub, events, exchanges=lambda: supernodes.exchanges),
+        certificate,
     )
 
 

@@ -7,7 +7,8 @@ from pathlib import Path
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_pieces import scrub
 from pantala_process import settings
-from pantala_process.settings import ListenAddress, flag
+from pantala_process.settings import ListenAddress, SettingsError, flag
+from pantala_process.tls.settings import TLSFlags
 
 _NO_GROUP = 2**32 - 1
 """The number that Linux reserves for "no group"."""
@@ -34,7 +35,7 @@ def _helper_socket(text: str) -> Path | None:
 
 
 @dataclass(frozen=True, slots=True)
-class Settings:
+class Settings(TLSFlags):
     """One peer's settings."""
 
     supernode: str = flag(settings.http_url, "URL", "base URL of the supernode's API")
@@ -122,4 +123,8 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         "another program changes the files, `pantala-peer cleanup` removes it; "
         "each has its own --help.",
     )
-    return Settings(**{"runtime_socket": Path("/run/pantala/runtime.sock")} | values)
+    found = Settings(**{"runtime_socket": Path("/run/pantala/runtime.sock")} | values)
+    found.check_tls()
+    if (found.tls_dir is not None) != found.supernode.startswith("https:"):
+        raise SettingsError("--supernode must be an https URL with --tls-dir, and an http URL without it.")
+    return found

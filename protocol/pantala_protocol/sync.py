@@ -165,6 +165,8 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     ticket: str
     provider: str = ""
     """The provider's name, for the report of a failure. Empty: the supernode."""
+    certificate: str = ""
+    """The name in the supernode's certificate, if it is the provider. Empty: a peer provides the piece, or no TLS."""
     path: str = ""
     """The path at which a client of Dragonfly serves the wrapped piece. Empty: the provider is a peer or supernode."""
     wire_size: int = 0

@@ -1,7 +1,10 @@
 """Tickets: with one, a client may read the pieces of one task from one piece server.
 
 Each piece server (peer or supernode) shares a key with the supernode, which signs the tickets. A ticket is
-``<expiry>.<mac>`` with ``mac = HMAC-SHA256(key, task ID, generation, expiry)``. The server checks it on its own.
+``<expiry>.<mac>`` with ``mac = HMAC-SHA256(key, task ID, generation, expiry, client)``. The server checks it itself.
+
+With TLS, ``client`` is the name in the certificate of the client that got the ticket, so no other client can use it. On
+plain HTTP it is empty, because the server cannot know the client.
 
 A *reader* may precede it: ``<reader>-<expiry>.<mac>``. It marks the client that got the ticket, and proves nothing.
 """
@@ -15,10 +18,13 @@ LIFETIME = 600
 HEADER = "X-Pantala-Ticket"
 
 
-def issue(key: bytes, task_id: str, generation: str, *, now: float) -> str:
-    """A ticket for one generation of one task, valid until ``now + LIFETIME`` (seconds since the epoch)."""
+def issue(key: bytes, task_id: str, generation: str, *, now: float, client: str = "") -> str:
+    """A ticket for one generation of one task, valid until ``now + LIFETIME`` (seconds since the epoch).
+
+    ``client``: the name in the certificate of the only client that may use it. Empty: each client may.
+    """
     end = int(now) + LIFETIME
-    return f"{end}.{_mac(key, task_id, generation, end)}"
+    return f"{end}.{_mac(key, task_id, generation, end, client)}"
 
 
 def for_reader(ticket: str, reader: str) -> str:
@@ -36,14 +42,15 @@ def expiry(ticket: str) -> int:
     return int(ticket.rpartition("-")[2].partition(".")[0])
 
 
-def check(key: bytes, task_id: str, generation: str, ticket: str, *, now: float) -> bool:
-    """True if ``ticket`` was issued with ``key`` for this generation and has not expired. Never raises."""
+def check(key: bytes, task_id: str, generation: str, ticket: str, *, now: float, client: str = "") -> bool:
+    """True if ``ticket`` was issued with ``key`` for this generation and this client, and is valid. Never raises."""
     expiry_text, dot, mac = ticket.rpartition("-")[2].partition(".")
     if not dot or not expiry_text.isascii() or not expiry_text.isdigit() or len(expiry_text) > 12 or not mac.isascii():
         return False
     end = int(expiry_text)
-    return hmac.compare_digest(mac, _mac(key, task_id, generation, end)) and now <= end
+    return hmac.compare_digest(mac, _mac(key, task_id, generation, end, client)) and now <= end
 
 
-def _mac(key: bytes, task_id: str, generation: str, end: int) -> str:
-    return hmac.new(key, f"{task_id}.{generation}.{end}".encode(), hashlib.sha256).hexdigest()
+def _mac(key: bytes, task_id: str, generation: str, end: int, client: str) -> str:
+    bound = f".{client}" if client else ""
+    return hmac.digest(key, f"{task_id}.{generation}.{end}{bound}".encode(), hashlib.sha256).hex()

@@ -6,6 +6,7 @@ import random
 import secrets
 import time
 from collections.abc import AsyncIterator, Coroutine
+from functools import partial
 from typing import Any
 
 import aiohttp
@@ -17,6 +18,8 @@ from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import memory
 from pantala_process.identity import APIServerDocuments, ClusterKeys
+from pantala_process.tls.contexts import TLSContexts
+from pantala_process.tls.keeper import secured
 from pantala_protocol.geometry import RULES
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
@@ -70,8 +73,14 @@ class App:
     """The parts of one supernode, connected. Creating an ``App`` starts nothing; :func:`serving` does."""
 
     def __init__(
-        self, settings: Settings, store: PieceStore, session: aiohttp.ClientSession, registries: RegistryService
+        self,
+        settings: Settings,
+        store: PieceStore,
+        session: aiohttp.ClientSession,
+        registries: RegistryService,
+        tls: TLSContexts | None,
     ) -> None:
+        self._tls = tls
         self.settings = settings
         self.store = store
         self.events = events = Events()
@@ -81,7 +90,7 @@ class App:
         self.metrics = Metrics()
         self.managers = managers = _managers(settings, chance)
         replicas = ReplicaSet()
-        source = ReplicaSource(replicas, ReplicaClient(session, settings.token_file, clock=clock))
+        source = ReplicaSource(replicas, ReplicaClient(session, settings.token_file, clock=clock, tls=tls))
 
         # The volume, and the CDN that fills it.
         copies = CopyTable(store, events.copy_reported.publish)
@@ -113,7 +122,7 @@ class App:
         self._scrub = Scrub(self._inspector, busy=cdn.gate.busy)
 
         # What the operator and clients want.
-        boot = _new_id()
+        boot = secrets.token_hex(8)
         self.feed = feed = ChangeFeed(boot, managers)
         self.supernode = Supernode(boot, managers, replicas, cdn, feed, events, clock=clock)
         self.images = ImageService(
@@ -137,7 +146,7 @@ class App:
             managers,
             assignments,
             feed,
-            endpoint=Endpoint(settings.advertise, settings.piece_listen.port, key),
+            endpoint=Endpoint(settings.advertise, settings.piece_listen.port, key, tls.name if tls else ""),
             tickets=TicketCache(time.time),
             sha256=cdn.piece_digest,
             on_accused=events.piece_accused.publish,
@@ -163,6 +172,7 @@ class App:
             slots=settings.piece_slots,
             pace=None if settings.serve_rate is None else Rate(settings.serve_rate).reserve,
             on_fetch=events.piece_fetched.publish,
+            tls=tls,
         )
         accuse = events.piece_accused.publish
         self.copies = CopyServer(
@@ -251,7 +261,7 @@ class App:
         )
         try:
             async with (
-                site(self.api, settings.listen, share=0.5, front=self.front),
+                site(self.api, settings.listen, share=0.5, front=self.front, tls=self._tls),
                 self._pieces.serving(settings.piece_listen, share=0.25, grace=GRACE),
             ):
                 _log.info("supernode is up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
@@ -291,7 +301,7 @@ class App:
 @contextlib.asynccontextmanager
 async def serving(settings: Settings) -> AsyncIterator[App]:
     """Run a supernode until the block ends. Then finish the running requests, and stop."""
-    folder = await asyncio.to_thread(open_volume, settings.data, _new_id)
+    folder = await asyncio.to_thread(open_volume, settings.data, partial(secrets.token_hex, 8))
     throttle = None if settings.origin_rate is None else Rate(settings.origin_rate).reserve
     policies = SourcePolicies(settings.sources)
     async with (
@@ -299,8 +309,9 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
         aiohttp.ClientSession(trust_env=False) as session,
         _outbound(settings, policies) as outbound,
         open_service(settings.registries, outbound, throttle=throttle, environment=settings.cloud) as registries,
+        secured(settings, settings.token_file) as tls,
     ):
-        app = App(settings, PieceStore(folder, durable=True), session, registries)
+        app = App(settings, PieceStore(folder, durable=True), session, registries, tls)
         app.events.statement_taken.subscribe(policies.take)
         policies.changed.subscribe(app.supernode.on_sources)
         async with app.running():
@@ -339,7 +350,3 @@ def _guard(settings: Settings, session: aiohttp.ClientSession) -> Guard:
         peer=settings.trusted_peer,
         supernode=settings.trusted_supernode,
     )
-
-
-def _new_id() -> str:
-    return secrets.token_hex(8)

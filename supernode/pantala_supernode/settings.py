@@ -9,6 +9,7 @@ from urllib.parse import urlsplit
 
 from pantala_process import settings
 from pantala_process.settings import Flag, ListenAddress, SettingsError, flag, switch
+from pantala_process.tls.settings import TLSFlags
 from pantala_protocol.geometry import RULES
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import SourceRule
@@ -86,7 +87,7 @@ def _boolean(text: str) -> bool:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class Settings:
+class Settings(TLSFlags):
     """One supernode's settings."""
 
     listen: ListenAddress = flag(
@@ -235,6 +236,11 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         cloud=_cloud(environment),
         proxy=_proxy(more, environment),
     )
+    found.check_tls()
+    if found.tls_dir is not None and found.dragonfly:
+        raise SettingsError(
+            "--dragonfly needs plain HTTP, because Dragonfly's clients have no certificates. Remove --tls-dir."
+        )
     try:
         trust.Trust(found.origin_ca).check()
     except OutboundError as error:

@@ -7,7 +7,6 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
-import trustme
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -26,6 +25,7 @@ from pantala_pieces.transfer.requests import PieceRequest
 from pantala_pieces.transfer.upload.heads import RequestHead, piece_head
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceWork
+from tests.support.certificates import DAY, TestAuthority
 
 SIZE = 300_000
 BODY = bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256)
@@ -354,17 +354,32 @@ async def test_a_piece_without_its_head_and_tail_is_corrupt(providers: Providers
 
 
 async def test_a_piece_is_received_with_tls_over_a_reused_connection() -> None:
-    authority, server = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(server)
-    trusting = ssl.create_default_context()
-    authority.configure_trust(trusting)
+    authority = TestAuthority()
     timeouts = ReceiveTimeouts(head=2.0, stall=2.0)
-    client = Providers(connect_timeout=2.0, timeouts=timeouts, tls=trusting)
-    stranger = Providers(connect_timeout=2.0, timeouts=timeouts, tls=ssl.create_default_context())
+    client = Providers(connect_timeout=2.0, timeouts=timeouts, tls=authority.contexts("me.peer.pantala"))
+    server = authority.contexts("uploader.peer.pantala").server
     async with provider(answer(GOOD, *SLICES), server) as scripted:
         for _ in range(2):
-            assert BODY == await fetch(client, work(scripted.port))
+            assert BODY == await fetch(client, work(scripted.port, provider="uploader"))
         assert 1 == scripted.connections
-        with pytest.raises(ProviderUnreachableError, match="certificate"):
-            await fetch(stranger, work(scripted.port))
         client.close()
+
+
+@pytest.mark.parametrize("case", ["other name", "other authority", "expired", "supernode", "no name"])
+async def test_h9_a_provider_with_another_certificate_is_refused(case: str) -> None:
+    authority, other, past = TestAuthority(), TestAuthority(), time.time() - 3 * DAY
+    server = {
+        "other name": authority.contexts("uploader-2.peer.pantala"),
+        "other authority": other.contexts("uploader.peer.pantala", trusts=authority.bundle),
+        "expired": authority.contexts("uploader.peer.pantala", now=past),
+        "supernode": authority.contexts("uploader.supernode.pantala"),
+        "no name": authority.contexts("127.0.0.1"),
+    }[case]
+    client = Providers(
+        connect_timeout=2.0, timeouts=ReceiveTimeouts(head=2.0, stall=2.0), tls=authority.contexts("me.peer.pantala")
+    )
+    given = {"provider": "uploader"} if case != "no name" else {"certificate": ""}
+    async with provider(answer(GOOD, *SLICES), server.server) as scripted:
+        with pytest.raises(ProviderUnreachableError, match="certificate"):
+            await fetch(client, work(scripted.port, **given))
+    client.close()

@@ -6,47 +6,50 @@ import re
 import socket
 import ssl
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
 import pytest
-import trustme
 
 from pantala_pieces.transfer.upload.fetches import FetchState
+from pantala_process.tls.contexts import client_only
 from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
+from tests.support.certificates import DAY, TestAuthority
 from tests.support.eventually import eventually
 from tests.support.sender_stage import TASK, SenderStage, request
+
+SERVER, CLIENT = "server.peer.pantala", "client.peer.pantala"
+"""Names in certificates."""
 
 SMALL, LARGE = 1000, 300_000
 """Sizes of pieces that are sent at once, and by the kernel."""
 
 
 @pytest.fixture(scope="module")
-def authority() -> trustme.CA:
-    return trustme.CA()
+def authority() -> TestAuthority:
+    return TestAuthority()
 
 
 @pytest.fixture(params=["plain", "tls"])
-def tls(request: pytest.FixtureRequest, authority: trustme.CA) -> dict[str, Any]:
+def tls(request: pytest.FixtureRequest, authority: TestAuthority) -> dict[str, Any]:
     if request.param == "plain":
         return {}
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    return {"tls": context}
+    return {"tls": authority.contexts(SERVER)}
 
 
-def stage(folder: Path, authority: trustme.CA, size: int, piece_size: int, **options: Any) -> SenderStage:
+def stage(folder: Path, authority: TestAuthority, size: int, piece_size: int, **options: Any) -> SenderStage:
     made = SenderStage(folder, size, piece_size, **options)
     if "tls" in options:
-        made.client_tls = ssl.create_default_context()
-        authority.configure_trust(made.client_tls)
+        made.client_tls, made.server_name = authority.contexts(CLIENT).client, SERVER
+        made.client_name = CLIENT
     return made
 
 
 @pytest.mark.parametrize("piece_size", [SMALL, LARGE])
 async def test_pieces_arrive_over_one_connection(
-    tmp_path: Path, authority: trustme.CA, tls: dict[str, Any], piece_size: int
+    tmp_path: Path, authority: TestAuthority, tls: dict[str, Any], piece_size: int
 ) -> None:
     it = stage(tmp_path, authority, 2 * piece_size + 7, piece_size, **tls)
     wrapping = Wrapping(piece_size)
@@ -75,7 +78,7 @@ async def test_an_empty_file_is_one_wrapped_piece(tmp_path: Path) -> None:
 
 
 async def test_requests_that_arrive_together_are_answered_in_order(
-    tmp_path: Path, authority: trustme.CA, tls: dict[str, Any]
+    tmp_path: Path, authority: TestAuthority, tls: dict[str, Any]
 ) -> None:
     it = stage(tmp_path, authority, 40 * SMALL, SMALL, **tls)
     pieces = list(range(40))
@@ -187,11 +190,9 @@ async def test_a_small_piece_is_one_packet(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_does_not_finish_its_handshake_delays_no_other(
-    tmp_path: Path, authority: trustme.CA
+    tmp_path: Path, authority: TestAuthority
 ) -> None:
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(context)
-    it = stage(tmp_path, authority, SMALL, SMALL, tls=context)
+    it = stage(tmp_path, authority, SMALL, SMALL, tls=authority.contexts(SERVER))
     async with it.serving():
         _, silent = await asyncio.open_connection("127.0.0.1", it.port)
         reader, plain = await asyncio.open_connection("127.0.0.1", it.port)
@@ -202,3 +203,33 @@ async def test_a_client_that_does_not_finish_its_handshake_delays_no_other(
             assert b"HTTP" not in await asyncio.wait_for(reader.read(), 10)
         for writer in (silent, plain):
             writer.transport.abort()
+
+
+@pytest.mark.parametrize("case", ["other client", "for any client", "no certificate", "other authority", "expired"])
+async def test_h9_a_stolen_ticket_is_refused(tmp_path: Path, case: str) -> None:
+    authority, other = TestAuthority(), TestAuthority()
+    it = stage(tmp_path, authority, SMALL, SMALL, tls=authority.contexts(SERVER))
+    async with it.serving():
+        async with it.client() as client:
+            assert 206 == (await client.get(it.native(0))).status
+        stolen = it.native(0)
+        if case == "for any client":
+            it.client_name = ""
+            stolen = it.native(0)
+        elif case == "other client":
+            it.client_tls = authority.contexts("thief.peer.pantala").client
+        elif case == "no certificate":
+            it.client_tls = client_only(authority.bundle)
+        elif case == "other authority":
+            it.client_tls = other.contexts(CLIENT, trusts=authority.bundle).client
+        else:
+            it.client_tls = authority.contexts(CLIENT, now=time.time() - 3 * DAY).client
+        async with it.client() as client:
+            if case in ("other client", "for any client"):
+                assert 403 == (await client.get(stolen)).status
+            else:
+                with contextlib.suppress(ssl.SSLError):
+                    client.send(stolen)
+                with contextlib.suppress(ssl.SSLError):
+                    assert await client.ended()
+        assert len(it.content) == it.sender.bytes_sent

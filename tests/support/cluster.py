@@ -12,15 +12,25 @@ from pantala_operator.adapters.kubernetes import pod, workload
 from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
-from pantala_operator.ports import R, Resource, ResourceStatus
-from pantala_operator.resources.api import Node, PeerResource, Secret, TaskResource
+from pantala_operator.ports import DataKind, R, Resource, ResourceStatus
+from pantala_operator.resources.api import Metadata, Node, PeerResource, Secret, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import ResourceInbox
 
 Body = dict[str, Any]
-_KINDS = ("tasks", "nodes", "peers", "imageprefetches", "secrets", "statefulsets", "deployments", "daemonsets")
+_KINDS = (
+    "tasks",
+    "nodes",
+    "peers",
+    "imageprefetches",
+    "secrets",
+    "statefulsets",
+    "deployments",
+    "daemonsets",
+    "configmaps",
+)
 _WATCHED = frozenset(_KINDS[:4])
 _PLURALS: dict[type, str] = {
     TaskResource: "tasks",
@@ -58,6 +68,8 @@ class MemoryCluster:
         """The keys of the objects that the operator has written, in order."""
         self.missing: list[str] = []
         """The CRDs that are not installed."""
+        self.documents: dict[str, Mapping[str, Any]] = {}
+        """Documents of the API server by their path, such as the keys that verify tokens."""
         self.outage: ClusterError | None = None
         """Raised by every call while it is set."""
         self.forbidden: set[str] = set()
@@ -177,6 +189,24 @@ class MemoryCluster:
     async def get_secret(self, namespace: str, name: str) -> Secret:
         self._check("get secrets")
         return msgspec.convert(self._get("secrets", f"{namespace}/{name}"), Secret)
+
+    async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
+        self._check(f"get {kind}")
+        return msgspec.convert(self._get(kind, f"{namespace}/{name}"), Secret)
+
+    async def write_data(self, kind: DataKind, found: Metadata, data: Mapping[str, str | None]) -> None:
+        self._check(f"patch {kind}")
+        body = self._get(kind, found.key)
+        if body["metadata"]["resourceVersion"] != found.resource_version:
+            raise ClusterConflictError(f"{found.key} changed")
+        merged = body.get("data", {}) | data
+        body["data"] = {name: value for name, value in merged.items() if value is not None}
+        body["metadata"]["resourceVersion"] = self._next()
+        self.writes.append(f"{kind}/{found.key}")
+
+    async def read_document(self, path: str) -> Mapping[str, Any]:
+        self._check(f"get {path}")
+        return self.documents[path]
 
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
         self._check("get statefulsets")

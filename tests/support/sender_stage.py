@@ -98,6 +98,8 @@ class SenderStage:
         )
         self.port = 0
         self.client_tls: ssl.SSLContext | None = None
+        self.server_name = self.client_name = ""
+        """Names in the certificates of the two sides."""
 
     @contextlib.asynccontextmanager
     async def serving(self, *, share: float = 0.5, grace: float = 5.0) -> AsyncIterator[None]:
@@ -129,7 +131,7 @@ class SenderStage:
         except OSError:
             raw.close()
             raise
-        name = None if self.client_tls is None else "127.0.0.1"
+        name = None if self.client_tls is None else self.server_name
         limit = 65536 if window is None else window
         reader, writer = await asyncio.open_connection(sock=raw, ssl=self.client_tls, server_hostname=name, limit=limit)
         try:
@@ -152,13 +154,17 @@ class SenderStage:
         first = piece * self.piece_size
         end = first + self.piece_size
         last = (end if first >= len(self.content) else min(end, len(self.content))) - 1
-        shown = ticket.for_reader(ticket.issue(KEY, task_id, GENERATION, now=time.time()), "node-1")
+        shown = ticket.for_reader(
+            ticket.issue(KEY, task_id, GENERATION, now=time.time(), client=self.client_name), "node-1"
+        )
         fields = {"Range": f"bytes={first}-{last}", ticket.HEADER: shown} | changes
         return request(f"/pieces/{task_id}/{GENERATION}", fields)
 
     def wrapped(self, piece: int, **changes: Any) -> bytes:
         """A Dragonfly client's request for a piece."""
-        shown = ticket.for_reader(ticket.issue(KEY, TASK, GENERATION, now=time.time()), "dfget")
+        shown = ticket.for_reader(
+            ticket.issue(KEY, TASK, GENERATION, now=time.time(), client=self.client_name), "dfget"
+        )
         fields = {"Range": f"bytes={Wrapping(self.piece_size).range(piece)}"} | changes
         return request(wrapped_path(shown, TASK, GENERATION), fields)
 

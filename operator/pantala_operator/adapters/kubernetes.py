@@ -5,7 +5,7 @@ import os
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import aiohttp
 import msgspec
@@ -25,8 +25,17 @@ from pantala_operator.errors import (
 )
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
-from pantala_operator.ports import R, Resource, ResourceStatus
-from pantala_operator.resources.api import API_VERSION, GROUP, VERSION, Node, PeerResource, Secret, TaskResource
+from pantala_operator.ports import DataKind, R, Resource, ResourceStatus
+from pantala_operator.resources.api import (
+    API_VERSION,
+    GROUP,
+    VERSION,
+    Metadata,
+    Node,
+    PeerResource,
+    Secret,
+    TaskResource,
+)
 from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 
@@ -147,6 +156,17 @@ class KubernetesCluster:
     async def get_secret(self, namespace: str, name: str) -> Secret:
         body = await self.request("get", f"/api/v1/namespaces/{namespace}/secrets/{name}")
         return _read(body, Secret)
+
+    async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
+        return _read(await self.request("get", f"/api/v1/namespaces/{namespace}/{kind}/{name}"), Secret)
+
+    async def write_data(self, kind: DataKind, found: Metadata, data: Mapping[str, str | None]) -> None:
+        path = f"/api/v1/namespaces/{found.namespace}/{kind}/{found.name}"
+        body = {"metadata": {"resourceVersion": found.resource_version}, "data": dict(data)}
+        await self.request("patch", path, body=body, content_type=_MERGE)
+
+    async def read_document(self, path: str) -> Mapping[str, Any]:
+        return cast("Mapping[str, Any]", await self.request("get", path))
 
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
         return _read(

@@ -9,6 +9,7 @@ import msgspec
 
 from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
 from pantala_process.http import TooLargeError, bearer, error_detail, read_bounded
+from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.registry import RESOLVE, Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
@@ -24,10 +25,11 @@ T = TypeVar("T")
 class HTTPSupernodeAPI:
     """A :class:`pantala_operator.ports.SupernodeAPI`."""
 
-    def __init__(self, url: str, token_file: Path | None = None) -> None:
+    def __init__(self, url: str, token_file: Path | None = None, tls: TLSContexts | None = None) -> None:
         """The token file is read for each request, because the kubelet rotates the token."""
         self._url = url
         self._token_file = token_file
+        self._tls = tls
         self._session: aiohttp.ClientSession | None = None
 
     async def state(self, statement: Statement) -> StatementReceipt:
@@ -56,9 +58,10 @@ class HTTPSupernodeAPI:
             raise SupernodeUnavailableError(str(error)) from error
         if self._session is None:
             self._session = aiohttp.ClientSession()
+        tls = True if self._tls is None else self._tls.client
         try:
             async with self._session.request(
-                method, self._url + path, headers=headers, timeout=timeout, allow_redirects=False, **content
+                method, self._url + path, headers=headers, timeout=timeout, allow_redirects=False, ssl=tls, **content
             ) as response:
                 body = await read_bounded(response, _MAX_ANSWER)
         except TooLargeError as error:
@@ -89,6 +92,10 @@ def _describe(error: Exception) -> str:
         return "timeout"
     if isinstance(error, aiohttp.ClientConnectorDNSError):
         return "unknown host name"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not valid"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "the TLS connection failed"
     if isinstance(error, aiohttp.ClientConnectorError):
         number = error.os_error.errno
         return os.strerror(number) if number else "connection failed"

@@ -42,6 +42,11 @@ def service_url(found: StatefulSet, pod: str) -> str:
     return f"http://{pod}.{found.spec.service_name}.{found.metadata.namespace}:8002"
 
 
+def secured_url(found: StatefulSet, pod: str) -> str:
+    """The same with TLS. The pod's certificate has this name."""
+    return "https" + service_url(found, pod).removeprefix("http")
+
+
 class Discovery:
     """Reads the StatefulSet until cancelled, and publishes ``ReplicasFound``. A failed read changes nothing."""
 

@@ -21,6 +21,7 @@ from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.room import BlobRoom
 from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress, SettingsError
+from pantala_process.tls.contexts import TLSContexts
 
 _GRACE = 1.0
 """Seconds that running answers have to end at a stop. Afterwards containerd reads the rest from the registry."""
@@ -39,6 +40,7 @@ class MirrorService:
         *,
         address: str,
         token_file: Path | None,
+        tls: TLSContexts | None = None,
     ) -> None:
         permissions = ReadPermissions(secrets.token_bytes(32))
         self.demand = BlobDemand(room, supernodes.want)
@@ -46,7 +48,7 @@ class MirrorService:
             lookup, waiters, self.demand, answering=supernodes.answering, deadlines=rules.deadlines
         )
         self.grants = PullGrants(lambda: secrets.token_urlsafe(32))
-        self._supernode = SupernodeManifests(supernodes.answering, token_file=token_file)
+        self._supernode = SupernodeManifests(supernodes.answering, token_file=token_file, tls=tls)
         self._manifests = CachedManifests(self._supernode, permissions, time.monotonic)
         self._rules = rules
         self._address = address

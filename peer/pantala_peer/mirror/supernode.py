@@ -10,6 +10,7 @@ import msgspec
 from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
 from pantala_peer.mirror.request import RepositoryName
 from pantala_process.http import bearer, read_bounded
+from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import __version__, registry, task_id
 from pantala_protocol.registry import ManifestAnswer
 
@@ -26,9 +27,12 @@ class SupernodeManifests:
     One supernode serves all manifests of a repository, because it remembers which clients the registry admits.
     """
 
-    def __init__(self, answering: Callable[[str], str | None], *, token_file: Path | None) -> None:
+    def __init__(
+        self, answering: Callable[[str], str | None], *, token_file: Path | None, tls: TLSContexts | None = None
+    ) -> None:
         self._answering = answering
         self._token_file = token_file
+        self._tls = tls
         self._client: aiohttp.ClientSession | None = None
 
     @contextlib.asynccontextmanager
@@ -57,7 +61,11 @@ class SupernodeManifests:
             if authorization:
                 headers[registry.AUTHORIZATION] = authorization
             async with self._client.get(
-                base + registry.PATH, params=query, headers=headers, allow_redirects=False
+                base + registry.PATH,
+                params=query,
+                headers=headers,
+                allow_redirects=False,
+                ssl=True if self._tls is None else self._tls.client,
             ) as response:
                 content = await read_bounded(response, _MAX_ANSWER)
         except TimeoutError:

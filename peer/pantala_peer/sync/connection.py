@@ -1,7 +1,6 @@
 """Sends exchanges to the supernode by HTTP: ``POST /api/v1/sync``."""
 
 import asyncio
-import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -14,6 +13,7 @@ import msgspec
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
 from pantala_peer.sync.channel import ChannelAnswer, ChannelError, ExchangeChannel, StaleChannelError
 from pantala_process.http import TokenFile
+from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.sync import SyncAnswer, SyncRequest
@@ -34,11 +34,12 @@ class SyncConnection:
     It keeps a connection for each exchange under way. ``tls`` verifies a supernode with an ``https`` URL.
     """
 
-    def __init__(self, url: str, *, token_file: Path | None, timeout: float, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, url: str, *, token_file: Path | None, timeout: float, tls: TLSContexts | None = None) -> None:
         self.shown = RedactedURL(url)
         parts = urlsplit(url)
         self._address = parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
-        self._tls = (tls or ssl.create_default_context()) if parts.scheme == "https" else None
+        self._tls = tls if parts.scheme == "https" else None
+        self._https = parts.scheme == "https"
         self._head = (
             f"POST {parts.path}/api/v1/sync HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
             f"User-Agent: pantala-peer/{__version__}\r\nContent-Type: application/json\r\n"
@@ -137,9 +138,8 @@ class SyncConnection:
                 except StaleChannelError:
                     break
         async with asyncio.timeout(min(_CONNECT, self._timeout)):
-            _, channel = await asyncio.get_running_loop().create_connection(
-                ExchangeChannel, *self._address, ssl=self._tls
-            )
+            tls = self._tls.client if self._tls is not None else self._https
+            _, channel = await asyncio.get_running_loop().create_connection(ExchangeChannel, *self._address, ssl=tls)
         return await self._ask_on(channel, request)
 
     async def _ask_on(self, channel: ExchangeChannel, request: bytes) -> ChannelAnswer:

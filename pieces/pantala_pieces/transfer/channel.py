@@ -54,10 +54,12 @@ class Channel:
         *,
         timeout: float,
         tls: ssl.SSLContext | None = None,
+        name: str = "",
         begun: Callable[[Channel], None] | None = None,
     ) -> Channel:
         """Open a connection within ``timeout`` seconds. Raises :class:`OSError`, also if a certificate is not valid.
 
+        With ``tls``, the server's certificate must have ``name``; by default the host.
         ``begun`` is called with the channel before it connects to an address, so that another thread can abort it.
         """
         until = time.monotonic() + timeout
@@ -67,7 +69,7 @@ class Channel:
             try:
                 if begun is not None:
                     begun(channel)
-                channel._connect(address, until, host, tls)
+                channel._connect(address, until, name or host, tls)
             except OSError as error:
                 channel.close()
                 failure = error
@@ -78,14 +80,14 @@ class Channel:
                 return channel
         raise failure
 
-    def _connect(self, address: Any, until: float, host: str, tls: ssl.SSLContext | None) -> None:
+    def _connect(self, address: Any, until: float, name: str, tls: ssl.SSLContext | None) -> None:
         if self._aborted:
             raise OSError("another thread aborted the connection")
         self._socket.settimeout(max(until - time.monotonic(), 0.001))
         self._socket.connect(address)
         if tls is not None:
             with self._lock:
-                secured = tls.wrap_socket(self._socket, server_hostname=host, do_handshake_on_connect=False)
+                secured = tls.wrap_socket(self._socket, server_hostname=name, do_handshake_on_connect=False)
                 self._socket = secured
             secured.settimeout(max(until - time.monotonic(), 0.001))
             secured.do_handshake()

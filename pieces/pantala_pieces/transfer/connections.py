@@ -2,6 +2,7 @@
 
 import threading
 import time
+from typing import NamedTuple
 
 from pantala_pieces.transfer.channel import Channel
 
@@ -9,8 +10,13 @@ _MAX_IDLE = 64
 """The most idle connections that are kept, such as 4 to each of 16 providers."""
 
 
-Address = tuple[str, int]
-"""The host and the port at which a provider listens."""
+class Address(NamedTuple):
+    """Where a provider listens, and the name in its certificate."""
+
+    host: str
+    port: int
+    name: str = ""
+    """Empty on plain HTTP."""
 
 
 class KeptConnections:

@@ -1,6 +1,5 @@
 """Fetches pieces from their providers: other peers, Dragonfly's clients and the supernode."""
 
-import ssl
 import time
 
 from pantala_pieces.transfer.answers import receive_answer
@@ -10,6 +9,9 @@ from pantala_pieces.transfer.deadlines import AdaptiveTimeouts, AnswerWatch, Rec
 from pantala_pieces.transfer.errors import ProviderUnreachableError
 from pantala_pieces.transfer.jobs import PieceBuffer, ReceiveJob
 from pantala_pieces.transfer.requests import PieceRequest
+from pantala_process.tls import names
+from pantala_process.tls.contexts import TLSContexts
+from pantala_protocol.sync import PieceWork
 
 _KEEP_FOR = 30.0
 """Seconds that an idle connection is kept while no piece is received."""
@@ -18,7 +20,7 @@ _KEEP_FOR = 30.0
 class Providers:
     """Fetches pieces over HTTP, and reuses the connections to each provider. Any thread may use it."""
 
-    def __init__(self, *, connect_timeout: float, timeouts: ReceiveTimeouts, tls: ssl.SSLContext | None = None) -> None:
+    def __init__(self, *, connect_timeout: float, timeouts: ReceiveTimeouts, tls: TLSContexts | None = None) -> None:
         self._connect_timeout = connect_timeout
         self._timeouts = AdaptiveTimeouts(timeouts)
         self._kept = KeptConnections()
@@ -31,7 +33,7 @@ class Providers:
         """
         work = job.work
         request = PieceRequest.of(work)
-        address = (work.host, work.port)
+        address = Address(work.host, work.port, "" if self._tls is None else _certificate(work))
         into = buffer.view(request.size)
         first = AnswerWatch(self._timeouts, work)
         if not self._reuse(job, address, request, into, first):
@@ -84,11 +86,17 @@ class Providers:
                 channel.close()
 
     def _connect(self, job: ReceiveJob, address: Address) -> Channel:
-        host, port = address
+        host, port, name = address
         timeout = self._connect_timeout
+        tls = None if self._tls is None else self._tls.client
         try:
-            return Channel.connect(host, port, timeout=timeout, tls=self._tls, begun=job.watch)
+            return Channel.connect(host, port, timeout=timeout, tls=tls, name=name, begun=job.watch)
         except TimeoutError:
             raise ProviderUnreachableError(f"{host} port {port}: no connection in {timeout} s") from None
         except OSError as error:
             raise ProviderUnreachableError(f"{host} port {port} cannot be reached: {error}") from error
+
+
+def _certificate(work: PieceWork) -> str:
+    """The name that the provider's certificate must have. The supernode named the provider."""
+    return names.of_peer(work.provider) if work.provider else work.certificate

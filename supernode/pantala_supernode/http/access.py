@@ -8,6 +8,9 @@ from aiohttp import web
 
 from pantala_process.http import error_response
 from pantala_process.identity import ClusterKeys, TokenIdentity, TokenRejectedError
+from pantala_process.tls import names
+from pantala_process.tls.contexts import name_of
+from pantala_process.tls.names import ProcessName, ProcessRole
 
 _log = structlog.get_logger(__name__)
 
@@ -31,6 +34,12 @@ class Access(Enum):
 
 WITHOUT_TOKEN = (Access.OPEN, Access.DRAGONFLY, Access.METRICS)
 """The kinds of access that need no token."""
+
+_ROLES = {
+    Access.OPERATOR: ProcessRole.OPERATOR,
+    Access.PEER: ProcessRole.PEER,
+    Access.SUPERNODE: ProcessRole.SUPERNODE,
+}
 
 
 class AccessRefusedError(Exception):
@@ -69,23 +78,32 @@ class Guard:
     def decision(self, route: web.AbstractRoute) -> Access | None:
         return self._decisions.get(route)
 
-    async def authorize(self, access: Access, authorization: str, path: str) -> TokenIdentity | None:
+    async def authorize(
+        self, access: Access, authorization: str, path: str, client: str | None = None
+    ) -> TokenIdentity | None:
         """Return the client's identity, or ``None`` if the route needs none. Raises :class:`AccessRefusedError`.
 
-        ``authorization`` is the request's header of this name, or empty.
+        ``authorization`` is the request's header of this name, or empty. ``client`` is the name in the client's
+        certificate, or ``None`` on plain HTTP.
         """
         try:
-            return self.authorize_at_once(access, authorization, path)
+            return self.authorize_at_once(access, authorization, path, client)
         except TokenUnknownError as unknown:
             try:
                 identity = await unknown.keys.verify(unknown.token)
             except TokenRejectedError as error:
                 raise AccessRefusedError(401, "Unauthorized", str(error), _CHALLENGE) from error
-        return self._checked(identity, access, path)
+        return self._checked(identity, access, path, client)
 
-    def authorize_at_once(self, access: Access, authorization: str, path: str) -> TokenIdentity | None:
+    def authorize_at_once(
+        self, access: Access, authorization: str, path: str, client: str | None = None
+    ) -> TokenIdentity | None:
         """The same as :meth:`authorize`. Raises :class:`TokenUnknownError` if the token must be verified first."""
-        if self._keys is None or access in WITHOUT_TOKEN:
+        if access in WITHOUT_TOKEN:
+            return None
+        if client is not None:
+            _check_role(client, access, path)
+        if self._keys is None:
             return None
         scheme, _, token = authorization.partition(" ")
         if scheme.lower() != "bearer" or not token:
@@ -94,7 +112,7 @@ class Guard:
         identity = self._keys.known(token)
         if identity is None:
             raise TokenUnknownError(self._keys, token)
-        return self._checked(identity, access, path)
+        return self._checked(identity, access, path, client)
 
     @web.middleware
     async def middleware(self, request: web.Request, handler: Handler) -> web.StreamResponse:
@@ -104,17 +122,32 @@ class Guard:
         if access is None:
             return error_response(403, "Forbidden", "no client may call this route")
         try:
-            identity = await self.authorize(access, request.headers.get("Authorization", ""), request.path)
+            client = None if request.transport is None else name_of(request.transport.get_extra_info("peercert"))
+            authorization = request.headers.get("Authorization", "")
+            identity = await self.authorize(access, authorization, request.path, client)
         except AccessRefusedError as error:
             return error_response(error.status, error.reason, str(error), **error.headers)
         if identity is not None:
             request[IDENTITY] = identity
         return await handler(request)
 
-    def _checked(self, identity: TokenIdentity, access: Access, path: str) -> TokenIdentity:
+    def _checked(self, identity: TokenIdentity, access: Access, path: str, client: str | None) -> TokenIdentity:
         if identity.subject != self._subjects[access]:
             _log.warning(
                 "refused a request, because the client may not call its route", subject=identity.subject, path=path
             )
             raise AccessRefusedError(403, "Forbidden", f"{identity.subject} may not call this route")
+        if client is not None:
+            holder = identity.node if access is Access.PEER else identity.pod
+            if client != str(ProcessName(_ROLES[access], holder)):
+                _log.warning("refused a request, because the token belongs to another client", client=client, path=path)
+                text = f"the token is for {holder!r}, but the certificate is for {client!r}"
+                raise AccessRefusedError(403, "Forbidden", text)
         return identity
+
+
+def _check_role(client: str, access: Access, path: str) -> None:
+    name = names.parse(client)
+    if name is None or name.role is not _ROLES[access]:
+        _log.warning("refused a request, because of the role in the client's certificate", client=client, path=path)
+        raise AccessRefusedError(403, "Forbidden", f"the certificate is for {client!r}, which may not call this route")

@@ -18,6 +18,7 @@ import structlog
 
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import plain_address
+from pantala_process.tls.contexts import name_of
 from pantala_supernode.http.access import Access, AccessRefusedError, Guard, TokenUnknownError
 from pantala_supernode.http.failures import ErrorAnswer, failure_of
 from pantala_supernode.http.head import PlainHead, UnusualHeadError, read_head, read_query
@@ -139,6 +140,8 @@ class FrontConnection(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._time = asyncio.get_running_loop().time
         self._host = ""
+        self._client: str | None = None
+        """The name in the client's certificate. ``None`` on plain HTTP."""
         self._received = bytearray()
         self._head: PlainHead | None = None
         self._query: Mapping[str, str] = {}
@@ -157,6 +160,7 @@ class FrontConnection(asyncio.Protocol):
             raise TypeError("the transport must be a stream")
         self._transport = transport
         self._host = plain_address((transport.get_extra_info("peername") or ("",))[0])
+        self._client = name_of(transport.get_extra_info("peercert"))
         self._front.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
@@ -226,11 +230,11 @@ class FrontConnection(asyncio.Protocol):
             self._hand_over()
             return False
         del self._received[: head.size]
-        self._head, self._route = head, route
+        self._head, self._route, guard = head, route, self._front.guard
         try:
-            self._identity = self._front.guard.authorize_at_once(route.access, head.authorization, head.path)
+            self._identity = guard.authorize_at_once(route.access, head.authorization, head.path, self._client)
         except TokenUnknownError:
-            decision = self._front.guard.authorize(route.access, head.authorization, head.path)
+            decision = guard.authorize(route.access, head.authorization, head.path, self._client)
             self._pending = asyncio.ensure_future(decision)
             self._pending.add_done_callback(self._decided)
         except AccessRefusedError as error:

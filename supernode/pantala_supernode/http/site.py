@@ -9,12 +9,16 @@ from aiohttp import web
 
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
+from pantala_process.tls.contexts import TLSContexts
 from pantala_supernode.http.front import Front
 
 _log = structlog.get_logger(__name__)
 
 GRACE = 25.0
 """Seconds that running requests get to finish after a signal to stop. A pod is killed after 30 s."""
+
+_HANDSHAKE = 10.0
+"""Seconds that a client has for the TLS handshake."""
 
 _LAST = 5.0
 """Seconds that the last answers of the front get, after all held requests were released."""
@@ -28,7 +32,12 @@ _WARNING_INTERVAL = 60.0
 
 @contextlib.asynccontextmanager
 async def site(
-    app: web.Application, listen: ListenAddress, *, share: float, front: Front | None = None
+    app: web.Application,
+    listen: ListenAddress,
+    *,
+    share: float,
+    front: Front | None = None,
+    tls: TLSContexts | None = None,
 ) -> AsyncIterator[None]:
     """Serve ``app`` while the block runs. Its connections may use the fraction ``share`` of the limit of open files.
 
@@ -49,7 +58,13 @@ async def site(
         if front is not None:
             stack.callback(front.drain)
         for each in stack.enter_context(listening(listen)):
-            server = await asyncio.get_running_loop().create_server(accept, sock=each, backlog=backlog)
+            server = await asyncio.get_running_loop().create_server(
+                accept,
+                sock=each,
+                backlog=backlog,
+                ssl=tls.listener if tls else None,
+                ssl_handshake_timeout=_HANDSHAKE if tls else None,
+            )
             stack.callback(server.close)
         yield
 

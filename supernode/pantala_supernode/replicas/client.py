@@ -12,6 +12,7 @@ import structlog
 from msgspec import Meta
 
 from pantala_process.http import bearer
+from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol.statement import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ReplicaError
@@ -58,8 +59,16 @@ class ReplicaClient:
     monotonic seconds.
     """
 
-    def __init__(self, session: aiohttp.ClientSession, token: Path | None, *, clock: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        token: Path | None,
+        *,
+        clock: Callable[[], float],
+        tls: TLSContexts | None = None,
+    ) -> None:
         self._session = session
+        self._tls = tls
         self._token = token
         self._clock = clock
         self._turn = asyncio.Semaphore(_PARALLEL)
@@ -119,6 +128,7 @@ class ReplicaClient:
     ) -> aiohttp.ClientResponse:
         headers = bearer(self._token)
         url = f"{replica.url.rstrip('/')}/api/v1/copies/{path}"
+        more["ssl"] = True if self._tls is None else self._tls.client
         return await self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False, **more)
 
     def _note_silence(self, replica: Member, error: Exception) -> None:

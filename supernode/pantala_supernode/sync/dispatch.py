@@ -7,6 +7,7 @@ from contextlib import AbstractContextManager, nullcontext
 
 from pantala_pieces.errors import PieceMissingError
 from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
+from pantala_process.tls import names
 from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceFailure, PieceWork
@@ -107,7 +108,8 @@ class Dispatcher:
         server = peer if peer is not None else self._endpoint
         other = self.sessions.get(provider)
         path = other.path or "" if other is not None else ""
-        shown = self._tickets.ticket(server.key, task.id, copy.generation)
+        client = names.of_peer(session.peer) if self._endpoint.name else ""
+        shown = self._tickets.ticket(server.key, task.id, copy.generation, client)
         return PieceWork(
             task_id=task.id,
             generation=copy.generation,
@@ -119,6 +121,7 @@ class Dispatcher:
             port=server.port,
             ticket=ticket.for_reader(shown, session.reader) if provider == SUPERNODE else shown,
             provider=provider,
+            certificate=self._endpoint.name if provider == SUPERNODE else "",
             path=path,
             wire_size=Wrapping(copy.piece_size).wire_size if path else 0,
         )

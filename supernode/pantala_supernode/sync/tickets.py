@@ -8,6 +8,9 @@ from pantala_protocol import ticket
 _REUSED_FOR = ticket.LIFETIME / 2
 """Seconds for which a ticket is reused. Each ticket that is sent is valid for at least as many more."""
 
+_MOST = 65_536
+"""Tickets that are remembered, about 30 MiB."""
+
 
 @dataclass(frozen=True, slots=True)
 class Endpoint:
@@ -16,25 +19,32 @@ class Endpoint:
     address: str
     port: int
     key: bytes
+    name: str = ""
+    """The name in the supernode's certificate. Empty: pieces are served over plain HTTP."""
 
 
 class TicketCache:
     """Tickets for piece servers. They are reused for a while, because signing one takes longer than scheduling a piece.
+
+    With TLS each client has its own tickets. If they become too many, they are issued again.
 
     ``clock`` returns seconds since the epoch.
     """
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._issued: dict[tuple[bytes, str, str], tuple[float, str]] = {}
+        self._issued: dict[tuple[bytes, str, str, str], tuple[float, str]] = {}
         self._expired_at = clock()
 
-    def ticket(self, key: bytes, task_id: str, generation: str) -> str:
+    def ticket(self, key: bytes, task_id: str, generation: str, client: str = "") -> str:
+        """A ticket. ``client``: the name in the certificate of the only client that may use it."""
         now = self._clock()
-        issued_at, text = self._issued.get((key, task_id, generation), (0.0, ""))
+        issued_at, text = self._issued.get((key, task_id, generation, client), (0.0, ""))
         if not 0 <= now - issued_at < _REUSED_FOR:
-            text = ticket.issue(key, task_id, generation, now=now)
-            self._issued[key, task_id, generation] = (now, text)
+            text = ticket.issue(key, task_id, generation, now=now, client=client)
+            if len(self._issued) >= _MOST:
+                self._issued.clear()
+            self._issued[key, task_id, generation, client] = (now, text)
         return text
 
     def expire(self) -> None:

@@ -239,12 +239,17 @@ _EXAMPLES: dict[str, tuple[str, object]] = {
     "health_listen": ("[::1]:9", ListenAddress("::1", 9)),
     "token_file": ("/some/token", Path("/some/token")),
     "shared_paths": ("a=models, b=x/y", (SharedPath("a", "models"), SharedPath("b", "x/y"))),
+    "tls_listen": ("[::1]:9", ListenAddress("::1", 9)),
+}
+_BASES: dict[str, dict[str, str]] = {
+    "supernode_statefulset": {},
+    "tls_listen": {"PANTALA_SUPERNODE_STATEFULSET": "ns/x", "POD_NAMESPACE": "ns", "POD_ID": "pod"},
 }
 
 
 @pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: str(field.name))
 def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object]) -> None:
-    base = {} if field.name == "supernode_statefulset" else {"PANTALA_SUPERNODE": "http://s:8002"}
+    base = _BASES.get(field.name, {"PANTALA_SUPERNODE": "http://s:8002"})
     text, expected = _EXAMPLES.get(field.name, ("7.5", 7.5) if field.type is float else ("/some/file", "/some/file"))
     by_variable = parse([], base | {f"PANTALA_{field.name.upper()}": text})
     by_flag = parse([f"--{field.name.replace('_', '-')}", text], base | {f"PANTALA_{field.name.upper()}": "ignored"})

@@ -64,14 +64,17 @@ class Admission:
         self._lookup = lookup
         self._keys = keys
         self._clock = clock
-        self._grants: dict[tuple[bytes, bytes], _Grant] = {}
+        self._grants: dict[tuple[bytes, bytes, str], _Grant] = {}
 
-    def admit(self, head: RequestHead) -> PieceAnswer:
-        """What to send for a request. Raises :class:`PieceRefusedError`."""
+    def admit(self, head: RequestHead, client: str = "") -> PieceAnswer:
+        """What to send for a request. ``client``: the name in the client's certificate; empty on plain HTTP.
+
+        Raises :class:`PieceRefusedError`.
+        """
         now = self._clock()
-        grant = self._grants.get((head.target, head.ticket))
+        grant = self._grants.get((head.target, head.ticket, client))
         if grant is None or now > grant.expiry or grant.key not in self._keys():
-            grant = self._grant(head, now)
+            grant = self._grant(head, client, now)
         name, generation = grant.route.task_id, grant.route.generation
         file = self._lookup(name)
         if file is None or file.meta.generation != generation:
@@ -79,19 +82,19 @@ class Admission:
         file.used = now
         return _wrapped(head, grant, file) if grant.route.wrapped else _native(head, grant, file)
 
-    def _grant(self, head: RequestHead, now: float) -> _Grant:
+    def _grant(self, head: RequestHead, client: str, now: float) -> _Grant:
         """Verify the ticket of a request, and remember it."""
         found = route(head)
         for key in self._keys():
-            if ticket.check(key, found.task_id, found.generation, found.ticket, now=now):
+            if ticket.check(key, found.task_id, found.generation, found.ticket, now=now, client=client):
                 break
         else:
-            text = "The request's ticket is missing, wrong or expired."
+            text = "The request's ticket is missing, wrong, expired, or for another client."
             raise PieceRefusedError(HTTPStatus.FORBIDDEN, "TicketInvalid", text)
         grant = _Grant(found, ticket.reader(found.ticket), key, ticket.expiry(found.ticket))
         if len(self._grants) >= _MOST_GRANTS:
             self._grants.clear()
-        self._grants[head.target, head.ticket] = grant
+        self._grants[head.target, head.ticket, client] = grant
         return grant
 
 

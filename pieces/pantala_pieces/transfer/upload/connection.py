@@ -6,9 +6,13 @@ import ssl
 
 from pantala_pieces.transfer.channel import TICK, Channel, ChannelClosedError
 from pantala_pieces.transfer.upload.heads import MAX_HEAD, RequestHead, parse, split
+from pantala_process.tls.contexts import name_of
 
 _DRAINED = 64 * 1024
 """Bytes that are read and dropped at once, after the last answer."""
+
+_NAMELESS = "-"
+"""The client of a certificate without a name. No ticket is issued for it."""
 
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
@@ -27,6 +31,7 @@ class InboundConnection:
         self.ending = False
         """True after the last answer. Its bytes may still be on their way, so what the client sends is dropped."""
         self._received = b""
+        self._client: str | None = None
         self._secured: ssl.SSLSocket | None = None
         self._socket = accepted
         if tls is not None:
@@ -44,6 +49,13 @@ class InboundConnection:
     def take_back(self) -> None:
         if self._secured is not None:
             self._secured.setblocking(False)
+
+    @property
+    def client(self) -> str:
+        """The name in the client's certificate, after the first request has arrived. Empty on plain HTTP."""
+        if self._client is None:
+            self._client = "" if self._secured is None else name_of(self._secured.getpeercert()) or _NAMELESS
+        return self._client
 
     @property
     def begun(self) -> bool:

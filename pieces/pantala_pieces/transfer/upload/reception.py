@@ -6,7 +6,6 @@ import contextlib
 import os
 import select
 import socket
-import ssl
 import threading
 import time
 from collections import deque
@@ -21,6 +20,7 @@ from pantala_pieces.transfer.upload.connection import InboundConnection
 from pantala_pieces.transfer.upload.fetches import FetchLog
 from pantala_pieces.transfer.upload.heads import PieceRefusedError
 from pantala_pieces.transfer.upload.threads import Upload, Uploaders
+from pantala_process.tls.contexts import TLSContexts
 
 _log = structlog.get_logger(__name__)
 
@@ -66,7 +66,7 @@ class Reception:
         log: FetchLog,
         *,
         most: int,
-        tls: ssl.SSLContext | None,
+        tls: TLSContexts | None,
     ) -> None:
         self._listeners = {each.fileno(): each for each in listeners}
         self._admission = admission
@@ -215,7 +215,7 @@ class Reception:
                     connection.deadline = time.monotonic() + _HEAD_TIMEOUT
                 self._arm(connection)
                 return
-            answer = self._admission.admit(head)
+            answer = self._admission.admit(head, connection.client)
         except PieceRefusedError as refusal:
             self.refuse(connection, refusal, keep=head is not None and head.keep)
         except ChannelClosedError:
@@ -288,7 +288,7 @@ class Reception:
 
     def _welcome(self, accepted: socket.socket) -> None:
         try:
-            connection = InboundConnection(accepted, self._tls)
+            connection = InboundConnection(accepted, None if self._tls is None else self._tls.server)
         except OSError:
             accepted.close()
             return

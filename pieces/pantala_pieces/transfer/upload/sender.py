@@ -9,7 +9,6 @@ loop nothing, and each call that moves bytes releases Python's lock.
 
 import asyncio
 import contextlib
-import ssl
 import time
 from collections.abc import AsyncIterator, Callable, Iterable
 
@@ -23,6 +22,7 @@ from pantala_pieces.transfer.upload.reception import Reception
 from pantala_pieces.transfer.upload.threads import Uploaders
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
+from pantala_process.tls.contexts import TLSContexts
 
 _log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ class PieceSender:
         pace: Callable[[int], float] | None = None,
         on_missing: Callable[[str], None] | None = None,
         on_fetch: Callable[[PieceFetch, FetchState], None] | None = None,
-        tls: ssl.SSLContext | None = None,
+        tls: TLSContexts | None = None,
     ) -> None:
         self.log = FetchLog(on_fetch, on_missing)
         self._admission = Admission(lookup, keys=keys, clock=clock)

@@ -1,0 +1,1 @@
+"""Mutual TLS between the processes: their keys and certificates, and the contexts for connections."""
