@@ -17,7 +17,6 @@ from pantala_pieces.scrub import Scrub
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import memory
-from pantala_process.identity import APIServerDocuments, ClusterKeys
 from pantala_process.tls.contexts import TLSContexts
 from pantala_process.tls.keeper import secured
 from pantala_protocol.geometry import RULES
@@ -25,7 +24,7 @@ from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.dragonfly.frontend import DragonflyFrontend
 from pantala_supernode.events import Event, Events
-from pantala_supernode.http.access import Access, Guard
+from pantala_supernode.http.access import Access, guard_of
 from pantala_supernode.http.api import NativeAPI
 from pantala_supernode.http.application import application
 from pantala_supernode.http.copies import CopiesAPI
@@ -205,7 +204,7 @@ class App:
                 self.supernode,
             )
         )
-        self.guard = _guard(settings, session)
+        self.guard = guard_of(settings, session)
         self._native = NativeAPI(self.supernode, self.feed, self.sync, self.metrics)
         self.front = Front((*self._native.hot_routes(), *self.dragonfly.hot_routes()), self.guard, self.metrics)
         self.api = self._api()
@@ -340,13 +339,3 @@ def _managers(settings: Settings, chance: random.Random) -> Managers:
     scheduler = SchedulerManager(progress, policy=policy, chance=chance, lookup=peers.get)
     tasks = TaskManager(grace=settings.grace, keep=settings.cache_seconds > settings.grace)
     return Managers(tasks, DfgetTaskManager(), peers, progress, scheduler)
-
-
-def _guard(settings: Settings, session: aiohttp.ClientSession) -> Guard:
-    documents = APIServerDocuments(session, settings.api_server, ca=settings.api_ca, token=settings.api_token_file)
-    return Guard(
-        None if settings.no_auth else ClusterKeys(documents.read),
-        operator=settings.trusted_operator,
-        peer=settings.trusted_peer,
-        supernode=settings.trusted_supernode,
-    )

@@ -3,14 +3,16 @@
 from collections.abc import Awaitable, Callable
 from enum import Enum
 
+import aiohttp
 import structlog
 from aiohttp import web
 
 from pantala_process.http import error_response
-from pantala_process.identity import ClusterKeys, TokenIdentity, TokenRejectedError
+from pantala_process.identity import APIServerDocuments, ClusterKeys, TokenIdentity, TokenRejectedError
 from pantala_process.tls import names
 from pantala_process.tls.contexts import name_of
 from pantala_process.tls.names import ProcessName, ProcessRole
+from pantala_supernode.settings import Settings
 
 _log = structlog.get_logger(__name__)
 
@@ -151,3 +153,14 @@ def _check_role(client: str, access: Access, path: str) -> None:
     if name is None or name.role is not _ROLES[access]:
         _log.warning("refused a request, because of the role in the client's certificate", client=client, path=path)
         raise AccessRefusedError(403, "Forbidden", f"the certificate is for {client!r}, which may not call this route")
+
+
+def guard_of(settings: Settings, session: aiohttp.ClientSession) -> Guard:
+    """The guard of a supernode with these settings."""
+    documents = APIServerDocuments(session, settings.api_server, ca=settings.api_ca, token=settings.api_token_file)
+    return Guard(
+        None if settings.no_auth else ClusterKeys(documents.read),
+        operator=settings.trusted_operator,
+        peer=settings.trusted_peer,
+        supernode=settings.trusted_supernode,
+    )
