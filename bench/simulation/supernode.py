@@ -30,6 +30,7 @@ from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.volume.epochs import EpochFence
 
 _URL = "http://origin.example/file"
 _ID = task_id.compute(_URL)
@@ -80,7 +81,7 @@ class SimulatedSupernode:
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, self.progress, scheduler)
         replicas = ReplicaSet()
         assignments = AssignmentTable(self.managers, replicas)
-        feed = ChangeFeed("supernode", self.managers)
+        feed = ChangeFeed("supernode", self.managers, EpochFence())
         self.dispatcher = Dispatcher(
             self.managers,
             assignments,

@@ -45,6 +45,14 @@ class PullOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     """Seconds that the pull may take."""
 
 
+class OrderGroup(msgspec.Struct, frozen=True):
+    """The nodes that have the same order."""
+
+    order: PullOrder
+    nodes: str
+    """Ranges of positions in :attr:`pantala_protocol.statement.Statement.nodes`."""
+
+
 class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One image that nodes must have."""
 
@@ -64,7 +72,11 @@ class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     platforms: dict[str, str] = {}
     """The platform of each node in ``orders``. Only at depth ``Peer``, else empty."""
     orders: dict[str, PullOrder] = {}
-    """The orders to pull the image, by the node's name."""
+    """The orders to pull the image, by the node's name. Empty in a message with numbers."""
+    order_groups: tuple[OrderGroup, ...] = ()
+    """The same orders in a message with numbers."""
+    platform_nodes: dict[str, str] = {}
+    """The nodes of each platform in a message with numbers: ``platforms`` the other way round."""
 
     def __repr__(self) -> str:
         return f"<WantedImage {self.key} {self.image}>"

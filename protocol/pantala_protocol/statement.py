@@ -64,7 +64,9 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     path: str = ""
     """The path of the file below the peers' root folder. Empty: the file stays on the supernode."""
     peers: tuple[str, ...] = ()
-    """The nodes that must have the file."""
+    """The nodes that must have the file, by name. Empty in a message with numbers, which has ``node_set`` instead."""
+    node_set: Annotated[int, Meta(ge=0)] | None = None
+    """The position of the Task's nodes in :attr:`Statement.node_sets`."""
     priority: int = 0
     """Tasks with a higher priority are fetched first."""
     suspended: bool = False
@@ -110,6 +112,12 @@ class Statement(msgspec.Struct, frozen=True):
     """Digests of blobs. All nodes must report which of them their runtime has."""
     sources: tuple[SourceRule, ...] = ()
     """The accepted SourcePolicies. Without them, a supernode reads only public addresses and those of its flags."""
+    epoch: Annotated[int, Meta(ge=0, lt=1 << 53)] = 0
+    """The term of the leading operator. A supernode refuses an older epoch than the one in force. 0: no leader."""
+    nodes: tuple[str, ...] = ()
+    """The names of all nodes. Numbers of nodes are positions in it. See :mod:`pantala_protocol.nodes.numbers`."""
+    node_sets: tuple[str, ...] = ()
+    """The distinct sets of nodes, as ranges of numbers, such as ``0-3,7``."""
 
 
 class StatementReceipt(msgspec.Struct, frozen=True):
@@ -163,8 +171,13 @@ class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
     failure: Failure | None = None
     """Why the supernode could not fetch the file in its last try. ``None``: no failure."""
     ready_peers: tuple[str, ...] = ()
+    """The wanted peers that have the file, by name. Empty in a message with numbers."""
     active_peers: tuple[str, ...] = ()
-    """The wanted peers that are connected and do not have the whole file yet."""
+    """The wanted peers that are connected and do not have the whole file yet. Empty in a message with numbers."""
+    ready: str = ""
+    """The wanted peers that have the file, as ranges of positions in :attr:`Changes.nodes`, such as ``0-3,7``."""
+    active: int | None = None
+    """How many wanted peers are connected and do not have the whole file yet. ``None``: see ``active_peers``."""
     failures: tuple[Failure, ...] = ()
     """Failures of the wanted peers, at most 10 of them."""
     failed_peers: int = 0
@@ -206,3 +219,9 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     gone: tuple[str, ...] = ()
     """UIDs of tasks that are not wanted any more and that the supernode has dropped."""
     peers: tuple[PeerReport, ...] = ()
+    nodes: tuple[str, ...] = ()
+    """The names of the nodes to which the reports refer by number."""
+    epoch: int = 0
+    """The greatest epoch that the supernode has accepted."""
+    numbers: bool = False
+    """True if the supernode understands statements that refer to nodes by number."""

@@ -58,6 +58,7 @@ from pantala_supernode.sync.server import SyncServer, SyncTiming
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.volume.epochs import EpochFence
 from pantala_supernode.volume.eviction import Housekeeping
 from pantala_supernode.volume.identity import alone, open_volume
 from pantala_supernode.volume.janitor import Janitor
@@ -122,8 +123,9 @@ class App:
 
         # What the operator and clients want.
         boot = secrets.token_hex(8)
-        self.feed = feed = ChangeFeed(boot, managers)
-        self.supernode = Supernode(boot, managers, replicas, cdn, feed, events, clock=clock)
+        fence = EpochFence(settings.data / "epoch.json")
+        self.feed = feed = ChangeFeed(boot, managers, fence)
+        self.supernode = Supernode(boot, managers, replicas, cdn, feed, events, fence, clock=clock)
         self.images = ImageService(
             registries,
             settings.registries,

@@ -12,6 +12,7 @@ from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
 from pantala_pieces.verification import Finding
 from pantala_protocol import ranges
+from pantala_protocol.nodes import numbers
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import Statement, StatementReceipt
 from pantala_protocol.task_id import TaskID
@@ -23,6 +24,7 @@ from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.tasks.manager import TaskChanges
 from pantala_supernode.tasks.task import Lease
+from pantala_supernode.volume.epochs import EpochFence
 
 _log = structlog.get_logger(__name__)
 
@@ -38,6 +40,7 @@ class Supernode:
         cdn: CDNManager,
         feed: ChangeFeed,
         events: Events,
+        fence: EpochFence,
         *,
         clock: Callable[[], float],
     ) -> None:
@@ -55,15 +58,23 @@ class Supernode:
         self._cdn = cdn
         self._feed = feed
         self._events = events
+        self._fence = fence
         self._clock = clock
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
 
     def state(self, statement: Statement) -> StatementReceipt:
-        """Apply a statement. Raises :class:`ValueError` if a task ID or the membership in it is not valid."""
+        """Apply a statement.
+
+        Raises :class:`ValueError` if a task ID, a number or the membership in it is not valid, and
+        :class:`ConflictError` if its operator no longer leads.
+        """
+        self._fence.check(statement.epoch)
+        statement = numbers.named(statement)
         if statement.membership is not None and not statement.member:
             raise ValueError("The operator's list of replicas lacks this supernode. Check the operator's flags.")
         first = not self._tasks.stated
         changes = self._tasks.state(statement, now=self._clock())
+        self._fence.accept(statement.epoch)
         moved, self.stated = self._members.take(statement), len(statement.tasks)
         self._apply(changes)
         if first or moved:

@@ -7,6 +7,7 @@ import msgspec
 from pantala_operator.errors import SupernodeCallError, SupernodeRefusedError
 from pantala_protocol import task_id
 from pantala_protocol.images import PullState, RuntimeState, WantedImage
+from pantala_protocol.nodes import numbers
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, PeerReport, Statement, StatementReceipt, TaskReport, WantedTask
 
@@ -18,11 +19,15 @@ class MemorySupernode:
         self.outage: SupernodeCallError | None = None
         """Raised by every call while it is set."""
         self.statements: list[Statement] = []
-        """All statements that were received, also before a restart."""
+        """All statements that were received, also before a restart. They have names instead of numbers."""
+        self.sent: list[Statement] = []
+        """The same statements as they were sent."""
         self.questions: list[Resolve] = []
         """The questions to registries."""
         self.registry: dict[str, Resolved | SupernodeCallError] = {}
         """The registries' answers, by image. All other images do not exist."""
+        self.numbers = True
+        """False: the supernode is of the former minor version, and understands names only."""
         self.boot = "boot-1"
         self._revision = 0
         self._version = 0
@@ -77,6 +82,8 @@ class MemorySupernode:
                 task_id.parse(wanted.task_id)
         except ValueError as error:
             raise SupernodeRefusedError(str(error)) from error
+        self.sent.append(statement)
+        statement = numbers.named(statement)
         self.statements.append(statement)
         self._revision = statement.revision
         self._version += 1
@@ -106,6 +113,7 @@ class MemorySupernode:
             tasks=tuple(report for version, report in self._reports.values() if version > after),
             gone=tuple(uid for uid, version in self._gone.items() if version > after),
             peers=tuple(report for version, report in self._peers.values() if version > after),
+            numbers=self.numbers,
         )
 
     async def resolve(self, question: Resolve) -> Resolved:

@@ -37,7 +37,7 @@ class HTTPSupernodeAPI:
         return await self._request("PUT", "/api/v1/statement", StatementReceipt, _TIMEOUT, data=body)
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
-        query = {"boot": boot, "since": str(since), "wait": f"{wait:g}"}
+        query = {"boot": boot, "since": str(since), "wait": f"{wait:g}", "numbers": "true"}
         timeout = aiohttp.ClientTimeout(total=wait + 10, connect=5)
         return await self._request("GET", "/api/v1/changes", Changes, timeout, params=query)
 

@@ -101,6 +101,15 @@ def choose(
     return Targets(tuple(chosen), wanted & counting, why_none, passed_over)
 
 
+def marked(nodes: Mapping[str, Node], peers: Mapping[str, PeerState]) -> frozenset[str]:
+    """The nodes that may get no new file. For a target without a limit, only holders among them matter."""
+    return frozenset(
+        name
+        for name, node in nodes.items()
+        if node.spec.taints or node.spec.unschedulable or (name in peers and peers[name].unschedulable)
+    )
+
+
 def _excluded(target: Target, node: Node) -> bool:
     """True if a taint of the node excludes it."""
     taints = [taint for taint in node.spec.taints if taint.effect in _EXCLUDING and taint.key not in _HEALTH]

@@ -1,5 +1,6 @@
 """Plans one Task with a file: its task for the statement, and its status. Pure."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -31,7 +32,7 @@ class ObservedTask:
     """The claim of another Task that owns this Task's path, if any."""
     report: TaskReport | None = None
     """The report that counts: usually that of the supernode that owns the task."""
-    holders: frozenset[str] = frozenset()
+    holders: Set[str] = frozenset()
     """The nodes that have the file at the Task's path."""
     reported: bool = False
     """True if the supernodes have reported their peers."""
@@ -204,5 +205,11 @@ def _bytes(report: TaskReport) -> ByteCount:
 
 
 def _peers(inputs: TaskInputs, report: TaskReport | None, observed: ObservedTask) -> PeerCount:
-    active = len(observed.targets.desired.intersection(report.active_peers)) if report is not None else 0
+    active = _active(inputs, report, observed) if report is not None else 0
     return PeerCount(inputs.desired, inputs.ready, active, report.failed_peers if report is not None else 0)
+
+
+def _active(inputs: TaskInputs, report: TaskReport, observed: ObservedTask) -> int:
+    if report.active is None:  # from a supernode of the former minor version
+        return len(observed.targets.desired.intersection(report.active_peers))
+    return min(report.active, inputs.desired - inputs.ready)

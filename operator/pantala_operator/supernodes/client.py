@@ -10,6 +10,7 @@ from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeRea
 from pantala_operator.ports import Clock, SupernodeAPI
 from pantala_process.backoff import Backoff
 from pantala_protocol.images import WantedImage
+from pantala_protocol.nodes import numbers
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Membership, Statement, WantedTask
 
@@ -51,6 +52,7 @@ class SupernodeClient:
         self._version = 0
         self._revision = 0
         self._in_force = 0
+        self._numbers = False
         self._wanted: DesiredState | None = None
         self._stated: DesiredState | None = None
         self._changed = asyncio.Event()
@@ -99,7 +101,7 @@ class SupernodeClient:
             backoff.reset()
             self._succeed("changes")
             self._boot, self._version = changes.boot, changes.version
-            self._in_force = changes.revision
+            self._in_force, self._numbers = changes.revision, changes.numbers
             if changes.revision != self._revision:
                 self._stated = None
                 self._changed.set()
@@ -121,6 +123,8 @@ class SupernodeClient:
             if wanted.membership is not None:
                 revision = max(revision, wanted.membership.revision)
             content = Statement(revision, wanted.tasks, wanted.membership, self._name, wanted.images, wanted.survey)
+            if self._numbers:  # supernodes of the former minor version understand names only
+                content = numbers.numbered(content)
             try:
                 receipt = await self._api.state(content)
             except SupernodeCallError as error:

@@ -15,6 +15,8 @@ class ReplicaReport:
     """What one supernode reports about a task."""
 
     report: TaskReport
+    ready: Set[str]
+    """The nodes that have the file, as the supernode reports them."""
     connected: Set[str]
     """The nodes whose peers are connected to the supernode."""
     silent: bool = False
@@ -52,7 +54,7 @@ def _caught_up(own: ReplicaReport | None, other: ReplicaReport) -> bool:
     """True if the owner has everything that ``other`` has: the copy, and a report from each node with the file."""
     if own is None or own.before_restart or own.report.attempt != other.report.attempt:
         return False
-    if not set(other.report.ready_peers) & own.connected <= set(own.report.ready_peers):
+    if not other.ready & own.connected <= own.ready:
         return False
     return own.report.cdn_status is CDNStatus.SUCCESS or not _worth_waiting(own.report, other.report)
 
@@ -75,6 +77,6 @@ def _most_advanced(reports: Mapping[str, ReplicaReport], attempt: str) -> str:
         replica, report = reports[name], reports[name].report
         whole = report.cdn_status is CDNStatus.SUCCESS
         right = report.attempt == attempt
-        return right, not replica.silent, whole, len(report.ready_peers), report.pieces_cached, name
+        return right, not replica.silent, whole, len(replica.ready), report.pieces_cached, name
 
     return max((name for name, each in reports.items() if not each.before_restart), key=progress, default="")

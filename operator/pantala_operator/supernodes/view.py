@@ -1,15 +1,21 @@
 """What the operator knows about the supernodes: which exist, and what each reported. Pure."""
 
-from collections.abc import Iterable
+import operator
+from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime
+from functools import reduce
 
 import msgspec
 
 from pantala_operator.events import ReplicasFound
 from pantala_operator.supernodes.placement import Placement, ReplicaReport, place
 from pantala_protocol.images import PullState
+from pantala_protocol.nodes.sets import NodeTable
 from pantala_protocol.statement import Changes, Member, Membership, PeerReport, TaskReport, owner_among
+
+
+_NO_NODES = NodeTable()
 
 
 class SupernodeView:
@@ -28,22 +34,28 @@ class SupernodeView:
         """The reports from before a restart, until the supernode follows a statement again. By the Task's UID."""
         self.peers: dict[str, PeerReport] = {}
         self.connected: frozenset[str] = frozenset()
-        self._remembered: dict[str, tuple[str, frozenset[str]]] = {}
+        self.epoch = 0
+        """The greatest epoch of a statement that the supernode has accepted."""
+        self._ready: dict[str, Set[str]] = {}
+        self._remembered: dict[str, tuple[str, Set[str]]] = {}
 
-    def holders(self, uid: str) -> frozenset[str]:
+    def holders(self, uid: str) -> Set[str]:
         """The nodes that have the file of the Task ``uid`` at its path.
 
         A restarted supernode learns a node's files when its peer reconnects. Until then an older report counts.
         """
         report = self.reports.get(uid)
-        attempt, remembered = self._remembered.get(uid, ("", frozenset()))
+        attempt, remembered = self._remembered.get(uid, ("", frozenset[str]()))
         if report is None:
             return remembered
-        ready = frozenset(report.ready_peers)
+        ready = self._ready[uid]
         return ready | (remembered - self.connected) if report.attempt == attempt else ready
 
-    def on_update(self, changes: Changes) -> tuple[set[str], bool]:
-        """Store a report. Returns the UIDs of the Tasks it concerns, and whether the connected peers changed."""
+    def on_update(self, changes: Changes, table: NodeTable = _NO_NODES) -> tuple[set[str], bool]:
+        """Store a report. Returns the UIDs of the Tasks it concerns, and whether the connected peers changed.
+
+        ``table`` has the names in :attr:`Changes.nodes`.
+        """
         restarted = changes.boot != self.boot or changes.full
         touched = set(self.reports) if restarted else set()
         connected_before = self.connected
@@ -53,13 +65,17 @@ class SupernodeView:
             self.former |= self.reports
             self.reports.clear()
             self.peers.clear()
-        if changes.revision:
+        if changes.revision and self.former:
             self.former.clear()
+            self._ready = {uid: ready for uid, ready in self._ready.items() if uid in self.reports}
         self.boot, self.revision, self.reported = changes.boot, changes.revision, True
+        self.epoch = max(self.epoch, changes.epoch)
         if restarted or changes.peers:
             self.peers.update({peer.name: peer for peer in changes.peers})
             self.connected = frozenset(name for name, peer in self.peers.items() if peer.connected)
-        self.reports.update({report.uid: report for report in changes.tasks})
+        for report in changes.tasks:
+            ready = table.parse(report.ready) if report.active is not None else frozenset(report.ready_peers)
+            self.reports[report.uid], self._ready[report.uid] = msgspec.structs.replace(report, ready=""), ready
         touched.update(report.uid for report in changes.tasks)
         touched.update(changes.gone)
         for uid in changes.gone:
@@ -77,9 +93,10 @@ class SupernodeView:
         report = self.former.get(uid) if before_restart else self.reports[uid]
         if report is None or report.task_id != task_id:
             return None
-        return ReplicaReport(report, self.connected, bool(self.silent), before_restart)
+        ready = self._ready.get(uid, frozenset[str]())
+        return ReplicaReport(report, ready, self.connected, bool(self.silent), before_restart)
 
-    def add_holders(self, uid: str, holders: frozenset[str]) -> None:
+    def add_holders(self, uid: str, holders: Set[str]) -> None:
         """Add nodes that have the file of the Task ``uid``, as known from a supernode that dropped the task."""
         if uid in self.reports:
             self._remembered[uid] = (self.reports[uid].attempt, (self.holders(uid) | holders) - self.connected)
@@ -88,6 +105,7 @@ class SupernodeView:
         """Drop all about a deleted Task."""
         self.reports.pop(uid, None)
         self.former.pop(uid, None)
+        self._ready.pop(uid, None)
         self._remembered.pop(uid, None)
 
 
@@ -99,7 +117,7 @@ class TaskView:
     """The supernodes whose statements contain the task."""
     report: TaskReport | None
     """The report that counts for the status. ``None`` without any."""
-    holders: frozenset[str]
+    holders: Set[str]
     """The nodes that have the file at its path."""
     away: str
     """Why no supernode can report now. Empty if one can."""
@@ -118,6 +136,7 @@ class SupernodeOverview:
         self._membership: Membership | None = None
         self._released: set[str] = set()
         self._peers: dict[str, PeerReport] | None = None
+        self._tables: dict[tuple[str, ...], NodeTable] = {}
 
     # Which supernodes exist.
 
@@ -168,7 +187,10 @@ class SupernodeOverview:
         """Store a report. Returns the UIDs of the Tasks it concerns, and whether its connected peers changed."""
         view = self.views[name]
         dropped = {uid: view.holders(uid) for uid in changes.gone}
-        touched, peers_changed = view.on_update(changes)
+        if changes.nodes not in self._tables:
+            # Usually all supernodes have the same nodes. A few older tables serve sets that were not reported since.
+            self._tables = {**dict(list(self._tables.items())[-3:]), changes.nodes: NodeTable(changes.nodes)}
+        touched, peers_changed = view.on_update(changes, self._tables[changes.nodes])
         self._pass_holders_on(dropped)
         self._peers = None
         self._update_complete()
@@ -218,19 +240,19 @@ class SupernodeOverview:
             away=self.absent or (speaking.silent if speaking is not None else ""),
         )
 
-    def _holders(self, uid: str, placement: Placement, reports: dict[str, ReplicaReport]) -> frozenset[str]:
+    def _holders(self, uid: str, placement: Placement, reports: dict[str, ReplicaReport]) -> Set[str]:
         if placement.counted not in reports:
-            return frozenset[str]().union(*(view.holders(uid) for view in self.views.values()))
+            return _union(view.holders(uid) for view in self.views.values())
         attempt, counted = reports[placement.counted].report.attempt, self.views[placement.counted]
         others = [
             name for name, each in reports.items() if name != placement.counted and each.report.attempt == attempt
         ]
         if not others:
             return counted.holders(uid)
-        known = frozenset[str]().union(*(self.views[name].holders(uid) for name in others))
+        known = _union(self.views[name].holders(uid) for name in others)
         return counted.holders(uid) | (known if placement.moving else known - counted.connected)
 
-    def _pass_holders_on(self, dropped: dict[str, frozenset[str]]) -> None:
+    def _pass_holders_on(self, dropped: Mapping[str, Set[str]]) -> None:
         """Add the nodes with the file of a dropped task to the views of all remaining supernodes. By the Task's UID."""
         for uid, holders in dropped.items():
             for view in self.views.values():
@@ -239,6 +261,12 @@ class SupernodeOverview:
     def _update_complete(self) -> None:
         views = self.views.values()
         self.complete |= any(view.reported for view in views) and all(view.reported or view.silent for view in views)
+
+
+def _union(sets: Iterable[Set[str]]) -> Set[str]:
+    """The union. A single set is not copied."""
+    found = [each for each in sets if each]
+    return reduce(operator.or_, found) if found else frozenset()
 
 
 def _merged(all_peers: Iterable[dict[str, PeerReport]]) -> dict[str, PeerReport]:

@@ -8,7 +8,7 @@ from aiohttp import web
 from msgspec import Meta
 
 from pantala_process.health import Health, Unhealthy, health_response
-from pantala_process.http import json_response
+from pantala_process.http import ErrorBody, json_response
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import client_address
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
@@ -33,6 +33,8 @@ class ChangesQuery(msgspec.Struct, frozen=True):
     since: Annotated[int, Meta(ge=0)] = 0
     wait: Annotated[float, Meta(ge=0, le=_MAX_WAIT)] = 0.0
     """How many seconds to wait for a change."""
+    numbers: bool = False
+    """Let reports refer to nodes by number. Older operators do not understand that."""
 
 
 class NativeAPI:
@@ -46,7 +48,7 @@ class NativeAPI:
 
     def operations(self) -> tuple[Operation, ...]:
         health, changes, sync = {200: Health}, {200: Changes}, {200: SyncAnswer}
-        ready, receipt = {**health, 503: Unhealthy}, {200: StatementReceipt}
+        ready, receipt = {**health, 503: Unhealthy}, {200: StatementReceipt, 409: ErrorBody}
         op, peer, api = Access.OPERATOR, Access.PEER, "/api/v1"
         return (
             Operation("GET", "/healthz", self.healthz, Access.OPEN, "Check that the process is alive", health),
@@ -75,7 +77,8 @@ class NativeAPI:
 
     async def changes(self, request: web.Request) -> web.Response:
         query = read_query(request, ChangesQuery)
-        return json_response(await self._feed.changes(boot=query.boot, since=query.since, wait=query.wait))
+        changes = self._feed.changes(boot=query.boot, since=query.since, wait=query.wait, numbers=query.numbers)
+        return json_response(await changes)
 
     async def sync(self, request: web.Request) -> web.Response:
         message = await read_body(request, SyncRequest)

@@ -3,14 +3,19 @@
 import asyncio
 from collections import OrderedDict
 
+from pantala_protocol import ranges
+from pantala_protocol.nodes.sets import NodeTable
 from pantala_protocol.statement import Changes, Failure, PeerReport, TaskReport, WantedTask
 from pantala_protocol.sync import DeliveryStatus
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.task import Task
+from pantala_supernode.volume.epochs import EpochFence
 
 MAX_FAILURES = 10
 """The most failures of peers in one report, because the status of a resource must stay small."""
 
+_AT_ONCE = 64
+"""The number of reports that are made without a pause for other work."""
 _COALESCE = 0.1
 """Seconds for which changes are collected before an answer, so that there are at most ten answers a second."""
 
@@ -18,9 +23,10 @@ _COALESCE = 0.1
 class ChangeFeed:
     """Numbers all changes, and reports those after a given number, the version."""
 
-    def __init__(self, boot: str, managers: Managers) -> None:
+    def __init__(self, boot: str, managers: Managers, fence: EpochFence) -> None:
         self._boot = boot
         self._managers = managers
+        self._fence = fence
         self._version = 0
         self._touched: OrderedDict[tuple[str, str], int] = OrderedDict()
         self._news = asyncio.Event()
@@ -40,8 +46,11 @@ class ChangeFeed:
     def touch_statement(self) -> None:
         self._touch(("statement", ""))
 
-    async def changes(self, *, boot: str, since: int, wait: float) -> Changes:
-        """All changes after version ``since`` of the process ``boot``. Waits up to ``wait`` seconds for a change."""
+    async def changes(self, *, boot: str, since: int, wait: float, numbers: bool = False) -> Changes:
+        """All changes after version ``since`` of the process ``boot``. Waits up to ``wait`` seconds for a change.
+
+        ``numbers``: let reports about tasks refer to nodes by number, as an operator of this version asks for.
+        """
         full = boot != self._boot or since > self._version
         if full:
             since = 0
@@ -52,20 +61,24 @@ class ChangeFeed:
                     await asyncio.sleep(_COALESCE)
             except TimeoutError:
                 pass
-        return self._since(since, full=full)
+        return await self._since(since, full=full, table=self._managers.tasks.table if numbers else None)
 
     def release(self) -> None:
         self._news.set()
         self._news = asyncio.Event()
 
-    def task(self, uid: str) -> TaskReport | None:
-        """The report about the Task resource with this UID. ``None`` if the supernode does not have it."""
+    def task(self, uid: str, table: NodeTable | None = None) -> TaskReport | None:
+        """The report about the Task resource with this UID. ``None`` if the supernode does not have it.
+
+        It refers to nodes by their numbers in ``table``, or by name without one.
+        """
         task = self._managers.tasks.of(uid)
         if task is None:
             return None
         wanted, copy = task.wanted[uid], task.copy
         ready, failures = self._delivered(task, wanted)
         done = {*ready, *(failure.peer for failure in failures)}
+        active = [name for name in wanted.peers if name not in done and self._is_connected(name)]
         swarm = self._managers.progress.tasks.get(task.id)
         return TaskReport(
             uid=uid,
@@ -81,8 +94,10 @@ class ChangeFeed:
             supernode_bytes=swarm.supernode_bytes if swarm else 0,
             peer_bytes=swarm.peer_bytes if swarm else 0,
             failure=copy.failure,
-            ready_peers=tuple(ready),
-            active_peers=tuple(name for name in wanted.peers if name not in done and self._is_connected(name)),
+            ready_peers=tuple(ready) if table is None else (),
+            active_peers=tuple(active) if table is None else (),
+            ready=ranges.render(table.mask(frozenset(ready))) if table is not None else "",
+            active=len(active) if table is not None else None,
             failures=tuple(failures[:MAX_FAILURES]),
             failed_peers=len(failures),
         )
@@ -108,13 +123,14 @@ class ChangeFeed:
             runtime=peer.runtime,
         )
 
-    def _since(self, since: int, *, full: bool) -> Changes:
-        tasks, gone, peers = [], [], []
-        for (kind, key), version in reversed(self._touched.items()):
-            if version <= since:
-                break
+    async def _since(self, since: int, *, full: bool, table: NodeTable | None) -> Changes:
+        tasks: list[TaskReport] = []
+        gone, peers, version = [], [], self._version
+        for number, (kind, key) in enumerate(self._touched_after(since)):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)  # ten thousand reports must not delay the peers
             if kind == "task":
-                report = self.task(key)
+                report = self.task(key, table)
                 if report is not None:
                     tasks.append(report)
                 elif not full:
@@ -123,13 +139,25 @@ class ChangeFeed:
                 peers.append(self.peer(key))
         return Changes(
             boot=self._boot,
-            version=self._version,
+            version=version,
             revision=self._managers.tasks.revision,
             full=full,
             tasks=tuple(tasks),
             gone=tuple(gone),
             peers=tuple(peers),
+            nodes=table.names if table is not None and tasks else (),
+            epoch=self._fence.epoch,
+            numbers=True,
         )
+
+    def _touched_after(self, since: int) -> list[tuple[str, str]]:
+        """What changed after a version, the newest change first. What changes meanwhile is reported the next time."""
+        found = []
+        for key, version in reversed(self._touched.items()):
+            if version <= since:
+                break
+            found.append(key)
+        return found
 
     def _delivered(self, task: Task, wanted: WantedTask) -> tuple[list[str], list[Failure]]:
         """The peers that have published the file at the wanted path, and the failures of the other peers."""

@@ -5,15 +5,16 @@ stays wanted for a grace period, so its replacement does not cost another read. 
 lease: the task is wanted until the lease ends, and its copy then stays as a cache.
 """
 
-from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 
 from pantala_protocol import task_id
+from pantala_protocol.nodes.sets import NodeTable
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.recipients import RecipientIndex
 from pantala_supernode.tasks.task import Lease, Task
 
 _GRAIN = 1.0
@@ -34,6 +35,13 @@ class TaskChanges:
     """UIDs of the Task resources that are not wanted any more."""
     peers: set[str] = field(default_factory=set)
     """Peers whose assignments may have changed."""
+    _seen: set[frozenset[str]] = field(default_factory=set, compare=False, repr=False)
+
+    def concern(self, nodes: frozenset[str]) -> None:
+        """Add nodes to ``peers``. Most tasks have the same nodes, which are added once."""
+        if nodes not in self._seen:
+            self._seen.add(nodes)
+            self.peers |= nodes
 
 
 class TaskManager:
@@ -45,6 +53,8 @@ class TaskManager:
     def __init__(self, *, grace: float, keep: bool = False) -> None:
         self.revision = 0
         """The revision of the statement in force. 0: none yet, so every task may still be wanted."""
+        self.table = NodeTable()
+        """The nodes in the statement in force, for reports that refer to nodes by number."""
         self._grace = grace
         self._keep = keep
         self._tasks: dict[str, Task] = {}
@@ -52,8 +62,7 @@ class TaskManager:
         """The task ID of each Task resource, by UID."""
         self._ends: dict[str, float] = {}
         """The ends of the grace periods of removed Task resources, by UID."""
-        self._recipients: defaultdict[str, set[str]] = defaultdict(set)
-        """The IDs of the tasks that each peer or client receives, by its name."""
+        self._recipients = RecipientIndex()
 
     @property
     def stated(self) -> bool:
@@ -82,10 +91,10 @@ class TaskManager:
         return self._tasks.get(name) if name else None
 
     def assigned_to(self, peer: str) -> list[Task]:
-        return [self._tasks[name] for name in self._recipients.get(peer, ())]
+        return [self._tasks[name] for name in self._recipients.tasks_of(peer)]
 
-    def kept_by(self, peer: str) -> set[str]:
-        return {name for name in self._recipients.get(peer, ()) if peer in self._tasks[name].keepers}
+    def kept_by(self, peer: str) -> set[TaskID]:
+        return self._recipients.kept_by(peer)
 
     def add_fetcher(self, name: str, peer: str) -> None:
         """Let a peer fetch a leased task and keep it. Does nothing for a task without a lease."""
@@ -99,7 +108,7 @@ class TaskManager:
         task = self._tasks.get(name)
         if task is not None and task.lease is not None:
             task.keepers.add(peer)
-            self._recipients[peer].add(task.id)
+            self._recipients.keep(task.id, peer)
 
     def remove_fetcher(self, name: str, peer: str) -> None:
         """Let a peer fetch no more of a leased task. It keeps its pieces."""
@@ -112,7 +121,7 @@ class TaskManager:
         if task is not None and peer in task.keepers:
             task.fetchers.discard(peer)
             task.keepers.discard(peer)
-            self._reindex(task, {peer})
+            self._recipients.release(task.id, {peer})
 
     def update(self, name: str, copy: Copy) -> None:
         task = self._tasks.get(name)
@@ -120,11 +129,17 @@ class TaskManager:
             task.copy = copy
 
     def state(self, statement: Statement, *, now: float) -> TaskChanges:
-        """Replace the tasks that Task resources want. Raises :class:`ValueError` for an invalid task ID."""
+        """Replace the tasks that Task resources want, by a statement whose tasks name their nodes.
+
+        Raises :class:`ValueError` for an invalid task ID.
+        """
         for wanted in statement.tasks:
             task_id.parse(wanted.task_id)
         self.revision = statement.revision
-        stated = {wanted.uid: wanted for wanted in statement.tasks}
+        stated = {wanted.uid: wanted for wanted in self._recipients.share(statement.tasks)}
+        names = statement.nodes or sorted({name for each in statement.tasks for name in each.peers})
+        if names != self.table.names:
+            self.table = NodeTable(names)
         changes, left = TaskChanges(), []
         for wanted in stated.values():
             self._ends.pop(wanted.uid, None)
@@ -184,7 +199,7 @@ class TaskManager:
         changes.peers |= keepers
         task.lease, task.keepers = None, set()
         task.fetchers.clear()
-        self._reindex(task, keepers)
+        self._recipients.release(task.id, keepers)
         self._conclude(task, changes.retired, changes)
 
     def _register(self, wanted: WantedTask, changes: TaskChanges) -> None:
@@ -192,21 +207,22 @@ class TaskManager:
         if task is None:
             name = TaskID(wanted.task_id)
             task = self._tasks[name] = Task(name, Copy(name))
-        before = task.wanted.get(wanted.uid)
-        if before == wanted:
+        if task.wanted.get(wanted.uid) == wanted:
             return
-        peers = task.peers
-        task.want(wanted)
-        self._reindex(task, task.peers ^ peers)
+        former, before = task.nodes(wanted.uid), task.peers
+        task.want(wanted, self._recipients.shared(wanted.peers))
+        self._recipients.move(task.id, before, task.peers)
         self._task_of[wanted.uid] = task.id
         changes.tasks.add(task.id)
-        changes.peers.update(wanted.peers, before.peers if before else ())
+        changes.concern(former)
+        changes.concern(task.nodes(wanted.uid))
 
     def _leave(self, task: Task, uid: str, changes: TaskChanges) -> None:
-        wanted = task.unwant(uid)
-        self._reindex(task, wanted.peers)
+        before = task.peers
+        former = task.unwant(uid)
+        self._recipients.move(task.id, before, task.peers)
         changes.dropped.add(uid)
-        changes.peers.update(wanted.peers)
+        changes.concern(former)
         self._conclude(task, changes.retired if self._keep else changes.deleted, changes)
 
     def _conclude(self, task: Task, ended: set[TaskID], changes: TaskChanges) -> None:
@@ -217,13 +233,3 @@ class TaskManager:
             del self._tasks[task.id]
             changes.tasks.discard(task.id)
             ended.add(task.id)
-
-    def _reindex(self, task: Task, peers: Iterable[str]) -> None:
-        """Update the index of recipients for ``peers`` and one task."""
-        for peer in peers:
-            if peer in task.peers or peer in task.keepers:
-                self._recipients[peer].add(task.id)
-            else:
-                self._recipients[peer].discard(task.id)
-                if not self._recipients[peer]:
-                    del self._recipients[peer]

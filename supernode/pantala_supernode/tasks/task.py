@@ -50,6 +50,7 @@ class Task:
     """Peers that keep their pieces of the task as long as the lease lasts, whether they fetch more or not."""
     peers: frozenset[str] = frozenset()
     """Peers to which a Task resource assigns the task."""
+    _nodes: dict[str, frozenset[str]] = field(default_factory=dict)
     _fetching: frozenset[str] = frozenset()
 
     @property
@@ -114,22 +115,29 @@ class Task:
     def recipients(self) -> frozenset[str]:
         return self.peers | self.keepers
 
-    def want(self, wanted: WantedTask) -> None:
+    def want(self, wanted: WantedTask, nodes: frozenset[str] | None = None) -> None:
+        """Add or change a Task resource. ``nodes``: its ``peers`` as a set, which tasks may share."""
         self.wanted[wanted.uid] = wanted
+        self._nodes[wanted.uid] = frozenset(wanted.peers) if nodes is None else nodes
         self._index()
 
-    def unwant(self, uid: str) -> WantedTask:
-        wanted = self.wanted.pop(uid)
+    def unwant(self, uid: str) -> frozenset[str]:
+        """Remove a Task resource. Returns its peers."""
+        del self.wanted[uid]
+        nodes = self._nodes.pop(uid)
         self._index()
-        return wanted
+        return nodes
+
+    def nodes(self, uid: str) -> frozenset[str]:
+        """The peers to which one Task resource assigns the task."""
+        return self._nodes.get(uid, frozenset())
 
     def runs_on(self, peer: str) -> bool:
         return peer in self._fetching or peer in self.fetchers
 
     def _index(self) -> None:
-        active = (wanted for wanted in self.wanted.values() if not wanted.suspended)
-        self.peers = frozenset(peer for wanted in self.wanted.values() for peer in wanted.peers)
-        self._fetching = frozenset(peer for wanted in active for peer in wanted.peers)
+        self.peers = _union([self._nodes[uid] for uid in self.wanted])
+        self._fetching = _union([self._nodes[uid] for uid, wanted in self.wanted.items() if not wanted.suspended])
 
     def assignment(self, peer: str) -> Assignment:
         return Assignment(
@@ -141,7 +149,12 @@ class Task:
             deliveries=tuple(
                 Delivery(wanted.uid, wanted.path)
                 for wanted in sorted(self.wanted.values(), key=lambda wanted: wanted.uid)
-                if wanted.path and peer in wanted.peers
+                if wanted.path and peer in self._nodes[wanted.uid]
             ),
             priority=self.priority,
         )
+
+
+def _union(sets: list[frozenset[str]]) -> frozenset[str]:
+    """The union. A single set is not copied, so that tasks with the same nodes share it."""
+    return sets[0] if len(sets) == 1 else frozenset().union(*sets)

@@ -178,6 +178,18 @@ async def test_headers_come_from_the_secret(stage: OperatorStage) -> None:
     assert "eA==" not in str(stage.cluster.objects["tasks"])
 
 
+@pytest.mark.parametrize("new", [True, False])
+async def test_h10_a_supernode_of_the_former_minor_version_gets_names(stopped: OperatorStage, *, new: bool) -> None:
+    """It would take numbers for Tasks without nodes, and peers would remove their files."""
+    stopped.supernode.numbers = new
+    async with stopped.operator():
+        stopped.task()
+        await eventually(lambda: stopped.supernode.wanted)
+        sent = stopped.supernode.sent[-1]
+        assert (((), 0) if new else (NODES, None)) == (sent.tasks[0].peers, sent.tasks[0].node_set)
+        assert NODES == stopped.supernode.wanted["ns/t"].peers
+
+
 async def test_each_peer_on_a_node_has_a_resource(stage: OperatorStage) -> None:
     await eventually(lambda: set(NODES) == set(stage.cluster.objects["peers"]))
     stage.cluster.remove("peers", "a")

@@ -37,6 +37,7 @@ def reported(
     more.setdefault("pieces_cached", 8 if status is CDNStatus.SUCCESS else 0)
     return ReplicaReport(
         TaskReport("u", "t", cdn_status=status, ready_peers=tuple(ready), **more),
+        frozenset(ready),
         frozenset(connected),
         silent,
         before_restart,

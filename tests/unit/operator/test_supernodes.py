@@ -193,6 +193,29 @@ def test_a_deleted_task_is_forgotten(supernodes: SupernodeOverview) -> None:
     assert (None, frozenset()) == (view(supernodes).report, view(supernodes).holders)
 
 
+def test_h10_a_report_with_numbers_says_the_same_as_an_older_one_with_names(supernodes: SupernodeOverview) -> None:
+    """A supernode of the former minor version sends names."""
+    supernodes.on_update(OWNER, reported(has("a", "c"), a=True, b=True, c=True))
+    old = view(supernodes)
+    report = msgspec.structs.replace(has(), ready="0,2", active=1)
+    changes = msgspec.structs.replace(reported(report, a=True, b=True, c=True), nodes=("a", "b", "c"), numbers=True)
+    supernodes.on_update(OWNER, changes)
+    new = view(supernodes)
+    assert {"a", "c"} == set(new.holders) == set(old.holders)
+    assert old.stated == new.stated
+
+
+def test_h10_reports_of_other_nodes_mean_the_same_nodes(supernodes: SupernodeOverview) -> None:
+    """Two supernodes may number the nodes in different ways, as while a node is added."""
+    names = {OWNER: ("a", "b"), OTHER: ("0", "a", "b")}
+    for name, ready in {OTHER: "1-2", OWNER: "0"}.items():
+        report = msgspec.structs.replace(has(), ready=ready, active=0)
+        changes = msgspec.structs.replace(reported(report, a=True, b=True), nodes=names[name], numbers=True)
+        supernodes.on_update(name, changes)
+    assert {OWNER, OTHER} == view(supernodes).stated, "the owner lacks the report of the node b"
+    assert {"a", "b"} == set(view(supernodes).holders)
+
+
 def test_files_on_nodes_survive_a_restart_of_the_supernode() -> None:
     """A holder is remembered until its peer reconnects and reports."""
     one = SupernodeView()
@@ -269,7 +292,7 @@ async def test_a_statement_arrives_as_it_was_sent(server: Script, supernode: HTT
 async def test_changes_are_requested_since_the_last_version(server: Script, supernode: HTTPSupernodeAPI) -> None:
     server.answer = msgspec.json.encode(Changes("b", 9))
     assert Changes("b", 9) == await supernode.changes("b", 8, 20.0)
-    assert "/api/v1/changes?boot=b&since=8&wait=20" == server.requests[0][1]
+    assert "/api/v1/changes?boot=b&since=8&wait=20&numbers=true" == server.requests[0][1]
 
 
 async def test_a_rotated_token_is_used_at_once(server: Script, tmp_path: Path) -> None:

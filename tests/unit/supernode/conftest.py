@@ -23,6 +23,7 @@ from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, Task
+from pantala_supernode.volume.epochs import EpochFence
 
 Wish = Callable[..., WantedTask]
 """Makes what a Task resource wants: its UID, then the peers."""
@@ -52,7 +53,7 @@ class Bench:
         self.replicas = ReplicaSet()
         self.managers = Managers(TaskManager(grace=5.0), DfgetTaskManager(), peers, progress, scheduler)
         self.assignments = AssignmentTable(self.managers, self.replicas)
-        self.feed = ChangeFeed("boot", self.managers)
+        self.feed = ChangeFeed("boot", self.managers, EpochFence())
         self.dispatcher = Dispatcher(
             self.managers,
             self.assignments,

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from pantala_protocol.statement import CDNStatus, Member, Membership, Statement, WantedTask
@@ -177,3 +178,17 @@ def test_a_task_has_one_owner() -> None:
 def test_a_single_or_first_replica_stops_at_once(stated: Membership | None, leaving: bool, may_leave: bool) -> None:
     replicas = replica_set(stated)
     assert (leaving, may_leave) == (replicas.leaving, replicas.may_leave)
+
+
+def test_h10_tasks_with_the_same_nodes_share_them(tasks: TaskManager) -> None:
+    """They share one set, also after another statement."""
+    state(tasks, *(replace_uid(A, str(number)) for number in range(5)))
+    state(tasks, *(replace_uid(A, str(number)) for number in range(6)))
+    sets = {id(tasks.known(ID).nodes(str(number))) for number in range(6)}
+    assert 1 == len(sets)
+    assert ("n1", "n2") == tasks.table.names
+
+
+def replace_uid(wanted: WantedTask, uid: str) -> WantedTask:
+    """An equal task of another resource, decoded anew, as from the wire."""
+    return msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(wanted, uid=uid)), type=WantedTask)

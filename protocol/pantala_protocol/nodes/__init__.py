@@ -1,0 +1,1 @@
+"""Sets of nodes, and messages that name each node once."""

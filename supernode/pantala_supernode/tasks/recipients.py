@@ -1,0 +1,72 @@
+"""Which tasks each peer receives. Pure.
+
+Many tasks have the same nodes. So the index has one entry for each distinct set of nodes, and the tasks share the set.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Set
+
+import msgspec
+
+from pantala_protocol.statement import WantedTask
+from pantala_protocol.task_id import TaskID
+
+
+class RecipientIndex:
+    """The tasks by set of nodes, and the leased tasks that each peer keeps."""
+
+    def __init__(self) -> None:
+        self._tuples: dict[tuple[str, ...], tuple[str, ...]] = {}
+        self._sets: dict[tuple[str, ...], frozenset[str]] = {}
+        self._assigned: dict[frozenset[str], set[TaskID]] = {}
+        self._kept: defaultdict[str, set[TaskID]] = defaultdict(set)
+
+    def share(self, tasks: Iterable[WantedTask]) -> Iterator[WantedTask]:
+        """The tasks of a new statement. Those with the same nodes, now or in the last statement, share one tuple."""
+        former, self._tuples = self._tuples, {}
+        known: dict[int, tuple[str, ...]] = {}
+        for task in tasks:
+            peers = known.get(id(task.peers))
+            if peers is None:
+                peers = former.get(task.peers, task.peers)
+                peers = known[id(task.peers)] = self._tuples.setdefault(peers, peers)
+            yield task if peers is task.peers else msgspec.structs.replace(task, peers=peers)
+        self._sets = {peers: nodes for peers, nodes in self._sets.items() if peers in self._tuples}
+
+    def shared(self, peers: tuple[str, ...]) -> frozenset[str]:
+        """The nodes as a set that all tasks with the same nodes share."""
+        if peers not in self._sets:
+            self._sets[peers] = frozenset(peers)
+        return self._sets[peers]
+
+    def move(self, task_id: TaskID, before: frozenset[str], after: frozenset[str]) -> None:
+        """Note that a task is assigned to the nodes ``after`` instead of ``before``."""
+        if before == after:
+            return
+        if before:
+            tasks = self._assigned[before]
+            tasks.discard(task_id)
+            if not tasks:
+                del self._assigned[before]
+        if after:
+            self._assigned.setdefault(after, set()).add(task_id)
+
+    def keep(self, task_id: TaskID, peer: str) -> None:
+        """Note that a peer keeps a leased task."""
+        self._kept[peer].add(task_id)
+
+    def release(self, task_id: TaskID, peers: Set[str]) -> None:
+        """Note that ``peers`` keep a task no longer."""
+        for peer in peers & self._kept.keys():
+            self._kept[peer].discard(task_id)
+            if not self._kept[peer]:
+                del self._kept[peer]
+
+    def tasks_of(self, peer: str) -> set[TaskID]:
+        """The tasks that a peer receives by a Task resource or by a lease."""
+        assigned = (tasks for nodes, tasks in self._assigned.items() if peer in nodes)
+        return self.kept_by(peer).union(*assigned)
+
+    def kept_by(self, peer: str) -> set[TaskID]:
+        """The leased tasks that a peer keeps."""
+        return set(self._kept.get(peer, ()))
