@@ -92,6 +92,7 @@ class TaskController:
         self._by_path: dict[str, dict[str, PathClaim]] = {}
         self._wake: dict[str, datetime] = {}
         self._shared = SharedNodes()
+        self._by_supernode: dict[str, tuple[WantedTask, ...]] = {}
 
     @property
     def wake_at(self) -> datetime | None:
@@ -99,8 +100,11 @@ class TaskController:
         return min(self._wake.values(), default=None)
 
     def wanted_from(self, supernode: str) -> tuple[WantedTask, ...]:
-        """The tasks that one supernode should have."""
-        return tuple(self._wanted[uid] for uid in sorted(self._wanted) if supernode in self._stated[uid])
+        """The tasks that one supernode should have. The same object as before if no task changed."""
+        if supernode not in self._by_supernode:
+            uids = (uid for uid in sorted(self._wanted) if supernode in self._stated[uid])
+            self._by_supernode[supernode] = tuple(self._wanted[uid] for uid in uids)
+        return self._by_supernode[supernode]
 
     def turn(self, tasks: Mapping[str, TaskResource], marked: Set[str], now: datetime, *, everything: bool) -> None:
         """Plan the ``marked`` Tasks (UIDs), and those that depend on them."""
@@ -150,6 +154,7 @@ class TaskController:
         return set(rivals)
 
     def _forget(self, uid: str) -> set[str]:
+        self._by_supernode.clear()
         self._wanted.pop(uid, None)
         self._stated.pop(uid, None)
         self._wake.pop(uid, None)
@@ -170,8 +175,10 @@ class TaskController:
             away=view.away,
         )
         plan = task.plan(each, observed, self._paths, now)
-        self._stated[uid] = view.stated
-        _keep(self._wanted, uid, plan.wanted)
+        if (self._stated.get(uid), self._wanted.get(uid)) != (view.stated, plan.wanted):
+            self._by_supernode.clear()
+            self._stated[uid] = view.stated
+            _keep(self._wanted, uid, plan.wanted)
         _keep(self._wake, uid, plan.wake_at)
         if plan.delete:
             self._writer.delete(each)

@@ -14,7 +14,6 @@ from pantala_protocol.images import PullState
 from pantala_protocol.nodes.sets import NodeTable
 from pantala_protocol.statement import Changes, Member, Membership, PeerReport, TaskReport, owner_among
 
-
 _NO_NODES = NodeTable()
 
 

@@ -149,7 +149,14 @@ class ResourceInbox:
 
 
 def _is_heartbeat(former: object, resource: object) -> bool:
-    """True if a Node changed only in its status, which its kubelet writes every few seconds."""
-    if not isinstance(former, Node) or not isinstance(resource, Node):
-        return False
-    return former.spec == resource.spec and former.metadata.labels == resource.metadata.labels
+    """True if no plan depends on the change.
+
+    The kubelet writes the status of its Node every few seconds. The operator itself writes the status of a Peer.
+    """
+    match former, resource:
+        case Node(), Node():
+            return former.spec == resource.spec and former.metadata.labels == resource.metadata.labels
+        case PeerResource(), PeerResource():
+            return former.spec == resource.spec and former.metadata.uid == resource.metadata.uid
+        case _:
+            return False
