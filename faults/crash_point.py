@@ -1,7 +1,7 @@
 """``python -m faults.crash_point AT WHEN FOLDER MODULE ...`` runs a module that dies at its AT-th change of a disk.
 
-Only calls for files below FOLDER count. WHEN is ``before``, ``after`` or ``inside`` the call. Inside a write, the process
-writes half of the bytes and dies. The product needs no code for this.
+Only calls for files below FOLDER count. WHEN is ``before``, ``after`` or ``inside`` the call. Inside a write, the
+process writes half of the bytes and dies. The product needs no code for this.
 """
 
 from __future__ import annotations
