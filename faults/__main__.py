@@ -22,7 +22,7 @@ from rich.console import Console
 from rich.table import Table
 
 from faults.catalog import ROWS
-from faults.row import Plan, Row, Tally
+from faults.row import Plan, Row, Tally, memory_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -57,7 +57,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
 def measured(row: Row, count: int, *, seed: int = 1, first: int = 0, seconds: float | None = None) -> Tally:
     """Run one row. An error that it does not expect is a violation too."""
     tally = Tally()
-    with tempfile.TemporaryDirectory(prefix=f"faults-{row.name}-", ignore_cleanup_errors=True) as folder:
+    prefix = f"faults-{row.name}-"
+    with tempfile.TemporaryDirectory(prefix=prefix, dir=memory_folder(), ignore_cleanup_errors=True) as folder:
         plan = Plan(row.name, count, Path(folder), seed, first, seconds)
         try:
             asyncio.run(_run(row, plan, tally))

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from faults.row import Row
-from faults.rows import corruptions, crashes, kills, origins, swarms
+from faults.rows import clocks, corruptions, crashes, disks, floods, kills, origins, partitions, swarms
 
 ROWS: dict[str, Row] = {
-    row.name: row for row in (*kills.ROWS, *crashes.ROWS, *origins.ROWS, *corruptions.ROWS, *swarms.ROWS)
+    row.name: row
+    for module in (kills, crashes, origins, corruptions, swarms, partitions, clocks, disks, floods)
+    for row in module.ROWS
 }

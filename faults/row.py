@@ -99,3 +99,9 @@ class Row:
     run: Callable[[Plan, Tally], Awaitable[None]]
     lacks: Callable[[], str | None] = lambda: None
     """Why the row cannot run here, or ``None``."""
+
+
+def memory_folder() -> Path | None:
+    """A folder in memory, if there is one. There, an experiment does not wait for a disk that others use."""
+    folder = Path("/dev/shm")
+    return folder if folder.is_dir() else None

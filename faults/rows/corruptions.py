@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-import tempfile
 from pathlib import Path
 
 import msgspec
@@ -41,14 +40,11 @@ def flipped(data: bytes, chance: random.Random, bits: int = 1) -> bytes:
 
 async def on_disk(plan: Plan, tally: Tally) -> None:
     """Flip bits of data, journal and metadata. The next process recovers, and completes the file."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else plan.folder) as folder:
-        for case in plan.cases(TRIES):
-            content = case.chance.randbytes(case.chance.randrange(1, PIECES * SIZE))
-            whole = case.chance.random() < 0.5
-            files = _stored(Path(folder) / "whole", content, whole=whole)
-            for _ in range(TRIES):
-                _damage(Path(folder) / "damaged", files, content, case, tally)
+    for case in plan.cases(TRIES):
+        content = case.chance.randbytes(case.chance.randrange(1, PIECES * SIZE))
+        files = _stored(plan.folder / "whole", content, whole=case.chance.random() < 0.5)
+        for _ in range(TRIES):
+            _damage(plan.folder / "damaged", files, content, case, tally)
 
 
 def _stored(folder: Path, content: bytes, *, whole: bool) -> dict[Path, bytes]:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 import random
 import shutil
-import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -80,10 +79,7 @@ class Workload:
             file.update(msgspec.structs.replace(file.meta, digest=digest, length=len(content)))
 
     def _in_threads(self, file: PieceFile, generation: str, numbers: list[int]) -> None:
-        threads = [
-            threading.Thread(target=lambda own=numbers[n::2]: self._put(file, generation, own))  # type: ignore[misc]
-            for n in (0, 1)
-        ]
+        threads = [threading.Thread(target=lambda own=numbers[n::2]: self._put(file, generation, own)) for n in (0, 1)]
         for thread in threads:
             thread.start()
         for thread in threads:
@@ -192,15 +188,13 @@ def rebooted() -> Iterator[None]:
 
 async def states(plan: Plan, tally: Tally) -> None:
     """Record workloads, and recover from the states that a power cut may leave."""
-    memory = Path("/dev/shm")
-    with tempfile.TemporaryDirectory(dir=memory if memory.is_dir() else plan.folder) as folder:
-        for case in plan.cases(STATES // 2):
-            durable = case.number % 4 != 3
-            workload = Workload(Path(folder) / f"{case.number}", case.chance, durable=durable)
-            drawn = workload.run()
-            with rebooted():
-                _recover(case, drawn, Recovery(workload.contents, Path(folder) / "state"), tally)
-            tally.add(**{"recordings_of_a_supernode" if durable else "recordings_of_a_peer": 1})
+    for case in plan.cases(STATES // 2):
+        durable = case.number % 4 != 3
+        workload = Workload(plan.folder / f"{case.number}", case.chance, durable=durable)
+        drawn = workload.run()
+        with rebooted():
+            _recover(case, drawn, Recovery(workload.contents, plan.folder / "state"), tally)
+        tally.add(**{"recordings_of_a_supernode" if durable else "recordings_of_a_peer": 1})
 
 
 def _recover(case: Case, drawn: CrashStates, recovery: Recovery, tally: Tally) -> None:

@@ -11,9 +11,16 @@ import pytest
 
 @contextmanager
 def small_disk(directory: Path, size: int) -> Iterator[Path]:
-    """Mount a filesystem of ``size`` bytes at ``directory`` inside the block."""
+    """Mount a filesystem of ``size`` bytes at ``directory`` inside the block. Skip the test if only root could."""
     if os.geteuid() != 0:
         pytest.skip("only root can mount a small disk")
+    with mounted(directory, size):
+        yield directory
+
+
+@contextmanager
+def mounted(directory: Path, size: int) -> Iterator[Path]:
+    """Mount a filesystem of ``size`` bytes at ``directory`` inside the block."""
     directory.mkdir(exist_ok=True)
     subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", str(directory)], check=True, timeout=20)
     try:

@@ -132,6 +132,7 @@ class SupernodeProcess(StatedSupernode):
         port, piece_port = free_ports(2)
         super().__init__(f"http://127.0.0.1:{port}", folder / "data")
         self.port = port
+        self.piece_port = piece_port
         self.log = folder / "log"
         self._command = [
             *("pantala_supernode", "--no-auth", "--data", str(self.data)),

@@ -1,0 +1,145 @@
+"""Clients that hold as many connections as they can."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+import resource
+import time
+from collections.abc import AsyncIterator
+
+import aiohttp
+
+from faults.row import Case, Plan, Row, Tally
+from pantala_protocol import task_id
+from pantala_protocol.statement import WantedTask
+from testbed.origin import Generated, Origin
+from tests.support.eventually import eventually
+from tests.support.peer_lab import peer
+from tests.support.supernode_lab import SupernodeProcess
+
+SIZE = 10 * 1024 * 1024
+SOCKETS = 2_000
+ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 9))
+"""The flood comes from other addresses than the honest peer, as in a cluster."""
+FILES = (1024, 4096)
+"""The soft and the hard limit of the supernode's open files, as many systems have them."""
+SLOWER = 2.0
+"""An honest download may take so many times as long as without the flood."""
+NOISE = 0.5
+"""Seconds by which two equal downloads may differ on a busy machine."""
+
+
+class SlowSocket:
+    """A connection that never finishes its request."""
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, kind: int) -> None:
+        self._reader = reader
+        self.writer = writer
+        self._kind = kind
+
+    async def run(self) -> None:
+        """Send nothing, or one byte a second of a head, or a body that never ends."""
+        beginning = (b"", b"GET /healthz HTTP/1.1\r\nHost: x\r\nX-Slow: ", b"POST /api/v1/sync HTTP/1.1\r\nHost: x\r\n")
+        self.writer.write(beginning[self._kind])
+        if self._kind == 2:
+            self.writer.write(b"Content-Length: 900\r\n\r\n")
+        with contextlib.suppress(OSError):
+            while self._kind and not self._reader.at_eof():
+                await asyncio.sleep(1.0)
+                self.writer.write(b"x")
+                await self.writer.drain()
+
+
+async def slow_sockets(plan: Plan, tally: Tally) -> None:
+    """Open 2,000 slow sockets to a supernode and to a peer that serves, and download meanwhile."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * SOCKETS + 500), hard))
+    folder = plan.folder
+    async with Origin() as origin, SupernodeProcess(folder / "supernode") as supernode:
+        supernode.spawn()
+        resource.prlimit(supernode.running.pid, resource.RLIMIT_NOFILE, FILES)  # before its code can raise the limit
+        await eventually(supernode.is_ready, within=20, ignoring=(OSError, aiohttp.ClientError))
+        async with (
+            peer(supernode.url, folder / "node-1", "node-1"),
+            peer(supernode.url, folder / "node-2", "node-2"),
+        ):
+            quiet = [await _seconds(supernode, origin, number) for number in range(3)]
+            tally.measure("seconds_without_them", sorted(quiet)[1])
+            for case in plan.cases(SOCKETS):
+                async with _flood(supernode, min(plan.count, SOCKETS), tally):
+                    await _compare(case, tally, supernode, origin, sorted(quiet)[1])
+
+
+async def _compare(case: Case, tally: Tally, supernode: SupernodeProcess, origin: Origin, quiet: float) -> None:
+    begun = time.monotonic()
+    try:
+        async with asyncio.timeout(5):
+            alive = await supernode.is_ready()
+    except (TimeoutError, OSError):
+        alive = False
+    tally.check(alive, f"the supernode does not answer at its health route: {time.monotonic() - begun:.1f} s", case)
+    taken = sorted([await _seconds(supernode, origin, 100 + 10 * case.number + n) for n in range(3)])[1]
+    tally.measure("seconds_with_them", taken)
+    tally.check(taken < SLOWER * quiet + NOISE, f"a download took {taken:.2f} s instead of {quiet:.2f} s", case)
+
+
+async def _seconds(supernode: SupernodeProcess, origin: Origin, number: int) -> float:
+    """Let both peers download a file, and return how long it takes."""
+    path = f"/{number}"
+    origin.serve(path, Generated(SIZE, seed=number))
+    url = origin.url(path)
+    wanted = WantedTask(
+        f"u{number}", f"ns/{number}", task_id.compute(url), url, path=f"ns/{number}", peers=("node-1", "node-2")
+    )
+    begun = time.monotonic()
+    await supernode.state(wanted)
+    await supernode.until(lambda found: any(r.uid == wanted.uid and len(r.ready_peers) == 2 for r in found.tasks))
+    return time.monotonic() - begun
+
+
+@contextlib.asynccontextmanager
+async def _flood(supernode: SupernodeProcess, count: int, tally: Tally) -> AsyncIterator[None]:
+    peers = {each.name: each.port for each in (await supernode.changes()).peers}
+    ports = (supernode.port, supernode.port, supernode.piece_port, peers["node-1"])
+    places = zip(range(count), itertools.cycle(ports), strict=False)
+    sockets: list[SlowSocket] = []
+    running: list[asyncio.Task[None]] = []
+    try:
+        for number, port in places:
+            source = (ADDRESSES[number % len(ADDRESSES)], 0)
+            with contextlib.suppress(OSError, TimeoutError):
+                async with asyncio.timeout(1):
+                    reader, writer = await asyncio.open_connection("127.0.0.1", port, local_addr=source)
+                sockets.append(SlowSocket(reader, writer, number % 3))
+                running.append(asyncio.create_task(sockets[-1].run()))
+            tally.add(sockets=1)
+        tally.add(sockets_accepted=len(sockets))
+        yield
+    finally:
+        for task in running:
+            task.cancel()
+        await asyncio.gather(*running, return_exceptions=True)
+        for each in sockets:
+            each.writer.transport.abort()
+
+
+def _few_descriptors() -> str | None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if hard >= 2 * SOCKETS + 500 else f"{hard} file descriptors are too few"
+
+
+ROWS = (
+    Row(
+        "slow-sockets",
+        "2,000 connections to a supernode and a peer send nothing, or a byte a second",
+        "The health route answers, and an honest download takes at most twice as long.",
+        ("T9", "H8", "F20"),
+        SOCKETS,
+        SOCKETS,
+        "sockets",
+        slow_sockets,
+        _few_descriptors,
+    ),
+)
