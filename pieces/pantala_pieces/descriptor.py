@@ -2,10 +2,14 @@
 
 import errno
 import os
+import stat
 import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
+
+_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+"""A link is not followed, and a named pipe that took the file's name does not block the thread."""
 
 
 class _Opened:
@@ -73,6 +77,9 @@ class Descriptor:
     def _open(self, more: int) -> _Opened:
         if self._ended:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
-        fd = os.open(self._path, self._flags() | more | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
+        fd = os.open(self._path, self._flags() | more | _SAFE, 0o600)
+        if not stat.S_ISREG(os.fstat(fd).st_mode):
+            os.close(fd)
+            raise OSError(errno.ENXIO, "it is not a regular file", str(self._path))
         self._opened = _Opened(fd, self._lock)
         return self._opened

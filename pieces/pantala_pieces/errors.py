@@ -24,6 +24,8 @@ class PieceMissingError(LookupError):
     """The piece is not on the disk, or this process has not verified it."""
 
 
+LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
+"""These errors mean that the disk has lost the bytes. Other errors may pass by themselves."""
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 

@@ -4,19 +4,22 @@ import contextlib
 import hashlib
 import os
 import threading
+import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import Annotated
 
 import msgspec
 
-from pantala_pieces import journal
+from pantala_pieces import records
 from pantala_pieces.commit import GroupCommit
 from pantala_pieces.descriptor import Descriptor
-from pantala_pieces.errors import PieceMissingError, StoreFullError, store_error, store_errors
-from pantala_pieces.journal import JournalRecord
-from pantala_pieces.parts import PartTable
-from pantala_pieces.writing import copy_bytes, sync_directory, write_atomically, write_bytes
+from pantala_pieces.errors import LOST, PieceMissingError, StoreError, StoreFullError, store_error, store_errors
+from pantala_pieces.journal import Journal, JournalRecord
+from pantala_pieces.parts import NO_PART, Part, PartTable
+from pantala_pieces.writing import copy_bytes, write_bytes
 from pantala_protocol import ranges
+from pantala_protocol.images import Count
 
 _SPARE_PIECES = 16
 """Room for this many pieces must be free before a part of a piece is written without reserved room."""
@@ -28,8 +31,8 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     task_id: str
     generation: str
     """The name of the content that the pieces belong to. When the origin has new content, it gets another name."""
-    piece_size: int
-    length: int | None = None
+    piece_size: Annotated[int, msgspec.Meta(gt=0, lt=1 << 32)]
+    length: Count | None = None
     etag: str = ""
     last_modified: str = ""
     digest: str = ""
@@ -73,13 +76,10 @@ class PieceFile:
         self.used = 0.0
         """When the file was last wanted or read, in seconds since the epoch. The callers set this."""
         self._durable = durable
-        self._named = False
-        """True if the names of ``data`` and ``journal`` are durable. A synced file without a name is lost."""
         self._records: dict[int, JournalRecord] = {}
         self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR)
-        self._journal = Descriptor(directory / "journal", lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
-        self.parts: dict[int, int] = {}
-        """The written bytes of unfinished pieces. They are neither durable nor verified."""
+        self._journal = Journal(directory / "journal", durable=durable)
+        self._written: dict[int, Part] = {}
         self._parts = PartTable(directory / "parts")
         self._commits = GroupCommit(self._sync, self._append)
         self._changing = threading.Lock()
@@ -103,27 +103,32 @@ class PieceFile:
         except OSError:
             return 0
 
+    @property
+    def parts(self) -> dict[int, int]:
+        """The number of written bytes of each unfinished piece. They are neither durable nor verified."""
+        return {piece: part.size for piece, part in tuple(self._written.items())}
+
     def sha256(self, piece: int) -> bytes:
         """The digest of a verified piece. Raises :class:`PieceMissingError`."""
-        if not self.have >> piece & 1:
-            raise PieceMissingError(
-                f"piece {piece} of task {self.meta.task_id} is not in this store, or is not verified yet"
-            )
-        return self._records[piece].sha256
+        return self._record(piece).sha256
 
     def size(self, piece: int) -> int:
         """The size in bytes of a verified piece. Raises :class:`PieceMissingError`."""
+        return self._record(piece).size
+
+    def _record(self, piece: int) -> JournalRecord:
         if not self.have >> piece & 1:
-            raise PieceMissingError(
-                f"piece {piece} of task {self.meta.task_id} is not in this store, or is not verified yet"
-            )
-        return self._records[piece].size
+            text = f"piece {piece} of task {self.meta.task_id} is not in this store, or is not verified yet"
+            raise PieceMissingError(text)
+        return self._records[piece]
 
     def holds(self, start: int, end: int) -> bool:
         """True if the bytes ``[start, end)`` are inside verified pieces."""
         if not 0 <= start < end:
             return False
         first, last = start // self.meta.piece_size, (end - 1) // self.meta.piece_size
+        if last >= self.have.bit_length():  # a client chooses the range, so nothing of its size may be made
+            return False
         if first == last:  # the usual case; for a large file, three long integers take longer than one
             held = self.have >> first & 1 == 1
         else:
@@ -149,15 +154,19 @@ class PieceFile:
         Nothing is written if bytes before ``start`` are missing.
         A part must not take the room of whole pieces. If no room is reserved, some must remain free.
         """
-        if start > self.parts.get(piece, 0):
+        part = self._written.get(piece, NO_PART)
+        if start > part.size:
             return
         with store_errors("write a part of a piece"):
             with self._data.using(os.O_CREAT) as fd:
                 if self.meta.length is None:
                     self._check_spare_room(fd)
+                if start < part.size:  # the bytes from here on arrive again
+                    before = os.pread(fd, start, piece * self.meta.piece_size)
+                    part = Part(start, zlib.crc32(before))
                 write_bytes(fd, data, piece * self.meta.piece_size + start)
-            self.parts[piece] = start + len(data)
-            self._parts.note(piece, self.parts[piece])
+            self._written[piece] = part.extended(data)
+            self._parts.note(piece, self._written[piece])
 
     def _check_spare_room(self, fd: int) -> None:
         disk = os.fstatvfs(fd)
@@ -165,9 +174,14 @@ class PieceFile:
             raise StoreFullError(f"cannot write a part of {self.path}: the disk is nearly full")
 
     def read_part(self, piece: int) -> bytes:
-        """The written bytes of an unfinished piece."""
+        """The written bytes of an unfinished piece. If they changed on the disk, the part is dropped."""
+        part = self._written.get(piece, NO_PART)
         with store_errors(f"read a part of {self.path}"), self._data.using() as fd:
-            return os.pread(fd, self.parts.get(piece, 0), piece * self.meta.piece_size)
+            data = os.pread(fd, part.size, piece * self.meta.piece_size)
+        if not part.matches(data):
+            self._written.pop(piece, None)
+            raise StoreError(f"a part of piece {piece} of {self.path} changed on the disk; it is fetched again")
+        return data
 
     def put(self, pieces: Iterable[Piece]) -> None:
         """Store some pieces: all their bytes, then their records. At the end, all of them are in :attr:`have`.
@@ -176,7 +190,8 @@ class PieceFile:
         Several threads write their bytes in parallel. One of them then writes the records of all, and syncs once.
         """
         stored = list(pieces)
-        parts = {piece.number: self.parts.pop(piece.number, 0) for piece in stored} if self.parts else {}
+        written = self._written
+        parts = {piece.number: written.pop(piece.number, NO_PART).size for piece in stored} if written else {}
         try:
             commit = self._commits.begin()
             with self._data.using(os.O_CREAT) as fd:
@@ -186,7 +201,7 @@ class PieceFile:
             self._commits.end(commit, [JournalRecord(piece.number, len(piece.data), piece.sha256) for piece in stored])
             for number in parts:
                 if parts[number]:
-                    self._parts.note(number, 0)
+                    self._parts.note(number, NO_PART)
         except OSError as error:
             raise store_error(f"write pieces to {self.path}", error) from error
 
@@ -198,7 +213,7 @@ class PieceFile:
             with self._data.using() as fd:
                 os.fdatasync(fd)
         except OSError:
-            self.parts.clear()
+            self._written.clear()
             self._parts.clear()
             raise
 
@@ -225,20 +240,44 @@ class PieceFile:
         """
         with store_errors(f"verify {self.path}"):
             with self._commits.paused(), self._changing:
-                self._records = {record.piece: record for record in self._read_journal()}
+                self._records = {record.piece: record for record in self._journal.read()}
                 self.have = self.held = 0
-                self.parts = {}
+                self._written = {}
             for number, record in sorted(self._records.items()):
-                with self._data.using(0 if self.complete else os.O_CREAT) as fd:
-                    data = os.pread(fd, record.size, number * self.meta.piece_size)
-                if len(data) == record.size <= self.meta.piece_size and hashlib.sha256(data).digest() == record.sha256:
+                fits = record.size == (self._room(number) if self.meta.length is not None else record.size)
+                data = self._read_back(number, record.size) if fits and record.size <= self._room(number) else None
+                if data is not None and hashlib.sha256(data).digest() == record.sha256:
                     self._hold([record])
                     if on_piece is not None:
                         on_piece(number, data)
-            parts = {} if self.complete else self._parts.load()
-        # A finished piece with wrong bytes is damaged. Its bytes must not be continued.
-        self.parts = {piece: size for piece, size in parts.items() if size and piece not in self._records}
+            self._written = {} if self.complete else dict(self._read_parts())
         return self.have
+
+    def _read_parts(self) -> Iterator[tuple[int, Part]]:
+        """The parts whose bytes are as they were written."""
+        for piece, part in self._parts.load().items():
+            # A finished piece with wrong bytes is damaged. Its bytes must not be continued.
+            if 0 < part.size <= self._room(piece) and piece not in self._records:
+                data = self._read_back(piece, part.size)
+                if data is not None and part.matches(data):
+                    yield piece, part
+
+    def _read_back(self, piece: int, size: int) -> bytes | None:
+        """The first bytes of a piece. ``None``: the disk has lost them."""
+        try:
+            with self._data.using(0 if self.complete else os.O_CREAT) as fd:
+                data = os.pread(fd, size, piece * self.meta.piece_size)
+        except OSError as error:
+            if error.errno not in LOST:
+                raise
+            return None
+        return data if len(data) == size else None
+
+    def _room(self, piece: int) -> int:
+        """The most bytes that a piece can have."""
+        if self.meta.length is None:
+            return self.meta.piece_size
+        return max(0, min(self.meta.piece_size, self.meta.length - piece * self.meta.piece_size))
 
     def forget(self, pieces: int) -> None:
         """Remove pieces (bit mask) from :attr:`have`, e.g. because their bytes are wrong."""
@@ -248,10 +287,10 @@ class PieceFile:
 
     def sync(self) -> None:
         """Make all stored pieces durable. After a failure, :meth:`verify` finds what the disk has."""
-        with store_errors(f"sync {self.path}"), self._data.using() as data, self._journal.using() as records:
+        with store_errors(f"sync {self.path}"), self._data.using() as data:
             try:
                 os.fdatasync(data)
-                os.fdatasync(records)
+                self._journal.sync()
             except OSError:
                 os.posix_fadvise(data, 0, 0, os.POSIX_FADV_DONTNEED)  # it may hold bytes that the disk lost
                 raise
@@ -272,7 +311,7 @@ class PieceFile:
 
     def update(self, meta: Meta) -> None:
         """Replace the metadata, atomically."""
-        write_atomically(self.directory / "meta.json", msgspec.json.encode(meta), durable=self._durable)
+        records.store(self.directory / "meta.json", meta, durable=self._durable)
         self.meta = meta
 
     def stamp(self) -> None:
@@ -295,42 +334,10 @@ class PieceFile:
         self._journal.end()
         self._parts.end()
 
-    def _read_journal(self) -> Iterator[JournalRecord]:
-        with self._journal.using() as fd:
-            content = os.pread(fd, os.fstat(fd).st_size, 0)
-            records = list(journal.decode(content))
-            if len(records) * journal.RECORD_SIZE != len(content):
-                os.ftruncate(fd, len(records) * journal.RECORD_SIZE)
-        yield from records
-
     def _append(self, records: Sequence[JournalRecord]) -> None:
         """Write records, and add their pieces to :attr:`have`."""
-        unwritten = b"".join(map(journal.encode, records))
-        with self._journal.using() as fd:
-            begun_at = self._end_of_journal(fd)
-            try:
-                while unwritten:
-                    unwritten = unwritten[os.write(fd, unwritten) :]
-                if self._durable:
-                    os.fdatasync(fd)
-                    self._sync_names()
-            except OSError:
-                os.ftruncate(fd, begun_at)  # half a record would hide all records that follow it
-                raise
+        self._journal.append(records)
         self._hold(records)
-
-    def _sync_names(self) -> None:
-        if not self._named:
-            sync_directory(self.directory)
-            self._named = True
-
-    def _end_of_journal(self, fd: int) -> int:
-        """The end of the last whole record. Half a record may follow it if it could not be removed."""
-        size = os.fstat(fd).st_size
-        half = size % journal.RECORD_SIZE
-        if half:
-            os.ftruncate(fd, size - half)
-        return size - half
 
     def _hold(self, records: Iterable[JournalRecord]) -> None:
         with self._changing:

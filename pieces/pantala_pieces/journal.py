@@ -4,12 +4,17 @@ A record has 44 bytes, ``piece:u32 | size:u32 | sha256:32 | crc32 of the first 4
 appended, and only after the piece's bytes are durable. Reading stops at an incomplete or wrong record.
 """
 
+import os
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from pathlib import Path
 
 import msgspec
 
+from pantala_pieces.descriptor import Descriptor
+from pantala_pieces.errors import LOST
+from pantala_pieces.writing import sync_directory
 from pantala_protocol.ranges import MAX_PIECE
 
 _BODY = struct.Struct(">II32s")
@@ -42,3 +47,69 @@ def decode(data: bytes) -> Iterator[JournalRecord]:
         if record.piece > MAX_PIECE:
             return
         yield record
+
+
+class Journal:
+    """The journal of one file. Its methods raise :class:`OSError`."""
+
+    def __init__(self, path: Path, *, durable: bool) -> None:
+        self._file = Descriptor(path, lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        self._directory = path.parent
+        self._durable = durable
+        self._named = False
+        """True if the names of the journal and the data are durable. A synced file without a name is lost."""
+
+    def read(self) -> list[JournalRecord]:
+        """The valid records. Cuts the file after the last of them."""
+        with self._file.using() as fd:
+            try:
+                content = os.pread(fd, os.fstat(fd).st_size, 0)
+            except OSError as error:
+                if error.errno not in LOST:
+                    raise
+                os.ftruncate(fd, 0)
+                return []
+            found = list(decode(content))
+            if len(found) * RECORD_SIZE != len(content):
+                os.ftruncate(fd, len(found) * RECORD_SIZE)
+        return found
+
+    def append(self, records: Iterable[JournalRecord]) -> None:
+        unwritten = b"".join(map(encode, records))
+        with self._file.using() as fd:
+            begun_at = self._end(fd)
+            try:
+                while unwritten:
+                    unwritten = unwritten[os.write(fd, unwritten) :]
+                if self._durable:
+                    os.fdatasync(fd)
+                    self._sync_names()
+            except OSError:
+                os.ftruncate(fd, begun_at)  # half a record would hide all records that follow it
+                raise
+
+    def sync(self) -> None:
+        """Make all records durable."""
+        with self._file.using() as fd:
+            os.fdatasync(fd)
+
+    def close(self) -> None:
+        """Close the file. A later use opens it again."""
+        self._file.close()
+
+    def end(self) -> None:
+        """Close the file and never open it again, because it is deleted."""
+        self._file.end()
+
+    def _sync_names(self) -> None:
+        if not self._named:
+            sync_directory(self._directory)
+            self._named = True
+
+    def _end(self, fd: int) -> int:
+        """The end of the last whole record. Half a record may follow it if it could not be removed."""
+        size = os.fstat(fd).st_size
+        half = size % RECORD_SIZE
+        if half:
+            os.ftruncate(fd, size - half)
+        return size - half

@@ -1,9 +1,10 @@
 """A table of unfinished pieces, with the bytes of each that are written. It survives a killed process, but no reboot.
 
 The page cache keeps the data file and this table consistent while the machine runs, so neither is synced. The table has
-the boot ID of the machine (16 bytes) and ``_SLOTS`` records ``piece:u32 | bytes:u32 | crc32 of the first 8:u32``, big
-endian. A piece uses the slot with its number modulo ``_SLOTS``. A wrong record is ignored. After a reboot the table
-counts as empty.
+the boot ID of the machine (16 bytes) and ``_SLOTS`` records, ``piece:u32 | bytes:u32 | crc32 of these bytes:u32 | crc32
+of the first 12:u32``, big endian. A piece uses the slot with its number modulo ``_SLOTS``. A wrong record is ignored.
+So a table of the version before counts as empty, because its records are shorter. After a reboot the table counts as
+empty too.
 """
 
 import os
@@ -13,10 +14,12 @@ import uuid
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Final, NamedTuple
 
 from pantala_pieces.descriptor import Descriptor
+from pantala_pieces.errors import LOST
 
-_BODY = struct.Struct(">II")
+_BODY = struct.Struct(">III")
 _CRC = struct.Struct(">I")
 _RECORD_SIZE = _BODY.size + _CRC.size
 _HEADER = 16
@@ -29,37 +32,57 @@ def boot_id() -> bytes:
     return uuid.UUID(Path("/proc/sys/kernel/random/boot_id").read_text().strip()).bytes
 
 
+class Part(NamedTuple):
+    """The written bytes of an unfinished piece."""
+
+    size: int
+    crc: int
+    """The crc32 of these bytes. The digest of the piece is not known yet, so nothing else shows that they changed."""
+
+    def extended(self, data: bytes | bytearray | memoryview) -> "Part":
+        return Part(self.size + len(data), zlib.crc32(data, self.crc))
+
+    def matches(self, data: bytes) -> bool:
+        return len(data) == self.size and zlib.crc32(data) == self.crc
+
+
+NO_PART: Final = Part(0, 0)
+
+
 class PartTable:
     """The table of one file. Any thread may use it. Its methods raise :class:`OSError`."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
-        self._table = Descriptor(path, lambda: os.O_RDWR | os.O_CREAT)
+        self._table = Descriptor(path, lambda: os.O_RDWR)
         self._lock = threading.Lock()
         self._begun = False
 
-    def load(self) -> dict[int, int]:
-        """The number of written bytes of each unfinished piece, by piece. Empty after a reboot."""
-        if not self._path.exists():
+    def load(self) -> dict[int, Part]:
+        """The part of each unfinished piece, by piece. Empty after a reboot."""
+        try:
+            with self._table.using() as fd:
+                content = os.pread(fd, _HEADER + _SLOTS * _RECORD_SIZE, 0)
+        except OSError as error:
+            if error.errno not in LOST:
+                raise
             return {}
-        with self._table.using() as fd:
-            content = os.pread(fd, _HEADER + _SLOTS * _RECORD_SIZE, 0)
         if content[:_HEADER] != boot_id():
             return {}
         self._begun = True
         return dict(_decode(content[_HEADER:]))
 
-    def note(self, piece: int, size: int) -> None:
-        """Record that the first ``size`` bytes of a piece are written."""
-        with self._table.using() as fd:
+    def note(self, piece: int, part: Part) -> None:
+        """Record the part of a piece that is written."""
+        with self._table.using(os.O_CREAT) as fd:
             if not self._begun:
                 self._begin(fd)
-            body = _BODY.pack(piece, size)
+            body = _BODY.pack(piece, *part)
             os.pwrite(fd, body + _CRC.pack(zlib.crc32(body)), _HEADER + piece % _SLOTS * _RECORD_SIZE)
 
     def clear(self) -> None:
         """Forget all parts."""
-        with self._lock, self._table.using() as fd:
+        with self._lock, self._table.using(os.O_CREAT) as fd:
             self._begun = False
             os.ftruncate(fd, 0)
 
@@ -79,8 +102,9 @@ class PartTable:
         self._table.end()
 
 
-def _decode(records: bytes) -> Iterator[tuple[int, int]]:
+def _decode(records: bytes) -> Iterator[tuple[int, Part]]:
     for start in range(0, len(records) - _RECORD_SIZE + 1, _RECORD_SIZE):
         body, crc = records[start : start + _BODY.size], records[start + _BODY.size : start + _RECORD_SIZE]
         if _CRC.pack(zlib.crc32(body)) == crc:
-            yield _BODY.unpack(body)
+            piece, size, sum_of_bytes = _BODY.unpack(body)
+            yield piece, Part(size, sum_of_bytes)

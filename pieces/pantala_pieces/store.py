@@ -1,19 +1,25 @@
 """The pieces of all tasks on one disk."""
 
 import contextlib
+import errno
 import os
+import stat
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
-import msgspec
+import structlog
 
+from pantala_pieces import records
 from pantala_pieces.errors import store_errors
 from pantala_pieces.file import Meta, PieceFile
-from pantala_pieces.writing import sync_directory, write_atomically
+from pantala_pieces.records import RecordError
+from pantala_pieces.writing import set_aside, sync_directory
 from pantala_protocol import task_id
 
 _OURS = ("meta.json", ".meta.json.new", "journal", "parts", "data", "data.new")
+_DATA = ("data", "journal", "parts")
+_log = structlog.get_logger(__name__)
 
 
 class Usage(NamedTuple):
@@ -58,22 +64,30 @@ class PieceStore:
             if self._durable:
                 sync_directory(directory.parent)
                 sync_directory(self.root)
-        write_atomically(directory / "meta.json", msgspec.json.encode(meta), durable=self._durable)
+        records.store(directory / "meta.json", meta, durable=self._durable)
         file = self._files[meta.task_id] = self._file(directory, meta)
         return file
 
     def delete(self, name: str) -> None:
-        """Remove a task's pieces. Readers with an open data file can continue."""
+        """Remove a task's pieces. Readers with an open data file can continue.
+
+        If something foreign remains in the task's directory, the directory gets another name.
+        """
         file = self._files.pop(name, None)
         if file is not None:
             file.retire()
         directory = self._directory(task_id.parse(name))
-        with store_errors(f"delete {directory}"):
-            for part in _OURS:
-                with contextlib.suppress(FileNotFoundError):
-                    (directory / part).unlink()
-            with contextlib.suppress(FileNotFoundError):
+        with store_errors(f"delete {directory}"), contextlib.suppress(FileNotFoundError):
+            if stat.S_ISDIR(directory.lstat().st_mode):
+                for part in _OURS:
+                    with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                        (directory / part).unlink()
+            try:
                 directory.rmdir()
+            except OSError as error:
+                if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
+                    raise
+                set_aside(directory)
 
     def usage(self) -> Usage:
         """The total bytes of the disk, and those that are free for unprivileged processes."""
@@ -96,11 +110,12 @@ class PieceStore:
             except ValueError:
                 continue
             try:
-                meta = msgspec.json.decode((directory / "meta.json").read_bytes(), type=Meta)
-            except (FileNotFoundError, msgspec.DecodeError):
-                meta = None
-            if meta is None or meta.task_id != name or meta.piece_size <= 0:
-                self.delete(name)  # a crash has interrupted its creation or deletion
+                meta = _read_meta(directory)
+            except FileNotFoundError:  # a crash has interrupted its creation or deletion
+                self.delete(name)
+            except RecordError as error:
+                _log.error("the record of a copy is damaged; the copy is fetched again", task=name, error=str(error))
+                self.delete(name)
             else:
                 yield self._file(directory, meta)
 
@@ -108,3 +123,13 @@ class PieceStore:
         file = PieceFile(directory, meta, durable=self._durable)
         file.used = (directory / "meta.json").stat().st_mtime
         return file
+
+
+def _read_meta(directory: Path) -> Meta:
+    """The metadata in a task's directory. Raises :class:`RecordError`, also if something else has a file's name."""
+    if not stat.S_ISDIR(directory.lstat().st_mode) or not all(records.is_regular(directory / name) for name in _DATA):
+        raise RecordError("something else has the name of one of its files")
+    meta = records.load(directory / "meta.json", Meta)
+    if meta.task_id != directory.name:
+        raise RecordError("it belongs to another task")
+    return meta

@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
-from pantala_pieces.errors import PieceMissingError, store_errors
+from pantala_pieces.errors import LOST, PieceMissingError, store_errors
 from pantala_pieces.file import PieceFile
 from pantala_protocol.geometry import Geometry
 
@@ -21,9 +21,6 @@ CHUNK = 1 << 20
 """Bytes of one read. It is a multiple of every block size, as reads past the page cache need it."""
 STEP = 32 * CHUNK
 """Bytes of one step."""
-
-_ROT = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
-"""These errors mean that the disk has lost the bytes."""
 
 
 class FileVerdict(Enum):
@@ -69,7 +66,7 @@ class VerificationPass:
                     while self._position < stop:
                         self._take(memoryview(self._buffer)[: self._read(fd)])
             except OSError as error:
-                if error.errno not in _ROT:
+                if error.errno not in LOST:
                     raise
                 if not self._each_piece:
                     self._begin(each_piece=True)
@@ -98,7 +95,7 @@ class VerificationPass:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
         """Open the file for one step only, because an open descriptor keeps a deleted file on the disk."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC
+        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
             fd = os.open(self._file.path, flags | os.O_DIRECT)
         except OSError as error:

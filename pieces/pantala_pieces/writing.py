@@ -2,9 +2,12 @@
 
 import errno
 import os
+import secrets
 from pathlib import Path
 
 from pantala_pieces.errors import store_errors
+
+_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_bytes(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
@@ -35,14 +38,34 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     """
     temporary = path.with_name(f".{path.name}.new")
     with store_errors(f"write {path}"):
-        with temporary.open("wb") as file:
+        clear_name(temporary)
+        with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as file:
             file.write(content)
             if durable:
                 file.flush()
                 os.fsync(file.fileno())
+        if path.is_dir() and not path.is_symlink():
+            set_aside(path)
         temporary.replace(path)
         if durable:
             sync_directory(path.parent)
+
+
+def clear_name(path: Path) -> None:
+    """Make a name free. A file is removed. A directory gets another name. Raises :class:`OSError`."""
+    try:
+        path.unlink()
+    except FileNotFoundError:
+        return
+    except OSError as error:
+        if error.errno not in (errno.EISDIR, errno.EPERM):
+            raise
+        set_aside(path)
+
+
+def set_aside(path: Path) -> None:
+    """Give a foreign file or directory another name, because Pantala needs its name. Raises :class:`OSError`."""
+    path.rename(path.with_name(f"{path.name}.foreign-{secrets.token_hex(4)}"))
 
 
 def sync_directory(directory: Path) -> None:

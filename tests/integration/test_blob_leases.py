@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import json
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -11,6 +10,8 @@ import msgspec
 import pytest
 
 from pantala_peer.app import PeerApp
+from pantala_pieces import records
+from pantala_pieces.records import RecordError
 from pantala_protocol import task_id
 from pantala_protocol.sync import SyncAnswer, SyncRequest, WantedBlob
 from testbed import image as images
@@ -60,9 +61,8 @@ async def supernode(tmp_path: Path) -> AsyncIterator[SupernodeProcess]:
 
 def kept(supernode: SupernodeProcess) -> dict[str, dict[str, object]]:
     """The supernode's record of blobs on its volume."""
-    with contextlib.suppress(FileNotFoundError, json.JSONDecodeError):
-        content = json.loads((supernode.data / "blobs.json").read_bytes())
-        return content if isinstance(content, dict) else {}
+    with contextlib.suppress(FileNotFoundError, RecordError):
+        return dict(records.load(supernode.data / "blobs.json", dict[str, dict[str, object]]))
     return {}
 
 
@@ -136,7 +136,7 @@ async def test_leases_can_expire(supernode: SupernodeProcess, registry: Registry
         layer, size = largest(image)
         entries = kept(supernode)
         entries[layer]["wanted"] = time.time() - 21_601
-        (supernode.data / "blobs.json").write_text(json.dumps(entries))
+        records.store_pair(supernode.data / "blobs.json", entries)
         await restarted(supernode, one)
         await eventually(lambda: task_id.of_blob(layer) not in one.cache.tasks())
         assert blobs(image) - {task_id.of_blob(layer)} <= one.cache.tasks()

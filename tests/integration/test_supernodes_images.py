@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import hashlib
 import itertools
-import json
 import os
 import random
 import signal
@@ -18,6 +17,7 @@ import pytest
 
 from pantala_peer.app import PeerApp
 from pantala_peer.mirror.deadlines import Deadlines
+from pantala_pieces import records
 from pantala_protocol import task_id
 from pantala_protocol.statement import Member, Membership
 from testbed import image as images
@@ -75,7 +75,7 @@ class Ring:
     def kept(self, number: int) -> set[str]:
         """The blobs in a supernode's record on its volume."""
         with contextlib.suppress(FileNotFoundError):
-            return set(json.loads((self.supernodes[number].data / "blobs.json").read_bytes()))
+            return set(records.load(self.supernodes[number].data / "blobs.json", dict))
         return set()
 
 

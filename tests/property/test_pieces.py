@@ -13,7 +13,7 @@ from pantala_pieces import journal
 from pantala_pieces.errors import PieceMissingError, StoreFullError
 from pantala_pieces.file import Meta, Piece
 from pantala_pieces.journal import JournalRecord
-from pantala_pieces.parts import PartTable
+from pantala_pieces.parts import Part, PartTable
 from pantala_pieces.store import PieceStore
 from pantala_protocol import digest, ranges, task_id, ticket
 from pantala_protocol.geometry import MAX_PIECE_SIZE, MIN_PIECE_SIZE, Geometry, piece_size
@@ -95,10 +95,10 @@ def test_a_damaged_table_of_parts_never_names_bytes_that_were_not_written(
     position: int, value: int, length: int
 ) -> None:
     with tempfile.TemporaryDirectory() as folder:
-        path, parts = Path(folder) / "parts", {0: 30, 7: 1 << 20, 64 + 9: 5}
+        path, parts = Path(folder) / "parts", {0: Part(30, 1), 7: Part(1 << 20, 2), 64 + 9: Part(5, 3)}
         table = PartTable(path)
-        for piece, size in parts.items():
-            table.note(piece, size)
+        for piece, part in parts.items():
+            table.note(piece, part)
         table.end()
         damaged = bytearray(path.read_bytes())
         damaged[position % len(damaged)] ^= value
@@ -112,10 +112,10 @@ def test_a_table_of_parts_is_read_as_it_was_written(tmp_path: Path) -> None:
     table = PartTable(tmp_path / "parts")
     assert {} == table.load()
     for piece, size in ((0, 1), (5, 70_000), (64, 2)):  # 64 takes the record of 0
-        table.note(piece, size)
+        table.note(piece, Part(size, 7))
     table.end()
     again = PartTable(tmp_path / "parts")
-    assert {5: 70_000, 64: 2} == again.load()
+    assert {5: Part(70_000, 7), 64: Part(2, 7)} == again.load()
     again.end()
 
 

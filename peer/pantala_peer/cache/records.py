@@ -1,15 +1,18 @@
 """Records of the paths that this peer has published: one small file for each, synced to the disk."""
 
-import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
+import structlog
 
+from pantala_pieces import records
 from pantala_pieces.errors import store_errors
-from pantala_pieces.writing import write_atomically
+from pantala_pieces.records import RecordError
+
+_log = structlog.get_logger(__name__)
 
 
 class PublicationRecord(msgspec.Struct, frozen=True):
@@ -37,8 +40,13 @@ class PublicationRecords:
         with store_errors(f"read {self._directory}"):
             self._directory.mkdir(mode=0o700, exist_ok=True)
             for file in sorted(self._directory.glob("*.json")):
-                with contextlib.suppress(msgspec.DecodeError):  # a foreign file
-                    self._remember(msgspec.json.decode(file.read_bytes(), type=PublicationRecord))
+                try:
+                    record = records.load(file, PublicationRecord)
+                except RecordError as error:
+                    _log.error("the record of a published file is damaged; it is made again", error=str(error))
+                    continue
+                if self._file(record.path) == file:
+                    self._remember(record)
 
     def __iter__(self) -> Iterator[PublicationRecord]:
         return iter(list(self._records.values()))
@@ -61,7 +69,7 @@ class PublicationRecords:
     def keep(self, record: PublicationRecord) -> None:
         """Write a record, and sync it to the disk."""
         if self._records.get(record.path) != record:
-            write_atomically(self._file(record.path), msgspec.json.encode(record))
+            records.store(self._file(record.path), record)
             self._remember(record)
 
     def remove(self, path: str) -> None:

@@ -22,7 +22,7 @@ def clear(root: Path) -> int:
     for name in removed:
         store.delete(name)
     with store_errors(f"clear {root}"):
-        for name in ("images.json", ".images.json.new"):
+        for name in ("images.json", "images.json.copy", ".images.json.new", ".images.json.copy.new"):
             (root / "cache" / name).unlink(missing_ok=True)
     for folder in (*root.glob("cache/??"), root / "cache", root / "published", root / "files"):
         with contextlib.suppress(OSError):  # it is not empty

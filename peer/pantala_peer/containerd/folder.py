@@ -12,6 +12,8 @@ import msgspec
 
 from pantala_peer.containerd.errors import FolderError
 from pantala_peer.containerd.plan import DEFAULT, FolderRecord, FormerState, HostsFile, Place, Plan, Tree
+from pantala_pieces import records
+from pantala_pieces.records import RecordError
 from pantala_pieces.writing import sync_directory
 
 _HOSTS = "hosts.toml"
@@ -56,12 +58,12 @@ class Folder:
 
     def read_record(self) -> FolderRecord:
         try:
-            content = self._record.read_bytes()
+            return records.load(self._record, FolderRecord)
         except FileNotFoundError:
             return FolderRecord()
-        try:
-            return msgspec.json.decode(content, type=FolderRecord)
-        except msgspec.DecodeError as error:
+        except RecordError as error:
+            with contextlib.suppress(RecordError, FileNotFoundError):
+                return records.load(records.copy_of(self._record), FolderRecord)
             raise FolderError(f"{self._record} is not valid ({error}). Move it away, and run this again") from None
 
     def read_tree(self) -> Tree:
@@ -96,7 +98,8 @@ class Folder:
             return
         for made in reversed(plan.record.made):
             _remove_empty(Path(made))
-        self._record.unlink(missing_ok=True)
+        self._record.unlink(missing_ok=True)  # without it, its copy does not count
+        records.copy_of(self._record).unlink(missing_ok=True)
         _remove_empty(self._state)
 
     @property
@@ -104,7 +107,9 @@ class Folder:
         return self._state / "record.json"
 
     def _write_record(self, record: FolderRecord) -> None:
-        self._put(self._record, HostsFile(msgspec.json.encode(record), 0o600, os.geteuid(), os.getegid()))
+        content = HostsFile(records.seal(msgspec.json.encode(record)), 0o600, os.geteuid(), os.getegid())
+        self._put(self._record, content)
+        self._put(records.copy_of(self._record), content)
 
     def _restore(self, directory: Path, entry: FormerState) -> None:
         (directory / _TEMPORARY).unlink(missing_ok=True)

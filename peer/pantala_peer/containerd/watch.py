@@ -19,6 +19,9 @@ from pantala_peer.containerd.configuration import Decide
 from pantala_peer.containerd.errors import FolderError
 from pantala_peer.containerd.folder import Folder
 from pantala_peer.containerd.plan import Tree
+from pantala_pieces import records
+from pantala_pieces.records import RecordError
+from pantala_pieces.writing import clear_name
 
 INTERVAL = 20.0
 """Seconds between two comparisons."""
@@ -27,7 +30,6 @@ SETTLE = 2.0
 _SAME_NOTE = 600
 """Seconds in which equal repairs write only one note. Some programs rewrite the files again and again."""
 _NAMES = 5
-_MAX_NOTE = 16 * 1024
 
 log = structlog.get_logger()
 
@@ -60,9 +62,8 @@ def read_note(token_file: Path | None) -> RepairNote | None:
     if token_file is None:
         return None
     try:
-        with note_file(token_file).open("rb") as file:
-            return msgspec.json.decode(file.read(_MAX_NOTE), type=RepairNote)
-    except (OSError, msgspec.DecodeError, UnicodeError):
+        return records.load(note_file(token_file), RepairNote)
+    except (OSError, RecordError):
         return None
 
 
@@ -156,7 +157,8 @@ class ConfigurationWatch:
             return
         temporary = file.with_suffix(".new")
         try:
-            temporary.write_bytes(msgspec.json.encode(note))
+            clear_name(temporary)
+            temporary.write_bytes(records.seal(msgspec.json.encode(note)))
             temporary.chmod(0o644)
             temporary.replace(file)
         except OSError as error:

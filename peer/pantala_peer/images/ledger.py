@@ -18,8 +18,9 @@ from msgspec import structs
 
 from pantala_peer.images.errors import InvalidOrderError
 from pantala_peer.mirror.request import RepositoryName
+from pantala_pieces import records
 from pantala_pieces.errors import store_errors
-from pantala_pieces.writing import write_atomically
+from pantala_pieces.records import RecordError
 from pantala_protocol import image as images
 from pantala_protocol import task_id
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, PullPhase, PullState
@@ -59,6 +60,13 @@ class LedgerEntry(msgspec.Struct, frozen=True):
 
     order: NodeOrder
     state: PullState
+
+
+class LedgerContent(msgspec.Struct, frozen=True):
+    """The record of a ledger on the disk."""
+
+    entries: tuple[LedgerEntry, ...]
+    pins: tuple[str, ...]
 
 
 class OrderChanges(NamedTuple):
@@ -129,9 +137,9 @@ class Ledger:
             for blob in entry.order.blobs
         }
 
-    def render(self) -> bytes:
+    def render(self) -> LedgerContent:
         """The content of a :class:`LedgerFile`."""
-        return msgspec.json.encode(_Content(list(self.entries.values()), sorted(self.pins)))
+        return LedgerContent(tuple(self.entries.values()), tuple(sorted(self.pins)))
 
     def _update(self, key: str, **changes: object) -> None:
         entry = self.entries[key]
@@ -156,11 +164,6 @@ def _without_tag(text: str) -> str:
         return text
 
 
-class _Content(msgspec.Struct, frozen=True):
-    entries: list[LedgerEntry]
-    pins: list[str]
-
-
 class LedgerFile:
     """The file with the ledger. The methods block, and raise :class:`StoreError`."""
 
@@ -171,12 +174,12 @@ class LedgerFile:
         """The last ledger. Empty without a file, or with an invalid one."""
         try:
             with store_errors(f"read {self._path}"), contextlib.suppress(FileNotFoundError):
-                content = msgspec.json.decode(self._path.read_bytes(), type=_Content)
+                content = records.load_pair(self._path, LedgerContent)
                 return Ledger(content.entries, content.pins)
-        except msgspec.DecodeError as error:
+        except RecordError as error:
             log.warning("ignored the record of ordered images, because it is not valid", error=str(error))
         return Ledger()
 
-    def write(self, content: bytes) -> None:
+    def write(self, content: LedgerContent) -> None:
         """Write the result of :meth:`Ledger.render`, and sync it to the disk."""
-        write_atomically(self._path, content)
+        records.store_pair(self._path, content)

@@ -10,7 +10,7 @@ from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images.blobs import CachedImages
 from pantala_peer.images.errors import InvalidOrderError, OrderError, OrderTimeoutError
 from pantala_peer.images.helper import RuntimeHelper
-from pantala_peer.images.ledger import Ledger, LedgerEntry, LedgerFile, OrderedImage
+from pantala_peer.images.ledger import Ledger, LedgerContent, LedgerEntry, LedgerFile, OrderedImage
 from pantala_peer.mirror.permissions import USER, PullGrants
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_pieces.errors import StoreError
@@ -66,7 +66,7 @@ class ImageOrders:
         self._counts: dict[str, Callable[[], int]] = {}
         self._dirty = asyncio.Event()
         self._look_now = asyncio.Event()
-        self._written = b""
+        self._written: LedgerContent | None = None
         events.subscribe(ImagesOrdered, self._on_orders)
 
     async def open(self) -> None:

@@ -8,8 +8,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from pantala_pieces import records
 from pantala_pieces.errors import StoreError
-from pantala_pieces.writing import write_atomically
+from pantala_pieces.records import RecordError
 from pantala_protocol import digest
 from pantala_supernode.images.leases import BlobLeases, KeptBlob
 
@@ -70,10 +71,10 @@ class BlobLedger:
 
     def _read(self) -> _Entries:
         try:
-            entries = msgspec.json.decode(self._path.read_bytes(), type=_Entries)
+            entries = records.load_pair(self._path, _Entries)
         except FileNotFoundError:
             return {}
-        except (OSError, msgspec.DecodeError) as error:
+        except (OSError, RecordError) as error:
             _log.warning("the list of cached blobs cannot be read; they are fetched again", error=str(error))
             return {}
         return {name: entry for name, entry in entries.items() if _is_digest(name)}
@@ -83,7 +84,7 @@ class BlobLedger:
             if entries == self._written:
                 return True
             try:
-                write_atomically(self._path, msgspec.json.encode(entries))
+                records.store_pair(self._path, entries)
             except StoreError as error:
                 _log.warning("cannot write the list of cached blobs; a restart fetches them again", error=str(error))
                 return False

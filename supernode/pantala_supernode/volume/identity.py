@@ -13,8 +13,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from pantala_pieces import records
 from pantala_pieces.errors import StoreError, store_errors
-from pantala_pieces.writing import write_atomically
+from pantala_pieces.records import RecordError
 
 _log = structlog.get_logger(__name__)
 
@@ -41,6 +42,8 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
         found = _read(directory / _NAME)
         if found is None:
             found = _begin(directory, new_id())
+        elif not records.is_intact(directory / _NAME, Volume):  # damaged, or of the version before
+            records.store_pair(directory / _NAME, found)
     return directory / found.tasks
 
 
@@ -65,8 +68,11 @@ async def alone(directory: Path) -> AsyncIterator[None]:
 
 def _read(path: Path) -> Volume | None:
     try:
-        volume = msgspec.json.decode(path.read_bytes(), type=Volume)
-    except (FileNotFoundError, msgspec.DecodeError):
+        volume = records.load_pair(path, Volume)
+    except FileNotFoundError:
+        return None
+    except RecordError as error:
+        _log.error("the record of the volume is damaged; a new directory is used for tasks", error=str(error))
         return None
     safe = volume.tasks and "/" not in volume.tasks and volume.tasks not in (".", "..")
     return volume if volume.format == FORMAT and safe else None
@@ -76,7 +82,7 @@ def _begin(directory: Path, identity: str) -> Volume:
     tasks = directory / "tasks"
     foreign = tasks.exists() and any(tasks.iterdir())
     volume = Volume(FORMAT, identity, f"tasks-{identity}" if foreign else "tasks")
-    if (directory / _NAME).exists():
-        (directory / _NAME).replace(directory / f"{_NAME}.before-{identity}")
-    write_atomically(directory / _NAME, msgspec.json.encode(volume))
+    with contextlib.suppress(FileNotFoundError):
+        (directory / _NAME).rename(directory / f"{_NAME}.before-{identity}")
+    records.store_pair(directory / _NAME, volume)
     return volume

@@ -4,11 +4,11 @@ import hashlib
 from dataclasses import replace
 from pathlib import Path
 
-import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantala_pieces import records
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore, Usage
@@ -259,8 +259,7 @@ def test_the_marks_mean_percent() -> None:
 def test_an_empty_directory_becomes_a_volume(tmp_path: Path) -> None:
     first = open_volume(tmp_path / "data", lambda: "one")
     assert tmp_path / "data" / "tasks" == first
-    written = (tmp_path / "data" / "volume.json").read_bytes()
-    assert Volume(1, "one", "tasks") == msgspec.json.decode(written, type=Volume)
+    assert Volume(1, "one", "tasks") == records.load(tmp_path / "data" / "volume.json", Volume)
     assert first == open_volume(tmp_path / "data", lambda: "two")
 
 

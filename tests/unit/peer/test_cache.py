@@ -439,7 +439,8 @@ async def test_a_disk_failure_has_its_reason(cache: PieceCache) -> None:
     await cache.hold(assignment())
     directory = cache.lookup(TASK).directory  # type: ignore[union-attr]
     await cache.drop(TASK)
-    directory.touch()
+    directory.parent.rmdir()
+    directory.parent.touch()
     with pytest.raises(StoreError) as raised:
         await cache.hold(assignment())
     assert Reason.NODE_DISK_FAILED == failed(raised.value).reason

@@ -209,7 +209,8 @@ def test_without_the_record_the_marks_suffice(node: Node) -> None:
 
 def test_an_invalid_record_is_an_error_that_says_what_to_do(node: Node) -> None:
     node.configure()
-    (node.state / "record.json").write_text("{")
+    for name in ("record.json", "record.json.copy"):
+        (node.state / name).write_text("{")
     with pytest.raises(FolderError, match="Move it away"):
         node.cleanup()
 

@@ -11,6 +11,7 @@ import pytest
 from pantala_peer.containerd import registry
 from pantala_peer.containerd.configuration import cleanup, configure, deciding, views
 from pantala_peer.containerd.watch import INTERVAL, SETTLE, ConfigurationWatch, RepairNote, note_file, read_note
+from pantala_pieces.records import copy_of
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.virtual_time
@@ -193,6 +194,7 @@ async def test_a_failed_repair_is_noted_until_it_succeeds(node: Node) -> None:
     record = node.state / "record.json"
     good = record.read_bytes()
     record.write_bytes(b"{")
+    copy_of(record).write_bytes(b"{")
     watch.step()
     assert node.note is not None
     assert "record.json is not valid" in node.note.fault
@@ -207,6 +209,7 @@ async def test_a_fault_that_passed_leaves_no_note(node: Node) -> None:
     watch, record = node.watch(), node.state / "record.json"
     good = record.read_bytes()
     record.write_bytes(b"{")
+    copy_of(record).write_bytes(b"{")
     watch.step()
     record.write_bytes(good)
     assert not watch.step()

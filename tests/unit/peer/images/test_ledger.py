@@ -122,6 +122,8 @@ def test_a_new_process_continues_with_the_ledger_of_the_last_one(tmp_path: Path)
     assert (ledger.entries, ledger.pins) == (again.entries, again.pins)
     assert ["ns/db"] == again.unfinished()
     (tmp_path / "images.json").write_bytes(b'{"entries"')
+    assert ledger.entries == file.read().entries  # from the copy
+    (tmp_path / "images.json.copy").write_bytes(b'{"entries"')
     assert {} == file.read().entries
 
 
