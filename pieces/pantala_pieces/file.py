@@ -7,19 +7,19 @@ import threading
 import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
-from typing import Annotated
 
 import msgspec
 
 from pantala_pieces import records
 from pantala_pieces.commit import GroupCommit
 from pantala_pieces.descriptor import Descriptor
-from pantala_pieces.errors import LOST, PieceMissingError, StoreError, StoreFullError, store_error, store_errors
+from pantala_pieces.errors import LOST, PieceMissingError, StoreError, store_error, store_errors
 from pantala_pieces.journal import Journal, JournalRecord
 from pantala_pieces.parts import NO_PART, Part, PartTable
-from pantala_pieces.writing import copy_bytes, write_bytes
+from pantala_pieces.writing import check_room, copy_bytes, write_bytes
 from pantala_protocol import ranges
-from pantala_protocol.images import Count
+from pantala_protocol.geometry import check_size
+from pantala_protocol.rules.bounds import Count, PieceSize
 
 _SPARE_PIECES = 16
 """Room for this many pieces must be free before a part of a piece is written without reserved room."""
@@ -31,7 +31,7 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     task_id: str
     generation: str
     """The name of the content that the pieces belong to. When the origin has new content, it gets another name."""
-    piece_size: Annotated[int, msgspec.Meta(gt=0, lt=1 << 32)]
+    piece_size: PieceSize
     length: Count | None = None
     etag: str = ""
     last_modified: str = ""
@@ -47,6 +47,10 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """When the whole file was last found right, in seconds since the epoch. 0: never."""
     claims: tuple[str, ...] = ()
     """UIDs of the Task resources that use this file. After a restart they use it without asking the origin again."""
+
+    def __post_init__(self) -> None:
+        """Raises :class:`ValueError`."""
+        check_size(self.piece_size, self.length or 0)
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -142,10 +146,8 @@ class PieceFile:
             return
         what = f"reserve {self.meta.length} bytes for {self.path}"
         with store_errors(what), self._data.using(os.O_CREAT) as fd:
-            disk = os.fstatvfs(fd)
-            free, missing = disk.f_bavail * disk.f_frsize, self.meta.length - os.fstat(fd).st_blocks * 512
-            if missing > free:  # check first: a failing fallocate fills the whole disk
-                raise StoreFullError(f"cannot {what}: only {free} bytes are free")
+            # Check first: a failing fallocate fills the whole disk.
+            check_room(fd, self.meta.length - os.fstat(fd).st_blocks * 512, what)
             os.posix_fallocate(fd, 0, self.meta.length)
 
     def extend(self, piece: int, start: int, data: bytes | bytearray | memoryview) -> None:
@@ -160,18 +162,13 @@ class PieceFile:
         with store_errors("write a part of a piece"):
             with self._data.using(os.O_CREAT) as fd:
                 if self.meta.length is None:
-                    self._check_spare_room(fd)
+                    check_room(fd, _SPARE_PIECES * self.meta.piece_size, f"write a part of {self.path}")
                 if start < part.size:  # the bytes from here on arrive again
                     before = os.pread(fd, start, piece * self.meta.piece_size)
                     part = Part(start, zlib.crc32(before))
                 write_bytes(fd, data, piece * self.meta.piece_size + start)
             self._written[piece] = part.extended(data)
             self._parts.note(piece, self._written[piece])
-
-    def _check_spare_room(self, fd: int) -> None:
-        disk = os.fstatvfs(fd)
-        if disk.f_bavail * disk.f_frsize < _SPARE_PIECES * self.meta.piece_size:
-            raise StoreFullError(f"cannot write a part of {self.path}: the disk is nearly full")
 
     def read_part(self, piece: int) -> bytes:
         """The written bytes of an unfinished piece. If they changed on the disk, the part is dropped."""

@@ -10,6 +10,7 @@ from aiohttp import web
 
 from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress
+from pantala_protocol.rules import text
 
 
 class TooLargeError(aiohttp.ClientPayloadError):
@@ -71,6 +72,9 @@ class ErrorDetail(msgspec.Struct, frozen=True):
 
     reason: str = ""
     message: str = ""
+
+    def __post_init__(self) -> None:
+        text.clean_fields(self, reason=text.LABEL, message=text.MESSAGE)
 
 
 class ErrorBody(msgspec.Struct, frozen=True):

@@ -12,6 +12,10 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pantala_protocol.ranges import MAX_PIECE
+
+MAX_LENGTH = (MAX_PIECE + 1) * 4 * 1024 * 1024
+"""The largest file in bytes: 16 TiB."""
 MIN_PIECE_SIZE = 128 * 1024
 MAX_PIECE_SIZE = 4 * 1024 * 1024
 SMALL_FILE = 64 * 1024
@@ -50,6 +54,12 @@ RULES: dict[str, PieceSizeRule] = {"swarm": piece_size, "dragonfly": dragonfly_p
 """The rules by their names in the setting ``piece_size_rule``."""
 
 
+def check_size(piece_size: int, length: int) -> None:
+    """Raise :class:`ValueError` if a file cannot have these sizes. More pieces than :data:`MAX_PIECE` take memory."""
+    if piece_size <= 0 or length < 0 or length > (MAX_PIECE + 1) * piece_size:
+        raise ValueError(f"A file of {length} bytes cannot have pieces of {piece_size} bytes.")
+
+
 @dataclass(frozen=True, slots=True)
 class Geometry:
     """The pieces of one file of known length."""
@@ -58,8 +68,7 @@ class Geometry:
     length: int
 
     def __post_init__(self) -> None:
-        if self.piece_size <= 0 or self.length < 0:
-            raise ValueError(f"A file of {self.length} bytes cannot have pieces of {self.piece_size} bytes.")
+        check_size(self.piece_size, self.length)
 
     @property
     def pieces(self) -> int:

@@ -5,29 +5,31 @@ its orders even if some supernodes do not answer. The orders with the greatest r
 every supernode with which it has a session.
 """
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
-"""A whole number that every JSON reader reads exactly, because it has at most 53 bits (RFC 8259, section 6)."""
+from pantala_protocol.rules import text, words
+from pantala_protocol.rules.bounds import Count, Id, Key
+from pantala_protocol.rules.words import WireWord
 
 
-class Depth(StrEnum):
+class Depth(WireWord):
     """How far the nodes must bring an ordered image."""
 
     RUNTIME = "Runtime"
     """Into the node's container runtime."""
     PEER = "Peer"
     """Only into the peer's cache, as blobs."""
+    UNKNOWN = words.UNKNOWN
+    """A depth of a newer version. This version cannot carry out the order."""
 
 
 class ImageBlob(msgspec.Struct, frozen=True):
     """A configuration or a layer in the registry."""
 
-    digest: str
+    digest: Id
     size: Count
 
 
@@ -37,7 +39,7 @@ class PullOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     When a statement no longer contains the order, a running pull is cancelled.
     """
 
-    run: str
+    run: Id
     """The ID of the ImagePrefetch's run."""
     number: Count = 1
     """The number of the pull in that run. A greater one asks for another attempt."""
@@ -56,9 +58,9 @@ class OrderGroup(msgspec.Struct, frozen=True):
 class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     """One image that nodes must have."""
 
-    key: str
+    key: Key
     """``namespace/name`` of its Task. It identifies the image everywhere."""
-    image: str
+    image: Key
     """``registry/repository[:tag]@digest``. The digest identifies the image. With a tag, the runtime must also know it
     as ``registry/repository:tag``, because pods use that name."""
     depth: Depth = Depth.RUNTIME
@@ -88,8 +90,8 @@ class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
 class NodeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
     """One image that one node must have."""
 
-    key: str
-    image: str
+    key: Key
+    image: Key
     """The image, in the form of :attr:`WantedImage.image`."""
     order: PullOrder
     depth: Depth = Depth.RUNTIME
@@ -108,7 +110,7 @@ class NodeOrders(msgspec.Struct, frozen=True, omit_defaults=True):
     """Digests of blobs. The node must report which of them its runtime has."""
 
 
-class PullPhase(StrEnum):
+class PullPhase(WireWord):
     """How far a node is with an ordered image."""
 
     PULLING = "Pulling"
@@ -116,6 +118,8 @@ class PullPhase(StrEnum):
     FAILED = "Failed"
     GONE = "Gone"
     """The image was ready, and then something other than the peer has removed it from the node."""
+    UNKNOWN = words.UNKNOWN
+    """A phase of a newer version. It counts as ``PULLING``."""
 
 
 class PullState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -124,7 +128,7 @@ class PullState(msgspec.Struct, frozen=True, omit_defaults=True):
     phase: PullPhase
     since: Count
     """When the phase began, in seconds since the epoch by the node's clock."""
-    run: str = ""
+    run: Id = ""
     number: Count = 1
     """The :attr:`PullOrder.number` that this report is about."""
     fetched: Count = 0
@@ -132,8 +136,11 @@ class PullState(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     """The reason of the last failure, in CamelCase. Empty: none."""
     message: str = ""
-    gone: tuple[Count, ...] = ()
+    gone: Annotated[tuple[Count, ...], Meta(max_length=1000)] = ()
     """When the peer found the image missing, oldest first, in seconds since the epoch."""
+
+    def __post_init__(self) -> None:
+        text.clean_failure(self)
 
 
 class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -150,5 +157,8 @@ class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
     """True if the runtime protects pinned images. ``None``: not known yet."""
     disk_free: Count | None = None
     """Free bytes on the images' file system, in steps of 64 MiB."""
-    blobs: dict[str, bool] = {}
+    blobs: dict[Id, bool] = {}
     """Whether the runtime has the blob, for each digest in :attr:`NodeOrders.survey`."""
+
+    def __post_init__(self) -> None:
+        text.clean_fields(self, name=text.NAME, version=text.NAME, message=text.MESSAGE)

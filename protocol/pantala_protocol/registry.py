@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from pantala_protocol.images import ImageBlob
+from pantala_protocol.rules import text
 
 RESOLVE: Final = "/api/v1/registry/resolve"
 
@@ -62,3 +63,6 @@ class Resolved(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     """Why the registry gave no answer, in CamelCase. Empty: it gave one."""
     message: str = ""
+
+    def __post_init__(self) -> None:
+        text.clean_failure(self)

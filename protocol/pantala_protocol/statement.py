@@ -6,13 +6,15 @@
 
 import hashlib
 from collections.abc import Iterable
-from enum import StrEnum
 from typing import Annotated
 
 import msgspec
 from msgspec import Meta
 
 from pantala_protocol.images import PullState, RuntimeState, WantedImage
+from pantala_protocol.rules import text, words
+from pantala_protocol.rules.bounds import Count, Id, Key, Name, Number, PieceSize, Port, SmallCount, Url
+from pantala_protocol.rules.words import WireWord
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -29,7 +31,7 @@ class Member(msgspec.Struct, frozen=True, omit_defaults=True):
 class Membership(msgspec.Struct, frozen=True):
     """All replicas. The operator sends this to the supernodes, and they send it to the peers."""
 
-    revision: int
+    revision: Count
     """A number that grows with each change, also after restarts of the operator. The greatest one is in force."""
     members: tuple[Member, ...]
 
@@ -51,29 +53,29 @@ def owner_among(task_id: str, names: Iterable[str]) -> str | None:
 class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """One Task resource, as the supernode needs it. Resources with the same task ID share one copy."""
 
-    uid: str
+    uid: Id
     """The Task resource's UID, which is the key of reports and deliveries."""
-    name: str
+    name: Key
     """``namespace/name``, for logs."""
-    task_id: str
-    url: str
+    task_id: Id
+    url: Url
     headers: dict[str, str] = {}
     """Headers for the origin only, as in :mod:`pantala_protocol.rules.headers`. They are kept only in memory."""
-    digest: str = ""
+    digest: Id = ""
     """The required ``sha256:`` or ``sha512:`` of the file. Empty: any content."""
     path: str = ""
     """The path of the file below the peers' root folder. Empty: the file stays on the supernode."""
     peers: tuple[str, ...] = ()
     """The nodes that must have the file, by name. Empty in a message with numbers, which has ``node_set`` instead."""
-    node_set: Annotated[int, Meta(ge=0)] | None = None
+    node_set: SmallCount | None = None
     """The position of the Task's nodes in :attr:`Statement.node_sets`."""
-    priority: int = 0
+    priority: Number = 0
     """Tasks with a higher priority are fetched first."""
     suspended: bool = False
     """True if supernode and peers must keep their pieces, but fetch no more."""
     attempt: str = ""
     """A new value asks for another attempt after a failure, and resets the count of ``retry_limit``."""
-    retry_limit: int | None = None
+    retry_limit: Count | None = None
     """How many more attempts may follow temporary failures of the origin. ``None``: no limit."""
 
 
@@ -123,11 +125,11 @@ class Statement(msgspec.Struct, frozen=True):
 class StatementReceipt(msgspec.Struct, frozen=True):
     """The answer of a supernode that has accepted a statement."""
 
-    boot: str
-    revision: int
+    boot: Id
+    revision: Count
 
 
-class CDNStatus(StrEnum):
+class CDNStatus(WireWord):
     """The state of a task's copy on the supernode. The names are Dragonfly's. ``SOURCE_ERROR`` is not set."""
 
     WAITING = "WAITING"
@@ -135,6 +137,8 @@ class CDNStatus(StrEnum):
     FAILED = "FAILED"
     SUCCESS = "SUCCESS"
     SOURCE_ERROR = "SOURCE_ERROR"
+    UNKNOWN = words.UNKNOWN
+    """A status of a newer version. The Task's status keeps the last one that is known."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -144,29 +148,32 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str
     final: bool = False
     """True if no other attempt follows until :attr:`WantedTask.attempt` changes."""
-    peer: str = ""
+    peer: Name = ""
     """The node on which it failed. Empty: it failed on the supernode."""
+
+    def __post_init__(self) -> None:
+        text.clean_failure(self, "InternalError")
 
 
 class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """The report about one wanted task."""
 
-    uid: str
-    task_id: str
-    attempt: str = ""
+    uid: Id
+    task_id: Id
+    attempt: Url = ""
     """The :attr:`WantedTask.attempt` that this report is about."""
     cdn_status: CDNStatus = CDNStatus.WAITING
-    length: int | None = None
-    digest: str = ""
+    length: Count | None = None
+    digest: Annotated[str, Meta(max_length=135)] = ""
     """``sha256:`` of the file. Empty until the supernode has the whole file."""
-    piece_size: int = 0
-    pieces_total: int | None = None
-    pieces_cached: int = 0
-    origin_bytes: int = 0
+    piece_size: PieceSize = 0
+    pieces_total: Count | None = None
+    pieces_cached: Count = 0
+    origin_bytes: Count = 0
     """Bytes of bodies that all replicas together have read from the origin for this copy."""
-    supernode_bytes: int = 0
+    supernode_bytes: Count = 0
     """Bytes that peers received from the supernode."""
-    peer_bytes: int = 0
+    peer_bytes: Count = 0
     """Bytes that peers received from each other."""
     failure: Failure | None = None
     """Why the supernode could not fetch the file in its last try. ``None``: no failure."""
@@ -176,42 +183,45 @@ class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """The wanted peers that are connected and do not have the whole file yet. Empty in a message with numbers."""
     ready: str = ""
     """The wanted peers that have the file, as ranges of positions in :attr:`Changes.nodes`, such as ``0-3,7``."""
-    active: int | None = None
+    active: SmallCount | None = None
     """How many wanted peers are connected and do not have the whole file yet. ``None``: see ``active_peers``."""
     failures: tuple[Failure, ...] = ()
     """Failures of the wanted peers, at most 10 of them."""
-    failed_peers: int = 0
+    failed_peers: SmallCount = 0
 
 
 class PeerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """The supernode's report about one peer."""
 
-    name: str
+    name: Name
     connected: bool
-    address: str = ""
-    port: int = 0
+    address: Annotated[str, Meta(max_length=56)] = ""
+    port: Port = 0
     zone: str = ""
     version: str = ""
-    cache_bytes: int = 0
-    tasks: int = 0
-    uploads: int = 0
+    cache_bytes: Count = 0
+    tasks: Count = 0
+    uploads: Count = 0
     """The number of pieces that the peer sends now."""
-    succeeded: int = 0
+    succeeded: Count = 0
     """The number of pieces that other peers received from this peer and verified."""
-    failed: int = 0
+    failed: Count = 0
     pulls: dict[str, PullState] = {}
     """The states of the images that the node must have, by the key of the image."""
     runtime: RuntimeState | None = None
     """The state of the node's container runtime. ``None``: the peer has not reported it."""
 
+    def __post_init__(self) -> None:
+        text.clean_fields(self, zone=text.NAME, version=text.LABEL)
+
 
 class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     """All that changed after the version ``since`` in the request, or everything if the supernode has restarted."""
 
-    boot: str
-    version: int
+    boot: Id
+    version: Count
     """The operator sends it as ``since`` in its next request."""
-    revision: int = 0
+    revision: Count = 0
     """The revision of the statement in force. 0: none since the supernode's start, so the operator must send one."""
     full: bool = False
     """True if this contains the reports about all tasks and peers, not only about changed ones."""

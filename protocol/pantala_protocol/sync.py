@@ -8,22 +8,22 @@ An exchange without an answer is repeated with the same ``seq`` and gets the sam
 idempotent report, so order and repetition do no harm.
 """
 
-from enum import StrEnum
 from typing import Annotated, Any
 
 import msgspec
 from msgspec import Meta
 
-from pantala_protocol.images import Count, NodeOrders, PullState, RuntimeState
+from pantala_protocol.images import NodeOrders, PullState, RuntimeState
+from pantala_protocol.rules import text, words
+from pantala_protocol.rules.bounds import Count, Id, Key, Name, Number, PieceNumber, PieceSize, Port, Slots, Url
+from pantala_protocol.rules.words import WireWord
 from pantala_protocol.statement import Membership
-
-Port = Annotated[int, Meta(ge=0, lt=1 << 16)]
 
 
 class HeldPieces(msgspec.Struct, frozen=True):
     """The pieces of one task that a peer holds."""
 
-    generation: str
+    generation: Id
     pieces: str
     """The verified pieces, as ranges such as ``"0-3,7"``."""
 
@@ -31,19 +31,21 @@ class HeldPieces(msgspec.Struct, frozen=True):
 class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     """A piece that the peer was given as work and did not receive."""
 
-    task_id: str
-    piece: Count
-    provider: str
+    task_id: Id
+    piece: PieceNumber
+    provider: Key
     """The name of the peer or client that should have sent the piece. Empty: the supernode."""
-    kind: str
+    kind: Id
     """One of ``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, ``local`` (the peer's own disk)."""
 
 
-class DeliveryStatus(StrEnum):
+class DeliveryStatus(WireWord):
     """The status of a delivery on a node."""
 
     PUBLISHED = "Published"
     FAILED = "Failed"
+    UNKNOWN = words.UNKNOWN
+    """A status of a newer version: neither published nor failed."""
 
 
 class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -52,15 +54,18 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     status: DeliveryStatus
     reason: str = ""
     message: str = ""
-    path: str = ""
+    path: Url = ""
     """The path that this state is about. After a change of the path, the state of the former path does not count."""
+
+    def __post_init__(self) -> None:
+        text.clean_failure(self)
 
 
 class Delivery(msgspec.Struct, frozen=True):
     """A Task resource that wants the file at a path."""
 
-    uid: str
-    path: str
+    uid: Id
+    path: Url
     """The path of the file, relative to the folder of the peer's published files."""
 
 
@@ -70,10 +75,10 @@ class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
     Only the supernode asks registries. It knows their addresses and protocols.
     """
 
-    registry: str
+    registry: Key
     """The registry, as names of images write it, such as ``docker.io``."""
-    repository: str
-    digest: str
+    repository: Key
+    digest: Id
     """The digest of the blob."""
     position: Count = 0
     """The first byte that the blob's readers still need. The supernode gives its piece first."""
@@ -81,7 +86,7 @@ class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
     """How often a reader has waited too long for the next piece, because its provider did not send it."""
     credential: str = ""
     """The runtime's ``Authorization`` header for this repository, unchanged. It is a secret. Empty: none."""
-    order: str = ""
+    order: Key = ""
     """The key of the ordered image, if an order needs the blob. Then the order's credentials are used."""
 
     def __repr__(self) -> str:
@@ -94,26 +99,26 @@ class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
 class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
     """One task that the peer must hold."""
 
-    task_id: str
-    generation: str
+    task_id: Id
+    generation: Id
     """The peer drops pieces of any other generation. Empty: not known yet, so the peer keeps all pieces."""
-    piece_size: int = 0
-    length: int | None = None
-    digest: str = ""
+    piece_size: PieceSize = 0
+    length: Count | None = None
+    digest: Id = ""
     """``sha256:`` of the file. Empty until the supernode has the whole file; until then no file is published."""
     deliveries: tuple[Delivery, ...] = ()
-    priority: int = 0
+    priority: Number = 0
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """A peer's request in an exchange: what changed on its node since the last one."""
 
-    peer: str
+    peer: Name
     """The name of the peer, which is the name of its node."""
-    boot: str
+    boot: Id
     """A random ID of the peer's process."""
     seq: Count
-    supernode: str = ""
+    supernode: Id = ""
     """Boot ID of the supernode that answered last. Empty: none yet."""
     revision: Count = 0
     """The revision of the assignments in force. 0: none."""
@@ -121,55 +126,58 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The port of the peer's piece server. Its address is the source address of the connection."""
     zone: str = ""
     version: str = ""
-    inventory: dict[str, HeldPieces] | None = None
+    inventory: dict[Id, HeldPieces] | None = None
     """All pieces that the peer holds, by task ID. The peer sends them in its first exchange, on request, and after it
     lost pieces. The supernode answers at once, because the peer begins no other exchange before the answer."""
-    done: dict[str, HeldPieces] = {}
+    done: dict[Id, HeldPieces] = {}
     """Pieces that were verified since the last exchange, by task ID."""
     failures: tuple[PieceFailure, ...] = ()
-    deliveries: dict[str, DeliveryState | None] = {}
+    deliveries: dict[Id, DeliveryState | None] = {}
     """Changed states since the last exchange, by UID; with an inventory all states. ``None``: no longer published."""
-    wants: dict[str, WantedBlob] = {}
+    wants: dict[Id, WantedBlob] = {}
     """All blobs that this supernode owns and the node waits for now, by task ID. The exchange with the greatest ``seq``
     counts."""
     images: Count = 0
     """The revision of the orders about images in force. 0: none."""
-    pulls: dict[str, PullState] | None = None
+    pulls: dict[Key, PullState] | None = None
     """The states of all ordered images, by key. ``None``: unchanged."""
     runtime: RuntimeState | None = None
     """The state of the node's container runtime. ``None``: unchanged since the last exchange."""
     uploads: Count = 0
     """The number of pieces that the peer sends now."""
     cache_bytes: Count = 0
-    downloads: Count = 4
+    downloads: Slots = 4
     """The most pieces that the peer fetches at the same time."""
-    upload_slots: Count = 4
+    upload_slots: Slots = 4
     """The most pieces that the peer sends at the same time."""
-    window: Count = 0
+    window: Slots = 0
     """The most unfinished pieces that the peer can use. It grows with the peer's speed. 0: as many as ``downloads``."""
     leaving: bool = False
     """The peer's process ends: the supernode gives it no work, and no longer uses it as a provider."""
+
+    def __post_init__(self) -> None:
+        text.clean_fields(self, zone=text.NAME, version=text.LABEL)
 
 
 class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     """One piece to fetch, with its digest and its provider."""
 
-    task_id: str
-    generation: str
-    piece: int
-    offset: int
-    size: int
-    sha256: str
-    host: str
-    port: int
-    ticket: str
-    provider: str = ""
+    task_id: Id
+    generation: Id
+    piece: PieceNumber
+    offset: Count
+    size: PieceSize
+    sha256: Id
+    host: Name
+    port: Port
+    ticket: Url
+    provider: Key = ""
     """The provider's name, for the report of a failure. Empty: the supernode."""
-    certificate: str = ""
+    certificate: Name = ""
     """The name in the supernode's certificate, if it is the provider. Empty: a peer provides the piece, or no TLS."""
-    path: str = ""
+    path: Url = ""
     """The path at which a client of Dragonfly serves the wrapped piece. Empty: the provider is a peer or supernode."""
-    wire_size: int = 0
+    wire_size: PieceSize = 0
     """The size of a full wrapped piece in bytes, if ``path`` is set."""
     content: bytes | None = None
     """The bytes of the piece, if it is a small file. ``None``: fetch the piece from its provider."""
@@ -178,13 +186,13 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     """The supernode's answer: keys, assignments, work and orders."""
 
-    supernode: str
+    supernode: Id
     """The boot ID of the supernode's process."""
-    seq: int
-    key: str = ""
+    seq: Count
+    key: Id = ""
     """The hex key that the peer checks tickets with."""
     inventory_wanted: bool = False
-    revision: int = 0
+    revision: Count = 0
     assignments: tuple[Assignment, ...] | None = None
     """All tasks that the peer must hold; it drops others. ``None``: unchanged since the request's ``revision``."""
     work: tuple[PieceWork, ...] = ()

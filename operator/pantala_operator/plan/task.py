@@ -15,7 +15,7 @@ from pantala_operator.resources.api import ByteCount, NodeFailure, PeerCount, Pi
 from pantala_operator.resources.conditions import ConditionType
 from pantala_operator.resources.status import Obstacle, expiry
 from pantala_protocol.reasons import Reason
-from pantala_protocol.statement import TaskReport, WantedTask
+from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
 
 MAX_FAILURES = 10
 """The most failures of nodes that a status lists."""
@@ -174,7 +174,7 @@ def _status(
         observed_generation=generation,
         conditions=conditions.merge(task.status.conditions, task_conditions.evaluate(inputs), generation, now),
         task_id=known,
-        cdn_status=report.cdn_status.value if report is not None else former.cdn_status,
+        cdn_status=_cdn_status(report, former.cdn_status),
         path=path,
         content_length=report.length if report is not None else former.content_length,
         size=_size(report) if report is not None else former.size,
@@ -189,6 +189,10 @@ def _status(
         completion_time=completed,
         last_handled_request=task.requested_at,
     )
+
+
+def _cdn_status(report: TaskReport | None, former: str) -> str:
+    return former if report is None or report.cdn_status is CDNStatus.UNKNOWN else report.cdn_status.value
 
 
 def _size(report: TaskReport) -> str:

@@ -11,6 +11,8 @@ from typing import NamedTuple, TypeVar
 
 import msgspec
 
+from pantala_protocol.rules import text
+
 K = TypeVar("K", bound=StrEnum)
 
 
@@ -52,8 +54,8 @@ class Verdict(NamedTuple):
     message: str
 
 
-MAX_MESSAGE = 1024
-"""Messages are cut to so many characters, because an origin or a peer may send a long text."""
+MAX_MESSAGE = 4096
+"""The most bytes of a message. It may join texts of several parties, and each of them is clipped where it enters."""
 
 
 def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
@@ -75,7 +77,7 @@ def merge(
     for kind, verdict in verdicts.items():
         old = former.get(kind)
         since = old.last_transition_time if old is not None and old.status == verdict.status else now
-        message = verdict.message if len(verdict.message) <= MAX_MESSAGE else verdict.message[: MAX_MESSAGE - 1] + "…"
+        message = text.clean(verdict.message, MAX_MESSAGE)
         merged.append(Condition(kind.value, verdict.status.value, verdict.reason, message, since, generation))
     return tuple(merged)
 

@@ -123,6 +123,8 @@ class ImageOrders:
             async with self._slots:
                 if order.depth is Depth.PEER:
                     await self._fill_cache(order)
+                elif order.depth is Depth.UNKNOWN:
+                    raise InvalidOrderError(f"the depth of the order for {order.image} is not known; update the peer")
                 else:
                     await self._fill_runtime(order)
         except OrderError as error:

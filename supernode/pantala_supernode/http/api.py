@@ -11,6 +11,7 @@ from pantala_process.health import Health, Unhealthy, health_response
 from pantala_process.http import ErrorBody, json_response
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import client_address
+from pantala_protocol.rules.bounds import Count, Id
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import ForbiddenError, InvalidValueError
@@ -29,8 +30,8 @@ _MAX_WAIT = 60.0
 class ChangesQuery(msgspec.Struct, frozen=True):
     """The last report that the operator has, and how long to wait for the next one."""
 
-    boot: str = ""
-    since: Annotated[int, Meta(ge=0)] = 0
+    boot: Id = ""
+    since: Count = 0
     wait: Annotated[float, Meta(ge=0, le=_MAX_WAIT)] = 0.0
     """How many seconds to wait for a change."""
     numbers: bool = False

@@ -1,13 +1,12 @@
 """The routes between replicas. The handlers only convert between HTTP and method calls."""
 
 import asyncio
-from typing import Annotated
 
 import msgspec
 from aiohttp import web
-from msgspec import Meta
 
 from pantala_process.http import ErrorBody, ErrorDetail, json_response
+from pantala_protocol.rules.bounds import Count, Id
 from pantala_protocol.statement import Member
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import Access
@@ -30,9 +29,9 @@ class MisdirectedBody(msgspec.Struct, frozen=True):
 class ContentQuery(msgspec.Struct, frozen=True):
     """The query of a request for bytes: a generation and a range."""
 
-    generation: str
-    start: Annotated[int, Meta(ge=0, le=1 << 62)] = 0
-    end: Annotated[int, Meta(ge=0, le=1 << 62)] | None = None
+    generation: Id
+    start: Count = 0
+    end: Count | None = None
     """The byte after the last one. Bytes before it must be here now. Without it, all bytes are sent as they arrive."""
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from multidict import CIMultiDict
 
+from pantala_protocol.geometry import MAX_LENGTH
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.origin import freshness, refusal
@@ -81,6 +82,8 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
         refusal.raise_for_status(head.status, fields, shown, resume)
         _check_coding(fields, source, shown)
     offset, length, end = (0, None, None) if unchanged else _extent(head, shown, resume)
+    if length is not None and length > MAX_LENGTH:
+        raise errors.SourceUnusableError.with_action(f"{shown} serves {length} bytes, more than {MAX_LENGTH}")
     etag = fields.get("ETag", "").strip()
     return Answer(
         length=length,

@@ -8,17 +8,21 @@ replicas claim at the same moment, at least one sees the other's claim. If both 
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
-from enum import Enum, StrEnum, auto
+from enum import Enum, auto
 
 import msgspec
 
 from pantala_protocol import digest, ranges
+from pantala_protocol.geometry import check_size
+from pantala_protocol.rules import words
+from pantala_protocol.rules.bounds import Count, Id, PieceSize, Url
+from pantala_protocol.rules.words import WireWord
 from pantala_protocol.statement import Failure
 
 _GENERATION = re.compile("[0-9A-Za-z]{0,64}")
 
 
-class Stage(StrEnum):
+class Stage(WireWord):
     """The stage of a replica's work on a file."""
 
     IDLE = "idle"
@@ -31,35 +35,39 @@ class Stage(StrEnum):
     """The replica reads the origin."""
     COPYING = "copying"
     """The replica copies the file from another one. Others may copy its pieces, but must not wait for the next one."""
+    UNKNOWN = words.UNKNOWN
+    """A stage of a newer version. It counts as ``COPYING``."""
 
 
 class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """What one replica has of a file that something wants there."""
 
-    task_id: str
+    task_id: Id
     stage: Stage
     whole: bool = False
     """True if the replica has all of the file, verified."""
-    generation: str = ""
+    generation: Id = ""
     """The generation of the replica's copy. Empty: the replica has nothing yet."""
-    piece_size: int = 0
-    length: int | None = None
-    etag: str = ""
-    last_modified: str = ""
-    digest: str = ""
+    piece_size: PieceSize = 0
+    length: Count | None = None
+    etag: Url = ""
+    last_modified: Url = ""
+    digest: Id = ""
     """``sha256:`` of the whole file. Empty until the replica has all of it."""
     cached: str = ""
     """The pieces that the replica can serve now, as ranges such as ``"0-3,7"``."""
-    origin_bytes: int = 0
+    origin_bytes: Count = 0
     """Bytes of bodies that were read from the origin for this copy."""
     failure: Failure | None = None
 
     def __post_init__(self) -> None:
         """Check the fields, because another process has sent them. Raises :class:`ValueError`."""
-        if not _GENERATION.fullmatch(self.generation) or self.piece_size < 0 or (self.length or 0) < 0:
-            raise ValueError("The replica's report has an invalid generation, piece size or length.")
+        if not _GENERATION.fullmatch(self.generation):
+            raise ValueError("The replica's report has an invalid generation.")
         if bool(self.generation) != bool(self.piece_size):
             raise ValueError("The replica's report has only one of generation and piece size.")
+        if self.piece_size:
+            check_size(self.piece_size, self.length or 0)
         ranges.parse(self.cached)
         if self.digest:
             digest.parse(self.digest)

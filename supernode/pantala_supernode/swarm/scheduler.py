@@ -196,9 +196,9 @@ class SchedulerManager:
 
     def _urgent(self, task: TaskProgress, demand: _Demand, urgent: Urgent) -> PieceChoice | None:
         """The urgent piece and its provider. ``None`` if no provider can serve the piece now."""
-        only = replace(demand, missing=demand.missing & 1 << urgent.piece, urgent=True)
-        if not only.missing:
+        if not demand.missing >> urgent.piece & 1:  # a peer names the piece, so nothing of its size may be made
             return None
+        only = replace(demand, missing=1 << urgent.piece, urgent=True)
         if urgent.stalled and self._has_room(SUPERNODE, demand.now, urgent=True):
             return PieceChoice(urgent.piece, SUPERNODE)
         return self._choose(task, only)

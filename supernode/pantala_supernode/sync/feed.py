@@ -168,7 +168,7 @@ class ChangeFeed:
                 continue
             if state.status is DeliveryStatus.PUBLISHED:
                 ready.append(name)
-            else:
+            elif state.status is DeliveryStatus.FAILED:
                 failures.append(Failure(reason=state.reason, message=state.message, peer=name))
         return ready, failures
 

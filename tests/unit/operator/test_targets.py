@@ -243,8 +243,8 @@ def test_the_transition_time_moves_with_the_status_only() -> None:
 
 
 def test_long_messages_are_cut() -> None:
-    (condition,) = merge((), verdict(ConditionStatus.FALSE, message="x" * 5000), 1, NOW)
-    assert (MAX_MESSAGE, "…") == (len(condition.message), condition.message[-1])
+    (condition,) = merge((), verdict(ConditionStatus.FALSE, message="x" * 50_000), 1, NOW)
+    assert (MAX_MESSAGE, "…") == (len(condition.message.encode()), condition.message[-1])
 
 
 def test_which_changes_are_written_at_once() -> None:

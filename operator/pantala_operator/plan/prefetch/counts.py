@@ -12,6 +12,7 @@ from pantala_operator.resources.prefetch import ImageKey, ImageStatus, NodeCount
 from pantala_operator.resources.status import advised
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules import text
 
 MAX_FAILURES: Final = 10
 """The most failures that a status lists."""
@@ -149,5 +150,5 @@ def _failure(name: str, key: ImageKey, reason: str, message: str) -> PullFailure
 
     The advice for ``reason`` follows the message, which is cut if it is too long.
     """
-    words = message if len(message) <= _MAX_MESSAGE else message[: _MAX_MESSAGE - 1] + "…"
+    words = text.clean(message, _MAX_MESSAGE)
     return PullFailure(name, reason, key.reference, advised(words or reason, reasons.of_image(reason)))

@@ -240,7 +240,7 @@ def judge(pull: PullState, given: GivenOrder | None, rules: PullRules, now: int)
         return JudgedPull(pull, Step.READY)
     since, reason, message = pull.since, pull.reason, pull.message
     gone = [at for at in pull.gone if at >= rules.started]
-    if pull.phase is PullPhase.PULLING:
+    if pull.phase in (PullPhase.PULLING, PullPhase.UNKNOWN):
         until = since + rules.timeout + _GRACE
         if now < until:
             retrying = pull.run == rules.run and pull.number - 1 > len(gone)

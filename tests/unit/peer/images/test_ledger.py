@@ -58,7 +58,7 @@ def test_new_orders_start_and_missing_ones_end() -> None:
 
 
 def test_an_order_is_carried_out_once_whatever_its_result() -> None:
-    for phase in PullPhase:
+    for phase in set(PullPhase) - {PullPhase.UNKNOWN}:
         ledger = with_web(phase)
         state = ledger.states()["ns/web"]
         assert OrderChanges([], []) == ledger.apply(orders(WEB), 30)

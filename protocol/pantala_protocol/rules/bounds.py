@@ -1,0 +1,27 @@
+"""Bounds of numbers and texts in messages. A message that breaks one is refused before it takes memory or time."""
+
+from typing import Annotated
+
+from msgspec import Meta
+
+from pantala_protocol.ranges import MAX_PIECE
+
+Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
+"""A whole number that every JSON reader reads exactly, because it has at most 53 bits (RFC 8259, section 6)."""
+Number = Annotated[int, Meta(gt=-(1 << 53), lt=1 << 53)]
+"""The same with a sign."""
+SmallCount = Annotated[int, Meta(ge=0, lt=1 << 31)]
+"""A number of things in one cluster. Statuses have 32 bits for it."""
+PieceNumber = Annotated[int, Meta(ge=0, le=MAX_PIECE)]
+PieceSize = Annotated[int, Meta(ge=0, le=1 << 26)]
+"""Bytes of a piece. The largest that Pantala makes have 15 MiB."""
+Slots = Annotated[int, Meta(ge=0, le=1 << 16)]
+"""Pieces at the same time."""
+Port = Annotated[int, Meta(ge=0, lt=1 << 16)]
+Name = Annotated[str, Meta(max_length=253)]
+"""The name of a node, a pod or a registry, or nothing."""
+Key = Annotated[str, Meta(max_length=512)]
+"""``namespace/name``, a path or another short text of an object."""
+Id = Annotated[str, Meta(max_length=256)]
+"""A task ID, a generation, a UID, a digest, a boot ID or another text that a program makes."""
+Url = Annotated[str, Meta(max_length=8192)]

@@ -1,0 +1,57 @@
+"""Text from other parties: failures and names that peers, registries, origins and replicas report.
+
+Messages clean such text where they take it, so it is one line of bounded size everywhere after that. Otherwise one long
+text could make the API server refuse a whole status, or break the lines of a log.
+"""
+
+import re
+from typing import Final
+
+import msgspec
+
+MESSAGE: Final = 2048
+"""The most bytes of a message, in UTF-8. A condition's message may have 32768 characters, and has several parts."""
+LABEL: Final = 64
+"""The most bytes of a version or a similar label."""
+NAME: Final = 253
+"""The most bytes of a name."""
+
+_CLIPPED = "…"
+_REASON_FIELD = "reason"
+_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]+")
+"""Control characters, line separators, characters that change the direction of text, and half characters."""
+_REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
+
+
+def clean(text: str, most: int = MESSAGE) -> str:
+    """``text`` in one line of at most ``most`` bytes (at least 3) in UTF-8. Never raises."""
+    if len(text) <= most and text.isascii() and text.isprintable():
+        return text
+    plain = _FORBIDDEN.sub(" ", text[: most + 1])
+    data = plain.encode()
+    if len(data) <= most and len(plain) == len(text):
+        return plain
+    return data[: max(0, most - len(_CLIPPED.encode()))].decode(errors="ignore").rstrip() + _CLIPPED
+
+
+def reason(word: str, otherwise: str) -> str:
+    """A reason in CamelCase, as conditions need it. Any other text but an empty one becomes ``otherwise``."""
+    return word if not word or _REASON.fullmatch(word) else otherwise
+
+
+def clean_fields(struct: msgspec.Struct, /, **limits: int) -> None:
+    """Clean text fields of a new message. ``limits``: the most bytes of each."""
+    for name, most in limits.items():
+        value = getattr(struct, name)
+        cleaned = clean(value, most)
+        if cleaned is not value:
+            msgspec.structs.force_setattr(struct, name, cleaned)
+
+
+def clean_failure(struct: msgspec.Struct, /, otherwise: str = "Failed") -> None:
+    """Clean the fields ``reason`` and ``message`` of a new message."""
+    clean_fields(struct, message=MESSAGE)
+    given = getattr(struct, _REASON_FIELD)
+    known = reason(given, otherwise)
+    if known is not given:
+        msgspec.structs.force_setattr(struct, _REASON_FIELD, known)
