@@ -44,8 +44,6 @@ class PieceStore:
         """Make the root if it is missing, and return its files. They hold no pieces before :meth:`PieceFile.verify`."""
         with store_errors(f"open the store {self.root}"):
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
-            if self._durable:
-                sync_directory(self.root.parent)
             self._files = {file.meta.task_id: file for file in self._load()}
         return list(self._files.values())
 
@@ -64,6 +62,7 @@ class PieceStore:
             if self._durable:
                 sync_directory(directory.parent)
                 sync_directory(self.root)
+                sync_directory(self.root.parent)
         records.store(directory / "meta.json", meta, durable=self._durable)
         file = self._files[meta.task_id] = self._file(directory, meta)
         return file

@@ -47,11 +47,13 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     temporary = path.with_name(f".{path.name}.new")
     with store_errors(f"write {path}"):
         clear_name(temporary)
-        with os.fdopen(os.open(temporary, _NEW, 0o600), "wb") as file:
-            file.write(content)
+        fd = os.open(temporary, _NEW, 0o600)
+        try:
+            write_bytes(fd, content, 0)
             if durable:
-                file.flush()
-                os.fsync(file.fileno())
+                os.fsync(fd)
+        finally:
+            os.close(fd)
         if path.is_dir() and not path.is_symlink():
             set_aside(path)
         temporary.replace(path)

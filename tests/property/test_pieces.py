@@ -158,7 +158,7 @@ def test_foreign_names_are_left_alone_and_half_made_tasks_are_cleaned(store: Pie
 
 
 def test_a_full_disk_is_told_from_a_broken_one(store: PieceStore) -> None:
-    file = store.create(Meta(TASK, "g", 1 << 22, 1 << 50))
+    file = store.create(Meta(TASK, "g", 1 << 22, 1 << 44))
     with pytest.raises(StoreFullError, match="reserve"):
         file.reserve()
     store.close()

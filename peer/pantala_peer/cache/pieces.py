@@ -261,8 +261,7 @@ class PieceCache:
     def _hold(self, assignment: Assignment) -> None:
         file = self._store.get(assignment.task_id)
         if file is None:
-            meta = Meta(assignment.task_id, assignment.generation, assignment.piece_size, assignment.length)
-            file = self._store.create(meta)
+            file = self._store.create(_meta(assignment))
         elif file.meta.length is None and assignment.length is not None:
             file.update(structs.replace(file.meta, length=assignment.length))
         if not file.complete:
@@ -292,6 +291,13 @@ class PieceCache:
         if self._store.usage().free < (file.meta.length or 0):
             raise StoreFullError(f"cannot copy {file.path}: the disk is nearly full")
         file.renew()
+
+
+def _meta(assignment: Assignment) -> Meta:
+    try:
+        return Meta(assignment.task_id, assignment.generation, assignment.piece_size, assignment.length)
+    except ValueError as error:
+        raise StoreError(f"cannot store the task {assignment.task_id}: {error}") from error
 
 
 def _is_linked(file: PieceFile) -> bool:

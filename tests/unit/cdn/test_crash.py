@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import pantala_pieces.file
+import pantala_pieces.journal
 import pantala_pieces.parts
 import pantala_pieces.writing
 from pantala_protocol.ranges import members
@@ -80,7 +81,8 @@ class Disk:
     def _remember(self, fd: int, data: bytes, offset: int | None = None) -> None:
         path, size = _path(fd), os.fstat(fd).st_size
         start = size if offset is None else offset
-        self._unsynced.append((path, start, os.pread(fd, len(data), start), size))
+        before = os.pread(fd, len(data), start) if start < size else b""
+        self._unsynced.append((path, start, before, size))
 
     def _crash(self) -> None:
         if self._power and not self.crashed:
@@ -102,6 +104,7 @@ def _path(fd: object) -> str:
 def disk(monkeypatch: pytest.MonkeyPatch, it: Disk) -> Iterator[Disk]:
     with monkeypatch.context() as patch:
         patch.setattr(pantala_pieces.file, "os", it)
+        patch.setattr(pantala_pieces.journal, "os", it)
         patch.setattr(pantala_pieces.writing, "os", it)
         yield it
 

@@ -409,8 +409,13 @@ async def test_an_empty_file_is_whole_at_once(cache: PieceCache) -> None:
 
 async def test_f3_a_file_that_does_not_fit_is_rejected_before_the_first_piece(cache: PieceCache) -> None:
     with pytest.raises(StoreFullError) as raised:
-        await cache.hold(assignment(length=1 << 60))
+        await cache.hold(structs.replace(assignment(length=1 << 44), piece_size=1 << 22))
     assert Reason.NODE_DISK_FULL == failed(raised.value).reason
+
+
+async def test_h2_an_assignment_with_too_many_pieces_is_rejected(cache: PieceCache) -> None:
+    with pytest.raises(StoreError, match="cannot have pieces"):
+        await cache.hold(assignment(length=1 << 52))
 
 
 async def test_f3_a_full_disk_rejects_only_the_piece_that_does_not_fit(tmp_path: Path) -> None:

@@ -1,0 +1,115 @@
+"""Hostile numbers and texts in messages: they are refused or clipped before they take memory."""
+
+import tracemalloc
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pantala_pieces.file import Meta, PieceFile
+from pantala_protocol.geometry import Geometry
+from pantala_protocol.images import PullPhase, PullState, RuntimeState
+from pantala_protocol.rules import text
+from pantala_protocol.statement import Failure
+from pantala_protocol.sync import DeliveryState, DeliveryStatus, PieceFailure, PieceWork, SyncRequest, WantedBlob
+
+HOSTILE = (1 << 31, 1 << 33, 1 << 52, 1 << 53, 1 << 62, 1 << 64, 10**18)
+
+
+@contextmanager
+def little_memory(most: int = 4 << 20) -> Iterator[None]:
+    tracemalloc.start()
+    try:
+        yield
+        _, peak = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert peak < most
+
+
+@pytest.mark.parametrize("number", HOSTILE)
+def test_h2_a_range_after_the_file_takes_no_memory(tmp_path: Path, number: int) -> None:
+    file = PieceFile(tmp_path, Meta("0" * 64, "g", 128 * 1024, 1 << 30), durable=False)
+    file.have = 0b101
+    with little_memory():
+        assert not file.holds(0, number)
+        assert not file.holds(number, number + 1)
+        assert not file.holds(0, number * number)
+        with pytest.raises(LookupError):
+            file.size(number)
+
+
+@pytest.mark.parametrize("number", HOSTILE)
+def test_h2_a_file_with_too_many_pieces_is_refused(number: int) -> None:
+    if number > 1 << 40:
+        with little_memory(), pytest.raises(ValueError, match="cannot have pieces"):
+            Geometry(1024, number)
+
+
+@pytest.mark.parametrize("number", HOSTILE)
+@pytest.mark.parametrize(
+    ("kind", "field", "body"),
+    [
+        (PieceFailure, "piece", b'{"task_id":"t","piece":%d,"provider":"p","kind":"missing"}'),
+        (SyncRequest, "window", b'{"peer":"n","boot":"b","seq":1,"window":%d}'),
+        (SyncRequest, "downloads", b'{"peer":"n","boot":"b","seq":1,"downloads":%d}'),
+        (SyncRequest, "port", b'{"peer":"n","boot":"b","seq":1,"port":%d}'),
+        (
+            PieceWork,
+            "size",
+            b'{"task_id":"t","generation":"g","piece":1,"offset":0,"size":%d,"sha256":"","host":"h","port":1,"ticket":""}',
+        ),
+    ],
+)
+def test_h2_numbers_of_pieces_and_slots_have_bounds(kind: type, field: str, body: bytes, number: int) -> None:
+    with pytest.raises(msgspec.ValidationError, match=field):
+        msgspec.json.decode(body % number, type=kind)
+
+
+@pytest.mark.parametrize("number", [1 << 53, 1 << 64, -1])
+def test_h2_positions_have_53_bits(number: int) -> None:
+    body = b'{"registry":"r","repository":"a","digest":"d","position":%d}' % number
+    with pytest.raises(msgspec.ValidationError):
+        msgspec.json.decode(body, type=WantedBlob)
+
+
+@pytest.mark.parametrize(
+    "given",
+    ["x" * 100_000, "é" * 50_000, "🙂" * 30_000, "a\nb\r\x00\x1b[31mc\u2028d\u202ee", "ok \ud800 half", "", "short"],
+)
+@pytest.mark.parametrize("most", [3, 64, text.MESSAGE])
+def test_m3_cleaned_text_is_one_short_line(given: str, most: int) -> None:
+    found = text.clean(given, most)
+    assert len(found.encode()) <= most
+    assert found.isprintable()
+    assert found == text.clean(found, most)
+
+
+def test_m3_text_that_is_right_stays() -> None:
+    for right in ("", "The origin answered 404. Check spec.source.url.", "Übergröße ✓"):
+        assert right == text.clean(right)
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        Failure("not a reason\n", "x" * 100_000, peer="n"),
+        PullState(PullPhase.FAILED, 0, reason="a" * 2000, message="é" * 100_000),
+        DeliveryState(DeliveryStatus.FAILED, "Läuft", "🙂" * 40_000),
+    ],
+)
+def test_m3_failures_of_other_parties_are_clipped_where_they_enter(made: Failure | PullState | DeliveryState) -> None:
+    taken = msgspec.json.decode(msgspec.json.encode(made), type=type(made))
+    assert taken == made
+    assert len(taken.message.encode()) <= text.MESSAGE
+    assert taken.reason in ("Failed", "InternalError")
+
+
+def test_m3_names_and_versions_are_clipped() -> None:
+    request = SyncRequest("n", "b", 1, zone="z\n" * 1000, version="v" * 1000)
+    state = RuntimeState("n" * 1000, "v" * 1000, message="m" * 10_000)
+    sizes = [len(each.encode()) for each in (request.zone, request.version, state.name, state.version, state.message)]
+    assert [text.NAME, text.LABEL, text.NAME, text.NAME, text.MESSAGE] >= sizes
+    assert "\n" not in request.zone
