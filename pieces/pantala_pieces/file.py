@@ -19,7 +19,7 @@ from pantala_pieces.parts import NO_PART, Part, PartTable
 from pantala_pieces.writing import check_room, copy_bytes, write_bytes
 from pantala_protocol import ranges
 from pantala_protocol.geometry import check_size
-from pantala_protocol.rules.bounds import Count, PieceSize
+from pantala_protocol.rules.fields import Count, PieceSize
 
 _SPARE_PIECES = 16
 """Room for this many pieces must be free before a part of a piece is written without reserved room."""

@@ -10,9 +10,8 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pantala_protocol.rules import text, words
-from pantala_protocol.rules.bounds import Count, Id, Key
-from pantala_protocol.rules.words import WireWord
+from pantala_protocol.rules import text
+from pantala_protocol.rules.fields import UNKNOWN, Count, Id, Key, WireWord
 
 
 class Depth(WireWord):
@@ -22,7 +21,7 @@ class Depth(WireWord):
     """Into the node's container runtime."""
     PEER = "Peer"
     """Only into the peer's cache, as blobs."""
-    UNKNOWN = words.UNKNOWN
+    UNKNOWN = UNKNOWN
     """A depth of a newer version. This version cannot carry out the order."""
 
 
@@ -118,7 +117,7 @@ class PullPhase(WireWord):
     FAILED = "Failed"
     GONE = "Gone"
     """The image was ready, and then something other than the peer has removed it from the node."""
-    UNKNOWN = words.UNKNOWN
+    UNKNOWN = UNKNOWN
     """A phase of a newer version. It counts as ``PULLING``."""
 
 

@@ -12,9 +12,20 @@ import msgspec
 from msgspec import Meta
 
 from pantala_protocol.images import PullState, RuntimeState, WantedImage
-from pantala_protocol.rules import text, words
-from pantala_protocol.rules.bounds import Count, Id, Key, Name, Number, PieceSize, Port, SmallCount, Url
-from pantala_protocol.rules.words import WireWord
+from pantala_protocol.rules import text
+from pantala_protocol.rules.fields import (
+    UNKNOWN,
+    Count,
+    Id,
+    Key,
+    Name,
+    Number,
+    PieceSize,
+    Port,
+    SmallCount,
+    Url,
+    WireWord,
+)
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -137,7 +148,7 @@ class CDNStatus(WireWord):
     FAILED = "FAILED"
     SUCCESS = "SUCCESS"
     SOURCE_ERROR = "SOURCE_ERROR"
-    UNKNOWN = words.UNKNOWN
+    UNKNOWN = UNKNOWN
     """A status of a newer version. The Task's status keeps the last one that is known."""
 
 

@@ -14,9 +14,21 @@ import msgspec
 from msgspec import Meta
 
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
-from pantala_protocol.rules import text, words
-from pantala_protocol.rules.bounds import Count, Id, Key, Name, Number, PieceNumber, PieceSize, Port, Slots, Url
-from pantala_protocol.rules.words import WireWord
+from pantala_protocol.rules import text
+from pantala_protocol.rules.fields import (
+    UNKNOWN,
+    Count,
+    Id,
+    Key,
+    Name,
+    Number,
+    PieceNumber,
+    PieceSize,
+    Port,
+    Slots,
+    Url,
+    WireWord,
+)
 from pantala_protocol.statement import Membership
 
 
@@ -44,7 +56,7 @@ class DeliveryStatus(WireWord):
 
     PUBLISHED = "Published"
     FAILED = "Failed"
-    UNKNOWN = words.UNKNOWN
+    UNKNOWN = UNKNOWN
     """A status of a newer version: neither published nor failed."""
 
 

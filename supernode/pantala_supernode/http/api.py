@@ -11,7 +11,7 @@ from pantala_process.health import Health, Unhealthy, health_response
 from pantala_process.http import ErrorBody, json_response
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import client_address
-from pantala_protocol.rules.bounds import Count, Id
+from pantala_protocol.rules.fields import Count, Id
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import ForbiddenError, InvalidValueError

@@ -6,7 +6,7 @@ import msgspec
 from aiohttp import web
 
 from pantala_process.http import ErrorBody, ErrorDetail, json_response
-from pantala_protocol.rules.bounds import Count, Id
+from pantala_protocol.rules.fields import Count, Id
 from pantala_protocol.statement import Member
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import Access

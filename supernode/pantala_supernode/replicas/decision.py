@@ -14,9 +14,7 @@ import msgspec
 
 from pantala_protocol import digest, ranges
 from pantala_protocol.geometry import check_size
-from pantala_protocol.rules import words
-from pantala_protocol.rules.bounds import Count, Id, PieceSize, Url
-from pantala_protocol.rules.words import WireWord
+from pantala_protocol.rules.fields import UNKNOWN, Count, Id, PieceSize, Url, WireWord
 from pantala_protocol.statement import Failure
 
 _GENERATION = re.compile("[0-9A-Za-z]{0,64}")
@@ -35,7 +33,7 @@ class Stage(WireWord):
     """The replica reads the origin."""
     COPYING = "copying"
     """The replica copies the file from another one. Others may copy its pieces, but must not wait for the next one."""
-    UNKNOWN = words.UNKNOWN
+    UNKNOWN = UNKNOWN
     """A stage of a newer version. It counts as ``COPYING``."""
 
 

@@ -18,7 +18,7 @@ from pantala_protocol.images import (
     WantedImage,
 )
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
-from pantala_protocol.rules.words import UNKNOWN, WireWord
+from pantala_protocol.rules.fields import UNKNOWN, WireWord
 from pantala_protocol.statement import (
     CDNStatus,
     Changes,

@@ -1,6 +1,15 @@
-"""Bounds of numbers and texts in messages. A message that breaks one is refused before it takes memory or time."""
+"""Types of fields in messages: numbers and texts with bounds, and words that this version may not know.
 
-from typing import Annotated
+A message that breaks a bound is refused before it takes memory or time.
+
+Processes whose versions differ by one minor version understand each other. Unknown fields are ignored. An unknown word
+becomes ``UNKNOWN``, so the rest of the message holds. The code that reads the field decides what ``UNKNOWN`` means.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Annotated, Final
 
 from msgspec import Meta
 
@@ -25,3 +34,13 @@ Key = Annotated[str, Meta(max_length=512)]
 Id = Annotated[str, Meta(max_length=256)]
 """A task ID, a generation, a UID, a digest, a boot ID or another text that a program makes."""
 Url = Annotated[str, Meta(max_length=8192)]
+
+UNKNOWN: Final = "Unknown"
+
+
+class WireWord(StrEnum):
+    """An enum in messages. Each subclass has a member ``UNKNOWN`` for the words of newer versions."""
+
+    @classmethod
+    def _missing_(cls, value: object) -> WireWord | None:
+        return cls(UNKNOWN) if isinstance(value, str) and value != UNKNOWN else None
