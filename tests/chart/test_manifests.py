@@ -226,7 +226,8 @@ def test_supernodes_stop_in_parallel_with_time_to_hand_over_and_run_on_different
     assert ("Parallel", 630) == (sts["spec"]["podManagementPolicy"], pod["terminationGracePeriodSeconds"])
     (spread,) = pod["topologySpreadConstraints"]
     assert ("kubernetes.io/hostname", "ScheduleAnyway") == (spread["topologyKey"], spread["whenUnsatisfiable"])
-    budget = render().one("PodDisruptionBudget")
+    name = sts["metadata"]["name"]
+    budget = render().of_kind("PodDisruptionBudget")[name]
     labels = sts["spec"]["selector"]["matchLabels"]
     assert (1, labels) == (budget["spec"]["maxUnavailable"], budget["spec"]["selector"]["matchLabels"])
     assert labels == spread["labelSelector"]["matchLabels"]
