@@ -1,6 +1,7 @@
 # One image per process: docker build --target operator|supernode|peer|runtime .
 # BASE needs python3 (3.11 or newer) with venv, and coreutils, in any folder.
-ARG BASE=python:3.11-slim
+# Pinned by its digest. Dependabot proposes newer ones, and the security workflow looks the digest up.
+ARG BASE=docker.io/library/python:3.11-slim@sha256:9c900dea9e8fb7e16277c179b555cc72d29a352dbc33cff48ad5a0412fd5bfc7
 
 FROM ${BASE} AS pip
 ENV PIP_DISABLE_PIP_VERSION_CHECK=1 PIP_NO_CACHE_DIR=1 PIP_ROOT_USER_ACTION=ignore

@@ -7,6 +7,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 CODE := protocol process pieces supernode peer operator cli testbed demo bench faults release tests charts
+PRODUCT := protocol process pieces supernode peer operator cli
+# Names of keys, and example URLs with passwords, are no secrets. Tests also have random-looking values.
+PLAIN_SECRETS := --disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
+TEST_SECRETS := --disable-plugin Base64HighEntropyString --disable-plugin HexHighEntropyString
 KEEP ?=
 CLUSTER ?=
 ARCH ?=
@@ -104,6 +108,21 @@ crds: $(VENV)/ready ## Generate the chart's copies of crds/
 proto: $(VENV)/ready ## Generate the runtime helper's messages
 	@$(BIN)/python -m pantala_runtime.proto.generate
 
+$(VENV)/audit: $(VENV)/ready requirements/audit.txt
+	@test -x $(VENV)-audit/bin/python || $(PYTHON) -m venv $(VENV)-audit
+	@$(VENV)-audit/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/audit.txt
+	@touch $@
+
+.PHONY: audit
+audit: $(VENV)/audit ## Search the code for unsafe calls, and all files for secrets; works offline
+	@$(VENV)-audit/bin/bandit -q -ll -c pyproject.toml -r $(PRODUCT)
+	@git ls-files -z ':!tests' ':!requirements' | xargs -0 $(VENV)-audit/bin/detect-secrets-hook $(PLAIN_SECRETS)
+	@git ls-files -z tests | xargs -0 $(VENV)-audit/bin/detect-secrets-hook $(PLAIN_SECRETS) $(TEST_SECRETS)
+
+.PHONY: audit-dependencies
+audit-dependencies: $(VENV)/audit ## Compare all locked dependencies with the known vulnerabilities; asks the package index
+	@for lock in requirements/*.txt; do $(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock; done
+
 .PHONY: release-tools
 release-tools: $(VENV)/release
 
@@ -117,4 +136,4 @@ locks: $(VENV)/ready ## Lock the dependencies again
 
 .PHONY: clean
 clean: ## Remove generated files; the cache of Kubernetes programs stays
-	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@rm -rf $(VENV) $(VENV)-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

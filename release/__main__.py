@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -11,7 +12,8 @@ from pantala_protocol import __version__
 from release import files, images
 from release.command import ROOT, ReleaseError, say
 
-BASE = "docker.io/library/python:3.11-slim"
+_BASE = re.compile(r"^ARG BASE=(\S+@sha256:[0-9a-f]{64})$", re.MULTILINE)
+"""The base image in the Dockerfile, with its digest."""
 
 
 def main() -> int:
@@ -23,7 +25,7 @@ def main() -> int:
     steps.add_parser("files", help="make the wheel, the chart's package, the SBOMs and SHA256SUMS")
     build = steps.add_parser("images", help="build the images for one architecture")
     build.add_argument("--arch", choices=images.ARCHITECTURES, required=True)
-    build.add_argument("--base", default=BASE, help="the base image; default: %(default)s")
+    build.add_argument("--base", help="the base image; default: the one in the Dockerfile")
     join = steps.add_parser("join", help="join the images of all architectures and push them")
     join.add_argument("--to", required=True, help="where to push, as docker://registry/pantala/{process}:{version}")
     dry_run = steps.add_parser("dry-run", help="run all steps; the joined images go to a folder")
@@ -45,11 +47,19 @@ def _run(args: argparse.Namespace) -> None:
         case "files":
             _files(args.out)
         case "images":
-            images.build(args.out, args.arch, args.base)
+            images.build(args.out, args.arch, args.base or base())
         case "join":
             images.join(args.out, list(images.ARCHITECTURES), args.to)
         case _:
             _dry_run(args.out, args.arch or list(images.ARCHITECTURES))
+
+
+def base() -> str:
+    """The base image that the Dockerfile names. Raises :class:`ReleaseError` if it has no digest."""
+    found = _BASE.search((ROOT / "Dockerfile").read_text())
+    if found is None:
+        raise ReleaseError("The Dockerfile names no base image with a digest. Set ARG BASE=image@sha256:... there.")
+    return found[1]
 
 
 def _files(out: Path) -> None:

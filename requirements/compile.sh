@@ -18,3 +18,4 @@ for process in operator supernode peer runtime; do
 done
 echo hatchling | compile build - --constraints requirements/dev.txt
 compile release --group release --constraints requirements/dev.txt
+compile audit --group audit --constraints requirements/dev.txt --constraints requirements/release.txt
