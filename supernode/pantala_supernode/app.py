@@ -34,6 +34,7 @@ from pantala_supernode.http.site import GRACE, site
 from pantala_supernode.images.service import ImageService
 from pantala_supernode.metrics import Metrics, StateCollector
 from pantala_supernode.origin.limits import Rate
+from pantala_supernode.origin.rate import OriginRate
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.policies import SourcePolicies
@@ -90,7 +91,8 @@ class App:
         self.metrics = Metrics()
         self.managers = managers = _managers(settings, chance)
         replicas = ReplicaSet()
-        source = ReplicaSource(replicas, ReplicaClient(session, settings.token_file, clock=clock, tls=tls))
+        client = ReplicaClient(session, settings.token_file, clock=clock, tls=tls)
+        source = ReplicaSource(replicas, client, settings.shares)
 
         # The volume, and the CDN that fills it.
         copies = CopyTable(store, events.copy_reported.publish)
@@ -117,6 +119,7 @@ class App:
             piece_size=RULES[settings.piece_size_rule],
             fresh_for=settings.fresh_seconds,
             connections=settings.origin_connections,
+            shares=settings.shares,
         )
         self._inspector = PieceInspector(store, cdn)
         self._scrub = Scrub(self._inspector, busy=cdn.gate.busy)
@@ -303,7 +306,8 @@ class App:
 async def serving(settings: Settings) -> AsyncIterator[App]:
     """Run a supernode until the block ends. Then finish the running requests, and stop."""
     folder = await asyncio.to_thread(open_volume, settings.data, partial(secrets.token_hex, 8))
-    throttle = None if settings.origin_rate is None else Rate(settings.origin_rate).reserve
+    rate = settings.origin_rate
+    throttle = None if rate is None else OriginRate(rate, settings.shares).throttle
     policies = SourcePolicies(settings.sources)
     async with (
         alone(settings.data),

@@ -20,6 +20,8 @@ from pantala_supernode.outbound.request import Limits, Timeouts
 from pantala_supernode.registry.clouds.environment import PREFIXES
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.mapping import grammar
+from pantala_supernode.tasks.shares import Shares
+from pantala_supernode.tasks.shares import parse as tenant_shares
 
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
@@ -176,6 +178,13 @@ class Settings(TLSFlags):
         settings.rate, "RATE", "bytes a second of the supernode's network link, like 125M (not known)", default=None
     )
     """It decides how many pieces the supernode sends at once: 8 if it is not known."""
+    shares: Shares = flag(
+        tenant_shares,
+        "NAMESPACE=N,...",
+        "shares of namespaces in places, bytes per second and slots, from 1 to 1000 (1 each)",
+        default=Shares(),
+    )
+    """``@images`` stands for the blobs that nodes pull, and ``@dragonfly`` for the files of Dragonfly's clients."""
     serve_rate: float | None = flag(
         settings.rate, "RATE", "bytes a second of pieces sent to all peers, like 50M or 1Gi (no limit)", default=None
     )

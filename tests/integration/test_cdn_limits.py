@@ -4,6 +4,7 @@ import asyncio
 import hashlib
 import random
 import time
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -22,9 +23,12 @@ from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
+from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.limits import Rate
+from pantala_supernode.origin.rate import OriginRate
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
+from pantala_supernode.tasks.shares import Shares
 from pantala_supernode.volume.eviction import EvictionCause, Housekeeping
 from pantala_supernode.volume.janitor import Janitor
 from testbed.origin import Behaviour, Generated, Origin
@@ -38,7 +42,7 @@ NAMES = [task_id.compute(str(number)) for number in range(4)]
 
 
 class Bench:
-    def __init__(self, directory: Path, source: HTTPReader, origin: Origin, rate: Rate | None) -> None:
+    def __init__(self, directory: Path, source: HTTPReader, origin: Origin, rate: OriginRate | None) -> None:
         self.origin = origin
         self.wanted: set[TaskID] = set()
         self.failures: list[Copy] = []
@@ -85,8 +89,8 @@ class Bench:
 
 
 @asynccontextmanager
-async def bench(directory: Path, rate: Rate | None = None) -> AsyncIterator[Bench]:
-    async with Origin() as origin, http_reader(None if rate is None else rate.reserve) as source:
+async def bench(directory: Path, rate: OriginRate | None = None) -> AsyncIterator[Bench]:
+    async with Origin() as origin, http_reader(None if rate is None else rate.throttle) as source:
         made = Bench(directory, source, origin, rate)
         await made.cdn.recover()
         try:
@@ -133,7 +137,7 @@ async def test_wanted_copies_stay_and_the_fetch_waits_for_room(tmp_path: Path) -
 
 async def test_all_origins_together_are_read_at_the_rate(tmp_path: Path) -> None:
     rate, size = 8 * MIB, 3 * MIB
-    async with bench(tmp_path, Rate(rate)) as b:
+    async with bench(tmp_path, OriginRate(rate, Shares())) as b:
         for number in range(4):
             b.origin.serve(f"/{number}", Generated(size, seed=number))
         begun = time.monotonic()
@@ -142,6 +146,38 @@ async def test_all_origins_together_are_read_at_the_rate(tmp_path: Path) -> None
         await b.whole(*range(4))
         ratio = 4 * size / (time.monotonic() - begun) / rate
     assert 0.5 < ratio < 1.15, ratio
+
+
+async def test_h7_tenants_read_origins_by_their_shares(tmp_path: Path) -> None:
+    """On a full link, two tenants with the shares 3 and 1 get three bytes and one, however many files each has."""
+    rate, size, shares = 16 * MIB, 64 * MIB, Shares({"large": 3.0})
+
+    async def ratio() -> float:
+        got = Counter[str]()
+        async with Origin() as origin, http_reader(OriginRate(rate, shares).throttle) as reader:
+
+            async def read(tenant: str, number: int) -> None:
+                origin.serve(f"/{tenant}{number}", Generated(size))
+                source = FileSource(origin.url(f"/{tenant}{number}"), tenants=frozenset({tenant}))
+                async with reader.open(source) as answer:
+                    async for block in answer.body.blocks(Layout(PIECE)):
+                        got[tenant] += len(block)
+
+            files = [read("large", 0), *(read("small", number) for number in range(6))]
+            reading = [asyncio.create_task(each) for each in files]
+            await asyncio.sleep(0.5)
+            got.clear()
+            await asyncio.sleep(4)
+            found = got["large"] / got["small"]
+            for each in reading:
+                each.cancel()
+            await asyncio.gather(*reading, return_exceptions=True)
+        return found
+
+    found = await ratio()
+    if found != pytest.approx(3.0, rel=0.1):
+        found = await ratio()
+    assert 3.0 == pytest.approx(found, rel=0.1)
 
 
 async def test_pieces_are_served_at_the_rate(tmp_path: Path, unused_tcp_port: int) -> None:

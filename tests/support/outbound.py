@@ -7,8 +7,7 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from pantala_protocol.statement import SourceRule
-from pantala_supernode.origin.http import HTTPReader
-from pantala_supernode.origin.stream import Throttle
+from pantala_supernode.origin.http import HTTPReader, SourceThrottle
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.egress import EgressPolicy, Network
 from pantala_supernode.outbound.policies import SourcePolicies
@@ -24,7 +23,7 @@ def local_egress(*denied: Network) -> EgressPolicy:
 
 
 @asynccontextmanager
-async def http_reader(throttle: Throttle | None = None, **options: Any) -> AsyncIterator[HTTPReader]:
+async def http_reader(throttle: SourceThrottle | None = None, **options: Any) -> AsyncIterator[HTTPReader]:
     """A reader whose client has these ``options``. By default it may read loopback."""
     async with OutboundClient(**{"egress": local_egress()} | options) as client:
         yield HTTPReader(client, throttle=throttle)

@@ -21,6 +21,7 @@ from pantala_supernode.origin.gated import GatedReader
 from pantala_supernode.origin.limits import Gate
 from pantala_supernode.origin.source import SourceChoice, SourceReader, origin_only
 from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
+from pantala_supernode.tasks.shares import Shares
 
 
 class CDNManager:
@@ -43,6 +44,7 @@ class CDNManager:
         fresh_for: float = 60.0,
         wall: Callable[[], float] = time.time,
         fetches: int = 16,
+        shares: Shares | None = None,
         connections: int = 1,
         division: Division | None = None,
     ) -> None:
@@ -60,7 +62,7 @@ class CDNManager:
             sleep=sleep,
             wall=wall,
         )
-        self.worker = Worker(tools, GatedReader(reader, self.gate), choose, copies.on_change)
+        self.worker = Worker(tools, GatedReader(reader, self.gate, shares=shares), choose, copies.on_change)
 
     async def recover(self) -> None:
         """Find the copies on the volume, then verify them by hashing. Ordered copies are verified first.

@@ -14,6 +14,7 @@ from pantala_supernode.dragonfly.wire import Registration
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError, NotReadyError
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.shares import DRAGONFLY
 from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _LEASE = 6 * 3600.0
@@ -68,7 +69,7 @@ class PreheatManager:
         if task is None or task.copy.given_up:
             attempt = f"preheat:{now:.3f}"
         preheat = self._preheats[task_id] = Preheat(task_id, PreheatStatus.WAITING, self._now())
-        source = FileSource(registration.raw_url, registration.headers, attempt=attempt)
+        source = FileSource(registration.raw_url, registration.headers, attempt=attempt, tenants=frozenset({DRAGONFLY}))
         self._leases.lease(task_id, Lease(source, now + _LEASE))
         self.on_task_changed(task_id)
         return preheat

@@ -14,6 +14,7 @@ from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.wire import Code, Envelope, Registration, envelope
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.shares import DRAGONFLY
 from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _log = structlog.get_logger(__name__)
@@ -102,7 +103,12 @@ class Registrations:
         if client is not None and task is not None and is_stale(client, task):
             return envelope(Code.CDN_FAILED, "the file changed at its origin; start a new download")
         until = self._clock() + self._clients.lifetimes.lease
-        source = FileSource(registration.raw_url, registration.headers, attempt=self._attempt(task_id, task))
+        source = FileSource(
+            registration.raw_url,
+            registration.headers,
+            attempt=self._attempt(task_id, task),
+            tenants=frozenset({DRAGONFLY}),
+        )
         self._leases.lease(task_id, Lease(source, until))
         task = await self._watch.until(task_id, _is_decided, self._timeouts.registration)
         if task is None or not _is_decided(task):

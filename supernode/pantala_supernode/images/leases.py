@@ -22,6 +22,7 @@ from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoin
 from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.copy import FileSource
+from pantala_supernode.tasks.shares import IMAGES
 from pantala_supernode.tasks.task import Lease, LeaseHolder
 
 _log = structlog.get_logger(__name__)
@@ -72,7 +73,7 @@ class LeasedBlob:
 def blob_source(url: str, authorization: str, digest: str, *, pod_identity: bool = False) -> FileSource:
     """The source of a blob at the registry's ``url``. An empty ``authorization`` means an anonymous request."""
     headers = {"Authorization": authorization} if authorization else {}
-    return FileSource(url, headers, digest, pod_identity=pod_identity)
+    return FileSource(url, headers, digest, pod_identity=pod_identity, tenants=frozenset({IMAGES}))
 
 
 def check_wanted(name: str, wanted: WantedBlob) -> None:

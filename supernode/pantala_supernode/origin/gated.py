@@ -1,6 +1,10 @@
-"""Limits how many files are read at once. An origin that is silent or very slow does not keep others waiting."""
+"""Limits how many files are read at once, with fair shares for tenants.
+
+An origin that is silent or very slow does not keep others waiting.
+"""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
@@ -11,6 +15,7 @@ from pantala_supernode.origin.body import Body
 from pantala_supernode.origin.limits import Gate, GatePlace
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FileSource
+from pantala_supernode.tasks.shares import Shares
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,22 +42,37 @@ class _Lenders:
     limits: dict[GatePlace, asyncio.Timeout] = field(default_factory=dict)
 
     def add(self, place: GatePlace, limit: asyncio.Timeout) -> None:
+        """Lend a place. If too many requests have done so, end the oldest one of the tenant with the most of them."""
+        if not place.held:
+            return
         if len(self.limits) >= self.most:
-            self.limits.pop(next(iter(self.limits))).reschedule(0)
+            self.limits.pop(self._dispensable()).reschedule(0)
         self.limits[place] = limit
         place.give()
+
+    def _dispensable(self) -> GatePlace:
+        counts = Counter(place.claim.tenant for place in self.limits)
+        return max(self.limits, key=lambda place: counts[place.claim.tenant] / place.claim.share)
 
 
 class GatedReader:
     """Opens files with ``reader``. Each open file holds a place in ``gate``, and waits for it.
 
     A silent request gives its place to a file that waits. Once the answer has arrived, the request waits for a place
-    again. A slow body gives its place away too, and is read on without one.
+    again. A slow body gives its place away too, and is read on without one. If a tenant has more places than its share,
+    its files do the same as soon as another tenant waits.
     """
 
-    def __init__(self, reader: SourceReader, gate: Gate, patience: Patience | None = None) -> None:
+    def __init__(
+        self,
+        reader: SourceReader,
+        gate: Gate,
+        patience: Patience | None = None,
+        shares: Shares | None = None,
+    ) -> None:
         self._reader = reader
         self._gate = gate
+        self._shares = shares or Shares()
         self._patience = patience or Patience()
         self._silent = _Lenders(self._patience.most_silent)
         self._slow = _Lenders(self._patience.most_slow)
@@ -60,8 +80,9 @@ class GatedReader:
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
         shown = RedactedURL(source.url)
-        async with self._gate.place(source.priority) as place, AsyncExitStack() as stack:
-            async with self._lending(place, self._silent, self._until_silent, f"{shown} did not answer"):
+        async with self._gate.place(self._shares.claim(source)) as place, AsyncExitStack() as stack:
+            what = f"{shown} did not answer"
+            async with self._lending(place, self._silent, self._until_silent, what, idle=True):
                 answer = await stack.enter_async_context(self._reader.open(source, resume))
             await place.take()
             async with self._lending(place, self._slow, lambda: self._until_slow(answer.body), f"{shown} was slow"):
@@ -69,9 +90,15 @@ class GatedReader:
 
     @asynccontextmanager
     async def _lending(
-        self, place: GatePlace, lenders: _Lenders, until_due: Callable[[], Awaitable[None]], what: str
+        self,
+        place: GatePlace,
+        lenders: _Lenders,
+        until_due: Callable[[], Awaitable[None]],
+        what: str,
+        *,
+        idle: bool = False,
     ) -> AsyncIterator[None]:
-        """Give the place away once ``until_due`` returns. ``what`` describes the origin, for an error."""
+        """Give the place away once ``until_due`` returns, or the gate takes it. ``what`` describes the origin."""
         limit = asyncio.timeout(None)
 
         async def lend() -> None:
@@ -81,12 +108,14 @@ class GatedReader:
         lending = asyncio.create_task(lend())
         try:
             async with limit:
+                place.offer(lambda: lenders.add(place, limit), idle=idle)
                 yield
         except TimeoutError:
             if not limit.expired():
                 raise
             raise errors.SourceTimeoutError.with_action(f"{what} while many other files waited for a place") from None
         finally:
+            place.keep()
             lending.cancel()
             lenders.limits.pop(place, None)
 

@@ -2,7 +2,7 @@
 
 import email.utils
 import re
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -38,14 +38,17 @@ _LENGTH = re.compile(r"[0-9]{1,18}")
 """A longer number is not the length of a file. libcurl ignores such numbers too."""
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
+SourceThrottle = Callable[[FileSource], Throttle]
+"""Returns the throttle for the bytes of one file."""
+
 
 class HTTPReader:
     """Reads http and https origins through the outbound client.
 
-    ``ca`` is a file with an additional certificate authority. ``throttle`` limits the rate.
+    ``ca`` is a file with an additional certificate authority. ``throttle`` returns what limits the rate of a file.
     """
 
-    def __init__(self, client: OutboundClient, ca: Path | None = None, throttle: Throttle | None = None) -> None:
+    def __init__(self, client: OutboundClient, ca: Path | None = None, throttle: SourceThrottle | None = None) -> None:
         self._client = client
         self._ca = ca
         self._throttle = throttle
@@ -58,7 +61,8 @@ class HTTPReader:
         for name in _CONDITIONS:
             own.popall(name, None)
         request = Request(source.url, _conditions(resume), own, ca=self._ca)
-        async with streamed(self._client, request, self._throttle, lambda error: refusal.from_fault(error, shown)) as (
+        throttle = None if self._throttle is None else self._throttle(source)
+        async with streamed(self._client, request, throttle, lambda error: refusal.from_fault(error, shown)) as (
             head,
             body,
         ):

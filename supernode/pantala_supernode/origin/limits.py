@@ -6,8 +6,11 @@ import asyncio
 import heapq
 import threading
 import time
+from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+
+from pantala_process.fair import Claim
 
 _WINDOW = 0.1
 """Seconds. A burst may have as many bytes as the rate allows in this time."""
@@ -16,68 +19,91 @@ _WINDOW = 0.1
 class GatePlace:
     """A place in a gate. Its holder may give it to others for a while, and then is the first of those that wait."""
 
-    def __init__(self, gate: Gate, priority: int, arrival: int) -> None:
-        self.rank = -priority, arrival
+    def __init__(self, gate: Gate, claim: Claim, arrival: int) -> None:
+        self.claim = claim
+        self.rank = -claim.priority, arrival
+        self.held = False
+        self.idle = False
+        """True while the holder waits for an answer, so that a higher priority of its tenant may have the place."""
+        self.lend: Callable[[], None] | None = None
+        """Gives the place away. ``None``: the holder cannot be without it now."""
         self._gate = gate
-        self._held = False
 
     async def take(self) -> None:
-        if not self._held:
-            await self._gate.enter(self.rank)
-            self._held = True
+        if not self.held:
+            await self._gate.enter(self)
 
     def give(self) -> None:
-        if self._held:
-            self._held = False
-            self._gate.leave()
+        if self.held:
+            self._gate.leave(self)
+
+    def offer(self, lend: Callable[[], None], *, idle: bool) -> None:
+        """Allow the gate to take the place away with ``lend``, as soon as a file with a better claim waits."""
+        self.lend, self.idle = lend, idle
+        self._gate.balance()
+
+    def keep(self) -> None:
+        """End the offer."""
+        self.lend, self.idle = None, False
 
 
 class Gate:
-    """A semaphore with ``places`` places. A free place goes to the highest priority, then in order of arrival."""
+    """Divides ``places`` places among tenants by their shares.
+
+    A free place goes to the waiting tenant with the fewest places for its share. Within a tenant, it goes to the
+    highest priority, then in order of arrival. A tenant above its share lends places to one below it at once. Within a
+    tenant, a file that waits for an answer lends its place to one with a higher priority.
+    """
 
     def __init__(self, places: int) -> None:
         self._places = places
-        self._free = places
         self._arrivals = 0
-        self._waiting: list[tuple[tuple[int, int], asyncio.Future[None]]] = []
+        self._grants = 0
+        self._holders: dict[GatePlace, None] = {}
+        self._held: Counter[str] = Counter()
+        self._waiting: dict[str, list[tuple[tuple[int, int], GatePlace, asyncio.Future[None]]]] = {}
+        self._last: dict[str, int] = {}
+        """The number of the last place that each waiting tenant got."""
         self._came = asyncio.Event()
+        self._balancing = False
 
     @property
     def queue(self) -> int:
-        return sum(not turn.done() for _, turn in self._waiting)
+        return sum(not turn.done() for waiting in self._waiting.values() for _, _, turn in waiting)
 
     @property
     def spare(self) -> bool:
         """True if a place is free. Then no caller waits for one."""
-        return self._free > 0
+        return len(self._holders) < self._places
 
     def busy(self) -> bool:
         """True if any place is taken."""
-        return self._free < self._places
+        return bool(self._holders)
 
     @asynccontextmanager
-    async def place(self, priority: int) -> AsyncIterator[GatePlace]:
+    async def place(self, claim: Claim) -> AsyncIterator[GatePlace]:
         self._arrivals += 1
-        place = GatePlace(self, priority, self._arrivals)
+        place = GatePlace(self, claim, self._arrivals)
         await place.take()
         try:
             yield place
         finally:
             place.give()
 
-    async def enter(self, rank: tuple[int, int]) -> None:
-        """Wait for a place. The lowest ``rank`` is the first."""
-        if self._free:
-            self._free -= 1
+    async def enter(self, place: GatePlace) -> None:
+        """Wait for a place."""
+        if self.spare:
+            self._grant(place)
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._waiting, (rank, turn))
+        heapq.heappush(self._waiting.setdefault(place.claim.tenant, []), (place.rank, place, turn))
         self._came.set()
+        self.balance()
         try:
             await turn
         except asyncio.CancelledError:
             if turn.done() and not turn.cancelled():  # the place arrived in the same moment: hand it on
-                self.leave()
+                self.leave(place)
             raise
 
     async def crowded(self) -> None:
@@ -86,13 +112,66 @@ class Gate:
             self._came.clear()
             await self._came.wait()
 
-    def leave(self) -> None:
-        while self._waiting:
-            _, turn = heapq.heappop(self._waiting)
-            if not turn.done():
-                turn.set_result(None)
-                return
-        self._free += 1
+    def leave(self, place: GatePlace) -> None:
+        place.held = False
+        del self._holders[place]
+        self._held[place.claim.tenant] -= 1
+        found = self._next()
+        if found is not None:
+            _, following, turn = heapq.heappop(self._waiting[found.claim.tenant])
+            self._grant(following)
+            turn.set_result(None)
+
+    def balance(self) -> None:
+        """Take places away from tenants above their share, while one below it waits."""
+        if self._balancing or self.spare:
+            return
+        self._balancing = True
+        try:
+            while (waiting := self._next()) is not None and (holder := self._lender(waiting.claim)) is not None:
+                if holder.lend is not None:
+                    holder.lend()
+        finally:
+            self._balancing = False
+
+    def _grant(self, place: GatePlace) -> None:
+        self._grants += 1
+        tenant = place.claim.tenant
+        place.held = True
+        self._holders[place] = None
+        self._held[tenant] += 1
+        self._last[tenant] = self._grants
+
+    def _next(self) -> GatePlace | None:
+        """The place that is granted next."""
+        heads: list[GatePlace] = []
+        for tenant, waiting in list(self._waiting.items()):
+            while waiting and waiting[0][2].done():
+                heapq.heappop(waiting)
+            if waiting:
+                heads.append(waiting[0][1])
+            else:
+                del self._waiting[tenant]
+        if not heads:
+            self._last.clear()
+        return min(heads, key=lambda head: (self._load(head.claim), self._last.get(head.claim.tenant, 0)), default=None)
+
+    def _lender(self, claim: Claim) -> GatePlace | None:
+        """The holder that lends its place to a file with ``claim``. ``None``: no holder has to."""
+        lenders = [each for each in self._holders if each.lend is not None and self._yields(each, claim)]
+        return max(
+            lenders,
+            key=lambda each: (self._load(each.claim), each.idle, -each.claim.priority, each.rank[1]),
+            default=None,
+        )
+
+    def _yields(self, holder: GatePlace, claim: Claim) -> bool:
+        if holder.claim.tenant == claim.tenant:
+            return holder.idle and claim.priority > holder.claim.priority
+        return self._load(claim, 1) < self._load(holder.claim)
+
+    def _load(self, claim: Claim, more: int = 0) -> float:
+        return (self._held[claim.tenant] + more) / claim.share
 
 
 class Rate:

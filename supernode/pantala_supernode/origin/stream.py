@@ -15,8 +15,8 @@ from pantala_supernode.outbound.request import Head, Request
 _WAITING = 4 * 1024 * 1024
 """Bytes of complete blocks that may wait for the event loop. At this limit, the thread stops receiving."""
 
-Throttle = Callable[[int], float]
-"""Called in the receiving thread with a number of bytes. It reserves them, and returns the seconds until their turn."""
+Throttle = Callable[[int, Callable[[], None]], None]
+"""Called in the receiving thread with a number of bytes. It calls the given function once the bytes may pass."""
 Translate = Callable[[OutboundError], Exception]
 """Returns the error that the reader of a body gets instead."""
 
@@ -35,7 +35,7 @@ class StreamedBody:
         self._cutter: BlockCutter | None = None
         self._complete: list[bytearray] = []
         self._size = 0
-        self._closed = False
+        self._closed = self._passes = False
         self._ended: asyncio.Task[Head] | None = None
         self._news = asyncio.Event()
 
@@ -48,7 +48,7 @@ class StreamedBody:
         """Copy bytes into blocks. The first call blocks until the reader has chosen the layout of the blocks."""
         cutter = self._cutter or self._chosen_cutter()
         if self._throttle is not None:
-            self._pause(self._throttle(len(data)))
+            self._wait_for_turn(self._throttle, len(data))
         if self._closed:  # the copy may be read on another connection already
             raise CancelledTransferError
         self.received += len(data)
@@ -64,9 +64,16 @@ class StreamedBody:
                 raise CancelledTransferError
             return self._cutter
 
-    def _pause(self, seconds: float) -> None:
+    def _wait_for_turn(self, throttle: Throttle, amount: int) -> None:
+        self._passes = False
+        throttle(amount, self._pass)
         with self._condition:
-            self._condition.wait_for(lambda: self._closed, seconds)
+            self._condition.wait_for(lambda: self._closed or self._passes)
+
+    def _pass(self) -> None:
+        with self._condition:
+            self._passes = True
+            self._condition.notify_all()
 
     def _hand_over(self, block: bytearray) -> None:
         with self._condition:

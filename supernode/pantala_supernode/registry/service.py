@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
-from pantala_supernode.origin.http import HTTPReader
-from pantala_supernode.origin.stream import Throttle
+from pantala_supernode.origin.http import HTTPReader, SourceThrottle
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.registry.api import RegistryAPI
@@ -39,7 +38,7 @@ async def open_service(
     endpoints: RegistryEndpoints,
     outbound: OutboundClient,
     *,
-    throttle: Throttle | None = None,
+    throttle: SourceThrottle | None = None,
     total: float = TOTAL,
     clock: Callable[[], float] = time.monotonic,
     wall: Callable[[], float] = time.time,

@@ -43,6 +43,8 @@ class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """If it differs from that of the last request, the owner tries again after a failure."""
     pod_identity: bool = False
     """Read a blob of an image with the supernode's identity in a cloud."""
+    tenants: tuple[str, ...] = ()
+    """The namespaces that want the file."""
 
 
 class _Silence(NamedTuple):

@@ -107,7 +107,12 @@ class CopyServer:
         if task is not None and task.lease is not None and not task.copy.given_up:
             attempt = task.lease.attempt
         source = FileSource(
-            request.url, request.headers, request.digest or None, attempt, pod_identity=request.pod_identity
+            request.url,
+            request.headers,
+            request.digest or None,
+            attempt,
+            pod_identity=request.pod_identity,
+            tenants=frozenset(request.tenants),
         )
         self._leases.lease(task_id, Lease(source, self._clock() + _LEASE))
         return self.report(task_id)

@@ -17,6 +17,7 @@ from pantala_supernode.replicas.client import ReplicaClient, SourceRequest
 from pantala_supernode.replicas.decision import Act, CopyReport, Need, Stage, decide
 from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
+from pantala_supernode.tasks.shares import Shares
 
 _log = structlog.get_logger(__name__)
 
@@ -44,9 +45,10 @@ def _of_origin() -> dict[str, type[errors.SupernodeError]]:
 class ReplicaSource:
     """Copies files from the replicas that have them, and lets one of all replicas read the origin."""
 
-    def __init__(self, replicas: ReplicaSet, client: ReplicaClient) -> None:
+    def __init__(self, replicas: ReplicaSet, client: ReplicaClient, shares: Shares | None = None) -> None:
         self.replicas = replicas
         self.client = client
+        self.shares = shares or Shares()
         self.gate = Gate(_COPIES)
         self.wrong: set[tuple[str, str]] = set()
         """Copies with a wrong digest, as pairs of replica and generation. They are not copied again."""
@@ -95,7 +97,7 @@ class _Try:
                 yield answer
             return
         _log.info("copying a file from another replica", task=self._order.task_id, replica=provider.replica.name)
-        async with self._source.gate.place(source.priority), self._copy(provider, resume) as answer:
+        async with self._source.gate.place(self._source.shares.claim(source)), self._copy(provider, resume) as answer:
             yield answer
 
     async def _find(self, resume: Resume | None) -> _Provider | None:
@@ -175,7 +177,12 @@ class _Try:
     async def _request(self, owner: Member) -> CopyReport | None:
         source = self._order.source
         request = SourceRequest(
-            source.url, dict(source.headers), source.digest or "", source.attempt, source.pod_identity
+            source.url,
+            dict(source.headers),
+            source.digest or "",
+            source.attempt,
+            source.pod_identity,
+            tuple(sorted(source.tenants)),
         )
         return await self._client.want(owner, self._order.task_id, request)
 

@@ -26,6 +26,8 @@ class FileSource:
     """Copies with a higher priority are fetched first."""
     pod_identity: bool = False
     """A blob of an image that is read with the supernode's identity in a cloud, and not with a header."""
+    tenants: frozenset[str] = frozenset()
+    """The namespaces that want the file. They decide its share, and nothing about the request."""
 
     def __repr__(self) -> str:
         return f"<FileSource {RedactedURL(self.url)}>"

@@ -52,6 +52,13 @@ class Task:
     """Peers to which a Task resource assigns the task."""
     _nodes: dict[str, frozenset[str]] = field(default_factory=dict)
     _fetching: frozenset[str] = frozenset()
+    _namespaces: frozenset[str] = frozenset()
+
+    @property
+    def tenants(self) -> frozenset[str]:
+        """The namespaces of the Task resources that want the task, and the tenant of its lease. For any thread."""
+        lease = self.lease
+        return self._namespaces if lease is None or lease.source is None else self._namespaces | lease.source.tenants
 
     @property
     def complete(self) -> bool:
@@ -105,7 +112,7 @@ class Task:
         priority = max(self.priority, leased.priority if leased is not None else self.priority)
         return FetchOrder(
             self.id,
-            replace(source, attempt=" ".join(attempts), priority=priority),
+            replace(source, attempt=" ".join(attempts), priority=priority, tenants=self.tenants),
             retry_limit=None if None in limits else max(limit for limit in limits if limit is not None),
             claims=frozenset(self.wanted),
             stale_will_do=not self.wanted,
@@ -136,6 +143,7 @@ class Task:
         return peer in self._fetching or peer in self.fetchers
 
     def _index(self) -> None:
+        self._namespaces = frozenset(wanted.name.partition("/")[0] for wanted in self.wanted.values())
         self.peers = _union([self._nodes[uid] for uid in self.wanted])
         self._fetching = _union([self._nodes[uid] for uid, wanted in self.wanted.items() if not wanted.suspended])
 

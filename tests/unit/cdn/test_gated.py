@@ -1,17 +1,20 @@
 """Places for the reading of origins, some of which never answer."""
 
 import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
 
+from pantala_process.fair import Claim
 from pantala_supernode import errors
 from pantala_supernode.origin.body import ChunkBody, Layout
 from pantala_supernode.origin.gated import GatedReader, Patience
 from pantala_supernode.origin.limits import Gate
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FileSource
+from pantala_supernode.tasks.shares import Shares
 from tests.support.source import Content, FakeReader
 
 pytestmark = pytest.mark.virtual_time
@@ -106,7 +109,7 @@ async def test_a_cancelled_request_leaves_no_place_behind(wait: float) -> None:
         each.cancel()
     await asyncio.gather(*slow, return_exceptions=True)
     await asyncio.sleep(0)
-    async with gate.place(0):
+    async with gate.place(Claim()):
         assert gate.spare
     assert 0 == gate.queue
 
@@ -141,7 +144,7 @@ async def test_slow_bodies_do_not_keep_the_places_and_are_read_to_their_end() ->
         assert await read_body(reader, "file") == 1000
         bodies.awake.set()
         assert [1000] * 12 == await asyncio.gather(*slow)
-    async with gate.place(0):
+    async with gate.place(Claim()):
         assert gate.spare
 
 
@@ -169,3 +172,79 @@ async def test_a_fast_body_keeps_its_place() -> None:
     assert (1, False) == (gate.queue, second.done())
     bodies.awake.set()
     assert [1000, 1000] == await asyncio.gather(first, second)
+
+
+def of(tenant: str, path: str = "file", priority: int = 0) -> FileSource:
+    return FileSource(f"http://origin.example/{path}", priority=priority, tenants=frozenset({tenant}))
+
+
+async def hold(reader: GatedReader, source: FileSource, until: asyncio.Event) -> None:
+    async with reader.open(source):
+        await until.wait()
+
+
+async def test_h7_slow_files_of_one_tenant_do_not_delay_another_tenant() -> None:
+    bodies, gate, end = Bodies(), Gate(4), asyncio.Event()
+    reader = GatedReader(bodies, gate, Patience(slow=60.0))
+    hostile = [asyncio.create_task(hold(reader, of("hostile"), end)) for _ in range(10)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(0.01), reader.open(of("honest")):
+        assert 6 == gate.queue
+    end.set()
+    await asyncio.gather(*hostile)
+    assert gate.spare
+
+
+async def test_h7_silent_origins_of_one_tenant_do_not_delay_another_tenant() -> None:
+    origins, gate = Origins(), Gate(4)
+    reader = GatedReader(origins, gate, Patience(silent=60.0))
+    hostile = [asyncio.create_task(hold(reader, of("hostile", "slow"), origins.awake)) for _ in range(10)]
+    await asyncio.sleep(0)
+    async with asyncio.timeout(0.01), reader.open(of("honest")):
+        pass
+    origins.awake.set()
+    await asyncio.gather(*hostile)
+
+
+async def test_h7_places_are_divided_by_shares_and_idle_places_are_free_for_all() -> None:
+    gate, end = Gate(8), asyncio.Event()
+    reader = GatedReader(Bodies(), gate, Patience(slow=60.0), Shares({"large": 3.0}))
+    held = Counter[str]()
+
+    async def work(tenant: str) -> None:
+        async with gate.place(Shares({"large": 3.0}).claim(of(tenant))):
+            held[tenant] += 1
+            await end.wait()
+
+    alone = [asyncio.create_task(hold(reader, of("small"), end)) for _ in range(8)]
+    await asyncio.sleep(0)
+    assert not gate.spare
+    both = [asyncio.create_task(work(tenant)) for tenant in ("large", "small") for _ in range(20)]
+    await asyncio.sleep(0.01)
+    assert ({"large": 6}, 34) == (held, gate.queue)
+    end.set()
+    await asyncio.gather(*alone, *both)
+
+
+async def test_h7_a_higher_priority_of_the_same_tenant_takes_the_place_of_a_silent_origin() -> None:
+    origins, gate = Origins(), Gate(2)
+    reader = GatedReader(origins, gate, Patience(silent=60.0))
+    slow = [asyncio.create_task(hold(reader, of("team", "slow"), origins.awake)) for _ in range(5)]
+    await asyncio.sleep(0)
+    usual = asyncio.create_task(read(reader, origins, "usual"))
+    async with asyncio.timeout(0.01), reader.open(of("team", priority=1)):
+        pass
+    origins.awake.set()
+    await asyncio.gather(usual, *slow)
+
+
+async def test_h7_many_lent_places_of_one_tenant_do_not_end_the_read_of_another() -> None:
+    origins, gate = Origins(), Gate(2)
+    reader = GatedReader(origins, gate, Patience(silent=0.01, most_silent=3))
+    honest = asyncio.create_task(hold(reader, of("honest", "slow"), origins.awake))
+    await asyncio.sleep(0)
+    hostile = [asyncio.create_task(hold(reader, of("hostile", "slow"), origins.awake)) for _ in range(20)]
+    await asyncio.sleep(1)
+    origins.awake.set()
+    await honest
+    await asyncio.gather(*hostile, return_exceptions=True)

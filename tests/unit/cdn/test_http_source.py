@@ -309,7 +309,7 @@ async def test_a_throttled_request_ends_with_its_reader_and_saves_nothing_afterw
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/file"
-    async with server, http_reader(lambda size: 30.0) as source:
+    async with server, http_reader(lambda _source: lambda _size, _go: None) as source:
         async with source.open(FileSource(url)) as given:
             blocks = given.body.blocks(Layout(1 << 20, save=lambda number, start, data: saved.append(start)))
             with pytest.raises(TimeoutError):

@@ -16,6 +16,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_pieces.errors import StoreError, StoreFullError
+from pantala_process.fair import Claim
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode import errors
@@ -57,7 +58,7 @@ async def test_the_gate_admits_by_priority_and_never_too_many() -> None:
 
     async def visit(name: str, priority: int) -> None:
         nonlocal inside
-        async with gate.place(priority):
+        async with gate.place(Claim(priority=priority)):
             inside += 1
             assert inside <= 2
             order.append(name)
@@ -77,7 +78,7 @@ async def test_a_cancelled_holder_frees_its_place(seed: int) -> None:
     gate, rng = Gate(1), random.Random(seed)
 
     async def visit() -> None:
-        async with gate.place(0):
+        async with gate.place(Claim()):
             await asyncio.sleep(0)
 
     visitors = [asyncio.create_task(visit()) for _ in range(20)]
@@ -85,7 +86,7 @@ async def test_a_cancelled_holder_frees_its_place(seed: int) -> None:
         await asyncio.sleep(0)
         rng.choice(visitors).cancel()
     await asyncio.gather(*visitors, return_exceptions=True)
-    async with asyncio.timeout(1), gate.place(0):
+    async with asyncio.timeout(1), gate.place(Claim()):
         pass
 
 

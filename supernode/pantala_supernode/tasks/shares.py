@@ -1,0 +1,44 @@
+"""The shares of tenants in what is scarce: places at origins, bytes per second, and slots for sending pieces. Pure.
+
+A tenant is a namespace. What Dragonfly's clients and the image pulls of all nodes want has no namespace, so these two
+are tenants of their own.
+"""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+
+from pantala_process.fair import Claim
+from pantala_supernode.tasks.copy import FileSource
+
+IMAGES = "@images"
+"""The tenant of the blobs that nodes pull. No namespace can have this name."""
+
+DRAGONFLY = "@dragonfly"
+"""The tenant of the files that Dragonfly's clients want."""
+
+
+@dataclass(frozen=True, slots=True)
+class Shares:
+    """The share of each tenant. A tenant that is not listed has the share 1."""
+
+    by_tenant: Mapping[str, float] = field(default_factory=dict)
+
+    def claim(self, source: FileSource) -> Claim:
+        """For whom a file is read."""
+        return self.claim_of(source.tenants, source.priority)
+
+    def claim_of(self, tenants: Iterable[str], priority: int = 0) -> Claim:
+        """The claim for what several tenants want: that of the tenant with the largest share."""
+        share, tenant = max(((self.by_tenant.get(each, 1.0), each) for each in tenants), default=(1.0, ""))
+        return Claim(tenant, share, priority=priority)
+
+
+def parse(text: str) -> Shares:
+    """Read ``team-a=3,@images=2``. Raises :class:`ValueError`, with a text that follows the value."""
+    shares: dict[str, float] = {}
+    for part in filter(None, (each.strip() for each in text.split(","))):
+        tenant, equals, number = part.partition("=")
+        if not tenant or not equals or not number.isascii() or not number.isdigit() or not 1 <= int(number[:7]) <= 1000:
+            raise ValueError("is not a list of shares. Give NAMESPACE=NUMBER,... with whole numbers from 1 to 1000.")
+        shares[tenant] = float(number)
+    return Shares(shares)
