@@ -176,6 +176,7 @@ class App:
             slots=settings.piece_slots,
             pace=None if settings.serve_rate is None else Rate(settings.serve_rate).reserve,
             on_fetch=events.piece_fetched.publish,
+            claim=partial(settings.shares.claim_of_task, managers.tasks),
             tls=tls,
         )
         accuse = events.piece_accused.publish

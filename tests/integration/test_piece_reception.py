@@ -6,6 +6,7 @@ import random
 import resource
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -14,10 +15,14 @@ from typing import Any
 import pytest
 
 from pantala_pieces.file import PieceFile
-from pantala_pieces.transfer.upload import reception, threads
+from pantala_pieces.transfer.channel import Channel
+from pantala_pieces.transfer.upload import reception, stream
 from pantala_pieces.transfer.upload.fetches import FetchState
+from pantala_process.fair import Claim
+from pantala_protocol import ticket
+from pantala_supernode.origin.limits import Rate
 from tests.support.eventually import eventually
-from tests.support.sender_stage import TASK, SenderStage
+from tests.support.sender_stage import GENERATION, KEY, TASK, SenderStage
 
 SMALL = 1000
 HUGE = 24 * 1024 * 1024
@@ -39,7 +44,8 @@ def no_thread_is_left() -> Iterator[None]:
     assert [] == names()
 
 
-async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path) -> None:
+async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Channel, "writable", True)
     it = SenderStage(tmp_path, HUGE, HUGE // 4, slots=1)
     begins = [f"bytes={first}-{first + 9}" for first in range(0, HUGE, HUGE // 4)]
     async with it.serving(), it.client(window=WINDOW) as slow, AsyncExitStack() as stack:
@@ -52,6 +58,7 @@ async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path) -> Non
         replies = [await client.reply() for client in waiting]
         assert {(503, "1")} == {(reply.status, reply.field("Retry-After")) for reply in replies}
         assert 1.9 < time.monotonic() - begun < 10
+        monkeypatch.setattr(reception, "_SLOT_TIMEOUT", 20.0)
         for number in (2, 0, 1):
             waiting[number].send(it.native(0, Range=begins[number + 1]))
             await asyncio.sleep(0.02)
@@ -62,13 +69,17 @@ async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path) -> Non
     assert 3 == [state for _, state in it.fetches].count(FetchState.BROKEN)
 
 
+def _states(it: SenderStage) -> list[FetchState]:
+    return [state for _, state in it.fetches]
+
+
 def _sent(it: SenderStage) -> list[int]:
     return [piece for piece, state in it.fetches if state is FetchState.SENT]
 
 
 async def test_a_reader_that_is_too_slow_loses_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_PATIENCE", 0.5)
-    monkeypatch.setattr(threads, "_MIN_RATE", HUGE)
+    monkeypatch.setattr(stream, "_PATIENCE", 0.5)
+    monkeypatch.setattr(stream, "_MIN_RATE", HUGE)
     it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
     async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
         slow.send(it.native(0))
@@ -83,12 +94,13 @@ async def test_a_client_that_goes_before_the_first_byte_is_not_an_error(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     it = SenderStage(tmp_path, SMALL, SMALL, pace=lambda _: 0.3)
-    async with it.serving():
+    async with it.serving(), it.client() as first:
+        assert it.content == (await first.get(it.native(0))).body
         async with it.client() as client:
             client.send(it.native(0))
-            await eventually(lambda: it.sender.uploads == 1)
-        await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.BROKEN)])
-    assert (0, []) == (it.sender.bytes_sent, it.missing)
+            await eventually(lambda: it.fetches.count((0, FetchState.BEGUN)) == 2)
+        await eventually(lambda: it.fetches.count((0, FetchState.BROKEN)) == 1)
+    assert (SMALL, []) == (it.sender.bytes_sent, it.missing)
     assert "bug" not in capsys.readouterr().out
 
 
@@ -136,7 +148,7 @@ async def _serves(it: SenderStage) -> bool:
 
 async def test_a_silent_client_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reception, "_HEAD_TIMEOUT", 0.2)
-    monkeypatch.setattr(reception, "_IDLE_TIMEOUT", 3.0)
+    monkeypatch.setattr(reception, "FIRST_REQUEST", 3.0)
     it = SenderStage(tmp_path, SMALL, SMALL)
     async with it.serving(), it.client() as idle, it.client() as half, it.client() as piped:
         begun = time.monotonic()
@@ -241,7 +253,7 @@ async def test_a_missing_data_file_is_reported(tmp_path: Path, size: int, damage
 
 
 async def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(threads, "_MOST_OPEN", 3)
+    monkeypatch.setattr(stream, "_MOST_OPEN", 3)
     it = SenderStage(tmp_path, SMALL, SMALL)
     others = [f"{number:064x}" for number in range(10)]
     for name in others:
@@ -282,7 +294,7 @@ async def test_an_upload_is_broken_after_the_grace(tmp_path: Path) -> None:
         begun = time.monotonic()
         await running.aclose()
         assert 0.4 < time.monotonic() - begun < 6
-        await eventually(lambda: [state for _, state in it.fetches].count(FetchState.BROKEN) == 2)
+        await eventually(lambda: _states(it).count(FetchState.BROKEN) == _states(it).count(FetchState.BEGUN) >= 2)
 
 
 async def test_clients_that_break_off_anywhere_leave_nothing_behind(
@@ -319,3 +331,114 @@ async def test_clients_that_break_off_anywhere_leave_nothing_behind(
     assert before >= descriptors()
     await eventually(lambda: [state for _, state in it.fetches].count(FetchState.BEGUN) * 2 == len(it.fetches))
     assert "bug" not in capsys.readouterr().out
+
+
+async def test_h7_readers_that_do_not_read_take_no_slot_from_others(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, HUGE, HUGE, slots=4)
+    async with it.serving(), AsyncExitStack() as stack:
+        hostile = [await stack.enter_async_context(it.client(window=WINDOW)) for _ in range(16)]
+        for each in hostile:
+            each.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 4)
+        async with it.client() as honest:
+            for _ in range(5):
+                begun = time.monotonic()
+                reply = await honest.get(it.native(0, Range="bytes=0-99999"))
+                assert (206, it.content[:100_000]) == (reply.status, reply.body)
+                assert time.monotonic() - begun < 10
+        assert it.content == (await hostile[3].reply()).body  # a parked answer goes on, and is whole
+
+
+async def test_h7_a_parked_answer_is_cut_off_when_its_time_is_over(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(stream, "_PATIENCE", 1.0)
+    monkeypatch.setattr(stream, "_MIN_RATE", HUGE)
+    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
+    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
+        slow.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 1)
+        assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
+        owner = it.sender.reception
+        await eventually(lambda: owner is not None and len(owner._connections) == 1)
+        with pytest.raises((ConnectionError, EOFError)):
+            await slow.reply()
+        assert 0 == it.sender.uploads
+
+
+async def test_h7_the_client_with_the_most_parked_answers_loses_one(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
+    async with it.serving(), AsyncExitStack() as stack:
+        hostile = [await stack.enter_async_context(it.client(window=WINDOW)) for _ in range(6)]
+        owner = it.sender.reception
+        assert owner is not None
+        owner._parking._most = 3
+        for each in hostile:
+            each.send(it.native(0))
+        async with it.client() as honest:
+            await eventually(lambda: len(owner._parking._parked) == 3)
+            assert 206 == (await honest.get(it.native(0, Range="bytes=0-9"))).status
+        broken = [asyncio.create_task(each.broken()) for each in hostile]
+        await asyncio.wait(broken, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        assert any(each.done() for each in broken)
+        for each in broken:
+            each.cancel()
+        await asyncio.gather(*broken, return_exceptions=True)
+
+
+async def test_h7_tenants_get_the_slots_by_their_shares(tmp_path: Path) -> None:
+    """Two tenants with the shares 3 and 1 get three bytes and one, however many requests each has."""
+    size, rate = 256 * 1024, 8 * 1024 * 1024
+    large, small = "a" * 64, "b" * 64
+    claims = {large: Claim("large", 3.0), small: Claim("small", 1.0)}
+    it = SenderStage(tmp_path, 4 * size, size, slots=2, claim=claims.__getitem__, pace=Rate(rate).reserve)
+    it.add(small)
+    got = Counter[str]()
+
+    async def read(name: str) -> None:
+        async with it.client() as client:
+            while True:
+                reply = await client.get(it.native(0, task_id=name))
+                if reply.status == 206:
+                    got[name] += len(reply.body)
+
+    async def ratio() -> float:
+        reading = [asyncio.create_task(read(name)) for name in [large] * 6 + [small] * 12]
+        await asyncio.sleep(0.5)
+        got.clear()
+        await asyncio.sleep(3)
+        found = got[large] / got[small]
+        for each in reading:
+            each.cancel()
+        await asyncio.gather(*reading, return_exceptions=True)
+        return found
+
+    async with it.serving():
+        found = await ratio()
+        if found != pytest.approx(3.0, rel=0.1):
+            found = await ratio()
+    assert 3.0 == pytest.approx(found, rel=0.1)
+
+
+async def test_h7_invented_marks_do_not_make_tickets_forgotten(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, SMALL, SMALL)
+    async with it.serving(), it.client() as client:
+        valid = ticket.issue(KEY, TASK, GENERATION, now=time.time())
+        for number in range(100):
+            assert 206 == (await client.get(it.native(0, **{ticket.HEADER: f"mark{number}-{valid}"}))).status
+        assert 1 == len(it.sender._admission._grants)
+
+
+async def test_h8_new_connections_replace_silent_ones_of_the_same_address(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, SMALL, SMALL)
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+    async with it.serving(share=100.5 / limit), AsyncExitStack() as stack:
+        served = await stack.enter_async_context(it.client())
+        assert 206 == (await served.get(it.native(0))).status
+        for number in range(150):
+            idle = await stack.enter_async_context(it.client())
+            if number % 2:
+                idle.send(b"GET /")
+        async with it.client() as client:
+            assert it.content == (await client.get(it.native(0))).body
+        assert 206 == (await served.get(it.native(0))).status

@@ -17,6 +17,9 @@ from typing import Any
 TICK = 0.5
 """Seconds that one call waits at most. Between two calls, the caller checks its deadlines."""
 
+SEND_TICK = 0.1
+"""The same for a call that sends. It is shorter, so that a slow reader soon gives its slot to a request that waits."""
+
 _OF_FILE = frozenset({errno.EIO, errno.EBADMSG, errno.ESTALE, errno.EINVAL, errno.EOVERFLOW})
 """The errors of ``sendfile`` that come from the file. All others come from the connection."""
 
@@ -26,6 +29,7 @@ _CHUNK = 256 * 1024
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 _TIMEOUT = struct.pack("ll", int(TICK), int(TICK % 1 * 1_000_000))
+_SEND_TIMEOUT = struct.pack("ll", int(SEND_TICK), int(SEND_TICK % 1 * 1_000_000))
 
 
 class ChannelClosedError(Exception):
@@ -103,7 +107,7 @@ class Channel:
         else:  # with these options one call waits in the kernel for many bytes; Python's timeout polls before each call
             self._socket.settimeout(None)
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVTIMEO, _TIMEOUT)
-            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _TIMEOUT)
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, _SEND_TIMEOUT)
 
     def fileno(self) -> int:
         return self._socket.fileno()
@@ -148,7 +152,7 @@ class Channel:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def send(self, data: bytes | memoryview, *, more: bool = False) -> int:
-        """Send the first bytes of ``data``, and return their number. 0: none within :data:`TICK`.
+        """Send the first bytes of ``data``, and return their number. 0: none within :data:`SEND_TICK`.
 
         ``more``: other bytes follow at once, so the kernel waits for them before it sends a packet that is not full.
         """
@@ -162,7 +166,7 @@ class Channel:
             raise ChannelClosedError(f"the connection broke: {error}") from error
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
-        """Send up to ``count`` bytes of a file, and return their number. 0: none within :data:`TICK`.
+        """Send up to ``count`` bytes of a file, and return their number. 0: none within :data:`SEND_TICK`.
 
         Raises :class:`EOFError` if the file ends before ``offset``, and :class:`OSError` if it cannot be read.
         """
@@ -181,6 +185,13 @@ class Channel:
         if sent is None:
             raise EOFError("the file is shorter than the piece")
         return sent
+
+    @property
+    def writable(self) -> bool:
+        """True if the kernel takes more bytes now. Otherwise the other side has not read what was sent."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLOUT)
+        return bool(poller.poll(0))
 
     @property
     def stale(self) -> bool:

@@ -18,7 +18,7 @@ _SLACK = 1024 * 1024.0
 class OriginRate:
     """Lets ``bytes_per_second`` of all bodies pass. While several tenants wait, each gets its share.
 
-    Bytes wait in a queue. One thread lets them pass, as soon as the rate allows the next ones. It ends with the process.
+    Bytes wait in a queue. One thread lets them pass, as soon as the rate allows the next ones. It never ends.
     """
 
     def __init__(self, bytes_per_second: float, shares: Shares) -> None:

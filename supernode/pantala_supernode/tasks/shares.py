@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from pantala_process.fair import Claim
 from pantala_supernode.tasks.copy import FileSource
+from pantala_supernode.tasks.manager import TaskManager
 
 IMAGES = "@images"
 """The tenant of the blobs that nodes pull. No namespace can have this name."""
@@ -26,6 +27,11 @@ class Shares:
     def claim(self, source: FileSource) -> Claim:
         """For whom a file is read."""
         return self.claim_of(source.tenants, source.priority)
+
+    def claim_of_task(self, tasks: TaskManager, task_id: str) -> Claim:
+        """For whom a task is sent. Any thread may call this."""
+        task = tasks.get(task_id)
+        return Claim() if task is None else self.claim_of(task.tenants, task.priority)
 
     def claim_of(self, tenants: Iterable[str], priority: int = 0) -> Claim:
         """The claim for what several tenants want: that of the tenant with the largest share."""

@@ -53,6 +53,7 @@ class Task:
     _nodes: dict[str, frozenset[str]] = field(default_factory=dict)
     _fetching: frozenset[str] = frozenset()
     _namespaces: frozenset[str] = frozenset()
+    _priority: int = 0
 
     @property
     def tenants(self) -> frozenset[str]:
@@ -82,8 +83,8 @@ class Task:
 
     @property
     def priority(self) -> int:
-        """The highest priority of the Task resources that want the task."""
-        return max((wanted.priority for wanted in self.wanted.values()), default=0)
+        """The highest priority of the Task resources that want the task. For any thread."""
+        return self._priority
 
     @property
     def suspended(self) -> bool:
@@ -143,6 +144,7 @@ class Task:
         return peer in self._fetching or peer in self.fetchers
 
     def _index(self) -> None:
+        self._priority = max((wanted.priority for wanted in self.wanted.values()), default=0)
         self._namespaces = frozenset(wanted.name.partition("/")[0] for wanted in self.wanted.values())
         self.peers = _union([self._nodes[uid] for uid in self.wanted])
         self._fetching = _union([self._nodes[uid] for uid, wanted in self.wanted.items() if not wanted.suspended])

@@ -21,6 +21,7 @@ from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.shares import IMAGES
 from pantala_supernode.tasks.task import Lease, Task
 
 DIGEST = "sha256:" + "a" * 64
@@ -29,7 +30,9 @@ WANTED, OTHER = (
     WantedBlob("registry.example", "team/app", DIGEST, credential=f"Bearer {name}") for name in ("one", "two")
 )
 URL = f"https://registry.example/v2/team/app/blobs/{DIGEST}"
-ONE, TWO = (FileSource(URL, {"Authorization": f"Bearer {name}"}, DIGEST) for name in ("one", "two"))
+ONE, TWO = (
+    FileSource(URL, {"Authorization": f"Bearer {name}"}, DIGEST, tenants=frozenset({IMAGES})) for name in ("one", "two")
+)
 KEPT = 1000.0
 
 

@@ -6,6 +6,7 @@ from http import HTTPStatus
 from typing import NamedTuple
 
 import msgspec
+from cachetools import LRUCache
 
 from pantala_pieces.errors import PieceMissingError
 from pantala_pieces.file import PieceFile
@@ -17,7 +18,7 @@ from pantala_protocol.geometry import HEAD, TAIL, Wrapping
 _RANGE = re.compile(rb"bytes=([0-9]{1,18})-([0-9]{1,18})")
 
 _MOST_GRANTS = 4096
-"""Valid tickets that are remembered. An attacker cannot add one without a key."""
+"""Valid tickets that are remembered, without the marks of readers. So an attacker cannot add one without a key."""
 
 
 class PieceAnswer(msgspec.Struct, frozen=True):
@@ -41,8 +42,6 @@ class PieceAnswer(msgspec.Struct, frozen=True):
 class _Grant(NamedTuple):
     """A ticket that was verified."""
 
-    route: PieceRoute
-    reader: str
     key: bytes
     expiry: int
 
@@ -64,7 +63,7 @@ class Admission:
         self._lookup = lookup
         self._keys = keys
         self._clock = clock
-        self._grants: dict[tuple[bytes, bytes, str], _Grant] = {}
+        self._grants: LRUCache[tuple[str, str, str, str], _Grant] = LRUCache(_MOST_GRANTS)
 
     def admit(self, head: RequestHead, client: str = "") -> PieceAnswer:
         """What to send for a request. ``client``: the name in the client's certificate; empty on plain HTTP.
@@ -72,33 +71,30 @@ class Admission:
         Raises :class:`PieceRefusedError`.
         """
         now = self._clock()
-        grant = self._grants.get((head.target, head.ticket, client))
-        if grant is None or now > grant.expiry or grant.key not in self._keys():
-            grant = self._grant(head, client, now)
-        name, generation = grant.route.task_id, grant.route.generation
-        file = self._lookup(name)
-        if file is None or file.meta.generation != generation:
+        found = route(head)
+        self._check(found, client, now)
+        file = self._lookup(found.task_id)
+        if file is None or file.meta.generation != found.generation:
             raise _not_held("This provider does not have this generation of the task.")
         file.used = now
-        return _wrapped(head, grant, file) if grant.route.wrapped else _native(head, grant, file)
+        reader = ticket.reader(found.ticket)
+        return _wrapped(head, reader, file) if found.wrapped else _native(head, reader, file)
 
-    def _grant(self, head: RequestHead, client: str, now: float) -> _Grant:
-        """Verify the ticket of a request, and remember it."""
-        found = route(head)
+    def _check(self, found: PieceRoute, client: str, now: float) -> None:
+        """Verify the ticket of a request, and remember it without the mark of its reader."""
+        name = found.task_id, found.generation, found.ticket.rpartition("-")[2], client
+        grant = self._grants.get(name)
+        if grant is not None and now <= grant.expiry and grant.key in self._keys():
+            return
         for key in self._keys():
             if ticket.check(key, found.task_id, found.generation, found.ticket, now=now, client=client):
-                break
-        else:
-            text = "The request's ticket is missing, wrong, expired, or for another client."
-            raise PieceRefusedError(HTTPStatus.FORBIDDEN, "TicketInvalid", text)
-        grant = _Grant(found, ticket.reader(found.ticket), key, ticket.expiry(found.ticket))
-        if len(self._grants) >= _MOST_GRANTS:
-            self._grants.clear()
-        self._grants[head.target, head.ticket, client] = grant
-        return grant
+                self._grants[name] = _Grant(key, ticket.expiry(found.ticket))
+                return
+        text = "The request's ticket is missing, wrong, expired, or for another client."
+        raise PieceRefusedError(HTTPStatus.FORBIDDEN, "TicketInvalid", text)
 
 
-def _native(head: RequestHead, grant: _Grant, file: PieceFile) -> PieceAnswer:
+def _native(head: RequestHead, reader: str, file: PieceFile) -> PieceAnswer:
     match = _RANGE.fullmatch(head.range)
     if match is None:
         raise _range_invalid("The Range header is not valid. Give bytes=FIRST-LAST.")
@@ -107,12 +103,12 @@ def _native(head: RequestHead, grant: _Grant, file: PieceFile) -> PieceAnswer:
         raise _range_invalid("The Range header is not valid. Its last byte is before its first.")
     if not file.holds(first, end):
         raise _not_held("This provider does not have all pieces of the range.")
-    fetch = PieceFetch(grant.reader, file.meta.task_id, first // file.meta.piece_size)
+    fetch = PieceFetch(reader, file.meta.task_id, first // file.meta.piece_size)
     before = piece_head(first, end - first, file.meta.length, head)
     return PieceAnswer(file, first, end - first, before, b"", fetch, head.keep)
 
 
-def _wrapped(head: RequestHead, grant: _Grant, file: PieceFile) -> PieceAnswer:
+def _wrapped(head: RequestHead, reader: str, file: PieceFile) -> PieceAnswer:
     wrapping = Wrapping(file.meta.piece_size)
     unit, _, text = head.range.decode("latin-1").partition("=")
     try:
@@ -123,7 +119,7 @@ def _wrapped(head: RequestHead, grant: _Grant, file: PieceFile) -> PieceAnswer:
     except PieceMissingError:
         raise _not_held("This provider does not have the piece.") from None
     before = piece_head(piece * wrapping.wire_size, size + HEAD + len(TAIL), None, head) + wrapping.head(size)
-    fetch = PieceFetch(grant.reader, file.meta.task_id, piece)
+    fetch = PieceFetch(reader, file.meta.task_id, piece)
     return PieceAnswer(file, piece * file.meta.piece_size, size, before, TAIL, fetch, head.keep)
 
 

@@ -3,8 +3,9 @@
 import contextlib
 import socket
 import ssl
+import struct
 
-from pantala_pieces.transfer.channel import TICK, Channel, ChannelClosedError
+from pantala_pieces.transfer.channel import SEND_TICK, Channel, ChannelClosedError
 from pantala_pieces.transfer.upload.heads import MAX_HEAD, RequestHead, parse, split
 from pantala_process.tls.contexts import name_of
 
@@ -13,6 +14,7 @@ _DRAINED = 64 * 1024
 
 _NAMELESS = "-"
 """The client of a certificate without a name. No ticket is issued for it."""
+_AT_ONCE = struct.pack("ii", 1, 0)
 
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
@@ -23,7 +25,9 @@ class InboundConnection:
     One thread at a time uses it. Only :meth:`abort` may be called by another thread at any time.
     """
 
-    def __init__(self, accepted: socket.socket, tls: ssl.SSLContext | None) -> None:
+    def __init__(self, accepted: socket.socket, tls: ssl.SSLContext | None, address: str = "") -> None:
+        self.address = address
+        """The client's address."""
         self.number = accepted.fileno()
         """The number of its file descriptor, also after it was closed."""
         self.deadline = 0.0
@@ -43,7 +47,7 @@ class InboundConnection:
     def lend(self) -> Channel:
         """The channel, for an uploader. Its calls wait until :meth:`take_back`."""
         if self._secured is not None:
-            self._secured.settimeout(TICK)
+            self._secured.settimeout(SEND_TICK)
         return self.channel
 
     def take_back(self) -> None:
@@ -131,6 +135,11 @@ class InboundConnection:
         self.ending = True
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_WR)  # SSLSocket's would make it a plain socket
+
+    def forget_unsent(self) -> None:
+        """Let the kernel drop what the client has not read when the connection is closed."""
+        with contextlib.suppress(OSError):
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
     def abort(self) -> None:
         self.channel.abort()

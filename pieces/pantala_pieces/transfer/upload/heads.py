@@ -149,5 +149,10 @@ def piece_head(first: int, size: int, total: int | None, request: RequestHead) -
     return ANSWER_HEAD % (size, first, first + size - 1) + b"%b\r\n%b\r\n" % (whole, fields)
 
 
+def busy() -> PieceRefusedError:
+    text = "This provider sends too many pieces now. Try again later."
+    return PieceRefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "Busy", text, header="Retry-After: 1")
+
+
 def _malformed(text: str) -> PieceRefusedError:
     return PieceRefusedError(HTTPStatus.BAD_REQUEST, "RequestInvalid", text, close=True)

@@ -9,8 +9,7 @@ import socket
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
-from http import HTTPStatus
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -18,8 +17,13 @@ from pantala_pieces.transfer.channel import ChannelClosedError
 from pantala_pieces.transfer.upload.admission import Admission
 from pantala_pieces.transfer.upload.connection import InboundConnection
 from pantala_pieces.transfer.upload.fetches import FetchLog
-from pantala_pieces.transfer.upload.heads import PieceRefusedError
-from pantala_pieces.transfer.upload.threads import Upload, Uploaders
+from pantala_pieces.transfer.upload.heads import PieceRefusedError, busy
+from pantala_pieces.transfer.upload.parking import Parking
+from pantala_pieces.transfer.upload.queue import Upload
+from pantala_pieces.transfer.upload.threads import Uploaders
+from pantala_process.connections import FIRST_REQUEST, ConnectionTable, FullError
+from pantala_process.fair import Claim
+from pantala_process.listening import plain_address
 from pantala_process.tls.contexts import TLSContexts
 
 _log = structlog.get_logger(__name__)
@@ -43,16 +47,17 @@ _END_LOOK = 0.05
 """The same while this process ends, and waits for the last answer."""
 
 _WARNING_INTERVAL = 60.0
-"""Seconds between two log lines about refused connections."""
+"""Seconds between two log lines about it."""
 
 _AT_ONCE = 64
 """Connections that are accepted, and events that are handled, before other work gets its turn."""
 
 _READ = select.EPOLLIN | select.EPOLLONESHOT
+_WRITE = select.EPOLLOUT | select.EPOLLONESHOT
 
 
 class Reception:
-    """Owns all connections that wait for requests. ``most`` is the limit on connections.
+    """Owns all connections that wait for requests. ``most`` limits them. ``claim`` is that of :class:`PieceSender`.
 
     A connection with a complete request is lent to an uploader, which gives it back after the answer. Meanwhile the
     kernel reports nothing about it, so one thread at a time uses it.
@@ -66,21 +71,24 @@ class Reception:
         log: FetchLog,
         *,
         most: int,
+        claim: Callable[[str], Claim],
         tls: TLSContexts | None,
     ) -> None:
         self._listeners = {each.fileno(): each for each in listeners}
         self._admission = admission
         self._uploaders = uploaders
         self._log = log
-        self._most = most
+        self._table: ConnectionTable[int] = ConnectionTable(most)
+        self._claim = claim
         self._tls = tls
         self._epoll = select.epoll()
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._connections: dict[int, InboundConnection] = {}
         self._returned: deque[InboundConnection] = deque()
         """Connections that were given back and have bytes of their next request."""
-        self._waiting: deque[Upload] = deque()
-        """Uploads in the order of their requests. Those before the first that still waits are removed now and then."""
+        self._parking = Parking()
+        self._lock = threading.Lock()
+        """Held while connections are counted, because uploaders close some, too."""
         self._stopping = self._broken = self._accepting = False
         self._looked_at = self._warned_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="piece-reception", daemon=True)
@@ -145,10 +153,21 @@ class Reception:
         else:
             self.give_back(connection, keep=keep)
 
+    def park(self, upload: Upload) -> None:
+        """Send the rest of an answer when its client has read what was sent. Meanwhile it has no slot."""
+        connection = upload.connection
+        connection.take_back()
+        connection.deadline = upload.until
+        self._parking.add(upload)
+        self._arm(connection, _WRITE)
+
     def abandon(self, connection: InboundConnection) -> None:
         """Close a connection."""
-        if self._connections.get(connection.number) is connection:
-            del self._connections[connection.number]  # first: a new connection may get its number
+        with self._lock:
+            if self._connections.get(connection.number) is connection:
+                del self._connections[connection.number]  # first: a new connection may get its number
+                self._parking.take(connection.number)
+                self._table.remove(connection.number)
         connection.close()
 
     # The thread
@@ -187,13 +206,13 @@ class Reception:
                 self._attend(connection)
 
     def _patience(self) -> float:
-        """How many seconds the thread may sleep."""
         if self._returned:
             return 0.0
         if self._stopping:
             return _END_LOOK
-        if self._waiting:
-            left = self._waiting[0].queued_at + _SLOT_TIMEOUT - time.monotonic()
+        oldest = self._uploaders.queue.oldest
+        if oldest is not None:
+            left = oldest + _SLOT_TIMEOUT - time.monotonic()
             return _LOOK if left > _LOOK else max(left, 0.0)
         return _LOOK if self._connections or not self._accepting else -1.0
 
@@ -205,6 +224,9 @@ class Reception:
                 connection.drain()
                 self._arm(connection)
                 return
+            if (upload := self._parking.take(connection.number)) is not None:
+                self._resume(upload)
+                return
             begun = connection.begun
             if begun:
                 head = connection.next_head()
@@ -212,7 +234,7 @@ class Reception:
                 head = connection.next_head()
             if head is None:
                 if connection.begun and not begun:
-                    connection.deadline = time.monotonic() + _HEAD_TIMEOUT
+                    connection.deadline = min(connection.deadline, time.monotonic() + _HEAD_TIMEOUT)
                 self._arm(connection)
                 return
             answer = self._admission.admit(head, connection.client)
@@ -226,35 +248,38 @@ class Reception:
         else:
             self._log.wait(answer.fetch)
             connection.deadline = float("inf")
-            upload = Upload(connection, answer, time.monotonic())
-            self._waiting.append(upload)
-            self._uploaders.put(upload)
+            with self._lock:
+                self._table.served(connection.number)
+            claim = self._claim(answer.fetch.task_id)._replace(client=connection.client or connection.address)
+            self._uploaders.queue.put(Upload(connection, answer, claim, time.monotonic()))
 
-    def _arm(self, connection: InboundConnection) -> None:
+    def _resume(self, upload: Upload) -> None:
+        """Let a parked upload wait for a slot again."""
+        upload.connection.deadline = float("inf")
+        if self._broken:  # the uploaders may have ended
+            self.abandon(upload.connection)
+            return
+        self._log.wait(upload.answer.fetch)
+        self._uploaders.queue.put(upload)
+
+    def _arm(self, connection: InboundConnection, events: int = _READ) -> None:
         """Ask the kernel for the next event of a connection."""
         try:
-            self._epoll.modify(connection.number, _READ)
+            self._epoll.modify(connection.number, events)
         except (OSError, ValueError):
             return  # it was closed because this process ends
 
     def _refuse_overdue(self, now: float) -> None:
         """Refuse the requests that have waited too long for a slot."""
-        while self._waiting:
-            upload = self._waiting[0]
-            if upload.claimed:
-                self._waiting.popleft()
-            elif upload.queued_at + _SLOT_TIMEOUT <= now:
-                self._waiting.popleft()
-                if upload.claim():
-                    self._log.give_up(upload.answer.fetch)
-                    self.refuse(upload.connection, _busy(), keep=upload.answer.keep)
-            else:
-                return
+        for upload in self._uploaders.queue.overdue(now - _SLOT_TIMEOUT):
+            self._log.give_up(upload.answer.fetch)
+            self.refuse(upload.connection, busy(), keep=upload.answer.keep)
 
     def _look(self, now: float) -> None:
         """Close the connections whose time is over, and accept again after a pause."""
         for connection in list(self._connections.values()):
             if connection.deadline <= now:
+                connection.forget_unsent()
                 self.abandon(connection)
         if not self._accepting and not self._stopping:
             self._listen(True)
@@ -265,13 +290,13 @@ class Reception:
         for listener in self._listeners.values():
             listener.close()
         for connection in list(self._connections.values()):
-            if connection.deadline < float("inf") and not connection.ending:
+            if connection.deadline < float("inf") and not connection.ending and connection.number not in self._parking:
                 self.abandon(connection)
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_AT_ONCE):
             try:
-                accepted, _ = listener.accept()
+                accepted, source = listener.accept()
             except BlockingIOError:
                 return
             except ConnectionError:
@@ -280,19 +305,28 @@ class Reception:
                 self._listen(False)
                 self._warn("cannot accept connections for pieces; trying again", reason=str(error))
                 return
-            if len(self._connections) >= self._most:
-                accepted.close()
-                self._warn("too many connections: new ones are refused; raise the limit of open files", most=self._most)
-            else:
-                self._welcome(accepted)
+            self._welcome(accepted, plain_address(str(source[0])))
 
-    def _welcome(self, accepted: socket.socket) -> None:
+    def _welcome(self, accepted: socket.socket, address: str) -> None:
+        """Take a new connection, or close it if there are too many."""
         try:
-            connection = InboundConnection(accepted, None if self._tls is None else self._tls.server)
+            with self._lock:
+                former = self._table.dispensable(address)
+            if former is not None:
+                self.abandon(self._connections[former])
+            connection = InboundConnection(accepted, None if self._tls is None else self._tls.server, address)
+        except FullError:
+            accepted.close()
+            self._warn(
+                "too many connections: new ones are refused; raise the limit of open files", most=self._table.most
+            )
+            return
         except OSError:
             accepted.close()
             return
-        connection.deadline = time.monotonic() + _IDLE_TIMEOUT
+        connection.deadline = time.monotonic() + FIRST_REQUEST
+        with self._lock:
+            self._table.add(connection.number, address)
         self._connections[connection.number] = connection
         self._epoll.register(connection.number, _READ)
 
@@ -313,8 +347,3 @@ class Reception:
 
     def _wake(self) -> None:
         os.eventfd_write(self._wakeup, 1)
-
-
-def _busy() -> PieceRefusedError:
-    text = "This provider sends too many pieces now. Try again later."
-    return PieceRefusedError(HTTPStatus.SERVICE_UNAVAILABLE, "Busy", text, header="Retry-After: 1")

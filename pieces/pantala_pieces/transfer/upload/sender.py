@@ -20,6 +20,7 @@ from pantala_pieces.transfer.upload.admission import Admission
 from pantala_pieces.transfer.upload.fetches import FetchLog, FetchState, PieceFetch
 from pantala_pieces.transfer.upload.reception import Reception
 from pantala_pieces.transfer.upload.threads import Uploaders
+from pantala_process.fair import Claim
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
 from pantala_process.tls.contexts import TLSContexts
@@ -35,7 +36,8 @@ class PieceSender:
 
     ``lookup`` finds a task's file. ``keys`` returns the ticket keys of all supernodes. ``clock`` returns seconds since
     the epoch. Threads call these three, and ``pace`` with the size of a piece before it is sent. ``pace`` returns the
-    seconds to wait. ``slots`` pieces are sent at once, in the order of their requests.
+    seconds to wait. ``slots`` pieces are sent at once. While more are requested, each tenant gets its share, and each
+    client of a tenant gets the same. ``claim`` returns the tenant of a task, its share and the task's priority.
 
     In the event loop, ``on_missing`` is called with a task's ID when its data file is missing although it has verified
     pieces. ``on_fetch`` is called when a fetch begins and when it ends.
@@ -51,12 +53,16 @@ class PieceSender:
         pace: Callable[[int], float] | None = None,
         on_missing: Callable[[str], None] | None = None,
         on_fetch: Callable[[PieceFetch, FetchState], None] | None = None,
+        claim: Callable[[str], Claim] | None = None,
         tls: TLSContexts | None = None,
     ) -> None:
         self.log = FetchLog(on_fetch, on_missing)
         self._admission = Admission(lookup, keys=keys, clock=clock)
+        self.reception: Reception | None = None
+        """The reception while the sender serves."""
         self._slots = slots
         self._pace = pace
+        self._claim = claim or (lambda _task_id: Claim())
         self._tls = tls
 
     @property
@@ -82,7 +88,9 @@ class PieceSender:
             self.log.open()
             uploaders = Uploaders(self._slots, self.log, self._pace)
             most = int(files * share)
-            reception = Reception(sockets, self._admission, uploaders, self.log, most=most, tls=self._tls)
+            reception = self.reception = Reception(
+                sockets, self._admission, uploaders, self.log, most=most, claim=self._claim, tls=self._tls
+            )
             uploaders.start(reception)
             reception.start()
             try:
