@@ -13,20 +13,23 @@ import structlog
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.authority.service import Authority, authority_of
+from pantala_operator.control.elector import Elector
 from pantala_operator.control.loop import Loop
 from pantala_operator.control.peers import PeerController, ReconnectGrace
 from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.tasks import TaskController
 from pantala_operator.control.writer import Writer
-from pantala_operator.errors import OperatorError
+from pantala_operator.errors import LeaseLostError, OperatorError
 from pantala_operator.events import OperatorEvents
 from pantala_operator.metrics import OperatorMetrics
 from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.ports import Clock, ClusterAPI, SystemClock
+from pantala_operator.resources.api import Metadata
 from pantala_operator.settings import Settings, parse
 from pantala_operator.supernodes import discovery
 from pantala_operator.supernodes.connections import Connect, SupernodeClients
 from pantala_operator.supernodes.discovery import Discovery, PodURL
+from pantala_operator.term import Term
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.lists import FullLists
 from pantala_operator.watch.observation import Observation, ResourceInbox
@@ -67,13 +70,16 @@ class App:
         clock: Clock,
         pod_url: PodURL = discovery.service_url,
         authority: Authority | None = None,
+        term: Term | None = None,
     ) -> None:
         """``pod_url`` returns the base URL of a supernode's pod. ``authority`` signs certificates for TLS.
 
+        ``term`` is that of this replica, which ``cluster`` may know as well.
         Nothing runs before :meth:`run`.
         """
         self._authority = authority
         self._settings = settings
+        self.term = term = Term(clock, alone=settings.lease is None) if term is None else term
         self._clock = clock
         self._cluster = cluster
         self._run_watch = run_watch
@@ -90,16 +96,22 @@ class App:
             namespace, _, name = settings.supernode_statefulset.partition("/")
             self._discovery = Discovery(cluster, events, namespace, name, pod_url)
 
-        self._clients = SupernodeClients(connect, events, clock, settings.supernode_patience)
+        self._elector: Elector | None = None
+        if settings.lease is not None:
+            namespace, _, name = settings.lease.partition("/")
+            lease = Metadata(name, namespace)
+            self._elector = Elector(cluster, term, known.supernodes, events, clock, lease, pod=settings.pod)
+
+        self._clients = SupernodeClients(connect, events, clock, settings.supernode_patience, term)
         self._resolver = ImageResolver(known.supernodes, self._clients, events, clock)
-        self._writer = Writer(cluster, known, events, clock, settings.progress_interval)
+        self._writer = Writer(cluster, known, events, clock, settings.progress_interval, term)
 
         grace = ReconnectGrace(known, clock)
         tasks = TaskController(known, self._writer, PublishedPaths(settings.root, settings.shared_paths))
         prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace)
         peers = PeerController(known, self._writer, grace, clock)
-        self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, clock)
-        self._metrics = OperatorMetrics(known, events)
+        self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, clock, term)
+        self._metrics = OperatorMetrics(known, events, term)
 
     def problems(self) -> list[str]:
         """The reasons why the operator is not ready. Empty if it is ready."""
@@ -110,6 +122,8 @@ class App:
         ]
         if self._authority is not None and self._authority.keeper.problem:
             reasons.append(f"certificates cannot be signed: {self._authority.keeper.problem}")
+        if self._elector is not None:
+            reasons.append(self._elector.problem)
         if self._discovery is not None and not known.supernodes.members:
             reasons.append(self._discovery.problem)
         return [reason for reason in reasons if reason]
@@ -120,33 +134,46 @@ class App:
         return [f"the control loop has not run for {age:.0f} s"] if age >= _STALE else []
 
     async def run(self) -> None:
-        """Run until cancelled, or until an error that a restart may cure."""
-        settings = self._settings
-        probes = health.application(self._metrics.registry, ready=self.problems, alive=self.stalled)
+        """Run until cancelled, or until an error that a restart may cure.
+
+        Raises :class:`LeaseLostError` when another replica leads instead of this one.
+        """
         try:
-            async with http.serving(probes, settings.health_listen, grace=1.0) as port, asyncio.TaskGroup() as group:
-                supernodes = settings.supernode_statefulset or [str(RedactedURL(url)) for url in settings.supernode]
-                log.info("The operator runs", supernodes=supernodes, health_port=port)
-                for part in (
-                    self._kinds.run(),
-                    self._lists.run(),
-                    self._secrets.run(),
-                    self._workloads.run(),
-                    self._clients.run(),
-                    self._resolver.run(),
-                    self._writer.run(),
-                    self.loop.run(),
-                    self._watch(),
-                ):
-                    group.create_task(part)
-                if self._authority is not None:
-                    group.create_task(self._authority.run())
-                if self._discovery is not None:
-                    group.create_task(self._discovery.run())
-                else:
-                    self._events.publish(discovery.of_urls(settings.supernode))
+            await self._run()
+        except ExceptionGroup as errors:
+            lost = errors.subgroup(LeaseLostError)
+            if lost is None:
+                raise
+            raise LeaseLostError(str(lost.exceptions[0])) from None
         finally:
             await self._cluster.close()
+
+    async def _run(self) -> None:
+        settings = self._settings
+        probes = health.application(self._metrics.registry, ready=self.problems, alive=self.stalled)
+        async with http.serving(probes, settings.health_listen, grace=1.0) as port, asyncio.TaskGroup() as group:
+            supernodes = settings.supernode_statefulset or [str(RedactedURL(url)) for url in settings.supernode]
+            log.info("The operator runs", supernodes=supernodes, health_port=port)
+            for part in (
+                self._kinds.run(),
+                self._lists.run(),
+                self._secrets.run(),
+                self._workloads.run(),
+                self._clients.run(),
+                self._resolver.run(),
+                self._writer.run(),
+                self.loop.run(),
+                self._watch(),
+            ):
+                group.create_task(part)
+            if self._elector is not None:
+                group.create_task(self._elector.run())
+            if self._authority is not None:
+                group.create_task(self._authority.run())
+            if self._discovery is not None:
+                group.create_task(self._discovery.run())
+            else:
+                self._events.publish(discovery.of_urls(settings.supernode))
 
     async def _watch(self) -> None:
         await self._run_watch(self._inbox, self._kinds)
@@ -154,7 +181,9 @@ class App:
 
 async def build(settings: Settings, pod_url: PodURL | None = None) -> App:
     """Build the operator with its real adapters."""
-    cluster = await kubernetes.connect(settings.kubeconfig)
+    clock = SystemClock()
+    term = Term(clock, alone=settings.lease is None)
+    cluster = await kubernetes.connect(settings.kubeconfig, term=term)
     authority = authority_of(settings, cluster)
     tls = None if authority is None else authority.contexts
     if pod_url is None:
@@ -166,7 +195,7 @@ async def build(settings: Settings, pod_url: PodURL | None = None) -> App:
     async def run_watch(inbox: ResourceInbox, kinds: ServedKinds) -> None:
         await KopfWatch(inbox, kinds, cluster.login).run()
 
-    return App(settings, cluster, connect, run_watch, SystemClock(), pod_url, authority)
+    return App(settings, cluster, connect, run_watch, clock, pod_url, authority, term)
 
 
 def main() -> None:

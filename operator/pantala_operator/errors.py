@@ -6,7 +6,9 @@
     │   ├── ClusterForbiddenError       a permission is missing: passes when it is granted
     │   ├── ClusterNotFoundError        the object or its kind does not exist
     │   ├── ClusterConflictError        the object has changed since it was read: read it again
+    │   │   └── NotLeadingError         another replica leads, so this one may not write
     │   └── ClusterRejectedError        the request is not valid: trying again changes nothing
+    ├── LeaseLostError                  another replica has taken the Lease: the process ends, and starts again
     └── SupernodeCallError              a call to a supernode failed
         ├── SupernodeUnavailableError   no answer, or a server error: passes
         └── SupernodeRefusedError       it rejected the request
@@ -37,6 +39,14 @@ class ClusterNotFoundError(ClusterError):
 
 class ClusterConflictError(ClusterError):
     """The object has changed since it was read."""
+
+
+class NotLeadingError(ClusterConflictError):
+    """Another replica leads, so this one may not write."""
+
+
+class LeaseLostError(OperatorError):
+    """Another replica has taken the Lease from this one."""
 
 
 class ClusterRejectedError(ClusterError):

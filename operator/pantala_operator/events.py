@@ -92,6 +92,13 @@ class ImageResolved:
 
 
 @dataclass(frozen=True, slots=True)
+class LeadershipChanged:
+    """This replica begins or ends to lead."""
+
+    leads: bool
+
+
+@dataclass(frozen=True, slots=True)
 class WriteEnded:
     """A write to the API server has succeeded or failed. Its object should be planned again.
 

@@ -7,6 +7,7 @@ from prometheus_client import Counter
 from prometheus_client.core import GaugeMetricFamily, Metric
 
 from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeReported, WriteEnded
+from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
 from pantala_process import metrics
 
@@ -14,9 +15,10 @@ from pantala_process import metrics
 class OperatorMetrics:
     """Counts events, and reads the other figures from the observation when metrics are requested."""
 
-    def __init__(self, known: Observation, events: OperatorEvents) -> None:
+    def __init__(self, known: Observation, events: OperatorEvents, term: Term) -> None:
         self.registry = metrics.new_registry("operator")
         self._known = known
+        self._term = term
         statements = Counter(
             "pantala_operator_statements", "Statements that supernodes accepted.", registry=self.registry
         )
@@ -31,6 +33,9 @@ class OperatorMetrics:
 
     def _read(self) -> Iterator[Metric]:
         known = self._known
+        yield GaugeMetricFamily(
+            "pantala_operator_leads", "1 if this replica of the operator leads, else 0.", value=int(self._term.leads)
+        )
         objects = GaugeMetricFamily("pantala_operator_objects", "Kubernetes objects, by kind.", labels=["kind"])
         objects.add_metric(["Task"], len(known.tasks.items))
         objects.add_metric(["ImagePrefetch"], len(known.prefetches.items))

@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
 from pantala_operator.resources.api import Metadata, Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
+from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.workloads import StatefulSet
 from pantala_protocol.registry import Resolve, Resolved
@@ -90,6 +91,17 @@ class ClusterAPI(Protocol):
         self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
     ) -> None: ...
 
+    async def read_lease(self, metadata: Metadata) -> LeaseResource:
+        """Read the Lease with this namespace and name."""
+        ...
+
+    async def write_lease(self, lease: LeaseResource) -> LeaseResource:
+        """Replace the Lease, or create it if its metadata has no resource version.
+
+        Raises ``ClusterConflictError`` if it has changed since it was read.
+        """
+        ...
+
     async def close(self) -> None:
         """Close all connections."""
         ...
@@ -134,4 +146,4 @@ class SystemClock:
         return datetime.now(UTC).replace(microsecond=0)
 
     def monotonic(self) -> float:
-        return time.monotonic()
+        return time.clock_gettime(time.CLOCK_BOOTTIME)  # it also counts while the machine sleeps

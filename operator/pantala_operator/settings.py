@@ -27,6 +27,13 @@ def _stateful_set(text: str) -> str:
     return text
 
 
+def _lease(text: str) -> str | None:
+    namespace, _, name = text.partition("/")
+    if text and (not namespace or not name or "/" in name):
+        raise ValueError("is not the name of a Lease. Write NAMESPACE/NAME.")
+    return text or None
+
+
 def _directory(text: str) -> str:
     if not text.startswith("/") or text.rstrip("/") == "":
         raise ValueError("is not an absolute directory. Write it as in /var/lib/pantala/files.")
@@ -96,6 +103,12 @@ class Settings:
     trusted_peer: str = flag(str, "ACCOUNT", "service account of the peers", default=_ACCOUNT + "peer")
     trusted_supernode: str = flag(str, "ACCOUNT", "service account of the supernodes", default=_ACCOUNT + "supernode")
     pod: str = flag(str, "NAME", "the operator's own pod (default: POD_ID)", default="")
+    lease: str | None = flag(
+        _lease,
+        "NAMESPACE/NAME",
+        "the Lease by which one of several operators leads (default: only one runs)",
+        default=None,
+    )
     root: str = flag(
         _directory, "DIR", "where files appear on nodes (/var/lib/pantala/files)", default="/var/lib/pantala/files"
     )

@@ -14,6 +14,7 @@ from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import DataKind, R, Resource, ResourceStatus
 from pantala_operator.resources.api import Metadata, Node, PeerResource, Secret, TaskResource
+from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.watch.kinds import ServedKinds
@@ -74,7 +75,8 @@ class MemoryCluster:
         """Raised by every call while it is set."""
         self.forbidden: set[str] = set()
         """The calls that are forbidden, as verb and resource: ``list tasks``."""
-        self._inbox: ResourceInbox | None = None
+        self.leases: dict[str, LeaseResource] = {}
+        self._inboxes: list[ResourceInbox] = []
         self._version = 0
 
     def put(self, kind: str, body: Body, *, watched: bool = True) -> Body:
@@ -115,14 +117,14 @@ class MemoryCluster:
         """Put all objects, and then all changes, into ``inbox`` until cancelled."""
         await kinds.served()
         inbox.begin()
-        self._inbox = inbox
+        self._inboxes.append(inbox)
         for kind, objects in self.objects.items():
             for body in objects.values():
                 self._notify(kind, None, body)
         try:
             await asyncio.Event().wait()
         finally:
-            self._inbox = None
+            self._inboxes.remove(inbox)
 
     async def close(self) -> None: ...
 
@@ -218,6 +220,22 @@ class MemoryCluster:
         self._check("create events")
         self.events.append((about.metadata.key, "Warning" if warning else "Normal", reason))
 
+    async def read_lease(self, metadata: Metadata) -> LeaseResource:
+        self._check("get leases")
+        if metadata.key not in self.leases:
+            raise ClusterNotFoundError(f"leases {metadata.key} not found")
+        return self.leases[metadata.key]
+
+    async def write_lease(self, lease: LeaseResource) -> LeaseResource:
+        self._check("update leases")
+        key = lease.metadata.key
+        known = self.leases[key].metadata.resource_version if key in self.leases else ""
+        if lease.metadata.resource_version != known:
+            raise ClusterConflictError(f"{key} changed")
+        metadata = msgspec.structs.replace(lease.metadata, resource_version=self._next())
+        self.leases[key] = msgspec.structs.replace(lease, metadata=metadata)
+        return self.leases[key]
+
     def _check(self, call: str) -> None:
         if self.outage is not None:
             raise self.outage
@@ -238,8 +256,8 @@ class MemoryCluster:
         return str(self._version)
 
     def _notify(self, kind: str, event: str | None, body: Body) -> None:
-        if self._inbox is not None and kind in _WATCHED:
-            self._inbox.put(kind, event, deepcopy(body))
+        for inbox in self._inboxes if kind in _WATCHED else ():
+            inbox.put(kind, event, deepcopy(body))
 
 
 def _key(metadata: Body) -> str:

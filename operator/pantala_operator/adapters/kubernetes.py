@@ -36,8 +36,10 @@ from pantala_operator.resources.api import (
     Secret,
     TaskResource,
 )
+from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
+from pantala_operator.term import Term
 
 FIELD_MANAGER = "pantala-operator"
 _CUSTOM = f"/apis/{GROUP}/{VERSION}"
@@ -73,7 +75,7 @@ _UNREADABLE = (config.ConfigException, OSError, yaml.YAMLError, AttributeError, 
 """What the client raises for a file that is not a valid kubeconfig."""
 
 
-async def connect(kubeconfig: str, timeout: float = _TIMEOUT) -> "KubernetesCluster":
+async def connect(kubeconfig: str, timeout: float = _TIMEOUT, term: Term | None = None) -> "KubernetesCluster":
     """Connect with ``kubeconfig``, or else the pod's service account, or else the file in ``KUBECONFIG``."""
     configuration = client.Configuration()
     if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
@@ -90,15 +92,19 @@ async def connect(kubeconfig: str, timeout: float = _TIMEOUT) -> "KubernetesClus
         what = " ".join(str(error).split())
         raise ClusterError(f"no credentials for the API server: {what}; set --kubeconfig or KUBECONFIG") from error
     configuration.client_session_kwargs = {"trust_env": False}
-    return KubernetesCluster(configuration, timeout)
+    return KubernetesCluster(configuration, timeout, term)
 
 
 class KubernetesCluster:
     """A :class:`pantala_operator.ports.ClusterAPI`. It logs and ignores objects that it cannot read."""
 
-    def __init__(self, configuration: Any, timeout: float = _TIMEOUT) -> None:
-        """``configuration``: the Kubernetes client's. ``timeout``: seconds for one request."""
+    def __init__(self, configuration: Any, timeout: float = _TIMEOUT, term: Term | None = None) -> None:
+        """``configuration``: the Kubernetes client's. ``timeout``: seconds for one request.
+
+        Writes are sent only in the ``term`` of this replica, and end with it. ``None``: always.
+        """
         self._configuration = configuration
+        self._term = term
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
         self._api = client.ApiClient(configuration)
         # The client is not awaited: that would discover all API paths, which are known, and write a cache to /tmp.
@@ -229,6 +235,14 @@ class KubernetesCluster:
         }
         await self.request("post", f"/api/v1/namespaces/{metadata.namespace}/events", body=body)
 
+    async def read_lease(self, metadata: Metadata) -> LeaseResource:
+        return _read(await self.request("get", _lease_path(metadata)), LeaseResource)
+
+    async def write_lease(self, lease: LeaseResource) -> LeaseResource:
+        # Outside of any term, because it begins one. PUT also creates the Lease, with rights on this name only.
+        path = _lease_path(lease.metadata)
+        return _read(await self._send("put", path, self._timeout, body=lease.body()), LeaseResource)
+
     async def _list(self, path: str, kind: type[Any], **parameters: Any) -> AsyncIterator[Any]:
         following: str | None = None
         while True:
@@ -245,10 +259,16 @@ class KubernetesCluster:
 
     async def request(self, method: str, path: str, **parameters: Any) -> Any:
         """One request. Returns the decoded JSON, or raises a ``ClusterError``."""
+        if method == "get" or self._term is None:
+            return await self._send(method, path, self._timeout, **parameters)
+        remaining = self._term.require()
+        if remaining >= (self._timeout.total or _TIMEOUT):
+            return await self._send(method, path, self._timeout, **parameters)
+        return await self._send(method, path, aiohttp.ClientTimeout(total=remaining, connect=5), **parameters)
+
+    async def _send(self, method: str, path: str, timeout: aiohttp.ClientTimeout, **parameters: Any) -> Any:
         try:
-            response = await self._client.request(
-                method, path, serialize=False, _request_timeout=self._timeout, **parameters
-            )
+            response = await self._client.request(method, path, serialize=False, _request_timeout=timeout, **parameters)
             return await response.json()
         except DynamicApiError as error:
             kind = _ERRORS.get(error.status, ClusterUnavailableError)
@@ -282,6 +302,10 @@ def _path(resource: Resource) -> str:
     prefix, plural = _PLACES[type(resource)]
     within = f"namespaces/{resource.metadata.namespace}/" if resource.metadata.namespace else ""
     return f"{prefix}/{within}{plural}/{resource.metadata.name}"
+
+
+def _lease_path(metadata: Metadata) -> str:
+    return f"/apis/coordination.k8s.io/v1/namespaces/{metadata.namespace}/leases/{metadata.name}"
 
 
 def _summary(error: DynamicApiError, call: str) -> str:

@@ -13,6 +13,7 @@ from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.tasks import TaskController
 from pantala_operator.events import (
     ImageResolved,
+    LeadershipChanged,
     ListsRead,
     OperatorEvents,
     ReplicasFound,
@@ -29,6 +30,7 @@ from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.supernodes.client import DesiredState
 from pantala_operator.supernodes.connections import SupernodeClients
+from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation, secret_key
 
 log = structlog.get_logger(__name__)
@@ -49,6 +51,7 @@ class Loop:
         prefetches: PrefetchController,
         peers: PeerController,
         clock: Clock,
+        term: Term,
     ) -> None:
         self._observation = observation
         self._clients = clients
@@ -56,6 +59,7 @@ class Loop:
         self._prefetches = prefetches
         self._peers = peers
         self._clock = clock
+        self._term = term
         self._signal = asyncio.Event()
         self._marked: set[str] = set()
         self._all_marked = True
@@ -71,6 +75,7 @@ class Loop:
         events.subscribe(StatementTaken, self._on_statement)
         events.subscribe(ImageResolved, self._on_image)
         events.subscribe(WriteEnded, self._on_write)
+        events.subscribe(LeadershipChanged, self._on_leadership)
 
     # Events mark what must be planned again.
 
@@ -131,6 +136,9 @@ class Loop:
         else:
             self._mark(event.key)
 
+    def _on_leadership(self, _: LeadershipChanged) -> None:
+        self._mark_all()
+
     def _mark(self, *uids: str) -> None:
         self._marked.update(uids)
         self._signal.set()
@@ -149,7 +157,7 @@ class Loop:
         while True:
             self.last_alive = self._clock.monotonic()
             self._signal.clear()
-            if self._observation.listed:
+            if self._observation.listed and self._term.leads:
                 self.turn()
             await self._sleep()
 

@@ -19,12 +19,13 @@ from pantala_operator.errors import (
     ClusterNotFoundError,
     ClusterUnavailableError,
 )
-from pantala_operator.events import OperatorEvents, ResourceChanged, WriteEnded
+from pantala_operator.events import LeadershipChanged, OperatorEvents, ResourceChanged, WriteEnded
 from pantala_operator.ports import Clock, ClusterAPI, R, Resource, ResourceStatus
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import PeerResource, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.status import Notice, notices
+from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
 from pantala_process.backoff import doubled
 
@@ -53,6 +54,7 @@ class Writer:
         events: OperatorEvents,
         clock: Clock,
         progress_interval: float,
+        term: Term,
     ) -> None:
         """``progress_interval``: seconds between two writes of one status that differ in progress only."""
         self._cluster = cluster
@@ -60,6 +62,7 @@ class Writer:
         self._events = events
         self._clock = clock
         self._interval = progress_interval
+        self._term = term
         self._pending: dict[str, tuple[float, Job]] = {}
         self._queue: list[tuple[float, str]] = []
         self._busy: set[str] = set()
@@ -69,6 +72,7 @@ class Writer:
         self._closed_until = 0.0
         self._complaint = ""
         self._signal = asyncio.Event()
+        events.subscribe(LeadershipChanged, self._on_leadership)
 
     # Requests for writes.
 
@@ -154,6 +158,8 @@ class Writer:
     def _start(self, group: asyncio.TaskGroup) -> float | None:
         """Start the jobs that are due. Returns the seconds until the next one. ``None``: wait for the signal."""
         now = self._clock.monotonic()
+        if not self._term.leads:
+            return None
         if now < self._closed_until:
             return self._closed_until - now
         while self._queue and len(self._busy) < _AT_ONCE:
@@ -168,6 +174,12 @@ class Writer:
             self._busy.add(key)
             group.create_task(self._run(key, job))
         return None
+
+    def _on_leadership(self, _: LeadershipChanged) -> None:
+        """Drop what was planned in another term: the loop plans everything again."""
+        self._pending.clear()
+        self._queue.clear()
+        self._signal.set()
 
     async def _run(self, key: str, job: Job) -> None:
         try:

@@ -8,6 +8,7 @@ import structlog
 from pantala_operator.errors import SupernodeCallError
 from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeReachability, SupernodeReported
 from pantala_operator.ports import Clock, SupernodeAPI
+from pantala_operator.term import Term
 from pantala_process.backoff import Backoff
 from pantala_protocol.images import WantedImage
 from pantala_protocol.nodes import numbers
@@ -38,7 +39,7 @@ class SupernodeClient:
     """Publishes what the supernode reports, each statement it accepts, and when it becomes unreachable."""
 
     def __init__(
-        self, name: str, url: str, api: SupernodeAPI, events: OperatorEvents, clock: Clock, patience: float
+        self, name: str, url: str, api: SupernodeAPI, events: OperatorEvents, clock: Clock, patience: float, term: Term
     ) -> None:
         """``name``: empty for a single supernode. ``patience``: seconds of silence until it counts as unreachable."""
         self.url = url
@@ -47,6 +48,7 @@ class SupernodeClient:
         self._events = events
         self._clock = clock
         self._patience = patience
+        self._term = term
         self._muted = False
         self._boot = ""
         self._version = 0
@@ -64,6 +66,10 @@ class SupernodeClient:
         self._wanted = desired
         if self._wanted != self._stated:
             self._changed.set()
+
+    def wake(self) -> None:
+        """Look again whether a statement may be sent."""
+        self._changed.set()
 
     def mute(self) -> None:
         """Publish no more events: the supernode was removed, or has another URL."""
@@ -116,13 +122,21 @@ class SupernodeClient:
             await self._changed.wait()
             self._changed.clear()
             wanted = self._wanted
-            if wanted is None or wanted == self._stated:
+            if wanted is None or wanted == self._stated or not self._term.may_state:
                 continue
             # The revision must exceed those of earlier operators, although none is stored and clocks may go back.
             revision = max(self._revision + 1, self._in_force + 1, int(self._clock.now().timestamp() * 1000))
             if wanted.membership is not None:
                 revision = max(revision, wanted.membership.revision)
-            content = Statement(revision, wanted.tasks, wanted.membership, self._name, wanted.images, wanted.survey)
+            content = Statement(
+                revision,
+                wanted.tasks,
+                wanted.membership,
+                self._name,
+                wanted.images,
+                wanted.survey,
+                epoch=self._term.epoch,
+            )
             if self._numbers:  # supernodes of the former minor version understand names only
                 content = numbers.numbered(content)
             try:

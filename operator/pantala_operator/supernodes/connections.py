@@ -3,9 +3,10 @@
 import asyncio
 from collections.abc import Callable, Sequence
 
-from pantala_operator.events import OperatorEvents
+from pantala_operator.events import LeadershipChanged, OperatorEvents
 from pantala_operator.ports import Clock, SupernodeAPI
 from pantala_operator.supernodes.client import SupernodeClient
+from pantala_operator.term import Term
 from pantala_protocol.statement import Member
 
 Connect = Callable[[str], SupernodeAPI]
@@ -15,15 +16,17 @@ Connect = Callable[[str], SupernodeAPI]
 class SupernodeClients:
     """All clients, by the supernode's name."""
 
-    def __init__(self, connect: Connect, events: OperatorEvents, clock: Clock, patience: float) -> None:
+    def __init__(self, connect: Connect, events: OperatorEvents, clock: Clock, patience: float, term: Term) -> None:
         """``patience``: seconds of silence until a supernode counts as unreachable."""
         self._connect = connect
         self._events = events
         self._clock = clock
         self._patience = patience
+        self._term = term
         self._clients: dict[str, SupernodeClient] = {}
         self._tasks: dict[SupernodeClient, asyncio.Task[None]] = {}
         self._changed = asyncio.Event()
+        events.subscribe(LeadershipChanged, self._on_leadership)
 
     def set_replicas(self, members: Sequence[Member]) -> None:
         """Talk to these supernodes from now on, and to no others."""
@@ -35,8 +38,14 @@ class SupernodeClients:
         for name, url in urls.items():
             if name not in self._clients:
                 api = self._connect(url)
-                self._clients[name] = SupernodeClient(name, url, api, self._events, self._clock, self._patience)
+                self._clients[name] = SupernodeClient(
+                    name, url, api, self._events, self._clock, self._patience, self._term
+                )
         self._changed.set()
+
+    def _on_leadership(self, _: LeadershipChanged) -> None:
+        for client in self._clients.values():
+            client.wake()
 
     def client(self, name: str) -> SupernodeClient:
         return self._clients[name]

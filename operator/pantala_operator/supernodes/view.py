@@ -207,6 +207,11 @@ class SupernodeOverview:
             view.forget(uid)
 
     @property
+    def epoch(self) -> int:
+        """The greatest epoch that a supernode has accepted."""
+        return max((view.epoch for view in self.views.values()), default=0)
+
+    @property
     def boots(self) -> tuple[str, ...]:
         """The boot IDs of all members. They differ after a supernode has restarted, joined or left."""
         return tuple(self.views[member.name].boot for member in self.members)

@@ -15,9 +15,11 @@ from pantala_operator.events import OperatorEvents, StatementTaken, WriteEnded
 from pantala_operator.metrics import OperatorMetrics
 from pantala_operator.resources import quantity
 from pantala_operator.settings import Settings, SharedPath, parse
+from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.statement import CDNStatus
+from tests.support.cluster import MemoryClock
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
 
@@ -230,7 +232,7 @@ async def test_a_statement_is_sent_only_for_a_difference(stage: OperatorStage) -
 
 def test_events_are_counted_and_objects_are_read() -> None:
     known, events = Observation(), OperatorEvents()
-    metrics = OperatorMetrics(known, events)
+    metrics = OperatorMetrics(known, events, Term(MemoryClock()))
     events.publish(StatementTaken("supernode-0"))
     for _ in range(2):
         events.publish(WriteEnded("uid"))

@@ -1,0 +1,56 @@
+"""The Lease that decides which replica of the operator leads. Pure."""
+
+from datetime import UTC, datetime
+from typing import Any, Self
+
+import msgspec
+
+from pantala_operator.resources.api import Metadata
+
+
+class LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
+    """The fields of a Lease that the election uses. Times are only for people: clocks may differ."""
+
+    holder_identity: str | None = None
+    """The leading replica. Empty: none."""
+    lease_duration_seconds: int | None = None
+    """The others take the Lease if it does not change for so long."""
+    lease_transitions: int | None = None
+    """How often the Lease went to another replica."""
+    acquire_time: str | None = None
+    renew_time: str | None = None
+
+
+class LeaseResource(msgspec.Struct, frozen=True):
+    """A Lease of the group ``coordination.k8s.io``."""
+
+    metadata: Metadata
+    spec: LeaseSpec = LeaseSpec()
+
+    @property
+    def holder(self) -> str:
+        return self.spec.holder_identity or ""
+
+    @property
+    def transitions(self) -> int:
+        return self.spec.lease_transitions or 0
+
+    def held(self, holder: str, transitions: int, duration: int, now: datetime) -> Self:
+        """The Lease as ``holder`` writes it. An empty ``holder`` releases it."""
+        time = micro_time(now)
+        same = holder == self.holder
+        spec = LeaseSpec(holder, duration, transitions, self.spec.acquire_time if same else time, time)
+        return msgspec.structs.replace(self, spec=spec)
+
+    def body(self) -> dict[str, Any]:
+        """The JSON object for the API server."""
+        metadata = {"name": self.metadata.name, "namespace": self.metadata.namespace}
+        if self.metadata.resource_version:
+            metadata["resourceVersion"] = self.metadata.resource_version
+        spec = msgspec.to_builtins(self.spec)
+        return {"apiVersion": "coordination.k8s.io/v1", "kind": "Lease", "metadata": metadata, "spec": spec}
+
+
+def micro_time(now: datetime) -> str:
+    """A time as Leases have it, with six digits of a second."""
+    return now.astimezone(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
