@@ -104,10 +104,7 @@ class Settings:
     trusted_supernode: str = flag(str, "ACCOUNT", "service account of the supernodes", default=_ACCOUNT + "supernode")
     pod: str = flag(str, "NAME", "the operator's own pod (default: POD_ID)", default="")
     lease: str | None = flag(
-        _lease,
-        "NAMESPACE/NAME",
-        "the Lease by which one of several operators leads (default: only one runs)",
-        default=None,
+        _lease, "NAMESPACE/NAME", "Lease of the leading operator (default: none, only one runs)", default=None
     )
     root: str = flag(
         _directory, "DIR", "where files appear on nodes (/var/lib/pantala/files)", default="/var/lib/pantala/files"

@@ -100,9 +100,15 @@ def test_pods_get_no_variables_of_services(render: Render) -> None:
     assert all(template["spec"]["enableServiceLinks"] is False for template in render().pods.values())
 
 
-def test_two_operators_never_run_at_once(render: Render) -> None:
-    deployment = render().one("Deployment")
-    assert (deployment["spec"]["replicas"], deployment["spec"]["strategy"]["type"]) == (1, "Recreate")
+def test_m4_one_of_two_operators_leads_by_the_lease_of_the_chart(render: Render) -> None:
+    objects = render()
+    assert 2 == objects.one("Deployment")["spec"]["replicas"]
+    assert "pantala-system/pantala-operator" == objects.flags("operator/operator")["lease"]
+    lease = objects.one("Lease")["metadata"]
+    assert ("pantala-system", "pantala-operator") == (lease["namespace"], lease["name"])
+    assert "spec" not in objects.one("Lease"), "an upgrade would change the holder"
+    assert 1 == objects.of_kind("PodDisruptionBudget")["pantala-operator"]["spec"]["maxUnavailable"]
+    assert 1 == render("operator.replicas=1").one("Deployment")["spec"]["replicas"]
 
 
 def test_peers_run_on_every_node(render: Render) -> None:

@@ -99,7 +99,7 @@ def test_pantalas_own_tokens_are_short_lived_and_valid_only_for_pantala(render: 
 
 WRONG = [
     ("replicas=2", "replicas"),
-    ("operator.replicas=2", "replicas"),
+    ("operator.replicas=-1", "operator/replicas"),
     ('operator.image.registery="r"', "registery"),
     ('image.pullPolicy="Sometimes"', "image/pullPolicy"),
     ('image.registry="https://r/"', "image/registry"),
@@ -196,7 +196,7 @@ OPERATOR = {
     ("", "nodes"): {"get", "list", "watch", "patch"},
     ("", "events"): {"create"},
 }
-STATEFULSET = {("apps", "statefulsets"): {"get"}}
+STATEFULSET = {("apps", "statefulsets"): {"get"}, ("coordination.k8s.io", "leases"): {"get", "create", "update"}}
 UNINSTALL = {("apps", "daemonsets"): {"get", "delete"}, ("", "pods"): {"list"}}
 SECRETS = {("", "secrets"): {"get"}}
 VIEW = {("pantala.dev", kind): {"get", "list", "watch"} for kind in ("tasks", "imageprefetches", "peers")}
@@ -240,8 +240,14 @@ def test_the_rights_of_a_default_install(render: Render) -> None:
     assert expected == roles(objects, "ClusterRole")
     within = {("pantala-system", "pantala-operator"): STATEFULSET, ("pantala-system", "pantala-uninstall"): UNINSTALL}
     assert within == roles(objects, "Role")
-    named = {name: role["rules"][0]["resourceNames"] for name, role in objects.of_kind("Role").items()}
-    assert {"pantala-operator": ["pantala-supernode"], "pantala-uninstall": ["pantala-cleanup"]} == named
+    named = {
+        name: [each for rule in role["rules"] for each in rule.get("resourceNames", ())]
+        for name, role in objects.of_kind("Role").items()
+    }
+    assert {
+        "pantala-operator": ["pantala-supernode", "pantala-operator"],
+        "pantala-uninstall": ["pantala-cleanup"],
+    } == named
     bound = {
         ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
         ("RoleBinding", "pantala-system", "pantala-uninstall", "pantala-uninstall"),

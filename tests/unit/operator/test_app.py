@@ -250,6 +250,7 @@ def test_events_are_counted_and_objects_are_read() -> None:
 _EXAMPLES: dict[str, tuple[str, object]] = {
     "supernode": ("http://x:1/, http://y:2", ("http://x:1", "http://y:2")),
     "supernode_statefulset": ("ns/x", "ns/x"),
+    "lease": ("ns/x", "ns/x"),
     "health_listen": ("[::1]:9", ListenAddress("::1", 9)),
     "token_file": ("/some/token", Path("/some/token")),
     "shared_paths": ("a=models, b=x/y", (SharedPath("a", "models"), SharedPath("b", "x/y"))),

@@ -161,7 +161,7 @@ async def test_m4_the_epoch_exceeds_those_that_supernodes_know(
     cluster: MemoryCluster, pair: tuple[Candidate, Candidate]
 ) -> None:
     """The Lease may have been deleted, while supernodes remember its transitions."""
-    first, second = pair
+    first = pair[0]
     for each in pair:
         each.supernodes.set_replicas(discovery.of_urls(["http://memory"]))
         each.supernodes.on_update("", Changes("b", 1, epoch=40))
