@@ -15,12 +15,12 @@ from pantala_protocol.statement import WantedTask
 from testbed.origin import Behaviour, Generated, Origin
 from testbed.process import Process
 from tests.support.eventually import eventually
+from tests.support.peer_lab import python_path
 from tests.support.supernode_lab import SupernodeProcess
 
 SIZE = 6 * 1024 * 1024 + 3
 PEERS = ("node-1", "node-2", "node-3")
 JUMPS = (-86_400, -3_600, -60, 0, 1, 60, 3_600, 86_400)
-ROOT = Path(__file__).parents[2]
 
 
 class Clocks:
@@ -60,7 +60,7 @@ def _peer(url: str, root: Path, name: str, clocks: Clocks) -> Process:
     root.parent.mkdir(parents=True, exist_ok=True)
     flags = ("--supernode", url, "--listen", "127.0.0.1:0", "--root", str(root), "--name", name)
     command = (sys.executable, "-m", *clocks.wrapper(name), "pantala_peer", *flags)
-    return Process(command, root.with_suffix(".log"), {**os.environ, "PYTHONPATH": str(ROOT)})
+    return Process(command, root.with_suffix(".log"), {**os.environ, "PYTHONPATH": python_path()})
 
 
 async def _one(

@@ -73,7 +73,8 @@ class _SupernodeLife:
         node = self._node
         asked, kept = len(self._origin.log), node.right()
         node.spawn()
-        await self._work(kept, last=True)
+        async with asyncio.timeout(120):
+            await self._work(kept, last=True)
         self._compare(asked, kept)
         self._check(node.right().bit_count() == -(-len(CONTENT) // PIECE), "the volume has wrong bytes at the end")
 
@@ -81,18 +82,28 @@ class _SupernodeLife:
         """Wait until the process serves, and download. It may die meanwhile, unless it is the ``last``."""
         node, begun = self._node, time.monotonic()
         try:
-            await eventually(node.is_ready, within=20, ignoring=_GONE)
+            await eventually(self._ready_or_dead, within=20, ignoring=_GONE)
+            if self._dead:
+                return
             self._tally.measure("seconds_until_it_serves", time.monotonic() - begun)
             self._check(time.monotonic() - begun < SERVING, "it did not serve within 5 s")
             await node.state(wanted(self._origin))
             (report,) = (await node.changes()).tasks
             self._check(report.pieces_cached >= kept.bit_count(), "it lost verified pieces")
             self._check(CONTENT == await node.read("node1"), "the peer received wrong bytes")
+        except asyncio.CancelledError:
+            self._check(False, "the last process does not finish")
         except _GONE as error:
             self._check(not last, f"the last process failed: {error!r}")
         except AssertionError as error:
-            died = node.process is None or node.process.returncode is not None
-            self._check(died and "wrong" not in str(error), f"the download failed: {error}")
+            self._check(self._dead and "wrong" not in str(error), f"the download failed: {error}")
+
+    @property
+    def _dead(self) -> bool:
+        return self._node.process is None or self._node.process.returncode is not None
+
+    async def _ready_or_dead(self) -> bool:
+        return self._dead or await self._node.is_ready()
 
     def _compare(self, asked: int, kept: int) -> None:
         again = (fetched(self._origin.log[asked:]) & kept).bit_count()

@@ -68,3 +68,7 @@ def test_f3_a_full_node_gets_room_and_goes_on() -> None:
 
 def test_t9_slow_sockets_hold_up_nothing() -> None:
     short("slow-sockets")
+
+
+def test_f21_flipped_bits_on_the_disk_are_never_delivered() -> None:
+    short("flips-on-disk")

@@ -18,7 +18,10 @@ from pantala_process.settings import ListenAddress
 from tests.support.eventually import eventually
 from tests.support.scripted_supernode import File, ScriptedSupernode
 
-ROOT = Path(__file__).parents[2]
+
+def python_path() -> str:
+    """The search path of a process that imports the tests' modules."""
+    return os.pathsep.join([str(Path(__file__).parents[2]), *filter(None, [os.environ.get("PYTHONPATH")])])
 
 
 class PeerLab:
@@ -53,7 +56,7 @@ class PeerLab:
         running = await asyncio.create_subprocess_exec(
             *(sys.executable, "-m", *wrapper, "pantala_peer", *flags, "--name", name),
             stderr=asyncio.subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": str(ROOT)},
+            env={**os.environ, "PYTHONPATH": python_path()},
         )
         try:
             yield running

@@ -20,7 +20,7 @@ from testbed.origin import Behaviour, Generated, Origin
 from testbed.process import Process, free_ports
 from tests.support.eventually import eventually
 from tests.support.outbound import LOOPBACK
-from tests.support.peer_lab import mirror, peer
+from tests.support.peer_lab import mirror, peer, python_path
 
 
 def loopback(data: Path, *, no_auth: bool = True, **changes: Any) -> Settings:
@@ -156,7 +156,7 @@ class SupernodeProcess(StatedSupernode):
     def spawn(self, *wrapper: str) -> None:
         """Start the process. ``wrapper``: the module and the arguments with which another program runs it."""
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PANTALA_")}
-        environment["PYTHONPATH"] = str(Path(__file__).parents[2])
+        environment["PYTHONPATH"] = python_path()
         self.log.parent.mkdir(parents=True, exist_ok=True)
         self.process = Process([sys.executable, "-m", *wrapper, *self._command], self.log, environment)
 
