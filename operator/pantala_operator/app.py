@@ -89,7 +89,7 @@ class App:
 
         self._kinds = ServedKinds(cluster, clock)
         self._lists = FullLists(cluster, known, events, settings.relist_interval)
-        self._secrets = SecretReader(cluster, known, events, clock)
+        self._secrets = SecretReader(cluster, known, events, clock, settings.secret_grant)
         self._workloads = WorkloadWatch(cluster, clock, known.workloads, known.prefetches.items, events)
         self._discovery: Discovery | None = None
         if settings.supernode_statefulset:

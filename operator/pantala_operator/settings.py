@@ -118,6 +118,14 @@ class Settings:
     )
     namespace: str = flag(str, "NAME", "the operator's own namespace (default: POD_NAMESPACE)", default="")
     """Only ImagePrefetches in this namespace may select workloads of other namespaces. Empty: no ImagePrefetch may."""
+    account: str = flag(
+        str, "NAMESPACE:NAME", "the operator's ServiceAccount (pantala:pantala-operator)",
+        default="pantala:pantala-operator",
+    )  # fmt: skip
+    """For messages only, like :attr:`secret_role`."""
+    secret_role: str = flag(
+        str, "NAME", "the ClusterRole that may get Secrets (pantala-secret-reader)", default="pantala-secret-reader"
+    )
     relist_interval: float = flag(settings.seconds, "SECONDS", "time between lists of all objects (120)", default=120.0)
     """A full list finds changes that a watch missed. It costs the API server one paged list per kind."""
     progress_interval: float = flag(
@@ -128,6 +136,14 @@ class Settings:
         settings.seconds, "SECONDS", "silence of a supernode before Tasks report it (10)", default=10.0
     )
     """Most restarts of a supernode's pod are shorter."""
+
+    @property
+    def secret_grant(self) -> str:
+        """The command that lets the operator read the Secrets of ``{namespace}``."""
+        return (
+            "kubectl create rolebinding pantala-secrets --namespace={namespace} "
+            f"--clusterrole={self.secret_role} --serviceaccount={self.account}"
+        )
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:

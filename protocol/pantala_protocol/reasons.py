@@ -105,7 +105,7 @@ class Reason(enum.StrEnum):
     SECRET_MISSING = "SecretMissing", LATER, "Create the Secret in the Task's namespace."
     SECRET_INVALID = "SecretInvalid", LATER, "Each key of the Secret must be a header's name, and each value one line."
     SECRET_FORBIDDEN = (
-        "SecretForbidden", LATER, "Allow the operator to get Secrets in this namespace. The operator then continues.",
+        "SecretForbidden", LATER, "Let the owner of the Secret allow its use. The operator then continues.",
     )  # fmt: skip
     NO_NODE_MATCHES = "NoNodeMatches", LATER, "Check spec.target, and that peers run on those nodes."
     DEADLINE_EXCEEDED = (

@@ -24,6 +24,8 @@ from tests.support.cdn import TASK, CDNBench
 from tests.support.outbound import http_reader
 from tests.support.supernode_lab import SupernodeLab
 
+ALLOWED = {"pantala.dev/allow": "tasks"}
+
 BODY = random.Random(7).randbytes(300_000)
 ETAG = b'"f\xfcr\x80\xff"'
 DIGEST = "sha256:" + "a" * 64
@@ -78,7 +80,13 @@ class RawServer:
 async def test_an_origin_receives_the_bytes_of_the_secret(tmp_path: Path, value: bytes) -> None:
     """From the Secret through the operator's statement, in JSON, to the wire."""
     async with RawServer() as origin, SupernodeLab(tmp_path) as lab:
-        read = headers_of("ns/s", Secret(Metadata("s", uid="u"), {"X-Key": base64.b64encode(value).decode()}))
+        read = headers_of(
+            "ns/s",
+            Secret(
+                Metadata("s", uid="u", labels=ALLOWED),
+                {"X-Key": base64.b64encode(value).decode()},
+            ),
+        )
         assert isinstance(read, Headers)
         await lab.state(WantedTask("uid", "ns/t", TASK, f"http://{origin.host}/f", read.values))
         await lab.cached()

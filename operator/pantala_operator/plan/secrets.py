@@ -1,6 +1,6 @@
 """Reads Secrets with credentials: request headers for an origin, or pull secrets for registries. Pure.
 
-No message shows a value of a Secret.
+A Secret is used only if its owner allows it with the label ``pantala.dev/allow``. No message shows a value of a Secret.
 """
 
 import base64
@@ -12,10 +12,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from pantala_operator.resources.api import Secret
+from pantala_operator.resources.api import ALLOW, HOSTS, Secret
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
-from pantala_protocol.rules import foreign
+from pantala_protocol.rules import foreign, sources
 from pantala_protocol.rules import headers as values
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
@@ -25,6 +25,10 @@ _REFUSED = {
 }  # fmt: skip
 _REFUSED_PREFIXES = ("if-", "content-")
 _PULL_SECRET, _LEGACY_PULL_SECRET = ".dockerconfigjson", ".dockercfg"
+_FOR_TASKS, _FOR_IMAGES = "tasks", "images"
+"""The values of the label: ``tasks`` allows every use, ``images`` only the use as a pull secret."""
+_URL = re.compile(r"(https?)://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:[/?#].*)?", re.DOTALL)
+_PORTS = {"http": "80", "https": "443"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,7 +40,8 @@ class Absent:
 class Denied:
     """The operator may not read the Secret."""
 
-    message: str
+    command: str
+    """The command with which an administrator of the namespace allows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,17 +70,69 @@ class PullSecrets(NamedTuple):
     """The errors of the other pull secrets."""
 
 
-def headers(name: str, reading: SecretReading) -> Headers | Obstacle | Unread:
-    """Read headers from a Secret: each key is a header's name, and each value is one line."""
+def opted_in(secret: Secret) -> bool:
+    """True if the owner of a Secret allows one of its uses. The operator keeps no content of any other Secret."""
+    return secret.metadata.labels.get(ALLOW) in (_FOR_TASKS, _FOR_IMAGES)
+
+
+def headers(name: str, reading: SecretReading, url: str | None = None) -> Headers | Obstacle | Unread:
+    """Read headers from a Secret: each key is a header's name, and each value is one line.
+
+    ``url``: where the headers would be sent. ``None``: it does not matter.
+    """
     match reading:
         case Unread():
             return reading
         case Absent():
             return Obstacle.of(Reason.SECRET_MISSING, f"The Secret {name} does not exist")
-        case Denied(message):
-            return Obstacle.of(Reason.SECRET_FORBIDDEN, f"The Secret {name} cannot be read: {message}")
+        case Denied(command):
+            return _not_readable(name, command)
         case Secret():
-            return _headers(name, reading)
+            return _not_allowed(reading, _FOR_TASKS) or _not_for(reading, url) or _headers(name, reading)
+
+
+def _not_readable(name: str, command: str) -> Obstacle:
+    what = f"The operator may not read the Secret {name}. To allow it in this namespace, run: {command}"
+    return Obstacle(Reason.SECRET_FORBIDDEN.value, what)
+
+
+def _not_allowed(secret: Secret, use: str) -> Obstacle | None:
+    """The obstacle if the Secret's label does not allow the ``use``."""
+    metadata = secret.metadata
+    if metadata.labels.get(ALLOW) in (_FOR_TASKS, use):
+        return None
+    what = (
+        f"The Secret {metadata.key} does not allow this use. To allow it, its owner runs: "
+        f"kubectl label secret {metadata.name} --namespace={metadata.namespace} --overwrite {ALLOW}={use}"
+    )
+    return Obstacle(Reason.SECRET_FORBIDDEN.value, what)
+
+
+def _not_for(secret: Secret, url: str | None) -> Obstacle | None:
+    """The obstacle if the Secret names hosts, and the URL's host is not one of them."""
+    named = re.split(r"[\s,]+", secret.metadata.annotations.get(HOSTS, "").strip().lower())
+    if url is None or named == [""] or _leads_to(url, named):
+        return None
+    what = (
+        f"The Secret {secret.metadata.key} is only for the hosts in its annotation {HOSTS}, and spec.source.url "
+        "names another one. Use another Secret, or let its owner add the host"
+    )
+    return Obstacle(Reason.SECRET_FORBIDDEN.value, f"{what}.")
+
+
+def _leads_to(url: str, named: Iterable[str]) -> bool:
+    """True if an http or https URL has one of the named hosts. An entry may have a port, or ``*.`` at its start."""
+    match = _URL.fullmatch(url)
+    if match is None:
+        return False
+    host, port = match[2], match[3] or _PORTS[match[1]]
+    for each in named:
+        name, colon, wanted = each.rpartition(":") if not each.endswith("]") else (each, "", "")
+        if not colon:
+            name, wanted = each, port
+        if sources.matches(name, host) and wanted == port:
+            return True
+    return False
 
 
 def _headers(name: str, secret: Secret) -> Headers | Obstacle:
@@ -94,6 +151,8 @@ def _headers(name: str, secret: Secret) -> Headers | Obstacle:
 
 def _fault(key: str, before: set[str]) -> str | None:
     lower = key.lower()
+    if lower in (_PULL_SECRET, _LEGACY_PULL_SECRET):
+        return "a pull secret has no headers"
     if _TOKEN.fullmatch(key) is None:
         return "it is not a header's name"
     if lower in _REFUSED or lower.startswith(_REFUSED_PREFIXES):
@@ -129,11 +188,10 @@ def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:
             return reading
         case Absent():
             return Obstacle(Reason.SECRET_MISSING.value, f"The Secret {name} is missing in this namespace. Create it.")
-        case Denied(message):
-            what = f"The operator may not read the Secret {name}: {message.rstrip('. ')}."
-            return Obstacle(Reason.SECRET_FORBIDDEN.value, what)
+        case Denied(command):
+            return _not_readable(name, command)
         case Secret():
-            return _docker_config(reading)
+            return _not_allowed(reading, _FOR_IMAGES) or _docker_config(reading)
 
 
 def _docker_config(secret: Secret) -> str | Obstacle:

@@ -48,7 +48,7 @@ def origin(task: TaskResource, reading: SecretReading) -> TaskOrigin | Obstacle 
     if spec.headers_from is None:
         scope = namespace if url != spec.source.url else ""
         return TaskOrigin(task_id.compute(url, digest=spec.digest, scope=scope), {})
-    read = secrets.headers(f"{namespace}/{spec.headers_from.secret_ref.name}", reading)
+    read = secrets.headers(f"{namespace}/{spec.headers_from.secret_ref.name}", reading, spec.source.url)
     if not isinstance(read, Headers):
         return read
     named = task_id.compute(url, digest=spec.digest, scope=namespace, credentials=read.credentials)

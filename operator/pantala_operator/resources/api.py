@@ -11,6 +11,10 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 REQUESTED_AT = f"{GROUP}/requested-at"
 """The annotation whose new value requests a new attempt."""
+ALLOW = f"{GROUP}/allow"
+"""The label with which the owner of a Secret allows its use."""
+HOSTS = f"{GROUP}/hosts"
+"""The annotation of a Secret with headers that lists the hosts that may receive them."""
 
 
 class OwnerReference(msgspec.Struct, frozen=True):

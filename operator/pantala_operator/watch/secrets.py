@@ -2,11 +2,12 @@
 
 import asyncio
 
+import msgspec
 import structlog
 
 from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.events import OperatorEvents, SecretKey, SecretRead
-from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, headers, pull_secret
+from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, headers, opted_in, pull_secret
 from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.watch.observation import Observation, secret_key
 from pantala_process.backoff import doubled
@@ -26,7 +27,11 @@ _TURN = 0.5
 class SecretReader:
     """Keeps the observed Secrets up to date, and publishes ``SecretRead`` when one differs."""
 
-    def __init__(self, cluster: ClusterAPI, observation: Observation, events: OperatorEvents, clock: Clock) -> None:
+    def __init__(
+        self, cluster: ClusterAPI, observation: Observation, events: OperatorEvents, clock: Clock, grant: str
+    ) -> None:
+        """``grant``: the command that lets the operator read Secrets, with ``{namespace}`` in it."""
+        self._grant = grant
         self._cluster = cluster
         self._observation = observation
         self._events = events
@@ -56,10 +61,12 @@ class SecretReader:
         reading: SecretReading
         try:
             reading = await self._cluster.get_secret(*key)
+            if not opted_in(reading):
+                reading = msgspec.structs.replace(reading, data={})
         except ClusterNotFoundError:
             reading = Absent()
-        except ClusterForbiddenError as error:
-            reading = Denied(str(error))
+        except ClusterForbiddenError:
+            reading = Denied(self._grant.format(namespace=key[0]))
         except ClusterError as error:
             log.warning("A Secret cannot be read. The operator retries.", secret="/".join(key), error=str(error))
             self._due[key] = self._clock.monotonic() + _FAILED

@@ -21,6 +21,8 @@ from pantala_operator.supernodes.placement import Placement, ReplicaReport, plac
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
+ALLOWED = {"pantala.dev/allow": "tasks"}
+
 NODES = ("a", "b", "c")
 FINAL = Failure("SourceNotFound", "gone", final=True)
 
@@ -146,7 +148,7 @@ def task(namespace: str = "ns", status: dict[str, Any] | None = None, **spec: An
 
 
 def named(each: TaskResource, credentials: str = "s1") -> str:
-    secret = Secret(Metadata("s", uid=credentials), {"Authorization": "eA=="})
+    secret = Secret(Metadata("s", uid=credentials, labels=ALLOWED), {"Authorization": "eA=="})
     origin = statement.origin(each, secret)
     assert isinstance(origin, TaskOrigin)
     return origin.task_id

@@ -15,6 +15,8 @@ from pantala_protocol.registry import Resolved
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
 
+ALLOWED = {"pantala.dev/allow": "tasks"}
+
 pytestmark = pytest.mark.virtual_time
 
 NODES = ("a", "b")
@@ -254,7 +256,9 @@ async def test_a_missing_secret_is_reported_and_used_once_it_exists(stopped: Wor
         assert not any(each.credentials for each in stopped.supernode.questions)
         auths: dict[str, Any] = {"registry.example": {"auth": base64.b64encode(b"ann:secret").decode()}}
         data = {".dockercfg": base64.b64encode(json.dumps(auths).encode()).decode()}
-        stopped.cluster.put("secrets", {"metadata": {"name": "mine", "namespace": "ns"}, "data": data})
+        stopped.cluster.put(
+            "secrets", {"metadata": {"name": "mine", "namespace": "ns", "labels": ALLOWED}, "data": data}
+        )
         stopped.supernode.registry[IMAGE] = resolved()
         image = await stopped.ordered(2)
     (asked,), (stated,) = stopped.supernode.questions[-1].credentials, image.credentials

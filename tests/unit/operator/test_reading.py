@@ -90,7 +90,7 @@ async def test_a_missing_secret_is_read_again_soon_and_then_less_often_and_a_val
     clock, known, events, changed = MemoryClock(), Observation(), OperatorEvents(), list[SecretRead]()
     cluster = CountingCluster(clock)
     events.subscribe(SecretRead, changed.append)
-    reader = SecretReader(cluster, known, events, clock)
+    reader = SecretReader(cluster, known, events, clock, "")
     known.pull_secrets = frozenset({KEY})
 
     async def run(seconds: int) -> list[float]:
@@ -102,7 +102,9 @@ async def test_a_missing_secret_is_read_again_soon_and_then_less_often_and_a_val
         return [at - begun for at in cluster.asked]
 
     assert [0, 1, 3, 7, 15, 25, 35] == await run(40)
-    cluster.put("secrets", {"metadata": {"name": "s", "namespace": "ns"}, "data": {"Authorization": "eA=="}})
+    cluster.put(
+        "secrets", {"metadata": {"name": "s", "namespace": "ns", "labels": ALLOWED}, "data": {"Authorization": "eA=="}}
+    )
     assert [5, 185] == await run(200)
     cluster.remove("secrets", "ns/s")
     assert [165, 166, 168] == await run(170)
@@ -158,9 +160,12 @@ def test_the_newest_reading_wins_in_any_order(events: list[tuple[str, int, bool]
     assert expected == versions(nodes)
 
 
+ALLOWED = {"pantala.dev/allow": "tasks"}
+
+
 def secret(**data: bytes) -> Secret:
     return Secret(
-        Metadata("s", "ns", uid="secret-uid"),
+        Metadata("s", "ns", uid="secret-uid", labels=ALLOWED),
         {key.replace("_", "-"): base64.b64encode(value).decode() for key, value in data.items()},
     )
 
@@ -193,7 +198,7 @@ NOT_HEADERS: list[dict[str, str]] = [{"a.b c": "eA=="}, {"": "eA=="}, {"A": "%"}
     [
         *(secret(**{key: b"x"}) for key in RESERVED),
         *(secret(Authorization=value) for value in NOT_ONE_LINE),
-        *(Secret(Metadata("s"), data) for data in NOT_HEADERS),
+        *(Secret(Metadata("s", labels=ALLOWED), data) for data in NOT_HEADERS),
     ],
 )
 def test_headers_are_refused_that_are_not_valid_or_would_change_the_request_itself(content: Secret) -> None:
@@ -204,11 +209,11 @@ def test_headers_are_refused_that_are_not_valid_or_would_change_the_request_itse
 
 def test_why_there_are_no_headers() -> None:
     assert Unread() == headers("ns/s", Unread())
-    absent, denied = headers("ns/s", Absent()), headers("ns/s", Denied("cannot get secrets"))
+    absent, denied = headers("ns/s", Absent()), headers("ns/s", Denied("kubectl create x"))
     assert isinstance(absent, Obstacle)
     assert isinstance(denied, Obstacle)
     assert ("SecretMissing", "SecretForbidden") == (absent.reason, denied.reason)
-    assert "cannot get secrets" in denied.message
+    assert "kubectl create x" in denied.message
 
 
 @given(st.binary(max_size=200))
@@ -226,7 +231,7 @@ def docker(**data: object) -> Secret:
         f".{key}": value if isinstance(value, str) else base64.b64encode(json.dumps(value).encode()).decode()
         for key, value in data.items()
     }
-    return Secret(Metadata("s"), encoded)
+    return Secret(Metadata("s", labels=ALLOWED), encoded)
 
 
 @pytest.mark.parametrize(
@@ -251,7 +256,7 @@ NOT_ONE, ACTION = "The Secret s is not a pull secret: it", "Create it with kubec
         (docker(dockerconfigjson={"auths": {"registry.example": "hidden"}}), "SecretInvalid", NOT_ONE, ACTION),
         (docker(dockercfg=["hidden"]), "SecretInvalid", NOT_ONE, ACTION),
         (Absent(), "SecretMissing", "The Secret s is missing", "in this namespace. Create it."),
-        (Denied("no right"), "SecretForbidden", "The operator may not read the Secret s: ", "no right."),
+        (Denied("kubectl x"), "SecretForbidden", "The operator may not read the Secret s. ", "run: kubectl x"),
     ],
 )
 def test_an_unusable_pull_secret_is_not_quoted(reading: SecretReading, reason: str, starts: str, ends: str) -> None:

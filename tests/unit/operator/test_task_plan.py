@@ -20,6 +20,7 @@ from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
+ALLOWED = {"pantala.dev/allow": "tasks"}
 PATHS = PublishedPaths("/var/lib/pantala/files")
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 URL = "https://origin.example/f"
@@ -301,7 +302,12 @@ def test_a_file_that_no_node_may_get_is_still_cached(spec: dict[str, Any], obser
     assert ("", ()) == (wanted.path, wanted.peers)
 
 
-SECRETS: list[SecretReading] = [Unread(), Absent(), Denied("no"), Secret(Metadata("s", uid="s"), {"A": "eA=="})]
+SECRETS: list[SecretReading] = [
+    Unread(),
+    Absent(),
+    Denied("no"),
+    Secret(Metadata("s", uid="s", labels=ALLOWED), {"A": "eA=="}),
+]
 REPORTS = st.builds(
     report,
     attempt=st.sampled_from(["1/", "0/"]),

@@ -20,6 +20,8 @@ from pantala_supernode.registry import challenge, manifest
 from pantala_supernode.registry.credentials import Keyring
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 
+ALLOWED = {"pantala.dev/allow": "tasks"}
+
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 ANN = base64.b64encode(b"ann:secret").decode()
 CONFIG = {"mediaType": "x/y", "digest": A, "size": 7}
@@ -76,7 +78,7 @@ def supernode_secret(content: Any) -> object:
 
 def operator_secret(content: Any) -> object:
     data = {".dockerconfigjson": base64.b64encode(json.dumps(content).encode()).decode()}
-    found = pull_secret("s", Secret(Metadata("s"), data))
+    found = pull_secret("s", Secret(Metadata("s", labels=ALLOWED), data))
     if isinstance(found, Obstacle):
         raise ValueError(found.message)  # noqa: TRY004 - the supernode raises it too
     assert isinstance(found, str)

@@ -21,6 +21,8 @@ from pantala_supernode.registry import challenge
 from pantala_supernode.replicas.client import SourceRequest
 from pantala_supernode.replicas.decision import CopyReport, Stage
 
+ALLOWED = {"pantala.dev/allow": "tasks"}
+
 ALL = bytes([9, *range(32, 127), *range(128, 256)])
 """Every byte that a value can have."""
 values = st.lists(st.sampled_from(list(ALL)), max_size=40).map(bytes)
@@ -47,7 +49,7 @@ values = st.lists(st.sampled_from(list(ALL)), max_size=40).map(bytes)
     ],
 )
 def test_a_secret_arrives_at_the_supernode_with_its_own_bytes(data: bytes, sent: bytes | None) -> None:
-    secret = Secret(Metadata("s", uid="u"), {"X-Key": base64.b64encode(data).decode()})
+    secret = Secret(Metadata("s", uid="u", labels=ALLOWED), {"X-Key": base64.b64encode(data).decode()})
     read = headers_of("ns/s", secret)
     assert isinstance(read, Headers) is (sent is not None)
     if isinstance(read, Headers):
