@@ -108,7 +108,7 @@ class App:
 
         grace = ReconnectGrace(known, clock)
         tasks = TaskController(known, self._writer, PublishedPaths(settings.root, settings.shared_paths))
-        prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace)
+        prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, settings.node_rights)
         peers = PeerController(known, self._writer, grace, clock)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, clock, term)
         self._metrics = OperatorMetrics(known, events, term)

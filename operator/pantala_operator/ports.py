@@ -9,6 +9,7 @@ from typing import Any, Protocol, TypeVar
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
 from pantala_operator.resources.api import Metadata, Node, PeerResource, PeerStatus, Secret, TaskResource, TaskStatus
+from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.workloads import StatefulSet
@@ -85,6 +86,10 @@ class ClusterAPI(Protocol):
 
     async def remove_taint(self, node: str, key: str) -> Node:
         """Remove a Node's taints with this key. Raises ``ClusterConflictError`` if the Node changes meanwhile."""
+        ...
+
+    async def set_images_ready(self, node: Node, verdict: Verdict, now: datetime) -> Node:
+        """Set the condition ``pantala.dev/ImagesReady`` of a Node."""
         ...
 
     async def create_event(

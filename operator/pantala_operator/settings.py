@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
+from pantala_operator.plan.startup_taint import NodeRights
 from pantala_process import settings
 from pantala_process.settings import ListenAddress, SettingsError, flag
 from pantala_protocol.rules import names
@@ -32,6 +33,10 @@ def _lease(text: str) -> str | None:
     if text and (not namespace or not name or "/" in name):
         raise ValueError("is not the name of a Lease. Write NAMESPACE/NAME.")
     return text or None
+
+
+def _keys(text: str) -> tuple[str, ...]:
+    return tuple(filter(None, (key.strip() for key in text.split(","))))
 
 
 def _directory(text: str) -> str:
@@ -126,6 +131,12 @@ class Settings:
     secret_role: str = flag(
         str, "NAME", "the ClusterRole that may get Secrets (pantala-secret-reader)", default="pantala-secret-reader"
     )
+    startup_taints: tuple[str, ...] = flag(
+        _keys, "KEY,...", "taints that the operator may remove from nodes; PREFIX/ means all with it (none)", default=()
+    )
+    node_condition: bool = flag(
+        settings.yes_or_no, "yes|no", "write the condition pantala.dev/ImagesReady to nodes (no)", default=False
+    )
     relist_interval: float = flag(settings.seconds, "SECONDS", "time between lists of all objects (120)", default=120.0)
     """A full list finds changes that a watch missed. It costs the API server one paged list per kind."""
     progress_interval: float = flag(
@@ -136,6 +147,11 @@ class Settings:
         settings.seconds, "SECONDS", "silence of a supernode before Tasks report it (10)", default=10.0
     )
     """Most restarts of a supernode's pod are shorter."""
+
+    @property
+    def node_rights(self) -> NodeRights:
+        """What the operator may change at nodes."""
+        return NodeRights(self.startup_taints, self.node_condition)
 
     @property
     def secret_grant(self) -> str:

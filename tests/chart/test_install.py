@@ -63,7 +63,10 @@ def test_the_first_task_in_the_notes_applies(control_plane: ControlPlane, releas
     [
         (OPERATOR, "patch", "tasks.pantala.dev/status", True),
         (OPERATOR, "patch", "tasks.pantala.dev", True),
-        (OPERATOR, "patch", "nodes", True),
+        (OPERATOR, "patch", "nodes", False),
+        (OPERATOR, "patch", "nodes/status", True),
+        (OPERATOR, "get", "secrets", False),
+        (OPERATOR, "list", "pods", False),
         (OPERATOR, "patch", "imageprefetches.pantala.dev", False),
         (OPERATOR, "delete", "nodes", False),
         (OPERATOR, "list", "secrets", False),

@@ -139,6 +139,11 @@ WRONG = [
     ('containerd.socket="/containerd.sock"', "containerd/socket"),
     ('containerd.content="/"', "containerd/content"),
     ('prefetch.enabled="yes"', "prefetch/enabled"),
+    ("prefetch.startupTaints=true", "prefetch/startupTaints"),
+    ('prefetch.startupTaints=["*"]', "prefetch/startupTaints/0"),
+    ('prefetch.startupTaints=["/"]', "prefetch/startupTaints/0"),
+    ('sources.allowed=["10.0.0.0/8,a"]', "sources/allowed/0"),
+    ('sources.denied=["corp"]', "sources/denied/0"),
     ('peer.extraArgs="--a"', "peer/extraArgs"),
 ]
 
@@ -192,14 +197,17 @@ OPERATOR = {
     ("apps", "statefulsets"): {"list"},
     ("apps", "daemonsets"): {"list"},
     ("", "namespaces"): {"list"},
-    ("", "pods"): {"list"},
-    ("", "nodes"): {"get", "list", "watch", "patch"},
+    ("pantala.dev", "sourcepolicies"): {"get", "list", "watch"},
+    ("pantala.dev", "sourcepolicies/status"): {"patch"},
+    ("", "nodes"): {"list", "watch"},
+    ("", "nodes/status"): {"patch"},
     ("", "events"): {"create"},
 }
 STATEFULSET = {("apps", "statefulsets"): {"get"}, ("coordination.k8s.io", "leases"): {"get", "create", "update"}}
 UNINSTALL = {("apps", "daemonsets"): {"get", "delete"}, ("", "pods"): {"list"}}
 SECRETS = {("", "secrets"): {"get"}}
-VIEW = {("pantala.dev", kind): {"get", "list", "watch"} for kind in ("tasks", "imageprefetches", "peers")}
+VIEWED = ("tasks", "imageprefetches", "peers", "sourcepolicies")
+VIEW = {("pantala.dev", kind): {"get", "list", "watch"} for kind in VIEWED}
 EDIT = {
     ("pantala.dev", kind): {"create", "update", "patch", "delete", "deletecollection"}
     for kind in ("tasks", "imageprefetches")
@@ -224,16 +232,16 @@ def bindings(objects: Rendered) -> set[tuple[str, str, str, str]]:
     return {
         (each["kind"], each["metadata"].get("namespace", ""), each["roleRef"]["name"], subject["name"])
         for each in objects
-        if each["kind"].endswith("Binding")
+        if each["kind"] in ("RoleBinding", "ClusterRoleBinding")
         for subject in each["subjects"]
     }
 
 
-def test_the_rights_of_a_default_install(render: Render) -> None:
+def test_t12_the_rights_of_a_default_install(render: Render) -> None:
     objects = render()
     expected = {
         ("", "pantala-operator"): OPERATOR,
-        ("", "pantala-operator-secrets"): SECRETS,
+        ("", "pantala-secret-reader"): SECRETS,
         ("", "pantala-view"): VIEW,
         ("", "pantala-edit"): EDIT,
     }
@@ -252,26 +260,32 @@ def test_the_rights_of_a_default_install(render: Render) -> None:
         ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
         ("RoleBinding", "pantala-system", "pantala-uninstall", "pantala-uninstall"),
         ("ClusterRoleBinding", "", "pantala-operator", "pantala-operator"),
-        ("ClusterRoleBinding", "", "pantala-operator-secrets", "pantala-operator"),
     }
     assert bound == bindings(objects)
 
 
-def test_the_operator_reads_secrets_only_in_named_namespaces(render: Render) -> None:
-    objects = render('operator.secretNamespaces=["a","b"]')
-    assert ("", "pantala-operator-secrets") not in roles(objects, "ClusterRole")
-    expected = {(namespace, "pantala-operator-secrets"): SECRETS for namespace in ("a", "b")}
-    expected[("pantala-system", "pantala-operator")] = STATEFULSET
-    expected[("pantala-system", "pantala-uninstall")] = UNINSTALL
-    assert expected == roles(objects, "Role")
-    bound = {
-        ("ClusterRoleBinding", "", "pantala-operator", "pantala-operator"),
-        ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
-        ("RoleBinding", "pantala-system", "pantala-uninstall", "pantala-uninstall"),
-        ("RoleBinding", "a", "pantala-operator-secrets", "pantala-operator"),
-        ("RoleBinding", "b", "pantala-operator-secrets", "pantala-operator"),
-    }
-    assert bound == bindings(objects)
+def test_h4_the_operator_reads_secrets_only_in_named_namespaces(render: Render) -> None:
+    default = bindings(render())
+    assert not [each for each in default if each[2] == "pantala-secret-reader"]
+    bound = {("RoleBinding", name, "pantala-secret-reader", "pantala-operator") for name in ("a", "b")}
+    assert bound == bindings(render('operator.secretNamespaces=["a","b"]')) - default
+    everywhere = {("ClusterRoleBinding", "", "pantala-secret-reader", "pantala-operator")}
+    assert everywhere == bindings(render('operator.secretNamespaces=["*"]')) - default
+
+
+def test_h4_the_operator_knows_the_command_that_lets_it_read_secrets(render: Render) -> None:
+    objects = render('fullnameOverride="cdn"', 'operator.serviceAccount.name="op"')
+    flags = objects.container("operator/operator")["args"]
+    assert {"--account=pantala-system:op", "--secret-role=cdn-secret-reader"} < set(flags)
+    assert ("", "cdn-secret-reader") in roles(objects, "ClusterRole")
+
+
+def test_m2_the_supernodes_get_the_allowed_and_denied_sources(render: Render) -> None:
+    flags = render('sources={"allowed":["10.0.0.0/8","*.corp:8443"],"denied":["10.96.0.0/12"]}').container(
+        "supernode/supernode"
+    )["args"]
+    assert {"--allow-source=10.0.0.0/8,*.corp:8443", "--deny-source=10.96.0.0/12"} < set(flags)
+    assert not [flag for flag in render().container("supernode/supernode")["args"] if "-source" in flag]
 
 
 def test_the_users_rights_join_the_default_roles(render: Render) -> None:
@@ -285,10 +299,42 @@ def test_the_users_rights_join_the_default_roles(render: Render) -> None:
     assert not [each for each in render("rbac.aggregate=false") if each["metadata"]["name"] in expected]
 
 
-@pytest.mark.parametrize("value", ["prefetch.startupTaints=false", "prefetch.enabled=false"])
-def test_the_operator_writes_nodes_only_to_remove_startup_taints(render: Render, value: str) -> None:
-    expected = {**OPERATOR, ("", "nodes"): {"list", "watch"}}
-    assert expected == roles(render(value), "ClusterRole")[("", "pantala-operator")]
+NODE_RIGHTS = [
+    ((), {"list", "watch"}, {"patch"}, {"--node-condition=yes"}),
+    (("prefetch.nodeCondition=false",), {"list", "watch"}, set(), set()),
+    (("admissionPolicies.enabled=false",), {"list", "watch"}, set(), set()),
+    (('prefetch={"enabled":false,"startupTaints":["a/"]}',), {"list", "watch"}, set(), set()),
+    (
+        ('prefetch.startupTaints=["startup.pantala.dev/","a/b"]',),
+        {"get", "list", "watch", "patch"},
+        {"patch"},
+        {"--startup-taints=startup.pantala.dev/,a/b", "--node-condition=yes"},
+    ),
+]
+
+
+@pytest.mark.parametrize(("values", "nodes", "status", "flags"), NODE_RIGHTS)
+def test_h1_the_operator_may_change_nodes_only_as_the_values_say(
+    render: Render, values: tuple[str, ...], nodes: set[str], status: set[str], flags: set[str]
+) -> None:
+    objects = render(*values)
+    found = roles(objects, "ClusterRole")[("", "pantala-operator")]
+    assert (nodes, status) == (found[("", "nodes")], found.get(("", "nodes/status"), set()))
+    arguments = objects.container("operator/operator")["args"]
+    assert flags == {each for each in arguments if each.startswith(("--startup-taints", "--node-condition"))}
+
+
+def test_t12_the_operator_lists_pods_only_for_pod_selectors(render: Render) -> None:
+    found = roles(render("prefetch.podSelectors=true"), "ClusterRole")[("", "pantala-operator")]
+    assert {**OPERATOR, ("", "pods"): {"list"}} == found
+
+
+def test_t17_admission_policies_call_no_pod(render: Render) -> None:
+    objects = render()
+    assert not [each for each in objects if "Webhook" in each["kind"]]
+    policies, bound = objects.of_kind("ValidatingAdmissionPolicy"), objects.of_kind("ValidatingAdmissionPolicyBinding")
+    assert {"pantala-nodes", "pantala-children"} == policies.keys() == bound.keys()
+    assert not [each for each in render("admissionPolicies.enabled=false") if "Admission" in each["kind"]]
 
 
 def test_the_hooks_have_own_rights_only_while_they_run(render: Render) -> None:

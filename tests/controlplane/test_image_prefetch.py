@@ -134,6 +134,7 @@ async def test_a_missing_secret_and_its_creation(stage: PrefetchStage) -> None:
         "create", "secret", "docker-registry", "registry",
         "--docker-server=registry.example", "--docker-username=ann", "--docker-password=hidden-word",
     )  # fmt: skip
+    await stage.kubectl("label", "secret", "registry", "pantala.dev/allow=images")
     image = await stage.ordered()
     login = json.loads(image.credentials[0])["auths"]["registry.example"]
     assert b"ann:hidden-word" == base64.b64decode(login["auth"])

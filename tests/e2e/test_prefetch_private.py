@@ -117,7 +117,9 @@ def _assert_refused(case: Case, image: Pushed) -> None:
 def _secret(case: Case, host: str, user: str, password: str) -> Resource:
     config = json.dumps({"auths": {host: {"username": user, "password": password}}})
     data = {".dockerconfigjson": config}
-    return case.resource("Secret", "registry", type="kubernetes.io/dockerconfigjson", stringData=data)
+    made = case.resource("Secret", "registry", type="kubernetes.io/dockerconfigjson", stringData=data)
+    made["metadata"]["labels"] = {"pantala.dev/allow": "images"}
+    return made
 
 
 def _logs_with(kubectl: Kubectl, secret: str) -> list[str]:

@@ -13,7 +13,8 @@ from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterF
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import DataKind, R, Resource, ResourceStatus
-from pantala_operator.resources.api import Metadata, Node, PeerResource, Secret, TaskResource
+from pantala_operator.resources.api import IMAGES_READY, Metadata, Node, PeerResource, Secret, TaskResource
+from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
@@ -186,6 +187,14 @@ class MemoryCluster:
         self._check("patch nodes")
         body = deepcopy(self._get("nodes", node))
         body["spec"]["taints"] = [taint for taint in body["spec"].get("taints", ()) if taint["key"] != key]
+        return msgspec.convert(self.put("nodes", body), Node)
+
+    async def set_images_ready(self, node: Node, verdict: Verdict, now: datetime) -> Node:
+        self._check("patch nodes/status")
+        body = deepcopy(self._get("nodes", node.metadata.name))
+        conditions = body.setdefault("status", {}).setdefault("conditions", [])
+        conditions[:] = [each for each in conditions if each["type"] != IMAGES_READY]
+        conditions.append({"type": IMAGES_READY, **verdict._asdict()})
         return msgspec.convert(self.put("nodes", body), Node)
 
     async def get_secret(self, namespace: str, name: str) -> Secret:

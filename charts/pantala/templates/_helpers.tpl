@@ -223,6 +223,11 @@ helm.sh/hook-weight: "-1"
 helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}
 
+{{/* The role that may get Secrets. Administrators of namespaces bind it. */}}
+{{- define "pantala.secretReader" -}}
+{{- printf "%s-secret-reader" (include "pantala.fullname" .) }}
+{{- end }}
+
 {{/* The supernode's list of registries: the names, then each mapping as name=URL, in order. */}}
 {{- define "pantala.registries" -}}
 {{- $entries := .Values.mirror.registries }}

@@ -29,6 +29,7 @@ from pantala_operator.ports import DataKind, R, Resource, ResourceStatus
 from pantala_operator.resources.api import (
     API_VERSION,
     GROUP,
+    IMAGES_READY,
     VERSION,
     Metadata,
     Node,
@@ -36,6 +37,7 @@ from pantala_operator.resources.api import (
     Secret,
     TaskResource,
 )
+from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
@@ -57,6 +59,7 @@ _TIMEOUT = 30.0
 """Seconds for one request."""
 _APPLY = {"content_type": "application/apply-patch+yaml", "field_manager": FIELD_MANAGER, "force_conflicts": True}
 _MERGE = "application/merge-patch+json"
+_STRATEGIC = "application/strategic-merge-patch+json"
 _ERRORS: dict[int, type[ClusterError]] = {
     400: ClusterRejectedError,
     401: ClusterUnavailableError,  # a rotated token: the next request reads it again
@@ -206,6 +209,19 @@ class KubernetesCluster:
         taints = [taint for taint in fresh.get("spec", {}).get("taints", ()) if taint.get("key") != key]
         body = {"metadata": {"resourceVersion": fresh["metadata"]["resourceVersion"]}, "spec": {"taints": taints}}
         return _read(await self.request("patch", path, body=body, content_type=_MERGE), Node)
+
+    async def set_images_ready(self, node: Node, verdict: Verdict, now: datetime) -> Node:
+        when, former = now.isoformat().replace("+00:00", "Z"), node.images_ready
+        condition = {
+            "type": IMAGES_READY, "status": verdict.status.value, "reason": verdict.reason, "message": verdict.message,
+            "lastHeartbeatTime": when,
+        }  # fmt: skip
+        if former is None or former.status != verdict.status:
+            condition["lastTransitionTime"] = when
+        # A strategic merge leaves all other conditions as they are.
+        body = {"status": {"conditions": [condition]}}
+        path = f"/api/v1/nodes/{node.metadata.name}/status"
+        return _read(await self.request("patch", path, body=body, content_type=_STRATEGIC), Node)
 
     async def create_event(
         self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime

@@ -20,6 +20,7 @@ from pantala_operator.plan.prefetch import plan as plans
 from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, RegistryAnswer, Surroundings
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
 from pantala_operator.plan.secrets import SecretReading
+from pantala_operator.plan.startup_taint import NodeRights
 from pantala_operator.plan.targets import ClusterNodes
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import TaskResource, TaskStatus
@@ -90,6 +91,7 @@ class PrefetchController:
         writer: Writer,
         resolver: ImageResolver,
         grace: ReconnectGrace,
+        rights: NodeRights,
     ) -> None:
         self._known = observation
         self._clock = clock
@@ -97,6 +99,7 @@ class PrefetchController:
         self._states: dict[str, PrefetchState[Any]] = {}
         self._resolver = resolver
         self._grace = grace
+        self._rights = rights
         self._dirty = True
         self._not_before = 0.0
         self._looked = 0.0
@@ -154,8 +157,7 @@ class PrefetchController:
             for uid, each in planned.items():
                 self._plan(each, self._states.setdefault(uid, PrefetchState()), view, now)
             self._write_children(planned, now)
-            votes = (state.vote for state in self._states.values() if state.vote is not None)
-            self._writer.remove_taints(startup_taint.removable(votes))
+        self._write_nodes(planned)
         self._gather(planned)
         took = self._clock.monotonic() - began
         self._looked = self._clock.monotonic()
@@ -213,6 +215,7 @@ class PrefetchController:
             may_cancel=state.may_cancel(edited=edited, reported=self._known.supernodes.complete),
             away=view.away,
             state=state.former,
+            rights=self._rights,
         )
 
     def _unsurveyed(self, state: PrefetchState[PrefetchStatus], now: datetime) -> frozenset[str]:
@@ -246,6 +249,16 @@ class PrefetchController:
                 self._writer.write(each, image_task.status_of_stranger(each, now))
             elif status is not None:
                 self._writer.write(each, image_task.status_of_child(each, status, now))
+
+    def _write_nodes(self, planned: Mapping[str, Planned]) -> None:
+        """Remove startup taints, and write the condition of nodes, once every vote is known."""
+        voters = [each for each in planned.values() if isinstance(each, ImagePrefetch) and each.spec.votes]
+        votes = [state.vote for state in self._states.values() if state.vote is not None]
+        if len(votes) < len(voters):
+            return
+        self._writer.remove_taints(startup_taint.removable(votes, self._rights))
+        if self._rights.condition:
+            self._writer.set_images_ready(startup_taint.node_conditions(votes, self._known.nodes.items))
 
     def _forget(self, uid: str) -> None:
         del self._states[uid]

@@ -22,7 +22,8 @@ from pantala_operator.errors import (
 from pantala_operator.events import LeadershipChanged, OperatorEvents, ResourceChanged, WriteEnded
 from pantala_operator.ports import Clock, ClusterAPI, R, Resource, ResourceStatus
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import PeerResource, TaskResource
+from pantala_operator.resources.api import Node, PeerResource, TaskResource
+from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.status import Notice, notices
 from pantala_operator.term import Term
@@ -127,6 +128,14 @@ class Writer:
         for key, nodes in sorted(taints.items()):
             for node in sorted(nodes):
                 self._submit(f"taint/{node}", self._clock.monotonic(), partial(self._remove_taint, node, key))
+
+    def set_images_ready(self, verdicts: Mapping[str, Verdict]) -> None:
+        """Write the condition ``pantala.dev/ImagesReady`` of the nodes where it differs."""
+        for name, verdict in sorted(verdicts.items()):
+            node = self._observation.nodes.items.get(name)
+            former = node.images_ready if node is not None else None
+            if node is not None and (former is None or (former.status, former.reason) != verdict[:2]):
+                self._submit(f"node/{name}", self._clock.monotonic(), partial(self._set_images_ready, node, verdict))
 
     def forget(self, key: str) -> None:
         """Forget the pending write and the failures of a deleted object."""
@@ -262,6 +271,13 @@ class Writer:
             self._observation.nodes.update(await self._cluster.remove_taint(node, key))
         except ClusterNotFoundError:
             return
+
+    async def _set_images_ready(self, node: Node, verdict: Verdict) -> None:
+        try:
+            written = await self._cluster.set_images_ready(node, verdict, self._clock.now())
+        except ClusterNotFoundError:
+            return
+        self._observation.nodes.update(written)
 
 
 def _key(resource: Resource) -> str:

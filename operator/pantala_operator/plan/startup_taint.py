@@ -1,50 +1,123 @@
-"""Decides when a startup taint is removed from a node. Pure.
+"""Decides when a startup taint is removed from a node, and what a node's condition says about its images. Pure.
 
-Each ImagePrefetch with a startup taint votes on the nodes that it targets: one vote to keep the taint is enough.
+Each ImagePrefetch with a startup taint votes on the nodes that it targets: one vote to wait is enough.
 """
 
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
-from pantala_operator.resources.api import Node
+from pantala_operator.resources.api import IMAGES_READY, Node
+from pantala_operator.resources.conditions import ConditionStatus, Verdict
 from pantala_operator.resources.prefetch import StartupTaint
+from pantala_operator.resources.status import no
+
+
+class NodeRights(NamedTuple):
+    """What the operator may change at nodes."""
+
+    taints: tuple[str, ...] = ()
+    """The keys of the taints that it may remove. A key that ends with ``/`` is a prefix."""
+    condition: bool = False
+    """True if it may write the condition ``pantala.dev/ImagesReady``."""
+
+    def may_remove(self, key: str) -> bool:
+        return any(key.startswith(each) if each.endswith("/") else key == each for each in self.taints)
 
 
 @dataclass(frozen=True, slots=True)
 class TaintVote:
-    """The vote of one ImagePrefetch on its startup taint."""
+    """The vote of one ImagePrefetch on its target nodes."""
 
     key: str
+    """The key of its startup taint."""
     keep: frozenset[str] = frozenset()
-    """The nodes that must keep the taint, because they do not have all images yet."""
+    """The tainted nodes that must keep the taint, because they do not have all images yet."""
     release: frozenset[str] = frozenset()
-    """The nodes that may lose the taint: they have all images, or the deadline has passed."""
+    """The tainted nodes that may lose the taint: they have all images, or the deadline has passed."""
+    waiting: frozenset[str] = frozenset()
+    """All nodes that do not have all images yet, before the deadline."""
+    ready: frozenset[str] = frozenset()
+    """All other target nodes."""
 
 
 def vote(
-    taint: StartupTaint, targets: Iterable[str], nodes: Mapping[str, Node], ready: Set[str], now: datetime
-) -> tuple[TaintVote, datetime | None]:
-    """The vote on the target nodes that have the taint, and the time at which a deadline changes it."""
-    keep, release, wake = set(), set(), None
+    taint: StartupTaint,
+    targets: Iterable[str],
+    nodes: Mapping[str, Node],
+    ready: Set[str],
+    rights: NodeRights,
+    now: datetime,
+) -> tuple[TaintVote, datetime | None, Verdict]:
+    """The vote on the target nodes, the time at which a deadline changes it, and whether the taint may be removed."""
+    waiting, released, tainted, wake = set(), set(), set(), None
     for name in targets:
         node = nodes.get(name)
-        if node is None or all(each.key != taint.key for each in node.spec.taints):
+        if node is None:
             continue
+        if any(each.key == taint.key for each in node.spec.taints):
+            tainted.add(name)
         until = (node.metadata.creation_timestamp or now) + timedelta(seconds=taint.deadline_seconds)
         if name in ready or now >= until:
-            release.add(name)
+            released.add(name)
         else:
-            keep.add(name)
+            waiting.add(name)
             wake = until if wake is None else min(wake, until)
-    return TaintVote(taint.key, frozenset(keep), frozenset(release)), wake
+    made = TaintVote(
+        taint.key,
+        keep=frozenset(waiting & tainted),
+        release=frozenset(released & tainted),
+        waiting=frozenset(waiting),
+        ready=frozenset(released),
+    )
+    return made, wake, _removal(taint.key, rights)
 
 
-def removable(votes: Iterable[TaintVote]) -> Mapping[str, frozenset[str]]:
-    """The nodes from which each taint may be removed, by its key: a vote releases it there, and no vote keeps it."""
+def removable(votes: Iterable[TaintVote], rights: NodeRights) -> Mapping[str, frozenset[str]]:
+    """The nodes from which each taint is removed, by its key: it may be, a vote releases it, and no vote keeps it."""
     keep: dict[str, set[str]] = {}
     release: dict[str, set[str]] = {}
     for each in votes:
-        keep.setdefault(each.key, set()).update(each.keep)
-        release.setdefault(each.key, set()).update(each.release)
+        if rights.may_remove(each.key):
+            keep.setdefault(each.key, set()).update(each.keep)
+            release.setdefault(each.key, set()).update(each.release)
     return {key: frozenset(nodes - keep[key]) for key, nodes in release.items() if nodes - keep[key]}
+
+
+def node_conditions(votes: Iterable[TaintVote], nodes: Mapping[str, Node]) -> Mapping[str, Verdict]:
+    """What the condition ``pantala.dev/ImagesReady`` of each node must say, by node.
+
+    A node without a vote has the condition only if it had one before. Then nothing holds the node back any more.
+    """
+    waiting: set[str] = set()
+    ready: set[str] = set()
+    for each in votes:
+        waiting |= each.waiting
+        ready |= each.ready
+    found = dict.fromkeys(waiting, _WAITING) | dict.fromkeys(ready - waiting, _PRESENT)
+    former = {name for name, node in nodes.items() if node.images_ready is not None}
+    return found | dict.fromkeys(former - waiting - ready, _UNWANTED)
+
+
+def _removal(key: str, rights: NodeRights) -> Verdict:
+    """The condition ``StartupTaintRemovable`` of an ImagePrefetch with a startup taint."""
+    if rights.may_remove(key):
+        return Verdict(
+            ConditionStatus.TRUE, "Listed", f"The operator removes the taint {key} from nodes that are ready"
+        )
+    other = (
+        f"let the Node Readiness Controller remove it when the node condition {IMAGES_READY} is True"
+        if rights.condition
+        else "set prefetch.nodeCondition and let the Node Readiness Controller remove it"
+    )
+    return no(
+        "NotListed",
+        f"The operator does not remove the taint {key}. Add the key to the chart's value prefetch.startupTaints, "
+        f"or {other}.",
+    )
+
+
+_WAITING = no("ImagesMissing", "An ImagePrefetch still brings images to this node")
+_PRESENT = Verdict(ConditionStatus.TRUE, "ImagesPresent", "The node has its images, or their deadline has passed")
+_UNWANTED = Verdict(ConditionStatus.TRUE, "NothingWanted", "No ImagePrefetch with a startup taint selects this node")

@@ -37,7 +37,8 @@ class ClusterNodes:
 
     nodes: Mapping[str, Node] = field(default_factory=dict)
     peers: Mapping[str, PeerState] = field(default_factory=dict)
-    pods: tuple[Pod, ...] = ()
+    pods: tuple[Pod, ...] | None = ()
+    """``None``: the operator may not list pods."""
 
 
 class PassedOver(StrEnum):

@@ -15,6 +15,8 @@ ALLOW = f"{GROUP}/allow"
 """The label with which the owner of a Secret allows its use."""
 HOSTS = f"{GROUP}/hosts"
 """The annotation of a Secret with headers that lists the hosts that may receive them."""
+IMAGES_READY = f"{GROUP}/ImagesReady"
+"""The condition of a Node that other controllers may wait for."""
 
 
 class OwnerReference(msgspec.Struct, frozen=True):
@@ -218,11 +220,32 @@ class NodeSpec(msgspec.Struct, frozen=True):
     unschedulable: bool = False
 
 
+class NodeCondition(msgspec.Struct, frozen=True):
+    """One condition of a Node. The kubelet writes most of them."""
+
+    type: str
+    status: str
+    reason: str = ""
+    message: str = ""
+
+
+class NodeStatus(msgspec.Struct, frozen=True):
+    """The conditions of a Node."""
+
+    conditions: tuple[NodeCondition, ...] = ()
+
+
 class Node(msgspec.Struct, frozen=True):
     """One Node."""
 
     metadata: Metadata
     spec: NodeSpec = NodeSpec()
+    status: NodeStatus = NodeStatus()
+
+    @property
+    def images_ready(self) -> NodeCondition | None:
+        """The condition that the operator writes."""
+        return next((each for each in self.status.conditions if each.type == IMAGES_READY), None)
 
 
 class PeerSpec(msgspec.Struct, frozen=True):

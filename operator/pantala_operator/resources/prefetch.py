@@ -152,6 +152,11 @@ class PrefetchSpec(msgspec.Struct, frozen=True, rename="camel"):
     suspend: bool = False
 
     @property
+    def votes(self) -> bool:
+        """True if the plan has a vote on the startup taint."""
+        return self.startup_taint is not None and not self.planning
+
+    @property
     def continuous(self) -> bool:
         """True if nodes that join the cluster later also get the images."""
         return self.completion_policy == "Continuous"

@@ -6,7 +6,7 @@ from typing import Any
 
 import structlog
 
-from pantala_operator.errors import ClusterError
+from pantala_operator.errors import ClusterError, ClusterForbiddenError
 from pantala_operator.events import OperatorEvents, WorkloadsChanged
 from pantala_operator.plan.prefetch.inputs import Surroundings
 from pantala_operator.plan.targets import Pod
@@ -35,7 +35,7 @@ class WorkloadLists:
     def __init__(self, home: str) -> None:
         """``home``: the operator's own namespace. Only ImagePrefetches there may use workloads of other namespaces."""
         self._home = home
-        self._lists: dict[ListScope, tuple[Any, ...]] = {}
+        self._lists: dict[ListScope, Any] = {}
 
     def needs(self, prefetch: ImagePrefetch) -> frozenset[ListScope]:
         """The lists that an ImagePrefetch needs."""
@@ -59,10 +59,12 @@ class WorkloadLists:
         workloads = tuple(each for kind in _WORKLOADS for each in found.get(kind, ()))
         return Surroundings(workloads, dict(found.get(_NAMESPACES, ())), self._is_privileged(prefetch))
 
-    def pods(self, namespace: str) -> tuple[Pod, ...]:
-        return self._lists.get((_PODS, namespace), ())
+    def pods(self, namespace: str) -> tuple[Pod, ...] | None:
+        """The running pods of a namespace. ``None``: the operator may not list them."""
+        found: tuple[Pod, ...] | None = self._lists.get((_PODS, namespace), ())
+        return found
 
-    def update(self, scope: ListScope, found: tuple[Any, ...]) -> bool:
+    def update(self, scope: ListScope, found: tuple[Any, ...] | None) -> bool:
         """Store a list. Returns True if it differs from the previous list of this scope."""
         changed = self._lists.get(scope) != found
         self._lists[scope] = found
@@ -130,11 +132,14 @@ class WorkloadWatch:
         if changed:
             self._events.publish(WorkloadsChanged())
 
-    async def _read(self, kind: str, namespace: str) -> tuple[Any, ...]:
+    async def _read(self, kind: str, namespace: str) -> tuple[Any, ...] | None:
         """Make one list, sorted, so that equal lists compare equal."""
         if kind == _NAMESPACES:
             return tuple(sorted((await self._cluster.list_namespaces()).items()))
         if kind == _PODS:
-            return tuple(sorted(await self._cluster.list_pods(namespace), key=repr))
+            try:
+                return tuple(sorted(await self._cluster.list_pods(namespace), key=repr))
+            except ClusterForbiddenError:
+                return None
         workloads = await self._cluster.list_workloads(kind, namespace)
         return tuple(sorted(workloads, key=lambda each: (each.namespace, each.name)))

@@ -256,6 +256,8 @@ _EXAMPLES: dict[str, tuple[str, object]] = {
     "supernode_statefulset": ("ns/x", "ns/x"),
     "lease": ("ns/x", "ns/x"),
     "health_listen": ("[::1]:9", ListenAddress("::1", 9)),
+    "startup_taints": ("a/, b/c", ("a/", "b/c")),
+    "node_condition": ("yes", True),
     "token_file": ("/some/token", Path("/some/token")),
     "shared_paths": ("a=models, b=x/y", (SharedPath("a", "models"), SharedPath("b", "x/y"))),
     "tls_listen": ("[::1]:9", ListenAddress("::1", 9)),

@@ -9,6 +9,7 @@ from datetime import datetime
 from typing import Any, NamedTuple
 
 from pantala_operator.plan.secrets import SecretReading
+from pantala_operator.plan.startup_taint import NodeRights
 from pantala_operator.plan.targets import ClusterNodes
 from pantala_operator.resources.api import Metadata, Target
 from pantala_operator.resources.conditions import Condition
@@ -165,5 +166,7 @@ class ObservedImages:
     restart: a silent node may have images that the operator does not know of."""
     away: str = ""
     """Why no supernode answers. Empty if one does."""
+    rights: NodeRights = field(default_factory=NodeRights)
+    """What the operator may change at nodes."""
     state: PlanState | None = None
     """The state of the previous plan, if this process made one."""

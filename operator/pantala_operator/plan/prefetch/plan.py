@@ -90,9 +90,15 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
     tasks = children.child_tasks(snapshot)
     asked = questions.ask(snapshot)
     counted = counts.count(snapshot)
+    vote = vote_changes = removal = None
+    if demand.startup_taint is not None and not demand.planning:
+        ready = snapshot.ready if observed.reported else frozenset()
+        vote, vote_changes, removal = startup_taint.vote(
+            demand.startup_taint, snapshot.targets.wanted, observed.cluster.nodes, ready, observed.rights, now
+        )
     rendered: PrefetchStatus | TaskStatus
     if isinstance(each, ImagePrefetch):
-        rendered, outcome = status.of_prefetch(each, snapshot, counted)
+        rendered, outcome = status.of_prefetch(each, snapshot, counted, removal)
     else:
         rendered, outcome = image_task.status_alone(each, snapshot, counted)
     current = snapshot.run
@@ -105,12 +111,6 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
         images=counted.images,
         ready=conditions.find(rendered.conditions, "Ready"),
     )
-    vote = vote_changes = None
-    if demand.startup_taint is not None and not demand.planning:
-        ready = snapshot.ready if observed.reported else frozenset()
-        vote, vote_changes = startup_taint.vote(
-            demand.startup_taint, snapshot.targets.wanted, observed.cluster.nodes, ready, now
-        )
     ttl, completed = each.spec.ttl_seconds_after_finished, rendered.completion_time
     expires = expiry(ttl, rendered.conditions, completed, failed=outcome.failed)
     times = (expires, vote_changes, current.upcoming, current.deadline, snapshot.changes_at, asked.next_at)

@@ -159,7 +159,8 @@ def snapshot(
     chosen = targets.choose(demand.target, demand.metadata.uid, nodes, peers, holders)
     if not nodes and observed.cluster.nodes:
         where = demand.metadata.namespace
-        chosen = Targets(why_none=f"No pod that runs in {where} matches spec.target.podSelector")
+        why = f"No pod that runs in {where} matches spec.target.podSelector"
+        chosen = Targets(why_none=why if observed.cluster.pods is not None else _NO_PODS)
     platforms = {}
     for name in chosen.wanted:
         labels = nodes[name].metadata.labels
@@ -280,7 +281,10 @@ def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping
     return omitted
 
 
+_NO_PODS = "The operator may not list pods, which spec.target.podSelector needs. Set prefetch.podSelectors in the chart"
+
+
 def _with_pods(cluster: ClusterNodes, wanted: LabelSelector) -> Mapping[str, Node]:
     """The nodes that run at least one pod that the selector matches."""
-    names = {pod.node for pod in cluster.pods if wanted.matches(pod.labels)}
+    names = {pod.node for pod in cluster.pods or () if wanted.matches(pod.labels)}
     return {name: node for name, node in cluster.nodes.items() if name in names}

@@ -37,6 +37,7 @@ class PrefetchCondition(StrEnum):
     RESOLVED = "Resolved"
     PINNED = "Pinned"
     DRIFTED = "Drifted"
+    TAINT = "StartupTaintRemovable"
     EVICTED = "EvictedByKubelet"
     RECONCILING = "Reconciling"
     STALLED = "Stalled"
@@ -61,12 +62,15 @@ class PrefetchOutcome:
 
 
 def of_prefetch(
-    prefetch: ImagePrefetch, snapshot: Snapshot, counts: PrefetchCounts
+    prefetch: ImagePrefetch, snapshot: Snapshot, counts: PrefetchCounts, taint: Verdict | None
 ) -> tuple[PrefetchStatus, PrefetchOutcome]:
-    """The status of an ImagePrefetch. Its numbers stay the same until all nodes have reported."""
+    """The status of an ImagePrefetch. Its numbers stay the same until all nodes have reported.
+
+    ``taint``: whether the operator may remove the startup taint. ``None``: there is none.
+    """
     demand, run, former, reported = snapshot.demand, snapshot.run, prefetch.status, snapshot.observed.reported
     outcome = evaluate(snapshot, counts)
-    if outcome.stays:
+    if outcome.stays and (taint is None or _shows(former, taint)):
         kept = msgspec.structs.replace(former, last_schedule_time=run.scheduled, next_schedule_time=run.upcoming)
         return kept, outcome
 
@@ -82,6 +86,7 @@ def of_prefetch(
         PrefetchCondition.RESOLVED: outcome.resolved,
         **({PrefetchCondition.PINNED: _pinned(snapshot)} if demand.pin else {}),
         PrefetchCondition.DRIFTED: drifted,
+        **({PrefetchCondition.TAINT: taint} if taint is not None else {}),
         PrefetchCondition.EVICTED: _evicted(evicted) if evicted else _NOT_EVICTED,
         PrefetchCondition.RECONCILING: outcome.summary.reconciling,
         PrefetchCondition.STALLED: outcome.summary.stalled,
@@ -111,6 +116,12 @@ def of_prefetch(
         last_handled_request=demand.request,
     )
     return status, outcome
+
+
+def _shows(status: PrefetchStatus, taint: Verdict) -> bool:
+    """True if the status has the verdict on the startup taint."""
+    found = conditions.find(status.conditions, PrefetchCondition.TAINT)
+    return found is not None and found.status == taint.status
 
 
 def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:

@@ -15,8 +15,8 @@ from pantala_operator.plan.prefetch.inputs import OwnedTask
 from pantala_operator.plan.prefetch.pins import resolve
 from pantala_operator.plan.prefetch.plan import demand_of, plan
 from pantala_operator.plan.prefetch.run import Run
-from pantala_operator.plan.startup_taint import TaintVote, removable, vote
-from pantala_operator.resources.api import Taint
+from pantala_operator.plan.startup_taint import NodeRights, TaintVote, node_conditions, removable, vote
+from pantala_operator.resources.api import NodeCondition, NodeStatus, Taint
 from pantala_operator.resources.prefetch import ImageKey, StartupTaint
 from pantala_protocol import image
 from tests.support.prefetch import AMD64, NOW, ONE, TWO, cluster, digest, node, prefetch, resolved, schema, world
@@ -91,32 +91,35 @@ def task_name(key: ImageKey, letter: str, **metadata: str) -> str:
 
 KEY = "example.com/images-missing"
 STARTUP = StartupTaint(KEY, 600)
+NEW = frozenset({"new"})
+ALL_KEYS = NodeRights((KEY, "else", "x", "y"))
 TAINT = Taint(KEY, "NoSchedule")
 UNTIL = NOW + timedelta(seconds=600)
 NODES = cluster(node("new", TAINT), node("old"), node("late", TAINT, created=NOW - timedelta(hours=1))).nodes
 
 
 def test_the_taint_stays_until_the_node_is_ready() -> None:
-    found = vote(STARTUP, ["new", "old"], NODES, frozenset(), NOW)
-    assert (TaintVote(KEY, keep=frozenset({"new"})), UNTIL) == found
-    found = vote(STARTUP, ["new", "old"], NODES, frozenset({"new", "old"}), NOW)
-    assert (TaintVote(KEY, release=frozenset({"new"})), None) == found
+    found = vote(STARTUP, ["new", "old"], NODES, frozenset(), ALL_KEYS, NOW)
+    assert (TaintVote(KEY, keep=NEW, waiting=frozenset({"new", "old"})), UNTIL) == found[:2]
+    found = vote(STARTUP, ["new", "old"], NODES, frozenset({"new", "old"}), ALL_KEYS, NOW)
+    assert (TaintVote(KEY, release=NEW, ready=frozenset({"new", "old"})), None) == found[:2]
 
 
 def test_the_taint_is_removed_at_its_deadline() -> None:
-    assert TaintVote(KEY, release=frozenset({"new"})) == vote(STARTUP, ["new"], NODES, frozenset(), UNTIL)[0]
-    assert TaintVote(KEY, release=frozenset({"late"})) == vote(STARTUP, ["late"], NODES, frozenset(), NOW)[0]
+    assert TaintVote(KEY, release=NEW, ready=NEW) == vote(STARTUP, ["new"], NODES, frozenset(), ALL_KEYS, UNTIL)[0]
+    late = frozenset({"late"})
+    assert TaintVote(KEY, release=late, ready=late) == vote(STARTUP, ["late"], NODES, frozenset(), ALL_KEYS, NOW)[0]
 
 
 def test_there_is_no_vote_on_other_nodes_or_deleted_ones() -> None:
-    assert (TaintVote(KEY), None) == vote(STARTUP, ["gone"], NODES, frozenset({"new"}), NOW)
+    assert (TaintVote(KEY), None) == vote(STARTUP, ["gone"], NODES, NEW, ALL_KEYS, NOW)[:2]
 
 
 def test_one_vote_keeps_the_taint() -> None:
     one = TaintVote(KEY, release=frozenset({"a", "b"}))
     other = TaintVote(KEY, keep=frozenset({"a"}), release=frozenset({"c"}))
     elsewhere = TaintVote("else", keep=frozenset({"b"}))
-    assert {KEY: frozenset({"b", "c"})} == removable([one, other, elsewhere])
+    assert {KEY: frozenset({"b", "c"})} == removable([one, other, elsewhere], ALL_KEYS)
 
 
 VOTERS = st.frozensets(st.sampled_from("abcd"))
@@ -127,8 +130,37 @@ VOTES = st.lists(
 
 @given(VOTES)
 def test_a_removable_taint_is_released_and_not_kept(votes: list[TaintVote]) -> None:
-    for key, names in removable(votes).items():
+    for key, names in removable(votes, ALL_KEYS).items():
         assert names
         for name in names:
             assert not [each for each in votes if each.key == key and name in each.keep]
             assert [each for each in votes if each.key == key and name in each.release]
+
+
+@pytest.mark.parametrize(
+    ("keys", "key", "allowed"),
+    [
+        ((), "dedicated", False),
+        ((), "startup.pantala.dev/images", False),
+        (("startup.pantala.dev/",), "startup.pantala.dev/images", True),
+        (("startup.pantala.dev/",), "startup.pantala.device/images", False),
+        (("startup.pantala.dev/",), "dedicated", False),
+        (("startup.pantala.dev/",), "cilium.io/agent-not-ready", False),
+        (("example.com/a",), "example.com/a", True),
+        (("example.com/a",), "example.com/ab", False),
+    ],
+)
+def test_h1_only_listed_taints_are_removed(keys: tuple[str, ...], key: str, *, allowed: bool) -> None:
+    rights = NodeRights(keys, condition=True)
+    assert ({key: NEW} if allowed else {}) == removable([TaintVote(key, release=NEW)], rights)
+    said = vote(StartupTaint(key), [], {}, NEW, rights, NOW)[2]
+    assert ("True" if allowed else "False") == said.status
+    assert allowed or "prefetch.startupTaints" in said.message
+
+
+def test_h1_the_node_condition_waits_for_every_vote() -> None:
+    both, condition = frozenset({"a", "b"}), NodeCondition("pantala.dev/ImagesReady", "False")
+    marked = msgspec.structs.replace(node("left"), status=NodeStatus((condition,)))
+    nodes = {"a": node("a"), "b": node("b"), "left": marked, "other": node("other")}
+    found = node_conditions([TaintVote("x", ready=both), TaintVote("y", waiting=frozenset({"a"}))], nodes)
+    assert {"a": "False", "b": "True", "left": "True"} == {name: each.status for name, each in found.items()}
