@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import argparse
 import http.client
+import json
 import shutil
 import signal
 import ssl
@@ -19,7 +20,7 @@ import tempfile
 import time
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from testbed.binaries import assets
 from testbed.pki import Authority
@@ -28,6 +29,15 @@ from testbed.process import Process, free_ports
 ISSUER = "https://kubernetes.default.svc"
 """The issuer of the service account tokens; their keys are at the server's ``/openid/v1/jwks``."""
 
+_AUDIT = """\
+apiVersion: audit.k8s.io/v1
+kind: Policy
+omitStages: [RequestReceived]
+rules:
+  - level: Metadata
+    verbs: [create, update, patch, delete]
+  - level: None
+"""
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _GRACE = 1.0
@@ -41,7 +51,9 @@ class ControlPlaneError(RuntimeError):
 class ControlPlane:
     """etcd and kube-apiserver. They end with the thread that starts them."""
 
-    def __init__(self, directory: Path | None = None) -> None:
+    def __init__(self, directory: Path | None = None, *, audit: bool = False) -> None:
+        """``audit``: record all writes, for :meth:`writes`."""
+        self._audit = audit
         self._programs: dict[str, Path] = {}
         self._temporary = directory is None
         self.directory = directory or Path(tempfile.mkdtemp(prefix="pantala-control-plane-"))
@@ -111,6 +123,19 @@ class ControlPlane:
             raise error
         return result.stdout
 
+    def user(self, name: str) -> Path:
+        """The kubeconfig of another administrator, whose writes the audit log tells from others."""
+        credentials = self._authority.issue(name, name, "system:masters")
+        path: Path = self.directory / f"{name}.kubeconfig"
+        self._authority.kubeconfig(path, self.server, credentials)
+        return path
+
+    def writes(self, user: str) -> list[dict[str, Any]]:
+        """All writes of a user so far, as audit events, oldest first."""
+        lines = (self.directory / "audit.log").read_text().splitlines()
+        events = [json.loads(line) for line in lines if f'"{user}"' in line]
+        return [event for event in events if event["user"]["username"] == user]
+
     def _start_etcd(self) -> None:
         client, peer = f"http://127.0.0.1:{self._etcd_port}", f"http://127.0.0.1:{self._peer_port}"
         self._etcd = Process(
@@ -124,7 +149,7 @@ class ControlPlane:
         )  # fmt: skip
 
     def _prepare(self) -> None:
-        authority = Authority(self.directory / "pki")
+        authority = self._authority = Authority(self.directory / "pki")
         names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "10.0.0.1"]
         certificate, key = authority.issue("apiserver", "kube-apiserver", names=names)
         authority.kubeconfig(self.kubeconfig, self.server, authority.issue("admin", "admin", "system:masters"))
@@ -138,6 +163,11 @@ class ControlPlane:
             f"--service-account-signing-key-file={tokens}", "--service-cluster-ip-range=10.0.0.0/24",
             "--authorization-mode=RBAC", "--endpoint-reconciler-type=none",
         ]  # fmt: skip
+        if self._audit:
+            policy = self.directory / "audit.yaml"
+            policy.write_text(_AUDIT)
+            log = self.directory / "audit.log"
+            self._arguments += [f"--audit-policy-file={policy}", f"--audit-log-path={log}"]
 
     def _wait_ready(self, process: Process) -> None:
         context = ssl.create_default_context(cafile=str(self.certificate_authority))

@@ -6,12 +6,14 @@ from contextlib import AsyncExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
 from pantala_operator.ports import SupernodeAPI
 from pantala_protocol import task_id
+from pantala_protocol.nodes.numbers import numbered
 from pantala_protocol.registry import Resolve
 from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
 from pantala_supernode.app import serving
@@ -113,6 +115,33 @@ async def test_an_answer_waits_for_a_change(subject: Subject) -> None:
     await subject.api.state(Statement(2))
     async with asyncio.timeout(5):
         assert 2 == (await waiting).revision
+
+
+async def test_m4_a_statement_of_a_former_leader_is_refused(subject: Subject) -> None:
+    """It changes nothing, whatever its revision is. Operators without a Lease have no epoch."""
+    one, two = subject.wanted("one"), subject.wanted("two")
+    await subject.api.state(Statement(5, (one,), epoch=2))
+    with pytest.raises(SupernodeRefusedError, match="another operator leads since epoch 2"):
+        await subject.api.state(Statement(100, (two,), epoch=1))
+    changes = await subject.api.changes("", 0, 0)
+    assert (5, 2) == (changes.revision, changes.epoch)
+    await subject.api.state(Statement(6, (one, two), epoch=2))
+    await subject.api.state(Statement(7, (one, two), epoch=3))
+    await subject.api.state(Statement(8, (one,)))
+    assert 8 == (await subject.api.changes("", 0, 0)).revision
+
+
+async def test_h10_statements_with_numbers_and_with_names_say_the_same(subject: Subject) -> None:
+    """The statement of an operator of the former minor version has names."""
+    one = msgspec.structs.replace(subject.wanted("one"), path="one", peers=("a", "b"))
+    receipt = await subject.api.state(Statement(1, (one,)))
+    before = await subject.api.changes(receipt.boot, 0, 0)
+    await subject.api.state(numbered(Statement(2, (one,))))
+    assert before.numbers
+    assert not (await subject.api.changes(receipt.boot, before.version, 0)).gone
+    refers = msgspec.structs.replace(one, peers=(), node_set=5)
+    with pytest.raises((SupernodeRefusedError, ValueError)):
+        await subject.api.state(Statement(3, (refers,)))
 
 
 async def test_an_invalid_statement_is_rejected(subject: Subject) -> None:

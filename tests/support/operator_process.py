@@ -2,6 +2,8 @@
 
 import asyncio
 import json
+import os
+import signal
 import sys
 import urllib.error
 import urllib.request
@@ -14,6 +16,7 @@ from typing import Any, Self
 import msgspec
 from aiohttp import web
 
+from pantala_operator.errors import SupernodeRefusedError
 from pantala_protocol.registry import RESOLVE, Resolve
 from pantala_protocol.statement import CDNStatus, Statement, TaskReport, WantedTask
 from testbed.apiserver import ControlPlane
@@ -63,7 +66,10 @@ class ServedSupernode(MemorySupernode):
         return await eventually(met, what=f"{name} is stated")
 
     async def _serve_statement(self, request: web.Request) -> web.Response:
-        receipt = await self.state(msgspec.json.decode(await request.read(), type=Statement))
+        try:
+            receipt = await self.state(msgspec.json.decode(await request.read(), type=Statement))
+        except SupernodeRefusedError as error:
+            return web.json_response({"error": {"reason": "Conflict", "message": str(error)}}, status=409)
         return web.Response(body=msgspec.json.encode(receipt))
 
     async def _serve_resolve(self, request: web.Request) -> web.Response:
@@ -79,12 +85,20 @@ class ServedSupernode(MemorySupernode):
 class OperatorProcess:
     """An operator as a process, which can be stopped and started again."""
 
-    def __init__(self, control_plane: ControlPlane, supernode: ServedSupernode, directory: Path) -> None:
+    def __init__(
+        self,
+        control_plane: ControlPlane,
+        supernode: ServedSupernode,
+        directory: Path,
+        name: str = "operator",
+        kubeconfig: Path | None = None,
+    ) -> None:
+        """``kubeconfig``: of another user than the administrator."""
         self._port = free_ports(1)[0]
-        self._log = directory / "operator.log"
+        self._log = directory / f"{name}.log"
         self._arguments = [
             *("--supernode", f"http://127.0.0.1:{supernode.port}"),
-            *("--kubeconfig", str(control_plane.kubeconfig)),
+            *("--kubeconfig", str(kubeconfig or control_plane.kubeconfig)),
             *("--health-listen", f"127.0.0.1:{self._port}"),
             *("--supernode-patience", "2"),
         ]
@@ -97,6 +111,10 @@ class OperatorProcess:
     def stop(self) -> None:
         if self._process is not None:
             self._process.stop()
+
+    def signal(self, number: signal.Signals) -> None:
+        assert self._process is not None
+        os.kill(self._process.pid, number)
 
     @asynccontextmanager
     async def running(self, *more: str) -> AsyncIterator[Self]:

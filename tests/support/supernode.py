@@ -28,6 +28,9 @@ class MemorySupernode:
         """The registries' answers, by image. All other images do not exist."""
         self.numbers = True
         """False: the supernode is of the former minor version, and understands names only."""
+        self.refused: list[int] = []
+        """The epochs of statements that were refused, because a later one is known."""
+        self.epoch = 0
         self.boot = "boot-1"
         self._revision = 0
         self._version = 0
@@ -82,6 +85,10 @@ class MemorySupernode:
                 task_id.parse(wanted.task_id)
         except ValueError as error:
             raise SupernodeRefusedError(str(error)) from error
+        if 0 < statement.epoch < self.epoch:
+            self.refused.append(statement.epoch)
+            raise SupernodeRefusedError(f"another operator leads since epoch {self.epoch}")
+        self.epoch = max(self.epoch, statement.epoch)
         self.sent.append(statement)
         statement = numbers.named(statement)
         self.statements.append(statement)
@@ -114,6 +121,7 @@ class MemorySupernode:
             gone=tuple(uid for uid, version in self._gone.items() if version > after),
             peers=tuple(report for version, report in self._peers.values() if version > after),
             numbers=self.numbers,
+            epoch=self.epoch,
         )
 
     async def resolve(self, question: Resolve) -> Resolved:
