@@ -257,7 +257,12 @@ class KubernetesCluster:
     async def write_lease(self, lease: LeaseResource) -> LeaseResource:
         # Outside of any term, because it begins one. PUT also creates the Lease, with rights on this name only.
         path = _lease_path(lease.metadata)
-        return _read(await self._send("put", path, self._timeout, body=lease.body()), LeaseResource)
+        try:
+            return _read(await self._send("put", path, self._timeout, body=lease.body()), LeaseResource)
+        except ClusterRejectedError as error:
+            if lease.metadata.resource_version:
+                raise
+            raise ClusterConflictError(str(error)) from error  # another replica has created it meanwhile
 
     async def _list(self, path: str, kind: type[Any], **parameters: Any) -> AsyncIterator[Any]:
         following: str | None = None
