@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from faults.row import Row
-from faults.rows import clocks, corruptions, crashes, disks, floods, kills, origins, partitions, swarms
+from faults.rows import clocks, corruptions, crashes, disks, events, floods, kills, origins, partitions, swarms
 
 ROWS: dict[str, Row] = {
     row.name: row
-    for module in (kills, crashes, origins, corruptions, swarms, partitions, clocks, disks, floods)
+    for module in (kills, crashes, origins, corruptions, swarms, partitions, events, clocks, disks, floods)
     for row in module.ROWS
 }

@@ -72,3 +72,7 @@ def test_t9_slow_sockets_hold_up_nothing() -> None:
 
 def test_f21_flipped_bits_on_the_disk_are_never_delivered() -> None:
     short("flips-on-disk")
+
+
+def test_f11_events_may_be_lost_repeated_and_old() -> None:
+    short("api-events")
