@@ -196,6 +196,7 @@ def build(settings: Settings) -> PeerApp:
         waiters,
         rules,
         room,
+        node=settings.name,
         address=settings.mirror_address,
         token_file=settings.token_file,
         tls=tls,

@@ -47,6 +47,8 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """When the whole file was last found right, in seconds since the epoch. 0: never."""
     claims: tuple[str, ...] = ()
     """UIDs of the Task resources that use this file. After a restart they use it without asking the origin again."""
+    origins: tuple[str, ...] = ()
+    """For a blob of an image: the repositories that are evidence for its bytes, as in ``rules.rights``."""
 
     def __post_init__(self) -> None:
         """Raises :class:`ValueError`."""

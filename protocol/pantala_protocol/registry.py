@@ -4,13 +4,18 @@ A peer sends ``GET /api/v1/registry/manifests?registry=&repository=&reference=[&
 :class:`ManifestAnswer` with 200. ``order`` is the key of an ordered image. Then the order's credentials are used, but
 only for the image's own manifests.
 
+A peer sends ``GET /api/v1/registry/blobs?registry=&repository=&digest=[&order=]`` for each client, before it sends the
+client a byte of a blob. The supernode holds the request for some seconds, until it knows whether the client has a right
+to the blob. The answer is a :class:`BlobAnswer` with 200.
+
 The operator sends ``POST /api/v1/registry/resolve`` with a :class:`Resolve`. The answer is a :class:`Resolved` with
 200, also if the registry rejects the request. Another status means that the registry's answer is not known.
 """
 
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
+from msgspec import Meta
 
 from pantala_protocol.images import ImageBlob
 from pantala_protocol.rules import text
@@ -18,6 +23,8 @@ from pantala_protocol.rules import text
 RESOLVE: Final = "/api/v1/registry/resolve"
 
 PATH: Final = "/api/v1/registry/manifests"
+
+BLOBS: Final = "/api/v1/registry/blobs"
 
 AUTHORIZATION: Final = "X-Pantala-Registry-Authorization"
 """The header in which a peer passes on containerd's ``Authorization`` for the registry. It is a secret: never log or
@@ -37,6 +44,17 @@ class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     challenges: tuple[str, ...] = ()
     """Without ``body``: the registry's ``WWW-Authenticate`` headers, unchanged (see
     :mod:`pantala_protocol.rules.headers`). Empty: the manifest does not exist."""
+
+
+class BlobAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
+    """Whether a client may read a blob. Without ``generation``, it may not, or not yet."""
+
+    generation: str = ""
+    """The generation of the blob's copy that the client may read."""
+    seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.0
+    """For how many seconds the client may begin to read it."""
+    refused: bool = False
+    """True if another question within some minutes would have the same answer."""
 
 
 class Resolve(msgspec.Struct, frozen=True, omit_defaults=True):

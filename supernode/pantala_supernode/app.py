@@ -133,13 +133,12 @@ class App:
             registries,
             settings.registries,
             managers,
-            store,
             leases=self.supernode,
             events=events,
-            unknown=self.supernode.is_origin_only,
+            received=cdn.kept_bytes,
+            vouch=cdn.vouch,
             blob_seconds=settings.blob_seconds,
             ledger=settings.data / "blobs.json",
-            chance=chance,
             clock=clock,
         )
 
@@ -239,7 +238,7 @@ class App:
             (
                 *self._native.operations(),
                 *CopiesAPI(self.copies).operations(),
-                *RegistriesAPI(self.images.manifests).operations(),
+                *RegistriesAPI(self.images.manifests, self.images.questions).operations(),
                 *self.dragonfly.operations(),
             ),
             self.guard,
@@ -275,7 +274,7 @@ class App:
                 if settings.dragonfly:
                     _log.warning("--dragonfly: every client that reaches the API may fetch and read files")
                 yield
-                await self.images.prover.close()
+                await self.images.evidence.close()
                 await self._inspector.close()
                 await self.supernode.close()
         finally:

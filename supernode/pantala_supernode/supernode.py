@@ -96,14 +96,12 @@ class Supernode:
         before, copy = task.copy, self._cdn.status(task_id)
         if copy == before:
             return
-        self._tasks.update(task_id, copy)
+        left = self._tasks.update(task_id, copy)
+        if left:
+            self._events.assignments_changed.publish(left)
         self._events.copy_changed.publish(task, before)
         self._feed.touch_task(task_id)
         self._events.task_changed.publish(task_id)
-
-    def is_origin_only(self, task_id: str) -> bool:
-        """True if a task's content can come from its origin only: no copy is here, and this is the only replica."""
-        return self.recovered and not (self._members.others or self._cdn.status(TaskID(task_id)).generation)
 
     async def recover(self) -> None:
         await self._cdn.recover()

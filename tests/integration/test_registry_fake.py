@@ -595,7 +595,8 @@ async def test_a_private_images_challenge_is_relayed_and_a_new_header_tried_once
     lab.registry.asked.clear()
     for name in (digest, digest, *lab.registry.manifests):
         assert (True, ()) == await lab.opened.access.check(where, name, "Bearer node's")
-    assert ["Bearer node's"] == [asked.authorization for asked in lab.registry.asked]
+    others = len(lab.registry.manifests.keys() - {digest})
+    assert (1 + others) * ["Bearer node's"] == [asked.authorization for asked in lab.registry.asked]
     assert not (await lab.opened.access.check(where, digest)).allowed
     assert not (
         await lab.opened.access.check(ImageRepository(lab.registry.host, "team/other"), digest, "Bearer x")

@@ -14,7 +14,7 @@ import msgspec
 from aiohttp import web
 
 from pantala_protocol import registry, task_id
-from pantala_protocol.registry import ManifestAnswer
+from pantala_protocol.registry import BlobAnswer, ManifestAnswer
 from pantala_protocol.sync import PieceWork, SyncRequest, WantedBlob
 from tests.support.scripted_supernode import File, Known, ScriptedSupernode
 
@@ -126,6 +126,16 @@ class RegistrySupernode(ScriptedSupernode):
                 allowed = image.authorization in ("", shown) or bool(order and order == image.order)
                 found = ManifestAnswer(image.digest, OCI, image.manifest)
                 answer = found if allowed else ManifestAnswer(challenges=self.challenges)
+        return web.Response(body=msgspec.json.encode(answer))
+
+    async def _right(self, request: web.Request) -> web.Response:
+        shown, order = request.headers.get(registry.AUTHORIZATION, ""), request.query.get("order", "")
+        answer = BlobAnswer(refused=True)
+        for image in self.images:
+            allowed = image.authorization in ("", shown) or bool(order and order == image.order)
+            for file in image.blobs if allowed and image.repository == request.query["repository"] else ():
+                if file.digest == request.query["digest"]:
+                    answer = BlobAnswer(file.generation, 300.0)
         return web.Response(body=msgspec.json.encode(answer))
 
     def _apply(self, known: Known, request: SyncRequest) -> None:

@@ -191,6 +191,7 @@ class ScriptedSupernode:
             web.post("/api/v1/sync", self._sync),
             web.get("/pieces/{task_id}/{generation}", self._piece),
             web.get(registry.PATH, self._manifest),
+            web.get(registry.BLOBS, self._right),
         )
         async with web_server(*routes, port=port) as self.port:
             yield self.url
@@ -208,6 +209,9 @@ class ScriptedSupernode:
         self.sent.append((name, asked.start // file.piece_size))
         shown = f"bytes {asked.start}-{asked.stop - 1}/{len(file.content)}"
         return web.Response(status=206, body=body, headers={"Content-Range": shown})
+
+    async def _right(self, request: web.Request) -> web.Response:
+        raise web.HTTPNotFound
 
     async def _manifest(self, request: web.Request) -> web.Response:
         raise web.HTTPNotFound

@@ -11,7 +11,7 @@ from pantala_peer.images.blobs import CachedImages
 from pantala_peer.images.errors import InvalidOrderError, OrderError, OrderTimeoutError
 from pantala_peer.images.helper import RuntimeHelper
 from pantala_peer.images.ledger import Ledger, LedgerContent, LedgerEntry, LedgerFile, OrderedImage
-from pantala_peer.mirror.permissions import USER, PullGrants
+from pantala_peer.mirror.grants import USER, PullGrants
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_pieces.errors import StoreError
 from pantala_protocol.images import Depth, NodeOrder

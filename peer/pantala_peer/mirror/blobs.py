@@ -3,41 +3,56 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
 from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.mirror.demand import BlobDemand, BlobOrigin, BlobReader
 from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
+from pantala_peer.mirror.rights import ReadRights
 from pantala_pieces.errors import PieceMissingError
 from pantala_pieces.file import PieceFile
 from pantala_protocol import task_id
+from pantala_protocol.rules.rights import Subject
 
 _CHUNK = 256 * 1024
 """Bytes per read in a thread: large enough to be cheap, small enough to start at once."""
 
 Lookup = Callable[[str], PieceFile | None]
 
+Permit = Callable[[str], Awaitable[str]]
+"""Returns the generation that a client may read. Gets that of the pieces on this node, or an empty text."""
+
 
 class CachedBlob:
     """One blob for one reader. ``length`` is the size of the whole blob in bytes."""
 
     def __init__(
-        self, name: str, length: int, lookup: Lookup, waiters: PieceWaiters, reader: BlobReader, deadlines: Deadlines
+        self,
+        name: str,
+        length: int,
+        lookup: Lookup,
+        waiters: PieceWaiters,
+        reader: BlobReader,
+        permit: Permit,
+        deadlines: Deadlines,
     ) -> None:
         self._name = name
         self._length = length
         self._lookup = lookup
         self._waiters = waiters
         self._reader = reader
+        self._permit = permit
         self._deadlines = deadlines
+        self._generation = ""
 
     async def read(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield the verified bytes ``[start, end)`` in order, as they arrive.
+        """Yield the bytes ``[start, end)`` in order, as they arrive, once the client has a right to them.
 
         Raises :class:`MirrorError`, and :class:`SlowError` if the next byte is late and a second demand did not help.
         """
         position = start
+        self._generation = await self._permit(self._here())
         while position < end:
             file, stop = await self._next(position, end)
             data = await asyncio.to_thread(_pread, file, position, stop)
@@ -57,15 +72,25 @@ class CachedBlob:
             raise SlowError(f"no byte of {self._reader.digest} after byte {position} arrived in time") from None
 
     async def _arrival(self, position: int, end: int) -> tuple[PieceFile, int]:
+        asked_about = self._generation
         while (held := self._held(position, end)) is None:
+            here = self._here()
+            if here not in ("", self._generation, asked_about):  # the content was replaced
+                asked_about, self._generation = here, await self._permit(here)
+                continue
             self._reader.waits_at(position)
             await self._waiters.wait(self._name)
         return held
 
+    def _here(self) -> str:
+        """The generation of this node's pieces. Empty without pieces."""
+        file = self._lookup(self._name)
+        return file.meta.generation if file is not None else ""
+
     def _held(self, position: int, end: int) -> tuple[PieceFile, int] | None:
         """The file with the byte at ``position``, and the end of the next read. Raises :class:`MirrorError`."""
         file = self._lookup(self._name)
-        if file is None:
+        if file is None or file.meta.generation != self._generation:
             return None
         if file.meta.length not in (None, self._length):
             digest, length = self._reader.digest, file.meta.length
@@ -89,6 +114,7 @@ class CachedBlobs:
         lookup: Lookup,
         waiters: PieceWaiters,
         demand: BlobDemand,
+        rights: ReadRights,
         *,
         answering: Callable[[str], str | None],
         deadlines: Deadlines,
@@ -96,6 +122,7 @@ class CachedBlobs:
         self._lookup = lookup
         self._waiters = waiters
         self._demand = demand
+        self._rights = rights
         self._answering = answering
         self._deadlines = deadlines
 
@@ -104,13 +131,17 @@ class CachedBlobs:
         return file is not None and file.meta.length is not None and file.holds(0, file.meta.length)
 
     @contextlib.asynccontextmanager
-    async def open(self, digest: str, origin: BlobOrigin, start: int = 0) -> AsyncIterator[CachedBlob]:
+    async def open(self, digest: str, origin: BlobOrigin, client: Subject, start: int = 0) -> AsyncIterator[CachedBlob]:
         """Fetch the blob, first from ``start`` on, while the context is entered. Raises :class:`MirrorError`."""
         name = task_id.of_blob(digest)
         if not self.holds(digest) and self._answering(name) is None:
             raise OwnerUnreachableError(f"the supernode that fetches {digest} does not answer")
+
+        async def permit(held: str) -> str:
+            return await self._rights.generation(client, digest, origin, held)
+
         with self._demand.reader(digest, origin, start) as reader:
-            yield CachedBlob(name, origin.size, self._lookup, self._waiters, reader, self._deadlines)
+            yield CachedBlob(name, origin.size, self._lookup, self._waiters, reader, permit, self._deadlines)
 
 
 def _pread(file: PieceFile, start: int, stop: int) -> bytes:

@@ -8,21 +8,33 @@ from dataclasses import dataclass, field
 from typing import Annotated, NamedTuple
 
 import msgspec
-from cachetools import LRUCache
+from cachetools import LRUCache, TTLCache
 from msgspec import Meta
 
 from pantala_peer.mirror.errors import MirrorError
-from pantala_peer.mirror.permissions import DigestInfo, ReadPermissions
 from pantala_peer.mirror.request import RepositoryName
-from pantala_peer.mirror.supernode import SupernodeManifests
+from pantala_peer.mirror.rights import ReadRights
+from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_process.flight import SingleFlight
 from pantala_protocol import digest as digests
 from pantala_protocol.registry import MAX_MANIFEST, ManifestAnswer
 from pantala_protocol.rules import foreign, headers
+from pantala_protocol.rules.rights import Subject
 
 _MEMORY = 64 * 1024 * 1024
 """Bytes of manifests that are kept: those of some ten thousand images."""
+_NAMED, _NAMED_SECONDS = 100_000, 3600.0
+"""How many named digests are remembered, and for how long. A slow pull of many layers may take that long."""
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}", re.ASCII)
+
+
+class DigestInfo(NamedTuple):
+    """What a manifest says about one digest. It gives no right to read it."""
+
+    size: int
+    """The size in bytes."""
+    is_config: bool = False
+    """True for an image's configuration: a small blob that containerd fetches before the layers."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,25 +100,29 @@ class _Question(NamedTuple):
 
 
 class CachedManifests:
-    """Caches manifests, and grants their readers the digests that they name. ``clock`` returns seconds."""
+    """Caches manifests, and remembers which digests they name. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
-        supernode: SupernodeManifests,
-        permissions: ReadPermissions,
+        supernode: SupernodeRegistries,
+        rights: ReadRights,
         clock: Callable[[], float],
         *,
         memory: int = _MEMORY,
     ) -> None:
         self._supernode = supernode
-        self._permissions = permissions
-        self._clock = clock
+        self._rights = rights
+        self._named: TTLCache[tuple[Subject, str], DigestInfo] = TTLCache(_NAMED, _NAMED_SECONDS, timer=clock)
         self._kept: LRUCache[str, ServedManifest] = LRUCache(memory, getsizeof=lambda found: len(found.body))
         self._flight: SingleFlight[_Question, ServedManifest | RegistryChallenge] = SingleFlight()
 
     def holds(self, repository: RepositoryName, reference: str, authorization: str) -> bool:
         """True if the manifest is cached and the client may read it, so that :meth:`get` returns at once."""
         return self._find(_Question(repository, reference, authorization)) is not None
+
+    def info(self, client: Subject, digest: str) -> DigestInfo | None:
+        """What a manifest that this client has read says about a digest. ``None``: none has named it."""
+        return self._named.get((client, digest))
 
     async def get(
         self, repository: RepositoryName, reference: str, authorization: str, order: str = ""
@@ -126,9 +142,8 @@ class CachedManifests:
     def _find(self, question: _Question) -> ServedManifest | None:
         repository, reference, authorization, _ = question
         kept = self._kept.get(reference)
-        if kept is None or self._permissions.find(str(repository), authorization, reference, self._clock()) is None:
-            return None
-        return kept
+        client = self._rights.client(str(repository), authorization)
+        return kept if kept is not None and self._rights.has_manifest(client, reference) else None
 
     async def _ask(self, question: _Question) -> ServedManifest | RegistryChallenge:
         repository, reference, authorization, order = question
@@ -140,7 +155,10 @@ class CachedManifests:
         found = ServedManifest.check(answer.digest, answer.media_type, answer.body)
         if len(found.body) <= self._kept.maxsize:
             self._kept[found.digest] = found
-        self._permissions.grant(str(repository), authorization, found.named(), self._clock())
+        client = self._rights.client(str(repository), authorization)
+        self._rights.grant_manifest(client, found.digest)
+        for digest, info in found.named().items():
+            self._named[client, digest] = info
         return found
 
 

@@ -21,8 +21,8 @@ from pantala_peer.mirror.blobs import CachedBlobs
 from pantala_peer.mirror.deadlines import Deadlines, RepositoryBreaker
 from pantala_peer.mirror.demand import BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, SlowError
-from pantala_peer.mirror.manifests import CachedManifests, RegistryChallenge, ServedManifest
-from pantala_peer.mirror.permissions import CHALLENGE, DigestInfo, PullGrant, PullGrants, ReadPermissions, is_ours
+from pantala_peer.mirror.grants import CHALLENGE, PullGrant, PullGrants, is_ours
+from pantala_peer.mirror.manifests import CachedManifests, DigestInfo, RegistryChallenge, ServedManifest
 from pantala_peer.mirror.request import (
     BlobRequest,
     ByteRange,
@@ -32,6 +32,7 @@ from pantala_peer.mirror.request import (
     RepositoryName,
     UnsatisfiableError,
 )
+from pantala_peer.mirror.rights import ReadRights
 from pantala_protocol.rules.headers import to_text
 
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
@@ -74,7 +75,7 @@ class MirrorServer:
         self,
         blobs: CachedBlobs,
         manifests: CachedManifests,
-        permissions: ReadPermissions,
+        rights: ReadRights,
         rules: MirrorRules,
         grants: PullGrants,
         *,
@@ -85,7 +86,7 @@ class MirrorServer:
         self._probe: ProbeResult | None = None
         self._blobs = blobs
         self._manifests = manifests
-        self._permissions = permissions
+        self._rights = rights
         self._rules = rules
         self._grants = grants
         self._breaker = RepositoryBreaker()
@@ -167,7 +168,8 @@ class MirrorServer:
         if self._must_authenticate(asked.repository, authorization):
             return _challenge(RegistryChallenge((CHALLENGE,)))
         grant = self._grant(asked.repository, authorization)
-        info = self._permissions.find(str(asked.repository), authorization, asked.digest, self._clock())
+        client = self._rights.client(str(asked.repository), authorization)
+        info = self._manifests.info(client, asked.digest)
         if info is None and request.method == "HEAD":
             # containerd 2.4 looks for a refused manifest among blobs. A 404 here would be final.
             return await self._manifest(request, ManifestRequest(asked.repository, asked.digest))
@@ -195,7 +197,7 @@ class MirrorServer:
         origin = BlobOrigin(asked.repository, info.size, "" if grant else authorization, grant.key if grant else "")
         part = part or ByteRange(0, info.size)
         async with (
-            self._blobs.open(asked.digest, origin, part.start) as blob,
+            self._blobs.open(asked.digest, origin, client, part.start) as blob,
             aclosing(blob.read(part.start, part.end)) as chunks,
         ):
             first = await self._first(chunks, asked, info)

@@ -13,15 +13,17 @@ from aiohttp import web
 from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.mirror.blobs import CachedBlobs, Lookup
 from pantala_peer.mirror.demand import BlobDemand
+from pantala_peer.mirror.grants import PullGrants
 from pantala_peer.mirror.manifests import CachedManifests
-from pantala_peer.mirror.permissions import PullGrants, ReadPermissions
+from pantala_peer.mirror.rights import ReadRights
 from pantala_peer.mirror.server import MirrorRules, MirrorServer
-from pantala_peer.mirror.supernode import SupernodeManifests
+from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.room import BlobRoom
 from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_process.tls.contexts import TLSContexts
+from pantala_protocol.rules.rights import Rights
 
 _GRACE = 1.0
 """Seconds that running answers have to end at a stop. Afterwards containerd reads the rest from the registry."""
@@ -38,25 +40,26 @@ class MirrorService:
         rules: MirrorRules,
         room: BlobRoom,
         *,
+        node: str,
         address: str,
         token_file: Path | None,
         tls: TLSContexts | None = None,
     ) -> None:
-        permissions = ReadPermissions(secrets.token_bytes(32))
+        self._supernode = SupernodeRegistries(supernodes.answering, node, token_file=token_file, tls=tls)
+        self._rights = ReadRights(self._supernode, Rights(secrets.token_bytes(32)), time.monotonic)
         self.demand = BlobDemand(room, supernodes.want)
         self.blobs = CachedBlobs(
-            lookup, waiters, self.demand, answering=supernodes.answering, deadlines=rules.deadlines
+            lookup, waiters, self.demand, self._rights, answering=supernodes.answering, deadlines=rules.deadlines
         )
         self.grants = PullGrants(lambda: secrets.token_urlsafe(32))
-        self._supernode = SupernodeManifests(supernodes.answering, token_file=token_file, tls=tls)
-        self._manifests = CachedManifests(self._supernode, permissions, time.monotonic)
+        self._manifests = CachedManifests(self._supernode, self._rights, time.monotonic)
         self._rules = rules
         self._address = address
         self._host = "127.0.0.1"
         self.port = 0
         """The port of the mirror; 0 while it does not listen."""
         self.server = MirrorServer(
-            self.blobs, self._manifests, permissions, rules, self.grants, clock=time.monotonic, wall=time.time
+            self.blobs, self._manifests, self._rights, rules, self.grants, clock=time.monotonic, wall=time.time
         )
 
     def url(self) -> str | None:
@@ -78,7 +81,11 @@ class MirrorService:
             self.server.application(token), access_log=None, shutdown_timeout=_GRACE, handler_cancellation=True
         )
         with listening(address) as sockets:
-            async with self._supernode.connected(), contextlib.aclosing(self._manifests):
+            async with (
+                self._supernode.connected(),
+                contextlib.aclosing(self._manifests),
+                contextlib.aclosing(self._rights),
+            ):
                 await runner.setup()
                 try:
                     for each in sockets:

@@ -1,18 +1,20 @@
-"""Requests for manifests to the supernodes: ``GET /api/v1/registry/manifests``."""
+"""Requests to the supernodes for manifests, and for rights to blobs: ``GET /api/v1/registry/...``."""
 
 import contextlib
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import TypeVar
 
 import aiohttp
 import msgspec
 
+from pantala_peer.mirror.demand import BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
 from pantala_peer.mirror.request import RepositoryName
 from pantala_process.http import bearer, read_bounded
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import __version__, registry, task_id
-from pantala_protocol.registry import ManifestAnswer
+from pantala_protocol.registry import BlobAnswer, ManifestAnswer
 
 _MAX_ANSWER = 2 * registry.MAX_MANIFEST
 """The largest answer in bytes. Base64 in JSON makes a manifest larger by a third."""
@@ -20,24 +22,32 @@ _MAX_ANSWER = 2 * registry.MAX_MANIFEST
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=1)
 """Longer than containerd waits, because a late answer is cached for the next client."""
 
+_T = TypeVar("_T")
 
-class SupernodeManifests:
-    """Asks the supernodes for manifests. ``answering`` returns the base URL of the owner of a name, if it answers.
+
+class SupernodeRegistries:
+    """Asks the supernodes about registries. ``answering`` returns the base URL of the owner of a name, if it answers.
 
     One supernode serves all manifests of a repository, because it remembers which clients the registry admits.
     """
 
     def __init__(
-        self, answering: Callable[[str], str | None], *, token_file: Path | None, tls: TLSContexts | None = None
+        self,
+        answering: Callable[[str], str | None],
+        node: str,
+        *,
+        token_file: Path | None,
+        tls: TLSContexts | None = None,
     ) -> None:
         self._answering = answering
+        self._node = node
         self._token_file = token_file
         self._tls = tls
         self._client: aiohttp.ClientSession | None = None
 
     @contextlib.asynccontextmanager
     async def connected(self) -> AsyncIterator[None]:
-        connector, agent = aiohttp.TCPConnector(limit=32), f"pantala-peer/{__version__}"
+        connector, agent = aiohttp.TCPConnector(limit=128), f"pantala-peer/{__version__}"
         async with aiohttp.ClientSession(
             timeout=_TIMEOUT, connector=connector, headers={"User-Agent": agent}
         ) as self._client:
@@ -50,18 +60,40 @@ class SupernodeManifests:
 
         Raises :class:`MirrorError`.
         """
+        query = {"registry": repository.registry, "repository": repository.name, "reference": reference}
         base = self._answering(task_id.compute(str(repository)))
+        return await self._ask(base, registry.PATH, query, repository, authorization, order, ManifestAnswer)
+
+    async def may_read(self, digest: str, origin: BlobOrigin) -> BlobAnswer:
+        """Ask whether a client may read a blob. The supernode holds the question for some seconds.
+
+        Raises :class:`MirrorError`.
+        """
+        repository = origin.repository
+        query = {"registry": repository.registry, "repository": repository.name, "digest": digest, "peer": self._node}
+        base = self._answering(task_id.of_blob(digest))
+        return await self._ask(base, registry.BLOBS, query, repository, origin.authorization, origin.order, BlobAnswer)
+
+    async def _ask(
+        self,
+        base: str | None,
+        path: str,
+        query: dict[str, str],
+        repository: RepositoryName,
+        authorization: str,
+        order: str,
+        kind: type[_T],
+    ) -> _T:
         if base is None or self._client is None:
             raise OwnerUnreachableError(f"the supernode for {repository} does not answer")
-        query = {"registry": repository.registry, "repository": repository.name, "reference": reference}
         if order:
             query["order"] = order
         try:
             headers = bearer(self._token_file)
-            if authorization:
+            if authorization and not order:
                 headers[registry.AUTHORIZATION] = authorization
             async with self._client.get(
-                base + registry.PATH,
+                base + path,
                 params=query,
                 headers=headers,
                 allow_redirects=False,
@@ -75,6 +107,6 @@ class SupernodeManifests:
         if response.status != 200:
             raise MirrorError(f"the supernode answered {response.status} for {repository}")
         try:
-            return msgspec.json.decode(content, type=ManifestAnswer)
+            return msgspec.json.decode(content, type=kind)
         except msgspec.DecodeError as error:
             raise MirrorError(f"the supernode's answer for {repository} is not valid: {error}") from None

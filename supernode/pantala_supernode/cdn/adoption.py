@@ -6,6 +6,7 @@ from pantala_pieces.errors import StoreFullError
 from pantala_pieces.file import Meta, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol.redaction import RedactedURL
+from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.disk import VolumeWriter
 from pantala_supernode.cdn.recorder import Recorder
@@ -45,9 +46,13 @@ class Adoption:
         recorder = attempts.recorder
         if answer.provenance is not None:
             return await self._join(answer, answer.provenance)
+        if recorder is not None and is_foreign(recorder.meta, self._order):
+            raise errors.SourceChangedError.with_action(f"The pieces of {self._shown} came from another repository")
         if recorder is not None and self._continues(answer, resume, recorder):
             if not freshness.is_proven(answer, recorder.meta):
                 attempts.continue_unverified()
+            if recorder.client != self._order.source.client:
+                recorder.client = ""
             return recorder, True
         if recorder is not None and resume is not None:
             may_restart = not attempts.budget.spent
@@ -69,11 +74,12 @@ class Adoption:
         continued = recorder is not None and recorder.meta.generation == provenance.generation
         if recorder is None or not continued:
             recorder = await self._begin(answer)
+        recorder.client = ""
         self._attempts.join(provenance)
         return recorder, continued
 
     async def _begin(self, answer: Answer) -> Recorder:
-        provenance, tools = answer.provenance, self._tools
+        provenance, tools, origin = answer.provenance, self._tools, self._order.source.origin
         meta = Meta(
             task_id=self._order.task_id,
             generation=provenance.generation if provenance is not None else f"{tools.rng.getrandbits(64):016x}",
@@ -83,14 +89,22 @@ class Adoption:
             last_modified=answer.last_modified,
             confirmed=tools.wall() if provenance is None else 0.0,
             lifetime=answer.lifetime,
+            origins=provenance.origins if provenance is not None else (origin,) if origin else (),
         )
         self._attempts.discard()
         self._attempts.trust()
         self._on_begin()
         file = await self._writer.run(lambda: _create(tools.store, meta), answer.length or meta.piece_size)
-        recorder = Recorder(file, verified=True)
+        client = self._order.source.client if provenance is None else ""
+        recorder = Recorder(file, verified=True, client=client)
         self._attempts.load(recorder)
         return recorder
+
+
+def is_foreign(meta: Meta, order: FetchOrder) -> bool:
+    """True if an incomplete blob comes from another repository. Joined, it would not be known whose bytes it has."""
+    origin = order.source.origin
+    return bool(origin) and origin not in meta.origins and not meta.digest
 
 
 def _create(store: PieceStore, meta: Meta) -> PieceFile:

@@ -9,7 +9,7 @@ from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.disk import SerialExecutor
 from pantala_supernode.origin.freshness import is_fresh
-from pantala_supernode.tasks.copy import TRANSITIONS, Copy, CopyPhase, FetchOrder
+from pantala_supernode.tasks.copy import TRANSITIONS, Copy, CopyPhase, FetchOrder, FileSource
 
 _IDLE = (CopyPhase.FOUND, CopyPhase.RELEASED)
 _WORKING = (CopyPhase.WAITING, CopyPhase.RUNNING, CopyPhase.RETRYING)
@@ -37,6 +37,8 @@ class CopyState:
         self.attempts = Attempts()
         self.phase = CopyPhase.FOUND
         self.failure: Failure | None = None
+        self.failed_source: FileSource | None = None
+        """The source of the last try that failed."""
         self.order: FetchOrder | None = None
         self.woken = asyncio.Event()
         """Set when the order changes while the job runs, to end a pause of the job."""
@@ -66,6 +68,10 @@ class CopyState:
             return False
         self.phase, self.failure = phase, failure
         return True
+
+    def blame(self, source: FileSource) -> None:
+        """Note from which source the last try read, before its failure is shown."""
+        self.failed_source = source
 
     def take(self, order: FetchOrder) -> bool:
         """Replace the order. Returns whether the copy was paused."""
@@ -124,8 +130,13 @@ class CopyState:
         attempt = self.order.source.attempt if self.order is not None else ""
         status = self.status
         seen = Copy(
-            self.task_id, status, origin_bytes=attempts.origin_bytes, failure=self.failure, attempt=attempt
-        )  # fmt: skip
+            self.task_id,
+            status,
+            origin_bytes=attempts.origin_bytes,
+            failure=self.failure,
+            failed_source=self.failed_source if self.failure is not None else None,
+            attempt=attempt,
+        )
         if recorder is None or attempts.stale:
             return seen
         return replace(
@@ -134,5 +145,7 @@ class CopyState:
             piece_size=recorder.meta.piece_size,
             length=recorder.meta.length,
             cached=recorder.have & ~attempts.lost,
+            origins=recorder.meta.origins,
+            client=recorder.client,
             digest=recorder.meta.digest if status is CDNStatus.SUCCESS else "",
         )

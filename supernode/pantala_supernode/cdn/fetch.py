@@ -8,7 +8,7 @@ from pantala_protocol import digest
 from pantala_protocol.digest import Digest
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
-from pantala_supernode.cdn.adoption import Adoption
+from pantala_supernode.cdn.adoption import Adoption, is_foreign
 from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.connections import Connections
 from pantala_supernode.cdn.disk import VolumeWriter
@@ -57,6 +57,9 @@ class Fetch:
     async def run(self) -> None:
         """Read each range of missing pieces with one request. Then check the digest of the file, and record it."""
         try:
+            recorder = self._attempts.recorder
+            if recorder is not None and is_foreign(recorder.meta, self._order):
+                await self._discard()
             await self._forget_lost()
             if self._attempts.stale:
                 await self._revalidate()

@@ -83,6 +83,8 @@ class CDNManager:
         former = copy.order
         if order == former and copy.phase is not CopyPhase.PAUSED:
             return
+        if former is not None and former.source.origin != order.source.origin and not copy.whole:
+            copy.stop()  # the former repository may be slow on purpose
         resumed = copy.take(order)
         self.worker.decide(copy)
         retried = former is None or former.source.attempt != order.source.attempt
@@ -133,10 +135,27 @@ class CDNManager:
         if copy.order is not None and copy.phase is not CopyPhase.PAUSED:
             self._start(copy)
 
+    async def vouch(self, task_id: TaskID, generation: str, origin: str) -> None:
+        """Note that a repository sent the whole blob of a copy. Does nothing if the copy has been replaced.
+
+        Raises :class:`pantala_supernode.errors.SupernodeError` if that cannot be written.
+        """
+        copy = self.copies.get(task_id)
+        recorder = copy.attempts.recorder if copy is not None else None
+        if copy is not None and recorder is not None and recorder.meta.generation == generation:
+            await copy.executor.run(lambda: recorder.vouch(origin))
+            self.copies.on_change(task_id)
+
     def status(self, task_id: TaskID) -> Copy:
         """The state of a copy. For an unknown task, it is the state of a waiting copy without pieces."""
         copy = self.copies.get(task_id)
         return Copy(task_id) if copy is None else copy.snapshot()
+
+    def kept_bytes(self, task_id: str) -> int:
+        """How many bytes of the present copy are on the volume, with those of unfinished pieces."""
+        copy = self.copies.get(TaskID(task_id))
+        recorder = copy.attempts.recorder if copy is not None else None
+        return recorder.kept_bytes if recorder is not None else 0
 
     def piece_digest(self, task_id: TaskID, piece: int) -> bytes:
         """The sha256 of a cached piece. Raises :class:`pantala_pieces.errors.PieceMissingError`."""

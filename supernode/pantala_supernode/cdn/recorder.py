@@ -14,6 +14,7 @@ from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_protocol import digest, ranges
 from pantala_protocol.digest import Digest
 from pantala_protocol.geometry import Geometry
+from pantala_protocol.rules import rights
 from pantala_supernode.errors import DigestMismatchError, SourceChangedError, VolumeFailedError
 
 Buffer = bytes | bytearray
@@ -36,10 +37,12 @@ class Recorder:
     Its methods block, and only one thread may call them at a time. Raises :class:`pantala_pieces.errors.StoreError`.
     """
 
-    def __init__(self, file: PieceFile, *, verified: bool) -> None:
+    def __init__(self, file: PieceFile, *, verified: bool, client: str = "") -> None:
         self._file = file
         self._whole = _Running(digest.new("sha256"))
         self._lost: dict[int, bytes] = {}
+        self.client = client
+        """As in :attr:`Copy.client`."""
         self.verified = verified
         """False if the file comes from an earlier process and :meth:`recover` has not hashed its pieces yet."""
 
@@ -66,6 +69,11 @@ class Recorder:
     def parts(self) -> int:
         """The unfinished pieces of which a part is written, as a bit mask."""
         return sum(1 << piece for piece in tuple(self._file.parts))
+
+    @property
+    def kept_bytes(self) -> int:
+        """The bytes of the pieces (the last one counts as a full one) and of unfinished pieces."""
+        return self.have.bit_count() * self.meta.piece_size + sum(tuple(self._file.parts.values()))
 
     def part_size(self, piece: int) -> int:
         """How many bytes of an unfinished piece need not be requested. At least its last byte must be."""
@@ -126,6 +134,11 @@ class Recorder:
 
     def claim(self, claims: Iterable[str]) -> None:
         self._file.update(msgspec.structs.replace(self.meta, claims=tuple(sorted(claims))))
+
+    def vouch(self, origin: str) -> None:
+        """Record that a repository sent the whole blob, and that it has the same digest."""
+        origins = [known for known in self.meta.origins if known != origin]
+        self._file.update(msgspec.structs.replace(self.meta, origins=(*origins[1 - rights.ORIGINS :], origin)))
 
     def keep(self, pieces: Mapping[int, Buffer]) -> None:
         whole = self._whole.copy()

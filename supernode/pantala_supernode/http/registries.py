@@ -5,11 +5,13 @@ from aiohttp import web
 
 from pantala_process.http import ErrorBody, json_response
 from pantala_protocol import registry
-from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
+from pantala_protocol.registry import BlobAnswer, ManifestAnswer, Resolve, Resolved
+from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import ForbiddenError, GatewayError, LimitedError, NotReadyError, RequestError
 from pantala_supernode.http.access import IDENTITY, Access
 from pantala_supernode.http.operations import Operation, read_body, read_query
 from pantala_supernode.images.manifests import ManifestService
+from pantala_supernode.images.questions import BlobQuestions
 from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
     RateLimitedError,
@@ -39,18 +41,33 @@ class ManifestQuery(msgspec.Struct, frozen=True):
     """The node's name, only for ``--no-auth``; else the token names it. Empty: an order of any node counts."""
 
 
+class BlobQuery(msgspec.Struct, frozen=True):
+    """The query of a question about a blob."""
+
+    registry: str
+    repository: str
+    digest: str
+    order: str = ""
+    """The key of the ordered image, if an order needs the blob. Then the order's credentials are used."""
+    peer: str = ""
+    """As in :class:`ManifestQuery`."""
+
+
 class RegistriesAPI:
     """The operations to ask registries, for peers and the operator."""
 
-    def __init__(self, manifests: ManifestService) -> None:
+    def __init__(self, manifests: ManifestService, questions: BlobQuestions) -> None:
         self._manifests = manifests
+        self._questions = questions
 
     def operations(self) -> tuple[Operation, ...]:
         manifest = {200: ManifestAnswer, 429: ErrorBody, 502: ErrorBody, 503: ErrorBody}
         read, resolve = "Read a manifest that the client may read, or the registry's challenges", registry.RESOLVE
+        ask, blob = "Ask whether a client may read a blob", {200: BlobAnswer, 503: ErrorBody}
         op, text, resolved = Access.OPERATOR, "Resolve an image at its registry", {200: Resolved}
         return (
             Operation("GET", registry.PATH, self.manifest, Access.PEER, read, manifest, query=ManifestQuery),
+            Operation("GET", registry.BLOBS, self.blob, Access.PEER, ask, blob, query=BlobQuery),
             Operation("POST", resolve, self.resolve, op, text, resolved, body=Resolve),
         )
 
@@ -59,17 +76,26 @@ class RegistriesAPI:
         repository = ImageRepository(query.registry, query.repository)
         try:
             if query.order:
-                identity = request.get(IDENTITY)
-                if identity is not None and not identity.node:
-                    raise ForbiddenError(
-                        "only a peer's token, which names its node, may read images of that node's orders"
-                    )
-                node = identity.node if identity is not None else query.peer
+                node = _node(request, query)
                 return json_response(await self._manifests.ordered(node, query.order, repository, query.reference))
             shown = request.headers.get(registry.AUTHORIZATION, "")
             return json_response(await self._manifests.shown(repository, query.reference, shown))
         except RegistryError as error:
             raise _ERRORS.get(type(error), GatewayError)(str(error)) from error
 
+    async def blob(self, request: web.Request) -> web.Response:
+        query = read_query(request, BlobQuery)
+        shown = "" if query.order else request.headers.get(registry.AUTHORIZATION, "")
+        wanted = WantedBlob(query.registry, query.repository, query.digest, credential=shown, order=query.order)
+        return json_response(await self._questions.ask(_node(request, query), wanted))
+
     async def resolve(self, request: web.Request) -> web.Response:
         return json_response(await self._manifests.resolve(await read_body(request, Resolve)))
+
+
+def _node(request: web.Request, query: ManifestQuery | BlobQuery) -> str:
+    """The node that asks. Raises :class:`ForbiddenError` for an order without a node."""
+    identity = request.get(IDENTITY)
+    if query.order and identity is not None and not identity.node:
+        raise ForbiddenError("only a peer's token, which names its node, may read images of that node's orders")
+    return identity.node if identity is not None else query.peer

@@ -3,27 +3,26 @@
 The supernode fetches a blob while a peer waits for it, and keeps it for some time after. A waiting peer receives
 pieces. When it stops waiting, it keeps its pieces for other peers until the lease ends.
 
-The supernode fetches the blob with the credentials of any waiting peer. But each peer receives it only if it may read
-a repository that has the blob: to know the digest is not enough. Such a peer is *admitted*.
+The supernode fetches the blob with the credentials of any waiting peer. But each peer receives it only if it has a
+right to the blob (see :mod:`pantala_protocol.rules.rights`). Such a peer is *admitted*. A peer has the rights of its
+clients. It asks for each client before it sends the client a byte.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import replace
+from typing import Protocol
 
 import structlog
 
-from pantala_protocol import image, task_id
+from pantala_protocol import task_id
+from pantala_protocol.rules.rights import EvidenceKind, HeldBlob, Right, Rights, Ruling, rule, standing
 from pantala_protocol.sync import WantedBlob
-from pantala_supernode.errors import RequestError, SourceError
-from pantala_supernode.images.orders import OrderAccounts, StatedImages
-from pantala_supernode.images.proofs import BlobProver
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
-from pantala_supernode.registry.permissions import RegistryPermissions
+from pantala_supernode.errors import ForbiddenError
+from pantala_supernode.images.blob import KeptBlob, LeasedBlob, Offer, Question, Turn
+from pantala_supernode.images.sources import BlobSources
 from pantala_supernode.swarm.scheduler import Managers
-from pantala_supernode.tasks.copy import FileSource
-from pantala_supernode.tasks.shares import IMAGES
-from pantala_supernode.tasks.task import Lease, LeaseHolder
+from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _log = structlog.get_logger(__name__)
 PRIORITY = 1_000
@@ -34,89 +33,42 @@ _MOST = 4096
 """The most blobs for which one peer may wait at the same time."""
 
 
-class KeptBlob(NamedTuple):
-    """The record of a kept blob, with which the next process can keep it as long as this one would. Without secrets."""
+class Finder(Protocol):
+    """Finds evidence for claims."""
 
-    digest: str
-    generation: str
-    """The generation of the copy. Only admitted peers know it."""
-    idle: float
-    """Seconds since a peer last waited for the blob."""
-
-
-@dataclass(slots=True)
-class LeasedBlob:
-    """One blob: the peers that wait for it, and the sources from which it may come."""
-
-    digest: str
-    waiting: dict[str, tuple[FileSource, ...]] = field(default_factory=dict)
-    """The sources that each waiting peer may read."""
-    source: FileSource | None = None
-    """The source from which the blob is being fetched."""
-    refused: set[FileSource] = field(default_factory=set)
-    """Sources that do not have the blob or denied access."""
-    first: FileSource | None = None
-    """The source, if the whole copy comes from it. Its pieces prove that it has the blob, so no check is needed."""
-    attempt: int = 1
-    wanted_at: float = 0.0
-    restored: str | None = None
-    """The generation of the copy, if an earlier process kept it."""
-
-    def offered(self) -> Iterator[FileSource]:
-        return (source for sources in self.waiting.values() for source in sources if source not in self.refused)
-
-    def right(self, source: FileSource) -> tuple[str, str]:
-        """The URL with the digest, and the ``Authorization`` header, as for :meth:`RegistryPermissions.allows`."""
-        return f"{source.url} {self.digest}", source.headers.get("Authorization", "")
-
-
-def blob_source(url: str, authorization: str, digest: str, *, pod_identity: bool = False) -> FileSource:
-    """The source of a blob at the registry's ``url``. An empty ``authorization`` means an anonymous request."""
-    headers = {"Authorization": authorization} if authorization else {}
-    return FileSource(url, headers, digest, pod_identity=pod_identity, tenants=frozenset({IMAGES}))
-
-
-def check_wanted(name: str, wanted: WantedBlob) -> None:
-    """Raise :class:`ValueError` if a wanted blob has invalid names, or a digest that does not match the task ID."""
-    if task_id.of_blob(wanted.digest) != name:
-        raise ValueError("the blob's task ID does not match its digest")
-    image.check_registry(wanted.registry)
-    image.check_repository(wanted.repository)
+    def find(self, copy: Copy, offer: Offer, ruling: Ruling, tell: Callable[[str], None]) -> None:
+        """See :meth:`pantala_supernode.images.evidence.EvidenceFinder.find`."""
 
 
 class BlobLeases:
     """All leased blobs, and the peers that wait for them.
 
-    ``reassign`` is called with the peers whose assignments changed. ``unknown`` returns true if only the origin can
-    have the content of a task. A blob is kept for ``seconds`` (at least 60) after a peer last waited for it. ``clock``
-    returns monotonic seconds.
+    ``reassign`` is called with the peers whose assignments changed. ``received`` returns how many bytes of a copy are
+    here. A blob is kept for ``seconds`` (at least 60) after a peer last waited for it. ``clock`` returns
+    monotonic seconds.
     """
 
     def __init__(
         self,
         leases: LeaseHolder,
         managers: Managers,
-        images: StatedImages,
-        accounts: OrderAccounts,
-        endpoints: RegistryEndpoints,
-        permissions: RegistryPermissions,
-        prover: BlobProver,
+        sources: BlobSources,
+        rights: Rights,
+        evidence: Finder,
         *,
         reassign: Callable[[Iterable[str]], None],
-        unknown: Callable[[str], bool],
+        received: Callable[[str], int],
         seconds: float,
         clock: Callable[[], float],
     ) -> None:
         self._leases = leases
         self._tasks = managers.tasks
         self._peers = managers.peers
-        self._images = images
-        self._accounts = accounts
-        self._endpoints = endpoints
-        self._permissions = permissions
-        self._prover = prover
+        self._sources = sources
+        self._rights = rights
+        self._evidence = evidence
         self._reassign = reassign
-        self._unknown = unknown
+        self._received = received
         self._seconds = max(seconds, _UNFINISHED)
         self._clock = clock
         self._demand: dict[str, Mapping[str, WantedBlob]] = {}
@@ -131,6 +83,30 @@ class BlobLeases:
             self._demand.pop(peer, None)
         if self._tasks.revision and (before or wants):
             self._apply(peer, wants, before.keys() - wants.keys())
+
+    def ask(self, peer: str, wanted: WantedBlob, answer: Callable[[Right | None], None]) -> Question:
+        """Ask for a client of a peer whether it may read a blob. The question is open until :meth:`end`.
+
+        Raises :class:`ForbiddenError` if the question is not valid.
+        """
+        name = task_id.of_blob(wanted.digest)
+        offers = self._sources.of(peer, name, wanted)
+        if not offers:
+            raise ForbiddenError(f"the question about {wanted.digest} is not valid; see the log of the supernode")
+        question = Question(peer, offers, answer)
+        blob = self._blobs.setdefault(name, LeasedBlob(wanted.digest))
+        blob.questions.append(question)
+        blob.wanted_at = self._clock()
+        self._fetch(name, blob)
+        self._admit(name, blob)
+        return question
+
+    def end(self, question: Question) -> None:
+        name = task_id.of_blob(question.offers[0].claim.digest)
+        blob = self._blobs.get(name)
+        if blob is not None and question in blob.questions:
+            blob.questions.remove(question)
+            blob.rest(self._clock())
 
     def take_holdings(self, peer: str, held: Mapping[str, tuple[str, int]]) -> None:
         """Let a peer keep its pieces of restored blobs. ``held``: the generation and the pieces that it has, by task.
@@ -156,7 +132,7 @@ class BlobLeases:
             task = self._tasks.get(name)
             generation = task.copy.generation if task is not None and task.complete else blob.restored
             if task is not None and generation:
-                found.append(KeptBlob(blob.digest, generation, 0.0 if blob.waiting else now - blob.wanted_at))
+                found.append(KeptBlob(blob.digest, generation, now - blob.wanted_at if blob.idle else 0.0))
         return tuple(found)
 
     def restore(self, kept: Iterable[KeptBlob]) -> None:
@@ -176,7 +152,7 @@ class BlobLeases:
         for name, blob in list(self._blobs.items()):
             task = self._tasks.get(name)
             missing = task is not None and blob.restored and blob.restored != task.copy.generation
-            if missing and not blob.waiting:
+            if missing and blob.idle:
                 self._release(name)
             elif missing:
                 blob.restored = None
@@ -190,47 +166,39 @@ class BlobLeases:
         blob, task = self._blobs.get(name), self._tasks.get(name)
         if blob is None or task is None:
             return
-        failure = task.copy.failure
-        if failure is not None and failure.final and blob.source is not None and blob.source not in blob.refused:
-            blob.refused.add(blob.source)
+        if blob.turn is not None and self._sources.blame(task.copy, blob):
             self._fetch(name, blob)
-            return
-        if blob.first is not None and task.copy.cached:
-            self._permissions.allow(*blob.right(blob.first))
-            blob.first = None
         self._admit(name, blob)
         if task.complete:
             self._tasks.renew(name, until=self._until(name))
 
-    def on_proof(self, name: str, origin: FileSource, has_it: bool) -> None:
+    def on_evidence(self, name: str) -> None:
         blob = self._blobs.get(name)
-        if blob is None:
-            return
-        if has_it:
-            self._permissions.allow(*blob.right(origin))
-        else:
-            blob.refused.add(origin)
-        self._admit(name, blob)
+        if blob is not None:
+            self._admit(name, blob)
 
     def tick(self) -> None:
         """Renew the leases on blobs for which peers wait, and forget disconnected peers. Call about once a second."""
         for peer in list(self._demand):
             known = self._peers.get(peer)
             if known is None or not known.connected:
-                self.take(peer, {})
+                for name in self._demand.pop(peer):
+                    self._end(peer, name)
         for name, blob in list(self._blobs.items()):
             task = self._tasks.get(name)
             if task is None or task.lease is None:
                 del self._blobs[name]
-            elif blob.waiting:
+            elif not blob.idle:
                 self._tasks.renew(name, until=self._until(name))
+                self._pass_turn(name, blob, task)
+                self._admit(name, blob)
 
     def release_idle(self) -> bool:
         """End the lease on the blob for which peers have not waited for the longest time. True if there was one."""
         idle = [
             (blob.wanted_at, name)
             for name, blob in self._blobs.items()
-            if not blob.waiting and (task := self._tasks.get(name)) is not None and not task.wanted
+            if blob.idle and (task := self._tasks.get(name)) is not None and not task.wanted
         ]
         if not idle:
             return False
@@ -245,87 +213,102 @@ class BlobLeases:
         for name in list(ended):
             self._end(peer, name)
         for name, wanted in list(wants.items())[:_MOST]:
-            sources = self._sources(peer, name, wanted)
-            if sources:
-                self._want(peer, name, wanted.digest, sources)
+            offers = self._sources.of(peer, name, wanted)
+            if offers:
+                self._want(peer, name, wanted.digest, offers)
             else:
                 self._end(peer, name)
         self._reassign([peer])
 
-    def _want(self, peer: str, name: str, digest: str, sources: tuple[FileSource, ...]) -> None:
+    def _want(self, peer: str, name: str, digest: str, offers: tuple[Offer, ...]) -> None:
         blob = self._blobs.setdefault(name, LeasedBlob(digest))
-        blob.waiting[peer], blob.wanted_at = sources, self._clock()
+        blob.waiting[peer], blob.wanted_at = offers, self._clock()
         self._fetch(name, blob)
         self._admit(name, blob)
-
-    def _admit(self, name: str, blob: LeasedBlob) -> None:
-        """Admit the waiting peers that are known to have the right to the blob. Start checks for the others."""
-        task = self._tasks.get(name)
-        if task is None or not (task.copy.cached or task.complete):
-            return
-        admitted, empty = [], not task.copy.cached
-        for peer, origins in blob.waiting.items():
-            offered = [origin for origin in origins if origin not in blob.refused]
-            if peer in task.fetchers or not offered:
-                continue
-            if empty or any(self._permissions.allows(*blob.right(origin)) for origin in offered):
-                self._tasks.add_fetcher(name, peer)
-                admitted.append(peer)
-            elif blob.first not in offered:
-                self._prover.ask(task.copy, offered[0], self.on_proof)
-        if admitted:
-            self._reassign(admitted)
 
     def _end(self, peer: str, name: str) -> None:
         self._tasks.remove_fetcher(name, peer)
         blob = self._blobs.get(name)
         if blob is None or blob.waiting.pop(peer, None) is None:
             return
-        blob.wanted_at = self._clock()
-        if not blob.waiting:
+        blob.rest(self._clock())
+        if blob.idle:
             self._tasks.renew(name, until=self._until(name))
-            blob.refused.clear()  # if a peer waits again later, all sources are tried again
+
+    # Rights
+
+    def _admit(self, name: str, blob: LeasedBlob) -> None:
+        """Admit the waiting peers that have a right to the blob, and answer questions. Find evidence for the others."""
+        task = self._tasks.get(name)
+        if task is None:
+            return
+        held = HeldBlob(task.copy.generation, task.copy.origins, task.complete)
+        admitted = []
+        for peer, offers in blob.waiting.items():
+            if peer not in task.fetchers and held.generation and self._right(task, held, offers) is not None:
+                self._tasks.add_fetcher(name, peer)
+                admitted.append(peer)
+        for question in list(blob.questions):
+            right = self._right(task, held, question.offers)
+            if right is not None or not any(self._sources.is_usable(blob, offer) for offer in question.offers):
+                question.answer(right)
+                self.end(question)
+        if admitted:
+            self._reassign(admitted)
+
+    def _right(self, task: Task, held: HeldBlob, offers: tuple[Offer, ...]) -> Right | None:
+        """The right that one of the sources gives. If none does, find evidence."""
+        now, copy = self._clock(), task.copy
+        for _, claim in offers:
+            if copy.client == claim.client.hex() and (copy.cached or held.whole):
+                self._rights.grant(claim.client, claim.digest, EvidenceKind.SENT, now, generation=copy.generation)
+            right = standing(self._rights, claim, held, now)
+            if right is not None:
+                return right
+        for offer in offers:
+            ruling = rule(self._rights, offer.claim, held, now)
+            own = copy.client == offer.claim.client.hex()  # its bytes are about to arrive
+            if ruling is Ruling.PROVE or (ruling is Ruling.ASK and copy.length is not None and not own):
+                self._evidence.find(copy, offer, ruling, self.on_evidence)
+        return None
+
+    # Sources
 
     def _fetch(self, name: str, blob: LeasedBlob) -> None:
         """Fetch the blob from a source of a waiting peer: the current one, if a waiting peer still names it."""
-        offered = list(blob.offered())
-        if not offered:
+        usable = [(peer, offer) for peer, offer in blob.offered() if self._sources.is_usable(blob, offer)]
+        if not usable:
             return
-        task = self._tasks.get(name)
-        source = blob.source if blob.source is not None and blob.source in offered else offered[0]
-        if source != blob.source:
-            if blob.source is not None and task is not None and not task.complete:
+        task, turn = self._tasks.get(name), blob.turn
+        if turn is None or all(offer.source != turn.offer.source for _, offer in usable):
+            if turn is not None and task is not None and not task.complete:
                 blob.attempt += 1
-            ended = task is None if blob.source is None else blob.source in blob.refused
-            blob.first = source if ended and self._unknown(name) else None
-            blob.source = source
+            peer, offer = min(usable, key=lambda each: (self._sources.is_suspect(blob, each[1]), blob.turns[each[0]]))
+            blob.turns[peer] += 1
+            continued = task is not None and offer.source.origin in task.copy.origins
+            turn = blob.turn = Turn(offer, self._clock(), self._received(name) if continued else 0)
         elif task is not None and task.lease is not None:
             if task.copy.failure is None or not task.copy.failure.final:
                 return
             blob.attempt += 1  # a peer waits for it again, so the CDN tries again
-        ordered = replace(source, attempt=f"blob:{blob.attempt}", priority=PRIORITY)
+        ordered = replace(turn.offer.source, attempt=f"blob:{blob.attempt}", priority=PRIORITY)
         self._leases.lease(name, Lease(ordered, self._until(name)))
+
+    def _pass_turn(self, name: str, blob: LeasedBlob, task: Task) -> None:
+        """If the current source is slow, let a source of another registry have its turn."""
+        turn = blob.turn
+        if turn is None or task.complete or not turn.is_slow(self._clock(), self._received(name)):
+            return
+        others = (offer for _, offer in blob.offered() if self._sources.is_usable(blob, offer))
+        if any(not self._sources.is_suspect(blob, offer) and offer.registry != turn.offer.registry for offer in others):
+            blob.slow.add(turn.offer.registry)
+            _log.warning("a registry is slow, so another one has its turn", task=name, slow=turn.offer.source)
+            blob.turn = None
+            blob.attempt += 1
+            self._fetch(name, blob)
 
     def _until(self, name: str) -> float:
         task, blob = self._tasks.get(name), self._blobs.get(name)
         whole = task is not None and task.complete
-        since = self._clock() if blob is None or blob.waiting else blob.wanted_at
+        since = self._clock() if blob is None or not blob.idle else blob.wanted_at
         return since + (self._seconds if whole else _UNFINISHED)
-
-    def _sources(self, peer: str, name: str, wanted: WantedBlob) -> tuple[FileSource, ...]:
-        """The sources from which a peer may read a blob. Empty if the peer's request is not valid, which is logged."""
-        try:
-            check_wanted(name, wanted)
-            repository = ImageRepository(wanted.registry, wanted.repository)
-            url = self._endpoints.blob(repository, wanted.digest)
-            if not wanted.order:
-                return (blob_source(url, wanted.credential, wanted.digest),)
-            order, reference = self._images.ordered(peer, wanted.order, str(repository))
-            accounts = self._accounts.of(order, reference)
-            return tuple(
-                blob_source(url, account.authorization, wanted.digest, pod_identity=account.pod_identity)
-                for account in accounts
-            )
-        except (ValueError, RequestError, SourceError) as error:
-            _log.warning("cannot fetch a blob; the peer asks the registry", peer=peer, task=name, error=str(error))
-            return ()

@@ -12,7 +12,8 @@ from pantala_pieces import records
 from pantala_pieces.errors import StoreError
 from pantala_pieces.records import RecordError
 from pantala_protocol import digest
-from pantala_supernode.images.leases import BlobLeases, KeptBlob
+from pantala_supernode.images.blob import KeptBlob
+from pantala_supernode.images.leases import BlobLeases
 
 _log = structlog.get_logger(__name__)
 

@@ -15,6 +15,7 @@ from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_supernode.errors import ForbiddenError, InvalidValueError
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry import platform as platforms
+from pantala_supernode.registry.access import AccessCheck
 from pantala_supernode.registry.client import RegistryClient, first_accepted
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import ImageRepository
@@ -25,7 +26,6 @@ from pantala_supernode.registry.errors import (
     RegistryUnauthorizedError,
 )
 from pantala_supernode.registry.manifest import ImageIndex, ManifestDocument
-from pantala_supernode.registry.permissions import AccessCheck
 
 _INVALID: Final = "InvalidImage"
 _SECRET_INVALID: Final = RegistryUnauthorizedError.image_reason
@@ -118,7 +118,7 @@ class ManifestService:
         return ManifestAnswer(challenges=verdict.challenges)
 
     async def _read(self, repository: ImageRepository, reference: str, account: RegistryAccount) -> ManifestDocument:
-        """Read a manifest, or take it from memory. The caller has checked that the client may read the repository."""
+        """Read a manifest, or take it from memory. The caller has checked that the client may read it."""
         held = self._held.get((repository, reference))
         if held is not None:
             return held

@@ -40,6 +40,8 @@ class Provenance:
     """``sha256:`` of the whole file. Known at the latest once the body has ended."""
     end: int | None = None
     """The byte after the last one that the replica has. ``None``: it sends the whole file."""
+    origins: tuple[str, ...] = ()
+    """As in :attr:`Copy.origins`."""
     on_wrong: Callable[[], None] = lambda: None
     """Called if the whole file does not have the digest."""
 

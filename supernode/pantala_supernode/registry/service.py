@@ -7,9 +7,11 @@ from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from pantala_protocol.rules.rights import Rights
 from pantala_supernode.origin.http import HTTPReader, SourceThrottle
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import OutboundError
+from pantala_supernode.registry.access import AccessCheck
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.authenticator import Authenticator
 from pantala_supernode.registry.client import RegistryClient
@@ -18,18 +20,19 @@ from pantala_supernode.registry.clouds.environment import identities
 from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.errors import RegistryCertificateError
 from pantala_supernode.registry.mapping.attempts import EndpointAttempts
-from pantala_supernode.registry.permissions import AccessCheck, RegistryPermissions
 from pantala_supernode.registry.source import RegistryReader
 from pantala_supernode.registry.transport import TOTAL, RegistryTransport
 
 
 @dataclass(frozen=True)
 class RegistryService:
-    """The parts that use registries: for manifests, for blobs, for permissions and for accounts."""
+    """The parts that use registries: for manifests, for blobs, for rights and for accounts."""
 
     client: RegistryClient
     reader: RegistryReader
     access: AccessCheck
+    rights: Rights
+    """The rights of clients to manifests and blobs."""
     choice: AccountChoice
 
 
@@ -66,8 +69,9 @@ async def open_service(
         api = RegistryAPI(asked, EndpointAttempts(endpoints, clock), authenticator, clouds)
         client = RegistryClient(api, choice, clock)
         stack.push_async_callback(client.close)
-        access = AccessCheck(api, RegistryPermissions(secrets.token_bytes(32), clock))
+        rights = Rights(secrets.token_bytes(32))
+        access = AccessCheck(api, rights, clock)
         stack.push_async_callback(access.close)
         origins = HTTPReader(outbound, throttle=throttle)
         private = {ca: HTTPReader(outbound, ca, throttle) for ca in endpoints.authorities}
-        yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access, choice)
+        yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access, rights, choice)

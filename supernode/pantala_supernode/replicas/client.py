@@ -45,6 +45,8 @@ class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Read a blob of an image with the supernode's identity in a cloud."""
     tenants: tuple[str, ...] = ()
     """The namespaces that want the file."""
+    origin: str = ""
+    """For a blob of an image: its repository, as ``registry/repository``."""
 
 
 class _Silence(NamedTuple):

@@ -93,6 +93,7 @@ class CopyServer:
             cached=ranges.render(copy.cached),
             origin_bytes=copy.origin_bytes,
             failure=copy.failure,
+            origins=copy.origins,
         )
 
     def want(self, task_id: str, request: SourceRequest) -> CopyReport:
@@ -104,6 +105,7 @@ class CopyServer:
         if owner is not None:
             raise MisdirectedError(task_id, owner)
         task, attempt = self._tasks.get(task_id), request.attempt
+        leased = task.lease.source if task is not None and task.lease is not None else None
         if task is not None and task.lease is not None and not task.copy.given_up:
             attempt = task.lease.attempt
         source = FileSource(
@@ -113,7 +115,10 @@ class CopyServer:
             attempt,
             pod_identity=request.pod_identity,
             tenants=frozenset(request.tenants),
+            origin=request.origin,
         )
+        if leased is not None and leased.origin != source.origin and attempt != request.attempt:
+            source = leased  # one repository at a time: a change would discard the pieces
         self._leases.lease(task_id, Lease(source, self._clock() + _LEASE))
         return self.report(task_id)
 

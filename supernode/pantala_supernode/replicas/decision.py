@@ -57,6 +57,8 @@ class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
     origin_bytes: Count = 0
     """Bytes of bodies that were read from the origin for this copy."""
     failure: Failure | None = None
+    origins: tuple[str, ...] = ()
+    """For a blob of an image: the repositories that are evidence for its bytes. See ``rules.rights``."""
 
     def __post_init__(self) -> None:
         """Check the fields, because another process has sent them. Raises :class:`ValueError`."""

@@ -168,7 +168,7 @@ class _Try:
             return True
         if report.failure is not None:
             kind = _of_origin().get(report.failure.reason)
-            if kind is not None:
+            if kind is not None and not self._order.source.origin:  # a blob's owner may have asked another repository
                 raise kind(report.failure.message)
             return False  # a failure of the owner itself, e.g. its volume is full
         self._idle += pause
@@ -183,6 +183,7 @@ class _Try:
             source.attempt,
             source.pod_identity,
             tuple(sorted(source.tenants)),
+            source.origin,
         )
         return await self._client.want(owner, self._order.task_id, request)
 
@@ -196,6 +197,7 @@ class _Try:
             report.origin_bytes,
             report.digest,
             provider.end,
+            report.origins,
             on_wrong=lambda: self._source.wrong.add((replica.name, report.generation)),
         )
         answer = Answer(report.length, 0, report.etag, report.last_modified, True, ChunkBody(_no_chunks()))

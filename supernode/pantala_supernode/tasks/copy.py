@@ -28,6 +28,10 @@ class FileSource:
     """A blob of an image that is read with the supernode's identity in a cloud, and not with a header."""
     tenants: frozenset[str] = frozenset()
     """The namespaces that want the file. They decide its share, and nothing about the request."""
+    origin: str = ""
+    """For a blob of an image: its repository, as ``registry/repository``. A copy that is not whole has bytes of one."""
+    client: str = ""
+    """For a blob of an image: a keyed hash of the client whose credential is used. Empty: not known."""
 
     def __repr__(self) -> str:
         return f"<FileSource {RedactedURL(self.url)}>"
@@ -65,8 +69,14 @@ class Copy:
     """Bytes of bodies that were read from the origin for this copy."""
     failure: Failure | None = None
     """The failure of the last try. If it is ``final``, no other try follows soon."""
+    failed_source: FileSource | None = None
+    """The source that failed, if there is a failure. It may be that of a former order."""
     attempt: str = ""
     """The ``attempt`` of the current order."""
+    origins: tuple[str, ...] = ()
+    """For a blob of an image: the repositories that are evidence for its bytes. See ``rules.rights``."""
+    client: str = ""
+    """The :attr:`FileSource.client`, if all bytes were sent for this one. Empty: for several, or not known."""
 
     @property
     def total(self) -> int | None:

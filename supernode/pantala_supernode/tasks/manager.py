@@ -123,10 +123,21 @@ class TaskManager:
             task.keepers.discard(peer)
             self._recipients.release(task.id, {peer})
 
-    def update(self, name: str, copy: Copy) -> None:
+    def update(self, name: str, copy: Copy) -> frozenset[str]:
+        """Take the state of a copy. Returns the peers that no longer receive the task.
+
+        For each generation of a blob, the rights of peers are decided again.
+        """
         task = self._tasks.get(name)
-        if task is not None:
-            task.copy = copy
+        if task is None:
+            return frozenset()
+        before, task.copy = task.copy, copy
+        if not before.origins or before.generation == copy.generation:
+            return frozenset()
+        left, task.keepers = frozenset(task.keepers), set()
+        task.fetchers.clear()
+        self._recipients.release(task.id, left)
+        return left
 
     def state(self, statement: Statement, *, now: float) -> TaskChanges:
         """Replace the tasks that Task resources want, by a statement whose tasks name their nodes.

@@ -7,13 +7,15 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.image import ImageReference
 from pantala_protocol.images import PullOrder, WantedImage
+from pantala_protocol.rules.rights import SECONDS, EvidenceKind, Right, Rights, Ruling
 from pantala_protocol.statement import CDNStatus, Failure, Statement
 from pantala_protocol.sync import WantedBlob
-from pantala_supernode.images.leases import PRIORITY, BlobLeases, KeptBlob
+from pantala_supernode.images.blob import KeptBlob, Offer
+from pantala_supernode.images.leases import PRIORITY, BlobLeases
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
+from pantala_supernode.images.sources import BlobSources
 from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import RegistryEndpoints
-from pantala_supernode.registry.permissions import RegistryPermissions
 from pantala_supernode.swarm.download import DfgetTaskManager
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.peer import PeerManager, SwarmPeer
@@ -30,9 +32,18 @@ WANTED, OTHER = (
     WantedBlob("registry.example", "team/app", DIGEST, credential=f"Bearer {name}") for name in ("one", "two")
 )
 URL = f"https://registry.example/v2/team/app/blobs/{DIGEST}"
-ONE, TWO = (
-    FileSource(URL, {"Authorization": f"Bearer {name}"}, DIGEST, tenants=frozenset({IMAGES})) for name in ("one", "two")
-)
+RIGHTS = Rights(b"key")
+
+
+def source(credential: str, repository: str = "registry.example/team/app", url: str = URL) -> FileSource:
+    client = RIGHTS.subject(repository, f"Bearer {credential}").hex()
+    headers = {"Authorization": f"Bearer {credential}"}
+    return FileSource(url, headers, DIGEST, tenants=frozenset({IMAGES}), origin=repository, client=client)
+
+
+ONE, TWO = source("one"), source("two")
+LIAR = WantedBlob("liar.example", "a", DIGEST, credential="Bearer liar")
+LIE = source("liar", "liar.example/a", f"https://liar.example/v2/a/blobs/{DIGEST}")
 KEPT = 1000.0
 
 
@@ -41,8 +52,9 @@ class Stage:
 
     def __init__(self, *, stated: bool = True) -> None:
         self.now = 100.0
-        self.unknown = True
+        self.received = 0
         self.asked: list[FileSource] = []
+        self.proved: list[FileSource] = []
         self.reassigned: list[str] = []
         self.leases: list[Lease] = []
         self.images = StatedImages()
@@ -52,16 +64,22 @@ class Stage:
         self.managers = Managers(TaskManager(grace=5), DfgetTaskManager(), PeerManager(), progress, scheduler)
         for name in ("n1", "n2"):
             self.managers.peers.register(SwarmPeer(name, "10.0.0.1", 1, b""))
+        self.rights = Rights(b"key")
+        sources = BlobSources(
+            self.images,
+            OrderAccounts(self),  # type: ignore[arg-type]
+            RegistryEndpoints(only=["registry.example", "liar.example"]),
+            self.rights,
+            clock=lambda: self.now,
+        )
         self.blobs = BlobLeases(
             self,
             self.managers,
-            self.images,
-            OrderAccounts(self),  # type: ignore[arg-type]
-            RegistryEndpoints(only=["registry.example"]),
-            RegistryPermissions(b"key", lambda: self.now),
-            self,  # type: ignore[arg-type]
+            sources,
+            self.rights,
+            self,
             reassign=self.reassigned.extend,
-            unknown=lambda _: self.unknown,
+            received=lambda _: self.received,
             seconds=KEPT,
             clock=lambda: self.now,
         )
@@ -89,9 +107,22 @@ class Stage:
         assert keep
         self.managers.tasks.end_lease(task_id, keep=keep)
 
-    def ask(self, copy: Copy, origin: FileSource, tell: object) -> None:
-        assert copy.cached
-        self.asked.append(origin)
+    def find(self, copy: Copy, offer: Offer, ruling: Ruling, tell: object) -> None:
+        assert copy.generation
+        asked = self.asked if ruling is Ruling.ASK else self.proved
+        if offer.source not in asked:
+            asked.append(offer.source)
+
+    def proves(self, found: FileSource, allowed: bool) -> None:
+        """The registry of a source allows or refuses its client."""
+        client = self.rights.subject(found.origin, found.headers["Authorization"])
+        if allowed:
+            generation = self.task.copy.generation
+            self.rights.grant(client, DIGEST, EvidenceKind.ALLOWED, self.now, generation=generation)
+        else:
+            self.rights.refuse(client, DIGEST, self.now)
+        self.asked.clear()
+        self.blobs.on_evidence(NAME)
 
     def say(self, peer: str, *wanted: WantedBlob) -> None:
         """A peer reports the blobs that it waits for."""
@@ -101,11 +132,33 @@ class Stage:
         self.managers.tasks.update(NAME, replace(self.task.copy, **copy))  # type: ignore[arg-type]
         self.blobs.on_task_changed(NAME)
 
-    def arrives(self, *, whole: bool = False) -> None:
-        self.shows(cached=1, generation="g", status=CDNStatus.SUCCESS if whole else CDNStatus.RUNNING, failure=None)
+    def arrives(self, *, whole: bool = False, of: FileSource | None = None, generation: str = "g") -> None:
+        """Pieces of ``of`` arrive, or else of the source in the order."""
+        ordered = self.task.lease.source if self.task.lease is not None else None
+        found = of or ordered or ONE
+        self.shows(
+            cached=1,
+            length=7,
+            generation=generation,
+            status=CDNStatus.SUCCESS if whole else CDNStatus.RUNNING,
+            failure=None,
+            origins=(found.origin,),
+            client=found.client,
+        )
 
-    def fails(self) -> None:
-        self.shows(status=CDNStatus.FAILED, failure=Failure("SourceUnauthorized", "no", final=True))
+    def fails(self, reason: str = "SourceUnauthorized") -> None:
+        """The source in the order fails, and its pieces are discarded."""
+        source = self.task.lease.source if self.task.lease is not None else None
+        self.shows(
+            status=CDNStatus.FAILED,
+            failure=Failure(reason, "no", final=True),
+            failed_source=source,
+            generation="",
+            cached=0,
+            length=None,
+            origins=(),
+            client="",
+        )
 
 
 @pytest.fixture
@@ -168,7 +221,7 @@ def test_a_renewed_credential_is_used(stage: Stage) -> None:
 
 def test_new_demand_after_a_failure_tries_again(stage: Stage) -> None:
     stage.say("n1", WANTED)
-    stage.fails()
+    stage.fails("SourceUnusable")
     stage.say("n1", WANTED)
     assert 1 == len(stage.leases)  # the same pull still waits
     stage.say("n1")
@@ -176,51 +229,148 @@ def test_new_demand_after_a_failure_tries_again(stage: Stage) -> None:
     assert 2 == len({lease.attempt for lease in stage.leases})
 
 
-def test_another_credential_needs_a_proof_which_counts_for_a_while(stage: Stage) -> None:
+def test_another_credential_needs_the_registrys_consent_which_counts_for_a_while(stage: Stage) -> None:
     stage.say("n1", WANTED)
     stage.arrives()
     stage.say("n2", OTHER)
     assert ([TWO], {"n1"}) == (stage.asked, stage.task.fetchers)
-    stage.blobs.on_proof(NAME, TWO, True)
+    stage.proves(TWO, True)
     assert {"n1", "n2"} == stage.task.fetchers
     stage.say("n2")
     assert ({"n1"}, {"n1", "n2"}) == (stage.task.fetchers, stage.task.keepers)
-    stage.now += 299
+    stage.now += SECONDS - 1
     stage.say("n2", OTHER)
-    assert [TWO] == stage.asked
+    assert ([], {"n1", "n2"}) == (stage.asked, stage.task.fetchers)
     stage.say("n2")
     stage.now += 2
     stage.say("n2", OTHER)
-    assert [TWO, TWO] == stage.asked
+    assert ([TWO], {"n1"}) == (stage.asked, stage.task.fetchers)
 
 
-def test_a_peer_without_a_proof_is_not_admitted_and_not_checked_again(stage: Stage) -> None:
+def test_c1_a_refused_client_is_not_admitted_and_not_asked_about_again(stage: Stage) -> None:
     stage.say("n1", WANTED)
     stage.arrives()
     stage.say("n2", OTHER)
-    stage.blobs.on_proof(NAME, TWO, False)
+    stage.proves(TWO, False)
+    stage.say("n2")
+    stage.now += SECONDS - 1
     stage.say("n2", OTHER)
     stage.arrives(whole=True)
-    assert ([TWO], {"n1"}) == (stage.asked, stage.task.keepers)
+    assert ([], {"n1"}) == (stage.asked, stage.task.keepers)
 
 
-def test_an_existing_copy_needs_a_proof_of_the_first_peer_too(stage: Stage) -> None:
-    stage.unknown = False
+def test_an_existing_copy_needs_the_consent_for_the_first_peer_too(stage: Stage) -> None:
     stage.say("n1", WANTED)
-    stage.arrives(whole=True)
+    stage.arrives(whole=True, of=replace(ONE, client=""))
     assert ([ONE], set()) == (stage.asked, stage.task.fetchers)
-    stage.blobs.on_proof(NAME, ONE, True)
+    stage.proves(ONE, True)
     assert {"n1"} == stage.task.fetchers
 
 
-def test_a_source_that_replaces_a_running_one_needs_a_proof(stage: Stage) -> None:
-    """Otherwise bytes of the former source would be a proof for the new one."""
+def test_bytes_that_were_sent_for_another_client_are_no_evidence(stage: Stage) -> None:
     stage.say("n1", WANTED)
     stage.say("n2", OTHER)
     stage.say("n1")
     stage.say("n2", OTHER)
-    stage.arrives()
+    stage.arrives(of=ONE)
     assert ([TWO], set()) == (stage.asked, stage.task.fetchers)
+
+
+def test_c1_wrong_bytes_give_no_right_to_the_right_ones(stage: Stage) -> None:
+    stage.say("n2", LIAR)
+    stage.arrives(generation="lie")
+    assert {"n2"} == stage.task.fetchers  # it may have what its own registry sends
+    stage.say("n1", WANTED)
+    assert {"n2"} == stage.task.fetchers
+    stage.fails("DigestMismatch")
+    assert set() == stage.task.fetchers | stage.task.keepers
+    assert URL == stage.leases[-1].source.url  # type: ignore[union-attr]
+    stage.arrives()
+    stage.arrives(whole=True)
+    assert ({"n1"}, {"n1"}) == (stage.task.fetchers, stage.task.keepers)
+    stage.say("n2", LIAR)
+    stage.say("n2")
+    stage.now += SECONDS - 1
+    stage.say("n2", LIAR)
+    assert ({"n1"}, [], []) == (stage.task.fetchers, stage.asked, stage.proved)
+
+
+def test_c1_a_repository_that_has_not_sent_a_blob_must_send_all_of_it(stage: Stage) -> None:
+    stage.say("n1", WANTED)
+    stage.arrives()
+    stage.say("n2", LIAR)
+    assert ([], []) == (stage.asked, stage.proved)
+    stage.arrives(whole=True)
+    assert ([], [LIE], {"n1"}) == (stage.asked, stage.proved, stage.task.fetchers)
+    stage.rights.grant(stage.rights.subject("liar.example/a", "Bearer liar"), DIGEST, EvidenceKind.ALLOWED, stage.now)
+    stage.rights.grant(
+        stage.rights.subject("liar.example/a", "Bearer liar"), DIGEST, EvidenceKind.ALLOWED, stage.now, generation="g"
+    )
+    stage.blobs.on_evidence(NAME)
+    assert {"n1"} == stage.task.fetchers
+    stage.shows(origins=(ONE.origin, LIE.origin))
+    assert {"n1", "n2"} == stage.task.fetchers
+
+
+def test_m7_a_silent_source_loses_its_turn_to_an_honest_one(stage: Stage) -> None:
+    stage.say("n2", *[LIAR])
+    stage.say("n1", WANTED)
+    stage.now += 1
+    stage.blobs.tick()
+    assert LIE.url == stage.leases[-1].source.url  # type: ignore[union-attr]
+    stage.now += 1
+    stage.blobs.tick()
+    assert URL == stage.leases[-1].source.url  # type: ignore[union-attr]
+    stage.now += 3
+    stage.blobs.tick()
+    assert URL == stage.leases[-1].source.url  # type: ignore[union-attr]
+
+
+def test_m7_a_source_that_makes_progress_keeps_its_turn(stage: Stage) -> None:
+    stage.say("n2", LIAR)
+    stage.say("n1", WANTED)
+    for _ in range(10):
+        stage.now += 1
+        stage.received += 1024 * 1024
+        stage.blobs.tick()
+    assert LIE.url == stage.leases[-1].source.url  # type: ignore[union-attr]
+
+
+def test_m7_the_repositories_of_one_peer_have_one_turn_together(stage: Stage) -> None:
+    stage.blobs.ask("n2", LIAR, lambda _: None)
+    for number in range(20):
+        stage.blobs.ask("n2", replace_repository(f"a{number}"), lambda _: None)
+    stage.say("n1", WANTED)
+    stage.fails("DigestMismatch")
+    assert URL == stage.leases[-1].source.url  # type: ignore[union-attr]
+
+
+def replace_repository(name: str) -> WantedBlob:
+    return WantedBlob("liar.example", name, DIGEST, credential="Bearer liar")
+
+
+def test_m7_the_late_failure_of_another_client_is_not_blamed_on_the_present_one(stage: Stage) -> None:
+    stage.say("n1", WANTED)
+    stage.say("n1", OTHER)
+    stage.shows(failed_source=ONE, failure=Failure("SourceUnauthorized", "no", final=True), status=CDNStatus.FAILED)
+    stage.say("n1", OTHER)
+    assert "Bearer two" == stage.leases[-1].source.headers["Authorization"]  # type: ignore[union-attr]
+    stage.arrives()
+    assert {"n1"} == stage.task.fetchers
+
+
+def test_a_question_is_answered_once_there_is_evidence(stage: Stage) -> None:
+    answers: list[Right | None] = []
+    stage.blobs.ask("n1", WANTED, answers.append)
+    assert 1 == len(stage.leases)
+    stage.arrives()
+    assert [("g", stage.now + SECONDS)] == [(right.generation, right.until) for right in answers if right]
+    stage.blobs.ask("n1", OTHER, answers.append)
+    assert 1 == len(answers)
+    stage.proves(TWO, False)
+    assert [None] == answers[1:]
+    stage.blobs.ask("n2", OTHER, answers.append)
+    assert [None, None] == answers[1:]
 
 
 def test_a_blob_is_kept_after_its_demand_but_an_incomplete_one_only_for_a_minute(stage: Stage) -> None:
@@ -274,7 +424,6 @@ def test_an_idle_blob_is_released_for_room(stage: Stage) -> None:
 def restored(*, idle: float = 10.0) -> Stage:
     """Another process's stage, on the same volume, which is not read yet."""
     stage = Stage(stated=False)
-    stage.unknown = False
     stage.blobs.restore([KeptBlob(DIGEST, "g", idle)])
     return stage
 
@@ -330,18 +479,18 @@ def test_holdings_count_for_restored_blobs_only(stage: Stage) -> None:
     assert {"n1"} == stage.task.keepers
 
 
-def test_a_restored_blob_needs_a_proof() -> None:
+def test_a_restored_blob_needs_the_consent_of_its_registry() -> None:
     stage = restored()
     stage.blobs.take_holdings("n1", {NAME: ("g", 1)})
     stage.state()
     stage.say("n1", WANTED)
     assert not stage.task.suspended
-    stage.arrives(whole=True)
+    stage.arrives(whole=True, of=replace(ONE, client=""))
     assert ([ONE], set()) == (stage.asked, stage.task.fetchers)
-    stage.blobs.on_proof(NAME, ONE, False)
+    stage.proves(ONE, False)
     assert set() == stage.task.fetchers
     stage.say("n2", OTHER)
-    stage.blobs.on_proof(NAME, TWO, True)
+    stage.proves(TWO, True)
     assert {"n2"} == stage.task.fetchers
 
 

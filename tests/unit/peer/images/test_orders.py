@@ -14,7 +14,7 @@ from pantala_peer.images.errors import OrderError, RuntimeUnavailableError
 from pantala_peer.images.helper import RuntimeHelper
 from pantala_peer.images.ledger import LedgerFile
 from pantala_peer.images.orders import ImageOrders
-from pantala_peer.mirror.permissions import PullGrants
+from pantala_peer.mirror.grants import PullGrants
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_protocol import task_id
 from pantala_protocol.images import Depth, ImageBlob, NodeOrder, NodeOrders, PullOrder, PullPhase, PullState

@@ -19,10 +19,14 @@ from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.mirror.demand import BlobDemand, BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
 from pantala_peer.mirror.request import RepositoryName
+from pantala_peer.mirror.rights import ReadRights
+from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.file import Piece, PieceFile
 from pantala_pieces.transfer.errors import CorruptError
 from pantala_protocol import task_id
+from pantala_protocol.registry import BlobAnswer
+from pantala_protocol.rules.rights import Rights
 from pantala_protocol.sync import Assignment, PieceWork, WantedBlob
 
 PIECE = 1000
@@ -30,6 +34,19 @@ CONTENT = random.Random(5).randbytes(20 * PIECE + 7)
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 NAME = task_id.of_blob(DIGEST)
 ORIGIN = BlobOrigin(RepositoryName("r", "a"), len(CONTENT))
+
+
+class FakeSupernode(SupernodeRegistries):
+    """Lets each client read the generation ``gives``."""
+
+    def __init__(self) -> None:
+        self.gives = "g"
+        self.seconds = 300.0
+        self.asked = 0
+
+    async def may_read(self, digest: str, origin: BlobOrigin) -> BlobAnswer:
+        self.asked += 1
+        return BlobAnswer(self.gives, self.seconds, refused=not self.gives)
 
 
 class Node:
@@ -42,10 +59,14 @@ class Node:
         self.answers = True
         self.got = bytearray()
         """What the last reader has so far."""
+        self.supernode = FakeSupernode()
+        self.now = 0.0
+        self.rights = ReadRights(self.supernode, Rights(b"k"), lambda: self.now)
         self.blobs = CachedBlobs(
             self.cache.lookup,
             self.waiters,
             BlobDemand(BlobRoom(), self.report),
+            self.rights,
             answering=lambda _: "http://supernode" if self.answers else None,
             deadlines=Deadlines(again=0.2, stall=0.4),
         )
@@ -71,7 +92,8 @@ class Node:
 
     async def read(self, start: int = 0, end: int = len(CONTENT)) -> bytes:
         self.got = bytearray()
-        async with self.blobs.open(DIGEST, ORIGIN, start) as blob:
+        client = self.rights.client("r/a", "")
+        async with self.blobs.open(DIGEST, ORIGIN, client, start) as blob:
             got = self.got
             async for chunk in blob.read(start, end):
                 got += chunk
@@ -136,6 +158,7 @@ async def test_a_cache_replaced_during_a_read_shows_no_empty_bytes(node: Node, m
     await node.put(0)
     reading = asyncio.create_task(node.read(0, PIECE))
     await asyncio.to_thread(reads.wait, 5)
+    node.supernode.gives = "h"
     await node.cache.drop(NAME)
     await node.hold("h")
     go.set()
@@ -186,3 +209,39 @@ async def test_a_waiter_that_gives_up_is_forgotten(node: Node) -> None:
             async with asyncio.timeout(0.01):
                 await node.waiters.wait(NAME)
     assert {} == node.waiters._waiting
+
+
+async def test_c1_pieces_of_a_blob_are_nothing_without_a_right_to_their_generation(node: Node) -> None:
+    await node.hold()
+    for piece in range(21):
+        await node.put(piece)
+    node.supernode.gives = ""
+    with pytest.raises(MirrorError, match="no right"):
+        await node.read()
+    node.supernode.gives = "the one from another registry"
+    with pytest.raises(SlowError):
+        await node.read()
+    assert b"" == node.got
+
+
+async def test_c1_a_right_ends_although_it_is_used(node: Node) -> None:
+    await node.hold()
+    for piece in range(21):
+        await node.put(piece)
+    for node.now in (0.0, 150.0, 299.0):
+        assert CONTENT == await node.read()
+    assert 1 == node.supernode.asked
+    node.supernode.gives = ""
+    node.now = 300.0
+    with pytest.raises(MirrorError, match="no right"):
+        await node.read()
+
+
+async def test_c1_a_right_lasts_no_longer_than_the_supernode_says(node: Node) -> None:
+    node.supernode.seconds = 20.0
+    await node.hold()
+    await node.put(0)
+    assert CONTENT[:9] == await node.read(0, 9)
+    node.supernode.gives, node.now = "", 20.0
+    with pytest.raises(MirrorError, match="no right"):
+        await node.read(0, 9)

@@ -10,11 +10,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_peer.mirror.errors import MirrorError
-from pantala_peer.mirror.manifests import CachedManifests, RegistryChallenge, ServedManifest
-from pantala_peer.mirror.permissions import SECONDS, DigestInfo, ReadPermissions
+from pantala_peer.mirror.manifests import CachedManifests, DigestInfo, RegistryChallenge, ServedManifest
 from pantala_peer.mirror.request import RepositoryName
-from pantala_peer.mirror.supernode import SupernodeManifests
+from pantala_peer.mirror.rights import ReadRights
+from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_protocol.registry import ManifestAnswer
+from pantala_protocol.rules.rights import SECONDS, Rights
 
 REPOSITORY = RepositoryName("r", "a")
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
@@ -38,7 +39,7 @@ def answer(number: int = 0) -> ManifestAnswer:
 CHALLENGE = ManifestAnswer(challenges=('Basic realm="x"',))
 
 
-class FakeSupernode(SupernodeManifests):
+class FakeSupernode(SupernodeRegistries):
     """Gives its answers one after the other, the last one again and again, while ``go`` is set."""
 
     def __init__(self, *answers: ManifestAnswer | MirrorError) -> None:
@@ -62,8 +63,8 @@ class Cache:
     def __init__(self, *answers: ManifestAnswer | MirrorError, **settings: int) -> None:
         self.now = 0.0
         self.supernode = FakeSupernode(*answers)
-        self.permissions = ReadPermissions(b"k")
-        self.manifests = CachedManifests(self.supernode, self.permissions, lambda: self.now, **settings)
+        self.rights = ReadRights(self.supernode, Rights(b"k"), lambda: self.now)
+        self.manifests = CachedManifests(self.supernode, self.rights, lambda: self.now, **settings)
 
     async def get(self, reference: str = DIGEST, authorization: str = "", order: str = "") -> Any:
         return await self.manifests.get(REPOSITORY, reference, authorization, order)
@@ -72,13 +73,24 @@ class Cache:
         return self.manifests.holds(REPOSITORY, reference, authorization)
 
 
-async def test_a_manifest_is_requested_once_and_grants_the_digests_it_names() -> None:
+async def test_a_manifest_is_requested_once_and_tells_the_sizes_of_the_digests_it_names() -> None:
     cache = Cache(answer())
     for _ in range(3):
         assert (await cache.get()).body == BODY
     assert 1 == len(cache.supernode.questions)
-    assert cache.permissions.find(str(REPOSITORY), "", A, 0.0) is not None
-    assert cache.permissions.find(str(REPOSITORY), "Bearer x", A, 0.0) is None
+    assert DigestInfo(5, is_config=True) == cache.manifests.info(cache.rights.client(str(REPOSITORY), ""), A)
+    assert cache.manifests.info(cache.rights.client(str(REPOSITORY), "Bearer x"), A) is None
+
+
+async def test_c1_a_manifest_that_names_a_cached_manifest_gives_no_right_to_it() -> None:
+    index = json.dumps({"manifests": [{"digest": DIGEST, "size": len(BODY)}]}).encode()
+    cache = Cache(answer(), ManifestAnswer(digest(index), "a/b", index), ManifestAnswer())
+    await cache.get(authorization="Basic good")
+    liar = RepositoryName("liar", "a")
+    assert isinstance(await cache.manifests.get(liar, digest(index), ""), ServedManifest)
+    assert not cache.manifests.holds(liar, DIGEST, "")
+    with pytest.raises(MirrorError):
+        await cache.manifests.get(liar, DIGEST, "")
 
 
 async def test_clients_share_a_request_and_one_that_leaves_does_not_stop_it() -> None:
@@ -114,11 +126,10 @@ async def test_a_rejected_order_is_a_miss_and_not_a_challenge() -> None:
         await Cache(CHALLENGE).get(authorization="Basic once", order="ns/a")
 
 
-async def test_an_expired_permission_is_requested_again() -> None:
+async def test_an_expired_right_is_requested_again_although_it_is_used() -> None:
     cache = Cache(answer())
-    await cache.get()
-    cache.now = SECONDS + 1
-    await cache.get()
+    for cache.now in (0.0, SECONDS / 2, SECONDS + 1):
+        await cache.get()
     assert 2 == len(cache.supernode.questions)
 
 

@@ -8,11 +8,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_peer.mirror import permissions
 from pantala_peer.mirror.deadlines import OPEN_SECONDS, RepositoryBreaker
 from pantala_peer.mirror.demand import BlobDemand, BlobOrigin
 from pantala_peer.mirror.errors import MirrorError
-from pantala_peer.mirror.permissions import SECONDS, DigestInfo, PullGrants, ReadPermissions, is_ours
+from pantala_peer.mirror.grants import PullGrants, is_ours
 from pantala_peer.mirror.request import (
     BlobRequest,
     ByteRange,
@@ -137,50 +136,6 @@ def test_a_range_is_inside_and_not_empty(header: str, length: int) -> None:
     except UnsatisfiableError:
         return
     assert found is None or 0 <= found.start < found.end <= length
-
-
-KEY = b"k" * 32
-INFO = DigestInfo(7)
-
-
-def granted(repository: str = "r/a", authorization: str = "", digest: str = "d") -> ReadPermissions:
-    made = ReadPermissions(KEY)
-    made.grant(repository, authorization, {digest: INFO}, 0.0)
-    return made
-
-
-names = st.text(max_size=6)
-
-
-@given(given_to=st.tuples(names, names, names), asks=st.tuples(names, names, names))
-def test_repository_client_and_digest_must_be_equal(given_to: tuple[str, str, str], asks: tuple[str, str, str]) -> None:
-    found = granted(*given_to).find(*asks, 1.0)
-    assert (INFO if given_to == asks else None) == found
-
-
-def test_a_used_permission_holds_but_not_for_ever() -> None:
-    made = granted()
-    now = 0.0
-    while made.find("r/a", "", "d", now) is not None:
-        now += SECONDS
-    assert permissions._MAX_SECONDS < now <= permissions._MAX_SECONDS + SECONDS
-    assert granted().find("r/a", "", "d", SECONDS + 0.1) is None
-
-
-def test_no_secret_is_kept() -> None:
-    made = granted(authorization="Basic c2VjcmV0")
-    assert "c2VjcmV0" not in repr(vars(made))
-    assert b"c2VjcmV0" not in b"".join(made._permissions)
-
-
-def test_the_number_of_permissions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(permissions, "_MAX_PERMISSIONS", 100)
-    made = ReadPermissions(KEY)
-    for number in range(11):
-        made.grant("r", "", {f"{number}/{index}": INFO for index in range(permissions._MAX_PERMISSIONS // 10)}, 0.0)
-    assert permissions._MAX_PERMISSIONS == len(made._permissions)
-    assert made.find("r", "", "0/0", 0.0) is None
-    assert made.find("r", "", "10/0", 0.0) == INFO
 
 
 # Pulls by order

@@ -8,8 +8,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
-from pantala_supernode.registry.permissions import SECONDS, RegistryPermissions
-from tests.unit.supernode.conftest import Clock
 
 passwords = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 users = passwords.filter(lambda text: ":" not in text and text != "<token>")
@@ -176,33 +174,3 @@ def test_other_headers_are_refused_and_not_quoted(text: str) -> None:
     with pytest.raises(ValueError, match=r"Authorization|credentials") as caught:
         RegistryAccount.read(text)
     assert "secret" not in str(caught.value)
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock()
-
-
-@pytest.fixture
-def permissions(clock: Clock) -> RegistryPermissions:
-    return RegistryPermissions(b"k" * 32, clock)
-
-
-def test_a_permission_holds_for_one_repository_and_header(permissions: RegistryPermissions, clock: Clock) -> None:
-    permissions.allow("a.b/x", "Bearer one")
-    clock.now += SECONDS - 1
-    assert permissions.allows("a.b/x", "Bearer one")
-    for other in (("a.b/y", "Bearer one"), ("a.b/x", "Bearer two"), ("a.b/x", ""), ("a.b/xBearer", " one")):
-        assert not permissions.allows(*other)
-    clock.now += 1
-    assert not permissions.allows("a.b/x", "Bearer one")
-
-
-def test_an_anonymous_permission_is_for_every_header(permissions: RegistryPermissions) -> None:
-    permissions.allow("a.b/x", "")
-    assert permissions.allows("a.b/x", "Bearer anything")
-
-
-def test_permissions_hold_no_header(permissions: RegistryPermissions) -> None:
-    permissions.allow("a.b/x", "Bearer secret")
-    assert "secret" not in repr(vars(permissions._allowed))

@@ -1,48 +1,20 @@
-"""Asks registries whether a client may read a manifest, and remembers that they allowed it.
+"""Asks registries whether a client may read a manifest.
 
 The clients are the container runtimes of nodes, whose ``Authorization`` headers the mirror passes on.
 """
 
-import hashlib
 from collections.abc import Callable
 from typing import NamedTuple
 
-from cachetools import TTLCache
-
 from pantala_process.flight import SingleFlight
+from pantala_protocol.rules.rights import EvidenceKind, Rights
 from pantala_supernode.registry.api import CHALLENGE, RegistryAPI, image_name
 from pantala_supernode.registry.credentials import ANONYMOUS
 from pantala_supernode.registry.endpoint import ImageRepository, RepositoryLocation
 from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUnauthorizedError, raise_for_status
 from pantala_supernode.registry.transport import RegistryReply
 
-SECONDS = 300.0
-"""Seconds for which a permission is remembered: as long as the tokens of most registries are valid."""
-_LIMIT = 50_000
 _REFUSALS = (401, 403)
-
-
-class RegistryPermissions:
-    """Remembers which ``Authorization`` headers a registry accepted. An empty header means that every client may read.
-
-    It stores only keyed hashes of the headers. ``key`` is random and never leaves the process.
-    """
-
-    def __init__(self, key: bytes, clock: Callable[[], float]) -> None:
-        self._key = key
-        self._allowed: TTLCache[bytes, bool] = TTLCache(_LIMIT, SECONDS, timer=clock)
-
-    def allows(self, repository: str, authorization: str) -> bool:
-        """True if the registry recently accepted this header, or no header. False: the caller must ask the registry."""
-        headers = {"", authorization}
-        return any(self._hash(repository, header) in self._allowed for header in headers)
-
-    def allow(self, repository: str, authorization: str) -> None:
-        self._allowed[self._hash(repository, authorization)] = True
-
-    def _hash(self, repository: str, authorization: str) -> bytes:
-        framed = f"{len(repository)}:{repository}{authorization}".encode("utf-8", "surrogateescape")
-        return hashlib.blake2b(framed, key=self._key, digest_size=32).digest()
 
 
 class RegistryVerdict(NamedTuple):
@@ -60,14 +32,16 @@ class _Question(NamedTuple):
 
 
 class AccessCheck:
-    """Checks a client's ``Authorization`` header with a request to the registry, and remembers permissions for a while.
+    """Checks a client's ``Authorization`` header with a request to the registry, and remembers the right for a while.
 
-    A permission counts for the whole repository. The headers themselves are not stored.
+    A right is for one manifest, because a registry's endpoints may have different contents. ``clock`` returns monotonic
+    seconds.
     """
 
-    def __init__(self, api: RegistryAPI, permissions: RegistryPermissions) -> None:
+    def __init__(self, api: RegistryAPI, rights: Rights, clock: Callable[[], float]) -> None:
         self._api = api
-        self._permissions = permissions
+        self._rights = rights
+        self._clock = clock
         self._flight: SingleFlight[_Question, RegistryVerdict] = SingleFlight()
 
     async def close(self) -> None:
@@ -78,19 +52,26 @@ class AccessCheck:
     ) -> RegistryVerdict:
         """Whether a client with this ``authorization`` (empty: an anonymous one) may read the manifest.
 
-        ``fresh``: ignore remembered permissions. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the
+        ``fresh``: ignore remembered rights. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the
         registry's answer says neither yes nor no.
         """
-        if not fresh and self._permissions.allows(str(repository), authorization):
+        if not fresh and self._is_allowed(str(repository), digest, authorization):
             return RegistryVerdict(allowed=True)
         question = _Question(repository, digest, authorization)
         return await self._flight.share(question, lambda: self._ask(question))
 
     async def _ask(self, question: _Question) -> RegistryVerdict:
         verdict = await self._api.first(question.repository, lambda location: self._ask_at(location, question))
+        client = self._rights.subject(str(question.repository), question.authorization)
         if verdict.allowed:
-            self._permissions.allow(str(question.repository), question.authorization)
+            self._rights.grant(client, question.digest, EvidenceKind.ALLOWED, self._clock())
+        else:
+            self._rights.refuse(client, question.digest, self._clock())
         return verdict
+
+    def _is_allowed(self, repository: str, digest: str, authorization: str) -> bool:
+        clients = {self._rights.subject(repository), self._rights.subject(repository, authorization)}
+        return any(self._rights.find(client, digest, self._clock()) for client in clients)
 
     async def _ask_at(self, location: RepositoryLocation, question: _Question) -> RegistryVerdict:
         _, digest, authorization = question

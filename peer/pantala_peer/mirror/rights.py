@@ -1,0 +1,75 @@
+"""Which clients of this node may read which digests. Only a supernode decides that; the node remembers it.
+
+Any process of the node can ask the mirror. A manifest that names a digest gives no right to it, because a registry can
+name any digest. The hash of ``Authorization`` identifies the client; without the header it is the public.
+"""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from pantala_peer.mirror.demand import BlobOrigin
+from pantala_peer.mirror.errors import MirrorError
+from pantala_peer.mirror.supernode import SupernodeRegistries
+from pantala_process.flight import SingleFlight
+from pantala_protocol.registry import BlobAnswer
+from pantala_protocol.rules.rights import EvidenceKind, Rights, Subject
+
+
+class _Question(NamedTuple):
+    client: Subject
+    digest: str
+
+
+class ReadRights:
+    """The rights of clients to manifests and blobs. ``clock`` returns monotonic seconds."""
+
+    def __init__(self, supernode: SupernodeRegistries, rights: Rights, clock: Callable[[], float]) -> None:
+        self._supernode = supernode
+        self._rights = rights
+        self._clock = clock
+        self._flight: SingleFlight[_Question, BlobAnswer] = SingleFlight()
+
+    async def aclose(self) -> None:
+        await self._flight.close()
+
+    def client(self, repository: str, authorization: str) -> Subject:
+        return self._rights.subject(repository, authorization)
+
+    def grant_manifest(self, client: Subject, digest: str) -> None:
+        """Note that a supernode has given the client this manifest."""
+        self._rights.grant(client, digest, EvidenceKind.DECIDED, self._clock())
+
+    def has_manifest(self, client: Subject, digest: str) -> bool:
+        right = self._rights.find(client, digest, self._clock())
+        return right is not None and not right.generation
+
+    async def generation(self, client: Subject, digest: str, origin: BlobOrigin, held: str) -> str:
+        """The generation of a blob that the client may read. ``held`` is that of this node's pieces, or empty.
+
+        Raises :class:`MirrorError` if the client has no right. A cancelled caller does not stop the question.
+        """
+        right = self._rights.find(client, digest, self._clock())
+        if right is not None and right.generation and right.generation == held:
+            return held
+        question = _Question(client, digest)
+        answer = await self._flight.share(question, lambda: self._ask(question, origin))
+        if not answer.generation:
+            why = "the registry does not allow it" if answer.refused else "there is no evidence yet"
+            raise MirrorError(f"the client has no right to {digest}: {why}; ask the registry")
+        return answer.generation
+
+    async def _ask(self, question: _Question, origin: BlobOrigin) -> BlobAnswer:
+        asked = self._clock()
+        answer = await self._supernode.may_read(question.digest, origin)
+        if answer.generation:
+            self._rights.grant(
+                question.client,
+                question.digest,
+                EvidenceKind.DECIDED,
+                asked,
+                seconds=answer.seconds,
+                generation=answer.generation,
+            )
+        else:
+            self._rights.refuse(question.client, question.digest, asked)
+        return answer

@@ -1,0 +1,106 @@
+"""One leased blob: the peers and clients that wait for it, and the sources from which it may come. Pure."""
+
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from pantala_protocol.rules.rights import Claim, Right
+from pantala_supernode.tasks.copy import FileSource
+
+_TURN = 2.0
+"""Seconds of a turn. A source that is slow during a turn loses it, if another repository waits for one."""
+_LEAST = 256 * 1024
+"""The bytes a second with which a source keeps its turn."""
+
+
+class KeptBlob(NamedTuple):
+    """The record of a kept blob, with which the next process can keep it as long as this one would. Without secrets."""
+
+    digest: str
+    generation: str
+    """The generation of the copy. Only admitted peers know it."""
+    idle: float
+    """Seconds since a peer last waited for the blob."""
+
+
+class Offer(NamedTuple):
+    """One source of a blob, and the claim of the client whose credential it uses."""
+
+    source: FileSource
+    claim: Claim
+
+    @property
+    def registry(self) -> str:
+        return self.claim.repository.partition("/")[0]
+
+
+@dataclass(slots=True, eq=False)
+class Question:
+    """A client's question whether it may read the blob. ``answer`` is called once, with ``None`` if it may not."""
+
+    peer: str
+    offers: tuple[Offer, ...]
+    answer: Callable[[Right | None], None]
+
+
+@dataclass(slots=True)
+class Turn:
+    """The turn of a source."""
+
+    offer: Offer
+    begun: float
+    """When the present period of the turn began, in monotonic seconds."""
+    received: int
+    """The most bytes that the copy had until then. Bytes that are sent again are not progress."""
+
+    def is_slow(self, now: float, received: int) -> bool:
+        """True if a whole period has passed with too few bytes. After a period with enough, the next one begins."""
+        passed = now - self.begun
+        if passed < _TURN:
+            return False
+        slow = received - self.received < passed * _LEAST
+        self.begun, self.received = now, max(self.received, received)
+        return slow
+
+
+@dataclass(slots=True)
+class LeasedBlob:
+    """One blob: the peers that wait for it, and the sources from which it may come."""
+
+    digest: str
+    waiting: dict[str, tuple[Offer, ...]] = field(default_factory=dict)
+    """The sources that each waiting peer may read."""
+    questions: list[Question] = field(default_factory=list)
+    """The open questions of clients."""
+    turn: Turn | None = None
+    """The turn of the source from which the blob is being fetched."""
+    turns: Counter[str] = field(default_factory=Counter)
+    """How many turns the sources of each peer have had."""
+    slow: set[str] = field(default_factory=set)
+    """The registries that lost a turn because they were slow."""
+    failed: set[bytes] = field(default_factory=set)
+    """The clients whose sources failed. They are tried again after a while without demand."""
+    attempt: int = 1
+    wanted_at: float = 0.0
+    restored: str | None = None
+    """The generation of the copy, if an earlier process kept it."""
+
+    @property
+    def idle(self) -> bool:
+        return not (self.waiting or self.questions)
+
+    def offered(self) -> Iterator[tuple[str, Offer]]:
+        """All sources, each with the peer that offers it."""
+        for peer, offers in self.waiting.items():
+            yield from ((peer, offer) for offer in offers)
+        for question in self.questions:
+            yield from ((question.peer, offer) for offer in question.offers)
+
+    def rest(self, now: float) -> None:
+        """Note that a peer or client has stopped waiting."""
+        self.wanted_at = now
+        if self.idle:
+            self.failed.clear()
+            self.slow.clear()
+            self.turns.clear()

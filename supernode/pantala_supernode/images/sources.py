@@ -1,0 +1,114 @@
+"""The sources of blobs: who offers them, which of them failed, and which should not be used first. Pure."""
+
+from collections.abc import Callable
+from dataclasses import replace
+
+import structlog
+
+from pantala_protocol import image, task_id
+from pantala_protocol.reasons import Reason
+from pantala_protocol.rules.rights import Claim, Rights, Subject
+from pantala_protocol.sync import WantedBlob
+from pantala_supernode.errors import RequestError, SourceError
+from pantala_supernode.images.blob import LeasedBlob, Offer
+from pantala_supernode.images.orders import OrderAccounts, StatedImages
+from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.tasks.copy import Copy, FileSource
+from pantala_supernode.tasks.shares import IMAGES
+
+_log = structlog.get_logger(__name__)
+
+_POD_IDENTITY = "\n"
+"""Stands for the credential of the supernode's own identity in a cloud. No header has this value."""
+_ANY = "*"
+"""Stands for all blobs of a registry that sent wrong bytes."""
+_REFUSED = frozenset({Reason.SOURCE_FORBIDDEN, Reason.SOURCE_NOT_FOUND, Reason.SOURCE_UNAUTHORIZED})
+_WRONG = frozenset({Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURCE_CHANGED})
+
+
+class BlobSources:
+    """Makes the sources for wanted blobs, and judges them. ``clock`` returns monotonic seconds."""
+
+    def __init__(
+        self,
+        images: StatedImages,
+        accounts: OrderAccounts,
+        endpoints: RegistryEndpoints,
+        rights: Rights,
+        *,
+        clock: Callable[[], float],
+    ) -> None:
+        self._images = images
+        self._accounts = accounts
+        self._endpoints = endpoints
+        self._rights = rights
+        self._clock = clock
+
+    def of(self, peer: str, name: str, wanted: WantedBlob) -> tuple[Offer, ...]:
+        """The sources from which a peer may read a blob. Empty if the peer's request is not valid, which is logged."""
+        try:
+            _check(name, wanted)
+            repository = ImageRepository(wanted.registry, wanted.repository)
+            url = self._endpoints.blob(repository, wanted.digest)
+            if not wanted.order:
+                sources = [blob_source(url, wanted.credential, wanted.digest)]
+            else:
+                order, reference = self._images.ordered(peer, wanted.order, str(repository))
+                sources = [
+                    blob_source(url, account.authorization, wanted.digest, pod_identity=account.pod_identity)
+                    for account in self._accounts.of(order, reference)
+                ]
+            return tuple(blob_offer(self._rights, repository, source) for source in sources)
+        except (ValueError, RequestError, SourceError) as error:
+            _log.warning("cannot fetch a blob; the peer asks the registry", peer=peer, task=name, error=str(error))
+            return ()
+
+    def is_usable(self, blob: LeasedBlob, offer: Offer) -> bool:
+        """False for a source that failed, or that was refused some minutes ago."""
+        now, everyone = self._clock(), self._rights.everyone(offer.claim.repository)
+        refused = (self._rights.is_refused(who, blob.digest, now) for who in (offer.claim.client, everyone))
+        return offer.claim.client not in blob.failed and not any(refused)
+
+    def is_suspect(self, blob: LeasedBlob, offer: Offer) -> bool:
+        """True for a source that must not be used before others: its registry sent wrong bytes, or was slow."""
+        lied = self._rights.is_refused(self._rights.everyone(offer.registry), _ANY, self._clock())
+        return lied or offer.registry in blob.slow
+
+    def blame(self, copy: Copy, blob: LeasedBlob) -> bool:
+        """Note the final failure of a source. Returns True if it is the failure of the current one, and is new."""
+        failure, source, now = copy.failure, copy.failed_source, self._clock()
+        if failure is None or not failure.final or source is None or not source.client:
+            return False
+        client = Subject(bytes.fromhex(source.client))
+        failed = Offer(source, Claim(source.origin, blob.digest, client))
+        if not self.is_usable(blob, failed):
+            return False
+        if failure.reason in _REFUSED:
+            self._rights.refuse(client, blob.digest, now)
+        elif failure.reason in _WRONG:
+            self._rights.refuse(self._rights.everyone(source.origin), blob.digest, now)
+            self._rights.refuse(self._rights.everyone(failed.registry), _ANY, now)
+        else:
+            blob.failed.add(client)
+        return blob.turn is not None and not self.is_usable(blob, blob.turn.offer)
+
+
+def blob_offer(rights: Rights, repository: ImageRepository, source: FileSource) -> Offer:
+    """The offer of a blob's source. The client is identified by the source's credential."""
+    credential = _POD_IDENTITY if source.pod_identity else source.headers.get("Authorization", "")
+    claim = Claim(str(repository), source.digest or "", rights.subject(str(repository), credential))
+    return Offer(replace(source, origin=str(repository), client=claim.client.hex()), claim)
+
+
+def blob_source(url: str, authorization: str, digest: str, *, pod_identity: bool = False) -> FileSource:
+    """The source of a blob at the registry's ``url``. An empty ``authorization`` means an anonymous request."""
+    headers = {"Authorization": authorization} if authorization else {}
+    return FileSource(url, headers, digest, pod_identity=pod_identity, tenants=frozenset({IMAGES}))
+
+
+def _check(name: str, wanted: WantedBlob) -> None:
+    """Raise :class:`ValueError` if a wanted blob has invalid names, or a digest that does not match the task ID."""
+    if task_id.of_blob(wanted.digest) != name:
+        raise ValueError("the blob's task ID does not match its digest")
+    image.check_registry(wanted.registry)
+    image.check_repository(wanted.repository)
