@@ -118,7 +118,7 @@ class Rights:
         return Subject(hashlib.blake2b(framed, key=self._key, digest_size=32).digest())
 
 
-class Claim(NamedTuple):
+class BlobClaim(NamedTuple):
     """A client's wish to read a blob."""
 
     repository: str
@@ -153,13 +153,13 @@ class Ruling(Enum):
     """The copy is not verified yet and comes from another repository, or there is no copy."""
 
 
-def related(claim: Claim, origins: Collection[str]) -> list[str]:
+def related(claim: BlobClaim, origins: Collection[str]) -> list[str]:
     """The origins at the registry of the claim, the latest first. A registry's repositories share blobs."""
     registry = claim.repository.partition("/")[0]
     return [origin for origin in reversed(tuple(origins)) if origin.partition("/")[0] == registry]
 
 
-def standing(rights: Rights, claim: Claim, blob: HeldBlob, now: float) -> Right | None:
+def standing(rights: Rights, claim: BlobClaim, blob: HeldBlob, now: float) -> Right | None:
     """The right by which a client may read a copy.
 
     If a registry gives the blob to the public in one of its repositories, each client of that registry may read it.
@@ -176,7 +176,7 @@ def standing(rights: Rights, claim: Claim, blob: HeldBlob, now: float) -> Right 
     return None
 
 
-def rule(rights: Rights, claim: Claim, blob: HeldBlob, now: float) -> Ruling:
+def rule(rights: Rights, claim: BlobClaim, blob: HeldBlob, now: float) -> Ruling:
     """Decide about a claim."""
     if standing(rights, claim, blob, now) is not None:
         return Ruling.GIVE

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from pantala_protocol.rules.rights import Claim, Right
+from pantala_protocol.rules.rights import BlobClaim, Right
 from pantala_supernode.tasks.copy import FileSource
 
 _TURN = 2.0
@@ -28,7 +28,7 @@ class Offer(NamedTuple):
     """One source of a blob, and the claim of the client whose credential it uses."""
 
     source: FileSource
-    claim: Claim
+    claim: BlobClaim
 
     @property
     def registry(self) -> str:

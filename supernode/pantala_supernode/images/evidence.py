@@ -16,7 +16,7 @@ import structlog
 from cachetools import TTLCache
 
 from pantala_protocol import digest as digests
-from pantala_protocol.rules.rights import Claim, EvidenceKind, Rights, Ruling, Subject, related
+from pantala_protocol.rules.rights import BlobClaim, EvidenceKind, Rights, Ruling, Subject, related
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import (
     SourceForbiddenError,
@@ -127,7 +127,7 @@ class EvidenceFinder:
             url, public = self._endpoints.blob(ImageRepository(registry, name), digest), self._rights.subject(origin)
             with contextlib.suppress(SupernodeError, TimeoutError, ValueError):
                 if not self._rights.is_refused(public, digest, self._clock()):
-                    await self._ask(copy, Offer(blob_source(url, "", digest), Claim(origin, digest, public)))
+                    await self._ask(copy, Offer(blob_source(url, "", digest), BlobClaim(origin, digest, public)))
                 if self._rights.find(public, digest, self._clock()) is not None:
                     return True
                 await self._read_byte(copy, replace(offer.source, url=url))

@@ -7,7 +7,7 @@ import structlog
 
 from pantala_protocol import image, task_id
 from pantala_protocol.reasons import Reason
-from pantala_protocol.rules.rights import Claim, Rights, Subject
+from pantala_protocol.rules.rights import BlobClaim, Rights, Subject
 from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import RequestError, SourceError
 from pantala_supernode.images.blob import LeasedBlob, Offer
@@ -80,7 +80,7 @@ class BlobSources:
         if failure is None or not failure.final or source is None or not source.client:
             return False
         client = Subject(bytes.fromhex(source.client))
-        failed = Offer(source, Claim(source.origin, blob.digest, client))
+        failed = Offer(source, BlobClaim(source.origin, blob.digest, client))
         if not self.is_usable(blob, failed):
             return False
         if failure.reason in _REFUSED:
@@ -96,7 +96,7 @@ class BlobSources:
 def blob_offer(rights: Rights, repository: ImageRepository, source: FileSource) -> Offer:
     """The offer of a blob's source. The client is identified by the source's credential."""
     credential = _POD_IDENTITY if source.pod_identity else source.headers.get("Authorization", "")
-    claim = Claim(str(repository), source.digest or "", rights.subject(str(repository), credential))
+    claim = BlobClaim(str(repository), source.digest or "", rights.subject(str(repository), credential))
     return Offer(replace(source, origin=str(repository), client=claim.client.hex()), claim)
 
 

@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_protocol.rules import rights as module
-from pantala_protocol.rules.rights import SECONDS, Claim, EvidenceKind, HeldBlob, Rights, Ruling, rule, standing
+from pantala_protocol.rules.rights import SECONDS, BlobClaim, EvidenceKind, HeldBlob, Rights, Ruling, rule, standing
 
 KEY = b"k" * 32
 names = st.text(max_size=6)
@@ -74,7 +74,7 @@ def test_the_number_of_rights_and_refusals_is_bounded() -> None:
 )
 def test_what_to_ask_without_a_right(blob: HeldBlob, expected: Ruling) -> None:
     made = new()
-    claim = Claim("r/a", "d", made.subject("r/a", "Bearer x"))
+    claim = BlobClaim("r/a", "d", made.subject("r/a", "Bearer x"))
     assert expected is rule(made, claim, blob, 0.0)
     made.refuse(made.everyone("r/a"), "d", 0.0)
     assert Ruling.REFUSE is rule(made, claim, blob, 0.0)
@@ -82,7 +82,7 @@ def test_what_to_ask_without_a_right(blob: HeldBlob, expected: Ruling) -> None:
 
 def test_c1_consent_counts_only_with_bytes_of_the_same_repository_and_generation() -> None:
     made = new()
-    claim = Claim("r/a", "d", made.subject("r/a", "Bearer x"))
+    claim = BlobClaim("r/a", "d", made.subject("r/a", "Bearer x"))
     made.grant(claim.client, "d", EvidenceKind.ALLOWED, 0.0, generation="g")
     assert Ruling.GIVE is rule(made, claim, HeldBlob("g", ("r/a",)), 1.0)
     assert Ruling.ASK is rule(made, claim, HeldBlob("h", ("r/a",)), 1.0)
@@ -92,17 +92,17 @@ def test_c1_consent_counts_only_with_bytes_of_the_same_repository_and_generation
 
 def test_a_public_blob_is_for_each_client_of_its_registry_while_its_repository_is_an_origin() -> None:
     made = new()
-    claim = Claim("r/a", "d", made.subject("r/a", "Bearer x"))
+    claim = BlobClaim("r/a", "d", made.subject("r/a", "Bearer x"))
     made.grant(made.subject("r/b"), "d", EvidenceKind.ALLOWED, 0.0, generation="g")
     assert Ruling.GIVE is rule(made, claim, HeldBlob("g", ("r/b",), whole=True), 1.0)
     assert Ruling.PROVE is rule(made, claim, HeldBlob("g", ("r/c",), whole=True), 1.0)
-    other = Claim("liar/a", "d", made.subject("liar/a", "Bearer x"))
+    other = BlobClaim("liar/a", "d", made.subject("liar/a", "Bearer x"))
     assert Ruling.PROVE is rule(made, other, HeldBlob("g", ("r/b",), whole=True), 1.0)
 
 
 def test_a_client_that_may_read_the_origin_may_read_the_blob_by_another_repository() -> None:
     made = new()
-    claim = Claim("r/a", "d", made.subject("r/a", "Basic x"))
+    claim = BlobClaim("r/a", "d", made.subject("r/a", "Basic x"))
     made.grant(claim.client, "d", EvidenceKind.ALLOWED, 0.0, generation="g", origin="r/b")
     assert Ruling.GIVE is rule(made, claim, HeldBlob("g", ("r/b",), whole=True), 1.0)
     assert Ruling.PROVE is rule(made, claim, HeldBlob("g", ("r/c",), whole=True), 1.0)

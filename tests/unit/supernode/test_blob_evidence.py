@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from pantala_pieces import records
-from pantala_protocol.rules.rights import Claim, HeldBlob, Rights, Ruling, rule
+from pantala_protocol.rules.rights import BlobClaim, HeldBlob, Rights, Ruling, rule
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import SourceForbiddenError, SourceInterruptedError
 from pantala_supernode.images import evidence
@@ -87,7 +87,7 @@ class Bench:
 
     def offer(self, repository: str = "registry.example/a", credential: str = "Basic x") -> Offer:
         source = FileSource(url_of(repository), {"Authorization": credential} if credential else {}, NAME)
-        return Offer(source, Claim(repository, NAME, self.rights.subject(repository, credential)))
+        return Offer(source, BlobClaim(repository, NAME, self.rights.subject(repository, credential)))
 
     def ruling(self, offer: Offer) -> Ruling:
         held = HeldBlob("g", (*self.copy.origins, *self.vouched), whole=True)
