@@ -37,7 +37,7 @@ from pantala_operator.watch.registries import ImageResolver
 from pantala_operator.watch.secrets import SecretReader
 from pantala_operator.watch.stream import KopfWatch
 from pantala_operator.watch.workloads import WorkloadWatch
-from pantala_process import health, http, lifecycle, logs
+from pantala_process import health, lifecycle, logs
 from pantala_process.lifecycle import Stop
 from pantala_protocol.redaction import RedactedURL
 
@@ -150,8 +150,8 @@ class App:
 
     async def _run(self) -> None:
         settings = self._settings
-        probes = health.application(self._metrics.registry, ready=self.problems, alive=self.stalled)
-        async with http.serving(probes, settings.health_listen, grace=1.0) as port, asyncio.TaskGroup() as group:
+        probes = health.serving(settings.health_listen, self._metrics.registry, ready=self.problems, alive=self.stalled)
+        async with probes as port, asyncio.TaskGroup() as group:
             supernodes = settings.supernode_statefulset or [str(RedactedURL(url)) for url in settings.supernode]
             log.info("The operator runs", supernodes=supernodes, health_port=port)
             for part in (

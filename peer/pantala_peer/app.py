@@ -38,7 +38,7 @@ from pantala_pieces.transfer.deadlines import ReceiveTimeouts
 from pantala_pieces.transfer.providers import Providers
 from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_pieces.transfer.upload.sender import PieceSender
-from pantala_process import health, http, lifecycle, logs
+from pantala_process import health, lifecycle, logs
 from pantala_process.lifecycle import Stop
 from pantala_process.listening import allow_files
 from pantala_process.settings import SettingsError
@@ -85,9 +85,8 @@ class PeerApp:
         async with contextlib.AsyncExitStack() as stack:
             stack.callback(self.cache.close)
             stack.push_async_callback(self.downloads.close)
-            if self.settings.health_listen is not None:
-                probes = health.application(self.metrics.registry, ready=self.problems)
-                await stack.enter_async_context(http.serving(probes, self.settings.health_listen, grace=1.0))
+            probes = health.serving(self.settings.health_listen, self.metrics.registry, ready=self.problems)
+            await stack.enter_async_context(probes)
             await lifecycle.until(stop, self._live(stack))
             await self._leave()
 

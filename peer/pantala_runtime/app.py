@@ -14,6 +14,7 @@ import structlog
 from aiohttp import web
 
 from pantala_process import lifecycle, logs
+from pantala_process.entrance.server import accepting
 from pantala_process.lifecycle import Stop
 from pantala_process.settings import SettingsError
 from pantala_runtime.api import HelperAPI
@@ -22,6 +23,9 @@ from pantala_runtime.pulls import Pulls
 from pantala_runtime.settings import Settings, parse
 
 log = structlog.get_logger()
+
+_MOST = 64
+"""Connections at the socket. Only the peer of the node connects."""
 
 
 @dataclass(slots=True)
@@ -46,9 +50,9 @@ class HelperApp:
                 )
                 await runner.setup()
                 try:
-                    await web.SockSite(runner, listener).start()
-                    log.info("listening", socket=str(self.settings.listen), runtime=self.settings.runtime)
-                    await stop.wait()
+                    async with accepting(runner, [listener], most=_MOST):
+                        log.info("listening", socket=str(self.settings.listen), runtime=self.settings.runtime)
+                        await stop.wait()
                     log.info("leaving")
                 finally:
                     await self.pulls.close()

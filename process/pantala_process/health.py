@@ -1,16 +1,35 @@
-"""The routes ``/healthz`` (the process lives), ``/readyz`` (the process can do its work now) and ``/metrics``."""
+"""The routes ``/healthz`` (the process lives), ``/readyz`` (the process can do its work now) and ``/metrics``.
 
-from collections.abc import Callable, Sequence
+They have a port and a thread of their own. So clients that fill the other ports do not make probes fail.
+"""
+
+import asyncio
+import contextlib
+import socket
+import threading
+from collections.abc import AsyncIterator, Callable, Sequence
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from pantala_process import metrics
+from pantala_process.entrance.server import serving_at
 from pantala_process.http import ErrorDetail, json_response
+from pantala_process.listening import listening
+from pantala_process.settings import ListenAddress
+
+T = TypeVar("T")
 
 Check = Callable[[], Sequence[str]]
 """Returns the reasons why the process is not healthy, or not ready. Empty if it is."""
+
+_MOST = 64
+"""Connections at the port. A new one replaces one that has sent no request."""
+
+_PATIENCE = 4.0
+"""Seconds that the event loop of the process may take to answer. A probe waits 5 s."""
 
 
 class Health(msgspec.Struct, frozen=True):
@@ -35,20 +54,99 @@ def health_response(reasons: Sequence[str], reason: str = "NotReady") -> web.Res
     return json_response(Unhealthy(ErrorDetail(reason, "; ".join(reasons)), tuple(reasons)), 503)
 
 
-def application(registry: CollectorRegistry, *, ready: Check, alive: Check = tuple) -> web.Application:
-    """An application with the routes ``/healthz``, ``/readyz`` and ``/metrics``."""
+@contextlib.asynccontextmanager
+async def serving(
+    address: ListenAddress | None, registry: CollectorRegistry | None, *, ready: Check, alive: Check = tuple
+) -> AsyncIterator[int]:
+    """Serve the routes in a thread while the block runs, and yield the port. Without ``registry``: no ``/metrics``.
+
+    Without ``address``, nothing is served. The checks are called in the running event loop, because they look at its
+    objects. Raises :class:`OSError`.
+    """
+    if address is None:
+        yield 0
+        return
+    with listening(address) as sockets:
+        app = _application(_Process(asyncio.get_running_loop()), registry, ready=ready, alive=alive)
+        server = _Server(app, sockets)
+        await asyncio.to_thread(server.start)
+        try:
+            yield int(sockets[0].getsockname()[1])
+        finally:
+            await asyncio.to_thread(server.stop)
+
+
+class _Process:
+    """The event loop of the process, seen from the thread of the probes."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+
+    async def call(self, function: Callable[[], T]) -> T:
+        """The result of a function in the event loop. Raises :class:`TimeoutError` if the loop does not answer."""
+
+        async def called() -> T:
+            return function()
+
+        answer = asyncio.run_coroutine_threadsafe(called(), self._loop)
+        return await asyncio.wait_for(asyncio.wrap_future(answer), _PATIENCE)
+
+
+def _application(
+    process: _Process, registry: CollectorRegistry | None, *, ready: Check, alive: Check
+) -> web.Application:
+    async def checked(check: Check, reason: str) -> web.Response:
+        try:
+            return health_response(await process.call(check), reason)
+        except TimeoutError:
+            return health_response([f"the process has not answered for {_PATIENCE:g} s"], reason)
 
     async def healthz(_request: web.Request) -> web.Response:
-        return health_response(alive(), "NotAlive")
+        return await checked(alive, "NotAlive")
 
     async def readyz(_request: web.Request) -> web.Response:
-        return health_response(ready())
-
-    async def exposition(_request: web.Request) -> web.Response:
-        return metrics.metrics_response(registry)
+        return await checked(ready, "NotReady")
 
     app = web.Application()
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
-    app.router.add_get("/metrics", exposition)
+    if registry is not None:
+        shown = registry
+
+        async def exposition(_request: web.Request) -> web.Response:
+            return await process.call(lambda: metrics.metrics_response(shown))
+
+        app.router.add_get("/metrics", exposition)
     return app
+
+
+class _Server:
+    """Serves an application in a thread with its own event loop."""
+
+    def __init__(self, app: web.Application, sockets: Sequence[socket.socket]) -> None:
+        self._app = app
+        self._sockets = sockets
+        self._up = threading.Event()
+        self._stop: Callable[[], object] = lambda: None
+        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+        self._up.wait()
+
+    def stop(self) -> None:
+        self._stop()
+        self._thread.join()
+
+    def _run(self) -> None:
+        try:
+            asyncio.run(self._serve())
+        finally:
+            self._up.set()
+
+    async def _serve(self) -> None:
+        stop, loop = asyncio.Event(), asyncio.get_running_loop()
+        self._stop = lambda: loop.call_soon_threadsafe(stop.set)
+        async with serving_at(self._app, self._sockets, grace=1.0, most=_MOST):
+            self._up.set()
+            await stop.wait()

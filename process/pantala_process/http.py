@@ -1,15 +1,11 @@
-"""HTTP helpers of all processes: bounded bodies, bearer tokens, one format for errors, and serving at an address."""
+"""HTTP helpers of all processes: bounded bodies, bearer tokens, and one format for errors."""
 
-import contextlib
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import aiohttp
 import msgspec
 from aiohttp import web
 
-from pantala_process.listening import listening
-from pantala_process.settings import ListenAddress
 from pantala_protocol.rules import text
 
 
@@ -100,17 +96,3 @@ def error_detail(body: bytes) -> ErrorDetail | None:
         return msgspec.json.decode(body, type=ErrorBody).error
     except msgspec.DecodeError:
         return None
-
-
-@contextlib.asynccontextmanager
-async def serving(app: web.Application, address: ListenAddress, *, grace: float) -> AsyncIterator[int]:
-    """Serve ``app`` while the block runs, and yield the port. Then running requests get ``grace`` seconds to finish."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace)
-    await runner.setup()
-    with listening(address) as sockets:
-        try:
-            for each in sockets:
-                await web.SockSite(runner, each).start()
-            yield int(runner.addresses[0][1])
-        finally:
-            await runner.cleanup()

@@ -16,7 +16,7 @@ from aiohttp import web
 from pantala_pieces.scrub import Scrub
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
-from pantala_process import memory
+from pantala_process import health, memory
 from pantala_process.tls.contexts import TLSContexts
 from pantala_process.tls.keeper import secured
 from pantala_protocol.geometry import RULES
@@ -263,8 +263,10 @@ class App:
             self.images.ledger.run(),
             memory.keep_trimmed(),
         )
+        registry = self.metrics.registry if settings.metrics_open else None
         try:
             async with (
+                health.serving(settings.health_listen, registry, ready=self._native.problems),
                 site(self.api, settings.listen, share=0.5, front=self.front, tls=self._tls),
                 self._pieces.serving(settings.piece_listen, share=0.25, grace=GRACE),
             ):

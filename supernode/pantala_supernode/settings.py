@@ -135,6 +135,10 @@ class Settings(TLSFlags):
     """Seconds that a removed Task stays wanted, so that its replacement does not need a second read of the origin."""
     dragonfly: bool = switch("serve Dragonfly's clients (dfget, dfdaemon), which cannot authenticate")
     """If it is on, every client that reaches the API can make the supernode fetch files."""
+    health_listen: ListenAddress | None = flag(
+        settings.address, "HOST:PORT", "where to serve /healthz and /readyz for probes (default: nowhere)", default=None
+    )
+    """A port and a thread of their own, so that clients of the API cannot make probes fail."""
     metrics_open: bool = switch("serve metrics to every client that reaches the API: counts only, no names")
     """If it is off, only the operator's ServiceAccount may read the metrics."""
     cache_seconds: float = flag(

@@ -96,6 +96,14 @@ def test_all_containers_have_probes_and_limits(render: Render) -> None:
             assert container["readinessProbe"]["httpGet"]["port"] in ports
 
 
+def test_h8_probes_use_a_port_of_their_own(render: Render) -> None:
+    for name, container, _ in render().containers():
+        if name in {"operator/operator", "supernode/supernode", "peer/peer"}:
+            assert {"health"} == {
+                container[f"{kind}Probe"]["httpGet"]["port"] for kind in ("startup", "liveness", "readiness")
+            }
+
+
 def test_pods_get_no_variables_of_services(render: Render) -> None:
     assert all(template["spec"]["enableServiceLinks"] is False for template in render().pods.values())
 
@@ -255,6 +263,12 @@ def test_values_set_the_cache_and_its_rates(render: Render) -> None:
     values = ('supernode.cache={"seconds":0}', 'supernode.rates={"origin":"1M","serve":"2M","link":"3M"}')
     expected = {"cache-seconds": "0", "origin-rate": "1M", "serve-rate": "2M", "bandwidth": "3M"}
     assert expected.items() <= flags(*values).items()
+
+
+def test_h7_values_set_the_shares_of_namespaces(render: Render) -> None:
+    assert "shares" not in render().flags("supernode/supernode")
+    given = render('supernode.shares={"team-a":3,"@images":5}').flags("supernode/supernode")
+    assert "@images=5,team-a=3" == given["shares"]
 
 
 @pytest.mark.parametrize(

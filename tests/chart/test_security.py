@@ -115,6 +115,7 @@ WRONG = [
     ("supernode.cache.seconds=-1", "supernode/cache/seconds"),
     ("supernode.cache.diskHigh=101", "supernode/cache/diskHigh"),
     ('supernode.rates.origin="fast"', "supernode/rates/origin"),
+    ('supernode.shares={"team-a":0}', "supernode/shares/team-a"),
     ('supernode.persistence.size="big"', "supernode/persistence/size"),
     ('supernode.persistence.whenDeleted="Keep"', "supernode/persistence/whenDeleted"),
     ('supernode.persistence.accessModes=["ReadOnlyMany"]', "supernode/persistence/accessModes/0"),

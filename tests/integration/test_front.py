@@ -19,7 +19,7 @@ from pantala_protocol.sync import SyncRequest
 from pantala_supernode.app import App, serving
 from pantala_supernode.errors import NotFoundError
 from pantala_supernode.http import front as front_module
-from pantala_supernode.http.access import Access, Guard
+from pantala_supernode.http.access import Access, AccessRefusedError, Guard
 from pantala_supernode.http.front import Front, HotRequest, HotRoute
 from pantala_supernode.http.site import site
 from pantala_supernode.metrics import Metrics
@@ -38,9 +38,18 @@ class Served:
         self.hot: list[HotRequest] = []
         self.held: list[asyncio.Future[object]] = []
         guard = Guard(None, operator="", peer="", supernode="")
+        guard_of_closed = guard.authorize_at_once
+
+        def refuse_closed(access: Access, authorization: str, path: str, client: str | None = None) -> Any:
+            if path == "/closed":
+                raise AccessRefusedError(401, "Unauthorized", "no token")
+            return guard_of_closed(access, authorization, path, client)
+
+        guard.authorize_at_once = refuse_closed  # type: ignore[method-assign]
         self.front = Front(
             (
                 HotRoute("POST", "/echo", self.echo, Access.OPEN, most_body=100_000),
+                HotRoute("POST", "/closed", self.echo, Access.OPEN, most_body=100_000),
                 HotRoute("GET", "/query", self.query, Access.OPEN),
                 HotRoute("GET", "/hold", self.hold, Access.OPEN),
             ),
@@ -185,7 +194,7 @@ async def test_errors_have_the_same_body_as_elsewhere(served: Served, body: byte
 
 
 async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("_IDLE", 0.3), ("_SLOW", 0.1), ("_SWEEP", 0.02)):
+    for name, value in (("_IDLE", 0.3), ("_HEAD", 0.1), ("_BODY", 0.1), ("_SWEEP", 0.02)):
         monkeypatch.setattr(front_module, name, value)
     async with serve() as served:
         loop = asyncio.get_running_loop()
@@ -199,6 +208,34 @@ async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) ->
             writer.close()
         assert loop.time() - began < 10
         assert not served.front.connections
+
+
+@pytest.mark.parametrize("begun", [b"POST /ec", post(b"1234")[:-4]])
+async def test_h8_single_bytes_do_not_prolong_a_request(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
+    for name, value in (("_HEAD", 0.5), ("_BODY", 0.5), ("_SWEEP", 0.02)):
+        monkeypatch.setattr(front_module, name, value)
+    async with serve() as served:
+        reader, writer = await asyncio.open_connection(HOST, served.port)
+        writer.write(begun)
+        with suppress(ConnectionError):
+            async with asyncio.timeout(5):
+                while not reader.at_eof():
+                    writer.write(b"h" if begun.startswith(b"POST /ec") and b"\r\n\r\n" not in begun else b"")
+                    await asyncio.sleep(0.05)
+        writer.close()
+        await eventually(lambda: not served.front.connections)
+
+
+async def test_h8_a_refused_request_with_an_unread_body_gets_its_answer(served: Served) -> None:
+    body = b"x" * 60_000
+    reader, writer = await asyncio.open_connection(HOST, served.port)
+    writer.write(post(body, path="/closed")[:-50_000])
+    answer = await read(reader)
+    writer.write(body[:50_000])
+    await writer.drain()
+    assert 401 == answer[0]
+    assert b"" == await reader.read()
+    writer.close()
 
 
 async def test_a_client_that_reads_nothing_gets_no_further_answers(served: Served) -> None:

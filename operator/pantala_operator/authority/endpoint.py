@@ -9,6 +9,7 @@ import structlog
 from aiohttp import web
 
 from pantala_operator.authority.keeper import AuthorityKeeper
+from pantala_process.entrance.server import accepting
 from pantala_process.http import error_response
 from pantala_process.identity import ClusterKeys, TokenIdentity, TokenRejectedError
 from pantala_process.listening import listening
@@ -18,6 +19,9 @@ from pantala_process.tls.authority import PATH
 from pantala_process.tls.certificates import CertificateError
 from pantala_process.tls.contexts import TLSContexts
 from pantala_process.tls.names import ProcessName, ProcessRole
+
+_MOST = 256
+"""Connections at the port. Each process asks for a certificate a few times a day."""
 
 _MAX_REQUEST = 16 * 1024
 
@@ -62,9 +66,8 @@ class SigningEndpoint:
         await runner.setup()
         with listening(address) as sockets:
             try:
-                for each in sockets:
-                    await web.SockSite(runner, each, ssl_context=contexts.open_listener).start()
-                yield int(runner.addresses[0][1])
+                async with accepting(runner, sockets, most=_MOST, tls=contexts.open_listener):
+                    yield int(sockets[0].getsockname()[1])
             finally:
                 await runner.cleanup()
 

@@ -20,10 +20,14 @@ from pantala_peer.mirror.server import MirrorRules, MirrorServer
 from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.room import BlobRoom
-from pantala_process.listening import listening
+from pantala_process.entrance.server import accepting
+from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol.rules.rights import Rights
+
+_SHARE = 0.25
+"""Connections of containerd may use this fraction of the limit of open files."""
 
 _GRACE = 1.0
 """Seconds that running answers have to end at a stop. Afterwards containerd reads the rest from the registry."""
@@ -88,11 +92,10 @@ class MirrorService:
             ):
                 await runner.setup()
                 try:
-                    for each in sockets:
-                        await web.SockSite(runner, each).start()
-                    self._host = "localhost" if address.host == "::1" else "127.0.0.1"
-                    self.port = runner.addresses[0][1]
-                    yield
+                    async with accepting(runner, sockets, most=int(file_limit() * _SHARE)):
+                        self._host = "localhost" if address.host == "::1" else "127.0.0.1"
+                        self.port = int(sockets[0].getsockname()[1])
+                        yield
                 finally:
                     self.port = 0
                     await runner.cleanup()

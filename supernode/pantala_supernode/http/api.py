@@ -1,6 +1,7 @@
 """The routes for the operator, the peers and probes. The handlers only convert between HTTP and method calls."""
 
 import asyncio
+from collections.abc import Sequence
 from typing import Annotated
 
 import msgspec
@@ -66,8 +67,11 @@ class NativeAPI:
 
     async def readyz(self, _request: web.Request) -> web.Response:
         """Answer 200 once the volume has been read."""
-        reasons = () if self._supernode.recovered else ("the supernode is still reading its volume",)
-        return health_response(reasons, "Recovering")
+        return health_response(self.problems(), "Recovering")
+
+    def problems(self) -> Sequence[str]:
+        """The reasons why the supernode is not ready. Empty if it is."""
+        return () if self._supernode.recovered else ("the supernode is still reading its volume",)
 
     async def statement(self, request: web.Request) -> web.Response:
         statement = await read_body(request, Statement)

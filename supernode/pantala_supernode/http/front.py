@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
+from pantala_process.entrance.acceptor import FirstHead, Visit
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import plain_address
 from pantala_process.tls.contexts import name_of
@@ -29,10 +30,16 @@ _log = structlog.get_logger(__name__)
 _IDLE = 75.0
 """Seconds after which a connection without a request is closed."""
 
-_SLOW = 30.0
-"""Seconds without another byte after which the connection of an unfinished request is closed."""
+_HEAD = 10.0
+"""Seconds from the first byte of a request to the end of its head."""
 
-_SWEEP = 5.0
+_BODY, _RATE = 30.0, 32 * 1024
+"""Seconds for a body, and the bytes for which it gets a second more."""
+
+_UNREAD, _UNREAD_TIME = 256 * 1024, 2.0
+"""Bytes of a refused body that are read and dropped, and seconds for that. Otherwise the client may lose the answer."""
+
+_SWEEP = 2.0
 """Seconds between two looks for connections to close."""
 
 _AHEAD = 64 * 1024
@@ -76,13 +83,13 @@ class Front:
         self._sweeping: asyncio.TimerHandle | None = None
         self._left: asyncio.Event = asyncio.Event()
 
-    def protocol(self, fallback: Callable[[], asyncio.Protocol]) -> asyncio.Protocol:
+    def protocol(self, fallback: Callable[[], asyncio.Protocol], visit: Visit) -> asyncio.Protocol:
         """The protocol of a new connection. ``fallback`` creates aiohttp's."""
         if not self.routes:
-            return fallback()
+            return FirstHead(fallback(), visit)
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
-        return FrontConnection(self, fallback)
+        return FrontConnection(self, fallback, visit)
 
     def head(self, status: int, length: int, headers: Mapping[str, str]) -> bytes:
         """The head of an answer with a JSON body of ``length`` bytes."""
@@ -134,8 +141,9 @@ class Front:
 class FrontConnection(asyncio.Protocol):
     """One connection. It serves one request at a time, in the order of their arrival."""
 
-    def __init__(self, front: Front, fallback: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, front: Front, fallback: Callable[[], asyncio.Protocol], visit: Visit) -> None:
         self._front = front
+        self._visit = visit
         self._fallback = fallback
         self._transport: asyncio.Transport
         self._time = asyncio.get_running_loop().time
@@ -151,7 +159,10 @@ class FrontConnection(asyncio.Protocol):
         """What the present request waits for: the check of its token, or its answer."""
         self._choked = False
         """True while the client does not read its answers."""
-        self._moved_at = self._time()
+        self._due = self._time() + _IDLE
+        """When the connection is closed, unless its request has arrived or its answer was read."""
+        self._unread = 0
+        """Bytes of a refused body that are still dropped. Then the connection is closed."""
 
     # Called by asyncio
 
@@ -164,7 +175,11 @@ class FrontConnection(asyncio.Protocol):
         self._front.connections.add(self)
 
     def data_received(self, data: bytes) -> None:
-        self._moved_at = self._time()
+        if self._unread:
+            self._drop(len(data))
+            return
+        if not self._received and self._head is None:
+            self._due = self._time() + _HEAD
         self._received += data
         if self._pending is None and not self._choked:
             self._serve()
@@ -184,6 +199,11 @@ class FrontConnection(asyncio.Protocol):
         if self._pending is not None:
             self._pending.cancel()
 
+    @property
+    def _over(self) -> bool:
+        """True if the connection serves no further request."""
+        return self._unread > 0 or self._transport.is_closing()
+
     # Called by the front
 
     def close_if_idle(self) -> None:
@@ -191,11 +211,9 @@ class FrontConnection(asyncio.Protocol):
             self._transport.close()
 
     def expire(self, now: float) -> None:
-        """Close the connection if its client has been silent for too long."""
-        if self._pending is None:
-            unfinished = self._head is not None or bool(self._received)
-            if now - self._moved_at > (_SLOW if unfinished else _IDLE):
-                self.abort()
+        """Close the connection if its client takes too long for a request, or to read an answer."""
+        if self._pending is None and now > self._due:
+            self.abort()
 
     def abort(self) -> None:
         self._transport.abort()
@@ -204,7 +222,7 @@ class FrontConnection(asyncio.Protocol):
 
     def _serve(self) -> None:
         """Serve all requests that have arrived, until one must wait."""
-        while self._pending is None and not self._choked and not self._transport.is_closing():
+        while self._pending is None and not self._choked and not self._over:
             if self._head is None and not (self._received and self._begin()):
                 return
             head = self._head
@@ -230,6 +248,8 @@ class FrontConnection(asyncio.Protocol):
             self._hand_over()
             return False
         del self._received[: head.size]
+        self._visit.arrived()
+        self._due = self._time() + _BODY + head.length / _RATE
         self._head, self._route, guard = head, route, self._front.guard
         try:
             self._identity = guard.authorize_at_once(route.access, head.authorization, head.path, self._client)
@@ -239,7 +259,7 @@ class FrontConnection(asyncio.Protocol):
             self._pending.add_done_callback(self._decided)
         except AccessRefusedError as error:
             self._refuse(error)
-        return self._pending is None and not self._transport.is_closing()
+        return self._pending is None and not self._over
 
     def _handle(self, head: PlainHead, body: bytes) -> None:
         try:
@@ -284,12 +304,12 @@ class FrontConnection(asyncio.Protocol):
         self._resume()
 
     def _resume(self) -> None:
-        if not self._transport.is_closing():
+        if not self._over:
             self._transport.resume_reading()
             self._serve()
 
     def _refuse(self, error: AccessRefusedError) -> None:
-        """Refuse the present request. Its body is not read, so it is the last one of the connection."""
+        """Refuse the present request. Its body is dropped, so it is the last one of the connection."""
         self._fail(ErrorAnswer(error.status, error.reason, str(error), error.headers), last=True)
 
     def _fail(self, failure: ErrorAnswer, *, last: bool = False) -> None:
@@ -301,14 +321,29 @@ class FrontConnection(asyncio.Protocol):
             headers = {**headers, "Connection": "close"}
         self._front.answered(status)
         self._transport.write(self._front.head(status, len(body), headers) + body)
+        self._due = self._time() + (_HEAD if self._received else _IDLE)
         if last:
+            self._end()
+
+    def _end(self) -> None:
+        """Close the connection. If a part of the body is on its way, drop it first."""
+        self._unread, self._head = 0 if self._head is None else min(self._head.length, _UNREAD), None
+        self._due = self._time() + _UNREAD_TIME
+        arrived = len(self._received)
+        self._received.clear()
+        self._drop(arrived)
+
+    def _drop(self, count: int) -> None:
+        self._unread = max(self._unread - count, 0)
+        if not self._unread:
             self._transport.close()
 
     def _hand_over(self) -> None:
         """Let aiohttp serve the connection from now on, beginning with the bytes that are not answered yet."""
         received, self._received = bytes(self._received), bytearray()
         self._front.left(self)
-        protocol = self._fallback()
+        self._visit.expect()
+        protocol: asyncio.Protocol = FirstHead(self._fallback(), self._visit)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         protocol.data_received(received)

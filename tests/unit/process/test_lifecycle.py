@@ -18,6 +18,7 @@ from prometheus_client.core import CounterMetricFamily
 
 from pantala_process import backoff, health, http, lifecycle, logs, metrics, settings
 from pantala_process.backoff import Backoff
+from pantala_process.entrance.server import serving
 from pantala_process.flight import SingleFlight
 from pantala_process.http import TooLargeError
 from pantala_process.lifecycle import Stop
@@ -149,9 +150,8 @@ async def answered(path: str, *reasons: str) -> AsyncIterator[aiohttp.ClientResp
     """The answer of a process that is not ready for these reasons."""
     registry = metrics.new_registry("example")
     registry.register(metrics.Readings(lambda: [CounterMetricFamily("pantala_sent_bytes", "Sent.", 7)]))
-    app = health.application(registry, ready=lambda: reasons)
     async with (
-        http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port,
+        health.serving(ListenAddress("127.0.0.1", 0), registry, ready=lambda: reasons) as port,
         aiohttp.ClientSession(f"http://127.0.0.1:{port}") as client,
         client.get(path) as response,
     ):
@@ -223,7 +223,7 @@ async def port() -> AsyncIterator[int]:
     logs.hide_invalid_requests()
     app = web.Application()
     app.router.add_get("/fault", fail)
-    async with http.serving(app, ListenAddress("127.0.0.1", 0), grace=1) as port:
+    async with serving(app, ListenAddress("127.0.0.1", 0), grace=1, most=64) as port:
         yield port
 
 

@@ -8,7 +8,7 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pantala_process import http
+from pantala_process.entrance.server import serving
 from pantala_process.listening import client_address, listening
 from pantala_process.settings import ListenAddress, address
 
@@ -46,7 +46,7 @@ async def test_an_address_is_served_in_its_families(
 ) -> None:
     app = web.Application()
     app.add_routes([web.get("/who", _who)])
-    async with http.serving(app, address(given), grace=1.0) as port:
+    async with serving(app, address(given), grace=1.0, most=64) as port:
         assert expected == {host: await asked(host, port) for host in expected}  # type: ignore[misc]
 
 

@@ -21,7 +21,7 @@ from pantala_pieces.transfer.upload.heads import PieceRefusedError, busy
 from pantala_pieces.transfer.upload.parking import Parking
 from pantala_pieces.transfer.upload.queue import Upload
 from pantala_pieces.transfer.upload.threads import Uploaders
-from pantala_process.connections import FIRST_REQUEST, ConnectionTable, FullError
+from pantala_process.entrance.connections import FIRST_REQUEST, ConnectionTable, FullError
 from pantala_process.fair import Claim
 from pantala_process.listening import plain_address
 from pantala_process.tls.contexts import TLSContexts

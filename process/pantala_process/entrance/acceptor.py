@@ -1,0 +1,243 @@
+"""Accepts connections for asyncio, within limits that keep clients without requests from filling a process."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import socket
+import ssl
+from collections.abc import Callable, Sequence
+
+import structlog
+
+from pantala_process.entrance.connections import FIRST_REQUEST, ConnectionTable, FullError
+from pantala_process.listening import plain_address
+
+_log = structlog.get_logger(__name__)
+
+_AT_ONCE = 64
+"""Connections that are accepted before other work gets its turn."""
+
+_PAUSE = 1.0
+"""Seconds until another try, after no file was left for a connection."""
+
+_LOOK = 1.0
+"""Seconds between two looks for connections without a request."""
+
+_WARNING_INTERVAL = 60.0
+"""Seconds between two log lines about refused connections."""
+
+_MOST_HEAD = 64 * 1024
+"""Bytes without the end of a head, after which a connection is closed."""
+
+_END = b"\r\n\r\n"
+
+
+class _CountedSocket(socket.socket):
+    """A socket that reports when it is closed, whatever part of asyncio closes it."""
+
+    on_close: Callable[[], None] | None = None
+
+    def close(self) -> None:
+        on_close, self.on_close = self.on_close, None
+        super().close()
+        if on_close is not None:
+            on_close()
+
+
+class Visit:
+    """One connection that was accepted, and whether it has sent a request."""
+
+    def __init__(self, acceptor: Acceptor, accepted: socket.socket) -> None:
+        self.begun_at = 0.0
+        """Since when a head is awaited."""
+        self.waits = True
+        """True while a head is awaited that may take only :data:`FIRST_REQUEST` seconds."""
+        self._acceptor = acceptor
+        self._socket = accepted
+
+    def arrived(self) -> None:
+        """Note that a head is complete."""
+        if self.waits:
+            self.waits = False
+            self._acceptor.table.served(self)
+
+    def expect(self) -> None:
+        """Note that another head is awaited."""
+        self.waits = True
+        self._acceptor.watch(self)
+
+    def end(self) -> None:
+        """End the connection. Its protocol is called as if the client had closed it."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
+
+
+class Acceptor:
+    """Accepts at ``listeners`` at most ``most`` connections. ``factory`` makes the protocol for each.
+
+    A connection is closed if the head of its first request is not complete after :data:`FIRST_REQUEST` seconds. The
+    protocol must report it with :meth:`Visit.arrived`; :class:`FirstHead` does so for any other protocol.
+    """
+
+    def __init__(
+        self,
+        listeners: Sequence[socket.socket],
+        factory: Callable[[Visit], asyncio.BaseProtocol],
+        *,
+        most: int,
+        tls: ssl.SSLContext | None = None,
+    ) -> None:
+        self._listeners = listeners
+        self._factory = factory
+        self._tls = tls
+        self.table: ConnectionTable[Visit] = ConnectionTable(most)
+        self._new: dict[Visit, None] = {}
+        """The connections that may wait for a head, the oldest first."""
+        self._loop = asyncio.get_running_loop()
+        self._openings: set[asyncio.Task[None]] = set()
+        self._timers: list[asyncio.TimerHandle] = []
+        self._warned_at = float("-inf")
+        self._closed = False
+
+    def start(self, backlog: int) -> None:
+        for listener in self._listeners:
+            listener.listen(backlog)
+            listener.setblocking(False)
+        self._listen()
+        self._look()
+
+    def close(self) -> None:
+        """Accept no further connection. The open ones stay."""
+        self._closed = True
+        self._pause()
+        for timer in self._timers:
+            timer.cancel()
+
+    def watch(self, visit: Visit) -> None:
+        """End the connection if no complete head arrives in time."""
+        self._new.pop(visit, None)
+        self._new[visit] = None
+        visit.begun_at = self._loop.time()
+
+    def _listen(self) -> None:
+        if not self._closed:
+            for listener in self._listeners:
+                self._loop.add_reader(listener.fileno(), self._accept, listener)
+
+    def _pause(self) -> None:
+        for listener in self._listeners:
+            self._loop.remove_reader(listener.fileno())
+
+    def _accept(self, listener: socket.socket) -> None:
+        for _ in range(_AT_ONCE):
+            try:
+                accepted, source = listener.accept()
+            except BlockingIOError:
+                return
+            except ConnectionError:
+                continue  # the client has gone
+            except OSError as error:  # no descriptor or memory is left
+                self._warn("cannot accept connections; trying again", reason=str(error))
+                self._pause()
+                self._timers = [each for each in self._timers if each.when() > self._loop.time()]
+                self._timers.append(self._loop.call_later(_PAUSE, self._listen))
+                return
+            self._admit(accepted, plain_address(str(source[0])) if isinstance(source, tuple) else "")
+
+    def _admit(self, accepted: socket.socket, address: str) -> None:
+        """Open a connection, or close it if there are too many."""
+        try:
+            former = self.table.dispensable(address)
+        except FullError:
+            accepted.close()
+            self._warn(
+                "too many connections: new ones are refused; raise the limit of open files", most=self.table.most
+            )
+            return
+        if former is not None:
+            former.end()
+            self._left(former)
+        counted = _CountedSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
+        counted.setblocking(False)
+        visit = Visit(self, counted)
+        counted.on_close = lambda: self._left(visit)
+        self.table.add(visit, address)
+        self.watch(visit)
+        opening = self._loop.create_task(self._open(visit, counted))
+        self._openings.add(opening)
+        opening.add_done_callback(self._openings.discard)
+
+    async def _open(self, visit: Visit, counted: socket.socket) -> None:
+        try:
+            await self._loop.connect_accepted_socket(
+                lambda: self._factory(visit),
+                counted,
+                ssl=self._tls,
+                ssl_handshake_timeout=FIRST_REQUEST if self._tls is not None else None,
+            )
+        except OSError:
+            counted.close()  # the client has gone, or its handshake failed
+
+    def _left(self, visit: Visit) -> None:
+        self.table.remove(visit)
+        self._new.pop(visit, None)
+
+    def _look(self) -> None:
+        """End the connections whose first request takes too long."""
+        now = self._loop.time()
+        for visit in list(self._new):
+            if visit.waits and now - visit.begun_at < FIRST_REQUEST:
+                break
+            if visit.waits:
+                visit.end()
+            del self._new[visit]
+        if not self._closed:
+            self._timers = [each for each in self._timers if each.when() > now]
+            self._timers.append(self._loop.call_later(_LOOK, self._look))
+
+    def _warn(self, event: str, **values: object) -> None:
+        now = self._loop.time()
+        if now - self._warned_at >= _WARNING_INTERVAL:
+            self._warned_at = now
+            _log.warning(event, **values)
+
+
+class FirstHead(asyncio.Protocol):
+    """Passes bytes on to ``inner``, and takes itself away when the head of the first request has ended."""
+
+    def __init__(self, inner: asyncio.Protocol, visit: Visit) -> None:
+        self._inner = inner
+        self._visit = visit
+        self._transport: asyncio.Transport | None = None
+        self._tail = b""
+        self._size = 0
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        if isinstance(transport, asyncio.Transport):
+            self._transport = transport
+        self._inner.connection_made(transport)
+
+    def data_received(self, data: bytes) -> None:
+        self._size += len(data)
+        window = self._tail + data
+        self._tail = window[-(len(_END) - 1) :]
+        if self._transport is not None:
+            if _END in window:
+                self._visit.arrived()
+                self._transport.set_protocol(self._inner)
+            elif self._size > _MOST_HEAD:
+                self._transport.abort()
+        self._inner.data_received(data)
+
+    def eof_received(self) -> bool | None:
+        return self._inner.eof_received()
+
+    def pause_writing(self) -> None:
+        self._inner.pause_writing()
+
+    def resume_writing(self) -> None:
+        self._inner.resume_writing()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._inner.connection_lost(exc)

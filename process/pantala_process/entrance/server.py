@@ -1,0 +1,58 @@
+"""Serves an aiohttp application at sockets, within the limits of :class:`Acceptor`."""
+
+import contextlib
+import socket
+import ssl
+from collections.abc import AsyncIterator, Sequence
+
+from aiohttp import web
+
+from pantala_process.entrance.acceptor import Acceptor, FirstHead
+from pantala_process.listening import file_limit, listening
+from pantala_process.settings import ListenAddress
+
+_BACKLOG = 1024
+"""How many connections may wait in the kernel until the process accepts them."""
+
+
+def backlog() -> int:
+    """How many connections may wait in the kernel until this process accepts them."""
+    return max(min(_BACKLOG, file_limit() // 16), 1)
+
+
+@contextlib.asynccontextmanager
+async def accepting(
+    runner: web.AppRunner, sockets: Sequence[socket.socket], *, most: int, tls: ssl.SSLContext | None = None
+) -> AsyncIterator[None]:
+    """Serve a runner that is set up, while the block runs. Its open connections stay at the end."""
+    server = runner.server
+    if server is None:
+        raise RuntimeError("the runner is not set up")
+    acceptor = Acceptor(sockets, lambda visit: FirstHead(server(), visit), most=most, tls=tls)
+    acceptor.start(backlog())
+    try:
+        yield
+    finally:
+        acceptor.close()
+
+
+@contextlib.asynccontextmanager
+async def serving(app: web.Application, address: ListenAddress, *, grace: float, most: int) -> AsyncIterator[int]:
+    """Serve ``app`` while the block runs, and yield the port. Then running requests get ``grace`` seconds to finish."""
+    with listening(address) as sockets:
+        async with serving_at(app, sockets, grace=grace, most=most):
+            yield int(sockets[0].getsockname()[1])
+
+
+@contextlib.asynccontextmanager
+async def serving_at(
+    app: web.Application, sockets: Sequence[socket.socket], *, grace: float, most: int
+) -> AsyncIterator[None]:
+    """The same at sockets that are bound. A client that disconnects does not end its request."""
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace)
+    await runner.setup()
+    try:
+        async with accepting(runner, sockets, most=most):
+            yield
+    finally:
+        await runner.cleanup()

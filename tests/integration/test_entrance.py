@@ -1,0 +1,197 @@
+"""Clients that connect and send nothing, or very little, do not keep others out."""
+
+import asyncio
+import json
+import resource
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from pathlib import Path
+
+import pytest
+from aiohttp import web
+
+from pantala_process import health
+from pantala_process.entrance import acceptor as acceptor_module
+from pantala_process.entrance.connections import ConnectionTable, FullError
+from pantala_process.entrance.server import serving
+from pantala_process.listening import allow_files
+from pantala_process.settings import ListenAddress
+from tests.support.eventually import eventually
+
+LOCAL = ListenAddress("127.0.0.1", 0)
+REQUEST = b"GET /name HTTP/1.1\r\nHost: x\r\n\r\n"
+
+
+@pytest.fixture(autouse=True)
+def files() -> Iterator[None]:
+    """Restore the limit of open files after each test."""
+    former = resource.getrlimit(resource.RLIMIT_NOFILE)
+    yield
+    resource.setrlimit(resource.RLIMIT_NOFILE, former)
+
+
+@asynccontextmanager
+async def server(most: int) -> AsyncIterator[int]:
+    async def name(_: web.Request) -> web.Response:
+        return web.Response(text="here")
+
+    app = web.Application()
+    app.router.add_get("/name", name)
+    async with serving(app, LOCAL, grace=1.0, most=most) as port:
+        yield port
+
+
+class Sockets:
+    """Raw connections to a port, which are closed at the end."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.open: list[socket.socket] = []
+
+    def connect(self, count: int, sent: bytes = b"", source: str = "127.0.0.1") -> list[socket.socket]:
+        made = []
+        for _ in range(count):
+            made.append(socket.create_connection(("127.0.0.1", self.port), timeout=10, source_address=(source, 0)))
+            made[-1].setblocking(False)
+            if sent:
+                made[-1].send(sent)
+        self.open += made
+        return made
+
+    def close(self) -> None:
+        for each in self.open:
+            each.close()
+
+
+async def ask(port: int, path: str = "/name", within: float = 5.0) -> tuple[int, bytes]:
+    async with asyncio.timeout(within):
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n".encode())
+        answer = await reader.read()
+        writer.close()
+    return int(answer[9:12]), answer.partition(b"\r\n\r\n")[2]
+
+
+async def test_h8_silent_connections_of_one_address_do_not_fill_a_server() -> None:
+    async with server(100) as port, AsyncExitStack() as stack:
+        sockets = Sockets(port)
+        stack.callback(sockets.close)
+        for _ in range(30):
+            sockets.connect(10)
+            await asyncio.sleep(0.01)
+        assert (200, b"here") == await ask(port)
+
+
+async def test_h8_an_address_with_open_requests_leaves_room_for_others() -> None:
+    async with server(100) as port, AsyncExitStack() as stack:
+        sockets = Sockets(port)
+        stack.callback(sockets.close)
+        for _ in range(15):
+            sockets.connect(10, REQUEST, source="127.0.0.2")
+            await asyncio.sleep(0.05)
+        assert (200, b"here") == await ask(port)
+
+
+async def test_h8_a_connection_without_a_complete_head_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor_module, "FIRST_REQUEST", 0.5)
+    monkeypatch.setattr(acceptor_module, "_LOOK", 0.1)
+    async with server(100) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        begun = time.monotonic()
+        writer.write(b"GET /name HTTP/1.1\r\nX: ")
+        ended = asyncio.create_task(reader.read())
+        async with asyncio.timeout(10):
+            while not ended.done():
+                writer.write(b"x")
+                await asyncio.sleep(0.05)
+        ended.exception()
+        assert 0.4 < time.monotonic() - begun
+        writer.close()
+        kept_reader, kept = await asyncio.open_connection("127.0.0.1", port)
+        for _ in range(3):  # a connection that has sent a request stays between two requests
+            kept.write(REQUEST)
+            assert b"200 OK" in await kept_reader.readuntil(b"here")
+            await asyncio.sleep(0.4)
+        kept.close()
+
+
+async def test_t9_two_thousand_slow_sockets_delay_no_request() -> None:
+    allow_files()
+    async with server(8192) as port, AsyncExitStack() as stack:
+        sockets = Sockets(port)
+        stack.callback(sockets.close)
+        for number in range(20):
+            slow = sockets.connect(100, b"GET /name HT")
+            await asyncio.sleep(0)
+            for each in slow[: number % 2]:
+                each.send(b"T")
+        for _ in range(20):
+            assert (200, b"here") == await ask(port)
+
+
+async def test_h8_health_answers_while_sockets_fill_its_port_and_tells_a_stuck_process(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    reasons: list[str] = []
+    async with health.serving(LOCAL, None, ready=lambda: reasons) as port, AsyncExitStack() as stack:
+        sockets = Sockets(port)
+        stack.callback(sockets.close)
+        for _ in range(30):
+            sockets.connect(10)
+            await asyncio.sleep(0.01)
+        assert 200 == (await ask(port, "/healthz", within=1.0))[0]
+        reasons.append("it reads its volume")
+        status, body = await ask(port, "/readyz")
+        assert (503, ["it reads its volume"]) == (status, json.loads(body)["reasons"])
+        assert 404 == (await ask(port, "/metrics"))[0]
+        monkeypatch.setattr(health, "_PATIENCE", 0.2)
+        stuck = socket.create_connection(("127.0.0.1", port), timeout=10)
+        stuck.sendall(b"GET /healthz HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n")
+        answer = b""
+        while b"\r\n\r\n" not in answer:  # the event loop of the process does not run meanwhile
+            answer += stuck.recv(65536)
+        stuck.close()
+        assert b"503" in answer.splitlines()[0]
+
+
+async def test_f20_a_server_without_files_accepts_again_and_logs_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    async with server(8192) as port, AsyncExitStack() as stack:
+        used = len(list(Path("/proc/self/fd").iterdir()))
+        resource.setrlimit(resource.RLIMIT_NOFILE, (used + 40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]))
+        sockets = Sockets(port)
+        stack.callback(sockets.close)
+        with suppress(OSError):
+            for _ in range(100):
+                sockets.connect(1)
+                if len(sockets.open) % 8 == 0:
+                    await asyncio.sleep(0.01)
+        await asyncio.sleep(2.5)
+        for each in sockets.open:
+            each.close()
+
+        async def answers() -> bool:
+            with suppress(OSError, TimeoutError):
+                return (await ask(port)) == (200, b"here")
+            return False
+
+        await eventually(answers)
+    assert 1 >= capsys.readouterr().out.count("cannot accept connections")
+
+
+def test_h8_the_oldest_silent_connection_makes_room() -> None:
+    table: ConnectionTable[int] = ConnectionTable(3)
+    assert None is table.dispensable("a")
+    for key, address in ((1, "a"), (2, "b"), (3, "a")):
+        table.add(key, address)
+    assert 1 == table.dispensable("c")
+    table.served(1)
+    assert 3 == table.dispensable("c") or 2 == table.dispensable("c")
+    table.served(2)
+    table.served(3)
+    with pytest.raises(FullError):
+        table.dispensable("c")
+    table.remove(2)
+    table.remove(2)
+    assert None is table.dispensable("c")
