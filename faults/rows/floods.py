@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import itertools
 import resource
+import socket
 import time
 from collections.abc import AsyncIterator
 
@@ -14,8 +15,9 @@ import aiohttp
 from faults.row import Case, Plan, Row, Tally
 from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
-from testbed.origin import Generated, Origin
+from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
+from tests.support.manual_peer import ManualPeer
 from tests.support.peer_lab import peer
 from tests.support.supernode_lab import SupernodeProcess
 
@@ -25,6 +27,10 @@ ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 9))
 """The flood comes from other addresses than the honest peer, as in a cluster."""
 FILES = (1024, 4096)
 """The soft and the hard limit of the supernode's open files, as many systems have them."""
+IDLE = 1_100
+"""The idle sockets of a hostile tenant."""
+EACH = 16
+"""The readers, the slow origins and the dead names of a hostile tenant."""
 SLOWER = 2.0
 """An honest download may take so many times as long as without the flood."""
 NOISE = 0.5
@@ -94,7 +100,7 @@ async def _seconds(supernode: SupernodeProcess, origin: Origin, number: int) -> 
         f"u{number}", f"ns/{number}", task_id.compute(url), url, path=f"ns/{number}", peers=("node-1", "node-2")
     )
     begun = time.monotonic()
-    await supernode.state(wanted)
+    await supernode.state(*supernode.standing, wanted)
     await supernode.until(lambda found: any(r.uid == wanted.uid and len(r.ready_peers) == 2 for r in found.tasks))
     return time.monotonic() - begun
 
@@ -125,6 +131,82 @@ async def _flood(supernode: SupernodeProcess, count: int, tally: Tally) -> Async
             each.writer.transport.abort()
 
 
+async def tenants(plan: Plan, tally: Tally) -> None:
+    """Let one tenant flood everything that tenants share, while another one downloads."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * SOCKETS + 500), hard))
+    async with contextlib.AsyncExitStack() as stack:
+        origin = await stack.enter_async_context(Origin())
+        supernode = await stack.enter_async_context(SupernodeProcess(plan.folder / "supernode"))
+        supernode.spawn("faults.dead_names")
+        await eventually(supernode.is_ready, within=20, ignoring=(OSError, aiohttp.ClientError))
+        for name in ("node-1", "node-2"):
+            await stack.enter_async_context(peer(supernode.url, plan.folder / name, name))
+        for case in plan.cases():
+            first = 1000 * case.number
+            quiet = sorted([await _seconds(supernode, origin, first + number) for number in range(3)])[1]
+            tally.measure("seconds_without_them", quiet)
+            hostile = _HostileTenant(supernode, origin, tally)
+            async with hostile.flooding(), _flood(supernode, IDLE, tally):
+                supernode.standing = hostile.tasks
+                taken = sorted([await _seconds(supernode, origin, first + 500 + number) for number in range(3)])[1]
+            supernode.standing = ()
+            await supernode.state()
+            tally.measure("seconds_with_them", taken)
+            tally.measure("times_as_long", taken / quiet)
+            slow = f"a download took {taken:.2f} s instead of {quiet:.2f} s"
+            tally.check(taken < SLOWER * quiet + NOISE, slow, case)
+            tally.add(floods=1)
+
+
+class _HostileTenant:
+    """A tenant with slow and dead origins, and with a peer that asks for bytes and does not read them."""
+
+    def __init__(self, supernode: SupernodeProcess, origin: Origin, tally: Tally) -> None:
+        self._supernode = supernode
+        self._tally = tally
+        self._body = Generated(30 * 1024 * 1024, seed=77)
+        origin.serve("/bad", self._body)
+        self._readable = self._wanted(origin.url("/bad"), "readable")
+        slow = []
+        for number in range(EACH):
+            origin.serve(f"/slow-{number}", self._body, always=Behaviour(rate=1500))
+            slow.append(self._wanted(origin.url(f"/slow-{number}"), f"slow-{number}"))
+        dead = [self._wanted(f"http://dead-{number}.example/f", f"dead-{number}") for number in range(EACH)]
+        self.tasks = (self._readable, *slow, *dead)
+
+    def _wanted(self, url: str, name: str) -> WantedTask:
+        return WantedTask(f"bad-{name}", f"bad/{name}", task_id.compute(url), url, path=f"bad/{name}", peers=("bad",))
+
+    @contextlib.asynccontextmanager
+    async def flooding(self) -> AsyncIterator[None]:
+        await self._supernode.state(self._readable)
+        work = (await ManualPeer(self._supernode, "bad").work())[0]
+        await self._supernode.until(lambda found: any(each.length and each.digest for each in found.tasks))
+        await self._supernode.state(*self.tasks)
+        sockets = []
+        for _ in range(EACH):
+            opened = socket.socket()
+            opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            opened.setblocking(False)
+            await asyncio.get_running_loop().sock_connect(opened, (work.host, work.port))
+            lines = [
+                f"GET /pieces/{work.task_id}/{work.generation} HTTP/1.1",
+                "Host: x",
+                f"X-Pantala-Ticket: {work.ticket}",
+            ]
+            head = "\r\n".join([*lines, f"Range: bytes=0-{self._body.size - 1}", "", ""])
+            await asyncio.get_running_loop().sock_sendall(opened, head.encode())
+            sockets.append(opened)
+        self._tally.add(readers=len(sockets), slow_origins=EACH, dead_names=EACH)
+        await asyncio.sleep(1.0)
+        try:
+            yield
+        finally:
+            for each in sockets:
+                each.close()
+
+
 def _few_descriptors() -> str | None:
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if hard >= 2 * SOCKETS + 500 else f"{hard} file descriptors are too few"
@@ -140,6 +222,17 @@ ROWS = (
         SOCKETS,
         "sockets",
         slow_sockets,
+        _few_descriptors,
+    ),
+    Row(
+        "flooding-tenants",
+        "one tenant has 16 readers that do not read, 16 slow origins, 16 dead names and 1,100 idle sockets",
+        "A download of another tenant takes at most twice as long.",
+        ("T9", "H7", "H8"),
+        5,
+        1,
+        "floods",
+        tenants,
         _few_descriptors,
     ),
 )

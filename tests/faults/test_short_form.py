@@ -76,3 +76,7 @@ def test_f21_flipped_bits_on_the_disk_are_never_delivered() -> None:
 
 def test_f11_events_may_be_lost_repeated_and_old() -> None:
     short("api-events")
+
+
+def test_h7_a_flooding_tenant_holds_up_no_other_one() -> None:
+    short("flooding-tenants")

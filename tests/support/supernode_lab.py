@@ -42,6 +42,8 @@ class StatedSupernode:
         self.url = url
         self.data = data
         self.revision = 0
+        self.standing: tuple[WantedTask, ...] = ()
+        """Tasks that a test may add to each statement."""
         self.session: aiohttp.ClientSession
         self._stack = AsyncExitStack()
 
