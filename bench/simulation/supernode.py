@@ -101,6 +101,7 @@ class SimulatedSupernode:
             cast("ImageService", _NoImages()),
             SmallFiles(lambda _task: None),
             clock=loop.time,
+            wall=loop.time,
             timing=row.timing,
         )
         self._repeat(_SECOND, self._server.tick)

@@ -38,6 +38,7 @@ from pantala_operator.watch.secrets import SecretReader
 from pantala_operator.watch.stream import KopfWatch
 from pantala_operator.watch.workloads import WorkloadWatch
 from pantala_process import health, lifecycle, logs
+from pantala_process.identity import ServerClock
 from pantala_process.lifecycle import Stop
 from pantala_protocol.redaction import RedactedURL
 
@@ -182,9 +183,9 @@ class App:
 async def build(settings: Settings, pod_url: PodURL | None = None) -> App:
     """Build the operator with its real adapters."""
     clock = SystemClock()
-    term = Term(clock, alone=settings.lease is None)
-    cluster = await kubernetes.connect(settings.kubeconfig, term=term)
-    authority = authority_of(settings, cluster)
+    term, time = Term(clock, alone=settings.lease is None), ServerClock()
+    cluster = await kubernetes.connect(settings.kubeconfig, term=term, clock=time)
+    authority = authority_of(settings, cluster, time)
     tls = None if authority is None else authority.contexts
     if pod_url is None:
         pod_url = discovery.service_url if tls is None else discovery.secured_url

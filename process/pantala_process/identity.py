@@ -5,20 +5,28 @@ import hashlib
 import ssl
 import time
 from collections.abc import Awaitable, Callable, Mapping
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any
 
 import aiohttp
 import jwt
 import msgspec
+import structlog
 from cachetools import LRUCache
 
 from pantala_process.http import bearer, read_bounded
 
+_log = structlog.get_logger(__name__)
+
 AUDIENCE = "pantala"
+SKEW = 5.0
+"""Seconds by which clocks may differ before that is reported. Kubernetes itself needs clocks that differ by less."""
+_RELOAD_INTERVAL = 3600.0
+"""Seconds between two requests for the keys while they are known, so that a withdrawn key ends."""
 _MIN_RELOAD_INTERVAL = 5.0
 """Seconds between two requests for the keys, so that clients with invalid tokens cannot cause many of them."""
-_LEEWAY = 10
+_LEEWAY = 60
 """Seconds by which the clocks of the supernode and the API server may differ."""
 _MAX_KNOWN = 20_000
 """The most verified tokens that are remembered: a few for each node."""
@@ -45,11 +53,58 @@ ReadDocument = Callable[[str], Awaitable[Mapping[str, Any]]]
 """Reads a JSON document from a path of the API server. Raises :class:`OSError` or an error of aiohttp."""
 
 
-class APIServerDocuments:
-    """Reads JSON documents from the API server with a ServiceAccount's token."""
+class ServerClock:
+    """The time of the API server, which issues the tokens. Until an answer of it is known, the machine's time.
 
-    def __init__(self, session: aiohttp.ClientSession, api_server: str, *, ca: Path | None, token: Path | None) -> None:
+    It goes on with the monotonic clock. So neither a wrong clock of this machine nor a jump of it refuses a token.
+    The API server's certificate is verified, and it signs the tokens: a false time gives it no more power.
+    """
+
+    def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
+        self._wall = wall
+        self._monotonic = monotonic
+        self._ahead: float | None = None
+        self.learned_at = float("-inf")
+        """When the time was last learned, by the monotonic clock."""
+
+    def now(self) -> float:
+        """Seconds since the epoch."""
+        return self._wall() if self._ahead is None else self._monotonic() + self._ahead
+
+    @property
+    def skew(self) -> float | None:
+        """Seconds by which the machine's clock is ahead of the API server's. ``None``: not known."""
+        return None if self._ahead is None else self._wall() - self.now()
+
+    def learn(self, date: str) -> None:
+        """Take the ``Date`` header of an answer that has just come. A text that is not a valid date changes nothing."""
+        try:
+            seconds = parsedate_to_datetime(date).timestamp()
+        except (TypeError, ValueError):
+            return
+        former, now = self.skew, self._monotonic()
+        self._ahead, self.learned_at = seconds + 0.5 - now, now  # the header has whole seconds
+        if abs(self.skew or 0.0) >= SKEW and abs(former or 0.0) < SKEW:
+            _log.warning(
+                "the clock of this machine differs from that of the API server; synchronise it",
+                ahead=round(self.skew or 0),
+            )
+
+
+class APIServerDocuments:
+    """Reads JSON documents from the API server with a ServiceAccount's token, and learns its time."""
+
+    def __init__(
+        self,
+        session: aiohttp.ClientSession,
+        api_server: str,
+        clock: ServerClock,
+        *,
+        ca: Path | None,
+        token: Path | None,
+    ) -> None:
         self._session = session
+        self._clock = clock
         self._api_server = api_server.rstrip("/")
         self._tls = ssl.create_default_context(cafile=ca)
         self._token = token
@@ -60,6 +115,7 @@ class APIServerDocuments:
         async with self._session.get(
             self._api_server + path, ssl=self._tls, headers=headers, timeout=_TIMEOUT
         ) as answer:
+            self._clock.learn(answer.headers.get("Date", ""))
             answer.raise_for_status()
             return msgspec.json.decode(await read_bounded(answer, _MAX_ANSWER), type=dict[str, Any])
 
@@ -70,12 +126,15 @@ class ClusterKeys:
     Any ServiceAccount may read the keys (``system:service-account-issuer-discovery``), so no role is needed. A token
     stays valid until it expires, even after its pod is deleted. The tokens that the chart mounts are valid for 600 s.
 
-    A verified token is remembered by its hash until it expires, or until the keys are read again.
+    A verified token is remembered by its hash until it expires, or until the keys are read again. The keys are read
+    again every hour, while the former ones stay in force.
     """
 
-    def __init__(self, read: ReadDocument) -> None:
-        """``read`` reads a document of the API server."""
+    def __init__(self, read: ReadDocument, clock: ServerClock) -> None:
+        """``read`` reads a document of the API server, and ``clock`` learns from that."""
         self._read = read
+        self._clock = clock
+        self._again: asyncio.Task[None] | None = None
         self._keys: dict[str, jwt.PyJWK] = {}
         self._issuer = ""
         self._loaded_at = float("-inf")
@@ -85,7 +144,7 @@ class ClusterKeys:
     def known(self, token: str) -> TokenIdentity | None:
         """The identity in a token that was verified before and is still valid. ``None``: :meth:`verify` must decide."""
         identity, until = self._known.get(_hash(token), (None, 0.0))
-        return identity if time.time() < until else None
+        return identity if self._clock.now() < until else None
 
     async def verify(self, token: str) -> TokenIdentity:
         """Check the signature, audience, issuer and times of a token. Raises :class:`TokenRejectedError`."""
@@ -97,9 +156,12 @@ class ClusterKeys:
                 algorithms=["RS256", "ES256"],
                 audience=AUDIENCE,
                 issuer=self._issuer,
-                leeway=_LEEWAY,
-                options={"require": ["exp", "iat", "iss", "aud", "sub"]},
+                options={
+                    "require": ["exp", "iat", "iss", "aud", "sub"],
+                    **dict.fromkeys(("verify_exp", "verify_iat", "verify_nbf"), False),
+                },
             )
+            self._check_times(claims)
         except jwt.PyJWTError as error:
             raise TokenRejectedError(f"the token is not valid: {error}") from error
         bound = claims.get("kubernetes.io", {})
@@ -107,6 +169,17 @@ class ClusterKeys:
         identity = TokenIdentity(str(claims["sub"]), node, pod)
         self._known[_hash(token)] = identity, float(claims["exp"]) + _LEEWAY
         return identity
+
+    def _check_times(self, claims: Mapping[str, Any]) -> None:
+        now = self._clock.now()
+        try:
+            end, begin = float(claims["exp"]), max(float(claims["iat"]), float(claims.get("nbf", 0)))
+        except (TypeError, ValueError) as error:
+            raise jwt.InvalidTokenError("a time in the token is not a number") from error
+        if not now <= end + _LEEWAY:
+            raise jwt.ExpiredSignatureError("the token has expired")
+        if not begin - _LEEWAY <= now:
+            raise jwt.ImmatureSignatureError("the token is not valid yet")
 
     async def _load(self) -> None:
         try:
@@ -120,7 +193,17 @@ class ClusterKeys:
                 f"cannot read the cluster's keys: {error}. Check the API server and the mounted token"
             ) from error
 
+    async def _load_again(self) -> None:
+        try:
+            await self._load()
+        except TokenRejectedError as error:
+            _log.warning("the cluster's keys are not read again; the former ones stay in force", error=str(error))
+
     async def _key(self, kid: str) -> jwt.PyJWK:
+        now = time.monotonic()
+        if kid in self._keys and now - self._loaded_at > _RELOAD_INTERVAL:
+            self._loaded_at = now
+            self._again = asyncio.create_task(self._load_again())
         if kid not in self._keys:
             async with self._loading:
                 now = time.monotonic()

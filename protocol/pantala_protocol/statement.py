@@ -221,6 +221,8 @@ class PeerReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """The states of the images that the node must have, by the key of the image."""
     runtime: RuntimeState | None = None
     """The state of the node's container runtime. ``None``: the peer has not reported it."""
+    clock_ahead: int | None = None
+    """By how many seconds the node's clock is ahead of the cluster's. Negative: it is behind. ``None``: not known."""
 
     def __post_init__(self) -> None:
         text.clean_fields(self, zone=text.NAME, version=text.LABEL)

@@ -164,6 +164,8 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The most pieces that the peer sends at the same time."""
     window: Slots = 0
     """The most unfinished pieces that the peer can use. It grows with the peer's speed. 0: as many as ``downloads``."""
+    clock: Count = 0
+    """The node's time when the request was made, in seconds since the epoch. 0: not reported."""
     leaving: bool = False
     """The peer's process ends: the supernode gives it no work, and no longer uses it as a provider."""
 

@@ -17,6 +17,7 @@ from pantala_pieces.scrub import Scrub
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import health, memory
+from pantala_process.identity import ServerClock
 from pantala_process.tls.contexts import TLSContexts
 from pantala_process.tls.keeper import secured
 from pantala_protocol.geometry import RULES
@@ -87,6 +88,9 @@ class App:
         self.events = events = Events()
         clock, chance = time.monotonic, random.Random()  # noqa: S311 - it chooses among equals, and makes no secret
 
+        # Tickets and tokens use the API server's time, once it is known.
+        cluster_time = ServerClock()
+
         # The peers, the tasks and the other replicas.
         self.metrics = Metrics()
         self.managers = managers = _managers(settings, chance)
@@ -150,7 +154,7 @@ class App:
             assignments,
             feed,
             endpoint=Endpoint(settings.advertise, settings.piece_listen.port, key, tls.name if tls else ""),
-            tickets=TicketCache(time.time),
+            tickets=TicketCache(cluster_time.now),
             sha256=cdn.piece_digest,
             on_accused=events.piece_accused.publish,
             timer=self.metrics.scheduling.time,
@@ -166,12 +170,13 @@ class App:
             self.images,
             self._small_files,
             clock=clock,
+            wall=cluster_time.now,
             timing=SyncTiming(),
         )
         self._pieces = PieceSender(
             store.get,
             keys=lambda: (key,),
-            clock=time.time,
+            clock=cluster_time.now,
             slots=settings.piece_slots,
             pace=None if settings.serve_rate is None else Rate(settings.serve_rate).reserve,
             on_fetch=events.piece_fetched.publish,
@@ -209,7 +214,7 @@ class App:
                 self.supernode,
             )
         )
-        self.guard = guard_of(settings, session)
+        self.guard = guard_of(settings, session, cluster_time)
         self._native = NativeAPI(self.supernode, self.feed, self.sync, self.metrics)
         self.front = Front((*self._native.hot_routes(), *self.dragonfly.hot_routes()), self.guard, self.metrics)
         self.api = self._api()

@@ -95,6 +95,16 @@ async def test_a_piece_can_be_fetched_only_with_its_ticket(lab: Lab) -> None:
         assert 416 == answer.status
 
 
+async def test_m5_the_supernode_reports_by_how_much_the_clock_of_a_peer_is_wrong(lab: Lab) -> None:
+    """A peer of the former minor version reports no time."""
+    await lab.state(lab.wanted("late", "silent"))
+    await ManualPeer(lab, "late").say(clock=int(time.time()) - 3600)
+    await ManualPeer(lab, "silent").say()
+    ahead = {each.name: each.clock_ahead for each in (await lab.changes()).peers}
+    assert ahead["silent"] is None
+    assert -3602 <= (ahead["late"] or 0) <= -3598
+
+
 async def test_a_small_file_comes_with_the_first_answer(lab: Lab) -> None:
     """A peer that does not know the field ``content`` fetches the same piece from the piece server."""
     lab.origin.serve("/file", Generated(1024))

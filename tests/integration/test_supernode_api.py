@@ -16,7 +16,7 @@ import pytest
 from aiohttp import web
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from pantala_process.identity import ClusterKeys, TokenIdentity
+from pantala_process.identity import ClusterKeys, ServerClock, TokenIdentity
 from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
@@ -188,7 +188,7 @@ async def test_a_token_is_verified_once_until_it_expires(lab: Lab, monkeypatch: 
     assert 200 == (await lab.call("/api/v1/sync", "POST", lab.cluster.token(PEER, jti="other"), body))[0]
     assert 2 == len(verified)
     now = time.time()
-    monkeypatch.setattr(time, "time", lambda: now + 3600)
+    monkeypatch.setattr(ServerClock, "now", lambda _: now + 3600)
     await lab.call("/api/v1/sync", "POST", token, body)
     assert [token] == verified[2:]
 

@@ -42,6 +42,7 @@ from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.term import Term
+from pantala_process.identity import ServerClock
 
 FIELD_MANAGER = "pantala-operator"
 _CUSTOM = f"/apis/{GROUP}/{VERSION}"
@@ -78,7 +79,9 @@ _UNREADABLE = (config.ConfigException, OSError, yaml.YAMLError, AttributeError, 
 """What the client raises for a file that is not a valid kubeconfig."""
 
 
-async def connect(kubeconfig: str, timeout: float = _TIMEOUT, term: Term | None = None) -> "KubernetesCluster":
+async def connect(
+    kubeconfig: str, timeout: float = _TIMEOUT, term: Term | None = None, clock: ServerClock | None = None
+) -> "KubernetesCluster":
     """Connect with ``kubeconfig``, or else the pod's service account, or else the file in ``KUBECONFIG``."""
     configuration = client.Configuration()
     if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
@@ -95,19 +98,23 @@ async def connect(kubeconfig: str, timeout: float = _TIMEOUT, term: Term | None 
         what = " ".join(str(error).split())
         raise ClusterError(f"no credentials for the API server: {what}; set --kubeconfig or KUBECONFIG") from error
     configuration.client_session_kwargs = {"trust_env": False}
-    return KubernetesCluster(configuration, timeout, term)
+    return KubernetesCluster(configuration, timeout, term, clock)
 
 
 class KubernetesCluster:
     """A :class:`pantala_operator.ports.ClusterAPI`. It logs and ignores objects that it cannot read."""
 
-    def __init__(self, configuration: Any, timeout: float = _TIMEOUT, term: Term | None = None) -> None:
+    def __init__(
+        self, configuration: Any, timeout: float = _TIMEOUT, term: Term | None = None, clock: ServerClock | None = None
+    ) -> None:
         """``configuration``: the Kubernetes client's. ``timeout``: seconds for one request.
 
-        Writes are sent only in the ``term`` of this replica, and end with it. ``None``: always.
+        Writes are sent only in the ``term`` of this replica, and end with it. ``None``: always. ``clock`` learns the
+        API server's time.
         """
         self._configuration = configuration
         self._term = term
+        self._clock = clock or ServerClock()
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
         self._api = client.ApiClient(configuration)
         # The client is not awaited: that would discover all API paths, which are known, and write a cache to /tmp.
@@ -290,6 +297,7 @@ class KubernetesCluster:
     async def _send(self, method: str, path: str, timeout: aiohttp.ClientTimeout, **parameters: Any) -> Any:
         try:
             response = await self._client.request(method, path, serialize=False, _request_timeout=timeout, **parameters)
+            self._clock.learn(response.headers.get("Date", ""))
             return await response.json()
         except DynamicApiError as error:
             kind = _ERRORS.get(error.status, ClusterUnavailableError)

@@ -10,7 +10,7 @@ from pantala_operator.authority.keeper import AuthorityKeeper
 from pantala_operator.errors import ClusterError
 from pantala_operator.ports import ClusterAPI
 from pantala_operator.settings import Settings
-from pantala_process.identity import ClusterKeys
+from pantala_process.identity import ClusterKeys, ServerClock
 from pantala_process.settings import ListenAddress
 from pantala_process.tls.contexts import TLSContexts
 from pantala_process.tls.names import ProcessName, ProcessRole
@@ -37,8 +37,8 @@ class Authority:
             await self.keeper.run()
 
 
-def authority_of(settings: Settings, cluster: ClusterAPI) -> Authority | None:
-    """The authority. ``None`` without ``--tls-listen``."""
+def authority_of(settings: Settings, cluster: ClusterAPI, clock: ServerClock) -> Authority | None:
+    """The authority. ``None`` without ``--tls-listen``. ``clock`` has the API server's time."""
     if settings.tls_listen is None:
         return None
     contexts = TLSContexts()
@@ -60,4 +60,4 @@ def authority_of(settings: Settings, cluster: ClusterAPI) -> Authority | None:
             raise OSError(str(error)) from error
 
     accounts = TrustedAccounts(settings.trusted_peer, settings.trusted_supernode, settings.supernode_statefulset or "")
-    return Authority(keeper, SigningEndpoint(keeper, ClusterKeys(read), accounts), contexts, settings.tls_listen)
+    return Authority(keeper, SigningEndpoint(keeper, ClusterKeys(read, clock), accounts), contexts, settings.tls_listen)

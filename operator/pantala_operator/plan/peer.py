@@ -14,12 +14,16 @@ from pantala_protocol.images import RuntimeState
 from pantala_protocol.reasons import Reason, of_image
 from pantala_protocol.statement import PeerReport
 
+MAX_CLOCK_SKEW = 5
+"""Seconds by which a node's clock may differ before its Peer says so."""
+
 
 class PeerCondition(StrEnum):
     """The types of a Peer's conditions."""
 
     READY = "Ready"
     MIRROR_CONFIGURED = "MirrorConfigured"
+    CLOCK_SYNCHRONIZED = "ClockSynchronized"
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +65,10 @@ def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, now
     away = report is None or not report.connected
     runtime = report.runtime if report is not None else None
     verdicts = {PeerCondition.READY: verdict}
+    if report is not None and report.connected and report.clock_ahead is not None:
+        verdicts[PeerCondition.CLOCK_SYNCHRONIZED] = _clock(report.clock_ahead)
+    elif conditions.find(former.conditions, PeerCondition.CLOCK_SYNCHRONIZED) is not None:
+        verdicts[PeerCondition.CLOCK_SYNCHRONIZED] = kept(former.conditions, PeerCondition.CLOCK_SYNCHRONIZED)
     if runtime is not None and not away:
         verdicts[PeerCondition.MIRROR_CONFIGURED] = _mirror(runtime)
     elif conditions.find(former.conditions, PeerCondition.MIRROR_CONFIGURED) is not None:
@@ -98,6 +106,15 @@ def _mirror(runtime: RuntimeState) -> Verdict:
         reason = Reason.RUNTIME_UNAVAILABLE
         return Verdict(ConditionStatus.UNKNOWN, reason.value, advised(runtime.message or _NO_RUNTIME, of_image(reason)))
     return Verdict(ConditionStatus.UNKNOWN, "MirrorDisabled", runtime.message or _NO_MIRROR)
+
+
+def _clock(ahead: int) -> Verdict:
+    """The condition ``ClockSynchronized``: whether the node's time is about that of the API server."""
+    if abs(ahead) <= MAX_CLOCK_SKEW:
+        return Verdict(ConditionStatus.TRUE, "Synchronized", "The node's clock agrees with that of the API server")
+    where = "ahead of" if ahead > 0 else "behind"
+    text = f"The node's clock is {abs(ahead)} s {where} that of the API server. Synchronise it, for example with chrony"
+    return no("ClockSkewed", text)
 
 
 _NOT_USED = "The container runtime does not use the node's mirror. Read the log of the node's peer."

@@ -5,6 +5,7 @@ that does not know the peer, as after its restart, asks for the inventory and ge
 """
 
 import itertools
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
@@ -43,6 +44,8 @@ class NodeState:
     """Returns the number of pieces that the node was given and has not received yet."""
     window: Callable[[], int]
     """Returns how many such pieces the node can use."""
+    wall: Callable[[], float] = time.time
+    """Returns the node's time in seconds since the epoch."""
 
 
 class SupernodeSession:
@@ -179,6 +182,7 @@ class SupernodeSession:
             uploads=node.uploads(),
             cache_bytes=node.cache_bytes(),
             window=node.window(),
+            clock=int(node.wall()),
             leaving=leaving,
         )
         self._inventory_due = self._urgent = self._pulls_due = self._runtime_due = False

@@ -8,7 +8,7 @@ import structlog
 from aiohttp import web
 
 from pantala_process.http import error_response
-from pantala_process.identity import APIServerDocuments, ClusterKeys, TokenIdentity, TokenRejectedError
+from pantala_process.identity import APIServerDocuments, ClusterKeys, ServerClock, TokenIdentity, TokenRejectedError
 from pantala_process.tls import names
 from pantala_process.tls.contexts import name_of
 from pantala_process.tls.names import ProcessName, ProcessRole
@@ -155,11 +155,13 @@ def _check_role(client: str, access: Access, path: str) -> None:
         raise AccessRefusedError(403, "Forbidden", f"the certificate is for {client!r}, which may not call this route")
 
 
-def guard_of(settings: Settings, session: aiohttp.ClientSession) -> Guard:
-    """The guard of a supernode with these settings."""
-    documents = APIServerDocuments(session, settings.api_server, ca=settings.api_ca, token=settings.api_token_file)
+def guard_of(settings: Settings, session: aiohttp.ClientSession, clock: ServerClock) -> Guard:
+    """The guard of a supernode with these settings. ``clock`` learns the API server's time."""
+    documents = APIServerDocuments(
+        session, settings.api_server, clock, ca=settings.api_ca, token=settings.api_token_file
+    )
     return Guard(
-        None if settings.no_auth else ClusterKeys(documents.read),
+        None if settings.no_auth else ClusterKeys(documents.read, clock),
         operator=settings.trusted_operator,
         peer=settings.trusted_peer,
         supernode=settings.trusted_supernode,

@@ -10,6 +10,9 @@ from pantala_supernode.errors import EmptyValueError, InvalidValueError, NotFoun
 
 T = TypeVar("T")
 
+_NOISE = 2.0
+"""Seconds by which the measure of a clock differs from exchange to exchange: a request may be late."""
+
 
 @dataclass(slots=True)
 class SwarmPeer:
@@ -39,6 +42,8 @@ class SwarmPeer:
     """The most unfinished pieces that the process can use. 0: as many as ``downloads``."""
     pulls: Mapping[str, PullState] = field(default_factory=dict)
     """The state of each ordered image on the node, by the order's key, as the peer reported it."""
+    ahead_seconds: float | None = None
+    """By how many seconds the peer's clock is ahead of the cluster's. ``None``: not reported."""
     runtime: RuntimeState | None = None
     """The container runtime of the peer's node. ``None``: not reported."""
 
@@ -138,6 +143,16 @@ class PeerManager:
         for name in changed:
             setattr(peer, name, news[name])
         return bool(changed)
+
+    def note_clock(self, name: str, ahead: float) -> bool:
+        """Note by how many seconds a peer's clock is ahead, and return whether that has changed by more than noise."""
+        peer = self._peers.get(name)
+        if peer is None:
+            return False
+        if peer.ahead_seconds is not None and abs(peer.ahead_seconds - ahead) < _NOISE:
+            return False
+        peer.ahead_seconds = ahead
+        return True
 
     def __iter__(self) -> Iterator[SwarmPeer]:
         return iter(tuple(self._peers.values()))

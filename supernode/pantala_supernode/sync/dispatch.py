@@ -109,7 +109,8 @@ class Dispatcher:
         other = self.sessions.get(provider)
         path = other.path or "" if other is not None else ""
         client = names.of_peer(session.peer) if self._endpoint.name else ""
-        shown = self._tickets.ticket(server.key, task.id, copy.generation, client)
+        ahead = (peer.ahead_seconds if peer is not None else None) or 0.0
+        shown = self._tickets.ticket(server.key, task.id, copy.generation, client, ahead=ahead)
         return PieceWork(
             task_id=task.id,
             generation=copy.generation,

@@ -121,6 +121,7 @@ class ChangeFeed:
             failed=service.failed,
             pulls=dict(peer.pulls),
             runtime=peer.runtime,
+            clock_ahead=None if peer.ahead_seconds is None else round(peer.ahead_seconds),
         )
 
     async def _since(self, since: int, *, full: bool, table: NodeTable | None) -> Changes:

@@ -59,6 +59,7 @@ class SyncServer:
         small_files: SmallFiles,
         *,
         clock: Callable[[], float],
+        wall: Callable[[], float],
         timing: SyncTiming,
     ) -> None:
         self._boot = boot
@@ -72,6 +73,7 @@ class SyncServer:
         self._sessions = dispatcher.sessions
         self._waiting = dispatcher.waiting
         self._clock = clock
+        self._wall = wall
         self._timing = timing
         self._pace = 0.0
 
@@ -86,6 +88,8 @@ class SyncServer:
             return self._filled(repeated)
         self._waiting.supersede(request.peer)
         session.last_alive = self._clock()
+        if request.clock and self._managers.peers.note_clock(request.peer, request.clock + 0.5 - self._wall()):
+            self._feed.touch_peer(request.peer)
         self._apply(session, request)
         answer = self._answer(session, request)
         if _has_news(answer, request) or self._has_orders(session):

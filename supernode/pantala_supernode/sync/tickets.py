@@ -33,18 +33,22 @@ class TicketCache:
 
     def __init__(self, clock: Callable[[], float]) -> None:
         self._clock = clock
-        self._issued: dict[tuple[bytes, str, str, str], tuple[float, str]] = {}
+        self._issued: dict[tuple[bytes, str, str, str, int], tuple[float, str]] = {}
         self._expired_at = clock()
 
-    def ticket(self, key: bytes, task_id: str, generation: str, client: str = "") -> str:
-        """A ticket. ``client``: the name in the certificate of the only client that may use it."""
-        now = self._clock()
-        issued_at, text = self._issued.get((key, task_id, generation, client), (0.0, ""))
+    def ticket(self, key: bytes, task_id: str, generation: str, client: str = "", *, ahead: float = 0.0) -> str:
+        """A ticket. ``client``: the name in the certificate of the only client that may use it.
+
+        ``ahead``: the seconds by which the clock of the server that checks the ticket is ahead. Only minutes matter,
+        because a ticket is valid for ten of them.
+        """
+        now, minutes = self._clock(), round(ahead / 60)
+        issued_at, text = self._issued.get((key, task_id, generation, client, minutes), (0.0, ""))
         if not 0 <= now - issued_at < _REUSED_FOR:
-            text = ticket.issue(key, task_id, generation, now=now, client=client)
+            text = ticket.issue(key, task_id, generation, now=now + 60 * minutes, client=client)
             if len(self._issued) >= _MOST:
                 self._issued.clear()
-            self._issued[key, task_id, generation, client] = (now, text)
+            self._issued[key, task_id, generation, client, minutes] = (now, text)
         return text
 
     def expire(self) -> None:

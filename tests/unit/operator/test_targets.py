@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from pantala_operator.plan.peer import PeerPlan, plan
 from pantala_operator.plan.targets import PeerState, choose
+from pantala_operator.resources import conditions
 from pantala_operator.resources.api import (
     Metadata,
     Node,
@@ -195,6 +196,31 @@ def test_a_connected_peer_gets_its_resource_once_its_node_exists() -> None:
         == planned(None, LOST_REPORT)
         == planned(None, None)
     )
+
+
+@pytest.mark.parametrize(
+    ("ahead", "expected", "says"),
+    [
+        (5, ("True", "Synchronized"), "agrees"),
+        (-5, ("True", "Synchronized"), "agrees"),
+        (37, ("False", "ClockSkewed"), "37 s ahead of that of the API server. Synchronise it"),
+        (-3600, ("False", "ClockSkewed"), "3600 s behind that of the API server. Synchronise it"),
+    ],
+)
+def test_m5_a_peer_says_how_wrong_its_clock_is(ahead: int, expected: tuple[str, str], says: str) -> None:
+    plan = planned(PEER, msgspec.structs.replace(CONNECTED_REPORT, clock_ahead=ahead))
+    assert plan.status is not None
+    found = conditions.find(plan.status.conditions, "ClockSynchronized")
+    assert found is not None
+    assert expected == (found.status, found.reason)
+    assert says in found.message
+
+
+def test_m5_a_clock_that_is_not_known_has_no_condition() -> None:
+    """A peer of the former minor version does not report its time."""
+    plan = planned(PEER, CONNECTED_REPORT)
+    assert plan.status is not None
+    assert conditions.find(plan.status.conditions, "ClockSynchronized") is None
 
 
 def test_a_peer_is_deleted_with_its_node() -> None:

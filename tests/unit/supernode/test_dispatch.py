@@ -295,6 +295,15 @@ def test_an_old_ticket_is_replaced(tickets: TicketCache, clock: Clock, seconds: 
     assert ticket.check(KEY, "t", "g", second, now=clock.now)
 
 
+@pytest.mark.parametrize("ahead", [3600.0, -3600.0, 20.0])
+def test_m5_a_ticket_fits_the_clock_of_its_piece_server(tickets: TicketCache, clock: Clock, ahead: float) -> None:
+    """A peer with a wrong clock would refuse each ticket of the supernode's time."""
+    first = tickets.ticket(KEY, "t", "g", ahead=ahead)
+    assert ticket.check(KEY, "t", "g", first, now=clock.now + ahead)
+    assert not ticket.check(KEY, "t", "g", first, now=clock.now + ahead + 700)
+    assert first == tickets.ticket(KEY, "t", "g", ahead=ahead + 1)
+
+
 def test_each_server_task_and_generation_has_its_own(tickets: TicketCache) -> None:
     names = ((KEY, "t", "g"), (b"l" * 32, "t", "g"), (KEY, "u", "g"), (KEY, "t", "h"))
     assert 4 == len({tickets.ticket(*each) for each in names})

@@ -1,0 +1,116 @@
+"""Tokens are checked by the API server's time, so that a wrong clock of this machine refuses none."""
+
+import base64
+import json
+import time
+from collections.abc import Mapping
+from email.utils import formatdate
+from typing import Any
+
+import jwt
+import pytest
+from cryptography.hazmat.primitives.asymmetric import rsa
+
+from pantala_process.identity import ClusterKeys, ServerClock, TokenRejectedError
+
+ISSUER = "https://issuer.example"
+KEY = rsa.generate_private_key(public_exponent=65537, key_size=2048)
+NOW = 1_800_000_000
+
+
+def _text(value: int) -> str:
+    return base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
+
+
+class Machine:
+    """A machine whose clock is ``ahead`` seconds ahead of the API server's."""
+
+    def __init__(self, ahead: float) -> None:
+        self.ahead = ahead
+        self.passed = 0.0
+        self.answers_with_date = True
+        self.clock = ServerClock(lambda: NOW + self.passed + self.ahead, lambda: 5000.0 + self.passed)
+        self.keys = ClusterKeys(self.read, self.clock)
+
+    async def read(self, path: str) -> Mapping[str, Any]:
+        if self.answers_with_date:
+            self.clock.learn(formatdate(NOW + self.passed, usegmt=True))
+        if "jwks" not in path:
+            return {"issuer": ISSUER}
+        numbers = KEY.public_key().public_numbers()
+        return {"keys": [{"kty": "RSA", "alg": "RS256", "kid": "k", "n": _text(numbers.n), "e": _text(numbers.e)}]}
+
+    def token(self, **changes: Any) -> str:
+        issued = int(NOW + self.passed)
+        claims = {"iss": ISSUER, "aud": ["pantala"], "sub": "s", "iat": issued, "nbf": issued, "exp": issued + 600}
+        return jwt.encode({**claims, **changes}, KEY, algorithm="RS256", headers={"kid": "k"})
+
+
+@pytest.mark.parametrize("ahead", [0, 15, -15, 3600, -3600, 86_400 * 365])
+async def test_m5_a_wrong_clock_refuses_no_valid_token(ahead: float) -> None:
+    machine = Machine(ahead)
+    token = machine.token()
+    assert "s" == (await machine.keys.verify(token)).subject
+    assert machine.keys.known(token) is not None
+    machine.passed += 700
+    assert machine.keys.known(token) is None
+    with pytest.raises(TokenRejectedError, match="expired"):
+        await machine.keys.verify(token)
+
+
+@pytest.mark.parametrize("jump", [3600, -3600])
+async def test_m5_a_jump_of_the_clock_changes_nothing(jump: float) -> None:
+    machine = Machine(0)
+    token = machine.token()
+    await machine.keys.verify(token)
+    machine.ahead = jump
+    assert machine.keys.known(token) is not None
+    assert "s" == (await machine.keys.verify(machine.token())).subject
+    machine.passed += 700
+    with pytest.raises(TokenRejectedError, match="expired"):
+        await machine.keys.verify(token)
+
+
+@pytest.mark.parametrize(("ahead", "valid"), [(50, True), (-50, True), (-70, False), (670, False)])
+async def test_m5_without_the_servers_time_clocks_may_differ_by_a_minute(*, ahead: float, valid: bool) -> None:
+    machine = Machine(ahead)
+    machine.answers_with_date = False
+    if valid:
+        await machine.keys.verify(machine.token())
+        return
+    with pytest.raises(TokenRejectedError):
+        await machine.keys.verify(machine.token())
+
+
+@pytest.mark.parametrize(
+    "claims",
+    [
+        {"exp": NOW - 61}, {"nbf": NOW + 62}, {"iat": NOW + 62}, {"exp": "soon"}, {"exp": float("nan")},
+        {"exp": None}, {"nbf": [1]}, {"iat": "x"},
+    ],
+)  # fmt: skip
+async def test_m5_a_token_outside_of_its_times_is_refused(claims: dict[str, Any]) -> None:
+    machine = Machine(0)
+    with pytest.raises(TokenRejectedError):
+        await machine.keys.verify(_signed(machine, claims))
+
+
+def _signed(machine: Machine, claims: dict[str, Any]) -> str:
+    """A token with times that the library would not sign."""
+    whole = jwt.decode(machine.token(), options={"verify_signature": False}) | claims
+    return jwt.api_jws.encode(json.dumps(whole).encode(), KEY, algorithm="RS256", headers={"kid": "k"})
+
+
+@pytest.mark.parametrize("text", ["", "yesterday", "Thu, 99 Foo 2026 00:00:00 GMT", "\x00", "0"])
+def test_m5_an_answer_without_a_valid_date_changes_nothing(text: str) -> None:
+    clock = ServerClock()
+    clock.learn(text)
+    assert clock.skew is None
+    assert abs(clock.now() - time.time()) < 5
+
+
+def test_m5_the_skew_is_known() -> None:
+    machine = Machine(40)
+    machine.clock.learn(formatdate(NOW, usegmt=True))
+    assert machine.clock.skew is not None
+    assert abs(machine.clock.skew - 40) <= 0.5
