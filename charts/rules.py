@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping
 
 from pantala_operator.resources import cron
-from pantala_protocol.rules import names
+from pantala_protocol.rules import names, sources
 
 _BLOCK = re.compile(r"^( *)# begin (\w+)[^\n]*\n.*?^ *# end\n", re.MULTILINE | re.DOTALL)
 
@@ -39,7 +39,16 @@ def _cron() -> list[str]:
     return _validations((f"self.matches({_cel(cron.PATTERN)})", message))
 
 
-BLOCKS: Mapping[str, Callable[[], list[str]]] = {"url": _url, "path": _path, "cron": _cron}
+def _host() -> list[str]:
+    message = "must be a host name in lower case, such as files.corp or *.corp, and not an address"
+    pattern = f"self.matches({_cel(f'^{sources.HOST}$')})"
+    return [
+        f"maxLength: {sources.MAX_HOST}",
+        *_validations((f"{pattern} && !self.matches({_cel(sources.ADDRESS)})", message)),
+    ]
+
+
+BLOCKS: Mapping[str, Callable[[], list[str]]] = {"url": _url, "path": _path, "cron": _cron, "host": _host}
 
 
 def _validations(*rules: tuple[str, str]) -> list[str]:

@@ -17,6 +17,7 @@ from pantala_operator.control.elector import Elector
 from pantala_operator.control.loop import Loop
 from pantala_operator.control.peers import PeerController, ReconnectGrace
 from pantala_operator.control.prefetch import PrefetchController
+from pantala_operator.control.sources import SourceController
 from pantala_operator.control.tasks import TaskController
 from pantala_operator.control.writer import Writer
 from pantala_operator.errors import LeaseLostError, OperatorError
@@ -111,7 +112,8 @@ class App:
         tasks = TaskController(known, self._writer, PublishedPaths(settings.root, settings.shared_paths))
         prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, settings.node_rights)
         peers = PeerController(known, self._writer, grace, clock)
-        self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, clock, term)
+        sources = SourceController(known, self._writer)
+        self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, sources, clock, term)
         self._metrics = OperatorMetrics(known, events, term)
 
     def problems(self) -> list[str]:

@@ -12,14 +12,15 @@ from pantala_operator.resources.api import Metadata, Node, PeerResource, PeerSta
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
+from pantala_operator.resources.sources import SourcePolicy, SourcePolicyStatus
 from pantala_operator.resources.workloads import StatefulSet
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
-Resource = TaskResource | Node | PeerResource | ImagePrefetch
+Resource = TaskResource | Node | PeerResource | ImagePrefetch | SourcePolicy
 """A resource of a kind that the operator watches."""
 R = TypeVar("R", bound=Resource)
-ResourceStatus = TaskStatus | PeerStatus | PrefetchStatus
+ResourceStatus = TaskStatus | PeerStatus | PrefetchStatus | SourcePolicyStatus
 
 
 class DataKind(StrEnum):

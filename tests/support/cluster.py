@@ -17,6 +17,7 @@ from pantala_operator.resources.api import IMAGES_READY, Metadata, Node, PeerRes
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import ResourceInbox
@@ -27,18 +28,20 @@ _KINDS = (
     "nodes",
     "peers",
     "imageprefetches",
+    "sourcepolicies",
     "secrets",
     "statefulsets",
     "deployments",
     "daemonsets",
     "configmaps",
 )
-_WATCHED = frozenset(_KINDS[:4])
+_WATCHED = frozenset(_KINDS[:5])
 _PLURALS: dict[type, str] = {
     TaskResource: "tasks",
     Node: "nodes",
     PeerResource: "peers",
     ImagePrefetch: "imageprefetches",
+    SourcePolicy: "sourcepolicies",
 }
 
 

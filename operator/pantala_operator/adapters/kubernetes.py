@@ -26,6 +26,7 @@ from pantala_operator.errors import (
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import DataKind, R, Resource, ResourceStatus
+from pantala_operator.resources import sources
 from pantala_operator.resources.api import (
     API_VERSION,
     GROUP,
@@ -40,17 +41,19 @@ from pantala_operator.resources.api import (
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch
+from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.term import Term
 from pantala_process.identity import ServerClock
 
 FIELD_MANAGER = "pantala-operator"
 _CUSTOM = f"/apis/{GROUP}/{VERSION}"
-_KINDS: dict[type, str] = {TaskResource: "Task", PeerResource: "Peer", ImagePrefetch: KIND}
+_KINDS: dict[type, str] = {TaskResource: "Task", PeerResource: "Peer", ImagePrefetch: KIND, SourcePolicy: sources.KIND}
 _PLACES: dict[type, tuple[str, str]] = {
     TaskResource: (_CUSTOM, "tasks"),
     PeerResource: (_CUSTOM, "peers"),
     ImagePrefetch: (_CUSTOM, PLURAL),
+    SourcePolicy: (_CUSTOM, sources.PLURAL),
     Node: ("/api/v1", "nodes"),
 }
 """The API's base path and the plural name of each kind."""

@@ -10,6 +10,7 @@ import structlog
 
 from pantala_operator.control.peers import PeerController
 from pantala_operator.control.prefetch import PrefetchController
+from pantala_operator.control.sources import SourceController
 from pantala_operator.control.tasks import TaskController
 from pantala_operator.events import (
     ImageResolved,
@@ -28,6 +29,7 @@ from pantala_operator.events import (
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.supernodes.client import DesiredState
 from pantala_operator.supernodes.connections import SupernodeClients
 from pantala_operator.term import Term
@@ -50,6 +52,7 @@ class Loop:
         tasks: TaskController,
         prefetches: PrefetchController,
         peers: PeerController,
+        sources: SourceController,
         clock: Clock,
         term: Term,
     ) -> None:
@@ -58,6 +61,7 @@ class Loop:
         self._tasks = tasks
         self._prefetches = prefetches
         self._peers = peers
+        self._sources = sources
         self._clock = clock
         self._term = term
         self._signal = asyncio.Event()
@@ -87,6 +91,8 @@ class Loop:
                 self._mark(task.metadata.uid)
             case ImagePrefetch():
                 self._mark_images()
+            case SourcePolicy():
+                self._signal.set()
             case _:
                 self._mark_all()
 
@@ -178,6 +184,8 @@ class Loop:
         if everything:
             self._peers.mark()
         self._peers.turn(now)
+        if self._sources.turn(now):
+            self._prefetches.ask_again()
         self._prefetches.turn(now)
         if self._observation.complete and self._prefetches.settled:
             self._state()
@@ -191,7 +199,7 @@ class Loop:
             tasks, view = self._tasks.wanted_from(member.name), supernodes.views[member.name]
             client = self._clients.client(member.name)
             if view.reported:
-                client.want(DesiredState(tasks, membership, images, survey))
+                client.want(DesiredState(tasks, membership, images, survey, self._sources.rules))
             empty = not tasks and client.is_empty
             if member.leaving and (empty or view.silent):
                 log.info("A supernode was removed", supernode=member.name)

@@ -124,6 +124,12 @@ class PrefetchController:
             if state is not None and key[0] == each.metadata.namespace and key[1] in state.secrets:
                 state.answers = {image: answer for image, answer in state.answers.items() if answer.resolved.digest}
 
+    def ask_again(self) -> None:
+        """Ask again for the images without a digest, because the SourcePolicies changed."""
+        self._dirty = True
+        for state in self._states.values():
+            state.answers = {image: answer for image, answer in state.answers.items() if answer.resolved.digest}
+
     def answered(self, uid: str, key: ImageKey, answer: RegistryAnswer) -> None:
         if uid in self._states:
             self._states[uid].answers[key] = answer

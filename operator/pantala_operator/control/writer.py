@@ -25,6 +25,7 @@ from pantala_operator.resources import conditions
 from pantala_operator.resources.api import Node, PeerResource, TaskResource
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.resources.status import Notice, notices
 from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
@@ -42,7 +43,7 @@ _LONGEST_PAUSE = 8.0
 """The longest pause after a failed write, in seconds."""
 
 Job = Callable[[], Awaitable[None]]
-Planned = TaskResource | PeerResource | ImagePrefetch
+Planned = TaskResource | PeerResource | ImagePrefetch | SourcePolicy
 
 
 class Writer:

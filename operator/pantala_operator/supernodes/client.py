@@ -13,7 +13,7 @@ from pantala_process.backoff import Backoff
 from pantala_protocol.images import WantedImage
 from pantala_protocol.nodes import numbers
 from pantala_protocol.registry import Resolve, Resolved
-from pantala_protocol.statement import Membership, Statement, WantedTask
+from pantala_protocol.statement import Membership, SourceRule, Statement, WantedTask
 
 log = structlog.get_logger(__name__)
 
@@ -33,6 +33,7 @@ class DesiredState:
     membership: Membership | None = None
     images: tuple[WantedImage, ...] = ()
     survey: tuple[str, ...] = ()
+    sources: tuple[SourceRule, ...] = ()
 
 
 class SupernodeClient:
@@ -136,6 +137,7 @@ class SupernodeClient:
                 wanted.images,
                 wanted.survey,
                 epoch=self._term.epoch,
+                sources=wanted.sources,
             )
             if self._numbers:  # supernodes of the former minor version understand names only
                 content = numbers.numbered(content)

@@ -10,10 +10,17 @@ from pantala_operator.events import ListsRead, OperatorEvents, WatchStarted
 from pantala_operator.ports import ClusterAPI, R
 from pantala_operator.resources.api import Node, PeerResource, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.watch.observation import Observation
 from pantala_process.backoff import Backoff
 
 log = structlog.get_logger(__name__)
+
+
+_OPTIONAL: dict[type, str] = {
+    ImagePrefetch: "The CRD imageprefetches.pantala.dev is not installed, so no image is prefetched. Apply crds/.",
+    SourcePolicy: "The CRD sourcepolicies.pantala.dev is not installed, so no SourcePolicy is in force. Apply crds/.",
+}
 
 
 class FullLists:
@@ -26,7 +33,7 @@ class FullLists:
         self._events = events
         self._interval = interval
         self._soon = asyncio.Event()
-        self._warned = False
+        self._warned: set[type] = set()
         self.problem = "the first list has not ended"
         """Why the last round failed. Empty if it succeeded."""
         events.subscribe(WatchStarted, self._on_watch)
@@ -54,7 +61,7 @@ class FullLists:
 
     async def _round(self) -> None:
         try:
-            for kind in (Node, PeerResource, TaskResource, ImagePrefetch):
+            for kind in (Node, PeerResource, SourcePolicy, TaskResource, ImagePrefetch):
                 collection = self._observation.collection(kind)
                 before = collection.begin_list()
                 collection.end_list(before, await self._list(kind))
@@ -62,18 +69,15 @@ class FullLists:
             self._events.publish(ListsRead())
 
     async def _list(self, kind: type[R]) -> list[R]:
-        """List all objects of a kind. The list of ImagePrefetches is empty if their CRD is not installed."""
+        """List all objects of a kind. The list is empty if the CRD of an optional kind is not installed."""
         try:
             found = await self._cluster.list_all(kind)
         except ClusterNotFoundError:
-            if kind is not ImagePrefetch:
+            if kind not in _OPTIONAL:
                 raise
-            if not self._warned:
-                log.warning(
-                    "The CRD imageprefetches.pantala.dev is not installed, so no image is prefetched. Apply crds/."
-                )
-            self._warned = True
+            if kind not in self._warned:
+                log.warning(_OPTIONAL[kind])
+            self._warned.add(kind)
             return []
-        if kind is ImagePrefetch:
-            self._warned = False
+        self._warned.discard(kind)
         return found

@@ -10,15 +10,18 @@ from pantala_operator.events import OperatorEvents, ResourceChanged, SecretKey, 
 from pantala_operator.plan.secrets import SecretReading, Unread
 from pantala_operator.plan.targets import PeerState
 from pantala_operator.ports import R, Resource
+from pantala_operator.resources import sources
 from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
 from pantala_operator.resources.prefetch import PLURAL, ImagePrefetch
+from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_operator.watch.workloads import WorkloadLists
 
 log = structlog.get_logger(__name__)
 
 _KINDS: dict[str, type[Resource]] = {
-    "tasks": TaskResource, "nodes": Node, "peers": PeerResource, PLURAL: ImagePrefetch
+    "tasks": TaskResource, "nodes": Node, "peers": PeerResource, PLURAL: ImagePrefetch,
+    sources.PLURAL: SourcePolicy,
 }  # fmt: skip
 """The watched kinds, by plural name."""
 
@@ -76,6 +79,7 @@ class Observation:
         self.nodes: Collection[Node] = Collection()
         self.peers: Collection[PeerResource] = Collection()
         self.prefetches: Collection[ImagePrefetch] = Collection()
+        self.sources: Collection[SourcePolicy] = Collection()
         self.workloads = WorkloadLists(home)
         self.pull_secrets: frozenset[SecretKey] = frozenset()
         """The Secrets with registry credentials that plans need."""
@@ -84,14 +88,16 @@ class Observation:
 
     def collection(self, kind: type[R]) -> Collection[R]:
         found: dict[type, Collection[Any]] = {
-            TaskResource: self.tasks, Node: self.nodes, PeerResource: self.peers, ImagePrefetch: self.prefetches
+            TaskResource: self.tasks, Node: self.nodes, PeerResource: self.peers, ImagePrefetch: self.prefetches,
+            SourcePolicy: self.sources,
         }  # fmt: skip
         return found[kind]
 
     @property
     def listed(self) -> bool:
         """True once full lists of all kinds have succeeded since the start."""
-        return self.tasks.listed and self.nodes.listed and self.peers.listed and self.prefetches.listed
+        every = (self.tasks, self.nodes, self.peers, self.prefetches, self.sources)
+        return all(each.listed for each in every)
 
     @property
     def complete(self) -> bool:

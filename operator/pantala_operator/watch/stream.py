@@ -14,6 +14,7 @@ from typing import Any
 import kopf
 import structlog
 
+from pantala_operator.resources import sources
 from pantala_operator.resources.api import GROUP, VERSION
 from pantala_operator.resources.prefetch import PLURAL
 from pantala_operator.watch.kinds import ServedKinds
@@ -146,6 +147,7 @@ def _register_handlers(registry: kopf.OperatorRegistry, feed: _Feed) -> None:
     for group, version, kind in (
         (GROUP, VERSION, "tasks"),
         (GROUP, VERSION, PLURAL),
+        (GROUP, VERSION, sources.PLURAL),
         (GROUP, VERSION, "peers"),
         ("", "v1", "nodes"),
     ):

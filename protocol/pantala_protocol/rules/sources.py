@@ -10,14 +10,15 @@ MAX_HOST: Final = 253
 """The most characters of a host name, which is the limit of DNS."""
 HOST: Final = r"(\*\.)?[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?(\.[a-z0-9_]([a-z0-9_-]*[a-z0-9_])?)*\.?"
 """A host name in lower case. ``*.`` at its start means all names below it."""
+ADDRESS: Final = r"(^|[.])([0-9]+|0x[0-9a-f]*)[.]?$"
+"""Matches a name that some program reads as an address."""
 _HOST = re.compile(HOST)
-_NUMBER = re.compile(r"[0-9]+|0x[0-9a-f]*")
+_ADDRESS = re.compile(ADDRESS)
 
 
 def is_host(text: str) -> bool:
     """True if the text is a host name or a pattern of host names, and not an address in any spelling."""
-    last = text.rstrip(".").rpartition(".")[2]
-    return len(text) <= MAX_HOST and _HOST.fullmatch(text) is not None and _NUMBER.fullmatch(last) is None
+    return len(text) <= MAX_HOST and _HOST.fullmatch(text) is not None and _ADDRESS.search(text) is None
 
 
 def matches(pattern: str, host: str) -> bool:

@@ -1,0 +1,31 @@
+"""Plans all SourcePolicies for the statement. They are few, so each turn plans all of them."""
+
+from datetime import datetime
+
+from pantala_operator.control.writer import Writer
+from pantala_operator.plan import sources
+from pantala_operator.plan.sources import SourcePlan
+from pantala_operator.watch.observation import Observation
+from pantala_protocol.statement import SourceRule
+
+
+class SourceController:
+    """Keeps the rules for the supernodes, and the status of each SourcePolicy."""
+
+    def __init__(self, observation: Observation, writer: Writer) -> None:
+        self._observation = observation
+        self._writer = writer
+        self._plans: dict[tuple[str, str], SourcePlan] = {}
+        self.rules: tuple[SourceRule, ...] = ()
+        """The rules of all valid policies, by name."""
+
+    def turn(self, now: datetime) -> bool:
+        """Plan all SourcePolicies. Returns True if their rules differ from those of the turn before."""
+        policies = sorted(self._observation.sources.items.values(), key=lambda each: each.metadata.name)
+        former, self._plans = self._plans, {}
+        for each in policies:
+            key = each.metadata.uid, each.metadata.resource_version
+            made = self._plans[key] = former.get(key) or sources.plan(each, now)
+            self._writer.write(each, made.status)
+        before, self.rules = self.rules, tuple(made.rule for made in self._plans.values() if made.rule is not None)
+        return before != self.rules
