@@ -213,7 +213,8 @@ def test_a_hook_names_what_an_uninstall_keeps(render: Render) -> None:
         labels = sts["spec"]["volumeClaimTemplates"][0]["metadata"]["labels"]
         assert set(selector.split(",")) <= {f"{key}={value}" for key, value in labels.items()}
         assert keep == (
-            "`kubectl delete crd tasks.pantala.dev imageprefetches.pantala.dev peers.pantala.dev`" in output
+            "`kubectl delete crd tasks.pantala.dev imageprefetches.pantala.dev peers.pantala.dev "
+            "sourcepolicies.pantala.dev`" in output
         )
 
 

@@ -36,6 +36,7 @@ class Specs:
 
 task = Specs(source={"url": URL})
 prefetch = Specs(images=[{"image": "registry.example/a:1"}])
+policy = Specs(cidrs=["10.0.0.0/8"])
 
 
 def url(text: str) -> Object:
@@ -251,6 +252,24 @@ def condition(kind: str, status: str, **values: object) -> Object:
     return {"type": kind, "status": status, "reason": "Why", "message": "", "lastTransitionTime": NOW, **values}
 
 
+HOST = "Invalid value: must be a host name in lower case"
+NETWORK = "Invalid value: must be a network in CIDR notation without host bits"
+BAD_POLICIES: list[Refused] = [
+    *policy.refused(
+        ("hosts", f"[0]: {HOST}", [["*"], ["Files.corp"], ["10.0.0.1"], ["0x7f.1"], ["a b"], ["http://x"], ["a/b"]]),
+        ("hosts", INVALID, [[]]),
+        ("cidrs", f"[0]: {NETWORK}", [["10.0.0.1/8"], ["10.0.0.1"], ["corp"], ["fd00::1/8"]]),
+        ("ports", "[0]: Invalid value", [[0], [65536]]),
+        ("caBundle", "Forbidden: caBundle needs hosts", ["x"]),
+        ("limits.maxBytes", INVALID, [0]),
+    ),
+    ({"ports": [443]}, "spec: Invalid value: set hosts, cidrs or both"),
+]
+GOOD_POLICIES = [
+    policy(),
+    policy(cidrs=["10.20.0.0/16", "fd00::/8", "192.168.1.1/32"], ports=[443, 8443], limits={"maxBytes": 1}),
+    {"hosts": ["files.corp", "*.store.corp", "a_b.c-d.corp.", "localhost"], "caBundle": "x"},
+]
 TASK_STATUS = {
     "observedGeneration": 1,
     "conditions": [

@@ -30,8 +30,9 @@ from pantala_operator.resources.api import (
     TaskSpec,
     TaskStatus,
 )
-from pantala_operator.resources.conditions import Condition
+from pantala_operator.resources.conditions import Condition, ConditionStatus, Verdict
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
+from pantala_operator.resources.sources import SourcePolicy, SourcePolicyStatus
 from testbed.apiserver import ControlPlane
 from tests.support.cluster import MemoryCluster
 from tests.support.operator_process import NODES, URL, Kubectl
@@ -44,6 +45,7 @@ TEMPLATE = {"metadata": {"labels": LABELS}, "spec": {"containers": [{"name": "ma
 OBJECTS: list[tuple[str, dict[str, Any]]] = [
     ("tasks", {"metadata": {"name": "t", "namespace": "default"}, "spec": {"source": {"url": URL}}}),
     ("imageprefetches", {"metadata": {"name": "p", "namespace": "default"}, "spec": {"images": [{"image": "a:1"}]}}),
+    ("sourcepolicies", {"metadata": {"name": "s"}, "spec": {"cidrs": ["10.0.0.0/8"]}}),
     (
         "deployments",
         {
@@ -55,8 +57,10 @@ OBJECTS: list[tuple[str, dict[str, Any]]] = [
 HEADS = {
     "tasks": (API_VERSION, "Task"),
     "imageprefetches": (API_VERSION, "ImagePrefetch"),
+    "sourcepolicies": (API_VERSION, "SourcePolicy"),
     "deployments": ("apps/v1", "Deployment"),
 }
+READY = Verdict(ConditionStatus.TRUE, "ImagesPresent", "The node has its images")
 TASK = TaskResource(Metadata("t", "default"), TaskSpec(TaskSource(URL)))
 
 
@@ -107,6 +111,7 @@ async def test_what_does_not_exist_is_not_found(cluster: ClusterAPI) -> None:
         cluster.get_secret("default", "other"),
         cluster.get_stateful_set("default", "other"),
         cluster.remove_taint("other", "key"),
+        cluster.set_images_ready(Node(Metadata("other")), READY, NOW),
     ):
         with pytest.raises(ClusterNotFoundError):
             await call
@@ -127,6 +132,23 @@ async def test_a_status_is_replaced_as_a_whole(cluster: ClusterAPI) -> None:
     assert less == (await cluster.apply_status(again, less)).status
     (prefetch,) = await cluster.list_all(ImagePrefetch)
     assert "1/2" == (await cluster.apply_status(prefetch, PrefetchStatus(summary="1/2"))).status.summary
+
+
+async def test_m2_a_policy_and_its_status(cluster: ClusterAPI) -> None:
+    (policy,) = await cluster.list_all(SourcePolicy)
+    status = SourcePolicyStatus(1, (Condition("Accepted", "True", "Accepted", "m", NOW, 1),))
+    assert status == (await cluster.apply_status(policy, status)).status == (await cluster.read(policy)).status
+
+
+async def test_h1_only_our_condition_of_a_node_changes(cluster: ClusterAPI) -> None:
+    node = next(each for each in await cluster.list_all(Node) if each.metadata.name == NODES[0])
+    others = [each for each in node.status.conditions if each != node.images_ready]
+    waiting = READY._replace(status=ConditionStatus.FALSE, reason="ImagesMissing")
+    for verdict in (waiting, READY):
+        node = await cluster.set_images_ready(node, verdict, NOW)
+        assert node.images_ready is not None
+        assert verdict == (node.images_ready.status, node.images_ready.reason, node.images_ready.message)
+        assert others == [each for each in node.status.conditions if each != node.images_ready]
 
 
 async def test_an_old_reading_is_not_written(cluster: ClusterAPI) -> None:

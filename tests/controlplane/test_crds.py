@@ -24,7 +24,7 @@ API_VERSION = "pantala.dev/v1alpha1"
 DEFAULT = f"/apis/{API_VERSION}/namespaces/default"
 TASKS = f"{DEFAULT}/tasks"
 PEERS = f"/apis/{API_VERSION}/peers"
-_PLURALS = {"Task": "tasks", "ImagePrefetch": "imageprefetches"}
+_PLURALS = {"Task": "tasks", "ImagePrefetch": "imageprefetches", "SourcePolicy": "sourcepolicies"}
 UNREACHABLE = Taint("node.kubernetes.io/unreachable", "NoExecute")
 STRICT = "dryRun=All&fieldValidation=Strict"
 
@@ -51,8 +51,9 @@ class API:
             connection.close()
 
     def create(self, spec: Object, kind: str = "Task") -> tuple[int, Object]:
-        """Create a Task or an ImagePrefetch as a dry run."""
-        return self.call("POST", f"{DEFAULT}/{_PLURALS[kind]}?{STRICT}", resource("dry", spec, kind))
+        """Create a Task, an ImagePrefetch or a SourcePolicy as a dry run."""
+        place = DEFAULT.partition("/namespaces/")[0] if kind == "SourcePolicy" else DEFAULT
+        return self.call("POST", f"{place}/{_PLURALS[kind]}?{STRICT}", resource("dry", spec, kind))
 
     def merge(self, path: str, change: Object) -> tuple[int, Object]:
         """Change an object as a dry run."""
@@ -81,7 +82,9 @@ def resource(name: str, spec: Object | None = None, kind: str = "Task") -> Objec
 @pytest.fixture(scope="module")
 def api(control_plane: ControlPlane) -> API:
     api = API(control_plane)
-    assert all(api.established(f"{name}.pantala.dev") for name in ("tasks", "imageprefetches", "peers"))
+    assert all(
+        api.established(f"{name}.pantala.dev") for name in ("tasks", "imageprefetches", "peers", "sourcepolicies")
+    )
     return api
 
 
@@ -105,11 +108,13 @@ def _store(api: API, name: str, spec: Object, kind: str = "Task") -> str:
     return f"{path}/{name}"
 
 
-SPECS = {"Task": tables.task, "ImagePrefetch": tables.prefetch}
+SPECS = {"Task": tables.task, "ImagePrefetch": tables.prefetch, "SourcePolicy": tables.policy}
 REFUSED = [("Task", *row) for row in tables.BAD_TASKS]
 REFUSED += [("ImagePrefetch", *row) for row in tables.BAD_PREFETCHES]
+REFUSED += [("SourcePolicy", *row) for row in tables.BAD_POLICIES]
 ACCEPTED = [("Task", spec) for spec in tables.GOOD_TASKS]
 ACCEPTED += [("ImagePrefetch", spec) for spec in tables.GOOD_PREFETCHES]
+ACCEPTED += [("SourcePolicy", spec) for spec in tables.GOOD_POLICIES]
 
 
 @pytest.mark.parametrize(("kind", "spec", "expected"), REFUSED, ids=lambda value: str(value)[:70])

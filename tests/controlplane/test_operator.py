@@ -53,7 +53,11 @@ async def test_a_missing_permission_is_logged_until_it_is_granted(
     """The operator keeps running without ``tasks/status``, and writes as soon as it may."""
     await kubectl("create", "serviceaccount", "narrow", "-n", "default")
     rules = [
-        {"apiGroups": ["pantala.dev"], "resources": ["tasks", "peers", "imageprefetches"], "verbs": ["*"]},
+        {
+            "apiGroups": ["pantala.dev"],
+            "resources": ["tasks", "peers", "imageprefetches", "sourcepolicies"],
+            "verbs": ["*"],
+        },
         {"apiGroups": ["pantala.dev"], "resources": ["peers/status"], "verbs": ["patch"]},
         {"apiGroups": [""], "resources": ["nodes"], "verbs": ["list", "watch"]},
         {"apiGroups": [""], "resources": ["events"], "verbs": ["create"]},

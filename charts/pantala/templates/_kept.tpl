@@ -3,7 +3,7 @@
 {{- $root := .Values.peer.root }}
 {{- $claims := printf "app.kubernetes.io/instance=%s,app.kubernetes.io/component=supernode" .Release.Name -}}
 Pantala is uninstalled. Each node keeps {{ $root }}, with the published files{{ if .Values.mirror.enabled }} (of Tasks that were not deleted before){{ else }} and all pieces{{ end }}: remove it there with `rm -rf {{ $root }}`.
-{{- if and .Values.crds.enabled .Values.crds.keep }} The cluster keeps the CustomResourceDefinitions, with all Tasks, ImagePrefetches and Peers: remove them with `kubectl delete crd tasks.pantala.dev imageprefetches.pantala.dev peers.pantala.dev`.
+{{- if and .Values.crds.enabled .Values.crds.keep }} The cluster keeps the CustomResourceDefinitions, with all Tasks, ImagePrefetches, Peers and SourcePolicies: remove them with `kubectl delete crd tasks.pantala.dev imageprefetches.pantala.dev peers.pantala.dev sourcepolicies.pantala.dev`.
 {{- end }}
 {{- if and .Values.supernode.persistence.enabled (eq .Values.supernode.persistence.whenDeleted "Retain") }} The cluster keeps the supernodes' volumes: remove them with `kubectl delete -n {{ .Release.Namespace }} pvc -l {{ $claims }}`.
 {{- end }}
