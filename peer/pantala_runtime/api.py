@@ -153,7 +153,7 @@ async def _errors(
 async def _body(request: web.Request, kind: type[_Body]) -> _Body:
     try:
         return msgspec.json.decode(await request.read(), type=kind)
-    except msgspec.DecodeError as error:
+    except (ValueError, RecursionError) as error:
         raise InvalidRequestError(f"the body is not valid: {error}") from None
 
 

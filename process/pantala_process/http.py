@@ -94,5 +94,5 @@ def error_detail(body: bytes) -> ErrorDetail | None:
     """Read the body of an error answer. ``None`` if it is not an :class:`ErrorBody`."""
     try:
         return msgspec.json.decode(body, type=ErrorBody).error
-    except msgspec.DecodeError:
+    except (ValueError, RecursionError):
         return None

@@ -148,8 +148,8 @@ class ClusterKeys:
 
     async def verify(self, token: str) -> TokenIdentity:
         """Check the signature, audience, issuer and times of a token. Raises :class:`TokenRejectedError`."""
+        key = await self._key(_key_id(token))
         try:
-            key = await self._key(str(jwt.get_unverified_header(token).get("kid", "")))
             claims: Mapping[str, Any] = jwt.decode(
                 token,
                 key,
@@ -162,7 +162,7 @@ class ClusterKeys:
                 },
             )
             self._check_times(claims)
-        except jwt.PyJWTError as error:
+        except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise TokenRejectedError(f"the token is not valid: {error}") from error
         bound = claims.get("kubernetes.io", {})
         node, pod = (str(bound.get(kind, {}).get("name", "")) for kind in ("node", "pod"))
@@ -216,5 +216,15 @@ class ClusterKeys:
             raise TokenRejectedError("the token is signed with a key that the cluster does not publish") from None
 
 
+def _key_id(token: str) -> str:
+    """The ID of the key that signed a token. Raises :class:`TokenRejectedError`."""
+    if not token.isascii():
+        raise TokenRejectedError("the token is not valid: it is not ASCII text")
+    try:
+        return str(jwt.get_unverified_header(token).get("kid", ""))
+    except (jwt.PyJWTError, ValueError, RecursionError) as error:
+        raise TokenRejectedError(f"the token is not valid: {error}") from error
+
+
 def _hash(token: str) -> bytes:
-    return hashlib.sha256(token.encode(errors="surrogateescape")).digest()
+    return hashlib.sha256(token.encode(errors="surrogatepass")).digest()

@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from urllib.parse import urlsplit
 
+_MAX_HOST = 253
+
 
 class RedactedURL(str):
-    """A URL without user info, query and fragment. The omitted parts are marked."""
+    """Scheme, host and port of a URL. The omitted parts are marked with an ellipsis.
+
+    User info, query and path may all hold secrets: object stores and file shares put tokens into paths too. The name
+    of the Task or of the image, which is beside the URL in each message, says which file it is.
+    """
 
     __slots__ = ()
 
@@ -15,6 +21,8 @@ class RedactedURL(str):
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port
+            if host is not None and not (host.isascii() and host.isprintable() and len(host) <= _MAX_HOST):
+                host = None
         except ValueError:
             return str.__new__(cls, "<unreadable URL>")
         if not parts.scheme or not host:
@@ -23,4 +31,5 @@ class RedactedURL(str):
         if port is not None:
             shown += f":{port}"
         user = "…@" if "@" in parts.netloc else ""
-        return str.__new__(cls, f"{parts.scheme}://{user}{shown}{parts.path}{'?…' if parts.query else ''}")
+        rest = "/…" if parts.path not in ("", "/") or parts.query or parts.fragment else parts.path
+        return str.__new__(cls, f"{parts.scheme}://{user}{shown}{rest}")

@@ -433,13 +433,16 @@ async def test_no_secret_is_ever_shown(stage: ProductStage) -> None:
     await _secret(stage, "token", {"Authorization": f"Bearer {CANARY}"})
     secret = {"headersFrom": {"secretRef": {"name": "token"}}}
     elsewhere = f"http://user:{CANARY}@127.0.0.1:1/x?token={CANARY}"
-    origin.serve("/private", BODY, always=Behaviour(require={"authorization": f"Bearer {CANARY}"}))
-    origin.serve("/sent-on", BODY, always=Behaviour(status=302, headers={"Location": elsewhere}))
-    origin.serve("/denied", BODY, always=Behaviour(status=401))
-    origin.serve("/coded", BODY, always=Behaviour(headers={"Content-Encoding": CANARY}))
+    echo = {"ETag": f'"for {CANARY}"'}
+    origin.serve(
+        f"/{CANARY}/private", BODY, always=Behaviour(require={"authorization": f"Bearer {CANARY}"}, headers=echo)
+    )
+    origin.serve(f"/{CANARY}/sent-on", BODY, always=Behaviour(status=302, headers={"Location": elsewhere}))
+    origin.serve(f"/{CANARY}/denied", BODY, always=Behaviour(status=401))
+    origin.serve(f"/{CANARY}/coded", BODY, always=Behaviour(headers={"Content-Encoding": CANARY}))
     for name in ("private", "sent-on", "denied", "coded"):
-        await stage.apply(f"canary-{name}", origin.url(f"/{name}?signature={CANARY}"), **secret)
-    await stage.apply("canary-nowhere", f"http://no-such-host.invalid/x?signature={CANARY}")
+        await stage.apply(f"canary-{name}", origin.url(f"/{CANARY}/{name}?signature={CANARY}"), **secret)
+    await stage.apply("canary-nowhere", f"http://no-such-host.invalid/{CANARY}?signature={CANARY}")
     await stage.ready("canary-private")
     await stage.says("canary-sent-on", Reason.SOURCE_UNUSABLE)
     await stage.says("canary-denied", Reason.SOURCE_UNAUTHORIZED)
@@ -468,7 +471,11 @@ async def test_all_deleted_leaves_nothing(stage: ProductStage) -> None:
     await stage.ask("DELETE", "/apis/pantala.dev/v1alpha1/namespaces/default/tasks")
 
     def left() -> list[Path]:
-        return [file for file in stage.kept() if file.name != "volume.json" and file.parts[-2:] != ("foreign", "x")]
+        return [
+            file
+            for file in stage.kept()
+            if not file.name.startswith("volume.json") and file.parts[-2:] != ("foreign", "x")
+        ]
 
     await stage.until(lambda: not left(), "all is gone")
 

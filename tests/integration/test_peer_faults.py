@@ -292,7 +292,7 @@ async def test_a_damaged_published_file_is_published_again(it: PeerLab, harm: st
         await eventually(lambda: it.supernode.delivered() == PUBLISHED)
 
 
-async def test_f21_a_published_file_that_rots_on_the_disk_is_repaired_by_the_scrub(it: PeerLab) -> None:
+async def test_m8_f21_a_published_file_that_rots_on_the_disk_is_repaired_by_the_scrub(it: PeerLab) -> None:
     """The rot changes neither the size nor the time of the file. Only the wrong piece is fetched again."""
     file, supernode, published = File("a", content(4)), it.supernode, it.published()
     async with it.peer(scrub_interval=1.0):

@@ -207,6 +207,34 @@ async def test_a_refused_exchange_ends_its_connection_before_its_body(lab: Lab, 
     assert answer.count(b"HTTP/1.1") == 1
 
 
+@pytest.mark.parametrize(
+    "token",
+    [
+        b"\xff\xfe",
+        "é.é.é".encode(),
+        b"a.b.c",
+        b"e30.e30.",
+        b"....",
+        b"W" * 6000,
+        base64.b64encode(b"[" * 4000) + b".e30.x",
+    ],
+    ids=["bytes", "utf-8", "words", "empty", "dots", "long", "deep"],
+)
+@pytest.mark.parametrize("path", ["/api/v1/changes", "/api/v1/sync"])
+async def test_low_any_other_token_is_answered_with_401(
+    lab: Lab, path: str, token: bytes, caplog: pytest.LogCaptureFixture, capfd: pytest.CaptureFixture[str]
+) -> None:
+    reader, writer = await asyncio.open_connection("127.0.0.1", lab.app.settings.listen.port)
+    method = b"POST" if path.endswith("sync") else b"GET"
+    head = b"%b %b HTTP/1.1\r\nHost: s\r\nContent-Length: 2\r\nAuthorization: Bearer %b\r\n\r\n{}"
+    writer.write(head % (method, path.encode(), token))
+    async with asyncio.timeout(5):
+        answer = await reader.readline()
+    writer.close()
+    assert b"HTTP/1.1 401 Unauthorized\r\n" == answer
+    assert "Traceback" not in caplog.text + "".join(capfd.readouterr())
+
+
 GARBAGE = [
     b"{",
     b'{"revision": -1}',

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -61,7 +62,11 @@ _PAGE = 500
 """Objects in a page of a list. At 10,000 objects this needs half the memory of a single list."""
 _TIMEOUT = 30.0
 """Seconds for one request."""
-_APPLY = {"content_type": "application/apply-patch+yaml", "field_manager": FIELD_MANAGER, "force_conflicts": True}
+_YAML = "application/apply-patch+yaml; charset=utf-8"
+"""With this spelling, the client sends the body as it is. Its own encoding is not YAML for characters such as emoji."""
+_APPLY = {"content_type": _YAML, "field_manager": FIELD_MANAGER, "force_conflicts": True}
+_UNPRINTABLE = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff]")
+"""YAML allows these characters only as escapes."""
 _MERGE = "application/merge-patch+json"
 _STRATEGIC = "application/strategic-merge-patch+json"
 _ERRORS: dict[int, type[ClusterError]] = {
@@ -194,7 +199,7 @@ class KubernetesCluster:
 
     async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
         path = _path(msgspec.convert(body, kind))
-        return _read(await self.request("patch", path, body=body, **_APPLY), kind)
+        return _read(await self.request("patch", path, body=_yaml(body), **_APPLY), kind)
 
     async def apply_status(self, resource: R, status: ResourceStatus) -> R:
         metadata = resource.metadata
@@ -207,7 +212,7 @@ class KubernetesCluster:
             "status": msgspec.to_builtins(status),
         }
         path = f"{_path(resource)}/status"
-        return _read(await self.request("patch", path, body=body, **_APPLY), type(resource))
+        return _read(await self.request("patch", path, body=_yaml(body), **_APPLY), type(resource))
 
     async def delete(self, resource: Resource) -> None:
         await self.request("delete", _path(resource), body={"preconditions": {"uid": resource.metadata.uid}})
@@ -309,6 +314,11 @@ class KubernetesCluster:
             raise ClusterUnavailableError(
                 f"the API server {self._configuration.host} does not answer ({type(error).__name__})"
             ) from error
+
+
+def _yaml(body: Mapping[str, Any]) -> str:
+    """The body as JSON that is YAML too: YAML joins no two escapes to one character, and JSON has no longer ones."""
+    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", msgspec.json.encode(body).decode())
 
 
 def _read(body: Any, kind: type[T]) -> T:

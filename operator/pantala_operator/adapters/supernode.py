@@ -74,7 +74,7 @@ class HTTPSupernodeAPI:
             raise kind(f"{where} answered {response.status}: {_error_text(body)}")
         try:
             return msgspec.json.decode(body, type=into)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise SupernodeRefusedError(
                 f"{where} sent an answer that is not a valid {into.__name__}: {error}"
             ) from error

@@ -106,7 +106,7 @@ class RuntimeHelper:
             raise _refusal(response.status, content)
         try:
             return msgspec.json.decode(content or b"null", type=kind)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise RuntimeUnavailableError(
                 f"the runtime helper's answer to {path} is not valid ({error}); run helper and peer in one version"
             ) from None

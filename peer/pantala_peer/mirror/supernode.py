@@ -108,5 +108,5 @@ class SupernodeRegistries:
             raise MirrorError(f"the supernode answered {response.status} for {repository}")
         try:
             return msgspec.json.decode(content, type=kind)
-        except msgspec.DecodeError as error:
+        except (ValueError, RecursionError) as error:
             raise MirrorError(f"the supernode's answer for {repository} is not valid: {error}") from None

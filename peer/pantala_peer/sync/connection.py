@@ -124,7 +124,7 @@ class SyncConnection:
         try:
             answer = _decode(content)
             bytes.fromhex(answer.key)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise ExchangeError(f"{self.shown} sent an answer that is not valid: {error}") from error
         return answer
 

@@ -34,6 +34,8 @@ _CODINGS = {
     "zstd": (".zst", ".zstd"),
 }
 """The compressions that Content-Encoding can name, each with the name endings of files that are stored that way."""
+_SECRET = 8
+"""The least characters of a header's word that may be a secret. Shorter ones occur in validators by chance."""
 _LENGTH = re.compile(r"[0-9]{1,18}")
 """A longer number is not the length of a file. libcurl ignores such numbers too."""
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
@@ -88,18 +90,30 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
     offset, length, end = (0, None, None) if unchanged else _extent(head, shown, resume)
     if length is not None and length > MAX_LENGTH:
         raise errors.SourceUnusableError.with_action(f"{shown} serves {length} bytes, more than {MAX_LENGTH}")
-    etag = fields.get("ETag", "").strip()
+    etag, last_modified = fields.get("ETag", "").strip(), _last_modified(fields)
+    if _echoes(source, etag + last_modified):
+        etag = last_modified = ""
     return Answer(
         length=length,
         offset=offset,
         etag="" if etag.startswith("W/") else etag,
-        last_modified=_last_modified(fields),
+        last_modified=last_modified,
         framed=_length(fields) is not None or _chunked(fields),
         body=body,
         lifetime=freshness.lifetime(fields),
         unchanged=unchanged,
         end=end,
         ranges=head.status == 206 or "bytes" in fields.get("Accept-Ranges", "").lower(),
+    )
+
+
+def _echoes(source: FileSource, validators: str) -> bool:
+    """True if the server sends a secret of the request back. Validators are stored on the volume, and secrets are not.
+
+    Without validators, the copy is handled as that of a server that sends none.
+    """
+    return any(
+        word in validators for value in source.headers.values() for word in value.split() if len(word) >= _SECRET
     )
 
 

@@ -119,7 +119,7 @@ class ReplicaClient:
             try:
                 async with await self._send(replica, method, task_id, timeout=_REPORT_TIMEOUT, data=body) as answer:
                     report = await _report(answer)
-            except (aiohttp.ClientError, OSError, ValueError) as error:
+            except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
                 self._note_silence(replica, error)
                 raise ReplicaError.with_action(
                     f"Replica {replica.name} did not answer: {type(error).__name__}"

@@ -79,5 +79,5 @@ class AzureIdentity:
             payload = token.split(".")[1]
             claims = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
             return msgspec.json.decode(claims, type=_Claims).exp - self._wall()
-        except (IndexError, ValueError, msgspec.MsgspecError):
+        except (IndexError, ValueError, RecursionError):
             return _UNKNOWN_SECONDS
