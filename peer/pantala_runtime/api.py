@@ -16,6 +16,7 @@ from pantala_protocol import digest as digests
 from pantala_protocol import image as images
 from pantala_protocol.digest import Digest
 from pantala_protocol.image import ImageReference
+from pantala_protocol.rules.fields import decode
 from pantala_protocol.runtime import (
     BlobsRequest,
     ImageFilesystem,
@@ -152,8 +153,8 @@ async def _errors(
 
 async def _body(request: web.Request, kind: type[_Body]) -> _Body:
     try:
-        return msgspec.json.decode(await request.read(), type=kind)
-    except (ValueError, RecursionError) as error:
+        return decode(await request.read(), kind)
+    except ValueError as error:
         raise InvalidRequestError(f"the body is not valid: {error}") from None
 
 

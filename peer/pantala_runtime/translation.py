@@ -8,7 +8,7 @@ from pantala_runtime import errors
 from pantala_runtime.errors import HelperError
 
 _MAX_TEXT = 400
-_URL = re.compile(r"[a-z]+://[^\s\"'\\]+")
+_URL = re.compile(r"(?<![a-z])[a-z]+://[^\s\"'\\]+")
 _PREAMBLE = re.compile(
     r"rpc error: code = \w+ desc = |failed to pull and unpack image \"[^\"]*\": |"
     r"failed to resolve (image|reference \"[^\"]*\"): "

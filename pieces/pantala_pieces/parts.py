@@ -70,15 +70,14 @@ class PartTable:
         if content[:_HEADER] != boot_id():
             return {}
         self._begun = True
-        return dict(_decode(content[_HEADER:]))
+        return dict(decode(content[_HEADER:]))
 
     def note(self, piece: int, part: Part) -> None:
         """Record the part of a piece that is written."""
         with self._table.using(os.O_CREAT) as fd:
             if not self._begun:
                 self._begin(fd)
-            body = _BODY.pack(piece, *part)
-            os.pwrite(fd, body + _CRC.pack(zlib.crc32(body)), _HEADER + piece % _SLOTS * _RECORD_SIZE)
+            os.pwrite(fd, encode(piece, part), _HEADER + piece % _SLOTS * _RECORD_SIZE)
 
     def clear(self) -> None:
         """Forget all parts."""
@@ -102,7 +101,14 @@ class PartTable:
         self._table.end()
 
 
-def _decode(records: bytes) -> Iterator[tuple[int, Part]]:
+def encode(piece: int, part: Part) -> bytes:
+    """The bytes of one record."""
+    body = _BODY.pack(piece, *part)
+    return body + _CRC.pack(zlib.crc32(body))
+
+
+def decode(records: bytes) -> Iterator[tuple[int, Part]]:
+    """Yield the right records of a table, without its header."""
     for start in range(0, len(records) - _RECORD_SIZE + 1, _RECORD_SIZE):
         body, crc = records[start : start + _BODY.size], records[start + _BODY.size : start + _RECORD_SIZE]
         if _CRC.pack(zlib.crc32(body)) == crc:

@@ -7,6 +7,7 @@ import msgspec
 from aiohttp import web
 
 from pantala_protocol.rules import text
+from pantala_protocol.rules.fields import decode
 
 
 class TooLargeError(aiohttp.ClientPayloadError):
@@ -93,6 +94,6 @@ def json_response(body: object, status: int = 200, **headers: str) -> web.Respon
 def error_detail(body: bytes) -> ErrorDetail | None:
     """Read the body of an error answer. ``None`` if it is not an :class:`ErrorBody`."""
     try:
-        return msgspec.json.decode(body, type=ErrorBody).error
-    except (ValueError, RecursionError):
+        return decode(body, ErrorBody).error
+    except ValueError:
         return None

@@ -163,7 +163,7 @@ class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
     """The node on which it failed. Empty: it failed on the supernode."""
 
     def __post_init__(self) -> None:
-        text.clean_failure(self, "InternalError")
+        text.clean_failure(self, "InternalError", always=True)
 
 
 class TaskReport(msgspec.Struct, frozen=True, omit_defaults=True):

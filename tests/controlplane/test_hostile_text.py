@@ -35,6 +35,7 @@ TEXTS = [
     "",
     "NotFound",
     "Läuft 1",
+    "\x7f\x85\ufeff\uffff ok 🙂",
 ]
 
 
@@ -58,7 +59,7 @@ def received(kind: type, **fields: Any) -> Any:
 
 
 @pytest.mark.parametrize(
-    "text", TEXTS, ids=["long", "two bytes", "four bytes", "control", "empty", "reason", "accents"]
+    "text", TEXTS, ids=["long", "two bytes", "four bytes", "control", "empty", "reason", "accents", "unprintable"]
 )
 async def test_m3_no_text_of_a_node_makes_the_api_server_refuse_a_status(cluster: KubernetesCluster, text: str) -> None:
     resource = await cluster.read(TaskResource(Metadata("hostile", "default"), TaskSpec(TaskSource(URL))))

@@ -12,6 +12,7 @@ from pantala_process.http import TooLargeError, bearer, error_detail, read_bound
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.registry import RESOLVE, Resolve, Resolved
+from pantala_protocol.rules.fields import decode
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
 _MAX_ANSWER = 256 * 1024 * 1024
@@ -73,8 +74,8 @@ class HTTPSupernodeAPI:
             kind = SupernodeUnavailableError if response.status >= 500 else SupernodeRefusedError
             raise kind(f"{where} answered {response.status}: {_error_text(body)}")
         try:
-            return msgspec.json.decode(body, type=into)
-        except (ValueError, RecursionError) as error:
+            return decode(body, into)
+        except ValueError as error:
             raise SupernodeRefusedError(
                 f"{where} sent an answer that is not a valid {into.__name__}: {error}"
             ) from error

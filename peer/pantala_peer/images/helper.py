@@ -10,6 +10,7 @@ import msgspec
 
 from pantala_peer.images.errors import OrderError, RuntimeUnavailableError
 from pantala_process.http import error_detail, read_bounded
+from pantala_protocol.rules.fields import decode
 from pantala_protocol.runtime import (
     BlobsRequest,
     ImageNameRequest,
@@ -105,8 +106,8 @@ class RuntimeHelper:
         if response.status >= 300:
             raise _refusal(response.status, content)
         try:
-            return msgspec.json.decode(content or b"null", type=kind)
-        except (ValueError, RecursionError) as error:
+            return decode(content or b"null", kind)
+        except ValueError as error:
             raise RuntimeUnavailableError(
                 f"the runtime helper's answer to {path} is not valid ({error}); run helper and peer in one version"
             ) from None

@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import TypeVar
 
 import aiohttp
-import msgspec
 
 from pantala_peer.mirror.demand import BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
@@ -15,6 +14,7 @@ from pantala_process.http import bearer, read_bounded
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import __version__, registry, task_id
 from pantala_protocol.registry import BlobAnswer, ManifestAnswer
+from pantala_protocol.rules.fields import decode
 
 _MAX_ANSWER = 2 * registry.MAX_MANIFEST
 """The largest answer in bytes. Base64 in JSON makes a manifest larger by a third."""
@@ -107,6 +107,6 @@ class SupernodeRegistries:
         if response.status != 200:
             raise MirrorError(f"the supernode answered {response.status} for {repository}")
         try:
-            return msgspec.json.decode(content, type=kind)
-        except (ValueError, RecursionError) as error:
+            return decode(content, kind)
+        except ValueError as error:
             raise MirrorError(f"the supernode's answer for {repository} is not valid: {error}") from None

@@ -16,6 +16,7 @@ from pantala_process.http import TokenFile
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.rules.fields import decode
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 
 _CONNECT = 5.0
@@ -25,7 +26,6 @@ _PASSING = frozenset({401, 403, 408, 425, 429})
 """Statuses below 500 after which another attempt may succeed: a token is rotated, or the load decreases."""
 
 _encode = msgspec.json.Encoder().encode
-_decode = msgspec.json.Decoder(SyncAnswer).decode
 
 
 class SyncConnection:
@@ -122,9 +122,9 @@ class SyncConnection:
         if status != 200:
             raise self._refusal(status, content)
         try:
-            answer = _decode(content)
+            answer = decode(content, SyncAnswer)
             bytes.fromhex(answer.key)
-        except (ValueError, RecursionError) as error:
+        except ValueError as error:
             raise ExchangeError(f"{self.shown} sent an answer that is not valid: {error}") from error
         return answer
 

@@ -9,8 +9,9 @@ becomes ``UNKNOWN``, so the rest of the message holds. The code that reads the f
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Final
+from typing import Annotated, Final, TypeVar
 
+import msgspec
 from msgspec import Meta
 
 from pantala_protocol.ranges import MAX_PIECE
@@ -36,6 +37,15 @@ Id = Annotated[str, Meta(max_length=256)]
 Url = Annotated[str, Meta(max_length=8192)]
 
 UNKNOWN: Final = "Unknown"
+_T = TypeVar("_T")
+
+
+def decode(body: bytes, kind: type[_T]) -> _T:
+    """Read a message in JSON. Raises :class:`ValueError` for anything else."""
+    try:
+        return msgspec.json.decode(body, type=kind)
+    except RecursionError:
+        raise ValueError("the message is nested too deeply") from None
 
 
 class WireWord(StrEnum):

@@ -18,16 +18,19 @@ NAME: Final = 253
 
 _CLIPPED = "…"
 _REASON_FIELD = "reason"
-_FORBIDDEN = re.compile("[\x00-\x1f\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ufff9-\ufffb\ud800-\udfff]+")
-"""Control characters, line separators, characters that change the direction of text, and half characters."""
 _REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
 
 
 def clean(text: str, most: int = MESSAGE) -> str:
-    """``text`` in one line of at most ``most`` bytes (at least 3) in UTF-8. Never raises."""
+    """``text`` in one line of at most ``most`` bytes (at least 3) in UTF-8, without special blanks. Never raises.
+
+    A character that is not printable becomes a blank: it may end a line, hide, or change the direction of text.
+    """
     if len(text) <= most and text.isascii() and text.isprintable():
         return text
-    plain = _FORBIDDEN.sub(" ", text[: most + 1])
+    plain = text[: most + 1]
+    if not plain.isprintable():
+        plain = "".join(each if each.isprintable() else " " for each in plain)
     data = plain.encode()
     if len(data) <= most and len(plain) == len(text):
         return plain
@@ -48,10 +51,10 @@ def clean_fields(struct: msgspec.Struct, /, **limits: int) -> None:
             msgspec.structs.force_setattr(struct, name, cleaned)
 
 
-def clean_failure(struct: msgspec.Struct, /, otherwise: str = "Failed") -> None:
-    """Clean the fields ``reason`` and ``message`` of a new message."""
+def clean_failure(struct: msgspec.Struct, /, otherwise: str = "Failed", *, always: bool = False) -> None:
+    """Clean the fields ``reason`` and ``message`` of a new message. ``always``: the reason must not be empty."""
     clean_fields(struct, message=MESSAGE)
     given = getattr(struct, _REASON_FIELD)
-    known = reason(given, otherwise)
+    known = otherwise if always and not given else reason(given, otherwise)
     if known is not given:
         msgspec.structs.force_setattr(struct, _REASON_FIELD, known)

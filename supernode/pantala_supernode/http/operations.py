@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pantala_process.http import ErrorBody
 from pantala_protocol import __version__
+from pantala_protocol.rules.fields import decode
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.http.access import WITHOUT_TOKEN, Access, Guard, Handler
 
@@ -158,8 +159,8 @@ async def read_body(request: web.Request, kind: type[T]) -> T:
 def decode_body(body: bytes, kind: type[T]) -> T:
     """Read a JSON body as ``kind``. Raises :class:`InvalidValueError`."""
     try:
-        return msgspec.json.decode(body, type=kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return decode(body, kind)
+    except ValueError as error:
         raise InvalidValueError(f"the body is not a valid {kind.__name__}: {error}") from error
 
 

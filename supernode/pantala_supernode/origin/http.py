@@ -82,6 +82,7 @@ def _conditions(resume: Resume | None) -> dict[str, str]:
 
 
 def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume | None, body: Body) -> Answer:
+    """Read the head of an answer. Raises a :class:`SourceError`."""
     fields = head.fields
     unchanged = head.status == _NOT_MODIFIED and resume is not None and resume.complete
     if not unchanged:

@@ -265,6 +265,7 @@ def _waiting(descriptor: int) -> bool:
 
 
 def _parse(lines: list[bytes], *, same_origin: bool) -> Head:
+    """Read the head of an answer. Raises :class:`OutboundError`."""
     status = _STATUS.match(lines[0])
     if status is None:
         raise OutboundError(Fault.PROTOCOL, "its status line is wrong")

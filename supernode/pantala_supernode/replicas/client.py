@@ -13,6 +13,7 @@ from msgspec import Meta
 
 from pantala_process.http import bearer
 from pantala_process.tls.contexts import TLSContexts
+from pantala_protocol.rules.fields import decode
 from pantala_protocol.statement import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ReplicaError
@@ -119,7 +120,7 @@ class ReplicaClient:
             try:
                 async with await self._send(replica, method, task_id, timeout=_REPORT_TIMEOUT, data=body) as answer:
                     report = await _report(answer)
-            except (aiohttp.ClientError, OSError, ValueError, RecursionError) as error:
+            except (aiohttp.ClientError, OSError, ValueError) as error:
                 self._note_silence(replica, error)
                 raise ReplicaError.with_action(
                     f"Replica {replica.name} did not answer: {type(error).__name__}"
@@ -151,7 +152,7 @@ async def _report(answer: aiohttp.ClientResponse) -> CopyReport | None:
     if answer.status != 200 or not 0 < (answer.content_length or 0) <= _MAX_REPORT:
         _log.warning("a replica refused a request", url=str(answer.url), status=answer.status)
         raise ReplicaError.with_action(f"The replica at {answer.url.host} answered {answer.status}")
-    return msgspec.json.decode(await answer.read(), type=CopyReport)
+    return decode(await answer.read(), CopyReport)
 
 
 async def _chunks(answer: aiohttp.ClientResponse, replica: Member) -> AsyncIterator[bytes]:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import msgspec
 
+from pantala_protocol.rules.fields import decode
 from pantala_supernode.registry.clouds.accounts import CloudGrant
 from pantala_supernode.registry.clouds.exchange import TokenServer, token_of
 from pantala_supernode.registry.credentials import RegistryAccount
@@ -78,6 +79,6 @@ class AzureIdentity:
         try:
             payload = token.split(".")[1]
             claims = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-            return msgspec.json.decode(claims, type=_Claims).exp - self._wall()
-        except (IndexError, ValueError, RecursionError):
+            return decode(claims, _Claims).exp - self._wall()
+        except (IndexError, ValueError):
             return _UNKNOWN_SECONDS

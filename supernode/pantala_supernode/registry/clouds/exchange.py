@@ -83,10 +83,14 @@ def check_url(url: str, host: str) -> None:
 
     A URL must have TLS, or a loopback address.
     """
-    parts = urlsplit(url)
-    if parts.scheme == "https" and parts.hostname:
+    try:
+        parts = urlsplit(url)
+        scheme, name = parts.scheme, parts.hostname or ""
+    except ValueError:
+        scheme = name = ""
+    if scheme == "https" and name:
         return
-    if parts.scheme != "http" or not _is_own(parts.hostname or ""):
+    if scheme != "http" or not _is_own(name):
         raise CloudIdentityError.of(
             host, f"the supernode does not send its token to {RedactedURL(url)}, because this is not an https: URL"
         )
