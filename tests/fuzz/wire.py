@@ -2,7 +2,7 @@
 
 import msgspec
 
-from pantala_peer.mirror import permissions, request
+from pantala_peer.mirror import grants, request
 from pantala_peer.mirror.errors import MirrorError
 from pantala_peer.sync import channel
 from pantala_peer.sync.channel import ChannelError
@@ -171,7 +171,7 @@ PARSERS = (
     FuzzParser(
         "path of the mirror", _path, (b"/v2/library/nginx/manifests/1", b"/v2/"), request.parse_path, (MirrorError,)
     ),
-    FuzzParser("password of a pull", lambda data: permissions.is_ours(header(data)), _BASIC, permissions.is_ours),
+    FuzzParser("password of a pull", lambda data: grants.is_ours(header(data)), _BASIC, grants.is_ours),
     FuzzParser(
         "image",
         lambda data: image.parse(text(data)),

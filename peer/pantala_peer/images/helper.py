@@ -3,7 +3,7 @@
 import contextlib
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
-from typing import TypeVar
+from typing import TypeVar, cast
 
 import aiohttp
 import msgspec
@@ -106,7 +106,7 @@ class RuntimeHelper:
         if response.status >= 300:
             raise _refusal(response.status, content)
         try:
-            return decode(content or b"null", kind)
+            return decode(content or b"null", cast("type[_Answer]", kind))
         except ValueError as error:
             raise RuntimeUnavailableError(
                 f"the runtime helper's answer to {path} is not valid ({error}); run helper and peer in one version"

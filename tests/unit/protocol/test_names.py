@@ -9,9 +9,10 @@ import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.plan import statement
+from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.resources.api import Metadata, TaskResource, TaskSource, TaskSpec
 from pantala_operator.resources.status import Obstacle
+from pantala_operator.settings import SharedPath
 from pantala_peer.cache.publisher import components
 from pantala_peer.errors import OutsideRootError
 from pantala_protocol.rules import names
@@ -47,8 +48,9 @@ def test_a_name_is_accepted_by_all(path: str) -> None:
     assert crd_accepts(path)
     assert names.fault(path) is None
     assert path.split("/") == components(path)
-    assert path == statement.path(task(path), "/var/lib/pantala")
-    assert path == statement.path(task(f"/var/lib/pantala/{path}"), "/var/lib/pantala")
+    paths = PublishedPaths("/var/lib/pantala", [SharedPath(namespace="ns", prefix=path)])
+    assert path == paths.of(task(path))
+    assert path == paths.of(task(f"/var/lib/pantala/{path}"))
 
 
 @pytest.mark.parametrize("path", REFUSED)
@@ -56,7 +58,7 @@ def test_a_name_is_refused_by_all(path: str) -> None:
     assert not crd_accepts(path)
     with pytest.raises(OutsideRootError, match=r"^The path .* must "):
         components(path)
-    found = statement.path(task(f"/root/{path}"), "/root")
+    found = PublishedPaths("/root").of(task(f"/root/{path}"))
     assert isinstance(found, Obstacle)
     assert ("PathOutsideRoot", True) == (found.reason, found.final)
 
