@@ -221,6 +221,7 @@ _MORE = {
         str, "REGISTRY,...", "registries: HOST, http://HOST without TLS, or HOST=URL to reach it at another URL"
     ),
     "registry_ca": Flag(str, "HOST=FILE,...", "certificate authorities of registries or of URLs in --registries"),
+    "registry_realms": Flag(str, "REGISTRY=HOST,...", "hosts of token servers that may get a registry's passwords"),
     "registries_only": Flag(_boolean, "yes|no", "read only the registries that --registries lists (no)"),
     "proxy": Flag(_proxy_url, "URL", "forward proxy for origins and registries (HTTPS_PROXY, HTTP_PROXY, or none)"),
     "no_proxy": Flag(
@@ -321,7 +322,10 @@ def _cloud(environment: Mapping[str, str]) -> dict[str, str]:
 def _registries(given: Mapping[str, Any]) -> RegistryEndpoints:
     try:
         return grammar.listed(
-            given.get("registries", ""), given.get("registry_ca", ""), only=given.get("registries_only", False)
+            given.get("registries", ""),
+            given.get("registry_ca", ""),
+            given.get("registry_realms", ""),
+            only=given.get("registries_only", False),
         )
     except ValueError as error:
-        raise SettingsError(f"--registries or --registry-ca: {error}") from error
+        raise SettingsError(f"--registries, --registry-ca or --registry-realms: {error}") from error

@@ -232,7 +232,18 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- define "pantala.registries" -}}
 {{- $entries := .Values.mirror.registries }}
 {{- range $name, $entry := .Values.registries }}
-{{- range $entry.endpoints | default (list $entry.endpoint) }}
+{{- range $entry.endpoints | default (compact (list $entry.endpoint)) }}
+{{- $entries = append $entries (printf "%s=%s" $name .) }}
+{{- end }}
+{{- end }}
+{{- join "," $entries }}
+{{- end }}
+
+{{/* The hosts of token servers that may get the passwords of a registry, as name=host. */}}
+{{- define "pantala.realms" -}}
+{{- $entries := list }}
+{{- range $name, $entry := .Values.registries }}
+{{- range $entry.realms }}
 {{- $entries = append $entries (printf "%s=%s" $name .) }}
 {{- end }}
 {{- end }}

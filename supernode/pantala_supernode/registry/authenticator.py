@@ -15,11 +15,13 @@ from pantala_supernode.registry.credentials import RegistryAccount
 from pantala_supernode.registry.endpoint import RepositoryLocation
 from pantala_supernode.registry.errors import (
     InvalidAnswerError,
+    RegistryDeniedError,
     RegistryError,
     RegistryForbiddenError,
     RegistryUnauthorizedError,
     raise_for_status,
 )
+from pantala_supernode.registry.mapping import realms
 from pantala_supernode.registry.transport import RegistryRequest, RegistryTransport
 
 _LIMIT = 10_000
@@ -111,10 +113,10 @@ class Authenticator:
         location, credentials = account
         what = f"the token for {location}"
         try:
-            _check_realm(known, credentials)
             wanted = challenge.token_request(known, location.name, plain_http=location.endpoint.plain_http)
         except ValueError as error:
             raise InvalidAnswerError.of(what, str(error)) from None
+        _check_realm(wanted.realm, account, what)
         begun = self._clock()
         reply = await self._transport.ask(_request(wanted, credentials, what, location.endpoint.ca))
         if reply.status in (400, 401, 403):
@@ -141,10 +143,19 @@ def _request(wanted: TokenRequest, credentials: RegistryAccount, what: str, ca: 
     return RegistryRequest("GET", wanted.url, what, headers, _MAX_TOKEN_BYTES, ca)
 
 
-def _check_realm(known: AuthChallenge, credentials: RegistryAccount) -> None:
-    realm = known.parameters.get("realm", "")
+def _check_realm(realm: str, account: _Account, what: str) -> None:
+    """Raise a :class:`RegistryError` if the token server may not receive the credentials."""
+    location, credentials = account
     if credentials.only_host and urlsplit(realm).hostname != credentials.only_host:
-        raise ValueError("the token server is on another host, which does not get the supernode's cloud credentials")
+        text = "the token server is on another host, which does not get the supernode's cloud credentials"
+        raise InvalidAnswerError.of(what, text)
+    if credentials and not realms.is_trusted(realm, location.endpoint.host, location.endpoint.realms):
+        registry, shown = location.repository.registry, RedactedURL(realm)
+        text = (
+            f"the token server {shown} is on another host, which does not get the registry's passwords. "
+            f"If it belongs to {registry}, list its host in the chart's value registries, under realms"
+        )
+        raise RegistryDeniedError.of(what, text)
 
 
 def _refusal(credentials: RegistryAccount) -> str:

@@ -36,6 +36,8 @@ class RegistryEndpoint(NamedTuple):
     """The part of its URLs before ``/`` and a repository's name, for example ``https://ghcr.io/v2``."""
     ca: Path | None = None
     """A file with an additional certificate authority for the endpoint. ``None``: only the usual ones."""
+    realms: tuple[str, ...] = ()
+    """Hosts of token servers that may receive the registry's passwords, besides the endpoint's own host."""
 
     @property
     def plain_http(self) -> bool:
@@ -80,13 +82,15 @@ class RepositoryLocation(NamedTuple):
 class RegistrySettings:
     """An administrator's settings for one registry."""
 
-    plain_http: bool = False
-    """True if the registry has no TLS. Passwords for it cross the network in clear text."""
+    plain_http: bool | None = False
+    """True if the registry has no TLS. Passwords for it cross the network in clear text. ``None``: not stated."""
     ca: Path | None = None
     """A file with an additional certificate authority for this registry."""
     endpoints: tuple[RegistryEndpoint, ...] = ()
     """Other URLs at which the registry is reached, in the order to try them. Then ``ca`` and ``plain_http`` have no
     effect. Empty: the registry is reached at its own name."""
+    realms: tuple[str, ...] = ()
+    """As :attr:`RegistryEndpoint.realms`, if there are no :attr:`endpoints`."""
 
 
 class RegistryEndpoints:
@@ -113,16 +117,16 @@ class RegistryEndpoints:
         setting = self._settings.get(repository.registry.lower(), RegistrySettings())
         if setting.endpoints:
             return tuple(RepositoryLocation(repository, endpoint, mapped=True) for endpoint in setting.endpoints)
-        return (RepositoryLocation(repository, RegistryEndpoint(f"{base}/v2", setting.ca)),)
+        return (RepositoryLocation(repository, RegistryEndpoint(f"{base}/v2", setting.ca, setting.realms)),)
 
     @property
     def listed(self) -> frozenset[str]:
-        """``host[:port]`` of all endpoints in the settings."""
-        return frozenset(
-            host
-            for registry, setting in self._settings.items()
-            for host in ([each.host for each in setting.endpoints] or [image.endpoint(registry)])
-        )
+        """``host[:port]`` of all endpoints in the settings, and the hosts of their token servers."""
+        hosts: set[str] = set()
+        for registry, setting in self._settings.items():
+            hosts.update([each.host for each in setting.endpoints] or [image.endpoint(registry)])
+            hosts.update(setting.realms, *(each.realms for each in setting.endpoints))
+        return frozenset(hosts)
 
     @property
     def authorities(self) -> frozenset[Path]:
@@ -150,7 +154,8 @@ class RegistryEndpoints:
 
     def _plain_http(self, registry: str) -> bool:
         setting = self._settings.get(registry.lower())
-        return setting.plain_http if setting is not None else _is_local(registry)
+        stated = setting.plain_http if setting is not None else None
+        return _is_local(registry) if stated is None else stated
 
 
 def _is_local(registry: str) -> bool:

@@ -23,13 +23,14 @@ from pantala_supernode.registry.endpoint import RegistryEndpoint, RegistryEndpoi
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 """A path of a URL. No segment is empty or begins with a dot, so the path cannot contain ``..``."""
 _ROOT = "/v2"
+_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
-def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoints:
-    """Read the list ``registries``, and the list ``authorities`` of entries ``HOST=FILE``.
+def listed(registries: str, authorities: str, realms: str = "", *, only: bool) -> RegistryEndpoints:
+    """Read the list ``registries``, the list ``authorities`` of entries ``HOST=FILE``, and the list ``realms``.
 
-    A ``HOST`` is a registry's name, or the host of an endpoint. ``only`` forbids all registries that are not listed.
-    Raises :class:`ValueError`.
+    A ``HOST`` is a registry's name, or the host of an endpoint. An entry of ``realms`` is ``REGISTRY=HOST``, with the
+    host of a token server. ``only`` forbids all registries that are not listed. Raises :class:`ValueError`.
     """
     plain: dict[str, bool] = {}
     mapped: dict[str, list[str]] = defaultdict(list)
@@ -44,20 +45,37 @@ def listed(registries: str, authorities: str, *, only: bool) -> RegistryEndpoint
     names = plain.keys() | mapped.keys()
     hosts = {RegistryEndpoint(root).host for roots in mapped.values() for root in roots}
     names |= files.keys() - hosts
-    settings = {name: _settings(plain.get(name, False), mapped.get(name, []), files, name) for name in names}
-    if only and not settings:
+    trusted = _realms(realms)
+    allowed = frozenset(names)
+    settings = {}
+    for name in names | trusted.keys():
+        plain_http = plain.get(name, False if name in allowed else None)
+        settings[name] = _settings(plain_http, mapped.get(name, []), files, trusted.get(name, ()), name)
+    if only and not allowed:
         raise ValueError("--registries-only allows listed registries only, but none is listed")
-    return RegistryEndpoints(settings, settings.keys() if only else None)
+    return RegistryEndpoints(settings, allowed if only else None)
 
 
-def _settings(plain_http: bool, roots: list[str], files: dict[str, Path], name: str) -> RegistrySettings:
+def _settings(
+    plain_http: bool | None, roots: list[str], files: dict[str, Path], realms: tuple[str, ...], name: str
+) -> RegistrySettings:
     if roots:
-        endpoints = tuple(RegistryEndpoint(root, files.get(RegistryEndpoint(root).host)) for root in roots)
+        endpoints = tuple(RegistryEndpoint(root, files.get(RegistryEndpoint(root).host), realms) for root in roots)
         for found in endpoints:
             _check_authority(found.host, found.ca, plain_http=found.plain_http)
         return RegistrySettings(plain_http=plain_http, endpoints=endpoints)
-    _check_authority(name, files.get(name), plain_http=plain_http)
-    return RegistrySettings(plain_http, files.get(name))
+    _check_authority(name, files.get(name), plain_http=bool(plain_http))
+    return RegistrySettings(plain_http, files.get(name), realms=realms)
+
+
+def _realms(text: str) -> dict[str, tuple[str, ...]]:
+    found: dict[str, tuple[str, ...]] = {}
+    for part in _parts(text):
+        name, equals, host = part.partition("=")
+        if not equals or not _HOST.fullmatch(host.strip().lower()):
+            raise ValueError(f"{part[:200]!r} is not a valid token server of a registry. Use REGISTRY=HOST.")
+        found[_registry(name)] = (*found.get(_registry(name), ()), host.strip().lower())
+    return found
 
 
 def _check_authority(host: str, ca: Path | None, *, plain_http: bool) -> None:

@@ -1,0 +1,36 @@
+"""Which token servers may receive the passwords of a registry. Pure.
+
+A registry names its token server in each challenge, as the challenge's *realm*. So a registry, or a proxy in front of
+it, could have passwords sent to any server. They go only to the registry's own host, and to hosts that are listed.
+"""
+
+import re
+from collections.abc import Collection
+from typing import Final
+from urllib.parse import urlsplit
+
+_ALIBABA = r"[a-z0-9-]+\.aliyuncs\.com"
+_KNOWN: Final = tuple(
+    (re.compile(registry), re.compile(realm))
+    for registry, realm in (
+        (r"registry-1\.docker\.io", r"auth\.docker\.io"),
+        (r"registry\.gitlab\.com", r"gitlab\.com"),
+        (r"registry\.digitalocean\.com", r"api\.digitalocean\.com"),
+        (r"rg\.[a-z0-9-]+\.scw\.cloud", r"api\.scaleway\.com"),
+        (rf"registry(-vpc|-internal)?\.{_ALIBABA}", rf"dockerauth(-vpc|-internal)?\.{_ALIBABA}"),
+    )
+)
+"""The registries of large vendors whose token server has another host, and that host."""
+
+
+def is_trusted(realm: str, host: str, listed: Collection[str]) -> bool:
+    """True if the URL ``realm`` may receive the passwords of the registry at ``host``, as ``host[:port]``.
+
+    ``listed`` has further hosts that an administrator trusts. The port does not matter.
+    """
+    server, registry = urlsplit(realm).hostname or "", urlsplit(f"//{host}").hostname or ""
+    if not server:
+        return False
+    if server == registry or server in listed:
+        return True
+    return any(own.fullmatch(registry) and other.fullmatch(server) for own, other in _KNOWN)
