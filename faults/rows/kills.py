@@ -26,7 +26,7 @@ _GONE = (aiohttp.ClientError, OSError, TimeoutError)
 
 def crash_point(chance: random.Random, folder: str) -> tuple[str, ...]:
     """The wrapper of a process that dies at a chosen change of its disk. Early changes are as likely as late ones."""
-    at = round(2 ** chance.uniform(0, 7.5))
+    at = round(2 ** chance.uniform(0, 6))
     return ("faults.crash_point", str(at), chance.choice(["before", "inside", "after"]), folder)
 
 
@@ -34,7 +34,7 @@ async def supernode(plan: Plan, tally: Tally) -> None:
     """Kill a supernode that reads an origin for a peer."""
     for case in plan.cases(KILLS):
         async with Origin() as origin, Node(plan.folder / str(case.number)) as node:
-            origin.rate = 10 * MIB
+            origin.rate = 6 * MIB
             origin.serve("/f", BODY)
             life = _SupernodeLife(node, origin, case, tally)
             for kill in range(KILLS):

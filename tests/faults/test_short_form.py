@@ -18,10 +18,12 @@ def short(name: str) -> None:
     assert row.short <= tally.counts[row.unit]
 
 
+@pytest.mark.alone
 def test_f1_a_killed_supernode_reads_nothing_again() -> None:
     short("kills-supernode")
 
 
+@pytest.mark.alone
 def test_f1_a_killed_peer_fetches_nothing_again() -> None:
     short("kills-peer")
 
@@ -58,14 +60,17 @@ def test_f15_clocks_may_be_wrong_and_jump() -> None:
     short("clock-jumps")
 
 
+@pytest.mark.alone
 def test_f3_a_full_volume_gets_room_and_goes_on() -> None:
     short("full-volumes")
 
 
+@pytest.mark.alone
 def test_f3_a_full_node_gets_room_and_goes_on() -> None:
     short("full-nodes")
 
 
+@pytest.mark.alone
 def test_t9_slow_sockets_hold_up_nothing() -> None:
     short("slow-sockets")
 
@@ -78,5 +83,6 @@ def test_f11_events_may_be_lost_repeated_and_old() -> None:
     short("api-events")
 
 
+@pytest.mark.alone
 def test_h7_a_flooding_tenant_holds_up_no_other_one() -> None:
     short("flooding-tenants")
