@@ -72,6 +72,8 @@ def run(
 
     import structlog
 
+    from pantala_process.names import NamesEventLoop
+
     async def live() -> None:
         stop, loop = Stop(), asyncio.get_running_loop()
         for number in _SIGNALS:
@@ -82,7 +84,8 @@ def run(
     gc.freeze()  # the collector need not look at the imported modules, which stay
     gc.set_threshold(*_GARBAGE)
     try:
-        asyncio.run(live())
+        with asyncio.Runner(loop_factory=NamesEventLoop) as runner:
+            runner.run(live())
     except failures as error:
         structlog.get_logger(program).error("the process ends because of an error", error=str(error))
         sys.exit(1)

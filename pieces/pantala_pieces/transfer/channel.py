@@ -14,6 +14,8 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pantala_process import names
+
 TICK = 0.5
 """Seconds that one call waits at most. Between two calls, the caller checks its deadlines."""
 
@@ -68,7 +70,7 @@ class Channel:
         """
         until = time.monotonic() + timeout
         failure: OSError = OSError(f"{host} has no address")
-        for family, kind, protocol, _, address in _resolve(host, port):
+        for family, kind, protocol, _, address in names.addresses(host, port, seconds=timeout):
             channel = cls(socket.socket(family, kind, protocol))
             try:
                 if begun is not None:
@@ -218,10 +220,3 @@ class Channel:
         with self._lock:
             self._closed = True
             self._socket.close()
-
-
-def _resolve(host: str, port: int) -> list[tuple[int, int, int, str, Any]]:
-    try:
-        return list(socket.getaddrinfo(host, port, type=socket.SOCK_STREAM))
-    except UnicodeError as error:
-        raise OSError(f"{host!r} is not a valid name of a host") from error
