@@ -5,14 +5,14 @@ An origin that is silent or very slow does not keep others waiting.
 
 import asyncio
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Coroutine
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.origin.body import Body
-from pantala_supernode.origin.limits import Gate, GatePlace
+from pantala_supernode.origin.limits import Gate, GatePlace, Use
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.shares import Shares
@@ -81,34 +81,22 @@ class GatedReader:
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
         shown = RedactedURL(source.url)
         async with self._gate.place(self._shares.claim(source)) as place, AsyncExitStack() as stack:
-            what = f"{shown} did not answer"
-            async with self._lending(place, self._silent, self._until_silent, what, idle=True):
+            async with self._lending(place, self._silent, self._watch_silence(place), f"{shown} did not answer"):
                 answer = await stack.enter_async_context(self._reader.open(source, resume))
             await place.take()
-            async with self._lending(place, self._slow, lambda: self._until_slow(answer.body), f"{shown} was slow"):
+            async with self._lending(place, self._slow, self._watch_speed(place, answer.body), f"{shown} was slow"):
                 yield answer
 
     @asynccontextmanager
     async def _lending(
-        self,
-        place: GatePlace,
-        lenders: _Lenders,
-        until_due: Callable[[], Awaitable[None]],
-        what: str,
-        *,
-        idle: bool = False,
+        self, place: GatePlace, lenders: _Lenders, watch: Coroutine[None, None, None], what: str
     ) -> AsyncIterator[None]:
-        """Give the place away once ``until_due`` returns, or the gate takes it. ``what`` describes the origin."""
+        """Let the gate take the place away. ``watch`` notes how much it is used. ``what`` describes the origin."""
         limit = asyncio.timeout(None)
-
-        async def lend() -> None:
-            await until_due()
-            lenders.add(place, limit)
-
-        lending = asyncio.create_task(lend())
+        watching = asyncio.create_task(watch)
         try:
             async with limit:
-                place.offer(lambda: lenders.add(place, limit), idle=idle)
+                place.offer(lambda: lenders.add(place, limit))
                 yield
         except TimeoutError:
             if not limit.expired():
@@ -116,17 +104,17 @@ class GatedReader:
             raise errors.SourceTimeoutError.with_action(f"{what} while many other files waited for a place") from None
         finally:
             place.keep()
-            lending.cancel()
+            watching.cancel()
             lenders.limits.pop(place, None)
 
-    async def _until_silent(self) -> None:
+    async def _watch_silence(self, place: GatePlace) -> None:
+        place.use = Use.SILENT
         await asyncio.sleep(self._patience.silent)
-        await self._gate.crowded()
+        place.note(Use.WEAK)
 
-    async def _until_slow(self, body: Body) -> None:
-        brought = self._patience.minimum
-        while brought >= self._patience.minimum:
-            await self._gate.crowded()
+    async def _watch_speed(self, place: GatePlace, body: Body) -> None:
+        while True:
             before = body.received
             await asyncio.sleep(self._patience.slow)
-            brought = body.received - before
+            slow = body.received - before < self._patience.minimum
+            place.note(Use.WEAK if slow else Use.BUSY)

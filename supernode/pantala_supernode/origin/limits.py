@@ -9,11 +9,23 @@ import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from enum import Enum, auto
 
 from pantala_process.fair import Claim
 
 _WINDOW = 0.1
 """Seconds. A burst may have as many bytes as the rate allows in this time."""
+
+
+class Use(Enum):
+    """How the holder of a place uses it."""
+
+    BUSY = auto()
+    """It reads a body."""
+    SILENT = auto()
+    """It waits for an answer. A file of its tenant with a higher priority may have the place."""
+    WEAK = auto()
+    """It has waited for long, or its body is slow. Any file may have the place."""
 
 
 class GatePlace:
@@ -23,8 +35,7 @@ class GatePlace:
         self.claim = claim
         self.rank = -claim.priority, arrival
         self.held = False
-        self.idle = False
-        """True while the holder waits for an answer, so that a higher priority of its tenant may have the place."""
+        self.use = Use.BUSY
         self.lend: Callable[[], None] | None = None
         """Gives the place away. ``None``: the holder cannot be without it now."""
         self._gate = gate
@@ -37,14 +48,18 @@ class GatePlace:
         if self.held:
             self._gate.leave(self)
 
-    def offer(self, lend: Callable[[], None], *, idle: bool) -> None:
+    def offer(self, lend: Callable[[], None]) -> None:
         """Allow the gate to take the place away with ``lend``, as soon as a file with a better claim waits."""
-        self.lend, self.idle = lend, idle
+        self.lend = lend
+        self._gate.balance()
+
+    def note(self, use: Use) -> None:
+        self.use = use
         self._gate.balance()
 
     def keep(self) -> None:
         """End the offer."""
-        self.lend, self.idle = None, False
+        self.lend, self.use = None, Use.BUSY
 
 
 class Gate:
@@ -52,7 +67,7 @@ class Gate:
 
     A free place goes to the waiting tenant with the fewest places for its share. Within a tenant, it goes to the
     highest priority, then in order of arrival. A tenant above its share lends places to one below it at once. Within a
-    tenant, a file that waits for an answer lends its place to one with a higher priority.
+    tenant, a file that waits for an answer lends its place to one with a higher priority. See also :class:`Use`.
     """
 
     def __init__(self, places: int) -> None:
@@ -64,7 +79,6 @@ class Gate:
         self._waiting: dict[str, list[tuple[tuple[int, int], GatePlace, asyncio.Future[None]]]] = {}
         self._last: dict[str, int] = {}
         """The number of the last place that each waiting tenant got."""
-        self._came = asyncio.Event()
         self._balancing = False
 
     @property
@@ -97,7 +111,6 @@ class Gate:
             return
         turn: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         heapq.heappush(self._waiting.setdefault(place.claim.tenant, []), (place.rank, place, turn))
-        self._came.set()
         self.balance()
         try:
             await turn
@@ -105,12 +118,6 @@ class Gate:
             if turn.done() and not turn.cancelled():  # the place arrived in the same moment: hand it on
                 self.leave(place)
             raise
-
-    async def crowded(self) -> None:
-        """Wait until a caller waits for a place."""
-        while not self.queue:
-            self._came.clear()
-            await self._came.wait()
 
     def leave(self, place: GatePlace) -> None:
         place.held = False
@@ -123,7 +130,7 @@ class Gate:
             turn.set_result(None)
 
     def balance(self) -> None:
-        """Take places away from tenants above their share, while one below it waits."""
+        """Take places away from those that have to lend them, while others wait."""
         if self._balancing or self.spare:
             return
         self._balancing = True
@@ -161,13 +168,15 @@ class Gate:
         lenders = [each for each in self._holders if each.lend is not None and self._yields(each, claim)]
         return max(
             lenders,
-            key=lambda each: (self._load(each.claim), each.idle, -each.claim.priority, each.rank[1]),
+            key=lambda each: (self._load(each.claim), each.use is not Use.BUSY, -each.claim.priority, each.rank[1]),
             default=None,
         )
 
     def _yields(self, holder: GatePlace, claim: Claim) -> bool:
+        if holder.use is Use.WEAK:
+            return True
         if holder.claim.tenant == claim.tenant:
-            return holder.idle and claim.priority > holder.claim.priority
+            return holder.use is Use.SILENT and claim.priority > holder.claim.priority
         return self._load(claim, 1) < self._load(holder.claim)
 
     def _load(self, claim: Claim, more: int = 0) -> float:

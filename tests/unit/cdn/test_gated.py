@@ -248,3 +248,14 @@ async def test_h7_many_lent_places_of_one_tenant_do_not_end_the_read_of_another(
     origins.awake.set()
     await honest
     await asyncio.gather(*hostile, return_exceptions=True)
+
+
+async def test_h7_slow_files_of_many_tenants_give_their_places_at_once() -> None:
+    bodies, gate, end = Bodies(), Gate(4), asyncio.Event()
+    reader = GatedReader(bodies, gate, Patience(slow=0.05))
+    hostile = [asyncio.create_task(hold(reader, of(f"hostile-{number}"), end)) for number in range(4)]
+    await asyncio.sleep(0.1)
+    async with asyncio.timeout(0.01), reader.open(of("honest")):
+        assert 0 == gate.queue
+    end.set()
+    await asyncio.gather(*hostile)
