@@ -24,6 +24,7 @@ from pantala_operator.errors import LeaseLostError, OperatorError
 from pantala_operator.events import OperatorEvents
 from pantala_operator.metrics import OperatorMetrics
 from pantala_operator.plan.paths import PublishedPaths
+from pantala_operator.plan.startup_taint import NodeRights
 from pantala_operator.ports import Clock, ClusterAPI, SystemClock
 from pantala_operator.resources.api import Metadata
 from pantala_operator.settings import Settings, parse
@@ -110,7 +111,8 @@ class App:
 
         grace = ReconnectGrace(known, clock)
         tasks = TaskController(known, self._writer, PublishedPaths(settings.root, settings.shared_paths))
-        prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, settings.node_rights)
+        node_rights = NodeRights(settings.startup_taints, settings.node_condition)
+        prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, node_rights)
         peers = PeerController(known, self._writer, grace, clock)
         sources = SourceController(known, self._writer)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, sources, clock, term)

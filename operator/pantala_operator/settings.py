@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import NamedTuple
 from urllib.parse import urlsplit
 
-from pantala_operator.plan.startup_taint import NodeRights
 from pantala_process import settings
 from pantala_process.settings import ListenAddress, SettingsError, flag
 from pantala_protocol.rules import names
@@ -147,11 +146,6 @@ class Settings:
         settings.seconds, "SECONDS", "silence of a supernode before Tasks report it (10)", default=10.0
     )
     """Most restarts of a supernode's pod are shorter."""
-
-    @property
-    def node_rights(self) -> NodeRights:
-        """What the operator may change at nodes."""
-        return NodeRights(self.startup_taints, self.node_condition)
 
     @property
     def secret_grant(self) -> str:

@@ -158,7 +158,9 @@ class ClusterKeys:
                 issuer=self._issuer,
                 options={
                     "require": ["exp", "iat", "iss", "aud", "sub"],
-                    **dict.fromkeys(("verify_exp", "verify_iat", "verify_nbf"), False),
+                    "verify_exp": False,
+                    "verify_iat": False,
+                    "verify_nbf": False,
                 },
             )
             self._check_times(claims)

@@ -70,7 +70,7 @@ async def pair(
 ) -> AsyncIterator[Pair]:
     await kubectl("delete", "lease", "pantala-operator", check=False)
     async with AsyncExitStack() as stack:
-        operators = []
+        operators: list[OperatorProcess] = []
         for name in ("one", "two"):
             kubeconfig = await asyncio.to_thread(control_plane.user, name)
             operator = OperatorProcess(control_plane, supernode, tmp_path, name, kubeconfig)
@@ -78,7 +78,8 @@ async def pair(
             await operator.ready()
             await eventually(lambda: len(supernode.statements) > 0, within=20, what="the first operator leads")
             operators.append(operator)
-        yield Pair(*operators, kubectl, supernode, control_plane)
+        first, second = operators
+        yield Pair(first, second, kubectl, supernode, control_plane)
 
 
 async def test_f13_another_operator_goes_on_when_the_leading_one_is_killed(pair: Pair) -> None:

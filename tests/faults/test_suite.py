@@ -11,7 +11,7 @@ import pytest
 
 from faults import __main__ as suite
 from faults.catalog import ROWS
-from faults.lossy_disk import CrashState, CrashStates, Name, Note, Sync, Write
+from faults.lossy_disk import Change, CrashState, CrashStates, Name, Note, Sync, Write
 from faults.row import Plan
 from faults.rows import corruptions
 from pantala_pieces.file import PieceFile
@@ -59,13 +59,13 @@ def test_a_seed_and_a_number_decide_everything(tmp_path: Path) -> None:
 
 
 def test_a_synced_file_without_a_synced_name_may_be_lost() -> None:
-    changes = [Name(0, "a", 1), Write(1, 0, b"xyz"), Sync(1), Note("stored")]
+    changes: list[Change] = [Name(0, "a", 1), Write(1, 0, b"xyz"), Sync(1), Note("stored")]
     seen = {tuple(sorted(state.files.items())) for state in _all(CrashStates(changes)) if state.facts}
     assert {(), (("a", b"xyz"),)} == seen
 
 
 def test_synced_bytes_and_names_are_never_lost_and_unsynced_ones_may_be_torn() -> None:
-    changes = [Name(0, "a", 1), Sync(0), Write(1, 0, b"old"), Sync(1), Write(1, 1, b"new")]
+    changes: list[Change] = [Name(0, "a", 1), Sync(0), Write(1, 0, b"old"), Sync(1), Write(1, 1, b"new")]
     seen = {state.files.get("a") for state in _all(CrashStates([*changes, Note("end")])) if state.facts}
     assert {b"old", b"ond", b"one", b"onew", b"o\0\0\0"} == seen
 

@@ -378,12 +378,12 @@ async def test_h7_the_client_with_the_most_parked_answers_loses_one(tmp_path: Pa
         async with it.client() as honest:
             await eventually(lambda: len(owner._parking._parked) == 3)
             assert 206 == (await honest.get(it.native(0, Range="bytes=0-9"))).status
-        broken = [asyncio.create_task(each.broken()) for each in hostile]
-        await asyncio.wait(broken, timeout=20, return_when=asyncio.FIRST_COMPLETED)
-        assert any(each.done() for each in broken)
-        for each in broken:
-            each.cancel()
-        await asyncio.gather(*broken, return_exceptions=True)
+        endings = [asyncio.create_task(each.broken()) for each in hostile]
+        await asyncio.wait(endings, timeout=20, return_when=asyncio.FIRST_COMPLETED)
+        assert any(ending.done() for ending in endings)
+        for ending in endings:
+            ending.cancel()
+        await asyncio.gather(*endings, return_exceptions=True)
 
 
 async def test_h7_tenants_get_the_slots_by_their_shares(tmp_path: Path) -> None:

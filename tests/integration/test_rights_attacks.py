@@ -7,7 +7,7 @@ import asyncio
 import contextlib
 import hashlib
 import json
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
 from typing import Any
 
@@ -44,7 +44,7 @@ class Liar(FakeRegistry):
 
     def __init__(self) -> None:
         super().__init__()
-        self.lie: Callable[[web.Request], Any] | None = None
+        self.lie: Callable[[web.Request], web.StreamResponse | Awaitable[web.StreamResponse]] | None = None
 
     def name(self, digest: str, size: int) -> str:
         """Serve a manifest that names another registry's layer. Returns its digest."""
@@ -63,7 +63,7 @@ class Liar(FakeRegistry):
     async def answer(self, request: web.Request) -> web.StreamResponse:
         if "/blobs/" in request.path and self.lie is not None:
             lied = self.lie(request)
-            return await lied if asyncio.iscoroutine(lied) else lied
+            return lied if isinstance(lied, web.StreamResponse) else await lied
         return await super().answer(request)
 
 

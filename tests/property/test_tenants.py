@@ -9,6 +9,7 @@ from hypothesis import given
 from pantala_operator.plan import statement
 from pantala_operator.plan.statement import TaskOrigin
 from pantala_operator.resources.api import Metadata, Secret, TaskResource
+from pantala_protocol import task_id
 from pantala_supernode.dragonfly.wire import MalformedRequestError, check_registration
 
 NAMESPACES = st.sampled_from(["a", "b"])
@@ -36,7 +37,9 @@ def tasks(draw: st.DrawFn) -> TaskResource:
 
 
 def named(task: TaskResource) -> str:
-    origin = statement.origin(task, Secret(Metadata("s", uid="s"), {"Authorization": "eA=="}))
+    origin = statement.origin(
+        task, Secret(Metadata("s", uid="s", labels={"pantala.dev/allow": "tasks"}), {"Authorization": "eA=="})
+    )
     assert isinstance(origin, TaskOrigin)
     return origin.task_id
 
@@ -57,7 +60,7 @@ def test_c2_a_filtered_parameter_keeps_a_task_in_its_namespace(task: TaskResourc
     moved = msgspec.structs.replace(
         task, metadata=msgspec.structs.replace(task.metadata, namespace="c"), spec=task.spec
     )
-    filtered = statement.task_id.without_query_parameters(task.spec.source.url, task.spec.filter_query_params)
+    filtered = task_id.without_query_parameters(task.spec.source.url, task.spec.filter_query_params)
     shared = filtered == task.spec.source.url and task.spec.headers_from is None
     assert shared == (named(task) == named(moved))
 

@@ -82,7 +82,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
             TaskReport(
                 "u", TASK, "1/", CDNStatus.RUNNING, 9, DIGEST, 131072, 1, 0, 5, 6, 7,
                 Failure("NotFound", "no such file", peer="n2"), ("n1",), ("n2",),
-                (Failure("Local", "x", peer="n2"),), 1,
+                failures=(Failure("Local", "x", peer="n2"),), failed_peers=1,
             ),
         ),
         gone=("w",),

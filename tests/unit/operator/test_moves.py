@@ -1,5 +1,6 @@
 """Scaling at any moment, whatever supernodes and peers do: no Task loses a node, and all moves end."""
 
+from collections.abc import Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
@@ -60,7 +61,7 @@ class Moves(RuleBasedStateMachine):
         self.known = SupernodeOverview()
         self.supernodes = {name: ModelSupernode() for name in NAMES}
         self.published = {node: set[str]() for node in NODES}
-        self.counted = {task: frozenset[str]() for task in TASKS}
+        self.counted: dict[str, Set[str]] = {task: frozenset() for task in TASKS}
         self.scale(1)
 
     @initialize(work=st.integers(0, 3), count=st.integers(1, 3))

@@ -33,7 +33,7 @@ class NameServer:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[NameServer]:
     made = NameServer()
-    monkeypatch.setattr(names.socket, "getaddrinfo", made)
+    monkeypatch.setattr(socket, "getaddrinfo", made)
     yield made
     made.released.set()
 

@@ -49,8 +49,8 @@ def listed(registries: str, authorities: str, realms: str = "", *, only: bool) -
     allowed = frozenset(names)
     settings = {}
     for name in names | trusted.keys():
-        plain_http = plain.get(name, False if name in allowed else None)
-        settings[name] = _settings(plain_http, mapped.get(name, []), files, trusted.get(name, ()), name)
+        default = False if name in allowed else None
+        settings[name] = _settings(plain.get(name, default), mapped.get(name, []), files, trusted.get(name, ()), name)
     if only and not allowed:
         raise ValueError("--registries-only allows listed registries only, but none is listed")
     return RegistryEndpoints(settings, allowed if only else None)
