@@ -44,7 +44,6 @@ class OwnCluster:
             f"--set=image.registry={self.cluster.registry}",
             f"--set-string=image.tag={tag}",
             f"--set=mirror.registries={{{','.join(f'http://{registry}' for registry in mirrored)}}}",
-            f"--set=sources.allowed={{{self.host}}}",
             f"--set=peer.hostNetwork={str(layout.IPV6).lower()}",
         ]
 

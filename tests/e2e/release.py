@@ -31,7 +31,12 @@ class Release:
             self.uninstall()
         environment = self._environment
         self.settings_before = {node: environment.containerd_settings(node) for node in environment.nodes()}
-        self._values = environment.values()
+        self._values = [
+            *environment.values(),
+            f"--set=sources.allowed={{{environment.host}}}",
+            "--set=prefetch.startupTaints={startup.pantala.dev/}",
+            "--set=prefetch.podSelectors=true",
+        ]
         self._helm("install", NAME, str(_CHART), f"--namespace={NAMESPACE}", "--create-namespace", *self._values)
         self.wait_ready()
 

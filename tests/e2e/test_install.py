@@ -113,8 +113,13 @@ _CASES: dict[str, tuple[Callable[[Origin, str], dict[str, object]], set[Reason]]
     ),
     "no-secret": (
         lambda origin, name: _served(origin, name) | {"headersFrom": {"secretRef": {"name": "missing"}}},
-        {Reason.SECRET_MISSING},
+        {Reason.SECRET_FORBIDDEN},
     ),
+    "internal": (
+        lambda _, name: {"url": f"http://pantala-supernode.{NAMESPACE}.svc:8002/{name}"},
+        {Reason.SOURCE_DENIED},
+    ),
+    "api-server": (lambda _, name: {"url": f"https://kubernetes.default.svc/{name}"}, {Reason.SOURCE_DENIED}),
     "no-node": (
         lambda origin, name: _served(origin, name) | {"target": {"nodeSelector": {"no-such": "label"}}},
         {Reason.NO_NODE_MATCHES},
@@ -153,4 +158,5 @@ def _assert_explained(case: Case, name: str, reasons: set[Reason]) -> None:
     found = {each["reason"]: each["message"] for each in (ready, *active)}
     right = [reason for reason in reasons if reason in found]
     assert right, f"{name} has {found}, not one of {sorted(reasons)}"
-    assert any(reason.action in message for reason in right for message in found.values()), f"{name}: {found}"
+    remedies = [*(reason.action for reason in right), "kubectl create rolebinding pantala-secrets"]
+    assert any(remedy in message for remedy in remedies for message in found.values()), f"{name}: {found}"

@@ -10,7 +10,7 @@ from tests.e2e.images import Images, assert_on_nodes, assert_sent_once
 from tests.support.eventually import eventually_blocking
 
 _LARGE = 200 * 1000 * 1000
-_TAINT = "e2e.pantala.dev/images-missing"
+_TAINT = "startup.pantala.dev/images-missing"
 
 
 def test_large_images_run_without_a_registry(case: Case, cluster: Cluster, site: RegistryHost, images: Images) -> None:

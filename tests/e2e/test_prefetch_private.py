@@ -28,7 +28,7 @@ def test_a_private_image_needs_pull_secrets_and_no_node_sees_the_password(
     account = (USER, registries.password)
     image = images.fresh(registries.private, "private", 8 * MIB, account=account)
     registries.private.registry.forget()
-    case.apply(_secret(case, registries.private.host, *account), case.prefetch("without-secret", image))
+    case.apply(*_secret(case, registries.private.host, *account), case.prefetch("without-secret", image))
 
     passes(lambda: _assert_refused(case, image))
     assert all(image.name not in runtime.images(cluster, node) for node in case.nodes)
@@ -68,7 +68,7 @@ def test_images_behind_a_token_server_come_only_with_the_secret(
     ordered, pulled = (images.fresh(guarded, name, 4 * MIB, account=account) for name in ("ordered", "pulled"))
     guarded.registry.forget()
     tokens.requests.clear()
-    case.apply(_secret(case, guarded.host, *account), case.prefetch("without-secret", ordered))
+    case.apply(*_secret(case, guarded.host, *account), case.prefetch("without-secret", ordered))
 
     passes(lambda: _assert_refused(case, ordered))
     assert {""} == {request.user for request in tokens.requests}
@@ -114,12 +114,20 @@ def _assert_refused(case: Case, image: Pushed) -> None:
     assert "False" == case.condition("imageprefetch/without-secret", "Ready")["status"]
 
 
-def _secret(case: Case, host: str, user: str, password: str) -> Resource:
+def _secret(case: Case, host: str, user: str, password: str) -> tuple[Resource, Resource]:
+    """A pull secret whose owner allows its use, and the binding that lets the operator read it."""
     config = json.dumps({"auths": {host: {"username": user, "password": password}}})
     data = {".dockerconfigjson": config}
     made = case.resource("Secret", "registry", type="kubernetes.io/dockerconfigjson", stringData=data)
     made["metadata"]["labels"] = {"pantala.dev/allow": "images"}
-    return made
+    binding = case.resource(
+        "RoleBinding",
+        "pantala-secrets",
+        "rbac.authorization.k8s.io/v1",
+        roleRef={"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "pantala-secret-reader"},
+        subjects=[{"kind": "ServiceAccount", "name": "pantala-operator", "namespace": NAMESPACE}],
+    )
+    return made, binding
 
 
 def _logs_with(kubectl: Kubectl, secret: str) -> list[str]:
