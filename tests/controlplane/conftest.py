@@ -49,7 +49,8 @@ async def operator(
     control_plane: ControlPlane, supernode: ServedSupernode, kubectl: Kubectl, tmp_path: Path
 ) -> AsyncIterator[OperatorProcess]:
     async with OperatorProcess(control_plane, supernode, tmp_path).running(
-        "--namespace", "default", "--progress-interval", "0.5"
+        *("--namespace", "default", "--progress-interval", "0.5"),
+        *("--startup-taints", "prefetch", "--node-condition", "yes"),
     ) as running:
         await running.ready()
         yield running

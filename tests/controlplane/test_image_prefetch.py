@@ -58,6 +58,10 @@ class PrefetchStage(ProcessStage):
 
         return await eventually(message, what=f"{kind} has the reason {reason}")
 
+    async def labels_wanted(self) -> bool:
+        """True if a condition asks for the label of a Secret."""
+        return "pantala.dev/allow=images" in json.dumps(await self.status())
+
 
 @pytest.fixture
 def stage(kubectl: Kubectl, supernode: ServedSupernode, operator: OperatorProcess) -> PrefetchStage:
@@ -91,6 +95,8 @@ async def test_from_apply_to_ready_and_away(stage: PrefetchStage) -> None:
     for name in NODES:
         taints = (await stage.kubectl.get("node", name))["spec"]["taints"]
         assert ["keep"] == [each["key"] for each in taints]
+        conditions = (await stage.kubectl.get("node", name))["status"]["conditions"]
+        assert ["True"] == [each["status"] for each in conditions if each["type"] == "pantala.dev/ImagesReady"]
     events = await stage.kubectl("get", "events", "--field-selector=involvedObject.kind=ImagePrefetch", "-o", "json")
     assert "Prefetched" in {each["reason"] for each in json.loads(events)["items"]}
     await stage.kubectl("delete", "imageprefetch", "web", "--wait=false")
@@ -129,11 +135,12 @@ async def test_a_missing_secret_and_its_creation(stage: PrefetchStage) -> None:
     stage.supernode.registry[IMAGE] = Resolved(reason="Unauthorized", message="It wants credentials")
     await stage.apply(pullSecrets=["registry"])
     assert "The Secret registry is missing" in await stage.says("Resolved", "Unauthorized")
-    stage.supernode.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
     await stage.kubectl(
         "create", "secret", "docker-registry", "registry",
         "--docker-server=registry.example", "--docker-username=ann", "--docker-password=hidden-word",
     )  # fmt: skip
+    await eventually(stage.labels_wanted, what="the condition asks for the label")
+    stage.supernode.registry[IMAGE] = Resolved(A, {"linux/amd64": (ImageBlob(LAYER, 100),)})
     await stage.kubectl("label", "secret", "registry", "pantala.dev/allow=images")
     image = await stage.ordered()
     login = json.loads(image.credentials[0])["auths"]["registry.example"]
