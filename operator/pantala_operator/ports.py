@@ -82,7 +82,7 @@ class ClusterAPI(Protocol):
         ...
 
     async def delete(self, resource: Resource) -> None:
-        """Delete the resource. Raises ``ClusterConflictError`` if another one has its name now."""
+        """Delete the resource. Raises ``ClusterConflictError`` if it has changed, or another one has its name."""
         ...
 
     async def remove_taint(self, node: str, key: str) -> Node:

@@ -151,15 +151,20 @@ async def test_h1_only_our_condition_of_a_node_changes(cluster: ClusterAPI) -> N
         assert others == [each for each in node.status.conditions if each != node.images_ready]
 
 
-async def test_an_old_reading_is_not_written(cluster: ClusterAPI) -> None:
+async def test_f13_an_old_reading_is_not_written(cluster: ClusterAPI) -> None:
     """Neither over a newer object, nor over a successor of the same name, nor after its deletion."""
     task = await cluster.read(TASK)
     written = await cluster.apply_status(task, TaskStatus(1))
     with pytest.raises(ClusterConflictError):
         await cluster.apply_status(task, TaskStatus(2))
     stranger = msgspec.structs.replace(task, metadata=msgspec.structs.replace(task.metadata, uid="another"))
-    with pytest.raises(ClusterConflictError):
-        await cluster.delete(stranger)
+    outdated = {"name": "t", "namespace": "default", "resourceVersion": task.metadata.resource_version}
+    spec = {"source": {"url": "http://origin.example/other"}}
+    body = {"apiVersion": API_VERSION, "kind": "Task", "metadata": outdated, "spec": spec}
+    for call in (cluster.delete(stranger), cluster.delete(task), cluster.apply(TaskResource, body)):
+        with pytest.raises(ClusterConflictError):
+            await call
+    assert URL == (await cluster.read(TASK)).spec.source.url
     await cluster.delete(written)
     for call in (cluster.apply_status(written, TaskStatus(3)), cluster.delete(written)):
         with pytest.raises(ClusterNotFoundError):

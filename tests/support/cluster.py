@@ -160,6 +160,9 @@ class MemoryCluster:
         plural, key = _PLURALS[kind], _key(body["metadata"])
         self._check(f"patch {plural}")
         former = self.objects[plural].get(key)
+        known = body["metadata"].get("resourceVersion")
+        if former is not None and known not in (None, former["metadata"]["resourceVersion"]):
+            raise ClusterConflictError(f"{key} changed")
         if former is None or any(former.get(name) != value for name, value in body.items() if name != "metadata"):
             self.writes.append(f"{plural}/{key}")
             former = self.put(plural, {**deepcopy(former or {}), **body})
@@ -182,8 +185,9 @@ class MemoryCluster:
     async def delete(self, resource: Resource) -> None:
         plural, key = _PLURALS[type(resource)], resource.metadata.key
         self._check(f"delete {plural}")
-        if self._get(plural, key)["metadata"]["uid"] != resource.metadata.uid:
-            raise ClusterConflictError(f"{key} is another one")
+        there = self._get(plural, key)["metadata"]
+        if (there["uid"], there["resourceVersion"]) != (resource.metadata.uid, resource.metadata.resource_version):
+            raise ClusterConflictError(f"{key} is another one, or has changed")
         self.remove(plural, key)
 
     async def remove_taint(self, node: str, key: str) -> Node:

@@ -215,7 +215,9 @@ class KubernetesCluster:
         return _read(await self.request("patch", path, body=_yaml(body), **_APPLY), type(resource))
 
     async def delete(self, resource: Resource) -> None:
-        await self.request("delete", _path(resource), body={"preconditions": {"uid": resource.metadata.uid}})
+        metadata = resource.metadata
+        known = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
+        await self.request("delete", _path(resource), body={"preconditions": known})
 
     async def remove_taint(self, node: str, key: str) -> Node:
         path = f"/api/v1/nodes/{node}"

@@ -114,8 +114,12 @@ class Writer:
             wanted = msgspec.convert(body, TaskResource)
             key = wanted.metadata.key
             there = self._observation.tasks.items.get(key)
-            if there is None or not _is_as(there, wanted):
+            if there is None:
                 self._submit(f"child/{key}", self._clock.monotonic(), partial(self._apply, TaskResource, body))
+            elif not _is_as(there, wanted):
+                # The version prevents that a plan of another term changes a Task that a newer plan has changed.
+                known = {**body, "metadata": {**body["metadata"], "resourceVersion": there.metadata.resource_version}}
+                self._submit(f"child/{key}", self._clock.monotonic(), partial(self._apply, TaskResource, known))
 
     def delete_children(self, namespace: str, names: Iterable[str]) -> None:
         """Delete an ImagePrefetch's Tasks."""
@@ -245,7 +249,12 @@ class Writer:
                 self._complain(error)
 
     async def _apply(self, kind: type[R], body: Mapping[str, Any]) -> None:
-        self._observation.collection(kind).update(await self._cluster.apply(kind, body))
+        try:
+            applied = await self._cluster.apply(kind, body)
+        except ClusterConflictError:
+            await self._read_again(msgspec.convert(body, kind))
+            return
+        self._observation.collection(kind).update(applied)
 
     async def _delete(self, resource: Resource) -> None:
         try:
