@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -16,6 +15,7 @@ from kopf import ConnectionInfo
 from kubernetes.aio import client, config, dynamic
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
+from pantala_operator.adapters.encoding import APPLY, FIELD_MANAGER, apply_body
 from pantala_operator.errors import (
     ClusterConflictError,
     ClusterError,
@@ -47,7 +47,6 @@ from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.term import Term
 from pantala_process.identity import ServerClock
 
-FIELD_MANAGER = "pantala-operator"
 _CUSTOM = f"/apis/{GROUP}/{VERSION}"
 _KINDS: dict[type, str] = {TaskResource: "Task", PeerResource: "Peer", ImagePrefetch: KIND, SourcePolicy: sources.KIND}
 _PLACES: dict[type, tuple[str, str]] = {
@@ -62,11 +61,6 @@ _PAGE = 500
 """Objects in a page of a list. At 10,000 objects this needs half the memory of a single list."""
 _TIMEOUT = 30.0
 """Seconds for one request."""
-_YAML = "application/apply-patch+yaml; charset=utf-8"
-"""With this spelling, the client sends the body as it is. Its own encoding is not YAML for characters such as emoji."""
-_APPLY = {"content_type": _YAML, "field_manager": FIELD_MANAGER, "force_conflicts": True}
-_UNPRINTABLE = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff]")
-"""YAML allows these characters only as escapes."""
 _MERGE = "application/merge-patch+json"
 _STRATEGIC = "application/strategic-merge-patch+json"
 _ERRORS: dict[int, type[ClusterError]] = {
@@ -199,7 +193,7 @@ class KubernetesCluster:
 
     async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
         path = _path(msgspec.convert(body, kind))
-        return _read(await self.request("patch", path, body=_yaml(body), **_APPLY), kind)
+        return _read(await self.request("patch", path, body=apply_body(body), **APPLY), kind)
 
     async def apply_status(self, resource: R, status: ResourceStatus) -> R:
         metadata = resource.metadata
@@ -212,7 +206,7 @@ class KubernetesCluster:
             "status": msgspec.to_builtins(status),
         }
         path = f"{_path(resource)}/status"
-        return _read(await self.request("patch", path, body=_yaml(body), **_APPLY), type(resource))
+        return _read(await self.request("patch", path, body=apply_body(body), **APPLY), type(resource))
 
     async def delete(self, resource: Resource) -> None:
         metadata = resource.metadata
@@ -316,11 +310,6 @@ class KubernetesCluster:
             raise ClusterUnavailableError(
                 f"the API server {self._configuration.host} does not answer ({type(error).__name__})"
             ) from error
-
-
-def _yaml(body: Mapping[str, Any]) -> str:
-    """The body as JSON that is YAML too: YAML joins no two escapes to one character, and JSON has no longer ones."""
-    return _UNPRINTABLE.sub(lambda match: f"\\u{ord(match[0]):04x}", msgspec.json.encode(body).decode())
 
 
 def _read(body: Any, kind: type[T]) -> T:
