@@ -238,7 +238,7 @@ class PieceCache:
             await asyncio.to_thread(file.verify, feed)
         finally:
             file.close()
-        if file.complete:
+        if file.complete and _all_there(file):  # otherwise the data file may be missing
             evidence.look(file)
 
     def _start(self, file: PieceFile) -> Evidence:

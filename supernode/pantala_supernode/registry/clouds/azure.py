@@ -23,6 +23,8 @@ _HOST = re.compile(r"(?:[a-z0-9-]+\.)+azurecr\.(?:io|cn|us)(?::[0-9]{1,5})?")
 _AUTHORITY = "https://login.microsoftonline.com/"
 _SCOPE = "https://containerregistry.azure.net/.default"
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
+_MOST_SECONDS = 24 * 3600.0
+"""The most seconds for which a refresh token is used, whatever its expiry says."""
 _UNKNOWN_SECONDS = 3600.0
 """The seconds for which a refresh token is used if its expiry is not readable. Usually it is valid for three hours."""
 
@@ -79,6 +81,6 @@ class AzureIdentity:
         try:
             payload = token.split(".")[1]
             claims = base64.urlsafe_b64decode(payload + "=" * (-len(payload) % 4))
-            return decode(claims, _Claims).exp - self._wall()
+            return min(decode(claims, _Claims).exp - self._wall(), _MOST_SECONDS)
         except (IndexError, ValueError):
             return _UNKNOWN_SECONDS
