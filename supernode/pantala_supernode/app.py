@@ -24,7 +24,7 @@ from pantala_protocol.geometry import RULES
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.dragonfly.frontend import DragonflyFrontend
-from pantala_supernode.events import Event, Events
+from pantala_supernode.events import Events
 from pantala_supernode.http.access import Access, guard_of
 from pantala_supernode.http.api import NativeAPI
 from pantala_supernode.http.application import application
@@ -66,9 +66,6 @@ from pantala_supernode.volume.identity import alone, open_volume
 from pantala_supernode.volume.janitor import Janitor
 
 _log = structlog.get_logger(__name__)
-
-_TICK = 1.0
-"""Seconds between two :attr:`Events.second_passed` events."""
 
 
 class App:
@@ -261,7 +258,7 @@ class App:
         await self.images.ledger.restore()
         self._running = asyncio.gather(
             self.supernode.recover(),
-            _repeat(_TICK, self.events.second_passed),
+            self.events.run(),
             self.dispatcher.watch_places(),
             self._janitor.run(),
             self._scrub.run(),
@@ -328,12 +325,6 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
         policies.changed.subscribe(app.supernode.on_sources)
         async with app.running():
             yield app
-
-
-async def _repeat(seconds: float, event: Event[[]]) -> None:
-    while True:
-        await asyncio.sleep(seconds)
-        event.publish()
 
 
 def _outbound(settings: Settings, policies: SourcePolicies) -> OutboundClient:

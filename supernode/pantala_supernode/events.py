@@ -3,6 +3,7 @@
 Publishing is synchronous: the subscribers run one after another, in the order in which they subscribed.
 """
 
+import asyncio
 from collections.abc import Callable, Iterable
 from typing import Generic, ParamSpec
 
@@ -13,6 +14,9 @@ from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
 
 P = ParamSpec("P")
+
+_TICK = 1.0
+"""Seconds between two :attr:`Events.second_passed` events."""
 
 
 class Event(Generic[P]):
@@ -59,3 +63,9 @@ class Events:
         """The volume is full. A subscriber ends one lease whose file no reader needs, and returns whether it did."""
         self.second_passed: Event[[]] = Event()
         """Published about once a second, for periodic work."""
+
+    async def run(self) -> None:
+        """Publish :attr:`second_passed` until cancelled."""
+        while True:
+            await asyncio.sleep(_TICK)
+            self.second_passed.publish()

@@ -188,7 +188,7 @@ REFUSED = errors.SourceRefusedError("refused")
         (errors.SourceForbiddenError("no", retry_after=1.0), 0, [LATER_DELAY]),
         (errors.VolumeFullError("full"), 0, [0.5, 1, 2, 4, 8]),
         (errors.DigestMismatchError("wrong"), None, [None]),
-        (errors.SourceDeniedError("denied"), None, [None]),
+        (errors.SourceDeniedError("denied"), None, [LATER_DELAY]),
     ],
 )
 def test_the_delay_before_the_next_try_depends_on_the_failure(

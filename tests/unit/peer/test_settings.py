@@ -30,7 +30,7 @@ def test_four_settings_have_no_default() -> None:
 
 def test_the_environment_mirrors_every_flag() -> None:
     environment = {
-        "PANTALA_SUPERNODE": "https://sn",
+        "PANTALA_SUPERNODE": "http://sn",
         "PANTALA_LISTEN": "0.0.0.0:1",
         "PANTALA_ROOT": "/r",
         "PANTALA_NAME": "n",
@@ -49,7 +49,7 @@ def test_the_environment_mirrors_every_flag() -> None:
         "PANTALA_UPLOADS": "9",
     }
     expected = Settings(
-        "https://sn",
+        "http://sn",
         ListenAddress("0.0.0.0", 1),
         Path("/r"),
         "n",

@@ -10,9 +10,10 @@ from pantala_supernode.dragonfly.wire import Registration
 from pantala_supernode.errors import ConflictError, EmptyValueError, NotFoundError
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.task import Lease
-from tests.unit.supernode.conftest import ID, URL, Clock, Leases
+from tests.unit.supernode.conftest import URL, Clock, Leases
 
 ORDER = Registration("preheat", URL, URL, "", 0, "", "", "", {"user-agent": "y"}, dfdaemon=False)
+ID = ORDER.task_id
 LOST = Failure("SourceNotFound", "no such file", final=True)
 
 
