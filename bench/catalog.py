@@ -6,6 +6,7 @@ from bench.control.scenario import ControlScenario
 from bench.data.scenario import DataScenario
 from bench.fast.scenario import FastScenario
 from bench.origin.scenario import OriginScenario
+from bench.scale.scenario import ScaleScenario
 from bench.scenario import Scenario
 from bench.simulation.scenario import SimulationScenario
 from bench.small.scenario import SmallScenario
@@ -20,6 +21,7 @@ SCENARIOS: dict[str, Scenario] = {
         ControlScenario(),
         SmallScenario(),
         StampedeScenario(),
+        ScaleScenario(),
         SimulationScenario(),
     )
 }

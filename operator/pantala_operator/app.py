@@ -87,7 +87,7 @@ class App:
         self._cluster = cluster
         self._run_watch = run_watch
         self._observation = known = Observation(settings.namespace)
-        self._events = events = OperatorEvents()
+        self.events = events = OperatorEvents()
         self._inbox = ResourceInbox(known, events)
 
         self._kinds = ServedKinds(cluster, clock)
@@ -178,7 +178,7 @@ class App:
             if self._discovery is not None:
                 group.create_task(self._discovery.run())
             else:
-                self._events.publish(discovery.of_urls(settings.supernode))
+                self.events.publish(discovery.of_urls(settings.supernode))
 
     async def _watch(self) -> None:
         await self._run_watch(self._inbox, self._kinds)

@@ -8,7 +8,7 @@ class Term:
     """What the elector has secured. Each write asks :meth:`require` just before its request."""
 
     def __init__(self, clock: Clock, *, alone: bool = False) -> None:
-        """``alone``: there is no Lease, because only one operator runs. Then this one always leads, with epoch 0."""
+        """``alone``: only one operator runs, without a Lease. Then this one always leads, with epoch 0."""
         self._clock = clock
         self._alone = alone
         self._until = float("-inf")

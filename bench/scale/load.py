@@ -1,0 +1,143 @@
+"""Measures a real operator and a real supernode with many Tasks. API server, peers and origin are scripted."""
+
+from __future__ import annotations
+
+import asyncio
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from bench.connection import BenchConnection, post
+from bench.errors import BenchError
+from bench.network import Loopback
+from bench.scale.cluster import node_name
+from bench.supernode import SupernodeProcess
+from pantala_protocol.sync import DeliveryState, DeliveryStatus, HeldPieces, SyncAnswer, SyncRequest
+
+_PATIENCE = 1800.0
+
+
+def measure(folder: Path, tasks: int, nodes: int, peers: int) -> dict[str, float]:
+    """Run an operator with ``tasks`` Tasks for ``nodes`` nodes. ``peers`` of them are connected, and get each file.
+
+    Raises :class:`BenchError`.
+    """
+    with _origin() as origin, SupernodeProcess(Loopback(), folder) as supernode:
+        arguments = [supernode.url, *map(str, (tasks, nodes, peers)), origin]
+        with (folder / "operator.log").open("wb") as log:
+            operator = subprocess.Popen(
+                [sys.executable, "-m", "bench.scale.operator", *arguments], stdout=subprocess.PIPE, stderr=log
+            )
+            try:
+                asyncio.run(_until(operator, supernode.port, peers))
+            finally:
+                operator.kill()
+                said, _ = operator.communicate()
+        if operator.returncode:
+            raise BenchError(f"The operator ended with {operator.returncode}: {(folder / 'operator.log').read_text()}")
+        values: dict[str, float] = msgspec.json.decode(said)
+        status = Path(f"/proc/{supernode.process.pid}/status").read_text().splitlines()
+        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
+        return values | {"supernode_mib": peak / 1024}
+
+
+async def _until(operator: subprocess.Popen[bytes], port: int, peers: int) -> None:
+    """Play the peers until the operator has ended."""
+    playing = [asyncio.create_task(ScriptedPeer(node_name(number)).run(port)) for number in range(peers)]
+    try:
+        async with asyncio.timeout(_PATIENCE):
+            while operator.poll() is None:
+                await asyncio.sleep(0.2)
+                for each in playing:
+                    if each.done():
+                        each.result()
+    except TimeoutError as error:
+        raise BenchError(f"The statuses are not right after {_PATIENCE:.0f} s.") from error
+    finally:
+        for each in playing:
+            each.cancel()
+        await asyncio.gather(*playing, return_exceptions=True)
+
+
+class ScriptedPeer:
+    """A peer that reports each piece and each delivery, and receives no bytes."""
+
+    def __init__(self, name: str) -> None:
+        self._said = SyncRequest(name, f"{name}-boot", 0, port=65002, inventory={})
+        self._paths: dict[str, dict[str, str]] = {}
+
+    async def run(self, port: int) -> None:
+        connection = await BenchConnection.open("127.0.0.1", port)
+        done: dict[str, HeldPieces] = {}
+        deliveries: dict[str, DeliveryState | None] = {}
+        while True:
+            answer = await self._exchange(connection, done, deliveries)
+            if answer.assignments is not None:
+                self._paths = {
+                    each.task_id: {delivery.uid: delivery.path for delivery in each.deliveries}
+                    for each in answer.assignments
+                }
+            done = {work.task_id: HeldPieces(work.generation, "0") for work in answer.work}
+            deliveries = {
+                uid: DeliveryState(DeliveryStatus.PUBLISHED, path=path)
+                for name in done
+                for uid, path in self._paths.get(name, {}).items()
+            }
+
+    async def _exchange(self, connection: BenchConnection, done: Any, deliveries: Any) -> SyncAnswer:
+        said = msgspec.structs.replace(self._said, seq=self._said.seq + 1, done=done, deliveries=deliveries)
+        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
+        connection.ask(post("/api/v1/sync", msgspec.json.encode(said)), lambda body: _set(answered, body))
+        answer = msgspec.json.decode(await answered, type=SyncAnswer)
+        self._said = msgspec.structs.replace(
+            said,
+            supernode=answer.supernode,
+            revision=answer.revision,
+            inventory={} if answer.inventory_wanted else None,
+        )
+        return answer
+
+
+def _set(answered: asyncio.Future[bytes], body: bytes) -> None:
+    if not answered.done():
+        answered.set_result(body)
+
+
+class _Handler(BaseHTTPRequestHandler):
+    protocol_version = "HTTP/1.1"
+
+    def do_GET(self) -> None:
+        body = self.path.encode().ljust(100)
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.send_header("ETag", f'"{self.path}"')
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None: ...
+
+
+class _Server(ThreadingHTTPServer):
+    daemon_threads = True
+
+    def handle_error(self, request: Any, client_address: Any) -> None: ...
+
+
+@contextmanager
+def _origin() -> Iterator[str]:
+    """An origin with a file of 100 bytes at each URL."""
+    server = _Server(("127.0.0.1", 0), _Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}/file"
+    finally:
+        server.shutdown()
+        server.server_close()
