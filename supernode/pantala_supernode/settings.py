@@ -7,6 +7,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from msgspec.structs import replace
+
 from pantala_process import settings
 from pantala_process.settings import Flag, ListenAddress, SettingsError, flag, switch
 from pantala_process.tls.settings import TLSFlags
@@ -26,6 +28,8 @@ from pantala_supernode.tasks.shares import parse as tenant_shares
 Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ACCOUNT = "system:serviceaccount:pantala:pantala-"
+_WEB = (80, 443)
+"""The ports of a registry whose name has none."""
 _PIECES = ListenAddress("127.0.0.1", 8001)
 _HEAD_LIMIT = 300 * 1024
 """What libcurl reads at most."""
@@ -208,7 +212,8 @@ class Settings(TLSFlags):
     @property
     def sources(self) -> tuple[SourceRule, ...]:
         """The sources that are allowed without a SourcePolicy, in addition to public ones."""
-        return *self.allow_source, *(policies.rule(host, "--registries") for host in sorted(self.registries.listed))
+        listed = (policies.rule(host, "--registries") for host in sorted(self.registries.listed))
+        return *self.allow_source, *(replace(each, ports=each.ports or _WEB) for each in listed)
 
     @property
     def uplink(self) -> float | None:

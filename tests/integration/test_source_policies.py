@@ -2,6 +2,7 @@
 
 import ssl
 from collections.abc import Sequence
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any, Self
 
@@ -117,7 +118,7 @@ async def test_a2_a_token_realm_at_an_internal_address_is_denied() -> None:
         policies = SourcePolicies([rule(registry.host, "--registries")])
         name = image.parse(f"{registry.host}/team/app:1")
         async with service(egress=EgressPolicy(policies=policies)) as opened:
-            with pytest.raises(RegistryDeniedError, match="internal"):
+            with pytest.raises(RegistryDeniedError, match=r"the server's address 127.0.0.1 is internal, and no"):
                 await opened.client.resolve(name, [Platform("linux", "amd64")], Keyring())
         assert [] == tokens.asked
 
@@ -241,6 +242,21 @@ def test_entries_of_the_flag_are_networks_or_hosts(text: str, expected: SourceRu
 def test_other_entries_are_rejected(text: str) -> None:
     with pytest.raises(SettingsError, match="--allow-source"):
         parse(["--data", "/d", "--allow-source", text], {})
+
+
+def test_m2_listed_registries_are_allowed_at_their_own_ports() -> None:
+    flag = "http://plain.corp,r.corp:5000,docker.io=https://harbor.corp/v2/hub,quay.io=https://10.1.2.3:8443/v2"
+    found: Settings = parse(["--data", "/d", "--registries", flag], {})
+    policies = SourcePolicies(found.sources)
+    address = ip_address("10.1.2.3")
+
+    def allowed(host: str, port: int) -> bool:
+        return any(policies.covering(host, port, address))
+
+    for host, port in (("plain.corp", 80), ("r.corp", 5000), ("harbor.corp", 443), ("10.1.2.3", 8443)):
+        assert allowed(host, port)
+    for host, port in (("plain.corp", 22), ("r.corp", 443), ("harbor.corp", 8080), ("docker.io", 443), ("10.1.2.3", 1)):
+        assert not allowed(host, port)
 
 
 def test_m2_the_api_server_is_never_a_source() -> None:

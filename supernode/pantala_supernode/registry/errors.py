@@ -150,6 +150,8 @@ def raise_for_status(status: int, headers: Mapping[str, str], what: str) -> None
 
 def from_source_error(error: SourceError, what: str) -> RegistryError:
     kind, happened = _BY_SOURCE_ERROR.get(type(error), (InvalidAnswerError, "the answer is not usable"))
+    if isinstance(error, errors.SourceDeniedError):  # its message names the address
+        happened = str(error).removesuffix(f". {error.reason.action}").replace("The origin's", "the server's", 1)
     return kind.of(what, happened)
 
 
