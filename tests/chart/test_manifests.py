@@ -115,6 +115,7 @@ def test_m4_one_of_two_operators_leads_by_the_lease_of_the_chart(render: Render)
     lease = objects.one("Lease")["metadata"]
     assert ("pantala-system", "pantala-operator") == (lease["namespace"], lease["name"])
     assert "spec" not in objects.one("Lease"), "an upgrade would change the holder"
+    assert {"helm.sh/resource-policy": "keep"} == lease["annotations"], "a stopping operator would create it again"
     assert 1 == objects.of_kind("PodDisruptionBudget")["pantala-operator"]["spec"]["maxUnavailable"]
     assert 1 == render("operator.replicas=1").one("Deployment")["spec"]["replicas"]
 
