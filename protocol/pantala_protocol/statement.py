@@ -125,7 +125,7 @@ class Statement(msgspec.Struct, frozen=True):
     """Digests of blobs. All nodes must report which of them their runtime has."""
     sources: tuple[SourceRule, ...] = ()
     """The accepted SourcePolicies. Without them, a supernode reads only public addresses and those of its flags."""
-    epoch: Annotated[int, Meta(ge=0, lt=1 << 53)] = 0
+    epoch: Annotated[int, Meta(ge=0, lt=1 << 31)] = 0
     """The term of the leading operator. A supernode refuses an older epoch than the one in force. 0: no leader."""
     nodes: tuple[str, ...] = ()
     """The names of all nodes. Numbers of nodes are positions in it. See :mod:`pantala_protocol.nodes.numbers`."""

@@ -14,6 +14,8 @@ from pantala_protocol.images import PullState
 from pantala_protocol.nodes.sets import NodeTable
 from pantala_protocol.statement import Changes, Member, Membership, PeerReport, TaskReport, owner_among
 
+_MOST_EPOCH = 1 << 30
+"""A Lease counts its transitions in 31 bits. A supernode that reports more is damaged or lies."""
 _NO_NODES = NodeTable()
 
 
@@ -209,7 +211,7 @@ class SupernodeOverview:
     @property
     def epoch(self) -> int:
         """The greatest epoch that a supernode has accepted."""
-        return max((view.epoch for view in self.views.values()), default=0)
+        return max((view.epoch for view in self.views.values() if view.epoch < _MOST_EPOCH), default=0)
 
     @property
     def boots(self) -> tuple[str, ...]:

@@ -5,8 +5,8 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from pantala_pieces import records
 from pantala_pieces.errors import StoreError
-from pantala_pieces.writing import write_atomically
 from pantala_supernode.errors import ConflictError
 
 _log = structlog.get_logger(__name__)
@@ -32,10 +32,12 @@ class EpochFence:
         self._path = path
         self.epoch = 0
         """The greatest epoch that was accepted."""
-        if path is not None and path.is_file():
+        if path is not None:
             try:
-                self.epoch = msgspec.json.decode(path.read_bytes(), type=StoredEpoch).epoch
-            except (OSError, msgspec.DecodeError) as error:
+                self.epoch = records.load_pair(path, StoredEpoch).epoch
+            except FileNotFoundError:
+                pass
+            except (OSError, records.RecordError) as error:
                 _log.warning("the epoch on the volume cannot be read; it counts as 0", error=str(error))
 
     def check(self, epoch: int) -> None:
@@ -53,6 +55,6 @@ class EpochFence:
         self.epoch = epoch
         if self._path is not None:
             try:
-                write_atomically(self._path, msgspec.json.encode(StoredEpoch(epoch)))
+                records.store_pair(self._path, StoredEpoch(epoch))
             except StoreError as error:  # a full volume must not stop the operator
                 _log.warning("the epoch is not on the volume; after a restart it is not known", error=str(error))

@@ -145,6 +145,27 @@ async def test_a_conflicting_write_is_planned_again(stage: OperatorStage) -> Non
     await stage.finish()
 
 
+async def test_f12_a_third_party_that_writes_all_the_time_costs_few_writes(stopped: OperatorStage) -> None:
+    """Each of its writes makes a planned write fail with 409, until one comes between two of them."""
+    stopped.task()
+    async with stopped.operator():
+
+        async def storm() -> None:
+            for number in range(500):
+                body = stopped.cluster.objects["tasks"]["ns/t"]
+                changed = {**body, "metadata": {**body["metadata"], "labels": {"n": str(number)}}}
+                stopped.cluster.put("tasks", changed, watched=number % 3 > 0)
+                await asyncio.sleep(0.02)
+
+        await stopped.until("Ready", "False", "Progressing")
+        stopped.cluster.writes.clear()
+        storming = asyncio.create_task(storm())
+        await stopped.finish()
+        await storming
+        assert 1 <= stopped.cluster.writes.count("ns/t") <= 3
+        assert ("True", "Distributed") == stopped.condition()
+
+
 async def test_a_recreated_task_does_not_get_the_old_status(stage: OperatorStage) -> None:
     stage.task()
     await stage.finish()
