@@ -149,7 +149,7 @@ def build(settings: Settings) -> PeerApp:
     tls = None if certificate is None else certificate.contexts
 
     # Pieces come from providers into the cache.
-    cache = PieceCache(settings.root / "cache")
+    cache = PieceCache(settings.root / "cache", headroom=settings.disk_headroom)
     waiters = PieceWaiters(events)
     timeouts = ReceiveTimeouts(settings.head_timeout, settings.stall_timeout, settings.slow_timeout)
     providers = Providers(connect_timeout=settings.connect_timeout, timeouts=timeouts, tls=tls)

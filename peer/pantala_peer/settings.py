@@ -88,6 +88,10 @@ class Settings(TLSFlags):
         "room for images' blobs on the disk (10Gi, or a tenth of the disk if that is less)",
         default=None,
     )
+    disk_headroom: float = flag(
+        settings.whole(0, 90, "percent"), "PERCENT", "part of the disk that files leave free (10)", default=10
+    )
+    """A full disk makes the kubelet evict pods, by default at 10 % or less of free space."""
     downloads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces fetched at once (4)", default=4)
     """With fewer, the link is idle between pieces. With more, this peer reserves pieces that others could fetch."""
     uploads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces sent at once (4)", default=4)

@@ -16,13 +16,11 @@ from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.errors import LOST, PieceMissingError, StoreError, store_error, store_errors
 from pantala_pieces.journal import Journal, JournalRecord
 from pantala_pieces.parts import NO_PART, Part, PartTable
-from pantala_pieces.writing import check_room, copy_bytes, write_bytes
+from pantala_pieces.usage import SPARE_PIECES, Usage, check_unreserved
+from pantala_pieces.writing import copy_bytes, write_bytes
 from pantala_protocol import ranges
 from pantala_protocol.geometry import check_size
 from pantala_protocol.rules.fields import Count, PieceSize
-
-_SPARE_PIECES = 16
-"""Room for this many pieces must be free before a part of a piece is written without reserved room."""
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -72,7 +70,7 @@ class PieceFile:
     The methods block and raise :class:`StoreError`. Several threads may :meth:`put` pieces and read them.
     """
 
-    def __init__(self, directory: Path, meta: Meta, *, durable: bool) -> None:
+    def __init__(self, directory: Path, meta: Meta, *, durable: bool, headroom: float = 0.0) -> None:
         self.directory = directory
         self.meta = meta
         self.have = 0
@@ -82,6 +80,7 @@ class PieceFile:
         self.used = 0.0
         """When the file was last wanted or read, in seconds since the epoch. The callers set this."""
         self._durable = durable
+        self._headroom = headroom
         self._records: dict[int, JournalRecord] = {}
         self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR)
         self._journal = Journal(directory / "journal", durable=durable)
@@ -149,7 +148,7 @@ class PieceFile:
         what = f"reserve {self.meta.length} bytes for {self.path}"
         with store_errors(what), self._data.using(os.O_CREAT) as fd:
             # Check first: a failing fallocate fills the whole disk.
-            check_room(fd, self.meta.length - os.fstat(fd).st_blocks * 512, what)
+            Usage.of(fd, self._headroom).check(self.meta.length - os.fstat(fd).st_blocks * 512, what)
             os.posix_fallocate(fd, 0, self.meta.length)
 
     def extend(self, piece: int, start: int, data: bytes | bytearray | memoryview) -> None:
@@ -164,7 +163,8 @@ class PieceFile:
         with store_errors("write a part of a piece"):
             with self._data.using(os.O_CREAT) as fd:
                 if self.meta.length is None:
-                    check_room(fd, _SPARE_PIECES * self.meta.piece_size, f"write a part of {self.path}")
+                    spare = SPARE_PIECES * self.meta.piece_size
+                    Usage.of(fd, self._headroom).check(spare, f"write a part of {self.path}")
                 if start < part.size:  # the bytes from here on arrive again
                     before = os.pread(fd, start, piece * self.meta.piece_size)
                     part = Part(start, zlib.crc32(before))
@@ -194,6 +194,8 @@ class PieceFile:
         try:
             commit = self._commits.begin()
             with self._data.using(os.O_CREAT) as fd:
+                if self.meta.length is None:
+                    check_unreserved(fd, self._headroom, sum(len(piece.data) for piece in stored))
                 for piece in stored:
                     if not parts or parts[piece.number] < len(piece.data):
                         write_bytes(fd, piece.data, piece.number * self.meta.piece_size)

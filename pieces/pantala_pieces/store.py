@@ -2,11 +2,9 @@
 
 import contextlib
 import errno
-import os
 import stat
 from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 import structlog
 
@@ -14,6 +12,7 @@ from pantala_pieces import records
 from pantala_pieces.errors import store_errors
 from pantala_pieces.file import Meta, PieceFile
 from pantala_pieces.records import RecordError
+from pantala_pieces.usage import Usage
 from pantala_pieces.writing import set_aside, sync_directory
 from pantala_protocol import task_id
 
@@ -22,21 +21,16 @@ _DATA = ("data", "journal", "parts")
 _log = structlog.get_logger(__name__)
 
 
-class Usage(NamedTuple):
-    """The free and the total room of the disk that has the store, in bytes."""
-
-    free: int
-    total: int
-
-
 class PieceStore:
     """The directory ``root``, with one :class:`PieceFile` per task in ``<first two hex digits>/<task ID>``.
 
     The methods block and raise :class:`StoreError`. Other files in the directory are not touched.
     """
 
-    def __init__(self, root: Path, *, durable: bool) -> None:
+    def __init__(self, root: Path, *, durable: bool, headroom: float = 0.0) -> None:
+        """``headroom``: the percentage of the disk that must stay free."""
         self.root = root
+        self._headroom = headroom
         self._durable = durable
         self._files: dict[str, PieceFile] = {}
 
@@ -89,10 +83,9 @@ class PieceStore:
                 set_aside(directory)
 
     def usage(self) -> Usage:
-        """The total bytes of the disk, and those that are free for unprivileged processes."""
+        """The room of the disk that has the store."""
         with store_errors(f"read the usage of the disk of {self.root}"):
-            stat = os.statvfs(self.root)
-        return Usage(stat.f_bavail * stat.f_frsize, stat.f_blocks * stat.f_frsize)
+            return Usage.of(self.root, self._headroom)
 
     def close(self) -> None:
         """Close all file descriptors."""
@@ -119,7 +112,7 @@ class PieceStore:
                 yield self._file(directory, meta)
 
     def _file(self, directory: Path, meta: Meta) -> PieceFile:
-        file = PieceFile(directory, meta, durable=self._durable)
+        file = PieceFile(directory, meta, durable=self._durable, headroom=self._headroom)
         file.used = (directory / "meta.json").stat().st_mtime
         return file
 

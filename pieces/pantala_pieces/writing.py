@@ -5,7 +5,7 @@ import os
 import secrets
 from pathlib import Path
 
-from pantala_pieces.errors import StoreFullError, store_errors
+from pantala_pieces.errors import store_errors
 
 _NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -16,14 +16,6 @@ def write_bytes(fd: int, data: bytes | bytearray | memoryview, offset: int) -> N
     while view:  # a write may be short, especially on a full disk
         written = os.pwrite(fd, view, offset)
         view, offset = view[written:], offset + written
-
-
-def check_room(fd: int, size: int, what: str) -> None:
-    """Raise :class:`StoreFullError` unless the disk of a file has ``size`` bytes of room."""
-    disk = os.fstatvfs(fd)
-    free = disk.f_bavail * disk.f_frsize
-    if size > free:
-        raise StoreFullError(f"cannot {what}: only {free} bytes are free")
 
 
 def copy_bytes(source: int, target: int, offset: int, size: int) -> None:

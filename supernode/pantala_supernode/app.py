@@ -320,7 +320,8 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
         open_service(settings.registries, outbound, throttle=throttle, environment=settings.cloud) as registries,
         secured(settings, settings.token_file) as tls,
     ):
-        app = App(settings, PieceStore(folder, durable=True), session, registries, tls)
+        store = PieceStore(folder, durable=True, headroom=settings.disk_headroom)
+        app = App(settings, store, session, registries, tls)
         app.events.statement_taken.subscribe(policies.take)
         policies.changed.subscribe(app.supernode.on_sources)
         async with app.running():

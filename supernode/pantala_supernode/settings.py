@@ -153,6 +153,9 @@ class Settings(TLSFlags):
         _percent, "PERCENT", "disk use above which unwanted copies are removed, oldest first (90)", default=90
     )
     disk_low: float = flag(_percent, "PERCENT", "disk use at which the removal stops (80)", default=80)
+    disk_headroom: float = flag(
+        settings.whole(0, 90, "percent"), "PERCENT", "part of the volume's disk that stays free (5)", default=5
+    )
     fresh_seconds: float = flag(
         _duration, "SECONDS", "time that an unwanted copy is reused without asking its origin (60)", default=60
     )

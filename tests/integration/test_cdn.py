@@ -19,11 +19,11 @@ from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.segments import Division
 from pantala_supernode.outbound.request import Timeouts
 from pantala_supernode.outbound.trust import Trust
-from pantala_supernode.tasks.copy import FetchOrder, FileSource
+from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.cdn import TASK, CDNBench
 from tests.support.outbound import http_reader
-from tests.support.small_disk import resize, small_disk
+from tests.support.small_disk import disk_free, resize, small_disk
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
@@ -38,8 +38,13 @@ async def origin() -> AsyncIterator[Origin]:
 
 
 @contextlib.asynccontextmanager
-async def bench(directory: Path, *, timeouts: Timeouts | None = None) -> AsyncIterator[CDNBench]:
-    async with http_reader(timeouts=timeouts) as reader, CDNBench(directory, reader, durable=True) as made:
+async def bench(
+    directory: Path, *, timeouts: Timeouts | None = None, headroom: float = 0.0, **settings: Any
+) -> AsyncIterator[CDNBench]:
+    async with (
+        http_reader(timeouts=timeouts) as reader,
+        CDNBench(directory, reader, durable=True, headroom=headroom, **settings) as made,
+    ):
         yield made
 
 
@@ -400,19 +405,36 @@ async def test_a_full_volume_is_reported_and_the_copy_continues_by_itself(tmp_pa
             await b.whole(BODY.read(0, BODY.size))
 
 
-async def test_a_volume_that_fills_up_keeps_its_pieces(tmp_path: Path) -> None:
-    with small_disk(tmp_path, 2 * MIB) as disk:
-        async with Origin() as origin, bench(tmp_path) as b:
-            slow = Behaviour(framing="chunked", rate=8 * MIB)  # the first piece is stored before the second arrives
-            origin.serve("/file", BODY, always=slow)
+async def test_m1_a_body_without_an_announced_length_never_keeps_a_volume_full(tmp_path: Path) -> None:
+    """It may have no end, so what was read of it is freed, and it is not read again soon."""
+    with small_disk(tmp_path, 4 * MIB) as disk:
+        async with Origin() as origin, bench(disk, headroom=25.0) as b:
+            least = [disk_free(disk)]
+
+            def look(copy: Copy) -> bool:
+                least.append(disk_free(disk))
+                return copy.failure is not None
+
+            origin.serve("/file", BODY, always=Behaviour(framing="chunked", rate=8 * MIB))
+            b.cdn.trigger(order(origin))
+            copy = await b.until(look)
+            assert copy.failure is not None
+            assert (copy.failure.reason, copy.failure.final, copy.cached) == (Reason.SOURCE_UNUSABLE, True, 0)
+            assert "without announcing a length" in copy.failure.message
+            assert min(least) >= MIB, "the headroom was used"
+            assert disk_free(disk) > 3.9 * MIB, "the room is not free again"
+            assert 1 == len(origin.log)
+
+
+async def test_m1_an_announced_length_that_needs_the_headroom_is_not_read(tmp_path: Path) -> None:
+    with small_disk(tmp_path, BODY.size + MIB // 2) as disk:
+        async with Origin() as origin, bench(disk, headroom=25.0) as b:
+            origin.serve("/file", BODY)
             b.cdn.trigger(order(origin))
             copy = await b.until(lambda copy: copy.failure is not None)
             assert copy.failure is not None
-            assert copy.failure.reason == Reason.VOLUME_FULL
-            assert copy.cached
-            resize(disk, 16 * MIB)
-            assert (copy.generation, CDNStatus.SUCCESS) == ((whole := await b.ended()).generation, whole.status)
-            assert BODY.read(0, BODY.size) == b.data()
+            assert Reason.VOLUME_FULL == copy.failure.reason
+            assert "must stay free" in copy.failure.message
 
 
 @pytest.mark.parametrize("second", [Behaviour(replace=OTHER), Behaviour(announced=-1)])

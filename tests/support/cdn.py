@@ -22,13 +22,15 @@ TASK = task_id.compute("test")
 class CDNBench:
     """A CDN with its volume in ``directory``, which reads origins through ``reader``. Entering it reads the volume."""
 
-    def __init__(self, directory: Path, reader: SourceReader, *, durable: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, directory: Path, reader: SourceReader, *, durable: bool = False, headroom: float = 0.0, **settings: Any
+    ) -> None:
         self.now = 1_000_000.0
         """Seconds since the epoch."""
         self.delays: list[float] = []
         """The seconds that the CDN wanted to wait between its attempts."""
         self.seen: list[Copy] = []
-        self.store = PieceStore(directory, durable=durable)
+        self.store = PieceStore(directory, durable=durable, headroom=headroom)
         self.changed = asyncio.Event()
         self.cdn = CDNManager(
             CopyTable(self.store, self._on_change),

@@ -1,6 +1,7 @@
 """A small filesystem for tests with a full disk. Needs root."""
 
 import os
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -31,3 +32,8 @@ def mounted(directory: Path, size: int) -> Iterator[Path]:
 
 def resize(disk: Path, size: int) -> None:
     subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True, timeout=20)
+
+
+def disk_free(disk: Path) -> int:
+    """The free bytes of a disk."""
+    return shutil.disk_usage(disk).free

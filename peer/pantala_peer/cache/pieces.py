@@ -40,8 +40,9 @@ class PieceCache:
     in seconds since the epoch.
     """
 
-    def __init__(self, root: Path, *, wall: Callable[[], float] = time.time) -> None:
-        self._store = PieceStore(root, durable=False)
+    def __init__(self, root: Path, *, headroom: float = 0.0, wall: Callable[[], float] = time.time) -> None:
+        """``headroom``: the percentage of the disk that must stay free."""
+        self._store = PieceStore(root, durable=False, headroom=headroom)
         self._disk = ThreadPoolExecutor(1, "disk")
         self._wall = wall
         self._evidence: WeakKeyDictionary[PieceFile, Evidence] = WeakKeyDictionary()
@@ -272,7 +273,7 @@ class PieceCache:
         file = self._store.get(assignment.task_id)
         wanted = (assignment.length or 0) - (file.allocated if file is not None else 0)
         try:
-            return max(1, wanted - self._store.usage().free)
+            return max(1, wanted - self._store.usage().spare)
         except StoreError:
             return max(1, wanted)
 
@@ -288,7 +289,7 @@ class PieceCache:
             evidence.look(file)
 
     def _renew(self, file: PieceFile) -> None:
-        if self._store.usage().free < (file.meta.length or 0):
+        if self._store.usage().spare < (file.meta.length or 0):
             raise StoreFullError(f"cannot copy {file.path}: the disk is nearly full")
         file.renew()
 

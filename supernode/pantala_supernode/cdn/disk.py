@@ -65,9 +65,11 @@ class VolumeWriter:
         needed = self._attempts.room_needed
         if not needed:
             return
-        free = (await self._executor.run(self._store.usage)).free
+        free = (await self._executor.run(self._store.usage)).spare
         if free < needed and not await self._make_room(needed):
-            raise VolumeFullError.with_action(f"{shown} needs {needed} bytes on the volume, which has only {free}")
+            raise VolumeFullError.with_action(
+                f"{shown} needs {needed} bytes on the volume, which has room for only {free}"
+            )
         self._attempts.lack(0)
 
 

@@ -74,10 +74,24 @@ class Fetch:
             self._attempts.restart()
             await self._discard()
             raise
+        except errors.VolumeFullError as error:
+            await self._release_endless(error)
+            raise
         except errors.SourceInterruptedError as error:
             raise self._judged(error) from None
         finally:
             self._intake.release()
+
+    async def _release_endless(self, error: errors.VolumeFullError) -> None:
+        """Free the pieces of a body that filled the volume, unless its length is known. It may have no end."""
+        recorder = self._attempts.recorder
+        if recorder is None or recorder.meta.length is not None:
+            return
+        read = self._intake.received
+        await self._discard()
+        raise errors.SourceUnusableError.with_action(
+            f"{self._shown} sent {read} bytes without announcing a length, and no more fit. {error}"
+        ) from None
 
     async def _forget_lost(self) -> None:
         recorder, lost = self._attempts.recorder, self._attempts.lost

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from enum import StrEnum
 
-from pantala_pieces.store import Usage
+from pantala_pieces.usage import Usage
 from pantala_protocol.task_id import TaskID
 
 

@@ -95,18 +95,20 @@ class Janitor:
         """
         async with self._turn:
             try:
-                free, total = await asyncio.to_thread(self._store.usage)
+                usage = await asyncio.to_thread(self._store.usage)
             except StoreError:
                 return False
-            if size > total:  # an origin may announce any length, and must not cost others their copies
+            if (
+                size > usage.total - usage.headroom
+            ):  # an origin may announce any length, and must not cost others their copies
                 return False
             copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
-            while free + sum(copy.size for copy in copies) < max(size, 1):
+            while usage.spare + sum(copy.size for copy in copies) < max(size, 1):
                 if not self._spare():
                     return False
                 self._take_note()
                 copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
-            return await self._evict(least_recently_used(copies, max(size - free, 1)), EvictionCause.ROOM)
+            return await self._evict(least_recently_used(copies, max(size - usage.spare, 1)), EvictionCause.ROOM)
 
     def _take_note(self) -> None:
         """Note the time of use of all wanted copies: being wanted counts as a use."""

@@ -11,7 +11,8 @@ from hypothesis import strategies as st
 from pantala_pieces import records
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
-from pantala_pieces.store import PieceStore, Usage
+from pantala_pieces.store import PieceStore
+from pantala_pieces.usage import Usage
 from pantala_protocol import task_id
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import VolumeFailedError

@@ -19,7 +19,8 @@ from pantala_peer.tasks.room import MAX_LIMIT, BlobRoom, usual_limit
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
 from pantala_pieces.file import Meta, Piece
 from pantala_pieces.journal import JournalRecord
-from pantala_pieces.store import PieceStore, Usage
+from pantala_pieces.store import PieceStore
+from pantala_pieces.usage import Usage
 from pantala_pieces.verification import FileVerdict, Finding, VerificationPass
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.reasons import Reason

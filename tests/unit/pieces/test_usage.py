@@ -1,0 +1,62 @@
+"""A part of the disk stays free for other programs, whatever the pieces need."""
+
+import os
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_pieces.errors import StoreFullError
+from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.store import PieceStore
+from pantala_pieces.usage import Usage
+from pantala_protocol import task_id
+
+TASK, PIECE = task_id.compute("m1"), 1024
+ROOM = 1 << 40
+
+
+@pytest.fixture
+def free(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The free bytes of a simulated disk of 1 TiB, of which 10 % are the headroom."""
+    room = [ROOM]
+    disk = lambda _: SimpleNamespace(f_blocks=ROOM, f_bavail=room[0], f_frsize=1)  # noqa: E731
+    monkeypatch.setattr(os, "statvfs", disk)
+    return room
+
+
+def made(folder: Path, length: int | None) -> PieceFile:
+    store = PieceStore(folder, durable=False, headroom=10)
+    return store.create(Meta(TASK, "g", PIECE, length))
+
+
+@given(st.integers(0, ROOM), st.integers(1, ROOM), st.floats(0, 90), st.integers(0, ROOM))
+def test_m1_what_fits_leaves_the_headroom_free(free: int, total: int, headroom: float, size: int) -> None:
+    usage = Usage(min(free, total), total, int(total * headroom / 100))
+    try:
+        usage.check(size, "write")
+    except StoreFullError:
+        assert usage.free - size < usage.headroom
+    else:
+        assert size == 0 or usage.free - size >= usage.headroom
+
+
+def test_m1_reserved_room_leaves_the_headroom_free(tmp_path: Path, free: list[int]) -> None:
+    free[0] = ROOM // 10 + 3 * PIECE
+    with pytest.raises(StoreFullError, match=f"only {free[0]} bytes are free, and {ROOM // 10} of them must stay free"):
+        made(tmp_path, 4 * PIECE).reserve()
+    made(tmp_path, 3 * PIECE).reserve()
+
+
+def test_m1_pieces_and_parts_without_a_known_length_leave_the_headroom_free(tmp_path: Path, free: list[int]) -> None:
+    file = made(tmp_path, None)
+    free[0] = ROOM // 10 + PIECE - 1
+    with pytest.raises(StoreFullError):
+        file.put([Piece(0, bytes(PIECE), bytes(32))])
+    with pytest.raises(StoreFullError):
+        file.extend(0, 0, bytes(10))
+    free[0] += 1
+    file.put([Piece(0, bytes(PIECE), bytes(32))])
+    assert 1 == file.have
