@@ -86,6 +86,10 @@ class Reason(enum.StrEnum):
 
     # Files: the supernode, the nodes, the resource.
     VOLUME_FULL = "VolumeFull", SOON, "Delete Tasks, or enlarge the supernode's volume. The download then continues."
+    QUOTA_EXCEEDED = (
+        "QuotaExceeded", LATER,
+        "Delete Tasks of this namespace, or ask the cluster's administrator to raise the chart's value quotas.",
+    )  # fmt: skip
     VOLUME_FAILED = "VolumeFailed", SOON, "Check the supernode's volume, and read the supernode's log."
     NODE_DISK_FULL = "NodeDiskFull", SOON, "Free space on the node. The download then continues."
     NODE_DISK_FAILED = "NodeDiskFailed", SOON, "Check the node's disk and the peer's log."

@@ -89,6 +89,11 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     retry_limit: Count | None = None
     """How many more attempts may follow temporary failures of the origin. ``None``: no limit."""
 
+    @property
+    def namespace(self) -> str:
+        """The namespace of the Task resource."""
+        return self.name.partition("/")[0]
+
 
 class SourceRule(msgspec.Struct, frozen=True, omit_defaults=True):
     """Sources that an administrator allows. A connection is covered if its host, its address and its port match.

@@ -60,10 +60,12 @@ from pantala_supernode.sync.server import SyncServer, SyncTiming
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.tenancy import Tenancy
 from pantala_supernode.volume.epochs import EpochFence
 from pantala_supernode.volume.eviction import Housekeeping
 from pantala_supernode.volume.identity import alone, open_volume
 from pantala_supernode.volume.janitor import Janitor
+from pantala_supernode.volume.reads import DailyReads
 
 _log = structlog.get_logger(__name__)
 
@@ -111,12 +113,15 @@ class App:
                 low=settings.disk_low,
             ),
         )
+        tenancy = Tenancy(managers.tasks, settings.quotas, events.tenants_refused.publish)
+        self._reads = DailyReads(settings.data / "reads.json", tenancy.accounts)
         cdn = CDNManager(
             copies,
             registries.reader,
             choose=source.trying,
             rng=chance,
             make_room=self._janitor.make_room,
+            budget=tenancy.budget,
             piece_size=RULES[settings.piece_size_rule],
             fresh_for=settings.fresh_seconds,
             connections=settings.origin_connections,
@@ -129,7 +134,7 @@ class App:
         boot = secrets.token_hex(8)
         fence = EpochFence(settings.data / "epoch.json")
         self.feed = feed = ChangeFeed(boot, managers, fence)
-        self.supernode = Supernode(boot, managers, replicas, cdn, feed, events, fence, clock=clock)
+        self.supernode = Supernode(boot, managers, replicas, cdn, feed, events, fence, tenancy, clock=clock)
         self.images = ImageService(
             registries,
             settings.registries,
@@ -222,6 +227,7 @@ class App:
         events = self.events
         events.volume_read.subscribe(self.images.blobs.on_volume_read)
         events.statement_taken.subscribe(self.images.on_statement)
+        events.tenants_refused.subscribe(self.supernode.on_refusals)
         events.copy_reported.subscribe(self.supernode.on_copy_report)
         events.copy_changed.subscribe(self.sync.on_copy, self.metrics.on_copy)
         events.task_changed.subscribe(
@@ -263,6 +269,7 @@ class App:
             self._janitor.run(),
             self._scrub.run(),
             self.images.ledger.run(),
+            self._reads.run(),
             memory.keep_trimmed(),
         )
         registry = self.metrics.registry if settings.metrics_open else None

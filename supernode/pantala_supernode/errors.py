@@ -186,6 +186,12 @@ class DigestMismatchError(SupernodeError):
     reason = Reason.DIGEST_MISMATCH
 
 
+class QuotaExceededError(SupernodeError):
+    """No namespace that wants the file may have it by its quotas."""
+
+    reason = Reason.QUOTA_EXCEEDED
+
+
 class VolumeFullError(SupernodeError):
     """The volume has no room for the file."""
 

@@ -11,6 +11,7 @@ from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
 from pantala_protocol.statement import Statement
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.manager import TaskChanges
 from pantala_supernode.tasks.task import Task
 
 P = ParamSpec("P")
@@ -61,6 +62,8 @@ class Events:
         """A client begins to fetch a piece from this supernode, or that ended."""
         self.room_needed: Event[[]] = Event()
         """The volume is full. A subscriber ends one lease whose file no reader needs, and returns whether it did."""
+        self.tenants_refused: Event[[TaskChanges]] = Event()
+        """Namespaces may not have these tasks by their quotas, or may have them again."""
         self.second_passed: Event[[]] = Event()
         """Published about once a second, for periodic work."""
 

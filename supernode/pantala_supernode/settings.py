@@ -10,6 +10,7 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from pantala_process import settings
+from pantala_process.quotas import Quotas, quotas
 from pantala_process.settings import Flag, ListenAddress, SettingsError, flag, switch
 from pantala_process.tls.settings import TLSFlags
 from pantala_protocol.geometry import RULES
@@ -153,6 +154,12 @@ class Settings(TLSFlags):
         _percent, "PERCENT", "disk use above which unwanted copies are removed, oldest first (90)", default=90
     )
     disk_low: float = flag(_percent, "PERCENT", "disk use at which the removal stops (80)", default=80)
+    quotas: Quotas = flag(
+        quotas,
+        "NAMESPACE=QUOTA[;...],...",
+        "bytes kept and read a day for a namespace, like *=bytes:10Gi;daily:1Ti (no limit)",
+        default=Quotas(),
+    )
     disk_headroom: float = flag(
         settings.whole(0, 90, "percent"), "PERCENT", "part of the volume's disk that stays free (5)", default=5
     )

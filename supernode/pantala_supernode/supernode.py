@@ -24,13 +24,19 @@ from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.tasks.manager import TaskChanges
 from pantala_supernode.tasks.task import Lease
+from pantala_supernode.tasks.tenancy import Tenancy
 from pantala_supernode.volume.epochs import EpochFence
 
 _log = structlog.get_logger(__name__)
 
+_DAY = 86400
+
 
 class Supernode:
-    """Decides from all that is wanted what the CDN does with each copy. ``clock`` returns monotonic seconds."""
+    """Decides from all that is wanted what the CDN does with each copy.
+
+    ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch.
+    """
 
     def __init__(
         self,
@@ -41,8 +47,10 @@ class Supernode:
         feed: ChangeFeed,
         events: Events,
         fence: EpochFence,
+        tenancy: Tenancy,
         *,
         clock: Callable[[], float],
+        wall: Callable[[], float] = time.time,
     ) -> None:
         self.boot = boot
         self.stated = 0
@@ -59,7 +67,9 @@ class Supernode:
         self._feed = feed
         self._events = events
         self._fence = fence
+        self._tenancy = tenancy
         self._clock = clock
+        self._wall = wall
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
 
     def state(self, statement: Statement) -> StatementReceipt:
@@ -99,6 +109,7 @@ class Supernode:
         left = self._tasks.update(task_id, copy)
         if left:
             self._events.assignments_changed.publish(left)
+        self._tenancy.on_copy(task)
         self._events.copy_changed.publish(task, before)
         self._feed.touch_task(task_id)
         self._events.task_changed.publish(task_id)
@@ -115,6 +126,7 @@ class Supernode:
     def tick(self) -> None:
         if self.recovered:
             self._apply(self._tasks.expire(now=self._clock()))
+            self._tenancy.tick(int(self._wall() // _DAY))
 
     async def close(self) -> None:
         for deletion in self._deletions.values():
@@ -122,22 +134,34 @@ class Supernode:
         await asyncio.gather(*self._deletions.values(), return_exceptions=True)
         await self._cdn.copies.close()
 
+    def on_refusals(self, changes: TaskChanges) -> None:
+        """Carry out that namespaces may not have a file, or may have it again."""
+        self._apply(changes)
+
     def _apply(self, changes: TaskChanges) -> None:
+        self._tenancy.settle(changes)
         for task_id in changes.deleted:
-            self._forget(task_id)
-            if task_id not in self._deletions:
-                self._deletions[task_id] = asyncio.create_task(self._delete_copy(task_id, changes.dropped))
-            self._events.task_changed.publish(task_id)
+            self._remove(task_id, changes)
         for task_id in changes.retired:
             self._forget(task_id)
             self._cdn.retire(task_id)
             self._events.task_changed.publish(task_id)
         for task_id in changes.tasks:
-            self._order_copy(task_id)
+            task = self._tasks.get(task_id)
+            if task is not None and task.refused and not task.wanted and task.lease is None:
+                self._remove(task_id, changes)
+            else:
+                self._order_copy(task_id)
             self._feed.touch_task(task_id)
         self._events.assignments_changed.publish(changes.peers)
         for uid in changes.dropped:
             self._feed.touch_dropped(uid)
+
+    def _remove(self, task_id: TaskID, changes: TaskChanges) -> None:
+        self._forget(task_id)
+        if task_id not in self._deletions:
+            self._deletions[task_id] = asyncio.create_task(self._delete_copy(task_id, changes.dropped))
+        self._events.task_changed.publish(task_id)
 
     def _forget(self, task_id: TaskID) -> None:
         self._progress.delete_task(task_id)

@@ -14,6 +14,7 @@ from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.origin import freshness
 from pantala_supernode.origin.source import Answer, Provenance, Resume
 from pantala_supernode.tasks.copy import FetchOrder
+from pantala_supernode.tasks.tenancy import ReadBudget
 
 
 class Adoption:
@@ -26,6 +27,7 @@ class Adoption:
         writer: VolumeWriter,
         tools: FetchTools,
         *,
+        budget: ReadBudget,
         pinned: bool,
         on_begin: Callable[[], None],
     ) -> None:
@@ -33,6 +35,7 @@ class Adoption:
         self._attempts = attempts
         self._writer = writer
         self._tools = tools
+        self._budget = budget
         self._pinned = pinned
         self._on_begin = on_begin
         self._shown = RedactedURL(order.source.url)
@@ -80,6 +83,8 @@ class Adoption:
 
     async def _begin(self, answer: Answer) -> Recorder:
         provenance, tools, origin = answer.provenance, self._tools, self._order.source.origin
+        if answer.length is not None:
+            self._budget.claim(answer.length)
         meta = Meta(
             task_id=self._order.task_id,
             generation=provenance.generation if provenance is not None else f"{tools.rng.getrandbits(64):016x}",

@@ -77,6 +77,14 @@ class Attempts:
         self.cut_at: int | None = None
         self._cuts = 0
 
+    @property
+    def size(self) -> int:
+        """The bytes that the copy takes on the volume. The room for a known length is reserved from the start."""
+        if self.recorder is None:
+            return 0
+        meta = self.recorder.meta
+        return meta.length if meta.length is not None else self.recorder.have.bit_count() * meta.piece_size
+
     def load(self, recorder: Recorder | None) -> None:
         """Use the pieces of ``recorder``. ``None``: the copy has no readable pieces."""
         self.recorder = recorder

@@ -49,9 +49,12 @@ class Fetch:
         self._on_pieces = on_pieces
         self._shown = RedactedURL(order.source.url)
         self._expected = digest.parse_checksum(order.source.digest) if order.source.digest else None
-        self._intake = Intake(self._shown, attempts, writer=writer, on_bytes=on_bytes, on_pieces=on_pieces)
+        self._budget = budget = tools.budget(order.task_id)
+        self._intake = Intake(
+            self._shown, attempts, writer=writer, budget=budget, on_bytes=on_bytes, on_pieces=on_pieces
+        )
         self._adoption = Adoption(
-            order, attempts, writer, tools, pinned=self._expected is not None, on_begin=self._begin
+            order, attempts, writer, tools, budget=budget, pinned=self._expected is not None, on_begin=self._begin
         )
 
     async def run(self) -> None:
@@ -77,10 +80,14 @@ class Fetch:
         except errors.VolumeFullError as error:
             await self._release_endless(error)
             raise
+        except errors.QuotaExceededError:
+            await self._discard()
+            raise
         except errors.SourceInterruptedError as error:
             raise self._judged(error) from None
         finally:
             self._intake.release()
+            self._budget.close(self._attempts.size)
 
     async def _release_endless(self, error: errors.VolumeFullError) -> None:
         """Free the pieces of a body that filled the volume, unless its length is known. It may have no end."""

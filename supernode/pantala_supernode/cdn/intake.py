@@ -13,6 +13,8 @@ from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.segments import Segment
 from pantala_supernode.origin.body import BlockPool, Body, Layout
 from pantala_supernode.origin.source import Answer
+from pantala_supernode.tasks.accounts import UNLIMITED
+from pantala_supernode.tasks.tenancy import ReadBudget
 
 Keep = Callable[[dict[int, bytearray]], Awaitable[None]]
 
@@ -77,6 +79,7 @@ class Intake:
         attempts: Attempts,
         *,
         writer: VolumeWriter,
+        budget: ReadBudget,
         on_bytes: Callable[[int], None],
         on_pieces: Callable[[], None],
     ) -> None:
@@ -91,6 +94,7 @@ class Intake:
         self._shown = shown
         self._attempts = attempts
         self._writer = writer
+        self._budget = budget
         self._on_bytes = on_bytes
         self._on_pieces = on_pieces
         self._pipeline = Pipeline(self._keep, BUFFER)
@@ -142,11 +146,14 @@ class Intake:
             pool=self._pool,
         )
         counted = self._count(answer, 0)
+        allowed = self._allow(answer, recorder)
         self._bodies.add(body)
         try:
             async with aclosing(body.blocks(layout)) as blocks:
                 async for block in blocks:
                     counted = self._count(answer, counted)
+                    if recorder.meta.length is None:
+                        allowed = self._allow(answer, recorder)
                     if segment.next >= segment.stop:
                         raise errors.LengthMismatchError.with_action(f"{self._shown} sent more bytes than it announced")
                     await self._take(segment.next, block, recorder)
@@ -156,6 +163,9 @@ class Intake:
                             return
                         body.stop_at(segment.stop * size - answer.offset)
                 # Reading a body to its end lets the next request use the same connection.
+            if body.received >= allowed:  # the quota has stopped the body, unless more room was freed meanwhile
+                self._allow(answer, recorder)
+                raise errors.SourceInterruptedError.with_action(f"{self._shown} was not read to its end")
             self._check_end(answer, recorder, segment)
         except errors.SourceInterruptedError:
             self.cut_at = answer.offset + body.received
@@ -167,11 +177,25 @@ class Intake:
         if answer.provenance is not None:
             self._attempts.know_origin_bytes(answer.provenance.origin_bytes)
 
+    def _allow(self, answer: Answer, recorder: Recorder) -> int:
+        """Reserve quotas for the next bytes of a body. Returns how many bytes of it may arrive."""
+        length, size = recorder.meta.length, recorder.meta.piece_size
+        if answer.provenance is not None:
+            return UNLIMITED
+        if length is not None:
+            self._budget.expect(min(length, (recorder.missing or 0).bit_count() * size))
+            return UNLIMITED
+        allowed = self._budget.extend(answer.offset, answer.body.received)
+        if allowed < UNLIMITED:
+            answer.body.stop_at(allowed)
+        return allowed
+
     def _count(self, answer: Answer, counted: int) -> int:
         """Add the bytes that arrived after the first ``counted`` ones to the sums. Returns how many have arrived."""
         received = answer.body.received
         read = received - counted if answer.provenance is None else 0
         self._attempts.read(read)
+        self._budget.count(read)
         self._on_bytes(read)
         return received
 

@@ -22,6 +22,7 @@ from pantala_supernode.origin.limits import Gate
 from pantala_supernode.origin.source import SourceChoice, SourceReader, origin_only
 from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
 from pantala_supernode.tasks.shares import Shares
+from pantala_supernode.tasks.tenancy import ReadBudget, unlimited
 
 
 class CDNManager:
@@ -40,6 +41,7 @@ class CDNManager:
         rng: random.Random,
         sleep: Sleep = asyncio.sleep,
         make_room: MakeRoom = no_room,
+        budget: Callable[[TaskID], ReadBudget] = unlimited,
         piece_size: PieceSizeRule = geometry.piece_size,
         fresh_for: float = 60.0,
         wall: Callable[[], float] = time.time,
@@ -55,6 +57,7 @@ class CDNManager:
             piece_size,
             rng,
             make_room,
+            budget,
             fresh_for,
             connections=connections,
             division=division or Division(),

@@ -6,8 +6,10 @@ from dataclasses import dataclass
 
 from pantala_pieces.store import PieceStore
 from pantala_protocol.geometry import PieceSizeRule
+from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.disk import MakeRoom
 from pantala_supernode.cdn.segments import Division
+from pantala_supernode.tasks.tenancy import ReadBudget
 
 Sleep = Callable[[float], Awaitable[None]]
 
@@ -20,6 +22,8 @@ class FetchTools:
     piece_size: PieceSizeRule
     rng: random.Random
     make_room: MakeRoom
+    budget: Callable[[TaskID], ReadBudget]
+    """Returns what a try to complete a copy may store and read."""
     fresh_for: float
     """Seconds for which a copy counts as current after the origin confirmed it, unless the origin says otherwise."""
     connections: int

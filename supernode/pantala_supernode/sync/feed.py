@@ -5,7 +5,7 @@ from collections import OrderedDict
 
 from pantala_protocol import ranges
 from pantala_protocol.nodes.sets import NodeTable
-from pantala_protocol.statement import Changes, Failure, PeerReport, TaskReport, WantedTask
+from pantala_protocol.statement import CDNStatus, Changes, Failure, PeerReport, TaskReport, WantedTask
 from pantala_protocol.sync import DeliveryStatus
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.task import Task
@@ -18,6 +18,12 @@ _AT_ONCE = 64
 """The number of reports that are made without a pause for other work."""
 _COALESCE = 0.1
 """Seconds for which changes are collected before an answer, so that there are at most ten answers a second."""
+
+
+def _refused(task: Task, wanted: WantedTask) -> TaskReport:
+    """The report about a Task resource whose namespace may not have the file."""
+    failure = task.refusals[wanted.namespace].failure
+    return TaskReport(wanted.uid, task.id, wanted.attempt, CDNStatus.FAILED, failure=failure)
 
 
 class ChangeFeed:
@@ -34,7 +40,7 @@ class ChangeFeed:
     def touch_task(self, task_id: str) -> None:
         """Note that a task changed, and so the reports of all Task resources that want it."""
         task = self._managers.tasks.get(task_id)
-        for uid in task.wanted if task else ():
+        for uid in (*task.wanted, *task.refused) if task else ():
             self._touch(("task", uid))
 
     def touch_dropped(self, uid: str) -> None:
@@ -75,7 +81,9 @@ class ChangeFeed:
         task = self._managers.tasks.of(uid)
         if task is None:
             return None
-        wanted, copy = task.wanted[uid], task.copy
+        wanted, copy = task.wanted.get(uid), task.copy
+        if wanted is None:
+            return _refused(task, task.refused[uid])
         ready, failures = self._delivered(task, wanted)
         done = {*ready, *(failure.peer for failure in failures)}
         active = [name for name in wanted.peers if name not in done and self._is_connected(name)]

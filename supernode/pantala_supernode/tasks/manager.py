@@ -5,7 +5,7 @@ stays wanted for a grace period, so its replacement does not cost another read. 
 lease: the task is wanted until the lease ends, and its copy then stays as a cache.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 
 from pantala_protocol import task_id
@@ -15,7 +15,7 @@ from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.recipients import RecipientIndex
-from pantala_supernode.tasks.task import Lease, Task
+from pantala_supernode.tasks.task import Lease, Refusal, Task
 
 _GRAIN = 1.0
 """A lease is renewed only if that adds at least this many seconds, because clients renew with each piece."""
@@ -190,6 +190,21 @@ class TaskManager:
         task.lease = lease if before is None else replace(lease, until=max(lease.until, before.until))
         return TaskChanges(tasks={task.id})
 
+    def refuse(self, name: str, namespace: str, refusal: Refusal, changes: TaskChanges) -> None:
+        """Do nothing more for the Task resources of a namespace that want a task."""
+        self._retenant(self._tasks[name], lambda task: task.refuse(namespace, refusal), changes)
+
+    def admit(self, name: str, namespace: str, changes: TaskChanges) -> None:
+        """Undo :meth:`refuse`."""
+        self._retenant(self._tasks[name], lambda task: task.admit(namespace), changes)
+
+    def _retenant(self, task: Task, change: Callable[[Task], None], changes: TaskChanges) -> None:
+        before = task.peers
+        change(task)
+        self._recipients.move(task.id, before, task.peers)
+        changes.tasks.add(task.id)
+        changes.concern(before | task.peers)  # also nodes that get the file at fewer paths now
+
     def renew(self, name: str, *, until: float) -> None:
         """Let a task's lease end later, if that is by a second or more. Does nothing for a task without a lease."""
         task = self._tasks.get(name)
@@ -218,7 +233,7 @@ class TaskManager:
         if task is None:
             name = TaskID(wanted.task_id)
             task = self._tasks[name] = Task(name, Copy(name))
-        if task.wanted.get(wanted.uid) == wanted:
+        if task.find(wanted.uid) == wanted:
             return
         former, before = task.nodes(wanted.uid), task.peers
         task.want(wanted, self._recipients.shared(wanted.peers))
@@ -238,7 +253,7 @@ class TaskManager:
 
     def _conclude(self, task: Task, ended: set[TaskID], changes: TaskChanges) -> None:
         """Note in ``changes`` that a task changed. If nothing wants it any more, remove it and add it to ``ended``."""
-        if task.wanted or task.lease is not None:
+        if task.wanted or task.refused or task.lease is not None:
             changes.tasks.add(task.id)
         else:
             del self._tasks[task.id]

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field, replace
 from typing import Protocol
 
 from pantala_protocol.geometry import SMALL_FILE, Geometry
-from pantala_protocol.statement import CDNStatus, WantedTask
+from pantala_protocol.statement import CDNStatus, Failure, WantedTask
 from pantala_protocol.sync import Assignment, Delivery
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
@@ -34,6 +34,17 @@ class LeaseHolder(Protocol):
         """End the task's lease. If nothing else wants the task, its copy stays as a cache (``keep``) or is deleted."""
 
 
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """Why a namespace may not have a file, and what it needs for it."""
+
+    failure: Failure
+    size: int
+    """The bytes that the copy would have on the volume."""
+    reads: int = 0
+    """The bytes that must be read from the origin."""
+
+
 @dataclass(slots=True)
 class Task:
     """One file to distribute."""
@@ -43,6 +54,10 @@ class Task:
     """The state of the supernode's copy."""
     wanted: dict[str, WantedTask] = field(default_factory=dict)
     """What each Task resource wants, by UID."""
+    refused: dict[str, WantedTask] = field(default_factory=dict)
+    """The Task resources of namespaces that may not have the file, by UID. Nothing happens for them."""
+    refusals: dict[str, Refusal] = field(default_factory=dict)
+    """Why, by namespace."""
     lease: Lease | None = None
     fetchers: set[str] = field(default_factory=set)
     """Peers and clients that fetch the task because of the lease."""
@@ -125,16 +140,42 @@ class Task:
 
     def want(self, wanted: WantedTask, nodes: frozenset[str] | None = None) -> None:
         """Add or change a Task resource. ``nodes``: its ``peers`` as a set, which tasks may share."""
-        self.wanted[wanted.uid] = wanted
+        (self.refused if wanted.namespace in self.refusals else self.wanted)[wanted.uid] = wanted
         self._nodes[wanted.uid] = frozenset(wanted.peers) if nodes is None else nodes
         self._index()
 
     def unwant(self, uid: str) -> frozenset[str]:
         """Remove a Task resource. Returns its peers."""
-        del self.wanted[uid]
+        wanted = self.wanted.pop(uid, None) or self.refused.pop(uid)
+        if all(each.namespace != wanted.namespace for each in self.refused.values()):
+            self.refusals.pop(wanted.namespace, None)
         nodes = self._nodes.pop(uid)
         self._index()
         return nodes
+
+    def find(self, uid: str) -> WantedTask | None:
+        """What a Task resource wants, whether its namespace may have it or not."""
+        return self.wanted.get(uid) or self.refused.get(uid)
+
+    @property
+    def leased(self) -> bool:
+        """True if clients without a Task resource want the file."""
+        return self.lease is not None and self.lease.source is not None
+
+    def refuse(self, namespace: str, refusal: Refusal) -> None:
+        """Do nothing more for the Task resources of a namespace."""
+        self.refusals[namespace] = refusal
+        self._move(self.wanted, self.refused, namespace)
+
+    def admit(self, namespace: str) -> None:
+        """Undo :meth:`refuse`."""
+        del self.refusals[namespace]
+        self._move(self.refused, self.wanted, namespace)
+
+    def _move(self, source: dict[str, WantedTask], target: dict[str, WantedTask], namespace: str) -> None:
+        for uid in [uid for uid, wanted in source.items() if wanted.namespace == namespace]:
+            target[uid] = source.pop(uid)
+        self._index()
 
     def nodes(self, uid: str) -> frozenset[str]:
         """The peers to which one Task resource assigns the task."""

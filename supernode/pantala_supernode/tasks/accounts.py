@@ -1,0 +1,93 @@
+"""What each namespace has of its quotas: bytes on this supernode, and bytes read from origins within a day. Pure.
+
+A copy that several namespaces want is charged to each of them in full. So no namespace saves its own quota by the files
+of others, and none pays for a file that it does not want.
+"""
+
+import sys
+from collections import Counter
+from collections.abc import Callable, Mapping
+
+from pantala_process.quotas import Quota
+
+UNLIMITED = sys.maxsize
+
+
+class Account:
+    """The account of one namespace. Its sums are never above the quotas, except after a quota was lowered."""
+
+    def __init__(self, quota: Quota) -> None:
+        self.quota = quota
+        self.kept = 0
+        """The bytes of all charged copies."""
+        self.read = 0
+        """The bytes that were read from origins in this day, and those that running reads have reserved."""
+        self._copies: Counter[str] = Counter()
+
+    def holds(self, copy: str) -> bool:
+        return copy in self._copies
+
+    def room(self, copy: str) -> int:
+        """The most bytes that one copy may have, next to the others."""
+        quota = self.quota.bytes
+        return UNLIMITED if quota is None else max(0, quota - self.kept + self._copies[copy])
+
+    @property
+    def left(self) -> int:
+        """The bytes that may still be read in this day."""
+        quota = self.quota.daily
+        return UNLIMITED if quota is None else max(0, quota - self.read)
+
+    def charge(self, copy: str, size: int) -> bool:
+        """Charge a copy with ``size`` bytes instead of its former ones. Returns False above the quota."""
+        if size > self._copies[copy] and size > self.room(copy):
+            return False
+        self.kept += size - self._copies[copy]
+        self._copies[copy] = size
+        return True
+
+    def release(self, copy: str) -> None:
+        self.kept -= self._copies.pop(copy, 0)
+
+    def reserve(self, count: int) -> bool:
+        """Reserve bytes to read. Returns False if the quota does not allow it."""
+        if count > self.left:
+            return False
+        self.read += count
+        return True
+
+    def give_back(self, count: int) -> None:
+        """Give back reserved bytes that were not read."""
+        self.read = max(0, self.read - count)
+
+
+class Accounts:
+    """The accounts of all namespaces."""
+
+    def __init__(self, quota: Callable[[str], Quota]) -> None:
+        self._quota = quota
+        self._accounts: dict[str, Account] = {}
+        self.day = 0
+        """The day to which :attr:`Account.read` belongs, in days since the epoch."""
+
+    def of(self, namespace: str) -> Account:
+        if namespace not in self._accounts:
+            self._accounts[namespace] = Account(self._quota(namespace))
+        return self._accounts[namespace]
+
+    def begin_day(self, day: int) -> None:
+        """Forget what was read before ``day``. A clock that went back changes nothing."""
+        if day > self.day:
+            self.day = day
+            for account in self._accounts.values():
+                account.read = 0
+
+    def reads(self) -> dict[str, int]:
+        """The bytes that each namespace has read or reserved in this day."""
+        return {name: account.read for name, account in self._accounts.items() if account.read}
+
+    def restore(self, day: int, reads: Mapping[str, int]) -> None:
+        """Continue the day of an earlier process."""
+        if day == self.day:
+            for name, count in reads.items():
+                self.of(name).read = max(self.of(name).read, count)
