@@ -110,7 +110,8 @@ class App:
         self._writer = Writer(cluster, known, events, clock, settings.progress_interval, term)
 
         grace = ReconnectGrace(known, clock)
-        tasks = TaskController(known, self._writer, PublishedPaths(settings.root, settings.shared_paths))
+        paths = PublishedPaths(settings.root, settings.shared_paths)
+        tasks = TaskController(known, self._writer, paths, settings.quotas)
         node_rights = NodeRights(settings.startup_taints, settings.node_condition)
         prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, node_rights)
         peers = PeerController(known, self._writer, grace, clock)

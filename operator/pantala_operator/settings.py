@@ -7,6 +7,7 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pantala_process import settings
+from pantala_process.quotas import Quotas, quotas
 from pantala_process.settings import ListenAddress, SettingsError, flag
 from pantala_protocol.rules import names
 
@@ -120,6 +121,13 @@ class Settings:
         "where the Tasks of a namespace may publish, besides the folder with its name (default: nowhere else)",
         default=(),
     )
+    quotas: Quotas = flag(
+        quotas,
+        "NAMESPACE=QUOTA[;...],...",
+        "how many Tasks each namespace may have, like *=tasks:100,team-a=tasks:1000 (no limit)",
+        default=Quotas(),
+    )
+    """The supernodes have the same flag, and apply the other quotas."""
     namespace: str = flag(str, "NAME", "the operator's own namespace (default: POD_NAMESPACE)", default="")
     """Only ImagePrefetches in this namespace may select workloads of other namespaces. Empty: no ImagePrefetch may."""
     account: str = flag(

@@ -390,3 +390,22 @@ def test_h6_a_value_allows_a_namespace_further_paths(render: Render) -> None:
     assert "shared-paths" not in render().flags("operator/operator")
     objects = render('paths.shared=[{"namespace":"ml","prefix":"models"},{"namespace":"b","prefix":"x/y"}]')
     assert "ml=models,b=x/y" == objects.flags("operator/operator")["shared-paths"]
+
+
+def test_m1_values_set_the_quotas_of_both_processes(render: Render) -> None:
+    names = ("operator/operator", "supernode/supernode")
+    assert not [name for name in names if "quotas" in render().flags(name)]
+    values = (
+        'quotas.default={"bytes":"10Gi","tasks":100}',
+        'quotas.namespaces={"ml":{"bytesPerDay":"1Ti","tasks":"none"}}',
+    )
+    expected = "*=bytes:10Gi;tasks:100,ml=daily:1Ti;tasks:none"
+    assert [expected, expected] == [render(*values).flags(name)["quotas"] for name in names]
+
+
+def test_m1_values_set_the_headroom_of_volumes_and_nodes(render: Render) -> None:
+    def headroom(*values: str) -> list[str]:
+        return [render(*values).flags(name)["disk-headroom"] for name in ("supernode/supernode", "peer/peer")]
+
+    assert ["5", "10"] == headroom()
+    assert ["0", "20"] == headroom("supernode.cache.diskHeadroom=0", "peer.diskHeadroom=20")

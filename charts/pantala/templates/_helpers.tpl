@@ -249,3 +249,25 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}
 {{- join "," $entries }}
 {{- end }}
+
+{{/* The flag --quotas of the operator and the supernodes. Empty without quotas. */}}
+{{- define "pantala.quotas" -}}
+{{- $all := dict "*" .Values.quotas.default }}
+{{- range $namespace, $quota := .Values.quotas.namespaces }}
+{{- $all = set $all $namespace $quota }}
+{{- end }}
+{{- $parts := list }}
+{{- range $namespace := keys $all | sortAlpha }}
+{{- $limits := list }}
+{{- $quota := get $all $namespace }}
+{{- range $name, $value := dict "bytes" $quota.bytes "daily" $quota.bytesPerDay "tasks" $quota.tasks }}
+{{- if and (ne $value nil) (ne (toString $value) "") }}
+{{- $limits = append $limits (printf "%s:%s" $name (ternary (toString $value) (printf "%d" (int64 $value)) (kindIs "string" $value))) }}
+{{- end }}
+{{- end }}
+{{- with $limits }}
+{{- $parts = append $parts (printf "%s=%s" $namespace (join ";" .)) }}
+{{- end }}
+{{- end }}
+{{- join "," $parts }}
+{{- end }}

@@ -8,14 +8,16 @@ from typing import TypeVar
 import msgspec
 
 from pantala_operator.control.writer import Writer
-from pantala_operator.plan import statement, targets, task
+from pantala_operator.plan import statement, targets, task, task_quota
 from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.statement import PathClaim, TaskOrigin
 from pantala_operator.plan.targets import Targets
 from pantala_operator.plan.task import ObservedTask
 from pantala_operator.resources.api import TaskResource
+from pantala_operator.resources.status import Obstacle
 from pantala_operator.supernodes.view import TaskView
 from pantala_operator.watch.observation import Observation
+from pantala_process.quotas import Quotas
 from pantala_protocol.statement import WantedTask
 
 V = TypeVar("V")
@@ -82,10 +84,12 @@ class TargetChoice:
 class TaskController:
     """Plans the marked Tasks, and remembers which tasks each supernode should have."""
 
-    def __init__(self, observation: Observation, writer: Writer, paths: PublishedPaths) -> None:
+    def __init__(self, observation: Observation, writer: Writer, paths: PublishedPaths, quotas: Quotas) -> None:
         self._observation = observation
         self._writer = writer
         self._paths = paths
+        self._quotas = quotas
+        self._excess: dict[str, Obstacle] = {}
         self._wanted: dict[str, WantedTask] = {}
         self._stated: dict[str, frozenset[str]] = {}
         self._claims: dict[str, PathClaim] = {}
@@ -112,6 +116,8 @@ class TaskController:
         dirty |= {uid for uid, at in self._wake.items() if at <= now}
         for uid in (self._wanted.keys() | self._claims.keys() | self._wake.keys() | marked) - tasks.keys():
             dirty |= self._forget(uid)
+        former, self._excess = self._excess, task_quota.excess(tasks.values(), self._quotas)
+        dirty |= {uid for uid in former.keys() | self._excess.keys() if former.get(uid) != self._excess.get(uid)}
         dirty &= tasks.keys()
         if everything:
             self._shared.clear()
@@ -169,6 +175,7 @@ class TaskController:
             secret=self._observation.secret_of(each),
             targets=choice.nodes(each),
             owner=statement.winner(claim, self._by_path[claim.path]) if claim is not None else None,
+            excess=self._excess.get(uid),
             report=view.report,
             holders=view.holders,
             reported=self._observation.supernodes.complete,

@@ -30,6 +30,8 @@ class ObservedTask:
     targets: Targets = field(default_factory=Targets)
     owner: PathClaim | None = None
     """The claim of another Task that owns this Task's path, if any."""
+    excess: Obstacle | None = None
+    """Set if the namespace has too many Tasks, and this is one of the youngest."""
     report: TaskReport | None = None
     """The report that counts: usually that of the supernode that owns the task."""
     holders: Set[str] = frozenset()
@@ -56,7 +58,7 @@ class TaskPlan:
 
 def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now: datetime) -> TaskPlan:
     """Plan ``task`` at ``now`` (UTC, whole seconds)."""
-    source = statement.origin(task, observed.secret)
+    source = observed.excess or statement.origin(task, observed.secret)
     path = paths.of(task)
     delivery = _delivery_obstacle(task, path, observed)
     where = path if isinstance(path, str) and delivery is None else ""

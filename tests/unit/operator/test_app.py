@@ -17,6 +17,7 @@ from pantala_operator.resources import quantity
 from pantala_operator.settings import Settings, SharedPath, parse
 from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
+from pantala_process.quotas import Quota, Quotas
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.statement import CDNStatus
 from tests.support.cluster import MemoryClock
@@ -280,6 +281,7 @@ _EXAMPLES: dict[str, tuple[str, object]] = {
     "startup_taints": ("a/, b/c", ("a/", "b/c")),
     "node_condition": ("yes", True),
     "token_file": ("/some/token", Path("/some/token")),
+    "quotas": ("*=tasks:5", Quotas(Quota(tasks=5))),
     "shared_paths": ("a=models, b=x/y", (SharedPath("a", "models"), SharedPath("b", "x/y"))),
     "tls_listen": ("[::1]:9", ListenAddress("::1", 9)),
 }

@@ -1,5 +1,6 @@
 """The plan of one Task: conditions, counts, events, deadlines."""
 
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantala_operator.plan import task_quota
 from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.secrets import Absent, Denied, SecretReading, Unread
 from pantala_operator.plan.statement import PathClaim
@@ -16,6 +18,7 @@ from pantala_operator.plan.task import ObservedTask, TaskPlan, plan
 from pantala_operator.resources.api import Metadata, Secret, TaskResource
 from pantala_operator.resources.conditions import ConditionType, find, is_true
 from pantala_operator.resources.status import notices
+from pantala_process.quotas import Quota, Quotas
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
@@ -363,3 +366,25 @@ def test_the_statement_depends_on_the_inputs_only(spec: dict[str, Any], observed
     assert plan(each, observed, PATHS, now) == plan(each, observed, PATHS, now)
     again = after(each, observed, now)
     assert plan(each, observed, PATHS, now).wanted == plan(again, observed, PATHS, now).wanted
+
+
+def test_m1_a_namespace_with_too_many_tasks_gets_the_oldest_ones() -> None:
+    limit = Quotas(Quota(tasks=2), {"free": Quota()})
+    made = [task() for _ in range(4)]
+    tasks = [
+        msgspec.structs.replace(
+            each,
+            metadata=msgspec.structs.replace(
+                each.metadata, uid=f"u{number}", creation_timestamp=NOW - timedelta(seconds=number)
+            ),
+        )
+        for number, each in enumerate(made)
+    ]
+    excess = task_quota.excess(tasks, limit)
+    assert {"u0", "u1"} == excess.keys()
+    result = plan(tasks[0], replace(observe(), excess=excess["u0"]), PATHS, NOW)
+    assert result.wanted is None
+    conditions = statuses(result)
+    assert (NO, "QuotaExceeded") == conditions["Ready"]
+    assert (YES, "QuotaExceeded") == conditions["Stalled"]
+    assert {} == task_quota.excess(tasks, Quotas(Quota(), {"other": Quota(tasks=0)}))

@@ -1,0 +1,36 @@
+"""Finds the Tasks that their namespace may not have by its quota. Pure."""
+
+from collections import defaultdict
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+from pantala_operator.resources.api import TaskResource
+from pantala_operator.resources.status import Obstacle
+from pantala_process.quotas import Quotas
+from pantala_protocol.reasons import Reason
+
+_NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def excess(tasks: Iterable[TaskResource], quotas: Quotas) -> dict[str, Obstacle]:
+    """The youngest Tasks of each namespace that has too many, by UID, with what their conditions say.
+
+    Tasks with an image do not count: the operator makes most of them itself.
+    """
+    if not quotas:
+        return {}
+    found: dict[str, Obstacle] = {}
+    by_namespace: defaultdict[str, list[TaskResource]] = defaultdict(list)
+    for task in tasks:
+        if quotas.of(task.metadata.namespace).tasks is not None:
+            by_namespace[task.metadata.namespace].append(task)
+    for namespace, each in by_namespace.items():
+        limit = quotas.of(namespace).tasks
+        what = f"The namespace {namespace} has {len(each)} Tasks, and may have {limit} (quota tasks)"
+        for task in sorted(each, key=_age)[limit:]:
+            found[task.metadata.uid] = Obstacle.of(Reason.QUOTA_EXCEEDED, what)
+    return found
+
+
+def _age(task: TaskResource) -> tuple[datetime, str]:
+    return task.metadata.creation_timestamp or _NEVER, task.metadata.uid
