@@ -71,6 +71,11 @@ class Supernode:
         self._clock = clock
         self._wall = wall
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
+        tenancy.tick(self._today)
+
+    @property
+    def _today(self) -> int:
+        return int(self._wall() // _DAY)
 
     def state(self, statement: Statement) -> StatementReceipt:
         """Apply a statement.
@@ -126,7 +131,7 @@ class Supernode:
     def tick(self) -> None:
         if self.recovered:
             self._apply(self._tasks.expire(now=self._clock()))
-            self._tenancy.tick(int(self._wall() // _DAY))
+            self._tenancy.tick(self._today)
 
     async def close(self) -> None:
         for deletion in self._deletions.values():

@@ -74,6 +74,8 @@ class Worker:
                     return
                 continue
             delay = await self._try(copy, copy.order)
+            if copy.stopped:  # the end of a transfer may have swallowed the cancellation
+                return
             if delay is not None:
                 await self._rest(copy, delay)
             elif copy.phase is CopyPhase.FAILED:
