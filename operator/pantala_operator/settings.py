@@ -7,9 +7,9 @@ from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pantala_process import settings
-from pantala_process.quotas import Quotas, quotas
 from pantala_process.settings import ListenAddress, SettingsError, flag
 from pantala_protocol.rules import names
+from pantala_protocol.rules.quotas import Quotas, quotas
 
 _ACCOUNT = "system:serviceaccount:pantala:pantala-"
 

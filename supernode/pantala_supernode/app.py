@@ -21,6 +21,7 @@ from pantala_process.identity import ServerClock
 from pantala_process.tls.contexts import TLSContexts
 from pantala_process.tls.keeper import secured
 from pantala_protocol.geometry import RULES
+from pantala_supernode import composition
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.dragonfly.frontend import DragonflyFrontend
@@ -36,11 +37,7 @@ from pantala_supernode.images.service import ImageService
 from pantala_supernode.metrics import Metrics, StateCollector
 from pantala_supernode.origin.limits import Rate
 from pantala_supernode.origin.rate import OriginRate
-from pantala_supernode.outbound.client import OutboundClient
-from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.policies import SourcePolicies
-from pantala_supernode.outbound.request import Limits, Timeouts
-from pantala_supernode.outbound.trust import Trust
 from pantala_supernode.registry.service import RegistryService, open_service
 from pantala_supernode.replicas.client import ReplicaClient
 from pantala_supernode.replicas.copies import CopyServer
@@ -48,18 +45,12 @@ from pantala_supernode.replicas.membership import Handover, ReplicaSet
 from pantala_supernode.replicas.source import ReplicaSource
 from pantala_supernode.settings import Settings
 from pantala_supernode.supernode import PieceInspector, Supernode
-from pantala_supernode.swarm.download import DfgetTaskManager
-from pantala_supernode.swarm.limits import SchedulingPolicy
-from pantala_supernode.swarm.peer import PeerManager
-from pantala_supernode.swarm.progress import ProgressManager
-from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.server import SyncServer, SyncTiming
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
-from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.tenancy import Tenancy
 from pantala_supernode.volume.epochs import EpochFence
 from pantala_supernode.volume.eviction import Housekeeping
@@ -92,7 +83,7 @@ class App:
 
         # The peers, the tasks and the other replicas.
         self.metrics = Metrics()
-        self.managers = managers = _managers(settings, chance)
+        self.managers = managers = composition.managers(settings, chance)
         replicas = ReplicaSet()
         client = ReplicaClient(session, settings.token_file, clock=clock, tls=tls)
         source = ReplicaSource(replicas, client, settings.shares)
@@ -323,7 +314,7 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
     async with (
         alone(settings.data),
         aiohttp.ClientSession(trust_env=False) as session,
-        _outbound(settings, policies) as outbound,
+        composition.outbound(settings, policies) as outbound,
         open_service(settings.registries, outbound, throttle=throttle, environment=settings.cloud) as registries,
         secured(settings, settings.token_file) as tls,
     ):
@@ -333,21 +324,3 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
         policies.changed.subscribe(app.supernode.on_sources)
         async with app.running():
             yield app
-
-
-def _outbound(settings: Settings, policies: SourcePolicies) -> OutboundClient:
-    return OutboundClient(
-        egress=EgressPolicy(settings.deny_source, policies=policies),
-        trust=Trust(settings.origin_ca, policies),
-        proxy=settings.proxy,
-        timeouts=Timeouts(first_byte=settings.origin_first_byte),
-        limits=Limits(head=settings.origin_head_size),
-    )
-
-
-def _managers(settings: Settings, chance: random.Random) -> Managers:
-    peers, progress = PeerManager(), ProgressManager(settings.node or None)
-    policy = SchedulingPolicy(bandwidth=settings.uplink)
-    scheduler = SchedulerManager(progress, policy=policy, chance=chance, lookup=peers.get)
-    tasks = TaskManager(grace=settings.grace, keep=settings.cache_seconds > settings.grace)
-    return Managers(tasks, DfgetTaskManager(), peers, progress, scheduler)

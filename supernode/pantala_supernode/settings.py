@@ -10,11 +10,11 @@ from urllib.parse import urlsplit
 from msgspec.structs import replace
 
 from pantala_process import settings
-from pantala_process.quotas import Quotas, quotas
 from pantala_process.settings import Flag, ListenAddress, SettingsError, flag, switch
 from pantala_process.tls.settings import TLSFlags
 from pantala_protocol.geometry import RULES
 from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.rules.quotas import Quotas, quotas
 from pantala_protocol.statement import SourceRule
 from pantala_supernode.outbound import policies, trust
 from pantala_supernode.outbound.errors import OutboundError

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
-from pantala_process.quotas import Quota, Quotas
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules.quotas import Quota, Quotas
 from pantala_protocol.statement import CDNStatus, Changes, TaskReport, WantedTask
 from tests.support.eventually import eventually
 from tests.support.supernode_lab import SupernodeLab

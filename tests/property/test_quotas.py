@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
-from pantala_process.quotas import Quota, Quotas, quotas
+from pantala_protocol.rules.quotas import Quota, Quotas, quotas
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.errors import QuotaExceededError

@@ -17,7 +17,7 @@ from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.status import Obstacle
 from pantala_operator.supernodes.view import TaskView
 from pantala_operator.watch.observation import Observation
-from pantala_process.quotas import Quotas
+from pantala_protocol.rules.quotas import Quotas
 from pantala_protocol.statement import WantedTask
 
 V = TypeVar("V")

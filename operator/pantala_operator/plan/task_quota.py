@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 
 from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.status import Obstacle
-from pantala_process.quotas import Quotas
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules.quotas import Quotas
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
 

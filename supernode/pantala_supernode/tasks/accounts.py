@@ -8,7 +8,7 @@ import sys
 from collections import Counter
 from collections.abc import Callable, Mapping
 
-from pantala_process.quotas import Quota
+from pantala_protocol.rules.quotas import Quota
 
 UNLIMITED = sys.maxsize
 

@@ -11,8 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Set
 from contextlib import suppress
 
-from pantala_process.quotas import Quotas
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules.quotas import Quotas
 from pantala_protocol.statement import Failure
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import QuotaExceededError

@@ -17,8 +17,8 @@ from pantala_operator.resources import quantity
 from pantala_operator.settings import Settings, SharedPath, parse
 from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
-from pantala_process.quotas import Quota, Quotas
 from pantala_process.settings import ListenAddress, SettingsError
+from pantala_protocol.rules.quotas import Quota, Quotas
 from pantala_protocol.statement import CDNStatus
 from tests.support.cluster import MemoryClock
 from tests.support.eventually import eventually

@@ -18,9 +18,9 @@ from pantala_operator.plan.task import ObservedTask, TaskPlan, plan
 from pantala_operator.resources.api import Metadata, Secret, TaskResource
 from pantala_operator.resources.conditions import ConditionType, find, is_true
 from pantala_operator.resources.status import notices
-from pantala_process.quotas import Quota, Quotas
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason, Retry
+from pantala_protocol.rules.quotas import Quota, Quotas
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
 ALLOWED = {"pantala.dev/allow": "tasks"}

@@ -1,10 +1,11 @@
 """The quotas of namespaces, as the operator and the supernodes read them from their flags. Pure."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
-from pantala_process import settings
-
+_SIZE = re.compile(r"([0-9]{1,9})(Ki|Mi|Gi|Ti)?")
+_UNITS = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 EVERY = "*"
 """Stands for each namespace that has no quotas of its own."""
 
@@ -62,7 +63,7 @@ def _quota(text: str, default: Quota) -> Quota:
 
 
 def _limit(name: str, text: str) -> int:
-    try:
-        return settings.whole(0, 999_999_999, "Tasks")(text) if name == "tasks" else settings.size(text)
-    except ValueError as error:
-        raise ValueError(f"has the quota {name}:{text[:40]}, which is not a number. {error}") from None
+    match = _SIZE.fullmatch(text)
+    if match is None or (name == "tasks" and match[2]):
+        raise ValueError(f"has the quota {name}:{text[:40]}. Give a number, for bytes maybe with Ki, Mi, Gi or Ti.")
+    return int(match[1]) * _UNITS[match[2]]

@@ -1,0 +1,36 @@
+"""Builds parts of a supernode from its settings."""
+
+import random
+
+from pantala_supernode.outbound.client import OutboundClient
+from pantala_supernode.outbound.egress import EgressPolicy
+from pantala_supernode.outbound.policies import SourcePolicies
+from pantala_supernode.outbound.request import Limits, Timeouts
+from pantala_supernode.outbound.trust import Trust
+from pantala_supernode.settings import Settings
+from pantala_supernode.swarm.download import DfgetTaskManager
+from pantala_supernode.swarm.limits import SchedulingPolicy
+from pantala_supernode.swarm.peer import PeerManager
+from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
+from pantala_supernode.tasks.manager import TaskManager
+
+
+def outbound(settings: Settings, policies: SourcePolicies) -> OutboundClient:
+    """The client for all requests to origins and registries."""
+    return OutboundClient(
+        egress=EgressPolicy(settings.deny_source, policies=policies),
+        trust=Trust(settings.origin_ca, policies),
+        proxy=settings.proxy,
+        timeouts=Timeouts(first_byte=settings.origin_first_byte),
+        limits=Limits(head=settings.origin_head_size),
+    )
+
+
+def managers(settings: Settings, chance: random.Random) -> Managers:
+    """The peers and tasks of a supernode, which are empty."""
+    peers, progress = PeerManager(), ProgressManager(settings.node or None)
+    policy = SchedulingPolicy(bandwidth=settings.uplink)
+    scheduler = SchedulerManager(progress, policy=policy, chance=chance, lookup=peers.get)
+    tasks = TaskManager(grace=settings.grace, keep=settings.cache_seconds > settings.grace)
+    return Managers(tasks, DfgetTaskManager(), peers, progress, scheduler)
