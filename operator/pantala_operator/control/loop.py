@@ -211,15 +211,21 @@ class Loop:
         self._clients.set_replicas(self._observation.supernodes.members)
         self._mark_all()
 
-    async def _sleep(self) -> None:
+    def _longest_sleep(self) -> float:
+        """Seconds until the next turn without an event."""
         longest, now = _LONGEST_SLEEP, self._clock.now()
+        if not self._term.leads:
+            return longest
         pause = self._prefetches.pause(now)
         if pause is not None:
             longest = min(longest, pause + 0.05)
         if (wake_at := self._tasks.wake_at) is not None:
             longest = min(longest, max((wake_at - now).total_seconds(), 0.0) + 0.1)
+        return longest
+
+    async def _sleep(self) -> None:
         try:
-            async with asyncio.timeout(longest):
+            async with asyncio.timeout(self._longest_sleep()):
                 await self._signal.wait()
         except TimeoutError:
             return

@@ -225,6 +225,18 @@ async def test_m4_an_operator_without_the_lease_writes_nothing(stage: OperatorSt
         assert ("", "") == stage.condition()
 
 
+async def test_m4_a_standby_rests(stage: OperatorStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It waits for events, although much is marked for its first plan."""
+    stage.cluster.leases[LEASE.key] = LeaseResource(LEASE).held("other", 7, 10_000, stage.clock.now())
+    async with stage.operator() as app:
+        stage.task()
+        await asyncio.sleep(5)
+        turns: list[float] = []
+        monkeypatch.setattr(app.loop, "_longest_sleep", lambda rest=app.loop._longest_sleep: turns.append(1) or rest())
+        await asyncio.sleep(60)
+        assert len(turns) < 20
+
+
 async def test_m4_an_operator_ends_when_another_one_has_its_lease(stage: OperatorStage) -> None:
     app = stage.app()
     running = asyncio.create_task(app.run())
