@@ -15,6 +15,7 @@ from bench import usage
 from bench.errors import BenchError
 from bench.network import Place
 from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
+from testbed.certificates import ProcessAuthority
 from testbed.process import Process
 
 _API, _PIECES = 8002, 8001
@@ -26,8 +27,11 @@ class SupernodeProcess:
     The client runs at the same place, so that its requests do not use a link.
     """
 
-    def __init__(self, place: Place, folder: Path, *options: str) -> None:
+    def __init__(self, place: Place, folder: Path, *options: str, authority: ProcessAuthority | None = None) -> None:
+        """With an ``authority``, all connections use TLS."""
         self.place = place
+        self._authority = authority
+        self._tls = None if authority is None else authority.contexts("bench.operator.pantala").client
         self._folder = folder
         self._options = options
         self._revision = 0
@@ -56,7 +60,7 @@ class SupernodeProcess:
     @property
     def url(self) -> str:
         """The base URL of the API."""
-        return f"http://{self.place.address}:{self.port}"
+        return f"http://{self.place.address}:{self.port}" if self._tls is None else f"https://localhost:{self.port}"
 
     def start(self) -> None:
         """Start the process, and wait until it is ready."""
@@ -66,6 +70,7 @@ class SupernodeProcess:
             sys.executable, "-m", "pantala_supernode", "--listen", f"{address}:{self.port}",
             "--piece-listen", f"{address}:{pieces}", "--data", str(self._folder / "supernode"),
             "--no-auth", "--i-know", "--allow-source", "0.0.0.0/0", *self._options,
+            *self._certificate(),
         )  # fmt: skip
         self._process = Process(command, self._folder / "supernode.log")
         self.wait(lambda: self._ask("GET", "/readyz") is not None, "the supernode becomes ready")
@@ -151,7 +156,7 @@ class SupernodeProcess:
         try:
             if self._connection is None:
                 with self.place.entered():
-                    self._connection = http.client.HTTPConnection(self.place.address, self.port, timeout=30)
+                    self._connection = self._new_connection()
                     self._connection.connect()
             self._connection.request(method, path, body)
             answer = self._connection.getresponse()
@@ -160,6 +165,16 @@ class SupernodeProcess:
             self._close()
             return None
         return data if answer.status == 200 else None
+
+    def _certificate(self) -> tuple[str, ...]:
+        if self._authority is None:
+            return ()
+        return self._authority.flags(self._folder / "supernode-tls", "supernode-0.supernode.pantala", "localhost")
+
+    def _new_connection(self) -> http.client.HTTPConnection:
+        if self._tls is None:
+            return http.client.HTTPConnection(self.place.address, self.port, timeout=30)
+        return http.client.HTTPSConnection("localhost", self.port, timeout=30, context=self._tls)
 
     def _close(self) -> None:
         if self._connection is not None:

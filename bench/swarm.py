@@ -18,6 +18,7 @@ from bench.supernode import SupernodeProcess
 from bench.usage import Meter, peak_mebibytes
 from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
+from testbed.certificates import ProcessAuthority
 from testbed.process import Process
 
 UID = "bench"
@@ -65,10 +66,11 @@ class SwarmRun:
 class Swarm:
     """One supernode and its peers. They end with the context."""
 
-    def __init__(self, place: Place, folder: Path, *options: str) -> None:
+    def __init__(self, place: Place, folder: Path, *options: str, tls: bool = False) -> None:
         self.folder = folder
+        self._authority = ProcessAuthority() if tls else None
         self.peers: list[PeerProcess] = []
-        self.supernode = SupernodeProcess(place, folder, *options)
+        self.supernode = SupernodeProcess(place, folder, *options, authority=self._authority)
         self._stack = ExitStack()
 
     def __enter__(self) -> Self:
@@ -86,6 +88,7 @@ class Swarm:
             command = place.command(
                 sys.executable, "-m", "pantala_peer", "--supernode", self.supernode.url, "--listen",
                 f"{place.address}:{place.port(_PEER)}", "--root", str(root), "--name", name,
+                *self._certificate(name),
             )  # fmt: skip
             process = Process(command, self.folder / f"{name}.log")
             self._stack.callback(process.kill)
@@ -133,6 +136,11 @@ class Swarm:
             supernode_mebibytes=supernode.peak_mebibytes,
             peer_mebibytes=max(peak_mebibytes(peer.process.pid) for peer in self.peers),
         )
+
+    def _certificate(self, name: str) -> tuple[str, ...]:
+        if self._authority is None:
+            return ()
+        return self._authority.flags(self.folder / f"{name}-tls", f"{name}.peer.pantala")
 
     def _task(self, url: str, sha256: str, peers: tuple[str, ...]) -> WantedTask:
         return WantedTask(

@@ -70,6 +70,7 @@ class FastScenario(Scenario):
             "--fast-peers", type=numbers(_MOST_PEERS), default=[1, 2, 4], metavar="N,N",
             help=f"numbers of peers, at most {_MOST_PEERS} (1,2,4)",
         )  # fmt: skip
+        parser.add_argument("--tls", action="store_true", help="measure each way with TLS, too (fast)")
         parser.add_argument("--fast-size", type=number(1 << 20), default=1024, metavar="MIB", help="of the file (1024)")
 
     def plan(self, options: argparse.Namespace) -> dict[str, Key]:
@@ -89,8 +90,9 @@ class FastScenario(Scenario):
             for _ in range(options.runs):
                 yield functools.partial(_take_in, lab)
                 for peers in options.fast_peers:
-                    yield functools.partial(_swarm, lab, peers, "cold")
-                    yield functools.partial(_swarm, lab, peers, "warm")
+                    for tls in (False, True) if options.tls else (False,):
+                        yield functools.partial(_swarm, lab, peers, "cold", tls=tls)
+                        yield functools.partial(_swarm, lab, peers, "warm", tls=tls)
                     for other in (_limit, _direct, _hashed):
                         yield functools.partial(other, lab, peers)
 
@@ -98,7 +100,8 @@ class FastScenario(Scenario):
         return (
             f"{int(plan['size']) // MEBIBYTE} MiB over loopback in memory, the origin is {plan['origin']}. "
             "Rates: bytes of all peers / time until the last peer has published. cold: only the origin has the file. "
-            "warm: the supernode has it. limit: blocking sockets, sha256 and a write for each piece, from one sender, "
+            "warm: the supernode has it. TLS: between supernode and peers. "
+            "limit: blocking sockets, sha256 and a write for each piece, from one sender, "
             "without any protocol. direct: curl -o, not verified. hashed: curl | openssl dgst -sha256, not written. "
             "take in: the supernode without peers. CPU per GiB that was delivered. MiB: peak memory. "
             "foreign: cores that other processes used."
@@ -121,15 +124,19 @@ def _take_in(lab: _Lab) -> Sample:
         return _sample(lab, 0, "take in", meter.seconds, meter, supernode_mebibytes=peak)
 
 
-def _swarm(lab: _Lab, peers: int, way: str) -> Sample:
-    with own_folder(lab.folder) as own, FastOrigin(lab.folder, own) as origin, Swarm(Loopback(), own) as swarm:
+def _swarm(lab: _Lab, peers: int, way: str, *, tls: bool) -> Sample:
+    with (
+        own_folder(lab.folder) as own,
+        FastOrigin(lab.folder, own) as origin,
+        Swarm(Loopback(), own, tls=tls) as swarm,
+    ):
         if way == "warm":
             swarm.take_in(origin.url, lab.sha256)
         swarm.start_peers([Loopback()] * peers)
         longest = 10 + _LONGEST * peers * lab.size / GIBIBYTE
         run = swarm.deliver(origin.url, lab.sha256, longest, origin=[origin.pid])
         return _sample(
-            lab, peers, way, run.seconds[-1], run.meter,
+            lab, peers, f"{way}, TLS" if tls else way, run.seconds[-1], run.meter,
             peer_mebibytes=run.peer_mebibytes, supernode_mebibytes=run.supernode_mebibytes,
             supernode_copies=run.supernode_bytes / lab.size,
         )  # fmt: skip

@@ -18,8 +18,7 @@ from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import health, memory
 from pantala_process.identity import ServerClock
-from pantala_process.tls.contexts import TLSContexts
-from pantala_process.tls.keeper import secured
+from pantala_process.tls.keeper import keeper_of
 from pantala_protocol.geometry import RULES
 from pantala_supernode import composition
 from pantala_supernode.cdn.manager import CDNManager
@@ -65,14 +64,10 @@ class App:
     """The parts of one supernode, connected. Creating an ``App`` starts nothing; :func:`serving` does."""
 
     def __init__(
-        self,
-        settings: Settings,
-        store: PieceStore,
-        session: aiohttp.ClientSession,
-        registries: RegistryService,
-        tls: TLSContexts | None,
+        self, settings: Settings, store: PieceStore, session: aiohttp.ClientSession, registries: RegistryService
     ) -> None:
-        self._tls = tls
+        self._certificate = keeper_of(settings, settings.token_file)
+        self._tls = tls = None if self._certificate is None else self._certificate.contexts
         self.settings = settings
         self.store = store
         self.events = events = Events()
@@ -146,7 +141,7 @@ class App:
             managers,
             assignments,
             feed,
-            endpoint=Endpoint(settings.advertise, settings.piece_listen.port, key, tls.name if tls else ""),
+            endpoint=Endpoint(settings.advertise, settings.piece_listen.port, key, tls),
             tickets=TicketCache(cluster_time.now),
             sha256=cdn.piece_digest,
             on_accused=events.piece_accused.publish,
@@ -266,7 +261,8 @@ class App:
         registry = self.metrics.registry if settings.metrics_open else None
         try:
             async with (
-                health.serving(settings.health_listen, registry, ready=self._native.problems),
+                health.serving(settings.health_listen, registry, ready=self._problems),
+                contextlib.nullcontext() if self._certificate is None else self._certificate.running(),
                 site(self.api, settings.listen, share=0.5, front=self.front, tls=self._tls),
                 self._pieces.serving(settings.piece_listen, share=0.25, grace=GRACE),
             ):
@@ -299,6 +295,12 @@ class App:
         self.sync.close()
         self.feed.release()
 
+    def _problems(self) -> list[str]:
+        """The reasons why the supernode is not ready. Empty if it is ready."""
+        if self._certificate is not None and self._certificate.problem:
+            return [f"the supernode waits for its certificate: {self._certificate.problem}"]
+        return list(self._native.problems())
+
     def _is_idle(self) -> bool:
         """Whether no Task resource is left here, and no replica or Dragonfly client is being served."""
         return not (self.supernode.stated or self.copies.readers or self.dragonfly.busy)
@@ -316,10 +318,9 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
         aiohttp.ClientSession(trust_env=False) as session,
         composition.outbound(settings, policies) as outbound,
         open_service(settings.registries, outbound, throttle=throttle, environment=settings.cloud) as registries,
-        secured(settings, settings.token_file) as tls,
     ):
         store = PieceStore(folder, durable=True, headroom=settings.disk_headroom)
-        app = App(settings, store, session, registries, tls)
+        app = App(settings, store, session, registries)
         app.events.statement_taken.subscribe(policies.take)
         policies.changed.subscribe(app.supernode.on_sources)
         async with app.running():

@@ -1,5 +1,6 @@
 """The process ``pantala-supernode``: reads its settings, and serves until a signal."""
 
+import asyncio
 from typing import NoReturn
 
 from pantala_pieces.errors import StoreError
@@ -21,8 +22,21 @@ def run(settings: Settings) -> NoReturn:
     allow_files()
 
     async def life(stop: Stop) -> None:
-        async with serving(settings) as app:
-            await app.until(stop.asked.wait())
-            await app.until(app.handover.wait(stop.at_once))
+        start = asyncio.create_task(_cancel(stop, asyncio.current_task()))
+        try:
+            async with serving(settings) as app:
+                start.cancel()
+                await app.until(stop.asked.wait())
+                await app.until(app.handover.wait(stop.at_once))
+        except asyncio.CancelledError:
+            if not start.done() or start.cancelled():
+                raise
 
     lifecycle.run("pantala-supernode", life, failures=(OSError, StoreError, SupernodeError))
+
+
+async def _cancel(stop: Stop, start: "asyncio.Task[None] | None") -> None:
+    """Cancel a start at a signal. It may wait long for its certificate, and it has no task to hand over."""
+    await stop.asked.wait()
+    if start is not None:
+        start.cancel()

@@ -42,6 +42,7 @@ VARIANTS = {
         'supernode.persistence.storageClassName="fast"',
         "supernode.replicas=3",
         "supernode.dragonfly.enabled=true",
+        "tls.enabled=false",
         'supernode.cache={"seconds":3600,"diskHigh":70,"diskLow":60}',
         'supernode.rates={"origin":"100M","serve":"1Gi","link":"125M"}',
         'supernode.nodeSelector={"disk":"ssd"}',
@@ -164,13 +165,15 @@ def test_network_policies_admit_only_the_components_that_connect(render: Render)
         ("pantala-supernode", "api", "supernode"),
         ("pantala-supernode", "pieces", "peer"),
         ("pantala-peer", "pieces", "peer"),
+        ("pantala-operator", "certificates", "peer"),
+        ("pantala-operator", "certificates", "supernode"),
     }
     assert expected == allowed
     assert {"pantala-operator", "pantala-supernode", "pantala-peer"} == policies.keys()
 
 
 def test_network_policies_admit_dragonflys_clients_only_if_they_are_enabled(render: Render) -> None:
-    objects = render("supernode.dragonfly.enabled=true")
+    objects = render("supernode.dragonfly.enabled=true", "tls.enabled=false")
     open_to_all = {
         (name, port["port"])
         for name, policy in objects.of_kind("NetworkPolicy").items()
@@ -183,8 +186,8 @@ def test_network_policies_admit_dragonflys_clients_only_if_they_are_enabled(rend
 
 
 def test_a_service_keeps_each_of_dragonflys_clients_on_one_supernode(render: Render) -> None:
-    assert {"pantala-supernode"} == render().of_kind("Service").keys()
-    services = render("supernode.dragonfly.enabled=true").of_kind("Service")
+    assert {"pantala-supernode", "pantala-operator"} == render().of_kind("Service").keys()
+    services = render("supernode.dragonfly.enabled=true", "tls.enabled=false").of_kind("Service")
     service = services["pantala-supernode-dragonfly"]["spec"]
     assert "ClientIP" == service["sessionAffinity"]
     assert {8001, 8002} == {port["port"] for port in service["ports"]}

@@ -93,14 +93,14 @@ def test_invalid_values_are_refused(helm: Helm, value: str) -> None:
 
 
 def test_every_process_listens_for_both_families(render: Render) -> None:
-    objects = render("supernode.dragonfly.enabled=true")
+    objects = render()
     listening = {
         f"{name} {flag}": value
         for name, _, _ in objects.containers()
         for flag, value in objects.flags(name).items()
         if flag.endswith("listen") and not value.startswith("unix:")
     }
-    assert len(listening) == 6
+    assert len(listening) == 8
     assert all(value.startswith("[::]:") for value in listening.values()), listening
     services = objects.of_kind("Service").values()
     assert ["PreferDualStack"] * 2 == [each["spec"]["ipFamilyPolicy"] for each in services]

@@ -58,7 +58,11 @@ def test_each_container_mounts_only_its_own_paths_of_the_node(render: Render) ->
     assert {"cleanup": {root, folder}} == mounts(pods["cleanup"], of_node=True)
     for component in ("operator", "supernode", "uninstall"):
         assert {} == mounts(pods[component], of_node=True)
-    own = {"peer": {("/var/run/secrets/pantala", False), ("/run/pantala", True)}, "runtime": {("/run/pantala", True)}}
+    tls = {("/var/run/pantala-tls", True), ("/var/run/pantala-ca", False)}
+    own = {
+        "peer": {("/var/run/secrets/pantala", False), ("/run/pantala", True)} | tls,
+        "runtime": {("/run/pantala", True)},
+    }
     assert own == mounts(pods["peer"], of_node=False)
 
 
@@ -204,6 +208,7 @@ OPERATOR = {
     ("", "nodes/status"): {"patch"},
     ("", "events"): {"create"},
 }
+AUTHORITY = {("", "secrets"): {"get", "patch"}, ("", "configmaps"): {"get", "patch"}}
 STATEFULSET = {("apps", "statefulsets"): {"get"}, ("coordination.k8s.io", "leases"): {"get", "create", "update"}}
 UNINSTALL = {("apps", "daemonsets"): {"get", "delete"}, ("", "pods"): {"list"}}
 SECRETS = {("", "secrets"): {"get"}}
@@ -247,7 +252,11 @@ def test_t12_the_rights_of_a_default_install(render: Render) -> None:
         ("", "pantala-edit"): EDIT,
     }
     assert expected == roles(objects, "ClusterRole")
-    within = {("pantala-system", "pantala-operator"): STATEFULSET, ("pantala-system", "pantala-uninstall"): UNINSTALL}
+    within = {
+        ("pantala-system", "pantala-operator"): STATEFULSET,
+        ("pantala-system", "pantala-tls"): AUTHORITY,
+        ("pantala-system", "pantala-uninstall"): UNINSTALL,
+    }
     assert within == roles(objects, "Role")
     named = {
         name: [each for rule in role["rules"] for each in rule.get("resourceNames", ())]
@@ -255,10 +264,12 @@ def test_t12_the_rights_of_a_default_install(render: Render) -> None:
     }
     assert {
         "pantala-operator": ["pantala-supernode", "pantala-operator"],
+        "pantala-tls": ["pantala-tls"],
         "pantala-uninstall": ["pantala-cleanup"],
     } == named
     bound = {
         ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
+        ("RoleBinding", "pantala-system", "pantala-tls", "pantala-operator"),
         ("RoleBinding", "pantala-system", "pantala-uninstall", "pantala-uninstall"),
         ("ClusterRoleBinding", "", "pantala-operator", "pantala-operator"),
     }
@@ -409,3 +420,36 @@ def test_m1_values_set_the_headroom_of_volumes_and_nodes(render: Render) -> None
 
     assert ["5", "10"] == headroom()
     assert ["0", "20"] == headroom("supernode.cache.diskHeadroom=0", "peer.diskHeadroom=20")
+
+
+def test_h9_without_tls_nothing_of_the_authority_is_left(render: Render) -> None:
+    plain = render("tls.enabled=false")
+    assert {} == plain.of_kind("Secret") | plain.of_kind("ConfigMap")
+    assert ("pantala-system", "pantala-tls") not in roles(plain, "Role")
+    assert {"pantala-supernode"} == plain.of_kind("Service").keys()
+    for name in ("operator/operator", "supernode/supernode", "peer/peer"):
+        assert [] == [flag for flag in plain.flags(name) if flag.startswith("tls")]
+    assert plain.flags("peer/peer")["supernode"].startswith("http://")
+
+
+def test_h9_all_connections_between_pods_use_tls_by_default(render: Render) -> None:
+    objects = render()
+    assert objects.flags("peer/peer")["supernode"].startswith("https://")
+    for name in ("supernode/supernode", "peer/peer"):
+        assert "https://pantala-operator.pantala-system.svc:8443" == objects.flags(name)["tls-authority"]
+    assert [] == [each.get("data") for each in objects.of_kind("Secret").values() if each.get("data")]
+
+
+def test_dragonflys_clients_need_plain_http(helm: Helm) -> None:
+    result = helm("template", str(CHART), "--set", "supernode.dragonfly.enabled=true")
+    assert (1, True) == (result.returncode, "tls.enabled: false" in result.stderr)
+
+
+def test_cert_manager_gives_the_authority(render: Render) -> None:
+    objects = render('tls.certManager.issuerRef={"name":"corp","kind":"ClusterIssuer"}')
+    spec = objects.one("Certificate")["spec"]
+    expected = {"group": "cert-manager.io", "name": "corp", "kind": "ClusterIssuer"}
+    assert (expected, True) == (spec["issuerRef"], spec["isCA"])
+    assert spec["secretName"] == objects.flags("operator/operator")["tls-issuer-secret"]
+    (rule,) = (each for each in objects.of_kind("Role")["pantala-tls"]["rules"] if each["verbs"] == ["get"])
+    assert [spec["secretName"]] == rule["resourceNames"]

@@ -16,7 +16,7 @@ import pytest
 from pantala_operator.adapters import kubernetes
 from pantala_operator.errors import ClusterConflictError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.inputs import Workload
-from pantala_operator.ports import ClusterAPI
+from pantala_operator.ports import ClusterAPI, DataKind
 from pantala_operator.resources.api import (
     API_VERSION,
     Metadata,
@@ -33,6 +33,7 @@ from pantala_operator.resources.api import (
 from pantala_operator.resources.conditions import Condition, ConditionStatus, Verdict
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.sources import SourcePolicy, SourcePolicyStatus
+from pantala_process.identity import ClusterKeys, ServerClock
 from testbed.apiserver import ControlPlane
 from tests.support.cluster import MemoryCluster
 from tests.support.operator_process import NODES, URL, Kubectl
@@ -149,6 +150,36 @@ async def test_h1_only_our_condition_of_a_node_changes(cluster: ClusterAPI) -> N
         assert node.images_ready is not None
         assert verdict == (node.images_ready.status, node.images_ready.reason, node.images_ready.message)
         assert others == [each for each in node.status.conditions if each != node.images_ready]
+
+
+@pytest.mark.parametrize("kind", DataKind)
+async def test_h9_only_one_of_two_writers_changes_the_authority(
+    cluster: ClusterAPI, kubectl: Kubectl, kind: DataKind
+) -> None:
+    metadata = {"name": "pantala-tls", "namespace": "default"}
+    if isinstance(cluster, MemoryCluster):
+        cluster.put(kind, {"metadata": metadata})
+    else:
+        name = "Secret" if kind is DataKind.SECRET else "ConfigMap"
+        await kubectl.apply({"apiVersion": "v1", "kind": name, "metadata": metadata})
+    found = await cluster.read_data(kind, "default", "pantala-tls")
+    await cluster.write_data(kind, found.metadata, {"a": "YQ==", "b": "Yg=="})
+    with pytest.raises(ClusterConflictError):
+        await cluster.write_data(kind, found.metadata, {"a": "eA=="})
+    found = await cluster.read_data(kind, "default", "pantala-tls")
+    assert {"a": "YQ==", "b": "Yg=="} == found.data
+    await cluster.write_data(kind, found.metadata, {"a": None})
+    assert {"b": "Yg=="} == (await cluster.read_data(kind, "default", "pantala-tls")).data
+    with pytest.raises(ClusterNotFoundError):
+        await cluster.read_data(kind, "default", "other")
+
+
+async def test_the_operator_verifies_tokens_with_the_keys_of_the_cluster(control_plane: ControlPlane) -> None:
+    token = control_plane.kubectl("create", "token", "default", "--audience=pantala", "--duration=600s").strip()
+    cluster = await kubernetes.connect(str(control_plane.kubeconfig))
+    identity = await ClusterKeys(cluster.read_document, ServerClock()).verify(token)
+    assert "system:serviceaccount:default:default" == identity.subject
+    await cluster.close()
 
 
 async def test_f13_an_old_reading_is_not_written(cluster: ClusterAPI) -> None:

@@ -25,7 +25,7 @@ from pantala_pieces.transfer.requests import PieceRequest
 from pantala_pieces.transfer.upload.heads import RequestHead, piece_head
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceWork
-from tests.support.certificates import DAY, TestAuthority
+from testbed.certificates import DAY, ProcessAuthority
 
 SIZE = 300_000
 BODY = bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256)
@@ -354,7 +354,7 @@ async def test_a_piece_without_its_head_and_tail_is_corrupt(providers: Providers
 
 
 async def test_a_piece_is_received_with_tls_over_a_reused_connection() -> None:
-    authority = TestAuthority()
+    authority = ProcessAuthority()
     timeouts = ReceiveTimeouts(head=2.0, stall=2.0)
     client = Providers(connect_timeout=2.0, timeouts=timeouts, tls=authority.contexts("me.peer.pantala"))
     server = authority.contexts("uploader.peer.pantala").server
@@ -367,7 +367,7 @@ async def test_a_piece_is_received_with_tls_over_a_reused_connection() -> None:
 
 @pytest.mark.parametrize("case", ["other name", "other authority", "expired", "supernode", "no name"])
 async def test_h9_a_provider_with_another_certificate_is_refused(case: str) -> None:
-    authority, other, past = TestAuthority(), TestAuthority(), time.time() - 3 * DAY
+    authority, other, past = ProcessAuthority(), ProcessAuthority(), time.time() - 3 * DAY
     server = {
         "other name": authority.contexts("uploader-2.peer.pantala"),
         "other authority": other.contexts("uploader.peer.pantala", trusts=authority.bundle),

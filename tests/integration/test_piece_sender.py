@@ -16,7 +16,7 @@ from pantala_pieces.transfer.upload.fetches import FetchState
 from pantala_process.tls.contexts import client_only
 from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
-from tests.support.certificates import DAY, TestAuthority
+from testbed.certificates import DAY, ProcessAuthority
 from tests.support.eventually import eventually
 from tests.support.sender_stage import TASK, SenderStage, request
 
@@ -28,18 +28,18 @@ SMALL, LARGE = 1000, 300_000
 
 
 @pytest.fixture(scope="module")
-def authority() -> TestAuthority:
-    return TestAuthority()
+def authority() -> ProcessAuthority:
+    return ProcessAuthority()
 
 
 @pytest.fixture(params=["plain", "tls"])
-def tls(request: pytest.FixtureRequest, authority: TestAuthority) -> dict[str, Any]:
+def tls(request: pytest.FixtureRequest, authority: ProcessAuthority) -> dict[str, Any]:
     if request.param == "plain":
         return {}
     return {"tls": authority.contexts(SERVER)}
 
 
-def stage(folder: Path, authority: TestAuthority, size: int, piece_size: int, **options: Any) -> SenderStage:
+def stage(folder: Path, authority: ProcessAuthority, size: int, piece_size: int, **options: Any) -> SenderStage:
     made = SenderStage(folder, size, piece_size, **options)
     if "tls" in options:
         made.client_tls, made.server_name = authority.contexts(CLIENT).client, SERVER
@@ -49,7 +49,7 @@ def stage(folder: Path, authority: TestAuthority, size: int, piece_size: int, **
 
 @pytest.mark.parametrize("piece_size", [SMALL, LARGE])
 async def test_pieces_arrive_over_one_connection(
-    tmp_path: Path, authority: TestAuthority, tls: dict[str, Any], piece_size: int
+    tmp_path: Path, authority: ProcessAuthority, tls: dict[str, Any], piece_size: int
 ) -> None:
     it = stage(tmp_path, authority, 2 * piece_size + 7, piece_size, **tls)
     wrapping = Wrapping(piece_size)
@@ -78,7 +78,7 @@ async def test_an_empty_file_is_one_wrapped_piece(tmp_path: Path) -> None:
 
 
 async def test_requests_that_arrive_together_are_answered_in_order(
-    tmp_path: Path, authority: TestAuthority, tls: dict[str, Any]
+    tmp_path: Path, authority: ProcessAuthority, tls: dict[str, Any]
 ) -> None:
     it = stage(tmp_path, authority, 40 * SMALL, SMALL, **tls)
     pieces = list(range(40))
@@ -190,7 +190,7 @@ async def test_a_small_piece_is_one_packet(tmp_path: Path) -> None:
 
 
 async def test_a_client_that_does_not_finish_its_handshake_delays_no_other(
-    tmp_path: Path, authority: TestAuthority
+    tmp_path: Path, authority: ProcessAuthority
 ) -> None:
     it = stage(tmp_path, authority, SMALL, SMALL, tls=authority.contexts(SERVER))
     async with it.serving():
@@ -207,7 +207,7 @@ async def test_a_client_that_does_not_finish_its_handshake_delays_no_other(
 
 @pytest.mark.parametrize("case", ["other client", "for any client", "no certificate", "other authority", "expired"])
 async def test_h9_a_stolen_ticket_is_refused(tmp_path: Path, case: str) -> None:
-    authority, other = TestAuthority(), TestAuthority()
+    authority, other = ProcessAuthority(), ProcessAuthority()
     it = stage(tmp_path, authority, SMALL, SMALL, tls=authority.contexts(SERVER))
     async with it.serving():
         async with it.client() as client:

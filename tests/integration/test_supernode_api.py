@@ -5,71 +5,25 @@ import base64
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import aiohttp
-import jwt
 import pytest
 from aiohttp import web
-from cryptography.hazmat.primitives.asymmetric import rsa
 
 from pantala_process.identity import ClusterKeys, ServerClock, TokenIdentity
 from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
 from tests.support.supernode_lab import loopback
+from tests.support.token_issuer import TokenIssuer, listening
 
 OPERATOR = "system:serviceaccount:pantala:operator"
 PEER = "system:serviceaccount:pantala:peer"
 SUPERNODE = "system:serviceaccount:pantala:supernode"
-ISSUER = "https://issuer.example"
 COPY = f"/api/v1/copies/{task_id.compute('x')}"
-
-
-class Cluster:
-    """An API server that publishes the keys of its tokens."""
-
-    def __init__(self) -> None:
-        self.key = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.stranger = rsa.generate_private_key(public_exponent=65537, key_size=2048)
-        self.loads = 0
-
-    def jwks(self) -> dict[str, Any]:
-        numbers = self.key.public_key().public_numbers()
-
-        def text(value: int) -> str:
-            return base64.urlsafe_b64encode(value.to_bytes((value.bit_length() + 7) // 8, "big")).rstrip(b"=").decode()
-
-        return {
-            "keys": [
-                {"kty": "RSA", "alg": "RS256", "use": "sig", "kid": "k1", "n": text(numbers.n), "e": text(numbers.e)}
-            ]
-        }
-
-    def token(self, subject: str, node: str = "node1", *, kid: str = "k1", forged: bool = False, **changes: Any) -> str:
-        now = int(time.time())
-        claims = {"iss": ISSUER, "aud": ["pantala"], "sub": subject, "iat": now, "exp": now + 600}
-        claims |= {"kubernetes.io": {"node": {"name": node}}} | changes
-        return jwt.encode(claims, self.stranger if forged else self.key, algorithm="RS256", headers={"kid": kid})
-
-    async def configuration(self, _request: web.Request) -> web.Response:
-        return web.json_response({"issuer": ISSUER, "jwks_uri": "https://elsewhere.example/keys"})
-
-    async def keys(self, _request: web.Request) -> web.Response:
-        self.loads += 1
-        return web.json_response(self.jwks())
-
-
-@asynccontextmanager
-async def listening(app: web.Application) -> AsyncIterator[str]:
-    runner = web.AppRunner(app)
-    await runner.setup()
-    await web.TCPSite(runner, "127.0.0.1", 0).start()
-    yield f"http://127.0.0.1:{runner.addresses[0][1]}"
-    await runner.cleanup()
 
 
 @dataclass
@@ -77,7 +31,7 @@ class Lab:
     """A supernode that requires tokens, and the API server that issues them."""
 
     app: App
-    cluster: Cluster
+    cluster: TokenIssuer
 
     async def call(self, path: str, method: str = "GET", token: str = "", data: bytes = b"") -> tuple[int, Any]:
         return await call(f"http://127.0.0.1:{self.app.settings.listen.port}{path}", method, token, data)
@@ -85,12 +39,10 @@ class Lab:
 
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
-    cluster, api_server = Cluster(), web.Application()
-    api_server.router.add_get("/.well-known/openid-configuration", cluster.configuration)
-    api_server.router.add_get("/openid/v1/jwks", cluster.keys)
+    cluster = TokenIssuer()
     trusted = {"trusted_operator": OPERATOR, "trusted_peer": PEER, "trusted_supernode": SUPERNODE}
     async with (
-        listening(api_server) as url,
+        cluster.serving() as url,
         serving(loopback(tmp_path / "data", no_auth=False, api_server=url, **trusted)) as app,
     ):
         yield Lab(app, cluster)

@@ -135,6 +135,44 @@ readinessProbe:
   failureThreshold: 3
 {{- end }}
 
+{{/* The Secret and the ConfigMap with the authority. */}}
+{{- define "pantala.tlsName" -}}
+{{ include "pantala.fullname" . }}-tls
+{{- end }}
+
+{{/* The Secret that cert-manager fills. */}}
+{{- define "pantala.issuerSecret" -}}
+{{ include "pantala.fullname" . }}-issuer
+{{- end }}
+
+{{/* Flags for a process that gets its certificate from the operator. */}}
+{{- define "pantala.tlsFlags" -}}
+- --tls-dir=/var/run/pantala-tls
+- --tls-ca=/var/run/pantala-ca/ca.crt
+- --tls-authority=https://{{ include "pantala.componentName" (list . "operator") }}.{{ .Release.Namespace }}.svc:8443
+{{- end }}
+
+{{- define "pantala.tlsMounts" -}}
+- name: tls
+  mountPath: /var/run/pantala-tls
+- name: authorities
+  mountPath: /var/run/pantala-ca
+  readOnly: true
+{{- end }}
+
+{{/* The pod starts once the operator has written the key into the ConfigMap. */}}
+{{- define "pantala.tlsVolumes" -}}
+- name: tls
+  emptyDir:
+    sizeLimit: 1Mi
+- name: authorities
+  configMap:
+    name: {{ include "pantala.tlsName" . }}
+    items:
+      - key: ca.crt
+        path: ca.crt
+{{- end }}
+
 {{/* The volume with the token that identifies the process to a supernode. */}}
 {{- define "pantala.tokenVolume" -}}
 name: token
@@ -148,7 +186,7 @@ projected:
 {{- end }}
 
 {{- define "pantala.supernodeURL" -}}
-http://{{ include "pantala.componentName" (list . "supernode") }}.{{ .Release.Namespace }}.svc:8002
+{{ ternary "https" "http" .Values.tls.enabled }}://{{ include "pantala.componentName" (list . "supernode") }}.{{ .Release.Namespace }}.svc:8002
 {{- end }}
 
 {{- define "pantala.subject" -}}

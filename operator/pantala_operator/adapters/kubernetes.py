@@ -61,6 +61,7 @@ _PAGE = 500
 """Objects in a page of a list. At 10,000 objects this needs half the memory of a single list."""
 _TIMEOUT = 30.0
 """Seconds for one request."""
+_DOCUMENTS = "application/json, application/jwk-set+json"
 _MERGE = "application/merge-patch+json"
 _STRATEGIC = "application/strategic-merge-patch+json"
 _ERRORS: dict[int, type[ClusterError]] = {
@@ -184,7 +185,7 @@ class KubernetesCluster:
         await self.request("patch", path, body=body, content_type=_MERGE)
 
     async def read_document(self, path: str) -> Mapping[str, Any]:
-        return cast("Mapping[str, Any]", await self.request("get", path))
+        return cast("Mapping[str, Any]", await self.request("get", path, header_params={"Accept": _DOCUMENTS}))
 
     async def get_stateful_set(self, namespace: str, name: str) -> StatefulSet:
         return _read(

@@ -14,7 +14,7 @@ from cryptography.x509.oid import ExtendedKeyUsageOID, NameOID
 from pantala_process.tls import certificates
 from pantala_process.tls.certificates import CertificateError
 
-_SKEW = 300.0
+_SKEW = 3600.0
 """Seconds before its issue from which a certificate is valid, because clocks differ."""
 
 _USAGE = dict.fromkeys(

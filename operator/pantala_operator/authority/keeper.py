@@ -24,7 +24,7 @@ _LOOK = 10.0
 """Seconds between two looks at the Secret."""
 
 _SOON = 1.0
-"""The same while there is no authority."""
+"""The same before the first authority is known."""
 
 _BUNDLE = "ca.crt"
 """The key of the ConfigMap that has the certificates of all trusted authorities."""

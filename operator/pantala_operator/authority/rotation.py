@@ -70,7 +70,7 @@ class AuthorityState:
     @property
     def _signer(self) -> CertificateIssuer:
         if self.current is None:
-            raise ValueError("there is no authority yet")
+            raise ValueError("the first authority is not made yet")
         return self.current
 
     @classmethod

@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable
 from typing import Any
 
+from pantala_pieces.transfer.secured import SecuredConnection
 from pantala_process import names
 
 TICK = 0.5
@@ -48,6 +49,8 @@ class Channel:
         self._socket = connection
         self._wake_at = 1
         self._plain = True
+        self._secured: SecuredConnection | None = None
+        """TLS of a connection that this process opened. A connection that it accepted has an ``SSLSocket``."""
         self._lock = threading.Lock()
         self._closed = self._aborted = False
         self._configure()
@@ -92,11 +95,8 @@ class Channel:
         self._socket.settimeout(max(until - time.monotonic(), 0.001))
         self._socket.connect(address)
         if tls is not None:
-            with self._lock:
-                secured = tls.wrap_socket(self._socket, server_hostname=name, do_handshake_on_connect=False)
-                self._socket = secured
-            secured.settimeout(max(until - time.monotonic(), 0.001))
-            secured.do_handshake()
+            self._secured = SecuredConnection(self._socket, tls, name)
+            self._secured.handshake(until)
         self._configure()
 
     def _configure(self) -> None:
@@ -120,6 +120,8 @@ class Channel:
         The kernel wakes the thread when ``wake_at`` bytes are there. After :data:`TICK`, the call returns fewer.
         """
         try:
+            if self._secured is not None:
+                return self._receive_secured(self._secured, into, wake_at)
             if self._plain and wake_at != 1:  # poll() waits; recv() would take some bytes, then wait for as many again
                 self._wake_for(wake_at)
                 self._poller.poll(TICK * 1000)
@@ -137,6 +139,9 @@ class Channel:
 
     def receive_some(self, most: int) -> bytes:
         """Receive what has arrived, and at most ``most`` bytes. Empty: nothing arrived within :data:`TICK`."""
+        if self._secured is not None:
+            buffer = bytearray(most)
+            return bytes(buffer[: self.receive(memoryview(buffer))])
         try:
             self._wake_for(1)
             arrived = self._socket.recv(most)
@@ -147,6 +152,19 @@ class Channel:
         if not arrived:
             raise ChannelClosedError("the other side closed the connection")
         return arrived
+
+    def _receive_secured(self, secured: SecuredConnection, into: memoryview, wake_at: int) -> int:
+        """The same as :meth:`receive` with TLS. Raises :class:`OSError`."""
+        until = time.monotonic() + TICK
+        while not (count := secured.read(into)):
+            left = until - time.monotonic()
+            if left <= 0:
+                return 0
+            self._wake_for(secured.missing(wake_at))
+            self._poller.poll(left * 1000)
+            if not secured.take():
+                raise ConnectionError("the other side closed the connection")
+        return count
 
     def _wake_for(self, count: int) -> None:
         if count != self._wake_at:
@@ -159,6 +177,8 @@ class Channel:
         ``more``: other bytes follow at once, so the kernel waits for them before it sends a packet that is not full.
         """
         try:
+            if self._secured is not None:
+                return self._secured.send(data)
             if more and self._plain:
                 return self._socket.send(data, socket.MSG_MORE)
             return self._socket.send(data)
@@ -172,7 +192,7 @@ class Channel:
 
         Raises :class:`EOFError` if the file ends before ``offset``, and :class:`OSError` if it cannot be read.
         """
-        if not self._plain:
+        if not self._plain or self._secured is not None:
             data = os.pread(fd, min(count, _CHUNK), offset)
             sent = self.send(data) if data else None
         else:

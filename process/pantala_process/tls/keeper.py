@@ -22,9 +22,6 @@ from pantala_process.tls.settings import TLSFlags
 FILE = "identity.pem"
 """The file with the process's key and certificate. It is replaced as a whole, so the two always match."""
 
-_LOOK = 5.0
-"""Seconds between two looks at the files."""
-
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
 """Seconds between two requests for a certificate that fail."""
 
@@ -40,23 +37,12 @@ class SignRequest(Protocol):
     async def __call__(self, request: bytes, authorities: bytes) -> bytes: ...
 
 
-@contextlib.asynccontextmanager
-async def secured(flags: TLSFlags, token_file: Path | None) -> AsyncIterator[TLSContexts | None]:
-    """Wait for the certificate of the process, and keep it valid while the block runs. ``None`` without the flags."""
-    keeper = keeper_of(flags, token_file)
-    if keeper is None:
-        yield None
-        return
-    async with keeper.running():
-        yield keeper.contexts
-
-
 def keeper_of(flags: TLSFlags, token_file: Path | None) -> "CertificateKeeper | None":
     """The keeper of the certificate. ``None`` without the flags: the process speaks plain HTTP."""
     if flags.tls_dir is None or flags.tls_ca is None:
         return None
     sign = AuthorityClient(flags.tls_authority, token_file) if flags.tls_authority else None
-    return CertificateKeeper(flags.tls_dir, flags.tls_ca, TLSContexts(), sign)
+    return CertificateKeeper(flags.tls_dir, flags.tls_ca, TLSContexts(), sign, look=flags.tls_look)
 
 
 class _Loaded(NamedTuple):
@@ -79,10 +65,10 @@ class CertificateKeeper:
         sign: SignRequest | None,
         *,
         wall: Callable[[], float] = time.time,
-        look: float = _LOOK,
+        look: float = 5.0,
     ) -> None:
         self.problem = "the process has no certificate yet"
-        """Why there is no valid certificate. Empty if there is one."""
+        """Why the process lacks a valid certificate. Empty if it has one."""
         self._file = folder / FILE
         self._authorities_file = authorities
         self.contexts = contexts
@@ -93,6 +79,8 @@ class CertificateKeeper:
         self._spread = random.uniform(0, _SPREAD)  # noqa: S311 - it spreads renewals over time
         self._backoff = Backoff(_FIRST_PAUSE, _LONGEST_PAUSE)
         self._try_at = 0.0
+        self._refusal = ""
+        """Why the last request for a certificate failed. Empty if it succeeded."""
         self._logged = ""
 
     async def obtain(self) -> None:
@@ -108,7 +96,10 @@ class CertificateKeeper:
         """Renew and reload until cancelled."""
         while True:
             await asyncio.sleep(self._look)
-            await self._step()
+            try:
+                await self._step()
+            except Exception:
+                log.exception("the certificate was not renewed because of a bug; the process tries again")
 
     @contextlib.asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -125,21 +116,28 @@ class CertificateKeeper:
         """Load the files if they changed, and get a new certificate if it is time."""
         try:
             await asyncio.to_thread(self._reload)
-            self.problem = ""
+            problem = ""
         except (CertificateError, OSError, ValueError) as error:
-            self._fail(str(error))
-        if self._sign is not None and self._due():
-            await self._renew(self._sign)
+            problem = str(error)
+        if self._sign is not None and self._due(problem):
+            problem = await self._renew(self._sign, problem)
+        elif problem:
+            problem = self._refusal or problem
+        self.problem = problem
+        if problem and problem != self._logged:
+            log.warning("the process waits for its certificate", reason=problem)
+        self._logged = problem
 
-    def _due(self) -> bool:
+    def _due(self, problem: str) -> bool:
         if time.monotonic() < self._try_at:
             return False
-        if self.problem or self._loaded is None:
+        if problem or self._loaded is None:
             return True
         facts = self._loaded.facts
         return self._wall() >= facts.renewal() + self._spread * (facts.ends - facts.begins)
 
-    async def _renew(self, sign: SignRequest) -> None:
+    async def _renew(self, sign: SignRequest, problem: str) -> str:
+        """Get and load a new certificate. Returns why the process lacks one. ``problem``: the same before."""
         try:
             authorities = await asyncio.to_thread(self._read_authorities)
             key = certificates.new_key()
@@ -149,13 +147,13 @@ class CertificateKeeper:
             await asyncio.to_thread(self._reload)
         except (CertificateError, OSError, ValueError) as error:
             self._try_at = time.monotonic() + self._backoff.next()
-            if self._loaded is None or self.problem:
-                self._fail(str(error))
-            else:
-                self._log_failure("cannot renew the certificate; the old one is still valid", str(error))
-        else:
-            self._backoff.reset()
-            self.problem = self._logged = ""
+            if not problem and str(error) != self._refusal:
+                log.warning("the certificate cannot be renewed; it is still valid", reason=str(error))
+            self._refusal = str(error)
+            return self._refusal if problem else ""
+        self._backoff.reset()
+        self._refusal = ""
+        return ""
 
     def _read_authorities(self) -> bytes:
         authorities = self._authorities_file.read_bytes()
@@ -164,7 +162,7 @@ class CertificateKeeper:
         return authorities
 
     def _reload(self) -> None:
-        """Load the files if they differ from those in use. Raises if there is no valid certificate."""
+        """Load the files if they differ from those in use. Raises if the certificate is not valid."""
         authorities = self._read_authorities()
         try:
             identity = self._file.read_bytes()
@@ -191,13 +189,3 @@ class CertificateKeeper:
             file.flush()
             os.fsync(descriptor)
         new.rename(self._file)
-
-    def _fail(self, problem: str) -> None:
-        self.problem = problem
-        self._log_failure("the process waits for its certificate", problem)
-
-    def _log_failure(self, event: str, problem: str) -> None:
-        """Log each kind of failure once."""
-        if problem != self._logged:
-            self._logged = problem
-            log.warning(event, reason=problem)

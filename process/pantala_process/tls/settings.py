@@ -30,6 +30,9 @@ class TLSFlags:
         _authority, "URL", "the operator's signing endpoint (default: another program renews --tls-dir)", default=""
     )
 
+    tls_look: float = 5.0
+    """Seconds between two looks at the files."""
+
     def check_tls(self) -> None:
         """Raise :class:`SettingsError` if one of the flags lacks another one."""
         if (self.tls_dir is None) != (self.tls_ca is None) or (self.tls_authority and self.tls_dir is None):

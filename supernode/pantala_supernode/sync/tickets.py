@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import ticket
 
 _REUSED_FOR = ticket.LIFETIME / 2
@@ -19,8 +20,12 @@ class Endpoint:
     address: str
     port: int
     key: bytes
-    name: str = ""
-    """The name in the supernode's certificate. Empty: pieces are served over plain HTTP."""
+    tls: TLSContexts | None = None
+
+    @property
+    def name(self) -> str:
+        """The name in the supernode's certificate. Empty: pieces are served over plain HTTP."""
+        return "" if self.tls is None else self.tls.name
 
 
 class TicketCache:

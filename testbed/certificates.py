@@ -1,4 +1,4 @@
-"""Certificates for tests, signed by an authority like the operator's."""
+"""Certificates for processes in tests and benches, signed by an authority like the operator's."""
 
 import time
 from pathlib import Path
@@ -11,10 +11,8 @@ from pantala_process.tls.keeper import FILE
 DAY = 86400.0
 
 
-class TestAuthority:
+class ProcessAuthority:
     """An authority that signs any name."""
-
-    __test__ = False
 
     def __init__(self, *, lifetime: float = 30 * DAY) -> None:
         self.issuer = CertificateIssuer.new(now=time.time(), lifetime=lifetime)
