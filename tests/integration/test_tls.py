@@ -16,7 +16,7 @@ from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import PieceFailure
 from testbed.certificates import ProcessAuthority
-from tests.support.capture import LoopbackCapture
+from tests.support.capture import PacketCapture
 from tests.support.eventually import eventually
 from tests.support.tls_lab import OPERATOR, PEER, SUPERNODE, TLSLab, every
 
@@ -50,7 +50,7 @@ async def test_a17_an_observer_sees_no_token_no_secret_and_no_byte_of_a_file(lab
     await lab.connected(*peers)
     await eventually(lambda: all(_port(each) for each in peers.values()))
     try:
-        capture = LoopbackCapture([*lab.ports.values(), *map(_port, peers.values())])
+        capture = PacketCapture([*lab.ports.values(), *map(_port, peers.values())])
     except PermissionError:
         pytest.skip("capturing packets needs root's rights")
     with capture:
@@ -76,7 +76,7 @@ async def test_the_capture_finds_what_plain_http_sends(lab: TLSLab) -> None:
     """The test above could not fail if the capture missed packets."""
     content = lab.serve(SIZE, "/f")
     try:
-        capture = LoopbackCapture([int(lab.origin.url("/f").split(":")[2].split("/")[0])])
+        capture = PacketCapture([int(lab.origin.url("/f").split(":")[2].split("/")[0])])
     except PermissionError:
         pytest.skip("capturing packets needs root's rights")
     await lab.start_supernode()
