@@ -233,3 +233,15 @@ async def test_h9_a_stolen_ticket_is_refused(tmp_path: Path, case: str) -> None:
                 with contextlib.suppress(ssl.SSLError):
                     assert await client.ended()
         assert len(it.content) == it.sender.bytes_sent
+
+
+async def test_a_request_that_waits_for_its_slot_is_answered(
+    tmp_path: Path, authority: ProcessAuthority, tls: dict[str, Any]
+) -> None:
+    """With TLS, the check that the client is still there must not mistake a silent client for a closed one."""
+    it = stage(tmp_path, authority, LARGE, LARGE, slots=1, pace=lambda _size: 0.3, **tls)
+    async with it.serving(), it.client() as one, it.client() as two:
+        for client in (one, two):
+            client.send(it.native(0))
+        for client in (one, two):
+            assert (206, it.content) == ((reply := await client.reply()).status, reply.body)

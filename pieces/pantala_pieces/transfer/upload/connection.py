@@ -1,6 +1,7 @@
 """A connection that a client opened to fetch pieces."""
 
 import contextlib
+import select
 import socket
 import ssl
 import struct
@@ -149,6 +150,10 @@ class InboundConnection:
 
     def _peek(self) -> bytes | None:
         """A byte that has arrived, which stays. Empty: the client has closed its side. ``None``: nothing has."""
+        poller = select.poll()
+        poller.register(self._socket, select.POLLIN)
+        if not poller.poll(0):  # with TLS, Python would wait for a byte until the timeout of the socket
+            return None
         try:
             return socket.socket.recv(self._socket, 1, _PEEK)
         except BlockingIOError:
