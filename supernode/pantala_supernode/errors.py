@@ -25,6 +25,7 @@
     │   └── RegistryError           SourceError            a registry; its own branch is in ``registry.errors``
     ├── ReplicaError                SourceInterrupted      the replica that provided the content stopped
     ├── DigestMismatchError         DigestMismatch         the body does not have the expected digest
+    ├── QuotaExceededError      QuotaExceeded          no namespace that wants the file may have it
     ├── VolumeFullError             VolumeFull
     ├── VolumeFailedError           VolumeFailed
     └── RequestError                a request to the API that fails; ``status`` is its HTTP status
