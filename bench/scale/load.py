@@ -75,6 +75,12 @@ class ScriptedPeer:
 
     async def run(self, port: int) -> None:
         connection = await BenchConnection.open("127.0.0.1", port)
+        try:
+            await self._play(connection)
+        finally:
+            connection.close()
+
+    async def _play(self, connection: BenchConnection) -> None:
         done: dict[str, HeldPieces] = {}
         deliveries: dict[str, DeliveryState | None] = {}
         while True:
