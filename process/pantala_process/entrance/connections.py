@@ -19,8 +19,8 @@ class FullError(Exception):
 class ConnectionTable(Generic[K]):
     """At most ``most`` connections, of which one address may have a part.
 
-    A connection without a complete request so far is *new*. If there is no room for another connection, the oldest new
-    one is closed. So clients that connect and send nothing do not keep others out. One thread may use the table.
+    A connection without a complete request so far is *new*. For another connection than these, the oldest new one
+    is closed. So clients that connect and send nothing do not keep others out. One thread may use the table.
     """
 
     def __init__(self, most: int) -> None:
