@@ -1,12 +1,10 @@
 """Sends small requests to registries and token servers, through the outbound client."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
 from urllib.parse import urlencode
-from weakref import WeakValueDictionary
 
 from multidict import CIMultiDict
 
@@ -18,6 +16,7 @@ from pantala_supernode.outbound.handles import Origin
 from pantala_supernode.outbound.request import Head, Request
 from pantala_supernode.outbound.target import RequestTarget
 from pantala_supernode.registry.errors import InvalidAnswerError, RegistryError, from_fault, from_source_error
+from pantala_supernode.registry.places import HostPlaces
 
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
 _PLACES = 128
@@ -63,8 +62,7 @@ class RegistryTransport:
     def __init__(self, client: OutboundClient, total: float = TOTAL) -> None:
         self._client = client
         self._total = total
-        self._places = asyncio.Semaphore(_PLACES)
-        self._hosts: WeakValueDictionary[Origin, asyncio.Semaphore] = WeakValueDictionary()
+        self._places: HostPlaces[Origin] = HostPlaces(_PLACES, _HOST_PLACES)
 
     async def ask(self, request: RegistryRequest) -> RegistryReply:
         """Send one request and follow its redirects. Raises :class:`RegistryError` if no valid answer arrives."""
@@ -74,7 +72,7 @@ class RegistryTransport:
         form = urlencode(request.form).encode() if isinstance(request.form, Mapping) else request.form
         sink = _Memory(request.what, request.limit)
         try:
-            async with asyncio.timeout(self._total), self._place(request.url):
+            async with asyncio.timeout(self._total), self._places.place(RequestTarget.parse(request.url).origin):
                 head = await self._client.send(
                     Request(request.url, headers, credentials, request.method, form, request.ca), sink
                 )
@@ -88,12 +86,6 @@ class RegistryTransport:
             raise from_source_error(error, what) from None
         _check_coding(head, sink.body, what)
         return RegistryReply(head.status, head.fields, bytes(sink.body), head.same_origin)
-
-    @asynccontextmanager
-    async def _place(self, url: str) -> AsyncIterator[None]:
-        origin = RequestTarget.parse(url).origin
-        async with self._hosts.setdefault(origin, asyncio.Semaphore(_HOST_PLACES)), self._places:
-            yield
 
 
 class _Memory:
