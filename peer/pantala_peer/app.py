@@ -40,7 +40,6 @@ from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import health, lifecycle, logs
 from pantala_process.lifecycle import Stop
-from pantala_process.listening import allow_files
 from pantala_process.settings import SettingsError
 from pantala_process.tls.keeper import CertificateKeeper, keeper_of
 from pantala_protocol import __version__
@@ -248,7 +247,6 @@ def main() -> None:
     """Run a peer until SIGTERM or SIGINT."""
     settings = lifecycle.settings("pantala-peer", parse)
     logs.configure()
-    allow_files()
     os.umask(0o022)
 
     async def life(stop: Stop) -> None:

@@ -17,7 +17,7 @@ from prometheus_client import CollectorRegistry
 from pantala_process import metrics
 from pantala_process.entrance.server import serving_at
 from pantala_process.http import ErrorDetail, json_response
-from pantala_process.listening import listening
+from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
 
 T = TypeVar("T")
@@ -25,8 +25,8 @@ T = TypeVar("T")
 Check = Callable[[], Sequence[str]]
 """Returns the reasons why the process is not healthy, or not ready. Empty if it is."""
 
-_MOST = 64
-"""Connections at the port. A new one replaces one that has sent no request."""
+_MOST, _SHARE = 64, 1 / 16
+"""Connections at the port, and their part of the limit of open files. A new one replaces one without a request."""
 
 _PATIENCE = 4.0
 """Seconds that the event loop of the process may take to answer. A probe waits 5 s."""
@@ -147,6 +147,6 @@ class _Server:
     async def _serve(self) -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
-        async with serving_at(self._app, self._sockets, grace=1.0, most=_MOST):
+        async with serving_at(self._app, self._sockets, grace=1.0, most=min(_MOST, int(file_limit() * _SHARE))):
             self._up.set()
             await stop.wait()

@@ -72,6 +72,7 @@ def run(
 
     import structlog
 
+    from pantala_process.listening import allow_files
     from pantala_process.names import NamesEventLoop
 
     async def live() -> None:
@@ -80,6 +81,7 @@ def run(
             loop.add_signal_handler(number, stop.on_signal, number)
         await life(stop)
 
+    allow_files()
     sys.setswitchinterval(_SWITCH_INTERVAL)
     gc.freeze()  # the collector need not look at the imported modules, which stay
     gc.set_threshold(*_GARBAGE)

@@ -6,7 +6,6 @@ from typing import NoReturn
 from pantala_pieces.errors import StoreError
 from pantala_process import lifecycle, logs
 from pantala_process.lifecycle import Stop
-from pantala_process.listening import allow_files
 from pantala_supernode.app import serving
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.settings import Settings, parse
@@ -19,7 +18,6 @@ def main() -> None:
 def run(settings: Settings) -> NoReturn:
     """Run a supernode until SIGTERM and until its tasks have moved. A second SIGTERM, or SIGINT, ends it at once."""
     logs.configure()
-    allow_files()
 
     async def life(stop: Stop) -> None:
         start = asyncio.create_task(_cancel(stop, asyncio.current_task()))

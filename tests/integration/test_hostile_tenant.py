@@ -39,3 +39,14 @@ async def test_t9_slow_sockets_do_not_hold_up_an_honest_tenant(tmp_path: Path) -
             stage.idle(2000, b"POST /api/v1/sy")
             beside = await stage.deliver("again", SIZE)
         assert beside <= 3 * alone, f"{alone:.2f} s alone, {beside:.2f} s beside slow sockets"
+
+
+async def test_f20_a_node_with_few_files_publishes_while_sockets_fill_its_ports(tmp_path: Path) -> None:
+    """1,000 idle sockets at each port of a peer that may open 256 files."""
+    async with TwoTenants(tmp_path, peer_files=256) as stage:
+        await stage.deliver("first", MIB)
+        for _ in range(2):
+            await stage.fill_peer(1000)
+            assert await stage.peer_health() < 5
+            await stage.deliver(f"other-{_}", MIB)
+        assert stage.peer_log < 100_000

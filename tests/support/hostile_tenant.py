@@ -1,5 +1,7 @@
 """A tenant that takes all it can get of a real supernode, and an honest one beside it."""
 
+import asyncio
+import contextlib
 import os
 import socket
 import sys
@@ -28,7 +30,7 @@ LARGE = 64 * MIB
 class TwoTenants:
     """A supernode and a peer as processes, with an origin. ``rate``: bytes per second of each honest answer."""
 
-    def __init__(self, folder: Path, *flags: str, rate: float | None = None) -> None:
+    def __init__(self, folder: Path, *flags: str, rate: float | None = None, peer_files: int = 0) -> None:
         (self.health_port,) = free_ports(1)
         self.supernode = SupernodeProcess(
             folder / "supernode", "--health-listen", f"127.0.0.1:{self.health_port}", *flags
@@ -36,6 +38,8 @@ class TwoTenants:
         self.origin = Origin()
         self.folder = folder
         self._rate = rate
+        self._peer_files = peer_files
+        self._peer_ports = free_ports(3)
         self._peer: Process | None = None
         self._tasks: dict[str, WantedTask] = {}
         self._sockets: list[socket.socket] = []
@@ -49,8 +53,11 @@ class TwoTenants:
         await eventually(self.supernode.is_ready, within=30, ignoring=aiohttp.ClientError)
         environment = {name: value for name, value in os.environ.items() if not name.startswith("PANTALA_")}
         environment["PYTHONPATH"] = python_path()
-        flags = ["--supernode", self.supernode.url, "--listen", "127.0.0.1:0", "--root", str(self.folder / "peer")]
-        command = [sys.executable, "-m", "pantala_peer", *flags, "--name", "honest-node"]
+        pieces, mirror, health = (f"127.0.0.1:{port}" for port in self._peer_ports)
+        flags = ["--supernode", self.supernode.url, "--name", "honest-node", "--root", str(self.folder / "peer")]
+        flags += ["--listen", pieces, "--mirror-listen", mirror, "--health-listen", health]
+        limit = ["prlimit", f"--nofile={self._peer_files}"] if self._peer_files else []
+        command = [*limit, sys.executable, "-m", "pantala_peer", *flags]
         self._peer = Process(command, self.folder / "peer.log", environment)
         await self.supernode.until(lambda changes: any(peer.name == "honest-node" for peer in changes.peers))
         return self
@@ -108,10 +115,29 @@ class TwoTenants:
             if sent:
                 each.send(sent)
 
+    async def fill_peer(self, count: int) -> None:
+        """Connections to each port of the peer that send nothing."""
+        for port in self._peer_ports:
+            for _ in range(count // 50):
+                self._connect(50, port)
+                await asyncio.sleep(0)
+
+    async def peer_health(self) -> float:
+        """Seconds until the peer's probe is answered."""
+        return await self._probe(self._peer_ports[2])
+
+    @property
+    def peer_log(self) -> int:
+        """The size of the peer's log in bytes."""
+        return (self.folder / "peer.log").stat().st_size
+
     async def health(self) -> float:
         """Seconds until the supernode's probe is answered."""
+        return await self._probe(self.health_port)
+
+    async def _probe(self, port: int) -> float:
         begun = time.monotonic()
-        async with self.supernode.session.get(f"http://127.0.0.1:{self.health_port}/healthz") as answer:
+        async with self.supernode.session.get(f"http://127.0.0.1:{port}/healthz") as answer:
             assert 200 == answer.status
         return time.monotonic() - begun
 
@@ -128,9 +154,10 @@ class TwoTenants:
         made = []
         for _ in range(count):
             opened = socket.socket()
+            self._sockets.append(opened)
             opened.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             opened.settimeout(10)
-            opened.connect(("127.0.0.1", port))
+            with contextlib.suppress(TimeoutError, ConnectionError):
+                opened.connect(("127.0.0.1", port))
             made.append(opened)
-        self._sockets += made
         return made

@@ -18,6 +18,12 @@ _log = structlog.get_logger(__name__)
 _AT_ONCE = 64
 """Connections that are accepted before other work gets its turn."""
 
+_BACKLOG = 1024
+"""How many connections may wait in the kernel until the process accepts them. They are not open files yet."""
+
+_CLOSING = 8
+"""Sockets that may be open beyond the limit, because asyncio closes them a moment later."""
+
 _PAUSE = 1.0
 """Seconds until another try, after no file was left for a connection."""
 
@@ -95,14 +101,16 @@ class Acceptor:
         self._new: dict[Visit, None] = {}
         """The connections that may wait for a head, the oldest first."""
         self._loop = asyncio.get_running_loop()
+        self._open = 0
+        """The sockets that are not closed yet."""
         self._openings: set[asyncio.Task[None]] = set()
         self._timers: list[asyncio.TimerHandle] = []
         self._warned_at = float("-inf")
         self._closed = False
 
-    def start(self, backlog: int) -> None:
+    def start(self) -> None:
         for listener in self._listeners:
-            listener.listen(backlog)
+            listener.listen(_BACKLOG)
             listener.setblocking(False)
         self._listen()
         self._look()
@@ -131,6 +139,8 @@ class Acceptor:
 
     def _accept(self, listener: socket.socket) -> None:
         for _ in range(_AT_ONCE):
+            if self._open > self.table.most + _CLOSING:
+                return  # the connections that were ended are closed in the next turns
             try:
                 accepted, source = listener.accept()
             except BlockingIOError:
@@ -161,14 +171,15 @@ class Acceptor:
         counted = _CountedSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
         counted.setblocking(False)
         visit = Visit(self, counted)
-        counted.on_close = lambda: self._left(visit)
+        counted.on_close = lambda: self._on_close(visit)
+        self._open += 1
         self.table.add(visit, address)
         self.watch(visit)
-        opening = self._loop.create_task(self._open(visit, counted))
+        opening = self._loop.create_task(self._connect(visit, counted))
         self._openings.add(opening)
         opening.add_done_callback(self._openings.discard)
 
-    async def _open(self, visit: Visit, counted: socket.socket) -> None:
+    async def _connect(self, visit: Visit, counted: socket.socket) -> None:
         try:
             await self._loop.connect_accepted_socket(
                 lambda: self._factory(visit),
@@ -178,6 +189,10 @@ class Acceptor:
             )
         except OSError:
             counted.close()  # the client has gone, or its handshake failed
+
+    def _on_close(self, visit: Visit) -> None:
+        self._open -= 1
+        self._left(visit)
 
     def _left(self, visit: Visit) -> None:
         self.table.remove(visit)

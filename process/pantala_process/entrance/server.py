@@ -8,16 +8,8 @@ from collections.abc import AsyncIterator, Sequence
 from aiohttp import web
 
 from pantala_process.entrance.acceptor import Acceptor, FirstHead
-from pantala_process.listening import file_limit, listening
+from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress
-
-_BACKLOG = 1024
-"""How many connections may wait in the kernel until the process accepts them."""
-
-
-def backlog() -> int:
-    """How many connections may wait in the kernel until this process accepts them."""
-    return max(min(_BACKLOG, file_limit() // 16), 1)
 
 
 @contextlib.asynccontextmanager
@@ -29,7 +21,7 @@ async def accepting(
     if server is None:
         raise RuntimeError("the runner is not set up")
     acceptor = Acceptor(sockets, lambda visit: FirstHead(server(), visit), most=most, tls=tls)
-    acceptor.start(backlog())
+    acceptor.start()
     try:
         yield
     finally:

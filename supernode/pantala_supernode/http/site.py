@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from pantala_process.entrance.acceptor import Acceptor, FirstHead
-from pantala_process.entrance.server import backlog
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
 from pantala_process.tls.contexts import TLSContexts
@@ -52,6 +51,6 @@ async def site(
             most=int(file_limit() * share),
             tls=tls.listener if tls else None,
         )
-        acceptor.start(backlog())
+        acceptor.start()
         stack.callback(acceptor.close)
         yield

@@ -82,12 +82,11 @@ class PieceSender:
         Connections may use the fraction ``share`` of the limit of open files. Further ones are closed at once.
         """
         with listening(address) as sockets:
-            files = file_limit()
             for each in sockets:
-                each.listen(max(min(_BACKLOG, files // 16), 1))
+                each.listen(_BACKLOG)
             self.log.open()
             uploaders = Uploaders(self._slots, self.log, self._pace)
-            most = int(files * share)
+            most = int(file_limit() * share)
             reception = self.reception = Reception(
                 sockets, self._admission, uploaders, self.log, most=most, claim=self._claim, tls=self._tls
             )
