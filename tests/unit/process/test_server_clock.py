@@ -1,5 +1,6 @@
 """Tokens are checked by the API server's time, so that a wrong clock of this machine refuses none."""
 
+import asyncio
 import base64
 import json
 import time
@@ -29,10 +30,15 @@ class Machine:
         self.ahead = ahead
         self.passed = 0.0
         self.answers_with_date = True
+        self.reads = 0
+        self.away = False
         self.clock = ServerClock(lambda: NOW + self.passed + self.ahead, lambda: 5000.0 + self.passed)
         self.keys = ClusterKeys(self.read, self.clock)
 
     async def read(self, path: str) -> Mapping[str, Any]:
+        self.reads += 1
+        if self.away:
+            raise OSError("away")
         if self.answers_with_date:
             self.clock.learn(formatdate(NOW + self.passed, usegmt=True))
         if "jwks" not in path:
@@ -114,3 +120,20 @@ def test_m5_the_skew_is_known() -> None:
     machine.clock.learn(formatdate(NOW, usegmt=True))
     assert machine.clock.skew is not None
     assert abs(machine.clock.skew - 40) <= 0.5
+
+
+async def test_f10_the_keys_stay_while_the_api_server_is_away() -> None:
+    """They are read again every hour. A failure costs no request of a client."""
+    machine = Machine(0)
+    await machine.keys.verify(machine.token())
+    machine.away = True
+    machine.keys._loaded_at -= 3700
+    for number in range(3):
+        assert "s" == (await machine.keys.verify(machine.token(jti=str(number)))).subject
+        await asyncio.sleep(0)
+    assert 3 == machine.reads, "one attempt"
+    machine.away = False
+    machine.keys._loaded_at -= 3700
+    await machine.keys.verify(machine.token(jti="later"))
+    await asyncio.sleep(0.01)
+    assert 5 == machine.reads
