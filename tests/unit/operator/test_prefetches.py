@@ -283,6 +283,22 @@ async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
     await eventually(lambda: world.outcome()[0] == "True")
 
 
+async def test_h5_a_forged_child_has_a_condition_and_no_node_gets_its_image(world: World) -> None:
+    """The attack: a Task with the owner reference of an ImagePrefetch, its tag and another digest."""
+    world.prefetch()
+    image = await world.ordered(2)
+    await world.report(image)
+    await eventually(lambda: world.outcome()[0] == "True")
+    (child,) = world.children
+    owner = world.cluster.objects["tasks"][child]["metadata"]["ownerReferences"]
+    metadata = {"name": "forged", "namespace": "ns", "ownerReferences": owner}
+    spec = {"source": {"image": f"{IMAGE}@{B}"}, "depth": "Runtime"}
+    world.cluster.put("tasks", {"metadata": metadata, "spec": spec})
+    await world.until("Stalled", "True", "OwnerMismatch", name="forged")
+    assert [f"{IMAGE}@{A}"] == [each.image for each in world.supernode.images.values()]
+    assert not [each for statement in world.supernode.statements for each in statement.images if B in each.image]
+
+
 async def test_mode_plan_asks_nodes_for_their_blobs_and_orders_nothing(world: World) -> None:
     world.prefetch(mode="Plan")
     await eventually(lambda: {LAYER} == world.supernode.survey)

@@ -41,7 +41,8 @@ class Pin:
     """The image's reference with its tag and its digest, as the image's Task shows it."""
     ordered: str = ""
     """The reference in the orders of nodes. Pods may use the tag, but nodes must not bring back a former meaning of it.
-    So the tag is there only if the registry resolved it to this digest in this run, and has not moved it since."""
+    So the tag is there only if the registry resolved it to this digest in this run, and has not moved or refused it
+    since."""
     awaited: bool = False
     """True if the registry has not answered yet, or will be asked again soon."""
     lacking: bool = False
@@ -57,18 +58,19 @@ def resolve(
     for key in wanted:
         found = pin(key, former.get(key), answers.get(key), run, follow=demand.follows)
         task = reference = ordered = ""
+        awaited = found.problem is None or reasons.of_image(found.problem.reason).retry is Retry.SOON
         if found.digest:
             parsed = image.parse(key.reference)
             ordered = f"{parsed.name}@{found.digest}"
             reference = f"{parsed.name}:{parsed.tag}@{found.digest}" if parsed.tag else ordered
-            ordered = reference if found.current and not found.latest else ordered
+            ordered = reference if found.current and awaited and not found.latest else ordered
             task = task_name(demand.metadata, key, found.digest)
         pins[key] = replace(
             found,
             task=task,
             reference=reference,
             ordered=ordered,
-            awaited=found.problem is None or reasons.of_image(found.problem.reason).retry is Retry.SOON,
+            awaited=awaited,
             lacking=not found.current or (demand.itemized and found.platforms is None),
         )
     return pins

@@ -10,7 +10,7 @@ from pantala_operator.plan import image_task
 from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.conditions import find
 from pantala_operator.resources.prefetch import ImagePrefetch
-from tests.support.prefetch import NOW, ONE, ONLY_ONE, World, digest, prefetch, resolved, settled, world
+from tests.support.prefetch import NOW, ONE, ONLY_ONE, World, digest, prefetch, refused, resolved, settled, world
 
 UID = "u"
 OTHER = digest("e")
@@ -116,3 +116,15 @@ def test_h5_a_pinned_digest_loses_the_tag_once_the_registry_has_moved_it() -> No
     assert {child: f"docker.io/library/one@{digest('a')}"} == stated(it)
     assert ("True", "Prefetched") == it.says("Ready")
     assert ("True", "TagMoved") == it.says("Drifted")
+
+
+@pytest.mark.parametrize(("reason", "tagged"), [("Unauthorized", False), ("NotFound", False), ("Unreachable", True)])
+def test_h5_a_tag_is_not_kept_by_a_secret_that_the_registry_refuses_now(reason: str, tagged: bool) -> None:
+    """Else a tenant could hide from the operator that the tag has moved. An outage alone takes no tag away."""
+    it = settled(updatePolicy="Pin", completionPolicy="Continuous", images=ONLY_ONE)
+    (child,) = it.children
+    it.registry[ONE] = refused(reason)
+    it.now += timedelta(minutes=11)
+    it.turn(4)
+    name = ONE if tagged else "docker.io/library/one"
+    assert {child: f"{name}@{digest('a')}"} == stated(it)
