@@ -78,7 +78,12 @@ class Release:
 
     def _pod(self, component: str) -> Resource:
         pods = self._kubectl.list("pods", NAMESPACE, f"app.kubernetes.io/component={component}")
-        return next(pod for pod in pods if "deletionTimestamp" not in pod["metadata"])
+        running = [pod for pod in pods if "deletionTimestamp" not in pod["metadata"]]
+        if component == "operator":  # the leading one of two
+            lease = self._kubectl.get("lease/pantala-operator", NAMESPACE)
+            leader = lease["spec"]["holderIdentity"].rpartition("_")[0]
+            running.sort(key=lambda pod: pod["metadata"]["name"] != leader)
+        return running[0]
 
     def _name(self, component: str) -> str:
         return str(self._pod(component)["metadata"]["name"])

@@ -86,7 +86,7 @@ def test_a_namespace_is_deleted_while_the_operator_is_down(case: Case, origin: O
         case.kubectl.delete(f"namespace/{case.namespace}", timeout=30)
         case.assert_published("orphan", body)
     finally:
-        case.kubectl.scale(_OPERATOR, 1, NAMESPACE)
+        case.kubectl.scale(_OPERATOR, 2, NAMESPACE)
 
     case.release.wait_ready()
     case.assert_nothing_left(task_id, f"{case.namespace}/orphan")
