@@ -213,9 +213,16 @@ class Intake:
             await self._pipeline.give(number, block)
 
     def _check_end(self, answer: Answer, recorder: Recorder, segment: Segment) -> None:
-        """Check where the body ended. If no length was announced, this is the end of the file."""
+        """Check where the body ended. If no length was announced, this is the end of the file.
+
+        The answer to a request for the rest may have only a part of it. Then it usually announces the length.
+        Otherwise, one more request shows if bytes follow: without any, it brings only the byte that it asks for again.
+        """
         end, length = answer.offset + answer.body.received, recorder.meta.length
         if length is None:
+            partial = answer.end is not None and answer.provenance is None and answer.body.received > 1
+            if partial if answer.length is None else end < answer.length:
+                raise errors.SourceInterruptedError.with_action(f"{self._shown} sent a part that ends at byte {end}")
             self.length = end
         elif end < min(length, segment.stop * recorder.meta.piece_size):
             raise errors.SourceInterruptedError.with_action(f"{self._shown} stopped at byte {end}")
