@@ -43,8 +43,11 @@ class LeaseResource(msgspec.Struct, frozen=True):
         return msgspec.structs.replace(self, spec=spec)
 
     def body(self) -> dict[str, Any]:
-        """The JSON object for the API server."""
-        metadata = {"name": self.metadata.name, "namespace": self.metadata.namespace}
+        """The JSON object for the API server. It replaces the whole object, so it repeats the marks of Helm."""
+        metadata: dict[str, Any] = {"name": self.metadata.name, "namespace": self.metadata.namespace}
+        for name in ("labels", "annotations"):
+            if marks := getattr(self.metadata, name):
+                metadata[name] = marks
         if self.metadata.resource_version:
             metadata["resourceVersion"] = self.metadata.resource_version
         spec = msgspec.to_builtins(self.spec)

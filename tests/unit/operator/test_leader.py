@@ -266,3 +266,11 @@ async def test_f10_a_supernode_that_restarts_in_an_outage_gets_its_statement(sta
         stage.cluster.outage = None
         stage.task("u")
         await stage.finish("u")
+
+
+def test_m4_a_written_lease_keeps_the_marks_of_helm() -> None:
+    """A PUT replaces the whole object. Without the marks, Helm refuses the next installation."""
+    metadata = Metadata("l", "ns", resource_version="5", labels={"managed-by": "Helm"}, annotations={"release": "p"})
+    body = LeaseResource(metadata).held("me", 1, 10, datetime(2026, 1, 1, tzinfo=UTC)).body()
+    expected = {"name": "l", "namespace": "ns", "resourceVersion": "5"}
+    assert {**expected, "labels": {"managed-by": "Helm"}, "annotations": {"release": "p"}} == body["metadata"]
