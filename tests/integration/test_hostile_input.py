@@ -1,0 +1,152 @@
+"""A real supernode process with hostile numbers in requests, and with damaged records on its volume."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pantala_protocol import task_id
+from pantala_protocol.statement import WantedTask
+from pantala_protocol.sync import PieceWork, SyncAnswer, SyncRequest, WantedBlob
+from testbed.origin import Generated, Origin
+from tests.support.eventually import eventually
+from tests.support.supernode_lab import SupernodeProcess
+
+SIZES = (900_000, 1_100_000, 1_300_000)
+
+
+@pytest.fixture
+async def origin() -> AsyncIterator[Origin]:
+    async with Origin() as made:
+        for size in SIZES:
+            made.serve(f"/{size}", Generated(size, seed=size))
+        yield made
+
+
+@pytest.fixture
+async def supernode(tmp_path: Path) -> AsyncIterator[SupernodeProcess]:
+    async with SupernodeProcess(tmp_path) as made:
+        await made.start()
+        yield made
+
+
+def tasks(origin: Origin) -> list[WantedTask]:
+    urls = {size: origin.url(f"/{size}") for size in SIZES}
+    return [
+        WantedTask(f"uid-{size}", f"ns/{size}", task_id.compute(url), url, path=f"ns/{size}", peers=("n1",))
+        for size, url in urls.items()
+    ]
+
+
+async def cached(supernode: SupernodeProcess, origin: Origin) -> None:
+    await supernode.state(*tasks(origin))
+    await supernode.cached()
+
+
+async def exchange(supernode: SupernodeProcess, request: SyncRequest) -> SyncAnswer:
+    url = f"{supernode.url}/api/v1/sync"
+    async with supernode.session.post(url, data=msgspec.json.encode(request)) as answer:
+        assert 200 == answer.status, await answer.text()
+        return msgspec.json.decode(await answer.read(), type=SyncAnswer)
+
+
+async def ask(supernode: SupernodeProcess, work: PieceWork, range_: str) -> int:
+    reader, writer = await asyncio.open_connection("127.0.0.1", work.port)
+    head = (
+        f"GET /pieces/{work.task_id}/{work.generation} HTTP/1.1\r\nHost: h\r\n"
+        f"X-Pantala-Ticket: {work.ticket}\r\nRange: bytes={range_}\r\nConnection: close\r\n\r\n"
+    )
+    writer.write(head.encode())
+    async with asyncio.timeout(10):
+        status = int((await reader.readline()).split()[1])
+    writer.close()
+    return status
+
+
+def peak(supernode: SupernodeProcess) -> int:
+    """The most memory that the process has used, in MiB."""
+    text = Path(f"/proc/{supernode.running.pid}/status").read_text()
+    found = re.search(r"VmHWM:\s+(\d+) kB", text)
+    assert found is not None
+    return int(found[1]) // 1024
+
+
+async def test_h2_hostile_numbers_take_no_memory(supernode: SupernodeProcess, origin: Origin) -> None:
+    await cached(supernode, origin)
+    request = SyncRequest("n1", "boot", 1, port=1, inventory={}, window=50)
+    work = (await exchange(supernode, request)).work[0]
+    before = peak(supernode)
+    assert 206 == await ask(supernode, work, "0-99")
+    for first, last in ((0, 1 << 33), (1 << 33, (1 << 33) + 5), (0, 10**18 - 1), (10**17, 10**18 - 1), (5, 1 << 52)):
+        assert 404 == await ask(supernode, work, f"{first}-{last}")
+    wanted = {
+        task.task_id: WantedBlob("r.example", "a", "sha256:" + "0" * 64, position=(1 << 53) - 1, stalls=1)
+        for task in tasks(origin)
+    }
+    for seq, stalls in ((2, 1), (3, 2)):
+        wants = {name: msgspec.structs.replace(each, stalls=stalls) for name, each in wanted.items()}
+        await exchange(supernode, SyncRequest("n1", "boot", seq, port=1, inventory={}, wants=wants, window=50))
+    bodies = (
+        b'{"peer":"n1","boot":"boot","seq":9,"failures":[{"task_id":"%b","piece":9007199254740991,"provider":"","kind":"x"}]}',
+        b'{"peer":"n1","boot":"boot","seq":9,"window":9007199254740991}',
+        b'{"peer":"n1","boot":"boot","seq":9,"done":{"%b":{"generation":"g","pieces":"0-9999999"}}}',
+    )
+    for body in bodies:
+        data = body.replace(b"%b", work.task_id.encode())
+        async with supernode.session.post(f"{supernode.url}/api/v1/sync", data=data) as answer:
+            assert 400 == answer.status
+    assert peak(supernode) - before < 50
+
+
+def invalid_utf8(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[content.index(b'"generation":"') + 15] ^= 0x80
+    path.write_bytes(content)
+
+
+def wrong_length(path: Path) -> None:
+    path.write_bytes(re.sub(rb'"length":\d', b'"length":7', path.read_bytes()))
+
+
+def pipe(path: Path) -> None:
+    path.unlink()
+    os.mkfifo(path)
+
+
+def folder(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
+    (path / "foreign").touch()
+
+
+DAMAGES: list[tuple[str, Callable[[Path], None]]] = [
+    ("meta.json", invalid_utf8),
+    ("meta.json", wrong_length),
+    ("meta.json", pipe),
+    ("meta.json", folder),
+    ("data", pipe),
+    ("journal", pipe),
+    ("journal", folder),
+]
+
+
+@pytest.mark.timeout(180)
+async def test_h3_f17_a_damaged_record_costs_one_copy(supernode: SupernodeProcess, origin: Origin) -> None:
+    await cached(supernode, origin)
+    victim = tasks(origin)[1]
+    path = supernode.data / "tasks" / victim.task_id[:2] / victim.task_id
+    for name, damage in DAMAGES:
+        before = {size: origin.body_bytes(f"/{size}") for size in SIZES}
+        supernode.kill()
+        damage(path / name)
+        pipe(supernode.data / "volume.json")
+        await supernode.start()
+        await eventually(supernode.is_ready, within=20)
+        await cached(supernode, origin)
+        again = {size: origin.body_bytes(f"/{size}") - before[size] for size in SIZES}
+        assert {SIZES[0]: 0, SIZES[1]: SIZES[1], SIZES[2]: 0} == again, (name, damage.__name__)
+        assert Generated(SIZES[1], seed=SIZES[1]).read(0, SIZES[1]) == (path / "data").read_bytes()
