@@ -71,9 +71,17 @@ def damages(content: bytes) -> Iterator[tuple[str, Damage]]:
     for size in chance.sample(range(len(content)), CUTS):
         yield f"cut {size}", cut(size)
     for made in (os.mkfifo, os.mkdir, _foreign_folder, lambda path: path.symlink_to("/dev/zero")):
-        yield made.__name__, lambda path, made=made: (path.unlink(), made(path), None)[2]
+        yield made.__name__, _replaced_by(made)
     yield "removed", Path.unlink
     yield "garbage", lambda path: (path.write_bytes(b"\xff\xfe" * 500), None)[1]
+
+
+def _replaced_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
+    def replace(path: Path) -> None:
+        path.unlink()
+        make(path)
+
+    return replace
 
 
 def _foreign_folder(path: Path) -> None:

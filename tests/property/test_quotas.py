@@ -137,7 +137,8 @@ TestTenants = Tenants.TestCase
 @given(st.lists(st.tuples(st.sampled_from("xyz"), st.integers(0, 200)), max_size=30), st.integers(0, 300))
 def test_m1_an_account_never_exceeds_its_quota(charges: list[tuple[str, int]], limit: int) -> None:
     tenancy = Tenancy(TaskManager(grace=0), Quotas(Quota(bytes=limit)), lambda _: None)
-    account, model = tenancy.accounts.of("a"), {}
+    account = tenancy.accounts.of("a")
+    model: dict[str, int] = {}
     for copy, size in charges:
         fits = size <= model.get(copy, 0) or sum(model.values()) - model.get(copy, 0) + size <= limit
         assert fits == account.charge(copy, size)

@@ -128,14 +128,13 @@ class TLSLab:
 
     async def start_peer(self, name: str, *, token: Path | None = None, **changes: Any) -> PeerApp:
         token = token or self.token_file(PEER, name)
-        settings = {"token_file": token, "grace": 1.0} | self.flags(name) | changes
+        settings: dict[str, Any] = {"token_file": token, "grace": 1.0} | self.flags(name) | changes
         made = await self._stack.enter_async_context(peer(self.url, self.folder / name, name, **settings))
         self.peers[name] = made
         return made
 
     async def connected(self, *names: str) -> None:
-        for name in names:
-            await eventually(lambda name=name: self.peers[name].supernodes.answered_at > 0, within=30)  # type: ignore[misc]
+        await eventually(lambda: all(self.peers[name].supernodes.answered_at > 0 for name in names), within=30)
 
     def serve(self, size: int, path: str, **behaviour: Any) -> bytes:
         body = Generated(size, seed=size)

@@ -54,7 +54,7 @@ class ReadRights:
         question = _Question(client, digest)
         answer = await self._flight.share(question, lambda: self._ask(question, origin))
         if not answer.generation:
-            why = "the registry does not allow it" if answer.refused else "there is no evidence yet"
+            why = "the registry does not allow it" if answer.refused else "evidence is still missing"
             raise MirrorError(f"the client has no right to {digest}: {why}; ask the registry")
         return answer.generation
 

@@ -131,7 +131,7 @@ class HeldBlob(NamedTuple):
     """What is known about a copy of a blob."""
 
     generation: str = ""
-    """Identifies the content of the copy. Empty: there is no copy."""
+    """Identifies the content of the copy. Empty without a copy."""
     origins: Collection[str] = ()
     """The repositories that sent all bytes of this copy, or that sent the whole blob, which was verified."""
     whole: bool = False
@@ -150,7 +150,7 @@ class Ruling(Enum):
     PROVE = auto()
     """Ask the origins at the same registry if they allow the client. Else the claim's repository must send the blob."""
     WAIT = auto()
-    """The copy is not verified yet and comes from another repository, or there is no copy."""
+    """The copy is not verified yet and comes from another repository, or no copy exists."""
 
 
 def related(claim: BlobClaim, origins: Collection[str]) -> list[str]:

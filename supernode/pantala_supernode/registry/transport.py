@@ -10,13 +10,13 @@ from multidict import CIMultiDict
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode.errors import SourceError, SourceTimeoutError
+from pantala_supernode.origin.places import HostPlaces
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.outbound.handles import Origin
 from pantala_supernode.outbound.request import Head, Request
 from pantala_supernode.outbound.target import RequestTarget
 from pantala_supernode.registry.errors import InvalidAnswerError, RegistryError, from_fault, from_source_error
-from pantala_supernode.registry.places import HostPlaces
 
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
 _PLACES = 128

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from pantala_supernode.registry.places import HostPlaces
+from pantala_supernode.origin.places import HostPlaces
 
 pytestmark = pytest.mark.virtual_time
 
