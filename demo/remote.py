@@ -8,6 +8,7 @@ import secrets
 import socket
 import subprocess
 from collections.abc import Callable, Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -48,10 +49,12 @@ class RemotePlace:
             raise DemoError("No Peer is Ready in this cluster. Install the chart first (see README.md).")
         self.origin_host = self.origin_host or self._own_address()
         self._say(f"{ready} Peers are Ready; the origin is this machine, at {self.origin_host}")
+        self._allow_origin()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.kubectl("delete", "task", self.task_name, "-n", "default", "--ignore-not-found")
+        self.kubectl("delete", "sourcepolicy", self.task_name, "--ignore-not-found")
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Run kubectl as the user."""
@@ -84,6 +87,16 @@ class RemotePlace:
     def log(self, name: str) -> str:
         """Return an empty value, because the demo cannot look into this cluster."""
         return ""
+
+    def _allow_origin(self) -> None:
+        """Create a SourcePolicy, because the supernodes read no internal address without one."""
+        try:
+            spec = {"cidrs": [str(ip_network(self.origin_host))]}
+        except ValueError:
+            spec = {"hosts": [self.origin_host.lower()]}
+        policy = {"apiVersion": "pantala.dev/v1alpha1", "kind": "SourcePolicy", "metadata": {"name": self.task_name}}
+        self.kubectl("create", "-f", "-", text=json.dumps({**policy, "spec": spec}))
+        self._say(f"the SourcePolicy {self.task_name} allows this address until the demo ends")
 
     def _own_address(self) -> str:
         """This machine's source address for the API server, at which nodes can usually reach the machine."""
