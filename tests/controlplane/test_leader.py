@@ -111,14 +111,17 @@ async def test_f13_a_paused_leader_changes_nothing_when_it_wakes_up(pair: Pair) 
     """It has Tasks to write and to state at that moment. Then it ends, and starts again as the other one."""
     await pair.kubectl.task("before")
     await pair.finish("before")
-    await pair.supernode.wanting("default/before")
+    await pair.kubectl.task("racing")
+    await pair.supernode.deliver("default/racing")
     pair.first.signal(signal.SIGSTOP)
+    await asyncio.sleep(1)  # a request may be under way
     wrote = len(pair.writes("one"))
     await pair.kubectl.task("meanwhile")
     await pair.kubectl("delete", "task", "before")
     await eventually(lambda: pair.supernode.epoch == 2, within=20, what="the second operator leads")
     await pair.finish("meanwhile")
-    await eventually(lambda: set(pair.supernode.wanted) == {"default/meanwhile"})
+    await pair.kubectl.wait("condition=Ready", "task/racing")
+    await eventually(lambda: set(pair.supernode.wanted) == {"default/meanwhile", "default/racing"})
     versions = await pair.kubectl("get", "tasks,peers", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
     stated = len(pair.supernode.statements)
     pair.first.signal(signal.SIGCONT)
@@ -130,7 +133,7 @@ async def test_f13_a_paused_leader_changes_nothing_when_it_wakes_up(pair: Pair) 
     assert wrote == len(pair.writes("one"))
     assert versions == await pair.kubectl("get", "tasks,peers", "-o", "jsonpath={.items[*].metadata.resourceVersion}")
     assert all(each.epoch == 2 for each in pair.supernode.statements[stated:])
-    assert {"default/meanwhile"} == set(pair.supernode.wanted)
+    assert {"default/meanwhile", "default/racing"} == set(pair.supernode.wanted)
     assert 200 == pair.second.ask("/readyz")[0]
 
 
