@@ -103,7 +103,8 @@ class Janitor:
             ):  # an origin may announce any length, and must not cost others their copies
                 return False
             copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
-            while usage.spare + sum(copy.size for copy in copies) < max(size, 1):
+            # If the size alone would fit, the metadata beside it did not.
+            while not copies or usage.spare + sum(copy.size for copy in copies) < max(size, 1):
                 if not self._spare():
                     return False
                 self._take_note()
