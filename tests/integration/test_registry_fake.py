@@ -612,3 +612,17 @@ async def test_a_failing_registry_gives_no_verdict(lab: Lab) -> None:
     lab.registry.faults.clear()
     with pytest.raises(errors.ImageNotFoundError):
         await lab.opened.access.check(lab.repository, "sha256:" + "a" * 64)
+
+
+async def test_c1_a_page_to_log_in_is_not_a_consent_for_a_manifest(lab: Lab) -> None:
+    digest = sha256(lab.registry.manifests["1"][1])
+
+    async def page(_: web.Request) -> web.Response:
+        return web.Response(text="<html>log in</html>", content_type="text/html")
+
+    lab.registry.faults["/manifests/"] = page
+    for name in (digest, "1"):
+        with pytest.raises(errors.InvalidAnswerError):
+            await lab.opened.access.check(lab.repository, name, "Bearer x")
+    lab.registry.faults.clear()
+    assert (await lab.opened.access.check(lab.repository, digest, "Bearer x")).allowed

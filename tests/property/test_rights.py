@@ -7,6 +7,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule, run_state_machine_as_test
@@ -111,12 +112,13 @@ class Tenants(RuleBasedStateMachine):
             self.world.check()
 
 
+@pytest.mark.timeout(300)
 def test_c1_no_byte_of_a_private_blob_without_a_right() -> None:
     run_state_machine_as_test(
         Tenants,
         settings=settings(
-            max_examples=examples(150),
-            stateful_step_count=25,
+            max_examples=examples(40),
+            stateful_step_count=20,
             suppress_health_check=[HealthCheck.too_slow, HealthCheck.filter_too_much],
         ),
     )

@@ -8,10 +8,16 @@ from typing import NamedTuple
 
 from pantala_process.flight import SingleFlight
 from pantala_protocol.rules.rights import EvidenceKind, Rights
-from pantala_supernode.registry.api import CHALLENGE, RegistryAPI, image_name
+from pantala_supernode.registry.api import CHALLENGE, DIGEST, RegistryAPI, image_name
 from pantala_supernode.registry.credentials import ANONYMOUS
 from pantala_supernode.registry.endpoint import ImageRepository, RepositoryLocation
-from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUnauthorizedError, raise_for_status
+from pantala_supernode.registry.errors import (
+    InvalidAnswerError,
+    RegistryForbiddenError,
+    RegistryUnauthorizedError,
+    raise_for_status,
+)
+from pantala_supernode.registry.manifest import MEDIA_TYPES
 from pantala_supernode.registry.transport import RegistryReply
 
 _REFUSALS = (401, 403)
@@ -77,7 +83,7 @@ class AccessCheck:
         _, digest, authorization = question
         reply = await self._api.probe(location, digest, authorization)
         if reply.status not in _REFUSALS:
-            raise_for_status(reply.status, reply.headers, image_name(location, digest))
+            _check_manifest(reply, location, digest)
         elif authorization or not await self._is_public(reply, location, digest):
             # A client that gets another host's challenge would send the registry's password to that host.
             challenges = reply.headers.getall(CHALLENGE, []) if reply.own else []
@@ -92,4 +98,19 @@ class AccessCheck:
             header = await self._api.authorization(location, ANONYMOUS)
         except (RegistryUnauthorizedError, RegistryForbiddenError):
             return False
-        return (await self._api.probe(location, digest, header)).status == 200
+        found = await self._api.probe(location, digest, header)
+        if found.status != 200:
+            return False
+        _check_manifest(found, location, digest)
+        return True
+
+
+def _check_manifest(reply: RegistryReply, location: RepositoryLocation, target: str) -> None:
+    """Raise a :class:`RegistryError` unless the answer describes the manifest. A page to log in may have status 200."""
+    what = image_name(location, target)
+    raise_for_status(reply.status, reply.headers, what)
+    digest = reply.headers.get(DIGEST, "")
+    media_type = reply.headers.get("Content-Type", "").partition(";")[0].strip().lower()
+    described = digest == target if digest and ":" in target else bool(digest) or media_type in MEDIA_TYPES
+    if not described:
+        raise InvalidAnswerError.of(what, "the answer does not describe a manifest")

@@ -15,7 +15,7 @@ from pantala_supernode.registry.transport import RegistryReply, RegistryRequest,
 
 CHALLENGE: Final = "WWW-Authenticate"
 _ACCEPT = {"Accept": ", ".join(manifest.MEDIA_TYPES)}
-_DIGEST = "Docker-Content-Digest"
+DIGEST: Final = "Docker-Content-Digest"
 _NO_HEAD = frozenset({400, 405, 406, 415, 500, 501})
 """Statuses of registries that do not support HEAD. A GET then shows the real problem."""
 _T = TypeVar("_T")
@@ -50,7 +50,7 @@ class RegistryAPI:
             what = image_name(location, target)
             reply = await self._authorized("GET", location, target, account)
             raise_for_status(reply.status, reply.headers, what)
-            digest = target if ":" in target else reply.headers.get(_DIGEST)
+            digest = target if ":" in target else reply.headers.get(DIGEST)
             return ManifestDocument.checked(reply.body, reply.headers.get("Content-Type", ""), digest, what)
 
         return await self.first(repository, read)
@@ -64,7 +64,7 @@ class RegistryAPI:
             if reply.status in _NO_HEAD:
                 return None
             raise_for_status(reply.status, reply.headers, what)
-            digest = reply.headers.get(_DIGEST)
+            digest = reply.headers.get(DIGEST)
             return checked_digest(digest, what) if digest else None
 
         return await self.first(repository, read)
