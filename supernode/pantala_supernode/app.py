@@ -147,6 +147,7 @@ class App:
             on_accused=events.piece_accused.publish,
             timer=self.metrics.scheduling.time,
             clock=clock,
+            shares=settings.shares,
         )
         self._small_files = SmallFiles(store.get)
         self.sync = SyncServer(

@@ -2,30 +2,94 @@
 
 from collections import deque
 from collections.abc import Iterator
-from itertools import chain, groupby
+from itertools import chain
 
+from pantala_process.fair import Claim
 from pantala_protocol.geometry import SMALL_FILE
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.sync.session import PeerSession
 from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.shares import Shares
 from pantala_supernode.tasks.task import Task
 
+_SLACK = 8.0 * 1024 * 1024
+"""Bytes that a tenant may be behind, because its pieces are still on their way."""
 
-def by_importance(session: PeerSession, tasks: TaskManager) -> Iterator[deque[str]]:
-    """The peer's open tasks in groups of equal importance, the most important group first.
 
-    Files that readers wait for are more important than all others. The tasks of a group take turns: the task that was
-    given a piece last comes last.
+_REMEMBERED = 64
+"""Tenants without open tasks that are remembered."""
+
+
+class TaskTurns:
+    """The order in which a peer's open tasks get pieces, for one answer.
+
+    Files that readers wait for come first. Then the tenants take turns by their shares. Within a tenant, tasks of a
+    higher priority come first, and equal ones take turns: the task that was given a piece last comes last.
     """
 
-    def importance(name: str) -> tuple[bool, int]:
-        task = tasks.get(name)
-        return name in session.wants, task.priority if task is not None else 0
+    def __init__(self, session: PeerSession, tasks: TaskManager, shares: Shares) -> None:
+        self._session = session
+        self._lanes: dict[Claim | None, list[tuple[int, deque[str]]]] = {}
+        """The tasks of each tenant by priority, the most important first. ``None``: readers wait for them."""
+        self._left = len(session.open_tasks)
+        self._lane: Claim | None = None
+        self._priority = 0
+        self._group: deque[str] = deque()
+        names = sorted(session.open_tasks, key=session.open_tasks.__getitem__)
+        found = [(name, tasks.get(name)) for name in names]
+        found.sort(key=lambda each: -each[1].priority if each[1] is not None else 0)
+        for name, task in found:
+            claim = None if name in session.wants else shares.claim_of(task.tenants if task is not None else ())
+            priority = task.priority if task is not None else 0
+            groups = self._lanes.setdefault(claim, [])
+            if not groups or groups[-1][0] != priority:
+                groups.append((priority, deque()))
+            groups[-1][1].append(name)
+        if len(session.received) > len(self._lanes) + _REMEMBERED:
+            wanted = {claim.tenant for claim in self._lanes if claim is not None}
+            session.received = {tenant: size for tenant, size in session.received.items() if tenant in wanted}
 
-    names = sorted(session.open_tasks, key=session.open_tasks.__getitem__)
-    names.sort(key=importance, reverse=True)
-    return (deque(group) for _, group in groupby(names, key=importance))
+    def next(self) -> str | None:
+        """Take the next task. ``None``: no task is left."""
+        if not self._left:
+            return None
+        self._left -= 1
+        self._lane = None if None in self._lanes else min(self._lanes, key=self._start)
+        groups = self._lanes[self._lane]
+        self._priority, self._group = groups[0]
+        name = self._group.popleft()
+        if not self._group:
+            groups.pop(0)
+        if not groups:
+            del self._lanes[self._lane]
+        return name
+
+    @property
+    def alone(self) -> bool:
+        """True if no other task is left."""
+        return not self._left
+
+    def again(self, name: str, size: int) -> None:
+        """Note that a task was given pieces of ``size`` bytes. It comes last, but before less important ones."""
+        session, lane = self._session, self._lane
+        if lane is not None:
+            start = self._start(lane)
+            session.received_now = max(session.received_now, start)
+            session.received[lane.tenant] = start + size / lane.share
+        if self.alone:
+            return
+        groups = self._lanes.setdefault(lane, [])
+        if not groups or groups[0][1] is not self._group:
+            groups.insert(0, (self._priority, self._group))
+        self._group.append(name)
+        self._left += 1
+
+    def _start(self, claim: Claim | None) -> float:
+        """What the tenant has received, divided by its share. A tenant that was away begins where the others are."""
+        if claim is None:
+            return 0.0
+        return max(self._session.received.get(claim.tenant, 0.0), self._session.received_now - _SLACK)
 
 
 class SmallFileChoice:

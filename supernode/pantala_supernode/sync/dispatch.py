@@ -16,10 +16,11 @@ from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.scheduler import Managers, PieceChoice, Urgent
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.assignments import AssignmentTable
-from pantala_supernode.sync.choice import SmallFileChoice, by_importance
+from pantala_supernode.sync.choice import SmallFileChoice, TaskTurns
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.session import HeldExchanges, PeerSession
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
+from pantala_supernode.tasks.shares import Shares
 from pantala_supernode.tasks.task import Task
 
 _MOMENT = 0.25
@@ -48,6 +49,7 @@ class Dispatcher:
         on_accused: Callable[[TaskID, int], None],
         clock: Callable[[], float],
         timer: Callable[[], AbstractContextManager[object]] = nullcontext,
+        shares: Shares | None = None,
     ) -> None:
         self.sessions: dict[str, PeerSession] = {}
         """The session of each connected peer or client, by its name."""
@@ -56,6 +58,7 @@ class Dispatcher:
         self._marks = itertools.count(1)
         self._turns = itertools.count(1)
         self._places_taken = asyncio.Event()
+        self._shares = shares or Shares()
         self.waiting = HeldExchanges()
         self._managers = managers
         self._progress = managers.progress
@@ -74,14 +77,13 @@ class Dispatcher:
         """Give a peer as many pieces as it may get now. Blobs for which containers wait come first."""
         work = [*self._small_files(session), *self._first_pieces(session)]
         room = self._scheduler.room(session.peer)
-        for equals in by_importance(session, self._managers.tasks) if room else ():
-            while equals and room:
-                name = equals.popleft()
-                given = self._work_of(session, name, 1 if equals else room)
-                work, room = work + given, room - len(given)
-                if given:
-                    session.open_tasks[name] = next(self._turns)
-                    equals.extend([name] if equals else ())
+        turns = TaskTurns(session, self._managers.tasks, self._shares) if room else None
+        while turns is not None and room and (name := turns.next()) is not None:
+            given = self._work_of(session, name, room if turns.alone else 1)
+            work, room = work + given, room - len(given)
+            if given:
+                session.open_tasks[name] = next(self._turns)
+                turns.again(name, sum(piece.size for piece in given))
         return tuple(work)
 
     def serve_waiting(self, task_id: str, provider: str | None = None) -> None:

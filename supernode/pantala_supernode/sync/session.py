@@ -50,6 +50,9 @@ class PeerSession:
     open_tasks: dict[str, int] = field(default_factory=dict)
     """The tasks of which the peer lacks pieces, the most important first, and the turn in which each got pieces last.
     """
+    received: dict[str, float] = field(default_factory=dict)
+    """The bytes that each tenant was given for this peer, divided by its share, and the start of the last turn."""
+    received_now: float = 0.0
     small_tasks: dict[str, None] = field(default_factory=dict)
     """The same for tasks with a small file. They get no turns, because all of them are given at once."""
     paused: dict[str, float] = field(default_factory=dict)

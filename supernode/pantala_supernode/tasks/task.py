@@ -186,7 +186,7 @@ class Task:
 
     def _index(self) -> None:
         self._priority = max((wanted.priority for wanted in self.wanted.values()), default=0)
-        self._namespaces = frozenset(wanted.name.partition("/")[0] for wanted in self.wanted.values())
+        self._namespaces = frozenset(wanted.name.rpartition("/")[0] for wanted in self.wanted.values())
         self.peers = _union([self._nodes[uid] for uid in self.wanted])
         self._fetching = _union([self._nodes[uid] for uid, wanted in self.wanted.items() if not wanted.suspended])
 

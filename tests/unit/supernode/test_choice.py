@@ -12,6 +12,7 @@ from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.shares import Shares
 from tests.unit.supernode.conftest import Bench
 
 POLICY = SchedulingPolicy()
@@ -236,3 +237,27 @@ def test_small_files_with_readers_come_first(lab: Lab) -> None:
     names = lab.files(*map(str, range(100)), length=SMALL_FILE)
     lab.waits_for(names[-1])
     assert names[-1] == lab.work()[0].task_id
+
+
+def test_h7_a_tenant_with_high_priorities_and_many_tasks_leaves_others_their_turns(lab: Lab) -> None:
+    hostile = lab.files(*(f"hostile/{number}" for number in range(16)), length=100 * 128 * 1024, priority=100)
+    (honest,) = lab.files("honest/file", length=100 * 128 * 1024)
+    given = Counter[str]()
+    for _ in range(30):
+        for piece in lab.work():
+            given["honest" if piece.task_id == honest else "hostile"] += 1
+            assert piece.task_id == honest or piece.task_id in hostile
+            lab.succeeds(piece)
+    assert 0.8 < given["honest"] / given["hostile"] < 1.25
+
+
+def test_h7_tenants_of_one_peer_get_pieces_by_their_shares(lab: Lab) -> None:
+    lab.dispatcher._shares = Shares({"large": 3.0})
+    lab.files("small/one", "small/two", length=200 * 128 * 1024)
+    (large,) = lab.files("large/file", length=400 * 128 * 1024)
+    given = Counter[bool]()
+    while given.total() < 200:
+        for piece in lab.work():
+            given[piece.task_id == large] += 1
+            lab.succeeds(piece)
+    assert 3.0 == pytest.approx(given[True] / given[False], rel=0.1)
