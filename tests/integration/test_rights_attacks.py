@@ -15,6 +15,7 @@ import pytest
 from aiohttp import web
 
 from pantala_peer.app import PeerApp
+from pantala_peer.mirror.deadlines import Deadlines
 from pantala_protocol import task_id
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 from tests.support.fake_registry import FakeRegistry, basic, sha256
@@ -126,6 +127,10 @@ LIES: dict[str, Any] = {
 }
 
 
+PATIENT = Deadlines(manifest=15.0, small=15.0, blob=15.0)
+"""So that a busy machine does not end an honest pull."""
+
+
 class Stage(SupernodeLab):
     def __init__(self, folder: Path, victim: Victim, liar: Liar) -> None:
         super().__init__(folder, grace=0.2)
@@ -133,6 +138,9 @@ class Stage(SupernodeLab):
         self.liar = liar
         self.layer = SECRET
         self.index = ""
+
+    async def mirror(self, name: str, **changes: Any) -> PeerApp:
+        return await super().mirror(name, **{"mirror_deadlines": PATIENT, **changes})
 
     def serve(self, layer: bytes) -> None:  # type: ignore[override]
         self.layer = layer
@@ -183,7 +191,7 @@ async def test_c1_a_liars_bytes_give_no_right_to_private_ones(stage: Stage, lie:
     stage.liar.lie = LIES[lie]
     known = SECRET[: SIZE // 2] if lie == "prefix" else b""
     assert not leaks(await stage.steal(two), SECRET, known)
-    assert SECRET == (await stage.honest(one) or await stage.honest(one))
+    assert SECRET == await stage.honest(one)
     for stolen in await asyncio.gather(
         *(stage.steal(node, f"evil/{number}") for number, node in enumerate((one, two, one, two))), stage.steal(two)
     ):
@@ -267,7 +275,7 @@ async def test_m7_a_poisoned_first_source_does_not_shut_honest_nodes_out(stage: 
     await asyncio.sleep(1.0)
     begun = asyncio.get_running_loop().time()
     assert SECRET == await stage.honest(one)
-    assert asyncio.get_running_loop().time() - begun < 5
+    assert asyncio.get_running_loop().time() - begun < 10  # 3 s on a machine with nothing else to do
     known = SECRET[: SIZE // 2] if lie == "prefix" else b""
     for got in await asyncio.gather(*stealing):
         assert not leaks(got, SECRET, known)
