@@ -17,7 +17,7 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import Statement, StatementReceipt
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.manager import CDNManager
-from pantala_supernode.errors import SupernodeError
+from pantala_supernode.errors import ConflictError, SupernodeError
 from pantala_supernode.events import Events
 from pantala_supernode.replicas.membership import ReplicaSet
 from pantala_supernode.swarm.scheduler import Managers
@@ -81,9 +81,12 @@ class Supernode:
         """Apply a statement.
 
         Raises :class:`ValueError` if a task ID, a number or the membership in it is not valid, and
-        :class:`ConflictError` if its operator no longer leads.
+        :class:`ConflictError` if its operator no longer leads, or if a newer statement is in force.
         """
         self._fence.check(statement.epoch)
+        if statement.epoch <= self._fence.epoch and statement.revision < self._tasks.revision:
+            text = f"revision {self._tasks.revision} is in force, so revision {statement.revision} is refused"
+            raise ConflictError(f"{text}. The sender must read the changes first")
         statement = numbers.named(statement)
         if statement.membership is not None and not statement.member:
             raise ValueError("The operator's list of replicas lacks this supernode. Check the operator's flags.")

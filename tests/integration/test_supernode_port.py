@@ -131,6 +131,18 @@ async def test_m4_a_statement_of_a_former_leader_is_refused(subject: Subject) ->
     assert 8 == (await subject.api.changes("", 0, 0)).revision
 
 
+@pytest.mark.parametrize("epoch", [0, 3])
+async def test_m4_an_older_revision_of_the_same_epoch_is_refused(subject: Subject, epoch: int) -> None:
+    """Two operators without a Lease, or a statement that arrives late."""
+    one, two = subject.wanted("one"), subject.wanted("two")
+    await subject.api.state(Statement(100, (one,), epoch=epoch))
+    with pytest.raises(SupernodeRefusedError, match="revision 100 is in force"):
+        await subject.api.state(Statement(7, (two,), epoch=epoch))
+    await subject.api.state(Statement(100, (one,), epoch=epoch))
+    await subject.api.state(Statement(7, (two,), epoch=epoch + 1))
+    assert 7 == (await subject.api.changes("", 0, 0)).revision
+
+
 async def test_h10_statements_with_numbers_and_with_names_say_the_same(subject: Subject) -> None:
     """The statement of an operator of the former minor version has names."""
     one = msgspec.structs.replace(subject.wanted("one"), path="one", peers=("a", "b"))

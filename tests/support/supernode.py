@@ -88,6 +88,8 @@ class MemorySupernode:
         if 0 < statement.epoch < self.epoch:
             self.refused.append(statement.epoch)
             raise SupernodeRefusedError(f"another operator leads since epoch {self.epoch}")
+        if statement.epoch <= self.epoch and statement.revision < self._revision:
+            raise SupernodeRefusedError(f"revision {self._revision} is in force")
         self.epoch = max(self.epoch, statement.epoch)
         self.sent.append(statement)
         statement = numbers.named(statement)
