@@ -30,7 +30,7 @@ UNFINISHED = TASKS[2]
 FLIPS, CUTS = examples(100) // 12, max(1, examples(100) // 25)
 """The numbers of bits and of cuts that are tried in each file. Each bit of a record is tried in ``test_records``."""
 
-Damage = Callable[[Path], None]
+Damage = Callable[[Path], object]
 
 
 def pieces_of(task: str) -> list[Piece]:
@@ -57,31 +57,33 @@ def sha256(content: bytes) -> str:
 
 
 def damages(content: bytes) -> Iterator[tuple[str, Damage]]:
-    def flipped(bit: int) -> Damage:
-        damaged = bytearray(content)
-        damaged[bit // 8] ^= 1 << bit % 8
-        return lambda path: (path.write_bytes(damaged), None)[1]
-
-    def cut(size: int) -> Damage:
-        return lambda path: (path.write_bytes(content[:size]), None)[1]
-
     chance = random.Random(len(content))
     for bit in chance.sample(range(8 * len(content)), FLIPS):
-        yield f"bit {bit}", flipped(bit)
+        damaged = bytearray(content)
+        damaged[bit // 8] ^= 1 << bit % 8
+        yield f"bit {bit}", _with(bytes(damaged))
     for size in chance.sample(range(len(content)), CUTS):
-        yield f"cut {size}", cut(size)
-    for made in (os.mkfifo, os.mkdir, _foreign_folder, lambda path: path.symlink_to("/dev/zero")):
-        yield made.__name__, _replaced_by(made)
+        yield f"cut {size}", _with(content[:size])
+    yield "garbage", _with(b"\xff\xfe" * 500)
+    for made in (os.mkfifo, os.mkdir, _foreign_folder, _link):
+        yield made.__name__, _instead(made)
     yield "removed", Path.unlink
-    yield "garbage", lambda path: (path.write_bytes(b"\xff\xfe" * 500), None)[1]
 
 
-def _replaced_by(make: Callable[[Path], object]) -> Callable[[Path], None]:
-    def replace(path: Path) -> None:
+def _with(content: bytes) -> Damage:
+    return lambda path: path.write_bytes(content)
+
+
+def _instead(make: Damage) -> Damage:
+    def damage(path: Path) -> None:
         path.unlink()
         make(path)
 
-    return replace
+    return damage
+
+
+def _link(path: Path) -> None:
+    path.symlink_to("/dev/zero")
 
 
 def _foreign_folder(path: Path) -> None:
