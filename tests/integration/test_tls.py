@@ -11,6 +11,7 @@ import pytest
 
 from pantala_operator.authority.rotation import AuthorityTiming
 from pantala_process.tls import certificates
+from pantala_process.tls.authority import AuthorityClient
 from pantala_process.tls.keeper import FILE
 from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
@@ -134,8 +135,6 @@ async def test_h9_a_server_with_another_name_gets_no_request(lab: TLSLab) -> Non
 
 
 async def test_h9_the_operator_signs_only_for_pantalas_tokens(lab: TLSLab) -> None:
-    from pantala_process.tls.authority import AuthorityClient
-
     url, bundle = f"https://localhost:{lab.ports['operator']}", lab._authorities.read_bytes()
     key = certificates.new_key()
     request = certificates.signing_request(key)

@@ -16,6 +16,7 @@ from pantala_operator.authority.rotation import AuthorityTiming
 from pantala_peer.app import PeerApp
 from pantala_process.identity import APIServerDocuments, ClusterKeys, ServerClock, TokenIdentity
 from pantala_process.settings import ListenAddress
+from pantala_process.tls import certificates
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import App, serving
@@ -163,8 +164,6 @@ class TLSLab:
 
     def contexts_of(self, *names: str, age: float = 0.0) -> TLSContexts:
         """The contexts of a process with these names, which the operator did not decide."""
-        from pantala_process.tls import certificates
-
         issuer = self.keeper._state.current
         assert issuer is not None
         key = certificates.new_key()
