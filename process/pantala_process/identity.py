@@ -28,6 +28,8 @@ _MIN_RELOAD_INTERVAL = 5.0
 """Seconds between two requests for the keys, so that clients with invalid tokens cannot cause many of them."""
 _LEEWAY = 60
 """Seconds by which the clocks of the supernode and the API server may differ."""
+_SLOW = 2.0
+"""An answer that takes more seconds does not tell the time."""
 _MAX_KNOWN = 20_000
 """The most verified tokens that are remembered: a few for each node."""
 _MAX_ANSWER = 1024 * 1024
@@ -76,14 +78,19 @@ class ServerClock:
         """Seconds by which the machine's clock is ahead of the API server's. ``None``: not known."""
         return None if self._ahead is None else self._wall() - self.now()
 
-    def learn(self, date: str) -> None:
-        """Take the ``Date`` header of an answer that has just come. A text that is not a valid date changes nothing."""
+    def learn(self, date: str, took: float = 0.0) -> None:
+        """Take the ``Date`` header of an answer that has just come, ``took`` seconds after its request.
+
+        A slow answer and a text that is not a valid date change nothing.
+        """
+        if took > _SLOW:
+            return
         try:
             seconds = parsedate_to_datetime(date).timestamp()
         except (TypeError, ValueError):
             return
         former, now = self.skew, self._monotonic()
-        self._ahead, self.learned_at = seconds + 0.5 - now, now  # the header has whole seconds
+        self._ahead, self.learned_at = seconds + 0.5 + took / 2 - now, now  # the header has whole seconds
         if abs(self.skew or 0.0) >= SKEW and abs(former or 0.0) < SKEW:
             _log.warning(
                 "the clock of this machine differs from that of the API server; synchronise it",
@@ -111,11 +118,11 @@ class APIServerDocuments:
 
     async def read(self, path: str) -> Mapping[str, Any]:
         """Read the document at ``path``."""
-        headers = bearer(self._token)
+        headers, began = bearer(self._token), time.monotonic()
         async with self._session.get(
             self._api_server + path, ssl=self._tls, headers=headers, timeout=_TIMEOUT
         ) as answer:
-            self._clock.learn(answer.headers.get("Date", ""))
+            self._clock.learn(answer.headers.get("Date", ""), time.monotonic() - began)
             answer.raise_for_status()
             return msgspec.json.decode(await read_bounded(answer, _MAX_ANSWER), type=dict[str, Any])
 

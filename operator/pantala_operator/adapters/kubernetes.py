@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
@@ -300,9 +301,10 @@ class KubernetesCluster:
         return await self._send(method, path, aiohttp.ClientTimeout(total=remaining, connect=5), **parameters)
 
     async def _send(self, method: str, path: str, timeout: aiohttp.ClientTimeout, **parameters: Any) -> Any:
+        began = time.monotonic()
         try:
             response = await self._client.request(method, path, serialize=False, _request_timeout=timeout, **parameters)
-            self._clock.learn(response.headers.get("Date", ""))
+            self._clock.learn(response.headers.get("Date", ""), time.monotonic() - began)
             return await response.json()
         except DynamicApiError as error:
             kind = _ERRORS.get(error.status, ClusterUnavailableError)

@@ -137,3 +137,13 @@ async def test_f10_the_keys_stay_while_the_api_server_is_away() -> None:
     await machine.keys.verify(machine.token(jti="later"))
     await asyncio.sleep(0.01)
     assert 5 == machine.reads
+
+
+def test_m5_a_slow_answer_does_not_tell_the_time() -> None:
+    """On a busy machine, an answer may be read long after the server has written it."""
+    machine = Machine(0)
+    machine.clock.learn(formatdate(NOW - 9, usegmt=True), took=9.0)
+    assert machine.clock.skew is None
+    machine.clock.learn(formatdate(NOW - 1, usegmt=True), took=2.0)
+    assert machine.clock.skew is not None
+    assert abs(machine.clock.skew) <= 0.5
