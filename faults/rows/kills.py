@@ -115,9 +115,9 @@ class _SupernodeLife:
 
 
 async def peer(plan: Plan, tally: Tally) -> None:
-    """Kill a peer that downloads a file of 300 pieces."""
+    """Kill a peer that downloads a file of 120 pieces."""
     for case in plan.cases(KILLS):
-        scripted, file = ScriptedSupernode(), File("a", content(300, seed=case.number))
+        scripted, file = ScriptedSupernode(), File("a", content(120, seed=case.number))
         async with scripted.serving():
             life = _PeerLife(PeerLab(plan.folder / str(case.number), scripted), file, case, tally)
             await scripted.deliver(file)
@@ -140,7 +140,7 @@ class _PeerLife:
         known = lab.supernode.peers.get("node-1")
         async with lab.process("node-1", *wrapper) as running:
             if chosen:
-                died = await _died_within(6.0, lambda: running.returncode is not None or self._published)
+                died = await _died_within(4.0, lambda: running.returncode is not None or self._published)
                 self._tally.add(**{"at_chosen_points" if died and not self._published else "at_random_times": 1})
             else:
                 await self._serves(known)
