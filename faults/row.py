@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 _SHOWN = 5
-"""Violations of one row that are kept as text. All of them are counted."""
+"""Different violations of one row that are kept as text. All of them are counted."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +45,7 @@ class Tally:
         if holds:
             return
         self.broken += 1
-        if len(self.violations) < _SHOWN:
+        if len(self.violations) < _SHOWN and not any(each.startswith(f"{what}\n") for each in self.violations):
             self.violations.append(f"{what}\n  repeat it: {case.replay}")
 
 
