@@ -16,7 +16,7 @@ import pytest
 from pantala_operator.adapters import kubernetes
 from pantala_operator.errors import ClusterConflictError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.inputs import Workload
-from pantala_operator.ports import ClusterAPI, DataKind
+from pantala_operator.ports import ClusterAPI, DataKind, SystemClock
 from pantala_operator.resources.api import (
     API_VERSION,
     Metadata,
@@ -33,6 +33,7 @@ from pantala_operator.resources.api import (
 from pantala_operator.resources.conditions import Condition, ConditionStatus, Verdict
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.sources import SourcePolicy, SourcePolicyStatus
+from pantala_operator.term import Term
 from pantala_process.identity import ClusterKeys, ServerClock
 from testbed.apiserver import ControlPlane
 from tests.support.cluster import MemoryCluster
@@ -172,6 +173,19 @@ async def test_h9_only_one_of_two_writers_changes_the_authority(
     assert {"b": "Yg=="} == (await cluster.read_data(kind, "default", "pantala-tls")).data
     with pytest.raises(ClusterNotFoundError):
         await cluster.read_data(kind, "default", "other")
+
+
+async def test_h9_a_replica_that_does_not_lead_can_write_the_authority(
+    control_plane: ControlPlane, kubectl: Kubectl
+) -> None:
+    """In an upgrade, the former replica may lead until the new ones are ready, and those need an authority for it."""
+    await kubectl.apply({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "tls", "namespace": "default"}})
+    term = Term(SystemClock(), alone=False)
+    cluster = await kubernetes.connect(str(control_plane.kubeconfig), term=term)
+    found = await cluster.read_data(DataKind.SECRET, "default", "tls")
+    await cluster.write_data(DataKind.SECRET, found.metadata, {"a": "YQ=="})
+    assert {"a": "YQ=="} == (await cluster.read_data(DataKind.SECRET, "default", "tls")).data
+    await cluster.close()
 
 
 async def test_the_operator_verifies_tokens_with_the_keys_of_the_cluster(control_plane: ControlPlane) -> None:

@@ -174,16 +174,16 @@ class KubernetesCluster:
         return _read(await self.request("get", _path(resource)), type(resource))
 
     async def get_secret(self, namespace: str, name: str) -> Secret:
-        body = await self.request("get", f"/api/v1/namespaces/{namespace}/secrets/{name}")
-        return _read(body, Secret)
+        return await self.read_data(DataKind.SECRET, namespace, name)
 
     async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
         return _read(await self.request("get", f"/api/v1/namespaces/{namespace}/{kind}/{name}"), Secret)
 
     async def write_data(self, kind: DataKind, found: Metadata, data: Mapping[str, str | None]) -> None:
+        # Outside of any term: a replica must sign before it can lead. The version prevents a second writer.
         path = f"/api/v1/namespaces/{found.namespace}/{kind}/{found.name}"
         body = {"metadata": {"resourceVersion": found.resource_version}, "data": dict(data)}
-        await self.request("patch", path, body=body, content_type=_MERGE)
+        await self._send("patch", path, self._timeout, body=body, content_type=_MERGE)
 
     async def read_document(self, path: str) -> Mapping[str, Any]:
         return cast("Mapping[str, Any]", await self.request("get", path, header_params={"Accept": _DOCUMENTS}))
