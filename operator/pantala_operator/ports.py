@@ -64,7 +64,10 @@ class ClusterAPI(Protocol):
         ...
 
     async def write_data(self, kind: DataKind, found: Metadata, data: Mapping[str, str | None]) -> None:
-        """Set values. ``None`` removes one. Raises ``ClusterConflictError`` if the object changed since it was read."""
+        """Set values. ``None`` removes one. Raises ``ClusterConflictError`` if the object changed since it was read.
+
+        A replica that does not lead may do this, too, because it must sign certificates before it can lead.
+        """
         ...
 
     async def read_document(self, path: str) -> Mapping[str, Any]:

@@ -180,7 +180,6 @@ class KubernetesCluster:
         return _read(await self.request("get", f"/api/v1/namespaces/{namespace}/{kind}/{name}"), Secret)
 
     async def write_data(self, kind: DataKind, found: Metadata, data: Mapping[str, str | None]) -> None:
-        # Outside of any term: a replica must sign before it can lead. The version prevents a second writer.
         path = f"/api/v1/namespaces/{found.namespace}/{kind}/{found.name}"
         body = {"metadata": {"resourceVersion": found.resource_version}, "data": dict(data)}
         await self._send("patch", path, self._timeout, body=body, content_type=_MERGE)
