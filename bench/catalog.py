@@ -21,8 +21,8 @@ SCENARIOS: dict[str, Scenario] = {
         ControlScenario(),
         SmallScenario(),
         StampedeScenario(),
-        ScaleScenario(),
         SimulationScenario(),
+        ScaleScenario(),
     )
 }
 DEFAULT = ("data", "fast", "origin", "control", "small")

@@ -40,10 +40,12 @@ class OwnCluster:
             prune(f"pantala/{component}", tag)
             self.cluster.push(image)
         mirrored = layout.REGISTRY_ADDRESSES
+        realms = {layout.REGISTRIES["tokens"]: {"realms": [layout.HOST]}}
         return [
             f"--set=image.registry={self.cluster.registry}",
             f"--set-string=image.tag={tag}",
             f"--set=mirror.registries={{{','.join(f'http://{registry}' for registry in mirrored)}}}",
+            f"--set-json=registries={json.dumps(realms)}",
             f"--set=peer.hostNetwork={str(layout.IPV6).lower()}",
         ]
 

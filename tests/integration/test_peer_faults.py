@@ -231,7 +231,8 @@ async def test_f3_a_file_that_does_not_fit_is_reported_and_fetched_later(it: Pee
     supernode, made = it.supernode, it.supernode._assignments
 
     def huge(peer: str) -> tuple[Assignment, ...]:
-        return tuple(msgspec.structs.replace(assignment, length=1 << 60) for assignment in made(peer) or ())
+        """As large as a file may be."""
+        return tuple(msgspec.structs.replace(each, length=each.piece_size << 22) for each in made(peer) or ())
 
     supernode._assignments = huge  # type: ignore[method-assign]
     supernode.pause_after_failure = 0.2

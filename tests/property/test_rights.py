@@ -156,3 +156,24 @@ def test_the_machine_gives_rights_too(tmp_path: Path) -> None:
         await world.end()
 
     asyncio.run(story())
+
+
+def test_c1_a_right_from_a_fetch_ends_like_all_others(tmp_path: Path) -> None:
+    """The client whose credential fetched a copy must be allowed by the registry again after 300 s."""
+
+    async def story() -> None:
+        world = World(tmp_path)
+        await world.begin()
+        repository = world.repositories["h.example/a"] = Repository("h.example/a", {"Basic ann"})
+        ann = Client("n1", "h.example/a", "Basic ann")
+        world.ask(ann)
+        await world.settle()
+        assert [ann] == [client for client, _ in world.given]
+        repository.readers.clear()
+        await world.advance(301.0)
+        world.ask(ann)
+        await world.settle()
+        assert [ann] == [client for client, _ in world.given]
+        await world.end()
+
+    asyncio.run(story())

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from pantala_protocol.rules.rights import BlobClaim, Right
-from pantala_supernode.tasks.copy import FileSource
+from pantala_supernode.tasks.copy import Copy, FileSource
 
 _TURN = 2.0
 """Seconds of a turn. A source that is slow during a turn loses it, if another repository waits for one."""
@@ -77,6 +77,8 @@ class LeasedBlob:
     """The turn of the source from which the blob is being fetched."""
     turns: Counter[str] = field(default_factory=Counter)
     """How many turns the sources of each peer have had."""
+    seen: tuple[str, int] | None = None
+    """The generation and the pieces (bit mask) of the copy at its last change. ``None``: no change was seen yet."""
     slow: set[str] = field(default_factory=set)
     """The registries that lost a turn because they were slow."""
     failed: set[bytes] = field(default_factory=set)
@@ -96,6 +98,13 @@ class LeasedBlob:
             yield from ((peer, offer) for offer in offers)
         for question in self.questions:
             yield from ((question.peer, offer) for offer in question.offers)
+
+    def has_grown(self, copy: Copy) -> bool:
+        """True if pieces have arrived since the last change. The first change only shows what was there before."""
+        before, self.seen = self.seen, (copy.generation, copy.cached)
+        if before is None:
+            return False
+        return bool(copy.cached & ~(before[1] if before[0] == copy.generation else 0))
 
     def rest(self, now: float) -> None:
         """Note that a peer or client has stopped waiting."""

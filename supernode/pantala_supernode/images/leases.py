@@ -15,7 +15,7 @@ from typing import Protocol
 import structlog
 
 from pantala_protocol import task_id
-from pantala_protocol.rules.rights import EvidenceKind, HeldBlob, Right, Rights, Ruling, rule, standing
+from pantala_protocol.rules.rights import EvidenceKind, HeldBlob, Right, Rights, Ruling, Subject, rule, standing
 from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import ForbiddenError
 from pantala_supernode.images.blob import KeptBlob, LeasedBlob, Offer, Question, Turn
@@ -166,6 +166,10 @@ class BlobLeases:
         blob, task = self._blobs.get(name), self._tasks.get(name)
         if blob is None or task is None:
             return
+        copy = task.copy
+        if blob.has_grown(copy) and copy.client:
+            sent = Subject(bytes.fromhex(copy.client)), blob.digest, EvidenceKind.SENT
+            self._rights.grant(*sent, self._clock(), generation=copy.generation)
         if blob.turn is not None and self._sources.blame(task.copy, blob):
             self._fetch(name, blob)
         self._admit(name, blob)
@@ -260,8 +264,6 @@ class BlobLeases:
         """The right that one of the sources gives. If none does, find evidence."""
         now, copy = self._clock(), task.copy
         for _, claim in offers:
-            if copy.client == claim.client.hex() and (copy.cached or held.whole):
-                self._rights.grant(claim.client, claim.digest, EvidenceKind.SENT, now, generation=copy.generation)
             right = standing(self._rights, claim, held, now)
             if right is not None:
                 return right
