@@ -60,7 +60,6 @@ class _Operators:
     async def stop(self, number: int) -> None:
         task, self._running[number] = self._running[number], None
         if task is not None:
-            await asyncio.sleep(0.5)  # an operator that ends while its health port opens is another experiment
             task.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await asyncio.gather(task, return_exceptions=True)

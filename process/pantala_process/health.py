@@ -69,8 +69,9 @@ async def serving(
     with listening(address) as sockets:
         app = _application(_Process(asyncio.get_running_loop()), registry, ready=ready, alive=alive)
         server = _Server(app, sockets)
-        await asyncio.to_thread(server.start)
+        server.start()
         try:
+            await asyncio.to_thread(server.wait)
             yield int(sockets[0].getsockname()[1])
         finally:
             await asyncio.to_thread(server.stop)
@@ -132,10 +133,15 @@ class _Server:
 
     def start(self) -> None:
         self._thread.start()
+
+    def wait(self) -> None:
+        """Wait until the server accepts connections, or has failed."""
         self._up.wait()
 
     def stop(self) -> None:
-        self._stop()
+        self._up.wait()  # else the sockets would be closed while the thread begins to use them
+        with contextlib.suppress(RuntimeError):  # the server has failed
+            self._stop()
         self._thread.join()
 
     def _run(self) -> None:

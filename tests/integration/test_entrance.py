@@ -4,6 +4,7 @@ import asyncio
 import json
 import resource
 import socket
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import AsyncExitStack, asynccontextmanager, suppress
@@ -195,3 +196,20 @@ def test_h8_the_oldest_silent_connection_makes_room() -> None:
     table.remove(2)
     table.remove(2)
     assert None is table.dispensable("c")
+
+
+async def test_f16_a_process_may_end_while_its_health_port_opens() -> None:
+    """The thread of the port ends without an error."""
+
+    async def run() -> None:
+        async with health.serving(LOCAL, None, ready=tuple):
+            await asyncio.Event().wait()
+
+    for turns in range(30):
+        process = asyncio.create_task(run())
+        for _ in range(turns % 10):
+            await asyncio.sleep(0)
+        process.cancel()
+        with suppress(asyncio.CancelledError):
+            await process
+    assert "health" not in {thread.name for thread in threading.enumerate()}
