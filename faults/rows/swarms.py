@@ -25,7 +25,8 @@ RUNS = 20
 FILE = 4
 """Pieces of the file that many peers fetch."""
 _SIZE = FILE * 128 * 1024
-_DESCRIPTORS = 4_000
+_DESCRIPTORS = 12_000
+"""Open files for 1,000 peers: the API may use half of them, and each address a quarter of that."""
 
 
 async def hostile(plan: Plan, tally: Tally) -> None:
