@@ -210,7 +210,11 @@ OPERATOR = {
 }
 AUTHORITY = {("", "secrets"): {"get", "patch"}, ("", "configmaps"): {"get", "patch"}}
 STATEFULSET = {("apps", "statefulsets"): {"get"}, ("coordination.k8s.io", "leases"): {"get", "create", "update"}}
-UNINSTALL = {("apps", "daemonsets"): {"get", "delete"}, ("", "pods"): {"list"}}
+UNINSTALL = {
+    ("apps", "daemonsets"): {"get", "delete"},
+    ("coordination.k8s.io", "leases"): {"delete"},
+    ("", "pods"): {"list"},
+}
 SECRETS = {("", "secrets"): {"get"}}
 VIEWED = ("tasks", "imageprefetches", "peers", "sourcepolicies")
 VIEW = {("pantala.dev", kind): {"get", "list", "watch"} for kind in VIEWED}
@@ -265,7 +269,7 @@ def test_t12_the_rights_of_a_default_install(render: Render) -> None:
     assert {
         "pantala-operator": ["pantala-supernode", "pantala-operator"],
         "pantala-tls": ["pantala-tls"],
-        "pantala-uninstall": ["pantala-cleanup"],
+        "pantala-uninstall": ["pantala-cleanup", "pantala-operator"],
     } == named
     bound = {
         ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),

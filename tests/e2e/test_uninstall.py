@@ -33,6 +33,9 @@ def test_uninstall_leaves_nothing_that_runs_and_names_what_it_keeps(
             assert [] == _mounts(cluster, node), f"mounts on {node}"
         assert [] == kubectl.list("persistentvolumeclaims", NAMESPACE)
         assert [] == kubectl.list("pods", NAMESPACE)
+        kinds = "leases,secrets,configmaps,services,roles,rolebindings,daemonsets,jobs,poddisruptionbudgets"
+        left = {f"{each['kind']} {each['metadata']['name']}" for each in kubectl.list(kinds, NAMESPACE)}
+        assert {"ConfigMap kube-root-ca.crt"} == left
 
     passes(nothing_runs)
     for node in nodes:

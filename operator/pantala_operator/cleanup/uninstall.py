@@ -1,7 +1,8 @@
 """``python3 -m pantala_operator.cleanup.uninstall``: the end of an uninstall, run by a hook of the chart.
 
-It waits until the cleanup DaemonSet has restored containerd's files on every node, deletes the DaemonSet, and prints
-what stays. If a node cannot be reached, the message names it, and the exit code is still 0: pulls work on the node.
+It waits until the cleanup DaemonSet has restored containerd's files on every node. Then it deletes the DaemonSet and
+the operators' Lease, and prints what stays. If a node cannot be reached, the message names it, and the exit code is
+still 0: pulls work on the node.
 """
 
 import argparse
@@ -67,6 +68,9 @@ class CleanupCluster:
         # In the background: pods of nodes that are down never end.
         await self._request("delete", _path(namespace, name), propagation_policy="Background")
 
+    async def delete_lease(self, namespace: str, name: str) -> None:
+        await self._request("delete", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}")
+
 
 @dataclass(frozen=True, slots=True)
 class CleanupResult:
@@ -110,6 +114,20 @@ async def wait(
     return result
 
 
+async def end_term(cluster: CleanupCluster, namespace: str, name: str) -> str:
+    """Delete the operators' Lease. Helm leaves it, because an operator that ends may write it once more.
+
+    Returns what went wrong, or an empty text.
+    """
+    try:
+        await cluster.delete_lease(namespace, name)
+    except ClusterNotFoundError:
+        pass
+    except ClusterError as error:
+        return f"The Lease {name} was not deleted: {error}. Run kubectl delete -n {namespace} lease {name}"
+    return ""
+
+
 async def _look(cluster: CleanupCluster, namespace: str, name: str) -> CleanupResult:
     try:
         daemonset = await cluster.daemonset(namespace, name)
@@ -150,26 +168,32 @@ def main(arguments: Sequence[str] | None = None) -> None:
         prog="pantala_operator.cleanup.uninstall", description="Waits for the cleanup of nodes."
     )
     parser.add_argument("--daemonset", metavar="NAMESPACE/NAME", help="the cleanup DaemonSet (default: none)")
+    parser.add_argument("--lease", metavar="NAMESPACE/NAME", help="the operators' Lease (default: none)")
     parser.add_argument("--seconds", type=float, default=90.0, help="how long to wait for it at most (90)")
     parser.add_argument("--certs-d", default="/etc/containerd/certs.d", help="containerd's folder, for the message")
     parser.add_argument("--notice", default="", help="a text to print first")
     given = parser.parse_args(arguments)
     lines = [given.notice]
+    for flag, value in (("--daemonset", given.daemonset), ("--lease", given.lease)):
+        if value and not all(value.partition("/")):
+            parser.error(f"{flag}: {value!r} is not NAMESPACE/NAME")
     if given.daemonset:
-        namespace, slash, name = given.daemonset.partition("/")
-        if not (namespace and slash and name):
-            parser.error(f"--daemonset: {given.daemonset!r} is not NAMESPACE/NAME")
-        lines.append(report(asyncio.run(_run(namespace, name, given.seconds)), given.certs_d))
+        lines.append(report(asyncio.run(_run(given.daemonset, given.lease, given.seconds)), given.certs_d))
     print(" ".join(filter(None, lines)))
 
 
-async def _run(namespace: str, name: str, seconds: float) -> CleanupResult:
+async def _run(daemonset: str, lease: str | None, seconds: float) -> CleanupResult:
     from pantala_operator.adapters import kubernetes  # a slow import, which the notice alone does not need
 
     try:
         cluster = await kubernetes.connect("", _TIMEOUT)
         try:
-            return await wait(CleanupCluster(cluster.request), namespace, name, seconds)
+            calls = CleanupCluster(cluster.request)
+            namespace, _, name = daemonset.partition("/")
+            result = await wait(calls, namespace, name, seconds)
+            namespace, _, name = (lease or "").partition("/")
+            failed = await end_term(calls, namespace, name) if name else ""
+            return replace(result, error=". ".join(filter(None, (result.error, failed))))
         finally:
             await cluster.close()
     except ClusterError as error:

@@ -16,6 +16,7 @@ from pantala_operator.cleanup.uninstall import (
     CleanupDaemonSet,
     CleanupPod,
     CleanupResult,
+    end_term,
     main,
     report,
     wait,
@@ -56,11 +57,31 @@ class Nodes(CleanupCluster):
             raise self.delete_error
         self.deleted.append(f"{namespace}/{name}")
 
+    async def delete_lease(self, namespace: str, name: str) -> None:
+        await self.delete_daemonset(namespace, name)
+
     async def sleep(self, seconds: float) -> None:
         self.now += seconds
 
     async def wait(self, seconds: float = 90) -> CleanupResult:
         return await wait(self, "ns", "cleanup", seconds, clock=lambda: self.now, sleep=self.sleep)
+
+
+@pytest.mark.parametrize(
+    ("error", "expected"),
+    [
+        (None, ""),
+        (ClusterNotFoundError("gone"), ""),
+        (
+            ClusterUnavailableError("no answer"),
+            "The Lease operator was not deleted: no answer. Run kubectl delete -n ns lease operator",
+        ),
+    ],
+)
+async def test_it_deletes_the_lease_of_the_operators(error: Exception | None, expected: str) -> None:
+    nodes = Nodes([OBSERVED], [[]], delete_error=error)
+    assert expected == await end_term(nodes, "ns", "operator")
+    assert ([] if error else ["ns/operator"]) == nodes.deleted
 
 
 async def test_it_waits_for_all_nodes_and_deletes_the_daemonset() -> None:
