@@ -60,7 +60,7 @@ format: $(VENV)/ready ## Format the code
 
 .PHONY: test
 test: lint ## Run everything: lint and all tests; as root also the end-to-end tests
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "not alone and not controlplane and not e2e"
+	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not alone and not controlplane and not e2e"
 	@$(BIN)/python -m pytest -m "alone or controlplane or e2e"
 
 .PHONY: unit
