@@ -169,11 +169,15 @@ def test_c1_a_right_from_a_fetch_ends_like_all_others(tmp_path: Path) -> None:
         world.ask(ann)
         await world.settle()
         assert [ann] == [client for client, _ in world.given]
+        await world.advance(301.0)
+        world.ask(ann)
+        await world.settle()
+        assert [ann, ann] == [client for client, _ in world.given], "the registry still allows it"
         repository.readers.clear()
         await world.advance(301.0)
         world.ask(ann)
         await world.settle()
-        assert [ann] == [client for client, _ in world.given]
+        assert [ann, ann] == [client for client, _ in world.given]
         await world.end()
 
     asyncio.run(story())

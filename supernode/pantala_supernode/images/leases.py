@@ -269,7 +269,7 @@ class BlobLeases:
                 return right
         for offer in offers:
             ruling = rule(self._rights, offer.claim, held, now)
-            own = copy.client == offer.claim.client.hex()  # its bytes are about to arrive
+            own = not held.whole and copy.client == offer.claim.client.hex()  # its bytes are about to arrive
             if ruling is Ruling.PROVE or (ruling is Ruling.ASK and copy.length is not None and not own):
                 self._evidence.find(copy, offer, ruling, self.on_evidence)
         return None
