@@ -44,7 +44,7 @@ class _Tenant(Generic[T]):
     start: float = 0.0
     now: float = 0.0
     latest: float = 0.0
-    """The greatest start of a flow. It becomes ``now`` when nothing waits, so that no flow is behind for ever."""
+    """The greatest start of a flow. It becomes ``now`` when nothing waits, so that no flow stays behind."""
     waiting: int = 0
     arrivals: int = 0
     flows: dict[tuple[int, str], _Flow[T]] = field(default_factory=dict)

@@ -190,5 +190,5 @@ def test_h10_tasks_with_the_same_nodes_share_them(tasks: TaskManager) -> None:
 
 
 def replace_uid(wanted: WantedTask, uid: str) -> WantedTask:
-    """An equal task of another resource, decoded anew, as from the wire."""
+    """An equal task of another resource, decoded again, as from the wire."""
     return msgspec.json.decode(msgspec.json.encode(msgspec.structs.replace(wanted, uid=uid)), type=WantedTask)
