@@ -20,7 +20,7 @@ from tests.support.supernode_lab import SupernodeLab
 
 MIB = 1024 * 1024
 ROOM = 30.0
-"""Seconds from the moment when there is room until the work goes on."""
+"""Seconds from the moment when there is room until the work continues."""
 PIECE = 128 * 1024
 
 
@@ -120,9 +120,7 @@ def _no_mounts() -> str | None:
     return None if os.geteuid() == 0 else "only root can mount a small disk"
 
 
-PROMISE = (
-    "No process ends and no byte is wrong. The report names the full disk. The work goes on within 30 s of free space."
-)
+PROMISE = "No process ends and no byte is wrong. The report names the full disk. The work continues within 30 s of free space."
 ROWS = (
     Row(
         "full-volumes",

@@ -58,7 +58,7 @@ ReadDocument = Callable[[str], Awaitable[Mapping[str, Any]]]
 class ServerClock:
     """The time of the API server, which issues the tokens. Until an answer of it is known, the machine's time.
 
-    It goes on with the monotonic clock. So neither a wrong clock of this machine nor a jump of it refuses a token.
+    It continues with the monotonic clock. So neither a wrong clock of this machine nor a jump of it refuses a token.
     The API server's certificate is verified, and it signs the tokens: a false time gives it no more power.
     """
 

@@ -198,7 +198,7 @@ async def stage() -> OperatorStage:
 
 
 async def test_m4_two_operators_write_once(stage: OperatorStage) -> None:
-    """Both are ready. The other one goes on where the first one ended."""
+    """Both are ready. The other one continues where the first one ended."""
     async with AsyncExitStack() as stack:
         first: App = await stack.enter_async_context(stage.operator())
         async with stage.operator() as second:

@@ -77,7 +77,7 @@ class Bench:
         self.rights = Rights(b"key")
         self.registry = Registry()
         self.copy = Copy(TASK, generation="g", length=len(BLOB), cached=1, origins=("registry.example/a",))
-        self.told: list[str] = []
+        self.answered: list[str] = []
         self.evidence = EvidenceFinder(self.registry, RegistryEndpoints(), self.rights, self.vouch, clock=self.clock)
         self.vouched: list[str] = []
 
@@ -95,7 +95,7 @@ class Bench:
 
     async def find(self, offer: Offer) -> Ruling:
         """Find evidence, and rule again."""
-        self.evidence.find(self.copy, offer, self.ruling(offer), self.told.append)
+        self.evidence.find(self.copy, offer, self.ruling(offer), self.answered.append)
         await asyncio.gather(*self.evidence._running.values())
         return self.ruling(offer)
 
@@ -108,7 +108,7 @@ def bench() -> Bench:
 async def test_the_repository_that_sent_a_blob_is_asked_for_one_byte(bench: Bench) -> None:
     assert Ruling.GIVE is await bench.find(bench.offer())
     assert [(url_of("registry.example/a"), "Basic x", Resume(3019, 3020, "", "g"))] == bench.registry.asked
-    assert [TASK] == bench.told
+    assert [TASK] == bench.answered
 
 
 async def test_c1_a_refusal_of_the_registry_is_remembered(bench: Bench) -> None:
@@ -183,7 +183,7 @@ async def test_m7_one_slow_registry_leaves_places_for_the_others(bench: Bench) -
     bench.registry.hangs = True
     for number in range(20):
         offer = bench.offer(f"liar.example/{number}", "")
-        bench.evidence.find(bench.copy, offer, Ruling.PROVE, bench.told.append)
+        bench.evidence.find(bench.copy, offer, Ruling.PROVE, bench.answered.append)
     await asyncio.sleep(1)
     assert evidence._READS_OF_ONE == bench.registry.running
     bench.registry.hangs = False
@@ -192,7 +192,7 @@ async def test_m7_one_slow_registry_leaves_places_for_the_others(bench: Bench) -
 
 
 async def _found(bench: Bench, offer: Offer) -> Ruling:
-    bench.evidence.find(bench.copy, offer, Ruling.PROVE, bench.told.append)
+    bench.evidence.find(bench.copy, offer, Ruling.PROVE, bench.answered.append)
     await bench.evidence._running[offer.claim.client, "g"]
     return bench.ruling(offer)
 
@@ -200,11 +200,11 @@ async def _found(bench: Bench, offer: Offer) -> Ruling:
 async def test_equal_questions_are_asked_once_and_end_with_close(bench: Bench) -> None:
     bench.registry.hangs = True
     for _ in range(3):
-        bench.evidence.find(bench.copy, bench.offer(), Ruling.ASK, bench.told.append)
+        bench.evidence.find(bench.copy, bench.offer(), Ruling.ASK, bench.answered.append)
     await asyncio.sleep(0.01)
     assert 1 == len(bench.registry.asked)
     await bench.evidence.close()
-    assert ([], {}) == (bench.told, bench.evidence._running)
+    assert ([], {}) == (bench.answered, bench.evidence._running)
 
 
 LOOK = 1.5
