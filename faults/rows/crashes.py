@@ -1,4 +1,4 @@
-"""Power cuts: the real recovery reads every state in which the model of a disk may be."""
+"""Power cuts. The disk model lists the states that a cut may leave. The product's own recovery code reads each one."""
 
 from __future__ import annotations
 

@@ -120,7 +120,10 @@ def _no_mounts() -> str | None:
     return None if os.geteuid() == 0 else "only root can mount a small disk"
 
 
-PROMISE = "No process ends and no byte is wrong. The report names the full disk. The work continues within 30 s of free space."
+PROMISE = (
+    "No process ends and no byte is wrong. The report names the full disk. "
+    "The work continues within 30 s of free space."
+)
 ROWS = (
     Row(
         "full-volumes",

@@ -120,7 +120,7 @@ class PieceStore:
 def _read_meta(directory: Path) -> Meta:
     """The metadata in a task's directory. Raises :class:`RecordError`, also if something else has a file's name."""
     if not stat.S_ISDIR(directory.lstat().st_mode) or not all(records.is_regular(directory / name) for name in _DATA):
-        raise RecordError("something else has the name of one of its files")
+        raise RecordError("it is not a directory, or one of its files is not a regular file")
     meta = records.load(directory / "meta.json", Meta)
     if meta.task_id != directory.name:
         raise RecordError("it belongs to another task")

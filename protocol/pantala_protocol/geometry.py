@@ -55,7 +55,7 @@ RULES: dict[str, PieceSizeRule] = {"swarm": piece_size, "dragonfly": dragonfly_p
 
 
 def check_size(piece_size: int, length: int) -> None:
-    """Raise :class:`ValueError` if a file cannot have these sizes. More pieces than :data:`MAX_PIECE` take memory."""
+    """Raise :class:`ValueError` if a file cannot have these sizes. A piece number is at most :data:`MAX_PIECE`."""
     if piece_size <= 0 or length < 0 or length > (MAX_PIECE + 1) * piece_size:
         raise ValueError(f"A file of {length} bytes cannot have pieces of {piece_size} bytes.")
 

@@ -86,7 +86,7 @@ class Supernode:
         self._fence.check(statement.epoch)
         if statement.epoch <= self._fence.epoch and statement.revision < self._tasks.revision:
             text = f"revision {self._tasks.revision} is in force, so revision {statement.revision} is refused"
-            raise ConflictError(f"{text}. The sender must read the changes first")
+            raise ConflictError(f"{text}. The operator must read this supernode's changes first")
         statement = numbers.named(statement)
         if statement.membership is not None and not statement.member:
             raise ValueError("The operator's list of replicas lacks this supernode. Check the operator's flags.")

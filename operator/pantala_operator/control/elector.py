@@ -128,7 +128,9 @@ class Elector:
         elif self._holds and (holder or self._lease.transitions > self._term.epoch):
             self._holds = False
             self._term.end()
-            raise LeaseLostError(f"another operator leads now: {holder or 'it has ended since'}. This one starts again")
+            raise LeaseLostError(
+                f"another operator leads now: {holder or 'it has already stopped'}. This operator restarts"
+            )
         elif holder and (left := self._left()) > 0:
             return min(self._timing.interval, left + 0.05)
         else:

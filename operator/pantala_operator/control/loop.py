@@ -212,7 +212,7 @@ class Loop:
         self._mark_all()
 
     def _longest_sleep(self) -> float:
-        """Seconds until the next turn without an event."""
+        """The seconds until the loop runs its next turn, if no event arrives before."""
         longest, now = _LONGEST_SLEEP, self._clock.now()
         if not self._term.leads:
             return longest

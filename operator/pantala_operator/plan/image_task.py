@@ -127,8 +127,9 @@ def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datet
 
 
 def status_of_stranger(task: TaskResource, now: datetime) -> TaskStatus:
-    """The status of a Task that names an ImagePrefetch as its owner, but that the operator did not make for it."""
-    obstacle = Obstacle.of(Reason.OWNER_MISMATCH, "The Task names an ImagePrefetch as its owner, which did not make it")
+    """The status of a Task that names an ImagePrefetch as its owner. The operator did not make this Task."""
+    what = "The Task names an ImagePrefetch as its owner, but the operator did not make this Task"
+    obstacle = Obstacle.of(Reason.OWNER_MISMATCH, what)
     refused = no(obstacle.reason, obstacle.message)
     summary = summarize(StatusInputs(activity=refused, obstacle=obstacle))
     verdicts = _verdicts(summary, refused, refused)

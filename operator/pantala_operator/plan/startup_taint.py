@@ -119,5 +119,7 @@ def _removal(key: str, rights: NodeRights) -> Verdict:
 
 
 _WAITING = no("ImagesMissing", "An ImagePrefetch still brings images to this node")
-_PRESENT = Verdict(ConditionStatus.TRUE, "ImagesPresent", "The node has its images, or their deadline has passed")
+_PRESENT = Verdict(
+    ConditionStatus.TRUE, "ImagesPresent", "The node has its images, or the deadline of the startup taint has passed"
+)
 _UNWANTED = Verdict(ConditionStatus.TRUE, "NothingWanted", "No ImagePrefetch with a startup taint selects this node")

@@ -26,7 +26,7 @@ def excess(tasks: Iterable[TaskResource], quotas: Quotas) -> dict[str, Obstacle]
             by_namespace[task.metadata.namespace].append(task)
     for namespace, each in by_namespace.items():
         limit = quotas.of(namespace).tasks
-        what = f"The namespace {namespace} has {len(each)} Tasks, and may have {limit} (quota tasks)"
+        what = f"The namespace {namespace} has {len(each)} Tasks. Its quota tasks allows only {limit}"
         for task in sorted(each, key=_age)[limit:]:
             found[task.metadata.uid] = Obstacle.of(Reason.QUOTA_EXCEEDED, what)
     return found

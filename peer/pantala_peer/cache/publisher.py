@@ -267,7 +267,7 @@ def check_root(root: Path, group: int | None = None) -> None:
     """
     if group is not None and os.geteuid() and group not in (os.getegid(), *os.getgroups()):
         raise OutsideRootError(
-            f"The peer is not a member of the group {group}. Add it, or choose another --files-group."
+            f"The peer is not a member of the group {group}. Add the peer to it, or set another --files-group."
         )
     with store_errors(f"use {root} as the root"):
         root.mkdir(mode=0o755, parents=True, exist_ok=True)

@@ -55,7 +55,7 @@ class ReadRights:
         answer = await self._flight.share(question, lambda: self._ask(question, origin))
         if not answer.generation:
             why = "the registry does not allow it" if answer.refused else "evidence is still missing"
-            raise MirrorError(f"the client has no right to {digest}: {why}; ask the registry")
+            raise MirrorError(f"this mirror may not give {digest} to the client: {why}; ask the registry")
         return answer.generation
 
     async def _ask(self, question: _Question, origin: BlobOrigin) -> BlobAnswer:

@@ -191,7 +191,7 @@ class SyncClient:
             self._advance()
 
     async def _exchange(self, request: SyncRequest, begun_at: float, error: ExchangeError | None = None) -> None:
-        """Send an exchange until the supernode answers or refuses it. ``error`` is the end of an earlier attempt."""
+        """Send an exchange until the supernode answers or refuses it. ``error`` comes from an earlier attempt."""
         sent_at = begun_at
         while error is None or await self._may_repeat(request, error, sent_at):
             sent_at = asyncio.get_running_loop().time()

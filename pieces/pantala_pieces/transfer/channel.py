@@ -172,9 +172,9 @@ class Channel:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def send(self, data: bytes | memoryview, *, more: bool = False) -> int:
-        """Send the first bytes of ``data``, and return their number. 0: none within :data:`SEND_TICK`.
+        """Send the first bytes of ``data``. Returns how many were sent: 0 if none were sent in :data:`SEND_TICK`.
 
-        ``more``: other bytes follow at once, so the kernel waits for them before it sends a packet that is not full.
+        ``more``: the caller sends more bytes at once. Then the kernel sends no packet that is not full yet.
         """
         try:
             if self._secured is not None:
@@ -188,9 +188,9 @@ class Channel:
             raise ChannelClosedError(f"the connection broke: {error}") from error
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
-        """Send up to ``count`` bytes of a file, and return their number. 0: none within :data:`SEND_TICK`.
+        """Send up to ``count`` bytes of a file. Returns how many were sent: 0 if none were sent in :data:`SEND_TICK`.
 
-        Raises :class:`EOFError` if the file ends before ``offset``, and :class:`OSError` if it cannot be read.
+        Raises :class:`EOFError` if the file ends at ``offset`` or before, and :class:`OSError` if it cannot be read.
         """
         if not self._plain or self._secured is not None:
             data = os.pread(fd, min(count, _CHUNK), offset)

@@ -54,7 +54,7 @@ def _named_task(task: WantedTask, sets: list[tuple[str, ...]]) -> WantedTask:
     if task.node_set is None:
         return task
     if task.node_set >= len(sets):
-        raise ValueError(f"Task {task.name} refers to the node set {task.node_set}, which the statement lacks.")
+        raise ValueError(f"The statement lacks the node set {task.node_set}, to which the Task {task.name} refers.")
     return msgspec.structs.replace(task, peers=sets[task.node_set], node_set=None)
 
 

@@ -65,5 +65,5 @@ def _quota(text: str, default: Quota) -> Quota:
 def _limit(name: str, text: str) -> int:
     match = _SIZE.fullmatch(text)
     if match is None or (name == "tasks" and match[2]):
-        raise ValueError(f"has the quota {name}:{text[:40]}. Give a number, for bytes maybe with Ki, Mi, Gi or Ti.")
+        raise ValueError(f"has the quota {name}:{text[:40]}. Write a number. Sizes may end in Ki, Mi, Gi or Ti.")
     return int(match[1]) * _UNITS[match[2]]

@@ -122,7 +122,7 @@ class CopyState:
 
     @property
     def stopped(self) -> bool:
-        """True if the job was stopped, although it may not have ended yet."""
+        """True if :meth:`stop` was called for the job. The job may still run."""
         return self.job is not None and bool(self.job.cancelling())
 
     def stop(self) -> None:

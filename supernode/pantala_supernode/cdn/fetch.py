@@ -97,7 +97,7 @@ class Fetch:
         read = self._intake.received
         await self._discard()
         raise errors.SourceUnusableError.with_action(
-            f"{self._shown} sent {read} bytes without announcing a length, and no more fit. {error}"
+            f"{self._shown} sent {read} bytes without announcing a length, and filled the volume. {error}"
         ) from None
 
     async def _forget_lost(self) -> None:

@@ -152,7 +152,8 @@ def _check_role(client: str, access: Access, path: str) -> None:
     name = names.parse(client)
     if name is None or name.role is not _ROLES[access]:
         _log.warning("refused a request, because of the role in the client's certificate", client=client, path=path)
-        raise AccessRefusedError(403, "Forbidden", f"the certificate is for {client!r}, which may not call this route")
+        text = f"the certificate is for {client!r}. This client may not call this route"
+        raise AccessRefusedError(403, "Forbidden", text)
 
 
 def guard_of(settings: Settings, session: aiohttp.ClientSession, clock: ServerClock) -> Guard:

@@ -106,7 +106,7 @@ class AccessCheck:
 
 
 def _check_manifest(reply: RegistryReply, location: RepositoryLocation, target: str) -> None:
-    """Raise a :class:`RegistryError` unless the answer describes the manifest. A page to log in may have status 200."""
+    """Raise a :class:`RegistryError` unless the answer describes the manifest. A login page may have status 200 too."""
     what = image_name(location, target)
     raise_for_status(reply.status, reply.headers, what)
     digest = reply.headers.get(DIGEST, "")

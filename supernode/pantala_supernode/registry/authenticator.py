@@ -147,7 +147,7 @@ def _check_realm(realm: str, account: _Account, what: str) -> None:
     """Raise a :class:`RegistryError` if the token server may not receive the credentials."""
     location, credentials = account
     if credentials.only_host and urlsplit(realm).hostname != credentials.only_host:
-        text = "the token server is on another host, which does not get the supernode's cloud credentials"
+        text = "the token server is on another host, and the supernode sends its cloud credentials only to the registry"
         raise InvalidAnswerError.of(what, text)
     if credentials and not realms.is_trusted(realm, location.endpoint.host, location.endpoint.realms):
         registry, shown = location.repository.registry, RedactedURL(realm)

@@ -34,7 +34,7 @@ class Shares:
         return Claim() if task is None else self.claim_of(task.tenants, task.priority)
 
     def claim_of(self, tenants: Iterable[str], priority: int = 0) -> Claim:
-        """The claim for what several tenants want: that of the tenant with the largest share."""
+        """The claim of the tenant with the largest share, for something that several tenants want."""
         share, tenant = max(((self.by_tenant.get(each, 1.0), each) for each in tenants), default=(1.0, ""))
         return Claim(tenant, share, priority=priority)
 

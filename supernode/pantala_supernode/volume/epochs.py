@@ -45,7 +45,7 @@ class EpochFence:
         if 0 < epoch < self.epoch:
             raise ConflictError(
                 f"another operator leads since epoch {self.epoch}, so the statement of epoch {epoch} is refused. "
-                "The sender must read its Lease again"
+                "The operator must read its Lease again"
             )
 
     def accept(self, epoch: int) -> None:
