@@ -56,7 +56,7 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
     screen.say(chosen.title)
     with chosen as place, _undisturbed_end():
         result = story.tell(place, payload, screen)
-        summary.show(screen.console, payload, result)
+        summary.show(screen.console, payload, result, kept=options.keep)
         wrong = story.judge(result, payload, 1 if options.cluster else len(NODES))
         if wrong:
             raise DemoError("; ".join(wrong), place.log("supernode"))
@@ -69,6 +69,7 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
             screen.say("everything runs until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
+            screen.say("stopping everything; nothing is left behind")
     return 0
 
 

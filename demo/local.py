@@ -116,7 +116,7 @@ class LocalPlace:
         self._start_operator(api, operator_health)
         for name, url in self._health.items():
             self._wait_ready(name, url)
-        self._say(f"all eight processes run after {time.monotonic() - began:.1f} s")
+        self._say(f"all seven processes run after {time.monotonic() - began:.1f} s")
 
     def _install(self) -> None:
         self.kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
@@ -146,7 +146,7 @@ class LocalPlace:
             self._run(
                 name, "pantala_peer", health,
                 "--name", name, "--supernode", f"http://127.0.0.1:{api}", "--root", str(self._root(name)),
-                "--listen", f"127.0.0.1:{listen}", "--health-listen", f"127.0.0.1:{health}",
+                "--listen", f"127.0.0.1:{listen}", "--health-listen", f"127.0.0.1:{health}", "--runtime-socket", "none",
             )  # fmt: skip
 
     def _run(self, name: str, module: str, health: int, *arguments: str) -> None:

@@ -13,7 +13,7 @@ from demo.screen import megabytes
 from demo.story import Result
 
 
-def show(console: Console, payload: Payload, result: Result) -> None:
+def show(console: Console, payload: Payload, result: Result, *, kept: bool) -> None:
     """Print the result."""
     status = result.task["status"]
     console.print()
@@ -24,7 +24,9 @@ def show(console: Console, payload: Payload, result: Result) -> None:
     peers = status["peers"]
     console.print(f"\n{peers['ready']} of {peers['desired']} nodes ready {result.seconds:.1f} s after kubectl apply")
     if result.nodes:
-        console.print(f"e.g. {result.nodes[0].path}", soft_wrap=True)
+        console.print(
+            f"e.g. {result.nodes[0].path}{'' if kept else ' (deleted at the end of the demo)'}", soft_wrap=True
+        )
 
 
 def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
@@ -34,11 +36,11 @@ def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
             yield f"export KUBECONFIG={place.kubeconfig}"
         yield f"kubectl get tasks,peers; kubectl describe task {task}"
         yield f"kubectl pantala status {task}    (with .venv/bin on PATH)"
+        yield "kubectl apply -f crds/samples/task.yaml    (your own file: change metadata.name and spec.source.url)"
         yield f"kubectl delete task {task}    (its files are removed within seconds)"
     else:
         yield "make demo KEEP=1       keep everything running, to look around with kubectl"
         yield "make demo CLUSTER=1    the same on the cluster of KUBECONFIG, with the chart installed"
-        yield "kubectl apply -f crds/samples/task.yaml    your own file: change spec.source.url"
 
 
 def _nodes(payload: Payload, result: Result) -> Table:

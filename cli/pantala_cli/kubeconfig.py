@@ -32,7 +32,10 @@ def load(environment: Mapping[str, str], *, file: str = "", context: str = "") -
     """
     names = [file] if file else [each for each in environment.get("KUBECONFIG", "").split(os.pathsep) if each]
     paths = [Path(name).expanduser() for name in names] or [Path.home() / ".kube" / "config"]
-    found = [path for path in paths if path.is_file()]
+    try:
+        found = [path for path in paths if path.is_file()]
+    except OSError as error:
+        raise KubeconfigError(f"The kubeconfig {paths[0]} cannot be read: {error.strerror}.") from error
     if not found:
         raise KubeconfigError(f"The kubeconfig {paths[0]} does not exist. Set KUBECONFIG, or use --kubeconfig.")
     document = _merge([_read(path) for path in found])
@@ -82,8 +85,10 @@ def _read(path: Path) -> Document:
                 for key in _PATHS:
                     if inner and inner.get(key):
                         inner[key] = str(path.parent / inner[key])
-    except (OSError, UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
-        raise KubeconfigError(f"The kubeconfig {path} cannot be read: {str(error).splitlines()[0]}") from error
+    except OSError as error:
+        raise KubeconfigError(f"The kubeconfig {path} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
+        raise KubeconfigError(f"{path} is not a kubeconfig. Set KUBECONFIG, or use --kubeconfig.") from error
     return dict(document)
 
 

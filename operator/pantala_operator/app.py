@@ -215,4 +215,4 @@ def main() -> None:
     async def life(stop: Stop) -> None:
         await lifecycle.until(stop.asked, work())
 
-    lifecycle.run("pantala-operator", life, failures=(OperatorError,))
+    lifecycle.run("pantala-operator", life, failures=(OperatorError, OSError))

@@ -9,6 +9,7 @@ import ipaddress
 import resource
 import socket
 from collections.abc import Iterator
+from typing import Any
 
 from aiohttp import web
 
@@ -42,7 +43,7 @@ def listening(address: ListenAddress) -> Iterator[list[socket.socket]]:
         if address.host in _EVERY:
             opened = [stack.enter_context(_both_families(address.port))]
         else:
-            found = socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+            found = _found(address)
             opened = [stack.enter_context(_bound(family, place)) for family, _, _, _, place in dict.fromkeys(found)]
         for each in opened:
             each.setblocking(False)
@@ -61,6 +62,16 @@ def plain_address(text: str) -> str:
     except ValueError:
         return text
     return str(address.ipv4_mapped or text)
+
+
+def _found(address: ListenAddress) -> list[tuple[Any, ...]]:
+    try:
+        return socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+    except (socket.gaierror, UnicodeError):
+        text = (
+            f"cannot listen at {address.host}:{address.port}: the host has no address. Give an address of this machine."
+        )
+        raise OSError(text) from None
 
 
 def _both_families(port: int) -> socket.socket:
@@ -83,5 +94,6 @@ def _bound(family: int, place: tuple[object, ...], *, only: bool = True) -> sock
     except OSError as error:
         opened.close()
         shown = f"[{place[0]}]:{place[1]}" if family == socket.AF_INET6 else f"{place[0]}:{place[1]}"
-        raise OSError(error.errno, f"cannot listen at {shown}: {(error.strerror or str(error)).lower()}") from None
+        why = f"cannot listen at {shown}: {(error.strerror or str(error)).lower()}. Give another --listen address"
+        raise OSError(error.errno, why) from None
     return opened

@@ -18,6 +18,7 @@ from pantala_protocol.redaction import RedactedURL
 T = TypeVar("T")
 
 _UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+_BRACKETED = re.compile(r"\[[^\[\]]+\]")
 _QUANTITY = re.compile(r"([0-9]{1,15})([kMG]|[KMGT]i|)")
 
 
@@ -115,8 +116,10 @@ def is_on(text: str) -> bool:
 def address(text: str) -> ListenAddress:
     """Read ``HOST:PORT``. An IPv6 host is in brackets. An empty host means all addresses."""
     host, colon, port = text.rpartition(":")
-    if not colon or not port.isascii() or not port.isdigit() or int(port[:6]) > 65535:
-        raise ValueError("is not HOST:PORT. Give an address like 0.0.0.0:8080.")
+    if not colon or not port.isascii() or not port.isdigit() or (":" in host and not _BRACKETED.fullmatch(host)):
+        raise ValueError("is not HOST:PORT. Give an address like 0.0.0.0:8080 or [::]:8080.")
+    if int(port[:6]) > 65535:
+        raise ValueError("has no port from 0 to 65535. Give an address like 0.0.0.0:8080.")
     return ListenAddress(host.removeprefix("[").removesuffix("]"), int(port))
 
 

@@ -64,7 +64,7 @@ class Reason(enum.StrEnum):
     )  # fmt: skip
     SOURCE_DENIED = (
         "SourceDenied", LATER,
-        "Ask the cluster's administrator to allow it with a SourcePolicy, or use another URL in a new Task.",
+        "Use another URL in a new Task, or ask the cluster's administrator which sources a SourcePolicy may allow.",
     )  # fmt: skip
     SOURCE_TLS = "SourceCertificateInvalid", LATER, "Check the origin's certificate and the supernode's trusted roots."
     SOURCE_PROTOCOL = "SourceProtocolError", SOON, "Check the origin and the proxies in front of it."

@@ -82,7 +82,7 @@ def evaluate(inputs: StatusInputs) -> Summary:
         return Summary(inputs.pause, inputs.pause, inputs.pause)
     if (obstacle := inputs.obstacle) is not None:
         ready = no(obstacle.reason, obstacle.message)
-        waiting = no(obstacle.reason, "Nothing continues. The condition Stalled says why")
+        waiting = no(obstacle.reason, "No download runs. The condition Stalled says why")
         return Summary(ready, waiting, ready._replace(status=ConditionStatus.TRUE))
     activity = inputs.activity
     stalled = no(activity.reason, "Nothing blocks progress permanently")

@@ -102,7 +102,9 @@ class RuntimeHelper:
         except TimeoutError:
             raise RuntimeUnavailableError(f"the runtime helper did not answer {path} in {seconds:g} s") from None
         except (aiohttp.ClientError, OSError) as error:
-            raise RuntimeUnavailableError(f"the runtime helper at {self._socket} does not answer ({error})") from None
+            raise RuntimeUnavailableError(
+                f"the runtime helper at {self._socket} does not answer ({getattr(error, 'strerror', None) or error})"
+            ) from None
         if response.status >= 300:
             raise _refusal(response.status, content)
         try:

@@ -98,7 +98,7 @@ class EgressPolicy:
         for network in self._denied:
             if any(meant.version == network.version and meant in network for meant in meanings):
                 raise SourceDeniedError.with_action(
-                    f"The origin's address {address} is in the forbidden network {network}"
+                    f"The origin's address {address} is in {network}. No SourcePolicy can allow this network"
                 )
         for meant in meanings:
             if not is_public(meant) and not any(self._policies.covering(host, port, meant)):

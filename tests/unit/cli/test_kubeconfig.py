@@ -105,9 +105,9 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path, plugin: dict[str, Any], ex
 @pytest.mark.parametrize(
     ("content", "expected"),
     [
-        ("{", "cannot be read"),
-        ("[1]", "cannot be read"),
-        ("users: [{}]", "cannot be read"),
+        ("{", "is not a kubeconfig"),
+        ("[1]", "is not a kubeconfig"),
+        ("users: [{}]", "is not a kubeconfig"),
         ("contexts: []", "no current context"),
         ("current-context: gone", "has no context 'gone'"),
     ],

@@ -352,5 +352,5 @@ async def test_a_file_that_is_not_a_valid_kubeconfig(tmp_path: Path, content: st
 
 
 async def test_a_missing_kubeconfig(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"the kubeconfig .*missing does not exist"):
+    with pytest.raises(ClusterError, match=r"the kubeconfig .*missing is not a file"):
         await kubernetes.connect(str(tmp_path / "missing"))

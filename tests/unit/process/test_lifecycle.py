@@ -329,7 +329,10 @@ def test_values(reader: Callable[[str], Any], text: str, expected: object) -> No
 @pytest.mark.parametrize(
     ("reader", "texts"),
     [
-        (settings.address, ["8080", "host:", "host:65536", "host:²", "host:-1", f"host:{'9' * 5000}"]),
+        (
+            settings.address,
+            ["8080", "host:", "host:65536", "host:²", "host:-1", f"host:{'9' * 5000}", "::1:80", "[::1:80"],
+        ),
         (settings.http_url, ["host:80", "http://", "http://h:99999", "file:///etc/passwd", "http://h?q", "http://h#f"]),
         (settings.unix_socket, ["/run/x.sock", "unix:", "unix:x", "unix:///", "tcp:1", f"unix:/{'x' * 107}"]),
         (settings.seconds, ["0", "-1", "nan", "inf", "soon"]),
@@ -341,7 +344,7 @@ def test_values(reader: Callable[[str], Any], text: str, expected: object) -> No
 )
 def test_unusable_values(reader: Callable[[str], object], texts: list[str]) -> None:
     for text in texts:
-        with pytest.raises(ValueError, match="is n"):
+        with pytest.raises(ValueError, match=r"is n|has no port"):
             reader(text)
 
 
