@@ -28,6 +28,9 @@ Check = Callable[[], Sequence[str]]
 _MOST, _SHARE = 64, 1 / 16
 """Connections at the port, and their part of the limit of open files. A new one replaces one without a request."""
 
+_IDLE = 1.0
+"""Seconds until a connection without a request ends. A probe sends one request."""
+
 _PATIENCE = 4.0
 """Seconds that the event loop of the process may take to answer. A probe waits 5 s."""
 
@@ -128,6 +131,7 @@ class _Server:
         self._app = app
         self._sockets = sockets
         self._up = threading.Event()
+        self._error: OSError | None = None
         self._stop: Callable[[], object] = lambda: None
         self._thread = threading.Thread(target=self._run, name="health", daemon=True)
 
@@ -135,8 +139,10 @@ class _Server:
         self._thread.start()
 
     def wait(self) -> None:
-        """Wait until the server accepts connections, or has failed."""
+        """Wait until the server accepts connections. Raises :class:`OSError` if it has failed."""
         self._up.wait()
+        if self._error is not None:
+            raise self._error
 
     def stop(self) -> None:
         self._up.wait()  # else the sockets would be closed while the thread begins to use them
@@ -147,12 +153,15 @@ class _Server:
     def _run(self) -> None:
         try:
             asyncio.run(self._serve())
+        except OSError as error:
+            self._error = error
         finally:
             self._up.set()
 
     async def _serve(self) -> None:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
-        async with serving_at(self._app, self._sockets, grace=1.0, most=min(_MOST, int(file_limit() * _SHARE))):
+        most = min(_MOST, int(file_limit() * _SHARE))
+        async with serving_at(self._app, self._sockets, grace=1.0, most=most, keepalive=_IDLE):
             self._up.set()
             await stop.wait()

@@ -66,8 +66,6 @@ class ServerClock:
         self._wall = wall
         self._monotonic = monotonic
         self._ahead: float | None = None
-        self.learned_at = float("-inf")
-        """When the time was last learned, by the monotonic clock."""
 
     def now(self) -> float:
         """Seconds since the epoch."""
@@ -90,7 +88,7 @@ class ServerClock:
         except (TypeError, ValueError):
             return
         former, now = self.skew, self._monotonic()
-        self._ahead, self.learned_at = seconds + 0.5 + took / 2 - now, now  # the header has whole seconds
+        self._ahead = seconds + 0.5 + took / 2 - now  # the header has whole seconds
         if abs(self.skew or 0.0) >= SKEW and abs(former or 0.0) < SKEW:
             _log.warning(
                 "the clock of this machine differs from that of the API server; synchronise it",

@@ -213,3 +213,22 @@ async def test_f16_a_process_may_end_while_its_health_port_opens() -> None:
         with suppress(asyncio.CancelledError):
             await process
     assert "health" not in {thread.name for thread in threading.enumerate()}
+
+
+async def test_a_health_port_that_cannot_open_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(_: object) -> None:
+        raise OSError("no more sockets")
+
+    monkeypatch.setattr(acceptor_module.Acceptor, "start", broken)
+    with pytest.raises(OSError, match="no more sockets"):
+        async with health.serving(LOCAL, None, ready=tuple):
+            pass
+
+
+async def test_h8_a_finished_probe_gives_its_place_back() -> None:
+    async with health.serving(LOCAL, None, ready=tuple) as port:
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: x\r\n\r\n")
+        async with asyncio.timeout(10):
+            assert (await reader.read()).startswith(b"HTTP/1.1 200")
+        writer.close()

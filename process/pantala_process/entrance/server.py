@@ -38,10 +38,13 @@ async def serving(app: web.Application, address: ListenAddress, *, grace: float,
 
 @contextlib.asynccontextmanager
 async def serving_at(
-    app: web.Application, sockets: Sequence[socket.socket], *, grace: float, most: int
+    app: web.Application, sockets: Sequence[socket.socket], *, grace: float, most: int, keepalive: float = 75.0
 ) -> AsyncIterator[None]:
-    """The same at sockets that are bound. A client that disconnects does not end its request."""
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace)
+    """The same at sockets that are bound. A client that disconnects does not end its request.
+
+    A connection without a request ends after ``keepalive`` seconds.
+    """
+    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace, keepalive_timeout=keepalive)
     await runner.setup()
     try:
         async with accepting(runner, sockets, most=most):

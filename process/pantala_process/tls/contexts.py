@@ -11,6 +11,9 @@ from pantala_process.tls import names
 _TICKETS = 0
 """Tickets to resume a session. Without them, each new connection proves its certificate again."""
 
+_VERIFY = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+"""The authority may be an intermediate one of cert-manager's issuer, whose root is not in the bundle."""
+
 
 class TLSContexts:
     """Mutual TLS 1.3 with this process's certificate. Use :attr:`server` or :attr:`client` for each new connection.
@@ -26,6 +29,7 @@ class TLSContexts:
         self.listener = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         """For a server that needs one context for its whole life. Each handshake uses the newest :attr:`server`."""
         self.listener.verify_mode = ssl.CERT_REQUIRED
+        self.listener.verify_flags |= _VERIFY  # a handshake keeps these, also with another context
         self.listener.sni_callback = self._newest
         self.open_listener = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         """For a server whose clients have no certificate yet."""
@@ -40,7 +44,7 @@ class TLSContexts:
         for context in (server, client):
             context.minimum_version = ssl.TLSVersion.TLSv1_3
             context.verify_mode = ssl.CERT_REQUIRED
-            context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+            context.verify_flags |= _VERIFY
             context.load_verify_locations(cadata=authorities.decode("ascii"))
             _load_chain(context, identity)
         _load_chain(self.open_listener, identity)
@@ -54,7 +58,7 @@ def client_only(authorities: bytes) -> ssl.SSLContext:
     """A context for a client that has no certificate yet. Raises :class:`ssl.SSLError`."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.minimum_version = ssl.TLSVersion.TLSv1_3
-    context.verify_flags |= ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    context.verify_flags |= _VERIFY
     context.load_verify_locations(cadata=authorities.decode("ascii"))
     return context
 
