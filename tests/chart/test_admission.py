@@ -167,12 +167,23 @@ def test_h5_only_the_operator_makes_tasks_of_an_image_prefetch(kubectl: Ask) -> 
     plain = child("one")
     owners = plain["metadata"].pop("ownerReferences")
     kubectl("create", "-f", "-", text=json.dumps(plain))
-    adopt = json.dumps({"metadata": {"ownerReferences": owners}})
+    adopt = _owned_by(owners)
+    with refused("Only Pantala's operator"):
+        kubectl("patch", "task", "one", "--namespace=default", "--type=merge", "-p", adopt)
+    foreign = [{**owners[0], "apiVersion": "example.com/v1"}]
+    with refused("Only Pantala's operator"):
+        kubectl("patch", "task", "one", "--namespace=default", "--type=merge", "-p", _owned_by(foreign))
+    disguised = [{**owners[0], "apiVersion": "v1", "kind": "ConfigMap"}]
+    kubectl("patch", "task", "one", "--namespace=default", "--type=merge", "-p", _owned_by(disguised))
     with refused("Only Pantala's operator"):
         kubectl("patch", "task", "one", "--namespace=default", "--type=merge", "-p", adopt)
     kubectl("patch", "task", "one", "--namespace=default", "--type=merge", "-p", adopt, OPERATOR)
     for body in ({"spec": {"priority": 5}}, {"metadata": {"ownerReferences": None}}):
         kubectl("patch", "task", "one", "--namespace=default", "--type=merge", "-p", json.dumps(body))
+
+
+def _owned_by(owners: list[dict[str, Any]]) -> str:
+    return json.dumps({"metadata": {"ownerReferences": owners}})
 
 
 def test_t12_the_operators_rights_everywhere(kubectl: Ask) -> None:

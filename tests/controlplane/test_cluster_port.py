@@ -110,7 +110,7 @@ async def test_what_does_not_exist_is_not_found(cluster: ClusterAPI) -> None:
         cluster.read(missing),
         cluster.delete(missing),
         cluster.apply_status(missing, TaskStatus(1)),
-        cluster.get_secret("default", "other"),
+        cluster.read_data(DataKind.SECRET, "default", "other"),
         cluster.get_stateful_set("default", "other"),
         cluster.remove_taint("other", "key"),
         cluster.set_images_ready(Node(Metadata("other")), READY, NOW),

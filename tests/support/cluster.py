@@ -204,10 +204,6 @@ class MemoryCluster:
         conditions.append({"type": IMAGES_READY, **verdict._asdict()})
         return msgspec.convert(self.put("nodes", body), Node)
 
-    async def get_secret(self, namespace: str, name: str) -> Secret:
-        self._check("get secrets")
-        return msgspec.convert(self._get("secrets", f"{namespace}/{name}"), Secret)
-
     async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
         self._check(f"get {kind}")
         return msgspec.convert(self._get(kind, f"{namespace}/{name}"), Secret)

@@ -88,9 +88,9 @@ async def connect(
 ) -> "KubernetesCluster":
     """Connect with ``kubeconfig``, or else the pod's service account, or else the file in ``KUBECONFIG``."""
     configuration = client.Configuration()
-    if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
-        raise ClusterError(f"the kubeconfig {kubeconfig} does not exist; set --kubeconfig or KUBECONFIG")
     try:
+        if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
+            raise FileNotFoundError(f"the kubeconfig {kubeconfig} is not a file")
         if not kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
@@ -99,7 +99,8 @@ async def connect(
                 path, client_configuration=configuration, persist_config=False
             )
     except _UNREADABLE as error:
-        what = " ".join(str(error).split())
+        is_named = isinstance(error, OSError | config.ConfigException)
+        what = " ".join(str(error).split()) if is_named else "the file is not a kubeconfig"
         raise ClusterError(f"no credentials for the API server: {what}; set --kubeconfig or KUBECONFIG") from error
     configuration.client_session_kwargs = {"trust_env": False}
     return KubernetesCluster(configuration, timeout, term, clock)
@@ -172,9 +173,6 @@ class KubernetesCluster:
 
     async def read(self, resource: R) -> R:
         return _read(await self.request("get", _path(resource)), type(resource))
-
-    async def get_secret(self, namespace: str, name: str) -> Secret:
-        return await self.read_data(DataKind.SECRET, namespace, name)
 
     async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
         return _read(await self.request("get", f"/api/v1/namespaces/{namespace}/{kind}/{name}"), Secret)

@@ -62,7 +62,7 @@ class SigningEndpoint:
         """Serve while the block runs, and yield the port. Clients need no certificate."""
         app = web.Application(client_max_size=_MAX_REQUEST)
         app.router.add_post(PATH, self._sign)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=1.0)
         await runner.setup()
         with listening(address) as sockets:
             try:

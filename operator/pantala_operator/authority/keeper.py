@@ -86,7 +86,7 @@ class AuthorityKeeper:
             self._renew()
         except ClusterConflictError:
             return  # the other replica has written it; the next step reads that
-        except (ClusterError, CertificateError, ValueError) as error:
+        except (ClusterError, CertificateError, OSError, ValueError) as error:
             if str(error) != self.problem:
                 log.warning("certificates cannot be signed now; the operator retries", reason=str(error))
             self.problem = str(error)

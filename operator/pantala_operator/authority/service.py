@@ -51,6 +51,7 @@ def authority_of(settings: Settings, cluster: ClusterAPI, clock: ServerClock) ->
         config_map=settings.tls_bundle,
         issuer_secret=settings.tls_issuer_secret,
         names=(own, f"{settings.tls_service}.{settings.namespace}.svc"),
+        wall=clock.now,
     )
 
     async def read(path: str) -> Mapping[str, Any]:

@@ -260,10 +260,10 @@ class PrefetchController:
         """Remove startup taints, and write the condition of nodes, once every vote is known."""
         voters = [each for each in planned.values() if isinstance(each, ImagePrefetch) and each.spec.votes]
         votes = [state.vote for state in self._states.values() if state.vote is not None]
-        if len(votes) < len(voters):
+        if any(self._states[each.metadata.uid].vote is None for each in voters):
             return
         self._writer.remove_taints(startup_taint.removable(votes, self._rights))
-        if self._rights.condition:
+        if self._rights.condition and self._grace.over:  # before, no node is known to have its images
             self._writer.set_images_ready(startup_taint.node_conditions(votes, self._known.nodes.items))
 
     def _forget(self, uid: str) -> None:

@@ -12,7 +12,7 @@ from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask, PlanSt
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome, evaluate
 from pantala_operator.resources import conditions, quantity
-from pantala_operator.resources.api import NodeFailure, PeerCount, TaskResource, TaskStatus
+from pantala_operator.resources.api import GROUP, NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.prefetch import (
     KIND,
@@ -33,7 +33,9 @@ from pantala_protocol.reasons import Reason
 def owner(task: TaskResource) -> str:
     """The UID of the ImagePrefetch that owns a Task, as the Task says. Empty if none does."""
     controller = task.metadata.controller
-    return controller.uid if controller is not None and controller.kind == KIND else ""
+    if controller is None or controller.kind != KIND or controller.api_version.partition("/")[0] != GROUP:
+        return ""
+    return controller.uid
 
 
 def is_made_for(task: TaskResource, prefetch: ImagePrefetch | None) -> bool:

@@ -19,9 +19,10 @@ IMAGES_READY = f"{GROUP}/ImagesReady"
 """The condition of a Node that other controllers may wait for."""
 
 
-class OwnerReference(msgspec.Struct, frozen=True):
+class OwnerReference(msgspec.Struct, frozen=True, rename="camel"):
     """The owner of an object."""
 
+    api_version: str
     kind: str
     uid: str
     controller: bool = False

@@ -290,10 +290,10 @@ def task_name(owner: Metadata, key: ImageKey, digest: str) -> str:
 
 def is_named_by(owner: Metadata, name: str, reference: str, platform: str) -> bool:
     """True if ``owner`` gives this name to the Task of an image, by its digest and maybe its tag."""
-    tagged, _, digest = reference.partition("@")
+    tagged = reference.partition("@")[0]
     plain = reference if ":" not in tagged.rpartition("/")[2] else tagged
     try:
-        key = ImageKey(str(image.parse(plain)), platform)
+        digest, key = image.parse(reference).digest, ImageKey(str(image.parse(plain)), platform)
     except ValueError:
         return False
     return bool(digest) and name == task_name(owner, key, digest)

@@ -8,7 +8,7 @@ import structlog
 from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.events import OperatorEvents, SecretKey, SecretRead
 from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, headers, opted_in, pull_secret
-from pantala_operator.ports import Clock, ClusterAPI
+from pantala_operator.ports import Clock, ClusterAPI, DataKind
 from pantala_operator.watch.observation import Observation, secret_key
 from pantala_process.backoff import doubled
 
@@ -60,7 +60,7 @@ class SecretReader:
     async def _read(self, key: SecretKey) -> None:
         reading: SecretReading
         try:
-            reading = await self._cluster.get_secret(*key)
+            reading = await self._cluster.read_data(DataKind.SECRET, *key)
             if not opted_in(reading):
                 reading = msgspec.structs.replace(reading, data={})
         except ClusterNotFoundError:

@@ -152,6 +152,24 @@ async def test_a_secret_that_cannot_be_read_is_reported_and_not_replaced() -> No
     assert "not found" in keeper.problem
 
 
+async def test_a_certificate_that_cannot_be_loaded_is_reported_and_ends_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def damaged(*_: object) -> None:
+        raise ssl.SSLError("not enough data")
+
+    keeper = Lab().keeper()
+    monkeypatch.setattr(keeper._contexts, "load", damaged)
+    await keeper.step()
+    assert "not enough data" in keeper.problem
+
+
+def test_h9_a_listener_trusts_an_intermediate_authority_without_its_root() -> None:
+    """cert-manager gives such an authority if its issuer is not self-signed. The handshake keeps the first flags."""
+    wanted = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
+    assert wanted == TLSContexts().listener.verify_flags & wanted
+
+
 async def test_the_operators_own_certificate_serves_and_is_renewed() -> None:
     lab = Lab()
     lab.now = time.time()

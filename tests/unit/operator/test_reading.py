@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from pantala_operator.events import OperatorEvents, SecretRead
 from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, Unread, headers, pull_secret
 from pantala_operator.plan.targets import Pod
+from pantala_operator.ports import DataKind
 from pantala_operator.resources.api import Metadata, Node, Secret
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.status import Obstacle
@@ -81,9 +82,9 @@ class CountingCluster(MemoryCluster):
         self.clock = clock
         self.asked: list[float] = []
 
-    async def get_secret(self, namespace: str, name: str) -> Secret:
+    async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
         self.asked.append(self.clock.monotonic())
-        return await super().get_secret(namespace, name)
+        return await super().read_data(kind, namespace, name)
 
 
 async def test_a_missing_secret_is_read_again_soon_and_then_less_often_and_a_valid_one_rarely() -> None:

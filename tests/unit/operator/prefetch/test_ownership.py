@@ -9,7 +9,7 @@ import pytest
 from pantala_operator.plan import image_task
 from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.conditions import find
-from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, task_name
 from tests.support.prefetch import NOW, ONE, ONLY_ONE, World, digest, prefetch, refused, resolved, settled, world
 
 UID = "u"
@@ -22,8 +22,10 @@ def made(it: World) -> tuple[str, str]:
     return child.name, child.image
 
 
-def task(name: str, image: str, *, uid: str = UID, namespace: str = "ns", **spec: Any) -> TaskResource:
-    owner = {"kind": "ImagePrefetch", "uid": uid, "controller": True}
+def task(
+    name: str, image: str, *, uid: str = UID, namespace: str = "ns", group: str = "pantala.dev", **spec: Any
+) -> TaskResource:
+    owner = {"apiVersion": f"{group}/v1", "kind": "ImagePrefetch", "uid": uid, "controller": True}
     metadata = {"name": name, "namespace": namespace, "uid": "t", "ownerReferences": [owner]}
     body = {"metadata": metadata, "spec": {"source": {"image": image}, "depth": "Runtime", **spec}}
     return msgspec.convert(body, TaskResource)
@@ -48,12 +50,20 @@ def test_h5_the_operator_recognises_the_tasks_that_it_made() -> None:
         lambda name, image: task(name, "not an image"),
         lambda name, image: task(f"{name}0", image),
         lambda name, image: task(name, image, uid="another"),
+        lambda name, image: task(name, image, group="example.com"),
         lambda name, image: task(name, image, namespace="elsewhere"),
         lambda name, image: task(name, "", source={"url": "http://o/f"}),
     ],
 )
 def test_h5_a_task_that_a_user_made_is_not_believed(forge: Any) -> None:
     assert "" == believed(forge(*made(settled(images=ONLY_ONE))))
+
+
+def test_h5_a_forged_digest_is_not_believed_and_ends_nothing() -> None:
+    """The name fits to the digest, which is not valid. A plan that believed it could not read the image."""
+    owner = prefetch()
+    name = task_name(owner.metadata, ImageKey("docker.io/library/one:1", ""), "junk")
+    assert "" == believed(task(name, "docker.io/library/one:1@junk"), owner)
 
 
 def test_h5_a_forged_task_gets_a_condition_that_names_the_way_out() -> None:
