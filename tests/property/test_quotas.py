@@ -11,7 +11,7 @@ from pantala_protocol.rules.quotas import Quota, Quotas, quotas
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.errors import QuotaExceededError
-from pantala_supernode.tasks.accounts import UNLIMITED
+from pantala_supernode.tasks.accounts import UNLIMITED, Accounts
 from pantala_supernode.tasks.manager import TaskChanges, TaskManager
 from pantala_supernode.tasks.tenancy import AHEAD, ReadBudget, Tenancy
 
@@ -117,7 +117,7 @@ class Tenants(RuleBasedStateMachine):
     def m1_each_namespace_is_charged_for_what_it_wants(self) -> None:
         for task in self.tasks:
             for name in LIMITS:
-                holds = self.tenancy.accounts.of(name).holds(task.id)
+                holds = task.id in self.tenancy.accounts.of(name)._copies
                 assert holds == (name in self.wanting(task.id)), (name, task.refusals)
 
     @invariant()
@@ -165,3 +165,14 @@ def test_m1_quotas_are_read(text: str, namespace: str, expected: Quota) -> None:
 def test_m1_wrong_quotas_are_refused(text: str) -> None:
     with pytest.raises(ValueError, match="quota"):
         quotas(text)
+
+
+def test_m1_a_day_in_the_future_ends_with_the_clock_that_made_it() -> None:
+    accounts = Accounts(lambda _: Quota(daily=10))
+    accounts.begin_day(30_000)
+    accounts.of("a").read = 10
+    accounts.begin_day(20_600)
+    assert 10 == accounts.of("a").left
+    accounts.of("a").read = 4
+    accounts.begin_day(20_599)
+    assert 6 == accounts.of("a").left, "a clock that goes back over midnight gives nothing back"

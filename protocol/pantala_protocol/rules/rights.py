@@ -69,9 +69,9 @@ class Rights:
         """The client with a ``credential`` at ``repository``. Empty: the public, so each client."""
         return self._hash(b"client", repository, credential)
 
-    def everyone(self, repository: str) -> Subject:
-        """All clients of a repository together. They are refused if the repository sends wrong bytes."""
-        return self._hash(b"repository", repository)
+    def everyone(self, registry: str) -> Subject:
+        """All clients of a registry together. They are refused for a while after it sent wrong bytes."""
+        return self._hash(b"registry", registry)
 
     def grant(
         self,
@@ -180,9 +180,8 @@ def rule(rights: Rights, claim: BlobClaim, blob: HeldBlob, now: float) -> Ruling
     """Decide about a claim."""
     if standing(rights, claim, blob, now) is not None:
         return Ruling.GIVE
-    for subject in (claim.client, rights.everyone(claim.repository)):
-        if rights.is_refused(subject, claim.digest, now):
-            return Ruling.REFUSE
+    if rights.is_refused(claim.client, claim.digest, now):
+        return Ruling.REFUSE
     if blob.generation and claim.repository in blob.origins:
         return Ruling.ASK
     return Ruling.PROVE if blob.whole else Ruling.WAIT

@@ -120,11 +120,6 @@ class CopyState:
         """True while a job works on the copy and was not stopped."""
         return self.job is not None and not self.job.done() and not self.job.cancelling()
 
-    @property
-    def stopped(self) -> bool:
-        """True if :meth:`stop` was called for the job. The job may still run."""
-        return self.job is not None and bool(self.job.cancelling())
-
     def stop(self) -> None:
         """Cancel the job, but only once: a second cancellation would end its wait for a running disk operation."""
         if self.job is not None and self.running:

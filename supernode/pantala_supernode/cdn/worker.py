@@ -74,8 +74,8 @@ class Worker:
                     return
                 continue
             delay = await self._try(copy, copy.order)
-            if copy.stopped:  # the end of a transfer may have swallowed the cancellation
-                return
+            if (me := asyncio.current_task()) is not None and me.cancelling():
+                return  # the end of a transfer may have swallowed the cancellation
             if delay is not None:
                 await self._rest(copy, delay)
             elif copy.phase is CopyPhase.FAILED:

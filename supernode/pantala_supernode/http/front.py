@@ -332,6 +332,7 @@ class FrontConnection(asyncio.Protocol):
         arrived = len(self._received)
         self._received.clear()
         self._drop(arrived)
+        self._transport.resume_reading()  # it may have paused while the token was verified
 
     def _drop(self, count: int) -> None:
         self._unread = max(self._unread - count, 0)

@@ -7,9 +7,8 @@ repository that has sent it. So a layer that many repositories of a registry sha
 
 import asyncio
 import contextlib
-from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, aclosing, asynccontextmanager
+from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
 
 import structlog
@@ -27,6 +26,7 @@ from pantala_supernode.errors import (
 from pantala_supernode.images.blob import Offer
 from pantala_supernode.images.sources import blob_source
 from pantala_supernode.origin.body import Layout
+from pantala_supernode.origin.places import HostPlaces
 from pantala_supernode.origin.source import Resume, SourceReader
 from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
 from pantala_supernode.registry.errors import ImageNotFoundError, RegistryForbiddenError, RegistryUnauthorizedError
@@ -79,8 +79,7 @@ class EvidenceFinder:
         self._vouch = vouch
         self._clock = clock
         self._questions = asyncio.Semaphore(_QUESTIONS)
-        self._reads: Counter[str] = Counter()
-        self._read_ended = asyncio.Condition()
+        self._reads: HostPlaces[str] = HostPlaces(_READS, _READS_OF_ONE)
         self._paused: TTLCache[tuple[Subject, str], bool] = TTLCache(_PAUSES, _PAUSE, timer=clock)
         self._running: dict[tuple[Subject, str], asyncio.Task[None]] = {}
 
@@ -154,14 +153,14 @@ class EvidenceFinder:
         """Read the whole blob without storing it. Raises :class:`SupernodeError`."""
         claim, length = offer.claim, copy.length or 0
         try:
-            async with self._place(offer.registry), asyncio.timeout(_SECONDS + length / _SLOWEST):
+            async with self._reads.place(offer.registry), asyncio.timeout(_SECONDS + length / _SLOWEST):
                 same = await self._is_same(offer, length)
         except REFUSALS:
             self._rights.refuse(claim.client, claim.digest, self._clock())
             return
         if not same:
             _log.warning("a registry sent other bytes than the cached blob", task=copy.task_id, origin=offer.source)
-            self._rights.refuse(self._rights.everyone(claim.repository), claim.digest, self._clock())
+            self._rights.refuse(claim.client, claim.digest, self._clock())
             return
         await self._vouch(copy.task_id, copy.generation, claim.repository)
         now = self._clock()
@@ -181,18 +180,3 @@ class EvidenceFinder:
                     return False
                 await asyncio.to_thread(running.update, block)
         return not left and running.hexdigest() == expected.hex
-
-    @asynccontextmanager
-    async def _place(self, registry: str) -> AsyncIterator[None]:
-        """A place among the reads. Those of one registry leave places for the others."""
-        async with self._read_ended:
-            await self._read_ended.wait_for(
-                lambda: self._reads.total() < _READS and self._reads[registry] < _READS_OF_ONE
-            )
-            self._reads[registry] += 1
-        try:
-            yield
-        finally:
-            self._reads -= Counter([registry])
-            async with self._read_ended:
-                self._read_ended.notify_all()

@@ -17,6 +17,7 @@ import structlog
 from pantala_protocol import task_id
 from pantala_protocol.rules.rights import EvidenceKind, HeldBlob, Right, Rights, Ruling, Subject, rule, standing
 from pantala_protocol.sync import WantedBlob
+from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ForbiddenError
 from pantala_supernode.images.blob import KeptBlob, LeasedBlob, Offer, Question, Turn
 from pantala_supernode.images.sources import BlobSources
@@ -244,25 +245,25 @@ class BlobLeases:
     def _admit(self, name: str, blob: LeasedBlob) -> None:
         """Admit the waiting peers that have a right to the blob, and answer questions. Find evidence for the others."""
         task = self._tasks.get(name)
-        if task is None:
-            return
-        held = HeldBlob(task.copy.generation, task.copy.origins, task.complete)
+        copy = task.copy if task is not None else Copy(TaskID(name))
+        held = HeldBlob(copy.generation, copy.origins, whole=task is not None and task.complete)
         admitted = []
+        fetchers = task.fetchers if task is not None and held.generation else blob.waiting.keys()
         for peer, offers in blob.waiting.items():
-            if peer not in task.fetchers and held.generation and self._right(task, held, offers) is not None:
+            if peer not in fetchers and self._right(copy, held, offers) is not None:
                 self._tasks.add_fetcher(name, peer)
                 admitted.append(peer)
         for question in list(blob.questions):
-            right = self._right(task, held, question.offers)
+            right = self._right(copy, held, question.offers)
             if right is not None or not any(self._sources.is_usable(blob, offer) for offer in question.offers):
                 question.answer(right)
                 self.end(question)
         if admitted:
             self._reassign(admitted)
 
-    def _right(self, task: Task, held: HeldBlob, offers: tuple[Offer, ...]) -> Right | None:
+    def _right(self, copy: Copy, held: HeldBlob, offers: tuple[Offer, ...]) -> Right | None:
         """The right that one of the sources gives. If none does, find evidence."""
-        now, copy = self._clock(), task.copy
+        now = self._clock()
         for _, claim in offers:
             right = standing(self._rights, claim, held, now)
             if right is not None:

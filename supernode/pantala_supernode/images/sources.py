@@ -65,9 +65,8 @@ class BlobSources:
 
     def is_usable(self, blob: LeasedBlob, offer: Offer) -> bool:
         """False for a source that failed, or that was refused some minutes ago."""
-        now, everyone = self._clock(), self._rights.everyone(offer.claim.repository)
-        refused = (self._rights.is_refused(who, blob.digest, now) for who in (offer.claim.client, everyone))
-        return offer.claim.client not in blob.failed and not any(refused)
+        client = offer.claim.client
+        return client not in blob.failed and not self._rights.is_refused(client, blob.digest, self._clock())
 
     def is_suspect(self, blob: LeasedBlob, offer: Offer) -> bool:
         """True for a source that must not be used before others: its registry sent wrong bytes, or was slow."""
@@ -86,7 +85,8 @@ class BlobSources:
         if failure.reason in _REFUSED:
             self._rights.refuse(client, blob.digest, now)
         elif failure.reason in _WRONG:
-            self._rights.refuse(self._rights.everyone(source.origin), blob.digest, now)
+            # Only this client: its credential may be what the registry answers with other bytes.
+            self._rights.refuse(client, blob.digest, now)
             self._rights.refuse(self._rights.everyone(failed.registry), _ANY, now)
         else:
             blob.failed.add(client)

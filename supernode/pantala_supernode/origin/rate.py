@@ -11,6 +11,8 @@ from pantala_supernode.origin.stream import Throttle
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.shares import Shares
 
+_SHORTEST = 0.0002
+"""Seconds. A shorter pause would take longer than it should."""
 _SLACK = 1024 * 1024.0
 """Bytes. A connection asks for its next bytes a moment after it got some, and does not lose its turn by that."""
 
@@ -47,4 +49,6 @@ class OriginRate:
                 amount, go = self._queue.pop()
             go()
             # The next choice is made as late as possible. Then the connection that got bytes may wait again already.
-            time.sleep(self._rate.reserve(amount))
+            pause = self._rate.reserve(amount)
+            if pause > _SHORTEST:  # the rate keeps a shorter one, and adds the next to it
+                time.sleep(pause)

@@ -128,6 +128,8 @@ class Destination:
     policy: EgressPolicy
     host: str
     port: int
+    behind: "Destination | None" = None
+    """The target, if the sockets lead to a proxy."""
 
     def check(self, address: str) -> None:
         """Raise :class:`SourceDeniedError` if the address is not allowed."""
@@ -135,6 +137,8 @@ class Destination:
 
     def size_limit(self, address: str) -> int | None:
         """The largest body that is allowed from an address. ``None``: any size."""
+        if self.behind is not None:
+            return self.behind.size_limit("")  # only the proxy knows the target's address
         return self.policy.size_limit(address, self.host, self.port)
 
 

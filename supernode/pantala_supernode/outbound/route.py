@@ -61,7 +61,8 @@ class Route:
             addresses = []  # only the proxy can resolve the name
         if proxy is not None:
             _apply_proxy(handle, proxy)
-            return Way(Destination(self._proxy_egress, proxy.host, 0), proxy)
+            target_behind = Destination(self._egress, host, port)
+            return Way(Destination(self._proxy_egress, proxy.host, 0, target_behind), proxy)
         handle.setopt(pycurl.PROXY, "")  # an empty value also ignores the environment
         if addresses:
             listed = ",".join(f"[{each}]" if ":" in each else each for each in addresses)

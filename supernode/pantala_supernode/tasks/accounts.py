@@ -24,9 +24,6 @@ class Account:
         """The bytes that were read from origins in this day, and those that running reads have reserved."""
         self._copies: Counter[str] = Counter()
 
-    def holds(self, copy: str) -> bool:
-        return copy in self._copies
-
     def room(self, copy: str) -> int:
         """The most bytes that one copy may have, next to the others."""
         quota = self.quota.bytes
@@ -76,8 +73,8 @@ class Accounts:
         return self._accounts[namespace]
 
     def begin_day(self, day: int) -> None:
-        """Forget what was read before ``day``. A clock that went back changes nothing."""
-        if day > self.day:
+        """Forget what was read before ``day``. A clock that goes back a little, over midnight, changes nothing."""
+        if day > self.day or day < self.day - 1:
             self.day = day
             for account in self._accounts.values():
                 account.read = 0

@@ -148,7 +148,7 @@ class TaskManager:
             task_id.parse(wanted.task_id)
         self.revision = statement.revision
         stated = {wanted.uid: wanted for wanted in self._recipients.share(statement.tasks)}
-        names = statement.nodes or sorted({name for each in statement.tasks for name in each.peers})
+        names = statement.nodes or tuple(sorted({name for each in statement.tasks for name in each.peers}))
         if names != self.table.names:
             self.table = NodeTable(names)
         changes, left = TaskChanges(), []

@@ -6,8 +6,9 @@ from pathlib import Path
 import msgspec
 import structlog
 
+from pantala_pieces import records
 from pantala_pieces.errors import StoreError
-from pantala_pieces.writing import write_atomically
+from pantala_protocol.rules.fields import Count
 from pantala_supernode.tasks.accounts import Accounts
 
 _log = structlog.get_logger(__name__)
@@ -19,9 +20,9 @@ _PAUSE = 2.0
 class StoredReads(msgspec.Struct, frozen=True):
     """The content of ``reads.json``."""
 
-    day: int
+    day: Count
     """In days since the epoch."""
-    reads: dict[str, int]
+    reads: dict[str, Count]
     """The bytes that were read, by namespace."""
 
 
@@ -36,10 +37,10 @@ class DailyReads:
     def restore(self) -> None:
         """Continue the day of the last process. Blocks."""
         try:
-            self._written = msgspec.json.decode(self._path.read_bytes(), type=StoredReads)
+            self._written = records.load_pair(self._path, StoredReads)
         except FileNotFoundError:
             return
-        except (OSError, ValueError) as error:
+        except (OSError, records.RecordError) as error:
             _log.warning("the reads of today on the volume cannot be read; they count as 0", error=str(error))
         self._accounts.begin_day(self._written.day)
         self._accounts.restore(self._written.day, self._written.reads)
@@ -56,7 +57,7 @@ class DailyReads:
         current = StoredReads(self._accounts.day, self._accounts.reads())
         if current.reads and current != self._written:
             try:
-                await asyncio.to_thread(write_atomically, self._path, msgspec.json.encode(current))
+                await asyncio.to_thread(records.store_pair, self._path, current)
                 self._written = current
             except StoreError as error:
                 _log.warning("cannot write the reads of today; a restart would forget them", error=str(error))

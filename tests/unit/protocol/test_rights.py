@@ -76,7 +76,7 @@ def test_what_to_ask_without_a_right(blob: HeldBlob, expected: Ruling) -> None:
     made = new()
     claim = BlobClaim("r/a", "d", made.subject("r/a", "Bearer x"))
     assert expected is rule(made, claim, blob, 0.0)
-    made.refuse(made.everyone("r/a"), "d", 0.0)
+    made.refuse(claim.client, "d", 0.0)
     assert Ruling.REFUSE is rule(made, claim, blob, 0.0)
 
 

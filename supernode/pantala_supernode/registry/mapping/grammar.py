@@ -11,19 +11,21 @@ The path of such a URL replaces the usual ``/v2``, as with ``override_path`` in 
 path means ``/v2``.
 """
 
+import contextlib
 import re
 from collections import defaultdict
+from ipaddress import ip_address
 from pathlib import Path
 
 from yarl import URL
 
 from pantala_protocol import image
+from pantala_protocol.rules import sources
 from pantala_supernode.registry.endpoint import RegistryEndpoint, RegistryEndpoints, RegistrySettings
 
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 """A path of a URL. No segment is empty or begins with a dot, so the path cannot contain ``..``."""
 _ROOT = "/v2"
-_HOST = re.compile(r"[a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?")
 
 
 def listed(registries: str, authorities: str, realms: str = "", *, only: bool) -> RegistryEndpoints:
@@ -72,10 +74,18 @@ def _realms(text: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for part in _parts(text):
         name, equals, host = part.partition("=")
-        if not equals or not _HOST.fullmatch(host.strip().lower()):
+        if not equals or not _is_server(host.strip().lower()):
             raise ValueError(f"{part[:200]!r} is not a valid token server of a registry. Use REGISTRY=HOST.")
         found[_registry(name)] = (*found.get(_registry(name), ()), host.strip().lower())
     return found
+
+
+def _is_server(host: str) -> bool:
+    if sources.is_host(host) and not host.startswith("*."):
+        return True
+    with contextlib.suppress(ValueError):
+        return ip_address(host.strip("[]")) is not None
+    return False
 
 
 def _check_authority(host: str, ca: Path | None, *, plain_http: bool) -> None:
