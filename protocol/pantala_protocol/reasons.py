@@ -52,6 +52,7 @@ class Reason(enum.StrEnum):
     SOURCE_HOST_UNKNOWN = "SourceHostUnknown", SOON, "Check the host in spec.source.url and the cluster's DNS."
     SOURCE_UNREACHABLE = "SourceUnreachable", SOON, "Check the network between the supernode and the origin."
     SOURCE_PROXY = "SourceProxyFailed", SOON, "Ask the cluster's administrator to check the supernode's proxy."
+    SOURCE_SLOW = "SourceSlow", SOON, "Check the origin's load and the network to it. The download continues."
     SOURCE_TIMEOUT = "SourceTimeout", SOON, "Check the origin's load and the network to it."
     SOURCE_INTERRUPTED = (
         "SourceInterrupted", SOON,
@@ -92,6 +93,24 @@ class Reason(enum.StrEnum):
     )  # fmt: skip
     VOLUME_FAILED = "VolumeFailed", SOON, "Check the supernode's volume, and read the supernode's log."
     NODE_DISK_FULL = "NodeDiskFull", SOON, "Free space on the node. The download then continues."
+    NODE_FILES_EXHAUSTED = (
+        "NodeFilesExhausted", SOON, "Raise the limit of open files on the node, or end the programs that use them up.",
+    )  # fmt: skip
+    NODE_SILENT = (
+        "NodeSilent", SOON, "Check that the node runs, and read the log of its peer. It continues by itself.",
+    )  # fmt: skip
+    NODE_CUT_OFF = (
+        "NodeCutOff", SOON,
+        "The node's peer runs but cannot reach the supernode. Check the network and NetworkPolicies between them.",
+    )  # fmt: skip
+    NODE_SLOW = "NodeSlow", SOON, "Check the node's network, disk and load. The download continues."
+    NODE_TIMEOUT = "NodeTimeout", SOON, "Check the node, or raise spec.timeoutSecondsPerNode. The download continues."
+    CLOCK_SKEWED = "ClockSkewed", SOON, "Synchronise the node's clock, for example with chrony."
+    PROVIDER_REFUSED = (
+        "ProviderRefused", SOON,
+        "Read the logs of the named provider and of the node's peer. The node asks other providers meanwhile.",
+    )  # fmt: skip
+    SUPERNODE_UNAVAILABLE = "SupernodeUnavailable", SOON, "Check the supernode's pod. Running downloads continue later."
     NODE_DISK_FAILED = "NodeDiskFailed", SOON, "Check the node's disk and the peer's log."
     PATH_OUTSIDE_ROOT = (
         "PathOutsideRoot",
