@@ -27,6 +27,8 @@ _BODY_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=45.0)
 """The limits for a body. ``sock_read`` is longer than an origin's silence, which the reading replica itself notices."""
 _SILENCE = 2.0
 """Seconds for which a replica is not asked again after it did not answer, because many files wait for it."""
+_TIMEOUTS = 3
+"""A replica that does not answer so many times in a row is down. One that is only busy, or leaves, answers before."""
 _MAX_REPORT = 4 * 1024 * 1024
 _PARALLEL = 32
 """The most requests at the same time. With more, they would slow each other down and time out."""
@@ -53,8 +55,8 @@ class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 class _Silence(NamedTuple):
     error: str
     until: float
-    sure: bool
-    """True if the replica is certainly down: it refused the connection, or it timed out twice."""
+    timeouts: int
+    """How many requests in a row have timed out. A replica that refused the connection counts as :data:`_TIMEOUTS`."""
 
 
 class ReplicaClient:
@@ -80,9 +82,9 @@ class ReplicaClient:
         self._silent: dict[str, _Silence] = {}
 
     def in_doubt(self, replica: Member) -> bool:
-        """Whether a replica timed out only once, so that it may just be busy. The caller must ask it again."""
+        """Whether a replica timed out, but may just be busy. The caller must ask it again before it reads an origin."""
         silence = self._silent.get(replica.url)
-        return silence is not None and not silence.sure
+        return silence is not None and silence.timeouts < _TIMEOUTS
 
     async def report(self, replica: Member, task_id: TaskID) -> CopyReport | None:
         """What a replica has of a file. ``None`` if nothing wants the file at that replica."""
@@ -139,9 +141,12 @@ class ReplicaClient:
     def _note_silence(self, replica: Member, error: Exception) -> None:
         """Note that a replica did not answer, so that it is not asked for a moment. Log each kind of failure once."""
         before, text, now = self._silent.get(replica.url), f"{type(error).__name__} {error}".strip(), self._clock()
-        asked_again = before is not None and (before.sure or now >= before.until)  # not at the same time
-        sure = asked_again or not isinstance(error, TimeoutError)
-        self._silent[replica.url] = _Silence(text, now + _SILENCE, sure)
+        timeouts = before.timeouts if before is not None else 0
+        if not isinstance(error, TimeoutError):
+            timeouts = _TIMEOUTS
+        elif before is None or now >= before.until:  # requests at the same time count once
+            timeouts += 1
+        self._silent[replica.url] = _Silence(text, now + _SILENCE, timeouts)
         if before is None or before.error != text:
             _log.warning("a replica does not answer", replica=replica.name, error=text)
 
