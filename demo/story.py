@@ -14,8 +14,8 @@ from demo.errors import DemoError
 from demo.payload import Payload, ServedPayload, sha256
 from demo.place import Place, Taken
 from demo.screen import Moment, Screen
-from pantala_cli.cluster import Cluster, connect
-from pantala_cli.view import condition
+from pantala_cli.access.cluster import Cluster, connect
+from pantala_cli.access.kinds import condition
 
 _SAMPLE = Path(__file__).resolve().parents[1] / "crds" / "samples" / "task.yaml"
 _SECONDS = 300.0

@@ -1,19 +1,62 @@
-"""Runs ``kubectl-pantala``. Exit codes: 0 success, 1 failure with one line of text, 2 invalid flags, 130 Ctrl-C."""
+"""Runs ``kubectl-pantala``, also as ``kubectl pantala``. The exit codes are in :class:`pantala_cli.errors.ExitCode`."""
 
+import os
+import signal
 import sys
+from types import FrameType
+from typing import NoReturn
 
-from pantala_cli.app import app
-from pantala_cli.errors import CLIError
+import typer
+
+from pantala_cli.app import build
+from pantala_cli.errors import CLIError, ExitCode
+
+NAME = "kubectl pantala"
 
 
-def main() -> None:
+def main() -> NoReturn:
+    signal.signal(signal.SIGTERM, _terminate)
     try:
-        app()
+        code = run(sys.argv[1:])
+        sys.stdout.flush()
+    except BrokenPipeError:  # the reader of the pipe, such as head, has enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        code = ExitCode.FAILED
+    sys.exit(code)
+
+
+def run(arguments: list[str]) -> int:
+    """Run one command and return the exit code. Each failure is one line on stderr."""
+    command = typer.main.get_command(build())
+    try:
+        ended = command.main(arguments or ["--help"], prog_name=NAME, standalone_mode=False)
+        return ended if isinstance(ended, int) else ExitCode.OK
     except CLIError as error:
-        print(f"error: {error}", file=sys.stderr)
-        sys.exit(1)
+        return _failed(str(error), error.code)
     except KeyboardInterrupt:
-        sys.exit(130)
+        return ExitCode.INTERRUPTED
+    except typer.Abort:
+        return ExitCode.INTERRUPTED
+    except Exception as error:
+        # typer keeps the class of invalid flags private. All of them can format themselves.
+        if not hasattr(error, "format_message"):
+            raise
+        context = getattr(error, "ctx", None)
+        path = context.command_path if context is not None else NAME
+        message = error.format_message().strip()
+        return _failed(
+            f"{message if message.endswith(('.', '?')) else f'{message}.'} Run {path} --help.", ExitCode.USAGE
+        )
+
+
+def _failed(message: str, code: ExitCode) -> int:
+    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+    return code
+
+
+def _terminate(number: int, frame: FrameType | None) -> NoReturn:
+    """End like Ctrl-C does, so that a forwarded port is closed."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":

@@ -1,139 +1,88 @@
-"""The commands of ``kubectl pantala``."""
+"""The commands of ``kubectl pantala``, and the habits that all of them share."""
 
-import time
-from collections.abc import Callable
-from datetime import UTC, datetime
-from typing import Annotated
+import contextlib
+import sys
+from typing import Any
 
 import typer
-from rich.console import Console, Group, RenderableType
-from rich.live import Live
+from typer.core import TyperGroup
 
-from pantala_cli import view
-from pantala_cli.cluster import REQUESTED_AT, Cluster, connect
-from pantala_protocol import __version__
-
-app = typer.Typer(
-    name="kubectl-pantala",
-    help="Show and control Pantala's Tasks, with the permissions of your kubeconfig.",
-    no_args_is_help=True,
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
+from pantala_cli.access.options import VALUED, connected
+from pantala_cli.commands import (
+    aliases,
+    completion,
+    control,
+    creation,
+    doctor,
+    explain,
+    get,
+    nodes,
+    plan,
+    programs,
+    top,
+    waiting,
 )
 
-_EVERY = 2.0
-"""Seconds between two lists with ``--watch``."""
-
-Name = Annotated[str, typer.Argument(metavar="TASK", help="The Task's name.", show_default=False)]
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Default: the kubeconfig's.", show_default=False)]
-File = Annotated[str, typer.Option("--kubeconfig", help="Default: KUBECONFIG, ~/.kube/config.", show_default=False)]
-Context = Annotated[str, typer.Option("--context", help="Default: the current context.", show_default=False)]
-AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Tasks of all namespaces.")]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Update the output until Ctrl-C.")]
+_EPILOG = "Exit codes: 0 success, 1 failed or not ready, 2 invalid usage, 3 not reachable, 4 forbidden, 130 Ctrl-C."
 
 
-@app.command()
-def status(
-    task: Annotated[str, typer.Argument(metavar="[TASK]", help="Default: all.", show_default=False)] = "",
-    namespace: Namespace = "",
-    all_namespaces: AllNamespaces = False,
-    watch: Watch = False,
-    kubeconfig: File = "",
-    context: Context = "",
-) -> None:
-    """Show Tasks with progress, peers, origin bytes / size, and the reason of their state."""
-    if task and all_namespaces:
-        raise typer.BadParameter("A Task name needs one namespace. Use -n, or omit the name.")
-    with connect(kubeconfig, context) as cluster:
-        chosen = namespace or cluster.namespace
-
-        def read() -> RenderableType:
-            now = view.utc_now()
-            if not task:
-                return _list(cluster, None if all_namespaces else chosen, now)
-            found = cluster.task(chosen, task)
-            return Group(view.tasks_table([found], now, namespaces=False), "", view.details(found))
-
-        _show(read, watch=watch)
+COMMANDS = (
+    get.get, top.top, explain.explain,
+    plan.plan, creation.prefetch, creation.fetch, waiting.wait,
+    control.retry, control.suspend, control.resume, nodes.drain,
+    doctor.doctor, programs.logs, programs.ui, programs.version,
+    aliases.status, aliases.peers,
+)  # fmt: skip
+"""In the order of the help."""
 
 
-@app.command()
-def peers(watch: Watch = False, kubeconfig: File = "", context: Context = "") -> None:
-    """Show the peers, one on each node."""
-    with connect(kubeconfig, context) as cluster:
-
-        def read() -> RenderableType:
-            found = cluster.peers()
-            return (
-                view.peers_table(found, view.utc_now())
-                if found
-                else "No peer has connected yet. Check that the peers' DaemonSet runs."
-            )
-
-        _show(read, watch=watch)
+_NO_FILES, _FILES = ":4", ":0"
+"""What the shell does after our words: complete no files, or complete files too."""
 
 
-@app.command()
-def retry(task: Name, namespace: Namespace = "", kubeconfig: File = "", context: Context = "") -> None:
-    """Retry a failed Task."""
-    with connect(kubeconfig, context) as cluster:
-        chosen = namespace or cluster.namespace
-        now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-        cluster.annotate(chosen, task, {REQUESTED_AT: now})
-        typer.echo(f"task {chosen}/{task}: retry requested")
+class HabitGroup(TyperGroup):
+    """Accepts ``-n`` and the other options of the connection before the command too, as kubectl does."""
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        rest, moved = list(args), []
+        while rest and (count := _words(rest)):
+            moved += rest[:count]
+            del rest[:count]
+        return super().parse_args(ctx, rest[:1] + moved + rest[1:] if rest else args)
 
 
-@app.command()
-def suspend(task: Name, namespace: Namespace = "", kubeconfig: File = "", context: Context = "") -> None:
-    """Stop all downloads of a Task. Its files stay."""
-    with connect(kubeconfig, context) as cluster:
-        chosen = namespace or cluster.namespace
-        cluster.suspend(chosen, task, suspend=True)
-        typer.echo(f"task {chosen}/{task} suspended")
+def _words(args: list[str]) -> int:
+    """How many words at the start of ``args`` are an option of the connection. 0: none."""
+    first = args[0]
+    if first in VALUED:
+        return 2
+    short = first.startswith("-n") and not first.startswith("--")
+    return int(short or (first.startswith("--") and first.partition("=")[0] in VALUED))
 
 
-@app.command()
-def resume(task: Name, namespace: Namespace = "", kubeconfig: File = "", context: Context = "") -> None:
-    """Continue a suspended Task."""
-    with connect(kubeconfig, context) as cluster:
-        chosen = namespace or cluster.namespace
-        cluster.suspend(chosen, task, suspend=False)
-        typer.echo(f"task {chosen}/{task} resumed")
+def build() -> typer.Typer:
+    """All commands, in the order of the help."""
+    app = typer.Typer(
+        name="kubectl-pantala",
+        cls=HabitGroup,
+        help="Show and control Pantala, with the permissions of your kubeconfig.",
+        epilog=_EPILOG,
+        no_args_is_help=True,
+        add_completion=False,
+        pretty_exceptions_enable=False,
+        rich_markup_mode=None,
+        context_settings={"help_option_names": ["--help", "-h"]},
+    )
+    for command in COMMANDS:
+        app.command()(connected(command))
+    app.command()(completion.completion)
+    return app
 
 
-@app.command()
-def version(kubeconfig: File = "", context: Context = "") -> None:
-    """Show the versions of this command, of the peers and of the cluster."""
-    typer.echo(f"kubectl-pantala {__version__}")
-    with connect(kubeconfig, context) as cluster:
-        typer.echo(f"Kubernetes {cluster.version()}")
-        running = sorted({(peer.get("status") or {}).get("version", "?") for peer in cluster.peers()})
-        typer.echo(f"peers {', '.join(running) or 'none'}")
-
-
-def _list(cluster: Cluster, namespace: str | None, now: datetime) -> RenderableType:
-    tasks = cluster.tasks(namespace)
-    if not tasks:
-        return f"No Tasks in namespace {namespace}." if namespace else "No Tasks."
-    return view.tasks_table(tasks, now, namespaces=namespace is None)
-
-
-def _show(read: Callable[[], RenderableType], *, watch: bool) -> None:
-    """Print once, or repeatedly: in place on a terminal, otherwise one block after the other."""
-    console = Console(soft_wrap=True) if watch else Console()
-    if not console.is_terminal:
-        console = Console(width=200)  # programs that read a pipe need whole lines
-    shown = read()
-    if not watch:
-        console.print(shown)
-        return
-    if not console.is_terminal:
-        while True:
-            console.print(shown)
-            time.sleep(_EVERY)
-            shown = read()
-    with Live(shown, console=console, auto_refresh=False) as live:
-        while True:
-            time.sleep(_EVERY)
-            live.update(read(), refresh=True)
+def complete() -> None:
+    """Run ``kubectl_complete-pantala``: kubectl gives the words after ``kubectl pantala``."""
+    given = sys.argv[1:]
+    with contextlib.suppress(BrokenPipeError):
+        for word in completion.words(typer.main.get_command(build()), given):
+            print(word)
+        print(_FILES if given[:1] == ["plan"] else _NO_FILES)

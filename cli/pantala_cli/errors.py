@@ -7,28 +7,60 @@ CLIError
 ├── PermissionMissingError  the user lacks permission
 ├── NotInstalledError       the cluster does not know Pantala's kinds
 ├── ObjectMissingError      the object does not exist
-└── RefusedError            the API server rejected the request for another reason
+├── RefusedError            the API server rejected the request for another reason
+├── ConsoleError            the operator's console cannot be reached
+├── ProgramError            another program, such as kubectl, is missing or failed
+├── InputFileError          a file with resources cannot be used
+└── WaitError           the command waited, and what it waited for failed or did not come
 """
+
+from enum import IntEnum
+
+
+class ExitCode(IntEnum):
+    """The exit codes of all commands."""
+
+    OK = 0
+    FAILED = 1
+    """The request failed, a check failed, or an object is not ready."""
+    USAGE = 2
+    """A command, a flag or an argument is invalid."""
+    UNREACHABLE = 3
+    """The kubeconfig cannot be used, or the API server or the console does not answer."""
+    FORBIDDEN = 4
+    """The API server rejects the credentials, or the user lacks permission."""
+    INTERRUPTED = 130
+    """Ctrl-C."""
 
 
 class CLIError(Exception):
-    """The base class: the command prints the message as one line and exits with 1."""
+    """The base class: the command prints the message as one line and exits with ``code``."""
+
+    code = ExitCode.FAILED
 
 
 class KubeconfigError(CLIError):
     """The kubeconfig is missing or cannot be used."""
 
+    code = ExitCode.UNREACHABLE
+
 
 class UnreachableError(CLIError):
     """No API server answers."""
+
+    code = ExitCode.UNREACHABLE
 
 
 class UnauthorizedError(CLIError):
     """The API server does not know the user."""
 
+    code = ExitCode.FORBIDDEN
+
 
 class PermissionMissingError(CLIError):
     """The user lacks permission."""
+
+    code = ExitCode.FORBIDDEN
 
 
 class NotInstalledError(CLIError):
@@ -41,3 +73,21 @@ class ObjectMissingError(CLIError):
 
 class RefusedError(CLIError):
     """The API server rejected the request."""
+
+
+class ConsoleError(CLIError):
+    """The operator's console cannot be reached."""
+
+    code = ExitCode.UNREACHABLE
+
+
+class ProgramError(CLIError):
+    """Another program is missing or failed."""
+
+
+class InputFileError(CLIError):
+    """A file with resources cannot be used."""
+
+
+class WaitError(CLIError):
+    """What the command waited for failed, or did not come in time."""

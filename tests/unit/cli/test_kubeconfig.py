@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from pantala_cli import kubeconfig
+from pantala_cli.access import kubeconfig
 from pantala_cli.errors import KubeconfigError
 
 

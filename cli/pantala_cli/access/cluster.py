@@ -1,0 +1,190 @@
+"""UserAccess to the cluster's API server. Only this module uses pykube."""
+
+import contextlib
+import json
+import os
+import tempfile
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import pykube
+import requests
+from pykube.exceptions import HTTPError, PyKubeError
+
+from pantala_cli.access import kubeconfig
+from pantala_cli.access.kinds import PANTALA, TASK, Resource, ResourceKind
+from pantala_cli.errors import (
+    CLIError,
+    KubeconfigError,
+    NotInstalledError,
+    ObjectMissingError,
+    PermissionMissingError,
+    RefusedError,
+    UnauthorizedError,
+    UnreachableError,
+)
+
+_TIMEOUT = 10.0
+"""Seconds to wait for the next byte of an answer."""
+_WATCH_SECONDS = 300
+"""Seconds after which the API server ends a watch. The caller starts the next one."""
+_MANAGER = "kubectl-pantala"
+
+
+class Cluster:
+    """A cluster, with the permissions of one user. Every method raises :class:`CLIError`."""
+
+    def __init__(self, client: pykube.HTTPClient) -> None:
+        self._client = client
+
+    @property
+    def namespace(self) -> str:
+        """The namespace of the current context."""
+        return str(self._client.config.namespace)
+
+    @property
+    def server(self) -> str:
+        return str(self._client.url)
+
+    def objects(self, kind: ResourceKind, namespace: str | None = None, selector: str = "") -> list[Resource]:
+        """List the objects of a namespace, or of all namespaces."""
+        return self.listing(kind, namespace, selector)[0]
+
+    def listing(self, kind: ResourceKind, namespace: str | None, selector: str = "") -> tuple[list[Resource], str]:
+        """List objects, and return the version at which a watch continues."""
+        answer = self._ask("GET", f"{kind.kind}s", kind.plural, kind, namespace, params=_selected(selector))
+        head = {"apiVersion": kind.api, "kind": kind.kind}
+        return [head | each for each in answer["items"]], answer.get("metadata", {}).get("resourceVersion", "")
+
+    def watch(
+        self, kind: ResourceKind, namespace: str | None, selector: str, version: str
+    ) -> Iterator[tuple[str, Resource]]:
+        """Yield each change after ``version`` as its type and the object, until the API server ends the watch."""
+        params = _selected(selector) | {
+            "watch": "1", "resourceVersion": version, "timeoutSeconds": str(_WATCH_SECONDS), "allowWatchBookmarks": "1",
+        }  # fmt: skip
+        what = f"{kind.kind}s"
+        with self._translated(what):
+            answer = self._client.get(
+                version=kind.api, url=kind.plural, namespace=namespace if kind.namespaced else None,
+                params=params, stream=True, timeout=(_TIMEOUT, _WATCH_SECONDS + _TIMEOUT),
+            )  # fmt: skip
+            self._client.raise_for_status(answer)
+            with answer:
+                for line in answer.iter_lines(chunk_size=None):
+                    if line:
+                        event = json.loads(line)
+                        yield event["type"], event["object"]
+
+    def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
+        what = f"{kind.kind} {namespace}/{name}" if kind.namespaced else f"{kind.kind} {name}"
+        return self._ask("GET", what, f"{kind.plural}/{quote(name, safe='')}", kind, namespace)
+
+    def task(self, namespace: str, name: str) -> Resource:
+        return self.get(TASK, namespace, name)
+
+    def patch(self, kind: ResourceKind, namespace: str, name: str, patch: Mapping[str, Any]) -> Resource:
+        """Merge a patch into an object."""
+        return self._ask(
+            "PATCH",
+            f"{kind.kind} {namespace}/{name}" if kind.namespaced else f"{kind.kind} {name}",
+            f"{kind.plural}/{quote(name, safe='')}",
+            kind,
+            namespace,
+            headers={"Content-Type": "application/merge-patch+json"},
+            data=json.dumps(patch),
+        )
+
+    def create(self, kind: ResourceKind, namespace: str, body: Resource) -> Resource:
+        """Create an object. Its name may come from ``metadata.generateName``."""
+        metadata = body["metadata"]
+        what = f"{kind.kind} {namespace}/{metadata.get('name') or metadata.get('generateName')}"
+        return self._ask("POST", what, kind.plural, kind, namespace, params={"fieldManager": _MANAGER}, json=body)
+
+    def delete(self, kind: ResourceKind, namespace: str, name: str) -> None:
+        self._ask("DELETE", f"{kind.kind} {namespace}/{name}", f"{kind.plural}/{quote(name, safe='')}", kind, namespace)
+
+    def try_apply(self, kind: ResourceKind, namespace: str, body: Resource) -> Resource:
+        """Let the API server check an object as ``kubectl apply --dry-run=server`` does. Nothing is written."""
+        name = body["metadata"]["name"]
+        return self._ask(
+            "PATCH",
+            f"{kind.kind} {namespace}/{name}",
+            f"{kind.plural}/{quote(name, safe='')}",
+            kind,
+            namespace,
+            params={"fieldManager": _MANAGER, "dryRun": "All", "force": "true", "fieldValidation": "Strict"},
+            headers={"Content-Type": "application/apply-patch+yaml"},
+            data=json.dumps(body),
+        )
+
+    def version(self) -> str:
+        """Return the API server's version, such as ``v1.34.4``."""
+        with self._translated("its version"):
+            answer = self._client.get(version="", base="/version", url="")
+            self._client.raise_for_status(answer)
+            return str(answer.json()["gitVersion"])
+
+    def _ask(
+        self, method: str, what: str, url: str, kind: ResourceKind, namespace: str | None, **more: Any
+    ) -> Resource:
+        where = {"version": kind.api, "url": url, "namespace": namespace if kind.namespaced else None}
+        with self._translated(what):
+            response = self._client.request(method, **where, **more)
+            self._client.raise_for_status(response)
+            return dict(response.json())
+
+    @contextlib.contextmanager
+    def _translated(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except (HTTPError, requests.HTTPError) as error:
+            raise _from_status(error, what) from error
+        except requests.exceptions.SSLError as error:
+            raise UnreachableError(f"The certificate of {self.server} is not trusted. Check the kubeconfig.") from error
+        except requests.RequestException as error:
+            raise UnreachableError(
+                f"No API server answers at {self.server}. Check the kubeconfig and the network."
+            ) from error
+
+
+@contextlib.contextmanager
+def connect(file: str = "", context: str = "") -> Iterator[Cluster]:
+    """Connect with the kubeconfig ``file`` (default: as kubectl) and ``context`` (default: the current one)."""
+    document = kubeconfig.load(os.environ, file=file, context=context)
+    with tempfile.TemporaryDirectory(prefix="kubectl-pantala-") as folder:
+        resolved = kubeconfig.resolve(document, Path(folder))
+        try:
+            client = pykube.HTTPClient(pykube.KubeConfig(resolved), timeout=_TIMEOUT)
+        except PyKubeError as error:
+            raise KubeconfigError(f"The kubeconfig cannot be used: {error}. Correct it.") from error
+        try:
+            yield Cluster(client)
+        finally:
+            client.session.close()
+
+
+def _selected(selector: str) -> dict[str, str]:
+    return {"labelSelector": selector} if selector else {}
+
+
+def _from_status(error: Any, what: str) -> CLIError:
+    from_server: bool = isinstance(error, HTTPError)  # an answer of the API itself, and not a web page
+    code = error.code if from_server else error.response.status_code
+    message = str(error).splitlines()[0]
+    if code == 401:
+        return UnauthorizedError("The API server rejected your credentials. Renew them (kubectl auth whoami).")
+    if code == 403:
+        return PermissionMissingError(
+            f"You may not do this: {message}. Ask the cluster's administrator for permission."
+        )
+    if code == 404 and from_server and "could not find the requested resource" not in message:
+        return ObjectMissingError(f"{what} does not exist. To list all, run kubectl pantala get tasks,images -A.")
+    if code == 404:
+        return NotInstalledError(
+            f"The cluster does not have Pantala's CRDs ({PANTALA}). Install Pantala's chart, or run "
+            "kubectl apply -f crds/."
+        )
+    return RefusedError(f"The API server rejected the request for {what} with {code}: {message}")

@@ -1,0 +1,84 @@
+"""Forwards a port of a pod to this machine with ``kubectl port-forward``, as ADR 29 explains."""
+
+import contextlib
+import re
+import select
+import shutil
+import subprocess
+import time
+from collections.abc import Iterator, Sequence
+
+from pantala_cli.errors import CLIError, ConsoleError, PermissionMissingError, ProgramError
+
+_FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
+_SECONDS = 15.0
+"""Seconds that kubectl may take until it forwards."""
+_GRACE = 2.0
+
+
+def kubectl() -> str:
+    """The path of kubectl. Raises :class:`ProgramError`."""
+    path = shutil.which("kubectl")
+    if path is None:
+        raise ProgramError("kubectl is not in PATH. Install it, or give the console's address with --console URL.")
+    return path
+
+
+@contextlib.contextmanager
+def forwarded(flags: Sequence[str], namespace: str, pod: str, port: int) -> Iterator[int]:
+    """Forward ``port`` of a pod's loopback address, and yield the local port. At the end, kubectl is stopped.
+
+    ``flags`` name the kubeconfig and the context.
+    """
+    command = [kubectl(), *flags, "port-forward", "--address=127.0.0.1", f"--namespace={namespace}", f"pod/{pod}"]
+    # A session of its own: Ctrl-C interrupts this program only, which then stops kubectl.
+    child = subprocess.Popen(  # noqa: S603 - kubectl, with arguments from the cluster after a fixed prefix
+        [*command, f":{port}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        start_new_session=True,
+    )  # fmt: skip
+    try:
+        yield _local_port(child, namespace, pod)
+    finally:
+        child.terminate()
+        try:
+            child.wait(_GRACE)
+        except subprocess.TimeoutExpired:
+            child.kill()
+            child.wait()
+        for stream in (child.stdout, child.stderr):
+            if stream is not None:
+                stream.close()
+
+
+def _local_port(child: "subprocess.Popen[bytes]", namespace: str, pod: str) -> int:
+    """Wait for kubectl's line with the local port."""
+    assert child.stdout is not None  # noqa: S101 - for mypy
+    deadline, output = time.monotonic() + _SECONDS, b""
+    while time.monotonic() < deadline:
+        readable, _, _ = select.select([child.stdout], [], [], 0.2)
+        if readable:
+            chunk = child.stdout.read1(4096)  # type: ignore[attr-defined] # a BufferedReader, as no text mode is on
+            output += chunk
+            if found := _FORWARDING.search(output.decode(errors="replace")):
+                return int(found[1])
+            if not chunk:
+                raise _failure(child, namespace, pod)
+    raise ConsoleError(
+        f"kubectl port-forward to pod {namespace}/{pod} did not start within {_SECONDS:.0f} s. "
+        "Check the connection to the API server, then try again."
+    )
+
+
+def _failure(child: "subprocess.Popen[bytes]", namespace: str, pod: str) -> CLIError:
+    assert child.stderr is not None  # noqa: S101 - for mypy
+    lines = child.stderr.read().decode(errors="replace").strip().splitlines()
+    message = lines[-1].removeprefix("error: ") if lines else "it ended without a message"
+    if "orbidden" in message:
+        return PermissionMissingError(
+            f"You may not forward a port of pod {namespace}/{pod}. "
+            f"Ask the cluster's administrator for create on pods/portforward in namespace {namespace}."
+        )
+    return ConsoleError(
+        f"kubectl port-forward to pod {namespace}/{pod} failed: {message}. "
+        f"Check the pod with kubectl -n {namespace} get pod {pod}."
+    )

@@ -1,0 +1,76 @@
+"""The kinds of resources that the commands read, with all names by which users know them. Pure."""
+
+from collections.abc import Mapping
+from typing import Any, NamedTuple
+
+Resource = dict[str, Any]
+"""A resource as the API server returns it."""
+
+REQUESTED_AT = "pantala.dev/requested-at"
+"""A new value of this annotation requests a retry."""
+
+PANTALA = "pantala.dev/v1alpha1"
+
+
+class ResourceKind(NamedTuple):
+    """A kind of resource, and where the API server has it."""
+
+    kind: str
+    plural: str
+    api: str = "v1"
+    namespaced: bool = True
+    words: tuple[str, ...] = ()
+    """All words for this kind in commands."""
+
+    @property
+    def group(self) -> str:
+        return self.api.partition("/")[0] if "/" in self.api else ""
+
+    @property
+    def singular(self) -> str:
+        return self.kind.lower()
+
+
+TASK = ResourceKind("Task", "tasks", PANTALA, words=("task", "tasks", "pt", "tasks.pantala.dev", "task.pantala.dev"))
+IMAGE = ResourceKind(
+    "ImagePrefetch",
+    "imageprefetches",
+    PANTALA,
+    words=(
+        *("image", "images", "imgp", "imageprefetch", "imageprefetches"),
+        *("imageprefetches.pantala.dev", "imageprefetch.pantala.dev"),
+    ),
+)
+PEER = ResourceKind(
+    "Peer",
+    "peers",
+    PANTALA,
+    namespaced=False,
+    words=("peer", "peers", "pp", "peers.pantala.dev", "peer.pantala.dev"),
+)
+SHOWN = (TASK, IMAGE, PEER)
+"""The kinds that ``get`` shows."""
+
+POD = ResourceKind("Pod", "pods")
+NODE = ResourceKind("Node", "nodes", namespaced=False)
+NAMESPACE = ResourceKind("Namespace", "namespaces", namespaced=False)
+DAEMON_SET = ResourceKind("DaemonSet", "daemonsets", "apps/v1")
+STATEFUL_SET = ResourceKind("StatefulSet", "statefulsets", "apps/v1")
+DEPLOYMENT = ResourceKind("Deployment", "deployments", "apps/v1")
+NETWORK_POLICY = ResourceKind("NetworkPolicy", "networkpolicies", "networking.k8s.io/v1")
+CLAIM = ResourceKind("PersistentVolumeClaim", "persistentvolumeclaims")
+CRD = ResourceKind("CustomResourceDefinition", "customresourcedefinitions", "apiextensions.k8s.io/v1", namespaced=False)
+
+
+def named(word: str) -> ResourceKind | None:
+    """The kind that a user means by ``word``. ``None`` if the word names none."""
+    return next((kind for kind in SHOWN if word.lower() in kind.words), None)
+
+
+def condition(resource: Mapping[str, Any], kind: str) -> Mapping[str, str]:
+    """Return the condition of a type. It is empty if the condition is missing or describes an older generation."""
+    generation = resource["metadata"].get("generation", 0)
+    for each in (resource.get("status") or {}).get("conditions") or ():
+        if each["type"] == kind and each.get("observedGeneration", generation) >= generation:
+            return dict(each)
+    return {}

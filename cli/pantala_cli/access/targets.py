@@ -1,0 +1,49 @@
+"""What users name on the command line: ``task/x``, ``image y``, or only ``x`` for a Task. Pure."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import typer
+
+from pantala_cli.access import kinds
+from pantala_cli.access.kinds import IMAGE, TASK, ResourceKind
+
+
+class Target(NamedTuple):
+    """One object."""
+
+    kind: ResourceKind
+    name: str
+
+
+def one(words: Sequence[str]) -> Target:
+    """Read ``task/x``, ``task x`` or ``x``. Raises :class:`typer.BadParameter`."""
+    found = several(words)
+    if len(found) != 1:
+        raise typer.BadParameter("Name one Task or ImagePrefetch, such as task/model or image/inference.")
+    return found[0]
+
+
+def several(words: Sequence[str], default: ResourceKind = TASK) -> list[Target]:
+    """Read ``task/x image/y``, ``image x y`` or ``x y``. Raises :class:`typer.BadParameter`."""
+    first = kinds.named(words[0]) if len(words) > 1 else None
+    rest = words[1:] if first is not None else words
+    return [_target(word, first or default) for word in rest]
+
+
+def _target(word: str, default: ResourceKind) -> Target:
+    prefix, slash, name = word.partition("/")
+    if not slash:
+        return Target(default, word)
+    kind = kinds.named(prefix)
+    if kind is None or not name or "/" in name:
+        raise typer.BadParameter(f"{word!r} is not a name. Use task/NAME, image/NAME or peer/NAME.")
+    return Target(kind, name)
+
+
+def work(targets: Sequence[Target]) -> Sequence[Target]:
+    """Check that all are Tasks or ImagePrefetches. Raises :class:`typer.BadParameter`."""
+    for target in targets:
+        if target.kind not in (TASK, IMAGE):
+            raise typer.BadParameter(f"{target.kind.singular}/{target.name} is not a Task or an ImagePrefetch.")
+    return targets

@@ -1,0 +1,34 @@
+"""``status`` and ``peers``: the former names of ``get`` and ``explain``, which stay."""
+
+from typing import Annotated
+
+import typer
+
+from pantala_cli.access.kinds import PEER, TASK
+from pantala_cli.access.options import UserAccess
+from pantala_cli.access.targets import Target
+from pantala_cli.commands import explain
+from pantala_cli.commands.get import AllNamespaces, Form, Output, Watch, get
+from pantala_cli.show import terminal
+
+Name = Annotated[str, typer.Argument(metavar="[TASK]", help="Default: all.", show_default=False)]
+
+
+def status(
+    access: UserAccess,
+    task: Name = "",
+    all_namespaces: AllNamespaces = False,
+    watch: Watch = False,
+    output: Output = Form.TABLE,
+) -> None:
+    """Show Tasks, or one with the reason of its state: ``get tasks`` and ``explain``."""
+    names = [task] if task else []
+    get(access, [TASK.plural, *names], output, all_namespaces, watch)
+    if task and not watch and output in (Form.TABLE, Form.WIDE):
+        terminal.show("")
+        explain.explain_one(access, Target(TASK, task))
+
+
+def peers(access: UserAccess, watch: Watch = False, output: Output = Form.TABLE) -> None:
+    """Show the peers, one on each node: ``get peers``."""
+    get(access, [PEER.plural], output, watch=watch)

@@ -1,0 +1,41 @@
+"""``retry``, ``suspend`` and ``resume``: small changes of a Task or an ImagePrefetch."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+import typer
+
+from pantala_cli.access import targets
+from pantala_cli.access.kinds import REQUESTED_AT
+from pantala_cli.access.options import UserAccess
+
+Words = Annotated[
+    list[str],
+    typer.Argument(metavar="TYPE/NAME", help="task/NAME, image/NAME, or the name of a Task.", show_default=False),
+]
+
+
+def retry(access: UserAccess, target: Words) -> None:
+    """Request another attempt of a failed Task or ImagePrefetch."""
+    now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    _change(access, target, {"metadata": {"annotations": {REQUESTED_AT: now}}}, ": retry requested")
+
+
+def suspend(access: UserAccess, target: Words) -> None:
+    """Stop all downloads of a Task or an ImagePrefetch. Files and images on nodes stay."""
+    _change(access, target, {"spec": {"suspend": True}}, " suspended")
+
+
+def resume(access: UserAccess, target: Words) -> None:
+    """Continue a suspended Task or ImagePrefetch."""
+    _change(access, target, {"spec": {"suspend": False}}, " resumed")
+
+
+def _change(access: UserAccess, words: list[str], patch: Mapping[str, Any], done: str) -> None:
+    wanted = targets.work(targets.several(words))
+    with access.cluster() as cluster:
+        namespace = access.chosen(cluster)
+        for kind, name in wanted:
+            cluster.patch(kind, namespace, name, patch)
+            typer.echo(f"{kind.singular} {namespace}/{name}{done}")

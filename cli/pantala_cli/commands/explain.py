@@ -1,0 +1,78 @@
+"""``explain``: why a Task or an ImagePrefetch is not done."""
+
+import time
+from collections.abc import Iterator
+from typing import Annotated
+
+import typer
+
+from pantala_cli.access import targets
+from pantala_cli.access.options import UserAccess
+from pantala_cli.access.targets import Target
+from pantala_cli.errors import CLIError
+from pantala_cli.show import explanation, resources, terminal
+from pantala_cli.show.words import counted
+from pantala_protocol.console.views import Cause, NodeView, TaskDetail
+from pantala_protocol.reasons import of_file
+
+Words = Annotated[
+    list[str], typer.Argument(metavar="TYPE/NAME", help="task/NAME or image/NAME.", show_default=False)
+]  # fmt: skip
+Node = Annotated[str, typer.Option("--node", help="Only what concerns this node.", show_default=False)]
+
+
+def explain(access: UserAccess, target: Words, node: Node = "") -> None:
+    """Say why a Task or an ImagePrefetch is not done: each cause, its evidence and the next step."""
+    wanted = targets.one(target)
+    targets.work([wanted])
+    explain_one(access, wanted, node)
+
+
+def explain_one(access: UserAccess, target: Target, node: str = "") -> None:
+    terminal.show(explanation.explain(detail(access, target), time.time(), node))
+
+
+def detail(access: UserAccess, target: Target) -> TaskDetail:
+    """What the console knows. Without the console: what the resource's status says."""
+    if access.console_url:
+        if access.namespace:
+            namespace = access.namespace
+        else:
+            with access.cluster() as cluster:
+                namespace = cluster.namespace
+        with access.console() as client:
+            return client.detail(target.kind, namespace, target.name)
+    with access.cluster() as cluster:
+        namespace = access.chosen(cluster)
+        resource = cluster.get(target.kind, namespace, target.name)
+        try:
+            with access.console(cluster) as client:
+                return client.detail(target.kind, namespace, target.name)
+        except CLIError as error:
+            terminal.note(f"note: {error} This explanation is from the resource only.")
+            return from_status(resource, target)
+
+
+def from_status(resource: resources.Object, target: Target) -> TaskDetail:
+    """An explanation from a resource's conditions and its late and failed nodes."""
+    task = resources.summary(resource, target.kind)
+    nodes = resources.troubled(resource)
+    if task.ready == "True":
+        return TaskDetail(task, nodes)
+    url = ((resource["spec"].get("source") or {}).get("url") or "").partition("?")[0]
+    evidence = (f"The source is {url}.",) if url else ()
+    return TaskDetail(task, nodes, (Cause(task.reason, task.message, "", evidence), *_of_nodes(nodes, task.reason)))
+
+
+def _of_nodes(nodes: tuple[NodeView, ...], known: str) -> Iterator[Cause]:
+    """One cause for each reason of late and failed nodes that the condition does not name."""
+    by_reason: dict[str, list[NodeView]] = {}
+    for node in nodes:
+        if node.reason != known:
+            by_reason.setdefault(node.reason, []).append(node)
+    for reason, found in by_reason.items():
+        advice = of_file(reason)
+        evidence = tuple(f"{node.name}: {node.message}" for node in found)
+        action = advice.action if advice is not None else ""
+        message = f"{counted(len(found), 'node')} reported this."
+        yield Cause(reason, message, action, evidence, tuple(node.name for node in found))

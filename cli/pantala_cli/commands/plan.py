@@ -1,0 +1,80 @@
+"""``plan``: what resources in a file would do. Nothing is written."""
+
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+import yaml
+from rich.text import Text
+
+from pantala_cli.access import kinds
+from pantala_cli.access.cluster import Cluster
+from pantala_cli.access.kinds import IMAGE, TASK, Resource, ResourceKind
+from pantala_cli.access.options import UserAccess
+from pantala_cli.errors import ExitCode, InputFileError, ObjectMissingError
+from pantala_cli.forecast.matching import match
+from pantala_cli.forecast.outlook import Outlook, outlook, picture
+from pantala_cli.show import terminal
+
+File = Annotated[
+    str, typer.Option("--filename", "-f", help="A file with Tasks and ImagePrefetches; -: stdin.", show_default=False)
+]
+
+
+def plan(access: UserAccess, filename: File) -> None:
+    """Say which nodes, paths and bytes resources in a file would take. Exit code 1: one of them cannot work."""
+    wanted = read(filename)
+    with access.cluster() as cluster:
+        found = [_forecast(cluster, access.chosen(cluster), *each) for each in wanted]
+    for each in found:
+        head = f"{each.kind.kind} {each.namespace}/{each.name}"
+        terminal.show(Text.assemble((head, "bold"), f" would be {each.change}; the API server accepts it"))
+        terminal.show(picture(each))
+    if not all(each.possible for each in found):
+        raise typer.Exit(ExitCode.FAILED)
+
+
+def read(name: str) -> list[tuple[ResourceKind, Resource]]:
+    """Read Tasks and ImagePrefetches from YAML. Raises :class:`InputFileError`."""
+    try:
+        text = sys.stdin.read() if name == "-" else Path(name).read_text()
+        documents = [each for each in yaml.safe_load_all(text) if each]
+    except OSError as error:
+        raise InputFileError(f"{name} cannot be read: {error.strerror}. Check its name.") from error
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise InputFileError(f"{name} is not valid YAML: {str(error).splitlines()[0]}. Correct it.") from error
+    found = []
+    for each in _flat(documents):
+        kind = next((kind for kind in (TASK, IMAGE) if isinstance(each, dict) and each.get("kind") == kind.kind), None)
+        if kind is None or not str(each.get("apiVersion", "")).startswith("pantala.dev/"):
+            continue
+        if not isinstance(each.get("metadata"), dict) or not each["metadata"].get("name"):
+            raise InputFileError(f"A {kind.kind} in {name} has no metadata.name. Add one.")
+        found.append((kind, each))
+    if not found:
+        raise InputFileError(f"{name} has no Task and no ImagePrefetch of pantala.dev. Check apiVersion and kind.")
+    return found
+
+
+def _flat(documents: list[Any]) -> list[Any]:
+    """The documents, with the items of each List."""
+    return [
+        item
+        for each in documents
+        for item in ((each.get("items") or ()) if isinstance(each, dict) and each.get("kind") == "List" else (each,))
+    ]
+
+
+def _forecast(cluster: Cluster, default: str, kind: ResourceKind, body: Resource) -> Outlook:
+    namespace = body["metadata"].get("namespace") or default
+    name = body["metadata"]["name"]
+    try:
+        former = cluster.get(kind, namespace, name)
+    except ObjectMissingError:
+        former = None
+    accepted = cluster.try_apply(kind, namespace, body)
+    target = accepted["spec"].get("target") or {}
+    pods = cluster.objects(kinds.POD, namespace) if "podSelector" in target else []
+    selected = match(target, cluster.objects(kinds.NODE), cluster.objects(kinds.PEER), pods)
+    return outlook(kind, accepted, former, selected, cluster.objects(kind))

@@ -1,0 +1,124 @@
+"""``logs``, ``ui`` and ``version``: commands that look at Pantala's own processes."""
+
+import os
+import signal
+import subprocess
+import webbrowser
+from enum import StrEnum
+from typing import Annotated
+
+import typer
+
+from pantala_cli.access.cluster import Cluster
+from pantala_cli.access.forward import kubectl
+from pantala_cli.access.kinds import PEER, POD, Resource
+from pantala_cli.access.options import UserAccess
+from pantala_cli.errors import CLIError, ObjectMissingError, ProgramError
+from pantala_cli.show import terminal
+from pantala_protocol import __version__
+
+PART_OF = "app.kubernetes.io/part-of=pantala"
+
+
+class Component(StrEnum):
+    """Pantala's processes."""
+
+    OPERATOR = "operator"
+    SUPERNODE = "supernode"
+    PEER = "peer"
+    RUNTIME = "runtime"
+
+
+Which = Annotated[Component, typer.Argument(metavar="[PROCESS]", help="operator, supernode, peer or runtime.")]
+Node = Annotated[str, typer.Option("--node", help="Only the pods of this node.", show_default=False)]
+Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until Ctrl-C.")]
+Tail = Annotated[int, typer.Option("--tail", help="The newest lines of each pod; -1: all.")]
+Since = Annotated[str, typer.Option("--since", help="Such as 10m.", show_default=False)]
+Previous = Annotated[bool, typer.Option("--previous", "-p", help="The container before its restart.")]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the page's address.")]
+Client = Annotated[bool, typer.Option("--client", help="Only this command's version; asks no cluster.")]
+
+
+def logs(
+    access: UserAccess,
+    process: Which = Component.PEER,
+    node: Node = "",
+    follow: Follow = False,
+    tail: Tail = 100,
+    since: Since = "",
+    previous: Previous = False,
+) -> None:
+    """Show the log of a process of Pantala, on all nodes or on one."""
+    with access.cluster() as cluster:
+        pods = pods_of(cluster, access.home, process, node)
+    container = "runtime" if process is Component.RUNTIME else process.value
+    flags = [f"--tail={tail}", f"--container={container}"]
+    flags += ["--follow"] if follow else []
+    flags += [f"--since={since}"] if since else []
+    flags += ["--previous"] if previous else []
+    namespace = f"--namespace={pods[0]['metadata']['namespace']}"
+    if len(pods) == 1:
+        what = [f"pod/{pods[0]['metadata']['name']}"]
+    else:
+        what = [f"--selector={selector(process)}", "--prefix", f"--max-log-requests={len(pods)}"]
+    _run([kubectl(), *access.flags(), "logs", namespace, *what, *flags])
+
+
+def ui(access: UserAccess, no_browser: NoBrowser = False) -> None:
+    """Open the console's web page through a forwarded port, until Ctrl-C."""
+    with access.console() as client:
+        address = f"{client.url}/"
+        typer.echo(f"Pantala's console is at {address} until Ctrl-C.")
+        if not no_browser and _has_display():
+            webbrowser.open(address)
+        signal.pause()
+
+
+def version(access: UserAccess, client: Client = False) -> None:
+    """Show the versions of this command, of the cluster, of the operator and of the peers."""
+    typer.echo(f"kubectl-pantala {__version__}")
+    if client:
+        return
+    with access.cluster() as cluster:
+        typer.echo(f"Kubernetes {cluster.version()}")
+        try:
+            typer.echo(f"operator {_versions(cluster.objects(POD, access.home or None, selector(Component.OPERATOR)))}")
+        except CLIError as error:
+            terminal.note(f"note: {error}")
+        running = sorted({(peer.get("status") or {}).get("version") or "?" for peer in cluster.objects(PEER)})
+        typer.echo(f"peers {', '.join(running) or 'none'}")
+
+
+def selector(process: Component) -> str:
+    """The labels of a process's pods. The runtime helper is a container of the peer's pod."""
+    component = Component.PEER if process is Component.RUNTIME else process
+    return f"{PART_OF},app.kubernetes.io/component={component}"
+
+
+def pods_of(cluster: Cluster, home: str, process: Component, node: str = "") -> list[Resource]:
+    """The pods of a process. Raises :class:`ObjectMissingError` if there is none."""
+    pods = cluster.objects(POD, home or None, selector(process))
+    if node:
+        pods = [pod for pod in pods if pod["spec"].get("nodeName") == node]
+    if not pods:
+        where = f" on node {node}" if node else ""
+        raise ObjectMissingError(f"No pod of Pantala's {process} runs{where}. Check with kubectl pantala doctor.")
+    first = pods[0]["metadata"]["namespace"]
+    return [pod for pod in pods if pod["metadata"]["namespace"] == first]
+
+
+def _versions(pods: list[Resource]) -> str:
+    label = "app.kubernetes.io/version"
+    found = sorted({(pod["metadata"].get("labels") or {}).get(label, "?") for pod in pods})
+    return ", ".join(found) or "none"
+
+
+def _has_display() -> bool:
+    return os.name == "nt" or "DISPLAY" in os.environ or "WAYLAND_DISPLAY" in os.environ or os.uname()[0] == "Darwin"
+
+
+def _run(command: list[str]) -> None:
+    """Run kubectl in place, so that its output and its end are ours."""
+    ended = subprocess.run(command, check=False)  # noqa: S603 - kubectl, with fixed flags
+    if ended.returncode:
+        raise ProgramError(f"kubectl logs ended with {ended.returncode}. Read its message above.")

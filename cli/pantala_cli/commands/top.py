@@ -1,0 +1,99 @@
+"""``top``: live bars of all unfinished work, or of all nodes."""
+
+import sys
+import time
+from typing import Annotated
+
+import msgspec
+import typer
+from rich.console import RenderableType
+
+from pantala_cli.access import targets
+from pantala_cli.access.console import ConsoleClient
+from pantala_cli.access.kinds import IMAGE, TASK
+from pantala_cli.access.options import UserAccess
+from pantala_cli.errors import ObjectMissingError
+from pantala_cli.show import bars, terminal
+from pantala_protocol.console.views import Console, TaskDetail
+
+_DETAILED = 5
+"""Tasks whose nodes are shown, unless the user names them."""
+_NODES = 10
+"""Nodes of each Task."""
+
+Words = Annotated[
+    list[str] | None,
+    typer.Argument(metavar="[nodes | TYPE/NAME]", help="The nodes' rates, or one Task.", show_default=False),
+]
+Once = Annotated[bool, typer.Option("--once", help="Print one sample and end.")]
+Interval = Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two samples.")]
+Output = Annotated[str, typer.Option("--output", "-o", metavar="json", help="One line of JSON for each sample.")]
+AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces; the default.")]
+
+
+def top(
+    access: UserAccess,
+    what: Words = None,
+    once: Once = False,
+    interval: Interval = 1.0,
+    all_namespaces: AllNamespaces = False,
+    output: Output = "",
+) -> None:
+    """Show bytes, rates by source and the time left of all unfinished work, until Ctrl-C."""
+    if output not in ("", "json"):
+        raise typer.BadParameter(f"-o {output} is not a format of top. Use -o json.")
+    sample = _Sample(what or [], "" if all_namespaces else access.namespace)
+    with access.console() as client:
+        if output:
+            _lines(sample, client, once=once, interval=interval)
+        elif once:
+            terminal.show(sample.picture(client))
+        else:
+            terminal.repeat(lambda: sample.picture(client), interval)
+
+
+class _Sample:
+    """What to ask the console for each picture."""
+
+    def __init__(self, words: list[str], namespace: str) -> None:
+        self._nodes = words in (["nodes"], ["node"], ["peers"])
+        self._target = targets.work([targets.one(words)])[0] if words and not self._nodes else None
+        self._namespace = namespace
+
+    def read(self, client: ConsoleClient) -> tuple[Console, dict[bars.Key, TaskDetail]]:
+        console = client.console(self._namespace, unfinished=self._target is None)
+        if self._nodes:
+            return console, {}
+        if self._target is not None:
+            kind, name = self._target
+            named = tuple(task for task in console.tasks if (task.kind, task.name) == (kind.kind, name))
+            if not named:
+                raise ObjectMissingError(
+                    f"The console does not know {kind.kind} {name}. List all with kubectl pantala get tasks,images -A."
+                )
+            console = msgspec.structs.replace(console, tasks=named, omitted=0)
+        details = {}
+        for task in console.tasks[:_DETAILED]:
+            kind = IMAGE if task.kind == IMAGE.kind else TASK
+            try:
+                details[bars.key(task)] = client.detail(kind, task.namespace, task.name)
+            except ObjectMissingError:
+                continue  # it was deleted since
+        return console, details
+
+    def picture(self, client: ConsoleClient) -> RenderableType:
+        console, details = self.read(client)
+        graphic = terminal.console().is_terminal
+        if self._nodes:
+            return bars.nodes(console, graphic=graphic)
+        return bars.tasks(console, details, most=_NODES if self._target is None else sys.maxsize, graphic=graphic)
+
+
+def _lines(sample: _Sample, client: ConsoleClient, *, once: bool, interval: float) -> None:
+    while True:
+        console, details = sample.read(client)
+        typer.echo(msgspec.json.encode({"console": console, "details": list(details.values())}))
+        sys.stdout.flush()
+        if once:
+            return
+        time.sleep(interval)

@@ -1,0 +1,104 @@
+"""``wait``: until Tasks and ImagePrefetches are ready, or until one of them cannot become ready without a user."""
+
+import contextlib
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Annotated, Any
+
+import typer
+
+from pantala_cli.access import targets
+from pantala_cli.access.cluster import Cluster
+from pantala_cli.access.kinds import condition
+from pantala_cli.access.options import UserAccess
+from pantala_cli.access.targets import Target
+from pantala_cli.errors import WaitError
+from pantala_cli.show import resources, tables, terminal
+from pantala_cli.show.words import share
+from pantala_protocol.console.views import TaskSummary
+
+_EVERY = 1.0
+"""Seconds between two looks. A wait is about a few objects, so a look is cheap."""
+
+Words = Annotated[
+    list[str], typer.Argument(metavar="TYPE/NAME", help="task/NAME and image/NAME.", show_default=False)
+]  # fmt: skip
+For = Annotated[str, typer.Option("--for", metavar="condition=TYPE", help="Ready by default, as in kubectl wait.")]
+Timeout = Annotated[str, typer.Option("--timeout", help="Such as 90s, 10m or 1h; 0: no limit.")]
+
+_UNITS = {"s": 1, "m": 60, "h": 3600}
+
+
+def wait(access: UserAccess, target: Words, for_: For = "condition=Ready", timeout: Timeout = "10m") -> None:
+    """Wait until all are ready. Exit code 1: one failed, or the time is over."""
+    wanted = targets.work(targets.several(target))
+    what = for_.removeprefix("condition=")
+    limit = seconds(timeout)
+    with access.cluster() as cluster:
+        until(cluster, access.chosen(cluster), wanted, limit, what)
+    for kind, name in wanted:
+        typer.echo(f"{kind.singular} {name} condition met")
+
+
+def until(
+    cluster: Cluster, namespace: str, wanted: Sequence[Target], limit: float, what: str = "Ready", *, show: bool = False
+) -> None:
+    """Wait for a condition of all objects. ``show``: print each change of the progress to stderr.
+
+    Raises :class:`WaitError`.
+    """
+    ends = time.monotonic() + limit if limit else float("inf")
+    kind_of, _, status = what.partition("=")
+    last: dict[Target, str] = {}
+    for _look in _looks():
+        waiting = []
+        for target in wanted:
+            resource = cluster.get(target.kind, namespace, target.name)
+            found = condition(resource, kind_of)
+            if found.get("status", "").lower() == (status or "true").lower():
+                continue
+            waiting.append((target, resource))
+            if kind_of == "Ready" and resources.stalled(resource):
+                raise WaitError(_why(target, resource, "failed"))
+            if show:
+                _show(resources.summary(resource, target.kind), target, last)
+        if not waiting:
+            return
+        if time.monotonic() >= ends:
+            target, resource = waiting[0]
+            raise WaitError(_why(target, resource, f"is not {what} after {limit:.0f} s"))
+
+
+def seconds(text: str) -> float:
+    """Read a duration such as ``90s``, ``10m``, ``1h30m`` or ``45``. Raises :class:`typer.BadParameter`."""
+    total, number = 0.0, ""
+    with contextlib.suppress(ValueError, KeyError):
+        for letter in text:
+            if letter in _UNITS:
+                total, number = total + float(number) * _UNITS[letter], ""
+            else:
+                number += letter
+        return total + (float(number) if number else 0.0)
+    raise typer.BadParameter(f"{text!r} is not a duration. Use one such as 90s, 10m or 1h.")
+
+
+def _looks() -> Iterator[None]:
+    while True:
+        yield
+        time.sleep(_EVERY)
+
+
+def _why(target: Target, resource: Mapping[str, Any], what: str) -> str:
+    ready = condition(resource, "Ready")
+    message = ready.get("message", resources.NOT_SEEN)
+    return (
+        f"{target.kind.kind} {target.name} {what}: {ready.get('reason', 'NotSeenYet')}: {message} "
+        f"More: kubectl pantala explain {target.kind.singular}/{target.name}"
+    )
+
+
+def _show(task: TaskSummary, target: Target, last: dict[Target, str]) -> None:
+    line = f"{target.kind.singular} {target.name}: {share(task.progress)}, {tables.nodes(task.nodes)} nodes"
+    if last.get(target) != line:
+        last[target] = line
+        terminal.note(line)

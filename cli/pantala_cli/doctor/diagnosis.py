@@ -1,0 +1,63 @@
+"""The result of one check. Pure."""
+
+from collections.abc import Iterable
+from enum import StrEnum
+from typing import NamedTuple
+
+from rich.table import Table
+from rich.text import Text
+
+from pantala_cli.show.words import several
+
+_STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
+
+
+class Level(StrEnum):
+    """How good a finding is."""
+
+    OK = "ok"
+    WARNING = "warning"
+    FAILED = "failed"
+
+
+class Diagnosis(NamedTuple):
+    """What one check found."""
+
+    check: str
+    level: Level
+    message: str
+    action: str = ""
+    """What to do next, as a sentence. Empty: nothing."""
+
+
+def ok(check: str, message: str) -> Diagnosis:
+    return Diagnosis(check, Level.OK, message)
+
+
+def warning(check: str, message: str, action: str) -> Diagnosis:
+    return Diagnosis(check, Level.WARNING, message, action)
+
+
+def failed(check: str, message: str, action: str) -> Diagnosis:
+    return Diagnosis(check, Level.FAILED, message, action)
+
+
+def grouped(check: str, level: Level, found: Iterable[tuple[str, str]], action: str) -> list[Diagnosis]:
+    """One finding for each message, with the nodes that have it: pairs of a node and its message."""
+    nodes: dict[str, list[str]] = {}
+    for node, message in found:
+        nodes.setdefault(message, []).append(node)
+    return [Diagnosis(check, level, f"{several(names)}: {message}", action) for message, names in nodes.items()]
+
+
+def picture(findings: Iterable[Diagnosis]) -> Table:
+    """A line for each finding, and below it what to do next."""
+    table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
+    table.add_column(no_wrap=True)
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    for each in findings:
+        table.add_row(Text(each.level, _STYLES[each.level]), each.check, Text(each.message))
+        if each.action:
+            table.add_row("", "", Text.assemble(("next: ", "bold"), each.action))
+    return table

@@ -1,0 +1,150 @@
+"""Checks of the nodes: distribution, runtime, mirror, peers, clocks and disks. Pure."""
+
+from collections.abc import Iterator
+
+from pantala_cli.access.kinds import Resource, condition
+from pantala_cli.doctor import platform
+from pantala_cli.doctor.diagnosis import Diagnosis, Level, failed, grouped, ok, warning
+from pantala_cli.doctor.facts import Facts
+from pantala_cli.doctor.platform import Distribution
+from pantala_cli.show.words import counted, several
+
+_MIRROR = "Read the log with kubectl pantala logs peer --node NODE, and see docs/mirror.md."
+_PEER = "Read the log with kubectl pantala logs peer --node NODE."
+_CLOCK = "Synchronise the clock of the node, for example with chrony."
+
+
+def distribution(facts: Facts) -> Iterator[Diagnosis]:
+    """Which distribution the nodes run, and whether the chart's paths fit to it."""
+    found = platform.count(facts.nodes)
+    if not found:
+        return
+    names = ", ".join(f"{each} on {counted(count, 'node')}" for each, count in found.most_common())
+    yield ok("distribution", f"{names}, Kubernetes {facts.version}; see {found.most_common(1)[0][0].page}")
+    used = _used_layout(facts)
+    for each in found:
+        wanted = platform.layout(each)
+        if used is not None and used.certs and wanted.certs not in used.certs.split(":"):
+            if each is Distribution.OTHER:
+                continue
+            yield failed(
+                "config_path",
+                f"The peers write to {used.certs}, but containerd of {each} reads {wanted.certs}",
+                f"Set the chart's value mirror.certsD={wanted.certs}. See {each.page}.",
+            )
+        elif used is not None and used.certs:
+            yield ok("config_path", f"The peers write to {used.certs}, which {each} reads")
+        if used is not None and used.socket and used.socket != wanted.socket and each is not Distribution.OTHER:
+            yield warning(
+                "socket",
+                f"The runtime helper uses the socket in {used.socket}, but containerd of {each} has {wanted.socket}",
+                f"Set the chart's values containerd.socket and containerd.content. See {each.page}.",
+            )
+
+
+def runtimes(facts: Facts) -> Iterator[Diagnosis]:
+    """Only containerd has mirrors that ask the peer."""
+    others = [(_name(node), name) for node in facts.nodes for name, _ in [platform.runtime(node)] if name]
+    foreign = {node: name for node, name in others if name != "containerd"}
+    if foreign:
+        yield warning(
+            "runtime",
+            f"{several(foreign)} run {several(set(foreign.values()))}, which does not ask the mirror",
+            "Files and image prefetches work there. Pulls come from the registry. See docs/mirror.md.",
+        )
+    elif others:
+        versions = {version for node in facts.nodes for _, version in [platform.runtime(node)]}
+        yield ok("runtime", f"containerd {several(versions)} on {counted(len(others), 'node')}")
+
+
+def peers(facts: Facts) -> Iterator[Diagnosis]:
+    """Whether each node has a peer that is connected."""
+    if not facts.peers:
+        if facts.home and "peers" not in facts.missing:
+            yield failed("peers", "No peer has connected yet", "Check the peers' DaemonSet and the supernode's log.")
+        return
+    unready = [(_name(peer), condition(peer, "Ready").get("message", "")) for peer in facts.peers if not _true(peer)]
+    yield from grouped("peers", Level.FAILED, unready, _PEER)
+    if not unready:
+        yield ok("peers", f"{counted(len(facts.peers), 'peer')} connected")
+    without = {_name(node) for node in facts.nodes} - {_name(peer) for peer in facts.peers}
+    if without:
+        yield warning(
+            "peers",
+            f"{several(without)}: no peer runs there, so nothing is distributed to it",
+            "If Tasks should reach it, set the chart's values peer.nodeSelector and peer.tolerations.",
+        )
+    closed = [_name(peer) for peer in facts.peers if (peer.get("spec") or {}).get("unschedulable")]
+    if closed:
+        yield warning(
+            "peers", f"{several(closed)}: drained, so no new Task reaches it", "Run kubectl pantala drain NODE --undo."
+        )
+
+
+def mirror(facts: Facts) -> Iterator[Diagnosis]:
+    """Whether containerd asks the peer on each node: the condition MirrorConfigured, which a real request proves."""
+    wrong: list[tuple[str, str]] = []
+    unknown: list[tuple[str, str]] = []
+    right: list[tuple[str, str]] = []
+    for peer in facts.peers:
+        found = condition(peer, "MirrorConfigured")
+        message = found.get("message", "The peer has not probed the runtime yet")
+        status = found.get("status", "Unknown")
+        (right if status == "True" else wrong if status == "False" else unknown).append((_name(peer), message))
+    yield from grouped("mirror", Level.FAILED, wrong, _MIRROR)
+    yield from grouped("mirror", Level.WARNING, unknown, _MIRROR)
+    if right:
+        yield ok("mirror", f"containerd asks the peer on {counted(len(right), 'node')}")
+
+
+def clocks(facts: Facts) -> Iterator[Diagnosis]:
+    """Whether the nodes' clocks agree with that of the API server."""
+    known = [(_name(peer), condition(peer, "ClockSynchronized")) for peer in facts.peers]
+    wrong = [(node, found["message"]) for node, found in known if found.get("status") == "False"]
+    yield from grouped("clocks", Level.FAILED, wrong, _CLOCK)
+    right = sum(found.get("status") == "True" for _, found in known)
+    if right and not wrong:
+        yield ok("clocks", f"The clocks of {counted(right, 'node')} are right")
+
+
+def disks(facts: Facts) -> Iterator[Diagnosis]:
+    """Whether the kubelet reports a full disk."""
+    full = [
+        (_name(node), each.get("message", "the kubelet reports DiskPressure"))
+        for node in facts.nodes
+        for each in (node.get("status") or {}).get("conditions") or ()
+        if each["type"] == "DiskPressure" and each["status"] == "True"
+    ]
+    yield from grouped(
+        "disks", Level.FAILED, full, "Free space on the node. Pantala leaves a headroom, but needs some."
+    )
+    if facts.nodes and not full:
+        yield ok("disks", f"No disk of {counted(len(facts.nodes), 'node')} is full")
+
+
+def _used_layout(facts: Facts) -> platform.RuntimeLayout | None:
+    """The paths in the peers' DaemonSet."""
+    for each in facts.workloads:
+        if each["kind"] == "DaemonSet":
+            spec = each["spec"]["template"]["spec"]
+            words = [
+                word
+                for container in (*spec.get("initContainers", ()), *spec.get("containers", ()))
+                for word in (*(container.get("command") or ()), *(container.get("args") or ()))
+            ]
+            certs = next((word.removeprefix("--certs-d=") for word in words if word.startswith("--certs-d=/")), "")
+            sockets = (
+                (volume.get("hostPath") or {}).get("path", "")
+                for volume in spec.get("volumes", ())
+                if volume["name"] == "socket"
+            )
+            return platform.RuntimeLayout(certs, next(sockets, ""))
+    return None
+
+
+def _true(peer: Resource) -> bool:
+    return condition(peer, "Ready").get("status") == "True"
+
+
+def _name(resource: Resource) -> str:
+    return str(resource["metadata"]["name"])

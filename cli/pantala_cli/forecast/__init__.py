@@ -1,0 +1,1 @@
+"""What a Task or an ImagePrefetch would do, before it exists. Pure."""

@@ -1,0 +1,116 @@
+"""Which nodes a target selects, as the operator chooses them. A test compares both. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from pantala_cli.access.kinds import Resource
+
+_EXCLUDING = ("NoSchedule", "NoExecute")
+_HEALTH = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
+_CORDONED = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
+
+Labels = Mapping[str, str]
+
+
+class Match(NamedTuple):
+    """The nodes that a target selects."""
+
+    nodes: tuple[str, ...]
+    """The nodes that may get the content. ``limit`` may choose only some of them."""
+    limit: int | None
+    """How many of the nodes get it. ``None``: all."""
+    passed_over: Mapping[str, str]
+    """The nodes that match by name and labels but get nothing, each with the reason."""
+
+    @property
+    def expected(self) -> int:
+        """How many nodes get the content."""
+        return len(self.nodes) if self.limit is None else min(self.limit, len(self.nodes))
+
+
+def match(
+    target: Mapping[str, Any], nodes: Iterable[Resource], peers: Iterable[Resource], pods: Iterable[Resource] = ()
+) -> Match:
+    """Choose among ``nodes``. ``pods`` are those of the namespace, for a target with a pod selector."""
+    by_name = {peer["metadata"]["name"]: peer for peer in peers}
+    names, wanted = target.get("names") or (), target.get("nodeSelector") or {}
+    with_pods = _with_pods(target.get("podSelector"), pods)
+    chosen, passed_over = [], {}
+    for node in sorted(nodes, key=lambda each: str(each["metadata"]["name"])):
+        name = node["metadata"]["name"]
+        if (names and name not in names) or not wanted.items() <= _labels(node).items():
+            continue
+        if with_pods is not None and name not in with_pods:
+            continue
+        why = _excluded(target, node, by_name.get(name))
+        if why:
+            passed_over[name] = why
+        else:
+            chosen.append(name)
+    return Match(tuple(chosen), _limit(target, len(chosen)), passed_over)
+
+
+def _excluded(target: Mapping[str, Any], node: Resource, peer: Resource | None) -> str:
+    if peer is None:
+        return "no peer runs there"
+    if (peer.get("spec") or {}).get("unschedulable"):
+        return "its peer is drained"
+    spec = node.get("spec") or {}
+    taints = [
+        taint for taint in spec.get("taints") or () if taint.get("effect") in _EXCLUDING and taint["key"] not in _HEALTH
+    ]
+    if spec.get("unschedulable") and all(taint["key"] != _CORDONED["key"] for taint in taints):
+        taints.append(_CORDONED)
+    tolerations = target.get("tolerations") or ()
+    for taint in taints:
+        if not any(_tolerates(each, taint) for each in tolerations):
+            value = f"={taint['value']}" if taint.get("value") else ""
+            return f"its taint {taint['key']}{value}:{taint['effect']} is not tolerated"
+    return ""
+
+
+def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
+    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
+        return False
+    key = toleration.get("key", "")
+    if toleration.get("operator", "Equal") == "Exists":
+        return not key or key == taint["key"]
+    return key == taint["key"] and toleration.get("value", "") == taint.get("value", "")
+
+
+def _limit(target: Mapping[str, Any], candidates: int) -> int | None:
+    if target.get("count") is not None:
+        return int(target["count"])
+    if target.get("percentage") is not None:
+        return -(-candidates * int(target["percentage"]) // 100)
+    return None
+
+
+def _with_pods(selector: Mapping[str, Any] | None, pods: Iterable[Resource]) -> set[str] | None:
+    """The nodes that have a selected pod. ``None``: the target does not select pods."""
+    if selector is None:
+        return None
+    return {str(pod["spec"].get("nodeName", "")) for pod in pods if selects(selector, _labels(pod))}
+
+
+def selects(selector: Mapping[str, Any], own: Labels) -> bool:
+    """Whether a label selector selects an object with these labels."""
+    if not (selector.get("matchLabels") or {}).items() <= own.items():
+        return False
+    return all(_fits(each, own.get(each["key"])) for each in selector.get("matchExpressions") or ())
+
+
+def _fits(expression: Mapping[str, Any], value: str | None) -> bool:
+    match expression["operator"]:
+        case "In":
+            return value in (expression.get("values") or ())
+        case "NotIn":
+            return value not in (expression.get("values") or ())
+        case "Exists":
+            return value is not None
+        case _:
+            return value is None
+
+
+def _labels(resource: Resource) -> Labels:
+    return resource["metadata"].get("labels") or {}

@@ -1,0 +1,119 @@
+"""What a resource would do: its nodes, its bytes, and what is in its way. Pure."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
+
+from rich.table import Table
+from rich.text import Text
+
+from pantala_cli.access.kinds import IMAGE, Resource, ResourceKind
+from pantala_cli.forecast.matching import Match
+from pantala_cli.show.words import counted, several, size
+
+
+class Outlook(NamedTuple):
+    """The forecast for one resource."""
+
+    kind: ResourceKind
+    namespace: str
+    name: str
+    change: str
+    """``created``, ``changed`` or ``unchanged``."""
+    match: Match
+    path: str = ""
+    """Where nodes publish the file. Empty: an image."""
+    conflicts: tuple[str, ...] = ()
+    """What stops it."""
+    each: int | None = None
+    """Bytes for each node. ``None``: not known."""
+    basis: str = ""
+    """From where ``each`` is known, or why it is not."""
+
+    @property
+    def possible(self) -> bool:
+        return not self.conflicts and self.match.expected > 0
+
+
+def outlook(
+    kind: ResourceKind, wanted: Resource, former: Resource | None, match: Match, others: Iterable[Resource]
+) -> Outlook:
+    """Forecast one resource. ``others``: the known Tasks, or the ImagePrefetches, of all namespaces."""
+    metadata, spec = wanted["metadata"], wanted["spec"]
+    namespace, name = metadata["namespace"], metadata["name"]
+    others = [each for each in others if _key(each) != (namespace, name)]
+    change = "created" if former is None else "unchanged" if former["spec"] == spec else "changed"
+    if kind == IMAGE:
+        each, basis = _image_bytes(spec, [*others, *([former] if former else [])])
+        return Outlook(kind, namespace, name, change, match, each=each, basis=basis)
+    each, basis = _file_bytes(spec, [*others, *([former] if former else [])])
+    path = "" if (spec.get("source") or {}).get("image") else spec.get("path") or f"{namespace}/{name}"
+    conflicts = []
+    owner = next((each for each in others if path and _path(each) == path), None)
+    if owner is not None:
+        conflicts.append(f"The path {path} belongs to the Task {'/'.join(_key(owner))}. Choose another spec.path.")
+    if path and not path.startswith("/") and not path.startswith(f"{namespace}/"):
+        conflicts.append(
+            f"The path {path} does not begin with {namespace}/. This works only if the chart's value paths.shared "
+            "allows it."
+        )
+    return Outlook(kind, namespace, name, change, match, path, tuple(conflicts), each, basis)
+
+
+def picture(found: Outlook) -> Table:
+    """The forecast as lines."""
+    table = Table(box=None, show_header=False, padding=(0, 2, 0, 2))
+    table.add_column(no_wrap=True)
+    table.add_column(overflow="fold")
+    match = found.match
+    nodes = counted(match.expected, "node")
+    chosen = f"{nodes}: {several(match.nodes)}" if match.limit is None else f"{nodes} of {several(match.nodes)}"
+    table.add_row("nodes", Text(chosen if match.nodes else "no node matches spec.target", "" if match.nodes else "red"))
+    for why, names in _by_reason(match.passed_over).items():
+        table.add_row("not", f"{several(names)}: {why}")
+    if found.path:
+        table.add_row("path", found.path)
+    if found.each is None:
+        table.add_row("bytes", f"not known: {found.basis}")
+    else:
+        whole = found.each * match.expected
+        table.add_row("bytes", f"{size(found.each)} for each node, {size(whole)} for all, from {found.basis}")
+    for conflict in found.conflicts:
+        table.add_row(Text("conflict", "red"), conflict)
+    return table
+
+
+def _file_bytes(spec: Mapping[str, Any], known: Iterable[Resource]) -> tuple[int | None, str]:
+    source = spec.get("source") or {}
+    for each in known:
+        length = (each.get("status") or {}).get("contentLength")
+        if length is not None and (each["spec"].get("source") or {}) == source:
+            return int(length), f"the Task {'/'.join(_key(each))}"
+    return None, "the supernode asks the origin when the Task exists"
+
+
+def _image_bytes(spec: Mapping[str, Any], known: Iterable[Resource]) -> tuple[int | None, str]:
+    images = [each["image"] for each in spec.get("images") or ()]
+    sizes = {
+        image["image"]: image["bytes"]
+        for each in known
+        for image in (each.get("status") or {}).get("images") or ()
+        if image.get("bytes")
+    }
+    if images and not spec.get("from") and all(image in sizes for image in images):
+        return sum(sizes[image] for image in images), "earlier ImagePrefetches of the same images"
+    return None, "apply it with spec.mode: Plan, which asks the registry and downloads nothing"
+
+
+def _by_reason(passed_over: Mapping[str, str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for node, why in passed_over.items():
+        found.setdefault(why, []).append(node)
+    return found
+
+
+def _path(task: Resource) -> str:
+    return str((task.get("status") or {}).get("path") or task["spec"].get("path") or "/".join(_key(task)))
+
+
+def _key(resource: Resource) -> tuple[str, str]:
+    return resource["metadata"].get("namespace", ""), resource["metadata"]["name"]

@@ -1,0 +1,1 @@
+"""Turns resources and the console's answers into tables, bars and text. Pure, except for the terminal."""

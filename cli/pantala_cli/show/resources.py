@@ -1,0 +1,119 @@
+"""Reads resources into the console's messages, so that both have one shape and one table. Pure."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pantala_cli.access.kinds import IMAGE, ResourceKind, condition
+from pantala_cli.show.words import epoch
+from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, PeerView, TaskSummary, Traffic
+from pantala_protocol.reasons import Reason
+
+Object = Mapping[str, Any]
+
+NOT_SEEN = "The operator has not seen it yet. If this lasts, run kubectl pantala logs operator."
+
+
+def summary(resource: Object, kind: ResourceKind) -> TaskSummary:
+    """The summary of a Task or an ImagePrefetch. Its rates are 0, because no resource has them."""
+    metadata, status, spec = resource["metadata"], resource.get("status") or {}, resource["spec"]
+    ready = condition(resource, "Ready")
+    counts = _counts(status.get("nodes" if kind == IMAGE else "peers") or {})
+    moved = status.get("bytes") or {}
+    length = (moved.get("total") if kind == IMAGE else status.get("contentLength")) or None
+    pieces = status.get("pieces") or {}
+    return TaskSummary(
+        kind=kind.kind,
+        namespace=metadata["namespace"],
+        name=metadata["name"],
+        ready=ready.get("status", "Unknown"),
+        reason=ready.get("reason", "NotSeenYet"),
+        message=ready.get("message", NOT_SEEN),
+        created=epoch(metadata["creationTimestamp"]),
+        image=(spec.get("source") or {}).get("image", ""),
+        length=status.get("contentLength", length),
+        cached=_part(length, pieces.get("cached", 0), pieces.get("total", 0)),
+        progress=_image_progress(moved, counts, ready) if kind == IMAGE else progress(resource),
+        nodes=counts,
+        traffic=Traffic(
+            origin=moved.get("origin", 0), supernode=moved.get("fromSupernode", 0), peers=moved.get("fromPeers", 0)
+        ),
+    )
+
+
+def stalled(resource: Object) -> bool:
+    """True if nothing more happens until a user acts."""
+    return condition(resource, "Stalled").get("status") == "True"
+
+
+def progress(task: Object) -> float | None:
+    """The share of bytes that were transferred, from 0 to 1, or ``None`` while the file's length is unknown."""
+    status = task.get("status") or {}
+    if condition(task, "Ready").get("status") == "True":
+        return 1.0
+    length, desired = status.get("contentLength"), (status.get("peers") or {}).get("desired", 0)
+    if length is None or (not desired and condition(task, "Ready").get("reason") == Reason.NO_NODE_MATCHES):
+        return None
+    moved = (status.get("bytes") or {}).get("distributed", 0)
+    pieces = status.get("pieces") or {}
+    cached = _part(length, pieces.get("cached", 0), pieces.get("total", 0))
+    whole = length * (desired + 1)
+    return float(min((cached + moved) / whole, 0.99)) if whole else 0.0
+
+
+def peer(resource: Object) -> PeerView:
+    status, ready = resource.get("status") or {}, condition(resource, "Ready")
+    cache = status.get("cache") or {}
+    return PeerView(
+        name=resource["metadata"]["name"],
+        ready=ready.get("status", "Unknown"),
+        reason=ready.get("reason", "NotSeenYet"),
+        message=ready.get("message", ""),
+        zone=status.get("zone", ""),
+        address=status.get("address", ""),
+        version=status.get("version", ""),
+        cache_bytes=cache.get("bytes", 0),
+        tasks=cache.get("tasks", 0),
+        uploads=status.get("uploads", 0),
+    )
+
+
+def troubled(resource: Object) -> tuple[NodeView, ...]:
+    """The late and failed nodes that the status names."""
+    status = resource.get("status") or {}
+    found = []
+    for state, entries in ((NodePhase.FAILED, status.get("failures")), (NodePhase.LATE, status.get("late"))):
+        for each in entries or ():
+            since = each.get("since")
+            found.append(
+                NodeView(
+                    name=each.get("node", ""),
+                    state=state,
+                    reason=each.get("reason", ""),
+                    message=each.get("message", ""),
+                    since=epoch(since) if isinstance(since, str) else since,
+                )
+            )
+    return tuple(found)
+
+
+def _counts(peers: Mapping[str, int]) -> NodeCounts:
+    return NodeCounts(
+        desired=peers.get("desired", 0),
+        ready=peers.get("ready", 0),
+        fetching=peers.get("active", 0),
+        waiting=peers.get("waiting", 0),
+        late=peers.get("late", 0),
+        failed=peers.get("failed", 0),
+    )
+
+
+def _image_progress(moved: Mapping[str, int], nodes: NodeCounts, ready: Mapping[str, str]) -> float | None:
+    if ready.get("status") == "True":
+        return 1.0
+    if moved.get("total") and "fetched" in moved:
+        return min(moved["fetched"] / moved["total"], 0.99)
+    return min(nodes.ready / nodes.desired, 0.99) if nodes.desired else None
+
+
+def _part(whole: int | None, done: int, total: int) -> int:
+    return whole * done // total if whole and total else 0

@@ -1,0 +1,115 @@
+"""The tables of the commands. Names are never cut: a table is as wide as its content. Pure."""
+
+from collections.abc import Iterable
+
+from rich.table import Table
+from rich.text import Text
+
+from pantala_cli.show.words import UNKNOWN, duration, rate, share, size
+from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, PeerView, TaskSummary
+
+_STYLES = {"True": "green", "False": "yellow", "Unknown": "yellow"}
+_PHASES = {NodePhase.READY: "green", NodePhase.LATE: "yellow", NodePhase.FAILED: "red"}
+_WAITING = ("FETCHING", "WAITING", "LATE", "FAILED")
+_FILE_COLUMNS = ("NAME", "READY", "REASON", "PROGRESS", "NODES", "SIZE", "ORIGIN", "AGE")
+_IMAGE_COLUMNS = ("NAME", "READY", "REASON", "PROGRESS", "NODES", "SIZE", "AGE")
+_PEER_COLUMNS = ("NAME", "READY", "ADDRESS", "ZONE", "TASKS", "CACHE", "UPLOADS", "VERSION")
+
+
+def tasks(found: Iterable[TaskSummary], now: float, *, namespaces: bool = False, wide: bool = False) -> Table:
+    """A line for each Task. ``wide`` adds what only the console knows."""
+    more = (*_WAITING, "RATE", "ETA", "FROM-SUPERNODE", "FROM-PEERS", "IMAGE") if wide else ()
+    table = plain(*(("NAMESPACE",) if namespaces else ()), *_FILE_COLUMNS, *more)
+    for task in _sorted(found):
+        moved = task.traffic
+        line = [
+            share(task.progress), nodes(task.nodes), size(task.length), origin(task),
+            duration(now - task.created),
+        ]  # fmt: skip
+        if wide:
+            line += [*_counts(task.nodes), _rate(task), duration(task.eta), size(moved.supernode), size(moved.peers)]
+            line += [task.image or UNKNOWN]
+        table.add_row(*_head(task, namespaces=namespaces), *line)
+    return table
+
+
+def images(found: Iterable[TaskSummary], now: float, *, namespaces: bool = False, wide: bool = False) -> Table:
+    """A line for each ImagePrefetch."""
+    more = (*_WAITING, "RATE", "ETA", "MESSAGE") if wide else ()
+    table = plain(*(("NAMESPACE",) if namespaces else ()), *_IMAGE_COLUMNS, *more)
+    for task in _sorted(found):
+        line = [share(task.progress), nodes(task.nodes), size(task.length), duration(now - task.created)]
+        if wide:
+            line += [*_counts(task.nodes), _rate(task), duration(task.eta), task.message]
+        table.add_row(*_head(task, namespaces=namespaces), *line)
+    return table
+
+
+def peers(found: Iterable[PeerView], *, wide: bool = False) -> Table:
+    more = ("IN", "OUT", "CLOCK", "REASON", "MESSAGE") if wide else ()
+    table = plain(*_PEER_COLUMNS, *more)
+    for peer in sorted(found, key=lambda each: each.name):
+        line = [
+            peer.address or UNKNOWN, peer.zone or UNKNOWN, str(peer.tasks), size(peer.cache_bytes), str(peer.uploads),
+            peer.version or UNKNOWN,
+        ]  # fmt: skip
+        if wide:
+            ahead = UNKNOWN if peer.clock_ahead is None else f"{peer.clock_ahead:+d}s"
+            line += [rate(peer.rate_in), rate(peer.rate_out), ahead, peer.reason, peer.message]
+        table.add_row(peer.name, Text(peer.ready, _STYLES.get(peer.ready, "")), *line)
+    return table
+
+
+def progress_of_nodes(found: Iterable[NodeView], length: int | None, now: float) -> Table:
+    """A line for each node of one Task."""
+    table = plain("NODE", "STATE", "BYTES", "RATE", "ETA", "SINCE", "REASON", "FROM")
+    for node in found:
+        since = UNKNOWN if node.since is None else duration(now - node.since)
+        done = size(node.bytes) if length is None else f"{size(node.bytes)}/{size(length)}"
+        flows = ", ".join(f"{flow.provider} {rate(flow.rate)}" for flow in node.flows if flow.rate)
+        table.add_row(
+            node.name, Text(node.state, _PHASES.get(node.state, "")), done, rate(node.rate), duration(node.eta),
+            since, node.reason or UNKNOWN, flows or UNKNOWN,
+        )  # fmt: skip
+    return table
+
+
+def nodes(counts: NodeCounts) -> str:
+    """The ready nodes of the desired ones, such as ``2/3``."""
+    return f"{counts.ready}/{counts.desired}" if counts.desired else UNKNOWN
+
+
+def origin(task: TaskSummary) -> str:
+    """How often the file left its origin, such as ``1.00x``. An image's bytes have no such number."""
+    return f"{task.traffic.origin / task.length:.2f}x" if task.length and not task.image else UNKNOWN
+
+
+def style_of(task: TaskSummary) -> str:
+    """Red: nodes failed or the Task is stalled. Yellow: not ready yet."""
+    return "red" if task.nodes.failed and task.ready != "True" else _STYLES.get(task.ready, "")
+
+
+def plain(*columns: str) -> Table:
+    """A table without lines, whose cells are never cut."""
+    table = Table(box=None, padding=(0, 3, 0, 0), header_style="")
+    for column in columns:
+        table.add_column(column, no_wrap=True, overflow="ignore")
+    return table
+
+
+def _head(task: TaskSummary, *, namespaces: bool) -> list[str | Text]:
+    style = style_of(task)
+    where: list[str | Text] = [task.namespace] if namespaces else []
+    return [*where, task.name, Text(task.ready, style), Text(task.reason, style)]
+
+
+def _counts(found: NodeCounts) -> list[str]:
+    return [str(found.fetching), str(found.waiting), str(found.late), str(found.failed)]
+
+
+def _rate(task: TaskSummary) -> str:
+    return rate(task.traffic.supernode_rate + task.traffic.peers_rate)
+
+
+def _sorted(found: Iterable[TaskSummary]) -> list[TaskSummary]:
+    return sorted(found, key=lambda each: (each.namespace, each.name))

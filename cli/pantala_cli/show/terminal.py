@@ -1,0 +1,97 @@
+"""Prints to the terminal as kubectl does: whole lines, colours only where a person reads them."""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TextIO
+
+import typer
+import yaml
+from rich.console import Console, Group, RenderableType
+from rich.live import Live
+from rich.measure import Measurement
+from rich.table import Table
+
+_WIDEST = 100_000
+
+
+def console(file: TextIO | None = None) -> Console:
+    """A console without any style for pipes, for ``NO_COLOR`` and for ``TERM=dumb``."""
+    shown = Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
+    if styled(shown):
+        return shown
+    return Console(
+        file=file or sys.stdout, highlight=False, markup=False, emoji=False, color_system=None, no_color=True,
+        force_terminal=False,
+    )  # fmt: skip
+
+
+def styled(shown: Console) -> bool:
+    return shown.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+
+
+def show(content: RenderableType) -> None:
+    """Print content. Tables have their full width, and the terminal wraps long lines."""
+    shown = console()
+    screen = shown.width
+    lines: list[str] = []
+    for part in _parts(content):
+        shown.width = _width(shown, part, screen)
+        with shown.capture() as capture:
+            shown.print(part)
+        lines += [line.rstrip() for line in capture.get().splitlines()]
+    typer.echo("\n".join(lines), color=True)
+
+
+def _parts(content: RenderableType) -> Iterable[RenderableType]:
+    if isinstance(content, Group):
+        for part in content.renderables:
+            yield from _parts(part)
+    else:
+        yield content
+
+
+def _width(shown: Console, part: RenderableType, screen: int) -> int:
+    """The width at which no name is cut. Columns that may wrap keep to the terminal."""
+    whole = Measurement.get(shown, shown.options.update(width=_WIDEST), part)
+    fixed = isinstance(part, Table) and all(column.no_wrap for column in part.columns)
+    if fixed or not shown.is_terminal:
+        return max(whole.maximum, 1)
+    return max(whole.minimum, screen)
+
+
+def note(text: str) -> None:
+    """Print a line for people to stderr."""
+    typer.echo(text, err=True)
+
+
+def text(content: Any, form: str) -> str:
+    """An object as JSON or YAML."""
+    if form == "yaml":
+        return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).rstrip()
+    return json.dumps(content, indent=4, ensure_ascii=False)
+
+
+def document(content: Any, form: str) -> None:
+    typer.echo(text(content, form))
+
+
+def listed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    """Objects as one List, as kubectl prints them."""
+    return {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": list(items)}
+
+
+def repeat(read: Callable[[], RenderableType], every: float) -> None:
+    """Print what ``read`` returns until Ctrl-C: in place on a terminal, otherwise one block after the other."""
+    shown = console()
+    if not shown.is_terminal:
+        while True:
+            show(read())
+            sys.stdout.flush()
+            time.sleep(every)
+    with Live(read(), console=shown, auto_refresh=False, screen=False, vertical_overflow="crop") as live:
+        while True:
+            time.sleep(every)
+            live.update(read(), refresh=True)

@@ -1,0 +1,61 @@
+"""Numbers as people read them: sizes, rates, ages, durations and shares. Pure."""
+
+from collections.abc import Iterable
+from datetime import UTC, datetime
+
+_UNITS = ("", "Ki", "Mi", "Gi", "Ti")
+UNKNOWN = "-"
+
+
+def size(count: int | None) -> str:
+    """Return bytes in readable form, such as ``97.6Mi``, or ``-`` if unknown."""
+    if count is None:
+        return UNKNOWN
+    value, unit = float(count), 0
+    while value >= 1024 and unit < len(_UNITS) - 1:
+        value, unit = value / 1024, unit + 1
+    return f"{value:.1f}".removesuffix(".0") + _UNITS[unit]
+
+
+def rate(count: int) -> str:
+    """Return bytes per second, such as ``12.5Mi/s``, or ``-`` if nothing moves."""
+    return f"{size(count)}/s" if count else UNKNOWN
+
+
+def duration(seconds: float | None) -> str:
+    """Return a duration as kubectl prints it: ``45s``, ``12m``, ``3h``, ``9d``, or ``-`` if unknown."""
+    if seconds is None:
+        return UNKNOWN
+    whole = max(int(seconds), 0)
+    for limit, unit, length in ((120, "s", 1), (7200, "m", 60), (172800, "h", 3600)):
+        if whole < limit:
+            return f"{whole // length}{unit}"
+    return f"{whole // 86400}d"
+
+
+def clock(at: float) -> str:
+    """Return a time of day in UTC, such as ``14:05:09Z``."""
+    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")
+
+
+def share(part: float | None) -> str:
+    """Return a share as a percentage. 100 % means that nothing is missing."""
+    if part is None:
+        return UNKNOWN
+    return "100%" if part >= 1 else f"{int(min(part, 0.99) * 100 + 1e-9)}%"
+
+
+def epoch(stamp: str) -> float:
+    """Return the time of a Kubernetes timestamp in seconds since the epoch."""
+    return datetime.fromisoformat(stamp).timestamp()
+
+
+def counted(count: int, noun: str) -> str:
+    """Return a number with its noun, such as ``1 node`` or ``3 nodes``."""
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def several(names: Iterable[str]) -> str:
+    """A list of names for people. It names at most five."""
+    known = sorted(names)
+    return ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")

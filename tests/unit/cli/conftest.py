@@ -1,0 +1,27 @@
+"""The program with a scripted API server and a scripted console."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support.cli import Command, FakeAPIServer, FakeConsole, serving
+
+
+@pytest.fixture
+def api() -> Iterator[FakeAPIServer]:
+    fake = FakeAPIServer()
+    with serving(fake.server):
+        yield fake
+
+
+@pytest.fixture
+def console() -> Iterator[FakeConsole]:
+    fake = FakeConsole()
+    with serving(fake.server):
+        yield fake
+
+
+@pytest.fixture
+def command(api: FakeAPIServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
+    return Command(tmp_path, api.port, capsys)

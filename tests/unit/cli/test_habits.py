@@ -1,0 +1,178 @@
+"""The habits of kubectl: flags anywhere, forms of output, completion, colours, and words for kinds."""
+
+import json
+import os
+import pty
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer
+import yaml
+
+from pantala_cli.access import targets
+from pantala_cli.app import build
+from pantala_cli.commands import completion
+from pantala_cli.commands.creation import named, selected
+from pantala_cli.commands.waiting import seconds
+from tests.support.cli import API, Command, FakeAPIServer, task
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("-n", "team", "get", "tasks"),
+        ("-nteam", "get", "tasks"),
+        ("--namespace=team", "get", "tasks"),
+        ("get", "-n", "team", "tasks"),
+        ("get", "tasks", "-n", "team"),
+    ],
+)
+def test_the_namespace_may_stand_anywhere(command: Command, api: FakeAPIServer, arguments: tuple[str, ...]) -> None:
+    api.answers["GET", f"{API}/namespaces/team/tasks"] = (200, {"items": [task("m", "team")]})
+    code, out, _ = command(*arguments)
+    assert (0, "m") == (code, out.splitlines()[1].split()[0])
+
+
+def test_forms_of_output(command: Command) -> None:
+    assert (0, "task.pantala.dev/model\n", "") == command("get", "tasks", "-o", "name")
+    _, out, _ = command("get", "task", "model", "-o", "json")
+    assert ("model", "Task") == (json.loads(out)["metadata"]["name"], json.loads(out).get("kind", "Task"))
+    _, out, _ = command("get", "tasks", "-A", "-o", "yaml")
+    shown = yaml.safe_load(out)
+    assert ("List", ["Task", "Task"]) == (shown["kind"], [each["kind"] for each in shown["items"]])
+    _, out, _ = command("get", "tasks,peers", "--no-headers")
+    assert ["model", "node-1"] == [line.split()[0] for line in out.splitlines() if line]
+
+
+def test_wide_without_the_console_is_a_note(command: Command) -> None:
+    code, out, err = command("get", "tasks", "-o", "wide")
+    assert (0, True, "FETCHING") == (code, "Rates and times are missing" in err, out.split()[8])
+
+
+def test_an_empty_list_is_a_note_as_in_kubectl(command: Command, api: FakeAPIServer) -> None:
+    api.answers["GET", f"{API}/namespaces/default/tasks"] = (200, {"items": []})
+    assert (0, "", "No Tasks in namespace default.\n") == command("get", "tasks")
+
+
+def test_a_selector_is_passed_on(command: Command, api: FakeAPIServer) -> None:
+    command("get", "tasks", "-l", "app=model")
+    assert "labelSelector=app%3Dmodel" in api.queries[-1]
+
+
+def on_a_terminal(command: Command, *arguments: str, **environment: str) -> str:
+    """The output of the program on a terminal."""
+    ours, theirs = pty.openpty()
+    with subprocess.Popen(
+        [sys.executable, "-m", "pantala_cli", *arguments],
+        stdout=theirs, stdin=theirs, stderr=theirs,
+        env=os.environ | {"KUBECONFIG": str(command.file), "TERM": "xterm", "COLUMNS": "60"} | environment,
+    ) as process:  # fmt: skip
+        process.wait(30)
+    os.close(theirs)
+    output = b""
+    try:
+        while chunk := os.read(ours, 65536):
+            output += chunk
+    except OSError:
+        pass  # the other end is closed
+    os.close(ours)
+    return output.decode()
+
+
+def test_colours_only_on_a_terminal_and_never_with_no_color(command: Command) -> None:
+    assert "\x1b[" in on_a_terminal(command, "get", "tasks")
+    plain = on_a_terminal(command, "get", "tasks", NO_COLOR="1")
+    assert ("\x1b" in plain, "Progressing" in plain) == (False, True)
+    assert "\x1b" not in command("get", "tasks")[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "expected"),
+    [
+        (["x"], [("Task", "x")]),
+        (["task/x"], [("Task", "x")]),
+        (["task", "x", "y"], [("Task", "x"), ("Task", "y")]),
+        (["image/x", "tasks.pantala.dev/y"], [("ImagePrefetch", "x"), ("Task", "y")]),
+        (["imgp", "x"], [("ImagePrefetch", "x")]),
+    ],
+)
+def test_words_for_objects(words: list[str], expected: list[tuple[str, str]]) -> None:
+    assert expected == [(kind.kind, name) for kind, name in targets.several(words)]
+
+
+@pytest.mark.parametrize("words", [["pod/x"], ["task/"], ["task/a/b"]])
+def test_wrong_words_for_objects(words: list[str]) -> None:
+    with pytest.raises(typer.BadParameter):
+        targets.several(words)
+
+
+def test_names_are_valid_and_unique() -> None:
+    assert "linux-6-12-tar-xz-" == named("Linux-6.12.tar.xz", "u")[:-8]
+    assert named("", "https://host/") != named("", "https://other/")
+    assert len(named("x" * 200, "u")) <= 63
+
+
+def test_selectors_and_durations() -> None:
+    assert {"disk": "ssd", "zone": ""} == selected("disk=ssd,zone=")
+    assert (90.0, 5400.0, 45.0, 0.0) == (seconds("90s"), seconds("1h30m"), seconds("45"), seconds("0"))
+    for wrong in ("soon", "5x", "m"):
+        with pytest.raises(typer.BadParameter):
+            seconds(wrong)
+    with pytest.raises(typer.BadParameter):
+        selected("disk")
+
+
+def completed(*words: str) -> list[str]:
+    return [each.partition("\t")[0] for each in completion.words(typer.main.get_command(build()), words)]
+
+
+def test_completion_of_commands_flags_and_types() -> None:
+    assert {"get", "top", "explain", "doctor", "plan"} <= set(completed(""))
+    assert ["explain"] == completed("-n", "x", "exp")
+    assert ["--no-headers"] == completed("get", "--no")
+    assert ["tasks", "images", "peers", "tasks,images"] == completed("get", "")
+    assert ["zsh"] == completed("completion", "z")
+    assert [] == completed("nonsense", "")
+
+
+def test_completion_of_names(command: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(command.file))
+    assert ["model"] == completed("get", "tasks", "m")
+    assert ["task/model"] == completed("explain", "task/m")
+    assert ["node-1"] == completed("drain", "")
+
+
+@pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
+def test_completion_scripts_call_the_program_that_kubectl_calls(command: Command, shell: str) -> None:
+    code, out, _ = command("completion", shell)
+    assert (0, True) == (code, "kubectl_complete-pantala" in out)
+
+
+def test_bash_completes_with_the_script(command: Command, tmp_path: Path) -> None:
+    """A real bash, with the executable that the wheel installs."""
+    program = tmp_path / "kubectl_complete-pantala"
+    program.write_text(f"#!{sys.executable}\nfrom pantala_cli.app import complete\ncomplete()\n")
+    program.chmod(0o755)
+    script = command("completion", "bash")[1]
+    asked = 'COMP_WORDS=(kubectl-pantala get ""); COMP_CWORD=2; _kubectl_pantala; echo "${COMPREPLY[@]}"'
+    done = subprocess.run(
+        ["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True,
+        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
+    )  # fmt: skip
+    assert "tasks images peers tasks,images" == done.stdout.strip()
+
+
+def test_dry_run_prints_what_would_be_created(command: Command) -> None:
+    code, out, _ = command(
+        "fetch", "https://host/dir/model.bin?x=1", "--path", "default/m", "--nodes", "disk=ssd", "--dry-run"
+    )
+    body: dict[str, Any] = yaml.safe_load(out)
+    assert (0, "Task", "default/m") == (code, body["kind"], body["spec"]["path"])
+    assert ({"disk": "ssd"}, "model-bin-") == (body["spec"]["target"]["nodeSelector"], body["metadata"]["name"][:-8])
+    _, out, _ = command("prefetch", "nginx:1.29", "redis", "--pull-secret", "s", "--dry-run", "--name", "web")
+    assert {"images": [{"image": "nginx:1.29"}, {"image": "redis"}], "pullSecrets": ["s"]} == yaml.safe_load(out)[
+        "spec"
+    ]
