@@ -11,8 +11,10 @@ from collections.abc import Awaitable, Callable
 import structlog
 
 from pantala_operator.adapters import kubernetes
+from pantala_operator.adapters.probe import HTTPHealthProbe
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.authority.service import Authority, authority_of
+from pantala_operator.control.details import Details
 from pantala_operator.control.elector import Elector
 from pantala_operator.control.loop import Loop
 from pantala_operator.control.peers import PeerController, ReconnectGrace
@@ -25,7 +27,7 @@ from pantala_operator.events import OperatorEvents
 from pantala_operator.metrics import OperatorMetrics
 from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.startup_taint import NodeRights
-from pantala_operator.ports import Clock, ClusterAPI, SystemClock
+from pantala_operator.ports import Clock, ClusterAPI, HealthProbe, SystemClock
 from pantala_operator.resources.api import Metadata
 from pantala_operator.settings import Settings, parse
 from pantala_operator.supernodes import discovery
@@ -37,6 +39,7 @@ from pantala_operator.watch.lists import FullLists
 from pantala_operator.watch.observation import Observation, ResourceInbox
 from pantala_operator.watch.registries import ImageResolver
 from pantala_operator.watch.secrets import SecretReader
+from pantala_operator.watch.silence import SilenceWatch
 from pantala_operator.watch.stream import KopfWatch
 from pantala_operator.watch.workloads import WorkloadWatch
 from pantala_process import health, lifecycle, logs
@@ -74,10 +77,12 @@ class App:
         pod_url: PodURL = discovery.service_url,
         authority: Authority | None = None,
         term: Term | None = None,
+        probe: HealthProbe | None = None,
     ) -> None:
         """``pod_url`` returns the base URL of a supernode's pod. ``authority`` signs certificates for TLS.
 
-        ``term`` is that of this replica, which ``cluster`` may know as well.
+        ``term`` is that of this replica, which ``cluster`` may know as well. ``probe`` asks peers that no supernode
+        hears from. Without it, they are not asked.
         Nothing runs before :meth:`run`.
         """
         self._authority = authority
@@ -116,7 +121,9 @@ class App:
         prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, node_rights)
         peers = PeerController(known, self._writer, grace, clock)
         sources = SourceController(known, self._writer)
+        self.details = Details(known, tasks, prefetches, clock)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, sources, clock, term)
+        self._silence = None if probe is None else SilenceWatch(known, probe, events, clock)
         self._metrics = OperatorMetrics(known, events, term)
 
     def problems(self) -> list[str]:
@@ -172,6 +179,8 @@ class App:
                 self._watch(),
             ):
                 group.create_task(part)
+            if self._silence is not None:
+                group.create_task(self._silence.run())
             if self._elector is not None:
                 group.create_task(self._elector.run())
             if self._authority is not None:
@@ -185,8 +194,8 @@ class App:
         await self._run_watch(self._inbox, self._kinds)
 
 
-async def build(settings: Settings, pod_url: PodURL | None = None) -> App:
-    """Build the operator with its real adapters."""
+async def build(settings: Settings, pod_url: PodURL | None = None, probe: HealthProbe | None = None) -> App:
+    """Build the operator with its real adapters. A test may have others for ``pod_url`` and ``probe``."""
     clock = SystemClock()
     term, time = Term(clock, alone=settings.lease is None), ServerClock()
     cluster = await kubernetes.connect(settings.kubeconfig, term=term, clock=time)
@@ -201,7 +210,8 @@ async def build(settings: Settings, pod_url: PodURL | None = None) -> App:
     async def run_watch(inbox: ResourceInbox, kinds: ServedKinds) -> None:
         await KopfWatch(inbox, kinds, cluster.login).run()
 
-    return App(settings, cluster, connect, run_watch, clock, pod_url, authority, term)
+    probe = probe or HTTPHealthProbe(settings.peer_health_port)
+    return App(settings, cluster, connect, run_watch, clock, pod_url, authority, term, probe)
 
 
 def main() -> None:

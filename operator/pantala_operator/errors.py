@@ -12,6 +12,7 @@
     └── SupernodeCallError              a call to a supernode failed
         ├── SupernodeUnavailableError   no answer, or a server error: passes
         └── SupernodeRefusedError       it rejected the request
+            └── SupernodeOlderError     it does not have the route, because its version is older
 
 The operator goes on and tries again after all of them.
 """
@@ -63,3 +64,7 @@ class SupernodeUnavailableError(SupernodeCallError):
 
 class SupernodeRefusedError(SupernodeCallError):
     """The supernode rejected the request, or sent an answer that is not valid."""
+
+
+class SupernodeOlderError(SupernodeRefusedError):
+    """The supernode does not have the route, because its version is older."""

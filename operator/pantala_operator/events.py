@@ -10,6 +10,7 @@ from typing import Any, TypeVar
 from pantala_operator.plan.prefetch.inputs import RegistryAnswer
 from pantala_operator.ports import Resource
 from pantala_operator.resources.prefetch import ImageKey
+from pantala_protocol.console.progress import Progress
 from pantala_protocol.statement import Changes, Member
 
 E = TypeVar("E")
@@ -65,6 +66,19 @@ class SupernodeReported:
 
     name: str
     changes: Changes
+
+
+@dataclass(frozen=True, slots=True)
+class ProgressReported:
+    """A supernode sent the progress of its downloads. ``None``: it did not answer, or does not have any."""
+
+    name: str
+    progress: Progress | None
+
+
+@dataclass(frozen=True, slots=True)
+class SilenceChanged:
+    """The silent peers, or the reasons of their silence, changed."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,6 +14,7 @@ from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.sources import SourcePolicy, SourcePolicyStatus
 from pantala_operator.resources.workloads import StatefulSet
+from pantala_protocol.console.progress import Progress
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
@@ -95,7 +96,13 @@ class ClusterAPI(Protocol):
         ...
 
     async def create_event(
-        self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
+        self,
+        about: TaskResource | ImagePrefetch | PeerResource,
+        *,
+        warning: bool,
+        reason: str,
+        message: str,
+        now: datetime,
     ) -> None: ...
 
     async def read_lease(self, metadata: Metadata) -> LeaseResource:
@@ -125,8 +132,24 @@ class SupernodeAPI(Protocol):
         """The changes since version ``since`` of the process ``boot``. The supernode waits ``wait`` seconds for one."""
         ...
 
+    async def progress(self) -> Progress | None:
+        """Which downloads are unfinished, and how fast they are. ``None``: an older supernode cannot say it."""
+        ...
+
     async def resolve(self, question: Resolve) -> Resolved:
         """Let the supernode ask a registry for an image's digest, platforms and blobs."""
+        ...
+
+    async def close(self) -> None:
+        """Close all connections."""
+        ...
+
+
+class HealthProbe(Protocol):
+    """Asks peers whether they live."""
+
+    async def answers(self, name: str, host: str) -> bool:
+        """True if the peer ``name`` at the address ``host`` answers at its health port within its time."""
         ...
 
     async def close(self) -> None:

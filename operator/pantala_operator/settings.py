@@ -150,6 +150,10 @@ class Settings:
         settings.seconds, "SECONDS", "time between two progress updates of one Task (5)", default=5.0
     )
     """A condition that becomes True or False is written at once."""
+    peer_health_port: int = flag(
+        settings.whole(1, 65535, "ports"), "PORT", "port of the peers' health probes (65003)", default=65003
+    )
+    """The operator asks a peer there if no supernode hears from it."""
     supernode_patience: float = flag(
         settings.seconds, "SECONDS", "silence of a supernode before Tasks report it (10)", default=10.0
     )

@@ -11,6 +11,7 @@ from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.kubernetes import KubernetesCluster
 from pantala_operator.plan import peer as peers
 from pantala_operator.plan import task as tasks
+from pantala_operator.plan.nodes import MAX_NODES
 from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.prefetch.counts import MAX_FAILURES, _failure
 from pantala_operator.plan.targets import Targets
@@ -63,6 +64,7 @@ def received(kind: type, **fields: Any) -> Any:
 )
 async def test_m3_no_text_of_a_node_makes_the_api_server_refuse_a_status(cluster: KubernetesCluster, text: str) -> None:
     resource = await cluster.read(TaskResource(Metadata("hostile", "default"), TaskSpec(TaskSource(URL))))
+    names = [f"{number:0253}" for number in range(1000)]
     failure = {"reason": text, "message": text, "peer": "n" * 253}
     report = received(
         TaskReport,
@@ -72,21 +74,23 @@ async def test_m3_no_text_of_a_node_makes_the_api_server_refuse_a_status(cluster
         cdn_status=text[:1000] or "RUNNING",
         length=(1 << 53) - 1,
         failure={**failure, "final": True},
-        failures=[failure] * 1000,
+        failures=[{**failure, "peer": name} for name in names],
         failed_peers=(1 << 31) - 1,
     )
     known = tasks.plan(resource, ObservedTask(), PATHS, NOW).status.task_id
     report = msgspec.structs.replace(report, task_id=known)
-    observed = ObservedTask(targets=Targets(wanted=("a",), desired=frozenset("a")), report=report, reported=True)
+    observed = ObservedTask(
+        targets=Targets(wanted=tuple(names), desired=frozenset(names)), report=report, reported=True
+    )
     status = tasks.plan(resource, observed, PATHS, NOW).status
     written = await cluster.apply_status(resource, status)
-    assert tasks.MAX_FAILURES == len(written.status.failures)
+    assert MAX_NODES == len(written.status.failures)
     assert conditions.find(written.status.conditions, "Ready") is not None
 
     node = await cluster.read(PeerResource(Metadata("hostile")))
     runtime = {"name": text or "containerd", "version": text, "message": text, "mirror": False}
     peer = received(PeerReport, name="hostile", connected=True, zone=text, version=text, runtime=runtime, tasks=1 << 52)
-    planned = peers.plan(node, peer, on_node=True, reconnected=True, away="", now=NOW)
+    planned = peers.plan(node, peers.ObservedPeer(peer, reconnected=True), NOW)
     assert planned.status is not None
     assert "" != (await cluster.apply_status(node, planned.status)).status.address
 

@@ -227,7 +227,13 @@ class MemoryCluster:
         return msgspec.convert(self._get("statefulsets", f"{namespace}/{name}"), StatefulSet)
 
     async def create_event(
-        self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
+        self,
+        about: TaskResource | ImagePrefetch | PeerResource,
+        *,
+        warning: bool,
+        reason: str,
+        message: str,
+        now: datetime,
     ) -> None:
         self._check("create events")
         self.events.append((about.metadata.key, "Warning" if warning else "Normal", reason))

@@ -40,6 +40,7 @@ class ServedSupernode(MemorySupernode):
         app = web.Application()
         app.router.add_put("/api/v1/statement", self._serve_statement)
         app.router.add_get("/api/v1/changes", self._serve_changes)
+        app.router.add_get("/api/v1/progress", self._serve_progress)
         app.router.add_post(RESOLVE, self._serve_resolve)
         self._runner = web.AppRunner(app, handler_cancellation=True, access_log=None, shutdown_timeout=0.1)
         await self._runner.setup()
@@ -71,6 +72,10 @@ class ServedSupernode(MemorySupernode):
         except SupernodeRefusedError as error:
             return web.json_response({"error": {"reason": "Conflict", "message": str(error)}}, status=409)
         return web.Response(body=msgspec.json.encode(receipt))
+
+    async def _serve_progress(self, _: web.Request) -> web.Response:
+        found = await self.progress()
+        return web.Response(status=404) if found is None else web.Response(body=msgspec.json.encode(found))
 
     async def _serve_resolve(self, request: web.Request) -> web.Response:
         answer = await self.resolve(msgspec.json.decode(await request.read(), type=Resolve))

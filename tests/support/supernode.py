@@ -6,6 +6,7 @@ import msgspec
 
 from pantala_operator.errors import SupernodeCallError, SupernodeRefusedError
 from pantala_protocol import task_id
+from pantala_protocol.console.progress import Progress
 from pantala_protocol.images import PullState, RuntimeState, WantedImage
 from pantala_protocol.nodes import numbers
 from pantala_protocol.registry import Resolve, Resolved
@@ -31,6 +32,8 @@ class MemorySupernode:
         self.refused: list[int] = []
         """The epochs of statements that were refused, because a later one is known."""
         self.epoch = 0
+        self.shown: Progress | None = None
+        """The progress of downloads. ``None``: the supernode is older, and does not have any."""
         self.boot = "boot-1"
         self._revision = 0
         self._version = 0
@@ -125,6 +128,10 @@ class MemorySupernode:
             numbers=self.numbers,
             epoch=self.epoch,
         )
+
+    async def progress(self) -> Progress | None:
+        self._check()
+        return self.shown
 
     async def resolve(self, question: Resolve) -> Resolved:
         self._check()

@@ -16,7 +16,7 @@ from kopf import ConnectionInfo
 from kubernetes.aio import client, config, dynamic
 from kubernetes.aio.dynamic.exceptions import DynamicApiError
 
-from pantala_operator.adapters.encoding import APPLY, FIELD_MANAGER, apply_body
+from pantala_operator.adapters.encoding import APPLY, apply_body, event_body
 from pantala_operator.errors import (
     ClusterConflictError,
     ClusterError,
@@ -44,6 +44,7 @@ from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
+from pantala_operator.resources.status import Notice
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.term import Term
 from pantala_process.identity import ServerClock
@@ -234,32 +235,18 @@ class KubernetesCluster:
         return _read(await self.request("patch", path, body=body, content_type=_STRATEGIC), Node)
 
     async def create_event(
-        self, about: TaskResource | ImagePrefetch, *, warning: bool, reason: str, message: str, now: datetime
+        self,
+        about: TaskResource | ImagePrefetch | PeerResource,
+        *,
+        warning: bool,
+        reason: str,
+        message: str,
+        now: datetime,
     ) -> None:
-        metadata = about.metadata
-        when = now.isoformat().replace("+00:00", "Z")
-        body = {
-            "apiVersion": "v1",
-            "kind": "Event",
-            "metadata": {"generateName": f"{metadata.name[:200]}.", "namespace": metadata.namespace},
-            "involvedObject": {
-                "apiVersion": API_VERSION,
-                "kind": _KINDS[type(about)],
-                "namespace": metadata.namespace,
-                "name": metadata.name,
-                "uid": metadata.uid,
-                "resourceVersion": metadata.resource_version,
-            },
-            "type": "Warning" if warning else "Normal",
-            "reason": reason,
-            "message": message,
-            "firstTimestamp": when,
-            "lastTimestamp": when,
-            "count": 1,
-            "source": {"component": FIELD_MANAGER},
-            "reportingComponent": FIELD_MANAGER,
-        }
-        await self.request("post", f"/api/v1/namespaces/{metadata.namespace}/events", body=body)
+        namespace = about.metadata.namespace or "default"  # as for the Events of Nodes
+        notice = Notice(warning, reason, message)
+        body = event_body(about.metadata, _KINDS[type(about)], namespace, notice, now)
+        await self.request("post", f"/api/v1/namespaces/{namespace}/events", body=body)
 
     async def read_lease(self, metadata: Metadata) -> LeaseResource:
         return _read(await self.request("get", _lease_path(metadata)), LeaseResource)

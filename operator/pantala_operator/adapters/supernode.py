@@ -7,9 +7,10 @@ from typing import Any, TypeVar
 import aiohttp
 import msgspec
 
-from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
+from pantala_operator.errors import SupernodeOlderError, SupernodeRefusedError, SupernodeUnavailableError
 from pantala_process.http import TooLargeError, bearer, error_detail, read_bounded
 from pantala_process.tls.contexts import TLSContexts
+from pantala_protocol.console.progress import Progress
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.registry import RESOLVE, Resolve, Resolved
 from pantala_protocol.rules.fields import decode
@@ -17,6 +18,7 @@ from pantala_protocol.statement import Changes, Statement, StatementReceipt
 
 _MAX_ANSWER = 256 * 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=30, connect=5)
+_PROGRESS_TIMEOUT = aiohttp.ClientTimeout(total=10, connect=5)
 _RESOLVE_TIMEOUT = aiohttp.ClientTimeout(total=60, connect=5)
 """A long timeout: a registry may be slow, and may require a token first."""
 
@@ -41,6 +43,12 @@ class HTTPSupernodeAPI:
         query = {"boot": boot, "since": str(since), "wait": f"{wait:g}", "numbers": "true"}
         timeout = aiohttp.ClientTimeout(total=wait + 10, connect=5)
         return await self._request("GET", "/api/v1/changes", Changes, timeout, params=query)
+
+    async def progress(self) -> Progress | None:
+        try:
+            return await self._request("GET", "/api/v1/progress", Progress, _PROGRESS_TIMEOUT)
+        except SupernodeOlderError:
+            return None
 
     async def resolve(self, question: Resolve) -> Resolved:
         return await self._request("POST", RESOLVE, Resolved, _RESOLVE_TIMEOUT, data=msgspec.json.encode(question))
@@ -72,6 +80,7 @@ class HTTPSupernodeAPI:
             raise SupernodeUnavailableError(f"{where} does not answer ({_describe(error)})") from error
         if response.status != 200:
             kind = SupernodeUnavailableError if response.status >= 500 else SupernodeRefusedError
+            kind = SupernodeOlderError if response.status == 404 else kind
             raise kind(f"{where} answered {response.status}: {_error_text(body)}")
         try:
             return decode(body, into)

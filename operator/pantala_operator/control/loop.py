@@ -17,9 +17,11 @@ from pantala_operator.events import (
     LeadershipChanged,
     ListsRead,
     OperatorEvents,
+    ProgressReported,
     ReplicasFound,
     ResourceChanged,
     SecretRead,
+    SilenceChanged,
     StatementTaken,
     SupernodeReachability,
     SupernodeReported,
@@ -75,6 +77,8 @@ class Loop:
         events.subscribe(SecretRead, self._on_secret)
         events.subscribe(ReplicasFound, self._on_replicas)
         events.subscribe(SupernodeReported, self._on_report)
+        events.subscribe(ProgressReported, self._on_progress)
+        events.subscribe(SilenceChanged, self._on_silence)
         events.subscribe(SupernodeReachability, self._on_reachability)
         events.subscribe(StatementTaken, self._on_statement)
         events.subscribe(ImageResolved, self._on_image)
@@ -121,6 +125,19 @@ class Loop:
             self._mark_images()
         if touched:
             self._mark(*touched)
+
+    def _on_progress(self, event: ProgressReported) -> None:
+        changed = self._observation.progress.on_progress(event.name, event.progress, self._clock.now().timestamp())
+        if changed:
+            tasks = self._observation.tasks.items.values()
+            self._mark(*(each.metadata.uid for each in tasks if each.status.task_id in changed))
+            self._mark_images()  # the task may be a blob of an image
+
+    def _on_silence(self, _: SilenceChanged) -> None:
+        unfinished = (each for each in self._observation.tasks.items.values() if not each.is_ready)
+        self._mark(*(each.metadata.uid for each in unfinished))
+        self._peers.mark()
+        self._mark_images()
 
     def _on_reachability(self, event: SupernodeReachability) -> None:
         self._observation.supernodes.on_reachability(event.name, event.problem)
@@ -204,6 +221,7 @@ class Loop:
             if member.leaving and (empty or view.silent):
                 log.info("A supernode was removed", supernode=member.name)
                 supernodes.release(member.name)
+                self._observation.progress.forget(member.name)
                 self._connect()
 
     def _connect(self) -> None:

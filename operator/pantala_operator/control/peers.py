@@ -65,14 +65,23 @@ class PeerController:
         supernodes, expired = self._observation.supernodes, self._grace.expired
         away, reports = supernodes.away, supernodes.peers
         nodes, peers = self._observation.nodes.items, self._observation.peers.items
+        silent = self._observation.progress.silent
         for name in nodes.keys() | peers.keys():
             there = peers.get(name)
-            plan = peer.plan(there, reports.get(name), on_node=name in nodes, reconnected=expired, away=away, now=now)
+            found = peer.ObservedPeer(
+                reports.get(name),
+                on_node=name in nodes,
+                reconnected=expired,
+                away=away,
+                silence=silent.get(name),
+                zone=nodes[name].zone if name in nodes else "",
+            )
+            plan = peer.plan(there, found, now)
             if plan.create:
                 self._writer.create_peer({"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}})
             elif there is not None and plan.delete:
                 self._writer.delete(there)
             elif there is not None and plan.status is not None:
-                self._writer.write(there, plan.status)
+                self._writer.write(there, plan.status, announce=True)
             else:
                 self._writer.cancel(f"peer/{name}")

@@ -19,6 +19,7 @@ from pantala_operator.plan import image_task, startup_taint
 from pantala_operator.plan.prefetch import plan as plans
 from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, RegistryAnswer, Surroundings
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
+from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.secrets import SecretReading
 from pantala_operator.plan.startup_taint import NodeRights
 from pantala_operator.plan.targets import ClusterNodes
@@ -138,6 +139,11 @@ class PrefetchController:
     def knows(self, uid: str) -> bool:
         """True if this controller plans the object with this UID."""
         return uid in self._states
+
+    def snapshot(self, uid: str) -> Snapshot | None:
+        """The newest judgement of all pulls of one object. ``None`` before its first plan."""
+        state = self._states.get(uid)
+        return state.snapshot if state is not None else None
 
     def pause(self, now: datetime) -> float | None:
         """Seconds until the next turn. ``None``: no turn before the next event."""

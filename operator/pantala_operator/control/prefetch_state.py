@@ -6,6 +6,7 @@ from typing import Generic, TypeVar
 
 from pantala_operator.plan.prefetch.inputs import ObservedImages, Orders, PlanState, Pulls, RegistryAnswer
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
+from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.startup_taint import TaintVote
 from pantala_operator.resources.api import TaskStatus
 from pantala_operator.resources.prefetch import ImageKey, PrefetchStatus
@@ -38,10 +39,13 @@ class PrefetchState(Generic[S]):
     surveyed: tuple[frozenset[str], datetime] | None = None
     """The digests that nodes should look up in their runtimes, and the time of that request."""
     wake_at: datetime | None = None
+    snapshot: Snapshot | None = None
+    """The newest judgement of all pulls, for readers that want to see each node."""
 
     def take(self, plan: PrefetchPlan[S], observed: ObservedImages, now: datetime) -> None:
         """Keep what the next plan needs."""
         self.status, self.former, self.secrets, self.vote = plan.status, plan.state, plan.secrets, plan.vote
+        self.snapshot = plan.snapshot
         waits = [at for at in (plan.wake_at, self._survey_ends(now)) if at is not None]
         self.wake_at = min(waits, default=None)
         orders = plan.orders.orders

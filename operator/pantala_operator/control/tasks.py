@@ -1,5 +1,6 @@
 """Plans the Tasks that distribute a file: what each wants from the supernodes, and its status."""
 
+from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime
@@ -9,6 +10,7 @@ import msgspec
 
 from pantala_operator.control.writer import Writer
 from pantala_operator.plan import statement, targets, task, task_quota
+from pantala_operator.plan.nodes import TaskNodes
 from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.statement import PathClaim, TaskOrigin
 from pantala_operator.plan.targets import Targets
@@ -164,33 +166,56 @@ class TaskController:
         self._wanted.pop(uid, None)
         self._stated.pop(uid, None)
         self._wake.pop(uid, None)
+        self._observation.late.pop(uid, None)
         self._observation.supernodes.forget(uid)
         self._writer.forget(uid)
         return self._release(uid)
 
     def _plan(self, each: TaskResource, choice: TargetChoice, now: datetime) -> None:
         uid = each.metadata.uid
-        claim, view = self._claims.get(uid), choice.view(each)
-        observed = ObservedTask(
-            secret=self._observation.secret_of(each),
-            targets=choice.nodes(each),
-            owner=statement.winner(claim, self._by_path[claim.path]) if claim is not None else None,
-            excess=self._excess.get(uid),
-            report=view.report,
-            holders=view.holders,
-            reported=self._observation.supernodes.complete,
-            away=view.away,
-        )
+        view = choice.view(each)
+        observed = self._observed(each, choice, now)
         plan = task.plan(each, observed, self._paths, now)
         if (self._stated.get(uid), self._wanted.get(uid)) != (view.stated, plan.wanted):
             self._by_supernode.clear()
             self._stated[uid] = view.stated
             _keep(self._wanted, uid, plan.wanted)
         _keep(self._wake, uid, plan.wake_at)
+        late = Counter(trouble.reason for trouble in plan.nodes.late.values())
+        _keep(self._observation.late, uid, late or None)
         if plan.delete:
             self._writer.delete(each)
         else:
             self._writer.write(each, plan.status, announce=True, settling=plan.settling)
+
+    def nodes(self, each: TaskResource, now: datetime) -> TaskNodes:
+        """All nodes of a Task, for a reader that wants to see each of them."""
+        observed = self._observed(each, TargetChoice(self._observation, SharedNodes()), now)
+        zones = {name: node.zone for name, node in self._observation.nodes.items.items() if node.zone}
+        return task.plan(each, replace(observed, zones=zones), self._paths, now).nodes
+
+    def _observed(self, each: TaskResource, choice: TargetChoice, now: datetime) -> ObservedTask:
+        claim, view = self._claims.get(each.metadata.uid), choice.view(each)
+        return ObservedTask(
+            secret=self._observation.secret_of(each),
+            targets=choice.nodes(each),
+            owner=statement.winner(claim, self._by_path[claim.path]) if claim is not None else None,
+            excess=self._excess.get(each.metadata.uid),
+            report=view.report,
+            holders=view.holders,
+            reported=self._observation.supernodes.complete,
+            away=view.away,
+            downloads=self._observation.progress.downloads(view.task_id),
+            young=self._young(each, now),
+        )
+
+    def _young(self, each: TaskResource, now: datetime) -> Set[str]:
+        """The nodes that joined the cluster less than the time of one node ago."""
+        seconds = each.spec.timeout_seconds_per_node
+        if seconds is None:
+            return frozenset()
+        created = ((name, node.metadata.creation_timestamp) for name, node in self._observation.nodes.items.items())
+        return {name for name, at in created if at is not None and (now - at).total_seconds() < seconds}
 
 
 def _keep(values: dict[str, V], uid: str, value: V | None) -> None:

@@ -20,6 +20,7 @@ from pantala_operator.errors import (
     ClusterUnavailableError,
 )
 from pantala_operator.events import LeadershipChanged, OperatorEvents, ResourceChanged, WriteEnded
+from pantala_operator.plan import peer
 from pantala_operator.ports import Clock, ClusterAPI, R, Resource, ResourceStatus
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import Node, PeerResource, TaskResource
@@ -235,10 +236,12 @@ class Writer:
             return
         self._written[key] = self._clock.monotonic()
         self._observation.collection(type(written)).update(written)
-        if announce and isinstance(written, TaskResource | ImagePrefetch):
+        if announce and isinstance(written, PeerResource):
+            await self._create_events(written, peer.notices(resource.status.conditions, status.conditions))
+        elif announce and isinstance(written, TaskResource | ImagePrefetch):
             await self._create_events(written, notices(resource.status.conditions, status.conditions))
 
-    async def _create_events(self, about: TaskResource | ImagePrefetch, found: Iterable[Notice]) -> None:
+    async def _create_events(self, about: TaskResource | ImagePrefetch | PeerResource, found: Iterable[Notice]) -> None:
         """Write Events. One that cannot be written is dropped."""
         for each in found:
             try:

@@ -1,15 +1,17 @@
 """Plans one Peer resource: whether it must exist, and what its status says. Pure."""
 
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from enum import StrEnum
 
 import msgspec
 
+from pantala_operator.plan.nodes import Trouble
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import PeerCache, PeerResource, PeerRuntime, PeerStatus
-from pantala_operator.resources.conditions import ConditionStatus, Verdict
-from pantala_operator.resources.status import advised, kept, no, unavailable
+from pantala_operator.resources.conditions import Condition, ConditionStatus, Verdict
+from pantala_operator.resources.status import Notice, advised, kept, no, unavailable
 from pantala_protocol.images import RuntimeState
 from pantala_protocol.reasons import Reason, of_image
 from pantala_protocol.statement import PeerReport
@@ -36,30 +38,44 @@ class PeerPlan:
     """The new status. ``None``: the former status stays."""
 
 
-def plan(
-    peer: PeerResource | None, report: PeerReport | None, *, on_node: bool, reconnected: bool, away: str, now: datetime
-) -> PeerPlan:
-    """Plan the Peer of one node.
+@dataclass(frozen=True, slots=True)
+class ObservedPeer:
+    """What the operator has observed about one peer, besides its resource."""
 
-    ``on_node``: the Node exists. ``reconnected``: peers have had the time to reconnect to their supernode. ``away``
-    says why no supernode answers, and is empty if one does.
-    """
-    if not on_node:
+    report: PeerReport | None = None
+    on_node: bool = True
+    """True if the Node exists."""
+    reconnected: bool = False
+    """True if peers have had the time to reconnect to their supernode."""
+    away: str = ""
+    """Why no supernode answers. Empty if one does."""
+    silence: Trouble | None = None
+    """Why the supernodes do not hear from the peer, if so."""
+    zone: str = ""
+    """The zone of the Node."""
+
+
+def plan(peer: PeerResource | None, observed: ObservedPeer, now: datetime) -> PeerPlan:
+    """Plan the Peer of one node."""
+    report = observed.report
+    if not observed.on_node:
         return PeerPlan(delete=peer is not None)
     if peer is None:
         return PeerPlan(create=report is not None and report.connected)
-    if away:
-        verdict = unavailable(away)._replace(status=ConditionStatus.UNKNOWN)
+    if observed.away:
+        verdict = unavailable(observed.away)._replace(status=ConditionStatus.UNKNOWN)
+    elif observed.silence is not None:
+        verdict = no(observed.silence.reason, observed.silence.text)
     elif report is not None and report.connected:
         verdict = Verdict(ConditionStatus.TRUE, "Connected", "The peer is connected to a supernode")
-    elif reconnected:
+    elif observed.reconnected:
         verdict = no("Disconnected", "The peer is not connected to a supernode. Check its pod on this node")
     else:
         return PeerPlan()
-    return PeerPlan(status=_status(peer, report, verdict, now))
+    return PeerPlan(status=_status(peer, report, verdict, observed.zone, now))
 
 
-def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, now: datetime) -> PeerStatus:
+def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, zone: str, now: datetime) -> PeerStatus:
     generation = peer.metadata.generation
     former = peer.status
     away = report is None or not report.connected
@@ -75,12 +91,14 @@ def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, now
         verdicts[PeerCondition.MIRROR_CONFIGURED] = kept(former.conditions, PeerCondition.MIRROR_CONFIGURED)
     merged = conditions.merge(former.conditions, verdicts, generation, now)
     if report is None or away:
-        return msgspec.structs.replace(former, observed_generation=generation, conditions=merged, uploads=0)
+        return msgspec.structs.replace(
+            former, observed_generation=generation, conditions=merged, zone=zone or former.zone, uploads=0
+        )
     return PeerStatus(
         observed_generation=generation,
         conditions=merged,
         address=_address(report.address, report.port),
-        zone=report.zone,
+        zone=zone or report.zone,
         version=report.version,
         cache=PeerCache(report.cache_bytes, report.tasks),
         uploads=report.uploads,
@@ -113,8 +131,21 @@ def _clock(ahead: int) -> Verdict:
     if abs(ahead) <= MAX_CLOCK_SKEW:
         return Verdict(ConditionStatus.TRUE, "Synchronized", "The node's clock agrees with that of the API server")
     where = "ahead of" if ahead > 0 else "behind"
-    text = f"The node's clock is {abs(ahead)} s {where} that of the API server. Synchronise it, for example with chrony"
-    return no("ClockSkewed", text)
+    what = f"The node's clock is {abs(ahead)} s {where} that of the API server"
+    return no(Reason.CLOCK_SKEWED.value, advised(what, of_image(Reason.CLOCK_SKEWED)))
+
+
+def notices(former: Iterable[Condition], latter: Iterable[Condition]) -> Iterator[Notice]:
+    """The Events for a Peer that gets into trouble, and for its recovery."""
+    before = {each.type: each for each in former}
+    for each in latter:
+        old = before.get(each.type)
+        if each.type not in (PeerCondition.READY, PeerCondition.CLOCK_SYNCHRONIZED) or old is None:
+            continue
+        if each.status == ConditionStatus.FALSE and (old.status, old.reason) != (each.status, each.reason):
+            yield Notice(True, each.reason, each.message)
+        elif each.status == ConditionStatus.TRUE and old.status == ConditionStatus.FALSE:
+            yield Notice(False, each.reason, each.message)
 
 
 _NOT_USED = "The container runtime does not use the node's mirror. Read the log of the node's peer."

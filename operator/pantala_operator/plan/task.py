@@ -1,10 +1,11 @@
 """Plans one Task with a file: its task for the statement, and its status. Pure."""
 
-from collections.abc import Set
+from collections.abc import Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
 from pantala_operator.plan import statement, task_conditions
+from pantala_operator.plan.nodes import MAX_NODES, TaskDownloads, TaskNodes, listed, overdue
 from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.secrets import SecretReading, Unread
 from pantala_operator.plan.statement import PathClaim, TaskOrigin
@@ -16,9 +17,6 @@ from pantala_operator.resources.conditions import ConditionType
 from pantala_operator.resources.status import Obstacle, expiry
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
-
-MAX_FAILURES = 10
-"""The most failures of nodes that a status lists."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +38,10 @@ class ObservedTask:
     """True if the supernodes have reported their peers."""
     away: str = ""
     """Why no supernode answers. Empty if one does."""
+    downloads: TaskDownloads = field(default_factory=TaskDownloads)
+    young: Set[str] = frozenset()
+    """The nodes that joined the cluster less than ``spec.timeoutSecondsPerNode`` ago."""
+    zones: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,6 +56,7 @@ class TaskPlan:
     """True if the Task was done before an edit, and the supernode has not reported since the edit."""
     wake_at: datetime | None = None
     """The time at which the plan changes without an event. ``None``: never."""
+    nodes: TaskNodes = field(default_factory=TaskNodes)
 
 
 def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now: datetime) -> TaskPlan:
@@ -65,17 +68,21 @@ def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now:
     started, completed = _times(task, now)
     known = statement.task_id_of(task, source)
     report = observed.report if observed.report is not None and observed.report.task_id == known else None
-    inputs = _inputs(task, observed, source, delivery, report, known)
+    nodes = _nodes(task, observed, report, started, now)
+    inputs = _inputs(task, observed, source, delivery, report, nodes, known)
     deadline = _deadline(task, started, completed)
     if deadline is not None and now >= deadline and not inputs.complete:
         what = f"The Task was not Ready within {task.spec.active_deadline_seconds} s"
         inputs = replace(inputs, overdue=Obstacle.of(Reason.DEADLINE_EXCEEDED, what))
+    patience = (
+        None if task.spec.timeout_seconds_per_node is None else _later(started, task.spec.timeout_seconds_per_node)
+    )
     suspended = task.spec.suspend or inputs.overdue is not None
     if _stays(task, inputs):
         status = task.status
     else:
         completed = completed or (now if inputs.complete else None)
-        status = _status(task, inputs, report, observed, known, where, started, completed, now)
+        status = _status(task, inputs, report, nodes, known, where, started, completed, now)
     failed = inputs.obstacle is not None and inputs.obstacle.final
     expires = expiry(task.spec.ttl_seconds_after_finished, status.conditions, status.completion_time, failed=failed)
     return TaskPlan(
@@ -83,7 +90,8 @@ def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now:
         status=status,
         settling=_settles(task, inputs),
         delete=expires is not None and now >= expires,
-        wake_at=min((at for at in (deadline, expires) if at is not None and at > now), default=None),
+        wake_at=min((at for at in (deadline, expires, patience) if at is not None and at > now), default=None),
+        nodes=nodes,
     )
 
 
@@ -117,6 +125,7 @@ def _inputs(
     source: TaskOrigin | Obstacle | Unread,
     delivery: Obstacle | None,
     report: TaskReport | None,
+    nodes: TaskNodes,
     known: str,
 ) -> TaskInputs:
     same = bool(known) and task.status.task_id == known
@@ -126,8 +135,11 @@ def _inputs(
         source=source if isinstance(source, Obstacle) else None,
         delivery=delivery,
         report=report if report is not None and report.attempt == task.attempt else None,
-        desired=len(observed.targets.desired),
-        ready=len(observed.targets.desired & observed.holders),
+        desired=len(nodes.desired),
+        ready=nodes.ready,
+        failed=nodes.failed,
+        late=nodes.late,
+        slow=observed.downloads.source,
         away=observed.away,
         former=task.status.conditions if same else (),
     )
@@ -155,14 +167,18 @@ def _settles(task: TaskResource, inputs: TaskInputs) -> bool:
 
 def _deadline(task: TaskResource, started: datetime, completed: datetime | None) -> datetime | None:
     seconds = task.spec.active_deadline_seconds
-    return None if seconds is None or completed is not None else started + timedelta(seconds=seconds)
+    return None if seconds is None or completed is not None else _later(started, seconds)
+
+
+def _later(started: datetime, seconds: int) -> datetime:
+    return started + timedelta(seconds=seconds)
 
 
 def _status(
     task: TaskResource,
     inputs: TaskInputs,
     report: TaskReport | None,
-    observed: ObservedTask,
+    nodes: TaskNodes,
     known: str,
     path: str,
     started: datetime,
@@ -170,7 +186,8 @@ def _status(
     now: datetime,
 ) -> TaskStatus:
     former = task.status if task.status.task_id == known else TaskStatus()
-    failures = report.failures[:MAX_FAILURES] if report is not None else ()
+    late = inputs.late if inputs.to_peers else {}
+    failures = list(inputs.failed.items())[: MAX_NODES - min(len(late), MAX_NODES // 2)]
     generation = task.metadata.generation
     return TaskStatus(
         observed_generation=generation,
@@ -183,10 +200,12 @@ def _status(
         digest=report.digest if report is not None else former.digest,
         piece_size=report.piece_size if report is not None else former.piece_size,
         pieces=_pieces(report) if report is not None else former.pieces,
-        peers=_peers(inputs, report, observed) if inputs.to_peers else None,
+        peers=_peers(nodes) if inputs.to_peers else None,
         summary=f"{inputs.ready}/{inputs.desired}" if inputs.to_peers else "",
         transferred=_bytes(report) if report is not None else former.transferred,
-        failures=tuple(NodeFailure(each.peer, each.reason, task_conditions.words(each)) for each in failures),
+        progress=_progress(inputs, report, former.progress),
+        late=listed(late, MAX_NODES - len(failures)),
+        failures=tuple(NodeFailure(name, each.reason, each.text) for name, each in failures),
         start_time=started,
         completion_time=completed,
         last_handled_request=task.requested_at,
@@ -210,12 +229,46 @@ def _bytes(report: TaskReport) -> ByteCount:
     return ByteCount(report.origin_bytes, report.supernode_bytes, report.peer_bytes, distributed)
 
 
-def _peers(inputs: TaskInputs, report: TaskReport | None, observed: ObservedTask) -> PeerCount:
-    active = _active(inputs, report, observed) if report is not None else 0
-    return PeerCount(inputs.desired, inputs.ready, active, report.failed_peers if report is not None else 0)
+def _peers(nodes: TaskNodes) -> PeerCount:
+    counts = nodes.counts
+    return PeerCount(counts.desired, counts.ready, counts.fetching, counts.failed, counts.waiting, counts.late)
 
 
-def _active(inputs: TaskInputs, report: TaskReport, observed: ObservedTask) -> int:
+def _nodes(
+    task: TaskResource, observed: ObservedTask, report: TaskReport | None, started: datetime, now: datetime
+) -> TaskNodes:
+    if not task.spec.to_peers:
+        return TaskNodes()
+    desired, halted = observed.targets.desired, task.spec.suspend
+    return TaskNodes(
+        desired=desired,
+        holders=observed.holders,
+        failures=tuple(each for each in report.failures if each.peer) if report is not None else (),
+        failing=report.failed_peers if report is not None else 0,
+        active=_active(report, desired) if report is not None else 0,
+        downloads=TaskDownloads() if halted or observed.away else observed.downloads,
+        overdue=None if halted else overdue(task.spec.timeout_seconds_per_node, started, now),
+        young=observed.young,
+        length=report.length if report is not None else task.status.content_length,
+        zones=observed.zones,
+    )
+
+
+def _active(report: TaskReport, desired: Set[str]) -> int:
     if report.active is None:  # from a supernode of the former minor version
-        return len(observed.targets.desired.intersection(report.active_peers))
-    return min(report.active, inputs.desired - inputs.ready)
+        return len(desired & set(report.active_peers))
+    return report.active
+
+
+def _progress(inputs: TaskInputs, report: TaskReport | None, former: str) -> str:
+    """The share of all bytes at the supernode and on the nodes that is done, such as ``42%``. Empty: not known."""
+    if inputs.complete:
+        return "100%"
+    if inputs.to_peers and not inputs.desired:
+        return "0%"
+    if report is None or report.length is None:
+        return former
+    places = 1 + (inputs.desired if inputs.to_peers else 0)
+    cached = report.pieces_cached / report.pieces_total if report.pieces_total else 0.0
+    moved = (report.supernode_bytes + report.peer_bytes) / report.length if report.length else 0.0
+    return f"{min(int(100 * (cached + max(moved, inputs.ready)) / places), 99)}%"

@@ -3,8 +3,10 @@
 Exactly one of ``Ready``, ``Reconciling`` and ``Stalled`` is True unless the Task is suspended.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 
+from pantala_operator.plan.nodes import Trouble
 from pantala_operator.resources import status
 from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, no
@@ -37,6 +39,12 @@ class TaskInputs:
     """The newest report, if it is about the current attempt."""
     desired: int = 0
     ready: int = 0
+    failed: Mapping[str, Trouble] = field(default_factory=dict)
+    """The nodes that have failed, as far as they are known by name."""
+    late: Mapping[str, Trouble] = field(default_factory=dict)
+    """The nodes that make too little progress."""
+    slow: Trouble | None = None
+    """Why the supernode gets too few bytes, if so."""
     away: str = ""
     """Why no supernode answers. Empty if one does."""
     former: tuple[Condition, ...] = ()
@@ -110,8 +118,11 @@ def _cached(inputs: TaskInputs) -> Verdict:
     if report.failure is not None:
         return _failed(report.failure)
     total = "" if report.pieces_total is None else f" of {report.pieces_total}"
+    has = f"The supernode has {report.pieces_cached}{total} pieces"
+    if inputs.slow is not None:
+        return no(inputs.slow.reason, f"{has}. {inputs.slow.text}")
     if report.cdn_status is CDNStatus.RUNNING:
-        return no("Fetching", f"The supernode has {report.pieces_cached}{total} pieces")
+        return no("Fetching", has)
     return no("Waiting", "The supernode has not started to fetch the file")
 
 
@@ -128,9 +139,10 @@ def _distributed(inputs: TaskInputs) -> Verdict:
         return no("NodesUnavailable", "None of the selected nodes can be reached. Check the nodes and their peers")
     if inputs.ready == inputs.desired:
         return Verdict(ConditionStatus.TRUE, "Distributed", progress)
-    if report.failures:
-        first = report.failures[0]
-        return no(first.reason, f"{progress}. {first.peer}: {words(first)}")
+    if (behind := inputs.failed or inputs.late) and inputs.ready < inputs.desired:
+        name = min(behind, key=lambda each: (behind[each].since, each))  # the oldest, so that it stays the same
+        others = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
+        return no(behind[name].reason, f"{progress}. {name}{others}: {behind[name].text}")
     return no("Distributing", progress)
 
 
@@ -140,7 +152,9 @@ def _activity(inputs: TaskInputs, goal: Verdict) -> Verdict:
         return status.unavailable(inputs.away)
     if report is not None and report.failure is not None:
         return _failed(report.failure)
-    if report is not None and report.failures and goal.status is not ConditionStatus.TRUE:
+    if inputs.slow is not None and report is not None and report.cdn_status is not CDNStatus.SUCCESS:
+        return _cached(inputs)
+    if report is not None and (inputs.failed or inputs.late) and goal.status is not ConditionStatus.TRUE:
         return goal
     return no(PROGRESSING, goal.message)
 

@@ -4,7 +4,7 @@ from datetime import datetime
 
 import msgspec
 
-from pantala_operator.resources.conditions import Condition
+from pantala_operator.resources.conditions import Condition, is_true
 
 GROUP = "pantala.dev"
 VERSION = "v1alpha1"
@@ -15,6 +15,8 @@ ALLOW = f"{GROUP}/allow"
 """The label with which the owner of a Secret allows its use."""
 HOSTS = f"{GROUP}/hosts"
 """The annotation of a Secret with headers that lists the hosts that may receive them."""
+ZONE = "topology.kubernetes.io/zone"
+"""The label of a Node with its zone."""
 IMAGES_READY = f"{GROUP}/ImagesReady"
 """The condition of a Node that other controllers may wait for."""
 
@@ -117,6 +119,7 @@ class TaskSpec(msgspec.Struct, frozen=True, rename="camel"):
     path: str = ""
     retention: TaskRetention = TaskRetention()
     retry: RetryPolicy = RetryPolicy()
+    timeout_seconds_per_node: int | None = None
     active_deadline_seconds: int | None = None
     ttl_seconds_after_finished: int | None = None
     priority: int = 0
@@ -141,12 +144,14 @@ class PieceCount(msgspec.Struct, frozen=True):
 
 
 class PeerCount(msgspec.Struct, frozen=True):
-    """Numbers of nodes that should have the file, have it, are receiving it, or failed."""
+    """Numbers of nodes that should have the file, and of those in each state."""
 
     desired: int
     ready: int
     active: int
     failed: int
+    waiting: int = 0
+    late: int = 0
 
 
 class ByteCount(msgspec.Struct, frozen=True, rename="camel"):
@@ -166,6 +171,15 @@ class NodeFailure(msgspec.Struct, frozen=True):
     message: str
 
 
+class LateNode(msgspec.Struct, frozen=True):
+    """A node that makes too little progress."""
+
+    node: str
+    reason: str
+    message: str
+    since: datetime
+
+
 class TaskStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True):
     """The state of a Task. Only the operator writes it, always as a whole."""
 
@@ -182,6 +196,8 @@ class TaskStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
     peers: PeerCount | None = None
     summary: str = ""
     transferred: ByteCount | None = msgspec.field(default=None, name="bytes")
+    progress: str = ""
+    late: tuple[LateNode, ...] = ()
     failures: tuple[NodeFailure, ...] = ()
     start_time: datetime | None = None
     completion_time: datetime | None = None
@@ -199,6 +215,10 @@ class TaskResource(msgspec.Struct, frozen=True):
     def attempt(self) -> str:
         """A text that changes with each edit of the spec and with each request for a new attempt."""
         return f"{self.metadata.generation}/{self.requested_at}"
+
+    @property
+    def is_ready(self) -> bool:
+        return is_true(self.status.conditions, "Ready")
 
     @property
     def requested_at(self) -> str:
@@ -242,6 +262,11 @@ class Node(msgspec.Struct, frozen=True):
     metadata: Metadata
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
+
+    @property
+    def zone(self) -> str:
+        """The zone that the cloud or the administrator gave to the node. Empty: none."""
+        return self.metadata.labels.get(ZONE, "")
 
     @property
     def images_ready(self) -> NodeCondition | None:

@@ -1,15 +1,23 @@
 """Talks to one supernode: sends statements and receives reports. It retries forever."""
 
 import asyncio
+from contextlib import suppress
 from dataclasses import dataclass
 
 import structlog
 
 from pantala_operator.errors import SupernodeCallError
-from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeReachability, SupernodeReported
+from pantala_operator.events import (
+    OperatorEvents,
+    ProgressReported,
+    StatementTaken,
+    SupernodeReachability,
+    SupernodeReported,
+)
 from pantala_operator.ports import Clock, SupernodeAPI
 from pantala_operator.term import Term
 from pantala_process.backoff import Backoff
+from pantala_protocol.console.progress import Progress
 from pantala_protocol.images import WantedImage
 from pantala_protocol.nodes import numbers
 from pantala_protocol.registry import Resolve, Resolved
@@ -23,6 +31,16 @@ _STATEMENT_PAUSE = 0.2
 """Seconds between two statements, so that several changes share one."""
 _REPORT_PAUSE = 0.1
 """Seconds between two requests for changes, so that the progress of many tasks shares one answer."""
+_PROGRESS_PAUSE = 1.0
+"""Seconds between two requests for progress while a download is unfinished. A silent peer is thus named in time."""
+_LONG_PROGRESS_PAUSE = 2.0
+"""The same after a long answer."""
+_LONG_ANSWER = 200
+"""An answer about so many nodes is long."""
+_IDLE_PAUSE = 10.0
+"""Seconds between two requests for progress while no download is unfinished."""
+_OLDER_PAUSE = 60.0
+"""Seconds until a supernode without progress is asked again. It may be newer by then."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,6 +77,7 @@ class SupernodeClient:
         self._wanted: DesiredState | None = None
         self._stated: DesiredState | None = None
         self._changed = asyncio.Event()
+        self._stirred = asyncio.Event()
         self._silent_since: dict[str, float] = {}
         self._error = ""
 
@@ -89,7 +108,7 @@ class SupernodeClient:
     async def run(self) -> None:
         try:
             async with asyncio.TaskGroup() as group:
-                for part in (self._receive(), self._state(), self._watch_silence()):
+                for part in (self._receive(), self._state(), self._watch_silence(), self._ask_progress()):
                     group.create_task(part)
         finally:
             await self._api.close()
@@ -114,6 +133,7 @@ class SupernodeClient:
                 self._changed.set()
             if not self._muted:
                 self._events.publish(SupernodeReported(self._name, changes))
+            self._stirred.set()
             await asyncio.sleep(_REPORT_PAUSE)
 
     async def _state(self) -> None:
@@ -154,6 +174,23 @@ class SupernodeClient:
             self._events.publish(StatementTaken(self._name))
             await asyncio.sleep(_STATEMENT_PAUSE)
 
+    async def _ask_progress(self) -> None:
+        """Ask for the progress of downloads again and again: soon while one is unfinished, else after a report."""
+        while True:
+            self._stirred.clear()
+            try:
+                progress = await self._api.progress()
+            except SupernodeCallError:
+                progress, pause = None, _IDLE_PAUSE  # the other calls report the problem
+            else:
+                pause = _OLDER_PAUSE if progress is None else _pause(progress)
+            if not self._muted:
+                self._events.publish(ProgressReported(self._name, progress))
+            await asyncio.sleep(min(pause, _PROGRESS_PAUSE))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(pause - _PROGRESS_PAUSE, 0)):
+                    await self._stirred.wait()
+
     async def _watch_silence(self) -> None:
         published = ""
         while True:
@@ -178,3 +215,11 @@ class SupernodeClient:
     def _succeed(self, call: str) -> None:
         if self._silent_since.pop(call, None) is not None:
             log.info("Calls to the supernode succeed again", supernode=self._name, call=call)
+
+
+def _pause(progress: Progress) -> float:
+    """Seconds until the next request for progress."""
+    if not progress.tasks and not progress.silent:
+        return _IDLE_PAUSE
+    nodes = sum(len(each.nodes) for each in progress.tasks)
+    return _PROGRESS_PAUSE if nodes < _LONG_ANSWER else _LONG_PROGRESS_PAUSE

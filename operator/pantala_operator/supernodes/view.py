@@ -114,6 +114,7 @@ class SupernodeView:
 class TaskView:
     """What all supernodes report about one Task."""
 
+    task_id: str
     stated: frozenset[str]
     """The supernodes whose statements contain the task."""
     report: TaskReport | None
@@ -240,6 +241,7 @@ class SupernodeOverview:
         placement = place(None if self.absent else owner, reports, attempt)
         speaking = self.views.get(placement.counted or owner or "")
         return TaskView(
+            task_id,
             stated=placement.stated,
             report=reports[placement.counted].report if placement.counted in reports else None,
             holders=self._holders(uid, placement, reports),

@@ -1,5 +1,6 @@
 """What the operator knows about the cluster. Pure: the watch, the lists and the clients fill it in."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic
 
@@ -14,6 +15,7 @@ from pantala_operator.resources import sources
 from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
 from pantala_operator.resources.prefetch import PLURAL, ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
+from pantala_operator.supernodes.progress import ProgressStore
 from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_operator.watch.workloads import WorkloadLists
 
@@ -85,6 +87,9 @@ class Observation:
         """The Secrets with registry credentials that plans need."""
         self.secrets: dict[SecretKey, SecretReading] = {}
         self.supernodes = SupernodeOverview()
+        self.progress = ProgressStore()
+        self.late: dict[str, Counter[str]] = {}
+        """How many nodes are late, by the Task's or ImagePrefetch's UID and by the reason. The controllers write it."""
 
     def collection(self, kind: type[R]) -> Collection[R]:
         found: dict[type, Collection[Any]] = {

@@ -13,6 +13,7 @@ from typing import Final
 
 import msgspec
 
+from pantala_protocol.rules import text
 from pantala_protocol.rules.fields import Count, Id, Key, Name
 
 WINDOW: Final = 5
@@ -45,6 +46,9 @@ class NodeDownload(msgspec.Struct, frozen=True, omit_defaults=True):
     since: float = 0.0
     """Since when ``reason`` holds, in seconds since the epoch. 0 without a reason."""
 
+    def __post_init__(self) -> None:
+        text.clean_failure(self)
+
 
 class TaskProgressView(msgspec.Struct, frozen=True, omit_defaults=True):
     """How far one task is."""
@@ -57,6 +61,9 @@ class TaskProgressView(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
     since: float = 0.0
     nodes: tuple[NodeDownload, ...] = ()
+
+    def __post_init__(self) -> None:
+        text.clean_failure(self)
 
 
 class SilentPeer(msgspec.Struct, frozen=True):

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_operator.plan.peer import PeerPlan, plan
+from pantala_operator.plan.nodes import Trouble
+from pantala_operator.plan.peer import ObservedPeer, PeerPlan, notices, plan
 from pantala_operator.plan.targets import PeerState, choose
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import (
@@ -32,6 +33,7 @@ from pantala_operator.resources.conditions import (
     differ,
     merge,
 )
+from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import PeerReport
 
 CONNECTED = PeerState(connected=True)
@@ -171,15 +173,8 @@ LOST_REPORT = PeerReport("n", False)
 PEER = PeerResource(Metadata("n", uid="u", generation=2))
 
 
-def planned(
-    there: PeerResource | None,
-    report: PeerReport | None,
-    *,
-    on_node: bool = True,
-    reconnected: bool = True,
-    away: str = "",
-) -> PeerPlan:
-    return plan(there, report, on_node=on_node, reconnected=reconnected, away=away, now=NOW)
+def planned(there: PeerResource | None, report: PeerReport | None, **changes: Any) -> PeerPlan:
+    return plan(there, ObservedPeer(report, **{"reconnected": True, **changes}), NOW)
 
 
 def status(there: PeerResource, report: PeerReport | None, **changes: Any) -> PeerStatus:
@@ -239,6 +234,24 @@ def test_a_peer_is_deleted_with_its_node() -> None:
 def test_ready(report: PeerReport | None, away: str, expected: tuple[str, str]) -> None:
     conditions = status(PEER, report, away=away).conditions
     assert [(*expected, 2)] == [(each.status, each.reason, each.observed_generation) for each in conditions]
+
+
+def test_a_silent_peer_says_why_and_announces_it() -> None:
+    connected = msgspec.structs.replace(PEER, status=status(PEER, CONNECTED_REPORT))
+    silence = Trouble.of("NodeCutOff", "No supernode hears from it", 0)
+    cut_off = status(connected, CONNECTED_REPORT, silence=silence).conditions
+    (ready,) = cut_off
+    assert ("False", "NodeCutOff") == (ready.status, ready.reason)
+    assert f"No supernode hears from it. {Reason.NODE_CUT_OFF.action}" == ready.message
+    assert [(True, "NodeCutOff")] == [each[:2] for each in notices(connected.status.conditions, cut_off)]
+    assert [] == list(notices(cut_off, cut_off))
+    assert [(False, "Connected")] == [each[:2] for each in notices(cut_off, connected.status.conditions)]
+
+
+def test_the_zone_of_the_node_counts() -> None:
+    """A kubelet before Kubernetes 1.35 does not give it to the peer."""
+    assert "eu-1" == status(PEER, msgspec.structs.replace(CONNECTED_REPORT, zone=""), zone="eu-1").zone
+    assert "z" == status(PEER, CONNECTED_REPORT).zone
 
 
 def test_peers_have_time_to_come_back_to_a_supernode_that_restarted() -> None:

@@ -40,6 +40,7 @@ from pantala_operator.plan.prefetch import (
 from pantala_operator.plan.prefetch.children import ChildTasks
 from pantala_operator.plan.prefetch.inputs import ImageDemand, ObservedImages, PlanState
 from pantala_operator.plan.prefetch.orders import OrderPlan
+from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.startup_taint import TaintVote
 from pantala_operator.resources import conditions, quantity
 from pantala_operator.resources.api import TaskResource, TaskStatus, Toleration
@@ -71,6 +72,7 @@ class PrefetchPlan(Generic[S]):
     """True if the operator should delete the object, because its time to live is over."""
     wake_at: datetime | None
     """The time at which the plan changes without an event. ``None``: never."""
+    snapshot: Snapshot
 
 
 @overload
@@ -124,6 +126,7 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
         vote=vote,
         delete=expires is not None and now >= expires,
         wake_at=min((at for at in times if at is not None and at > now), default=None),
+        snapshot=snapshot,
     )
 
 

@@ -1,0 +1,32 @@
+"""The health port of peers over HTTP. The answers tell whether a peer lives that the supernodes do not hear from."""
+
+from typing import Final
+
+import aiohttp
+
+TIMEOUT: Final = 2.0
+"""Seconds until a peer must have answered. A peer whose process is frozen accepts connections, but sends no answer."""
+
+
+class HTTPHealthProbe:
+    """A :class:`pantala_operator.ports.HealthProbe`."""
+
+    def __init__(self, port: int) -> None:
+        """``port``: the port of the peers' probes, which is the same on all nodes."""
+        self._port = port
+        self._session: aiohttp.ClientSession | None = None
+
+    async def answers(self, name: str, host: str) -> bool:
+        """All peers have the same port, so ``name`` is not needed."""
+        if self._session is None:
+            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
+        where = f"[{host}]" if ":" in host else host
+        try:
+            async with self._session.get(f"http://{where}:{self._port}/healthz", allow_redirects=False) as response:
+                return response.status == 200
+        except (aiohttp.ClientError, OSError, ValueError):  # TimeoutError is an OSError
+            return False
+
+    async def close(self) -> None:
+        if self._session is not None:
+            await self._session.close()

@@ -1,0 +1,131 @@
+"""The nodes of one Task or ImagePrefetch, and the causes why it is not done. The console and the commands show them."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from pantala_operator.control.prefetch import PrefetchController
+from pantala_operator.control.tasks import TaskController
+from pantala_operator.plan import explanation, image_task
+from pantala_operator.plan.nodes import TaskDownloads, Trouble
+from pantala_operator.plan.peer import MAX_CLOCK_SKEW
+from pantala_operator.plan.prefetch.pulls import FAILING, Snapshot, Step
+from pantala_operator.ports import Clock
+from pantala_operator.resources.api import TaskResource
+from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch
+from pantala_operator.watch.observation import Observation
+from pantala_protocol import reasons, task_id
+from pantala_protocol.console.views import Cause, NodeFlow, NodePhase, NodeView
+from pantala_protocol.reasons import Reason
+
+_FAILED: Final = FAILING | {Step.EVICTED, Step.LEFT_OUT}
+
+
+class Details:
+    """Looks at one object at a time, only when asked. The cost grows with the number of its nodes."""
+
+    def __init__(
+        self, observation: Observation, tasks: TaskController, prefetches: PrefetchController, clock: Clock
+    ) -> None:
+        self._known = observation
+        self._tasks = tasks
+        self._prefetches = prefetches
+        self._clock = clock
+
+    def nodes(self, each: TaskResource | ImagePrefetch) -> tuple[NodeView, ...]:
+        """All nodes of the object, in the sequence of their names."""
+        if isinstance(each, TaskResource) and not each.spec.is_image:
+            return self._tasks.nodes(each, self._clock.now()).views()
+        owner = image_task.owner(each) if isinstance(each, TaskResource) else ""
+        snapshot = self._prefetches.snapshot(owner or each.metadata.uid)
+        if snapshot is None:
+            return ()
+        wanted = each.metadata.name if owner else ""
+        keys = [key for key, pin in snapshot.pins.items() if wanted in ("", pin.task)]
+        zones = {name: node.zone for name, node in self._known.nodes.items.items() if node.zone}
+        blobs = {blob: self._known.progress.downloads(blob) for blob in _blobs(snapshot, keys)}
+        silent = self._known.progress.silent
+        return tuple(
+            _image_node(name, snapshot, keys, blobs, silent.get(name), zones.get(name, ""))
+            for name in snapshot.targets.wanted
+        )
+
+    def causes(self, each: TaskResource | ImagePrefetch) -> tuple[Cause, ...]:
+        """Why the object is not done. Empty if it is, or if nothing is in its way."""
+        source = None
+        if isinstance(each, TaskResource) and each.status.task_id:
+            source = self._known.progress.downloads(each.status.task_id).source
+        return explanation.causes(each.status.conditions, self.nodes(each), source=source, clocks=self.clocks())
+
+    def clocks(self) -> Mapping[str, int]:
+        """By how many seconds the clocks of nodes are ahead, for those that are wrong."""
+        reports = self._known.supernodes.peers.items()
+        found = {name: each.clock_ahead for name, each in reports if each.connected}
+        return {name: ahead for name, ahead in found.items() if ahead is not None and abs(ahead) > MAX_CLOCK_SKEW}
+
+
+def _blobs(snapshot: Snapshot, keys: list[ImageKey]) -> Iterator[str]:
+    """The IDs of the tasks of the images' blobs."""
+    for key in keys:
+        for blobs in (snapshot.pins[key].platforms or {}).values():
+            for blob in blobs:
+                yield task_id.of_blob(blob.digest)
+
+
+def _image_node(
+    name: str,
+    snapshot: Snapshot,
+    keys: list[ImageKey],
+    blobs: Mapping[str, TaskDownloads],
+    silence: Trouble | None,
+    zone: str,
+) -> NodeView:
+    steps = snapshot.steps.get(name)
+    pulls = {key: snapshot.pulls[key][name] for key in keys if name in snapshot.pulls.get(key, {})}
+    if steps is not None and keys and all(steps[key] is Step.READY for key in keys):
+        return NodeView(name, NodePhase.READY, zone, sum(pull.state.fetched for pull in pulls.values()))
+    flows: dict[str, tuple[int, int]] = {}
+    rate, trouble = 0, silence
+    for found in blobs.values():
+        if (node := found.nodes.get(name)) is not None:
+            rate += node.rate
+            for flow in node.flows:
+                so_far, speed = flows.get(flow.provider, (0, 0))
+                flows[flow.provider] = so_far + flow.bytes, speed + flow.rate
+        trouble = trouble or found.troubles.get(name) or found.source
+    phase, reason, message, since = NodePhase.WAITING, "", "", None
+    failed = next((key for key in keys if steps is not None and steps[key] in _FAILED), None)
+    if steps is None and silence is None:
+        phase, reason, message = (
+            NodePhase.FAILED,
+            Reason.NODE_UNAVAILABLE.value,
+            "The node or its peer cannot be reached",
+        )
+    elif failed is not None:
+        pull = pulls.get(failed)
+        phase = NodePhase.FAILED
+        reason, message, since = _failure(name, failed, snapshot), pull.message if pull is not None else "", None
+    elif trouble is not None:
+        phase, reason, message, since = NodePhase.LATE, trouble.reason, trouble.message, trouble.since
+    elif any(steps is not None and steps[key] is Step.ACTIVE for key in keys):
+        phase = NodePhase.FETCHING
+    return NodeView(
+        name,
+        phase,
+        zone,
+        bytes=sum(pull.state.fetched for pull in pulls.values()),
+        rate=rate,
+        reason=reason,
+        message=message,
+        action=reasons.of_image(reason).action if reason else "",
+        since=since,
+        flows=tuple(NodeFlow(provider or "supernode", *both) for provider, both in flows.items()),
+    )
+
+
+def _failure(name: str, key: ImageKey, snapshot: Snapshot) -> str:
+    step = snapshot.steps[name][key]
+    if step is Step.LEFT_OUT:
+        return snapshot.omitted[name][key].value
+    if step is Step.EVICTED:
+        return Reason.EVICTED.value
+    return snapshot.pulls[key][name].reason or Reason.FAILED.value

@@ -1,0 +1,117 @@
+"""Why a Task or an ImagePrefetch is not done: one cause for each reason, with evidence and the next step. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping
+from datetime import UTC, datetime
+from typing import Final
+
+from pantala_operator.plan.nodes import MAX_NODES, Trouble
+from pantala_operator.resources import conditions
+from pantala_operator.resources.conditions import Condition
+from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED
+from pantala_protocol import reasons
+from pantala_protocol.console.views import Cause, NodePhase, NodeView
+from pantala_protocol.reasons import Reason
+
+_NO_CAUSE: Final = frozenset({PROGRESSING, PENDING.reason, "Distributing", "Fetching", "Waiting"})
+"""The reasons of conditions while all goes well."""
+_MAX_EVIDENCE: Final = 5
+
+
+def causes(
+    current: Iterable[Condition],
+    nodes: Iterable[NodeView],
+    *,
+    source: Trouble | None = None,
+    clocks: Mapping[str, int] | None = None,
+) -> tuple[Cause, ...]:
+    """The causes, the most general one first. Empty if the object is Ready, or if nothing is in its way.
+
+    ``source``: why the supernode gets too few bytes. ``clocks``: by how many seconds the clocks of nodes are ahead, for
+    those that are wrong.
+    """
+    current = tuple(current)
+    if conditions.is_true(current, "Ready"):
+        return ()
+    found: dict[str, Cause] = {}
+    behind = [each for each in nodes if each.state in (NodePhase.LATE, NodePhase.FAILED)]
+    by_reason = {each.reason: each for each in _of_nodes(behind)}
+    for each in (*_of_conditions(current, by_reason.keys()), *_of_source(source), *by_reason.values()):
+        found.setdefault(each.reason, each)
+    unfinished = {each.name for each in nodes if each.state is not NodePhase.READY}
+    for cause in _of_clocks({name: ahead for name, ahead in (clocks or {}).items() if name in unfinished}):
+        found.setdefault(cause.reason, cause)
+    return tuple(found.values())
+
+
+def _of_conditions(current: tuple[Condition, ...], of_nodes: Iterable[str]) -> Iterator[Cause]:
+    """The cause that the conditions give, unless it is one of nodes, which have more to say."""
+    ready = conditions.find(current, "Ready")
+    if ready is None or ready.reason in _NO_CAUSE or ready.reason in set(of_nodes):
+        return
+    what, action = _parts(ready.message, ready.reason)
+    if ready.reason == SUSPENDED:
+        action = "Set spec.suspend to false, or run kubectl pantala resume."
+    evidence = tuple(
+        f"The condition {each.type} is {each.status} with the reason {each.reason} since {_time(each)}."
+        for each in current
+        if each.reason == ready.reason and each.type not in ("Ready", "Reconciling")
+    )
+    yield Cause(ready.reason, what, action, evidence, since=ready.last_transition_time.timestamp())
+
+
+def _of_source(source: Trouble | None) -> Iterator[Cause]:
+    if source is not None:
+        yield Cause(source.reason, source.message, source.action, since=source.since)
+
+
+def _of_nodes(behind: list[NodeView]) -> Iterator[Cause]:
+    """One cause for each reason of late or failed nodes."""
+    groups: dict[str, list[NodeView]] = {}
+    for each in behind:
+        groups.setdefault(each.reason, []).append(each)
+    for reason, group in groups.items():
+        first = group[0]
+        others = f", and {len(group) - 1} more" if len(group) > 1 else ""
+        times = [each.since for each in group if each.since is not None]
+        yield Cause(
+            reason,
+            f"{first.name}{others}: {first.message}",
+            first.action or _action(reason),
+            tuple(_sentence(each) for each in group[:_MAX_EVIDENCE]),
+            tuple(each.name for each in group[:MAX_NODES]),
+            min(times, default=None),
+        )
+
+
+def _of_clocks(clocks: Mapping[str, int]) -> Iterator[Cause]:
+    if clocks:
+        evidence = tuple(
+            f"The clock of {name} is {abs(ahead)} s {'ahead of' if ahead > 0 else 'behind'} that of the API server."
+            for name, ahead in sorted(clocks.items())[:_MAX_EVIDENCE]
+        )
+        what = f"The clocks of {len(clocks)} nodes are wrong" if len(clocks) > 1 else "The clock of a node is wrong"
+        names = tuple(sorted(clocks)[:MAX_NODES])
+        yield Cause(Reason.CLOCK_SKEWED.value, what, Reason.CLOCK_SKEWED.action, evidence, names)
+
+
+def _sentence(node: NodeView) -> str:
+    since = f" since {datetime.fromtimestamp(node.since, UTC):%H:%M:%S}" if node.since else ""
+    got = f" It has {node.bytes} bytes and gets {node.rate} bytes per second." if node.bytes or node.rate else ""
+    return f"{node.name} is {node.state.value}{since}.{got}"
+
+
+def _parts(message: str, reason: str) -> tuple[str, str]:
+    """A message and its advice apart."""
+    for action in (_action(reason), *reasons.ACTIONS):
+        if action and message.endswith(action):
+            return message.removesuffix(action).rstrip(), action
+    return message, _action(reason)
+
+
+def _action(reason: str) -> str:
+    advice = reasons.of_file(reason)
+    return advice.action if advice is not None else ""
+
+
+def _time(condition: Condition) -> str:
+    return f"{condition.last_transition_time:%H:%M:%S}"

@@ -1,0 +1,193 @@
+"""The nodes of one Task with a file: how far each of them is, and why a late or failed one lacks the file. Pure."""
+
+from collections.abc import Iterable, Iterator, Mapping, Set
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Final, NamedTuple, Self
+
+from pantala_operator.resources.api import LateNode
+from pantala_operator.resources.status import advised
+from pantala_protocol import reasons
+from pantala_protocol.console.progress import NodeDownload
+from pantala_protocol.console.views import NodeCounts, NodeFlow, NodePhase, NodeView
+from pantala_protocol.reasons import Advice, Reason, Retry
+from pantala_protocol.statement import Failure
+
+MAX_NODES: Final = 10
+"""The most late and failed nodes that a status names."""
+SUPERNODE: Final = "supernode"
+"""The provider's name in a flow from the supernode."""
+_LAST_SECOND: Final = 1 << 37
+"""The latest accepted time, in seconds since the epoch."""
+
+
+class Trouble(NamedTuple):
+    """Why a node, or the supernode, gets too few bytes."""
+
+    reason: str
+    message: str
+    """What happened, without the advice."""
+    action: str
+    """What the user can do next, as a sentence."""
+    since: float
+    """Seconds since the epoch."""
+
+    @classmethod
+    def of(cls, reason: str, what: str, since: float) -> Self:
+        advice = reasons.of_file(reason)
+        return cls(reason, what, advice.action if advice is not None else "", since)
+
+    @classmethod
+    def of_failure(cls, failure: Failure) -> Self:
+        """The trouble of a node that reports a failure. A node fetches a wrong file again, so this needs no advice."""
+        found = cls.of(failure.reason, failure.message or failure.reason, 0)
+        return found._replace(action="") if failure.reason == Reason.DIGEST_MISMATCH else found
+
+    @property
+    def text(self) -> str:
+        """The message with the advice."""
+        return advised(self.message, Advice(Retry.SOON, self.action) if self.action else None)
+
+    @property
+    def begun(self) -> datetime:
+        return datetime.fromtimestamp(min(int(self.since), _LAST_SECOND), UTC)
+
+
+@dataclass(frozen=True, slots=True)
+class TaskDownloads:
+    """What is known about the downloads of one task now."""
+
+    nodes: Mapping[str, NodeDownload] = field(default_factory=dict)
+    """The unfinished downloads, by node."""
+    troubles: Mapping[str, Trouble] = field(default_factory=dict)
+    """Why nodes get too few bytes of this task."""
+    silent: Mapping[str, Trouble] = field(default_factory=dict)
+    """The peers of the cluster that the supernodes do not hear from."""
+    source: Trouble | None = None
+    """Why the supernode gets too few bytes."""
+    origin_rate: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class TaskNodes:
+    """The nodes of one Task. Each is in one of the states, in this order: ready, failed, late, fetching, waiting."""
+
+    desired: Set[str] = frozenset()
+    holders: Set[str] = frozenset()
+    """The nodes that have the file. It may contain nodes that are not desired."""
+    failures: tuple[Failure, ...] = ()
+    """The failures that the supernode reports. It leaves some out if there are many."""
+    failing: int = 0
+    """How many nodes the supernode reports as failed."""
+    active: int = 0
+    """How many nodes the supernode reports as downloading."""
+    downloads: TaskDownloads = field(default_factory=TaskDownloads)
+    overdue: Trouble | None = None
+    """Set if the time of one node has passed. Nodes without the file have then failed, except for young ones."""
+    young: Set[str] = frozenset()
+    """The nodes that joined the cluster so late that their time has not passed."""
+    length: int | None = None
+    """The bytes of the file."""
+    zones: Mapping[str, str] = field(default_factory=dict)
+    """The zones of nodes that have one."""
+
+    @property
+    def ready(self) -> int:
+        return len(self.desired & self.holders)
+
+    @property
+    def failed(self) -> dict[str, Trouble]:
+        """The failed nodes with their reasons, as far as they are known by name."""
+        found = {}
+        for each in self.failures:
+            if self._lacks(each.peer):
+                found[each.peer] = Trouble.of_failure(each)
+        if self.overdue is not None:
+            found |= dict.fromkeys(sorted(self._timed_out - found.keys()), self.overdue)
+        return found
+
+    @property
+    def late(self) -> dict[str, Trouble]:
+        """The late nodes with their reasons. A node that has failed is not late."""
+        failed = {each.peer for each in self.failures} | self._timed_out
+        known = {**self.downloads.troubles, **self.downloads.silent}
+        return {name: known[name] for name in sorted(known) if self._lacks(name) and name not in failed}
+
+    @property
+    def counts(self) -> NodeCounts:
+        """The numbers of nodes in each state. Their sum is the number of desired nodes."""
+        desired, ready, late = len(self.desired), self.ready, len(self.late)
+        failed = min(max(self.failing, len(self._timed_out)), desired - ready)
+        fetching = max(min(self.active, desired - ready - failed - late), 0)
+        return NodeCounts(desired, ready, fetching, desired - ready - failed - late - fetching, late, failed)
+
+    def views(self) -> tuple[NodeView, ...]:
+        """All nodes in the sequence of their names."""
+        late, failed = self.late, self.failed
+        return tuple(self._view(name, late.get(name), failed.get(name)) for name in sorted(self.desired))
+
+    def _view(self, name: str, late: Trouble | None, failed: Trouble | None) -> NodeView:
+        zone = self.zones.get(name, "")
+        if name in self.holders:
+            return NodeView(name, NodePhase.READY, zone, self.length or 0)
+        found, trouble = self.downloads.nodes.get(name, NodeDownload(name)), failed or late
+        phase = NodePhase.FETCHING if found.bytes or found.rate else NodePhase.WAITING
+        if trouble is not None:
+            phase = NodePhase.FAILED if failed is not None else NodePhase.LATE
+        known = self.length is not None and found.rate > 0
+        return NodeView(
+            name,
+            phase,
+            zone,
+            bytes=found.bytes,
+            rate=found.rate,
+            eta=max((self.length or 0) - found.bytes, 0) / found.rate if known else None,
+            reason=trouble.reason if trouble is not None else "",
+            message=trouble.message if trouble is not None else "",
+            action=trouble.action if trouble is not None else "",
+            since=trouble.since or None if trouble is not None else None,
+            flows=tuple(NodeFlow(each.provider or SUPERNODE, each.bytes, each.rate) for each in found.flows),
+        )
+
+    @property
+    def _timed_out(self) -> Set[str]:
+        return self.desired - self.holders - self.young if self.overdue is not None else frozenset()
+
+    def _lacks(self, name: str) -> bool:
+        return name in self.desired and name not in self.holders
+
+
+def counted(views: Iterable[NodeView]) -> NodeCounts:
+    """The numbers of nodes in each state."""
+    states = [each.state for each in views]
+    return NodeCounts(
+        len(states), *(states.count(phase) for phase in (
+            NodePhase.READY, NodePhase.FETCHING, NodePhase.WAITING, NodePhase.LATE, NodePhase.FAILED,
+        ))
+    )  # fmt: skip
+
+
+def listed(late: Mapping[str, Trouble], room: int = MAX_NODES) -> tuple[LateNode, ...]:
+    """At most ``room`` late nodes for the status, so that as many reasons as possible are among them."""
+    return tuple(
+        LateNode(name, each.reason, each.text, each.begun) for name, each in _varied(late)
+    )[:room]  # fmt: skip
+
+
+def overdue(seconds: int | None, started: datetime | None, now: datetime) -> Trouble | None:
+    """The failure of each node without the file, once ``seconds`` have passed since the start."""
+    if seconds is None or started is None or (now - started).total_seconds() < seconds:
+        return None
+    what = f"The node does not have the file after {seconds} s"
+    return Trouble.of(Reason.NODE_TIMEOUT, what, started.timestamp() + seconds)
+
+
+def _varied(late: Mapping[str, Trouble]) -> Iterator[tuple[str, Trouble]]:
+    """All entries: first one of each reason, then a second one, and so on."""
+    ranks: dict[str, int] = {}
+    ranked = []
+    for name, each in late.items():
+        rank = ranks[each.reason] = ranks.get(each.reason, 0) + 1
+        ranked.append((rank, name, each))
+    for _, name, each in sorted(ranked, key=lambda entry: entry[:2]):
+        yield name, each

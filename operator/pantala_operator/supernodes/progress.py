@@ -1,0 +1,141 @@
+"""What the supernodes say about unfinished downloads, and which of them are in trouble. Pure."""
+
+from collections.abc import Iterator, Mapping
+from typing import Final
+
+from pantala_operator.plan.nodes import TaskDownloads, Trouble
+from pantala_operator.supernodes.slowness import SlowNodes
+from pantala_protocol import reasons
+from pantala_protocol.console.progress import NodeDownload, Progress, TaskProgressView
+
+_HOLD: Final = 5.0
+"""Seconds for which a trouble stays at least, so that a status does not change back and forth."""
+_SOURCE: Final = ""
+"""Stands for the supernode where other keys name a node."""
+
+TroubleKey = tuple[str, str]
+"""A task's ID and a node's name."""
+
+
+class HeldTroubles:
+    """Keeps each trouble for a while, and its first message as long as its reason is the same."""
+
+    def __init__(self) -> None:
+        self._kept: dict[TroubleKey, tuple[Trouble, float]] = {}
+
+    def update(self, found: Mapping[TroubleKey, Trouble], now: float) -> set[TroubleKey]:
+        """Take all present troubles. Returns the keys whose trouble began, ended or has another reason."""
+        changed = set()
+        for key, trouble in found.items():
+            kept = self._kept.get(key)
+            if kept is None or (kept[0].reason != trouble.reason and now - kept[1] >= _HOLD):
+                self._kept[key] = trouble, now
+                changed.add(key)
+        for key in [key for key, (_, seen) in self._kept.items() if key not in found and now - seen >= _HOLD]:
+            del self._kept[key]
+            changed.add(key)
+        return changed
+
+    def items(self) -> Iterator[tuple[TroubleKey, Trouble]]:
+        for key, (trouble, _) in self._kept.items():
+            yield key, trouble
+
+
+class ProgressStore:
+    """The newest progress of each supernode, and the troubles of downloads and peers."""
+
+    def __init__(self) -> None:
+        self.messages: dict[str, Progress] = {}
+        """The newest message of each supernode that sends them."""
+        self._tasks: dict[str, dict[str, TaskProgressView]] = {}
+        self._slow: dict[str, SlowNodes] = {}
+        self._held: dict[str, HeldTroubles] = {}
+        self._silence = HeldTroubles()
+        self._troubles: dict[str, dict[str, Trouble]] = {}
+        self._silent: dict[str, Trouble] = {}
+
+    @property
+    def silent(self) -> Mapping[str, Trouble]:
+        """The peers that the supernodes do not hear from, each with the reason."""
+        return self._silent
+
+    @property
+    def quiet(self) -> dict[str, float]:
+        """The peers whose next exchange with a supernode is overdue, and since when."""
+        found: dict[str, float] = {}
+        for message in self.messages.values():
+            for peer in message.silent:
+                found[peer.name] = min(peer.since, found.get(peer.name, peer.since))
+        return found
+
+    @property
+    def busy(self) -> bool:
+        """True if a download is unfinished or a peer is silent."""
+        return any(each.tasks or each.silent for each in self.messages.values()) or bool(self._silent)
+
+    def on_progress(self, supernode: str, progress: Progress | None, now: float) -> set[str]:
+        """Store a message. Returns the IDs of the tasks whose troubles changed. ``now``: seconds since the epoch.
+
+        ``None``: the supernode does not answer, or does not send such messages.
+        """
+        if progress is None:
+            self.messages.pop(supernode, None)
+        else:
+            self.messages[supernode] = progress
+        tasks = {each.task_id: each for each in progress.tasks} if progress is not None else {}
+        self._tasks[supernode] = tasks
+        slow = self._slow.setdefault(supernode, SlowNodes())
+        slow.forget_others(set(tasks))
+        found = {key: trouble for each in tasks.values() for key, trouble in _troubles(each, slow, now)}
+        changed = self._held.setdefault(supernode, HeldTroubles()).update(found, now)
+        if changed:
+            self._troubles = {}
+            for held in self._held.values():
+                for (task_id, node), trouble in held.items():
+                    self._troubles.setdefault(task_id, {})[node] = trouble
+        return {task_id for task_id, _ in changed}
+
+    def on_silence(self, found: Mapping[str, Trouble], now: float) -> set[str]:
+        """Store which peers are silent, and why. Returns those for which this changed."""
+        changed = self._silence.update({("", name): trouble for name, trouble in found.items()}, now)
+        if changed:
+            self._silent = {name: trouble for (_, name), trouble in self._silence.items()}
+        return {name for _, name in changed}
+
+    def forget(self, supernode: str) -> None:
+        """Drop all about a supernode that was removed."""
+        for kept in (self.messages, self._tasks, self._slow, self._held):
+            kept.pop(supernode, None)
+
+    def downloads(self, task_id: str) -> TaskDownloads:
+        """What is known about one task."""
+        views = [tasks[task_id] for tasks in self._tasks.values() if task_id in tasks]
+        nodes: dict[str, NodeDownload] = {}
+        for view in views:
+            for node in view.nodes:
+                known = nodes.get(node.node)
+                nodes[node.node] = node if known is None or node.bytes >= known.bytes else known
+        troubles = dict(self._troubles.get(task_id, ()))
+        source = troubles.pop(_SOURCE, None)
+        # A peer that is silent towards one supernode may still get this file from another one.
+        silent = {name: each for name, each in self._silent.items() if name not in nodes or not nodes[name].rate}
+        return TaskDownloads(nodes, troubles, silent, source, sum(view.origin_rate for view in views))
+
+
+def _troubles(task: TaskProgressView, slow: SlowNodes, now: float) -> Iterator[tuple[TroubleKey, Trouble]]:
+    for name, trouble in slow.update(task, now):
+        yield (task.task_id, name), trouble
+    if task.reason:
+        yield (task.task_id, _SOURCE), _reported(task.reason, task.message, task.since)
+    for node in task.nodes:
+        if node.reason:
+            yield (task.task_id, node.node), _reported(node.reason, node.message, node.since)
+
+
+def _reported(reason: str, message: str, since: float) -> Trouble:
+    """A trouble that a supernode reports, whose message may end with the advice."""
+    trouble = Trouble.of(reason, message or reason, since)
+    for action in reasons.ACTIONS:
+        if message.endswith(action):
+            return trouble._replace(message=message.removesuffix(action).rstrip(), action=action)
+    return trouble

@@ -1,0 +1,98 @@
+"""Finds out why peers are silent: the operator asks the health port of each peer that supernodes do not hear from."""
+
+import asyncio
+from contextlib import suppress
+from datetime import UTC, datetime
+from typing import Final
+
+from pantala_operator.events import OperatorEvents, ProgressReported, SilenceChanged
+from pantala_operator.plan.nodes import Trouble
+from pantala_operator.ports import Clock, HealthProbe
+from pantala_operator.watch.observation import Observation
+from pantala_protocol.reasons import Reason
+
+_AGAIN: Final = 5.0
+"""Seconds until a silent peer is asked again."""
+_AT_ONCE: Final = 128
+"""Peers that are asked at once."""
+_ABSENT: Final = 15.0
+"""Seconds that a peer has to connect again before it counts as silent."""
+_LOOK: Final = 2.0
+"""Seconds between two checks without a message about progress."""
+
+
+class SilenceWatch:
+    """Asks all silent peers, and stores the reasons of their silence in the observation."""
+
+    def __init__(self, observation: Observation, probe: HealthProbe, events: OperatorEvents, clock: Clock) -> None:
+        self._known = observation
+        self._probe = probe
+        self._events = events
+        self._clock = clock
+        self._answers: dict[str, tuple[bool, float]] = {}
+        self._absent: dict[str, float] = {}
+        self._boots: tuple[str, ...] = ()
+        self._signal = asyncio.Event()
+        events.subscribe(ProgressReported, self._on_progress)
+
+    def _on_progress(self, _: ProgressReported) -> None:
+        self._signal.set()
+
+    async def run(self) -> None:
+        try:
+            while True:
+                await self._look()
+                with suppress(TimeoutError):
+                    async with asyncio.timeout(_LOOK):
+                        await self._signal.wait()
+                self._signal.clear()
+        finally:
+            await self._probe.close()
+
+    async def _look(self) -> None:
+        quiet, now = self._quiet(), self._clock.monotonic()
+        self._answers = {name: answer for name, answer in self._answers.items() if name in quiet}
+        due = [name for name in quiet if name not in self._answers or now - self._answers[name][1] >= _AGAIN]
+        for start in range(0, len(due), _AT_ONCE):
+            group = due[start : start + _AT_ONCE]
+            answers = await asyncio.gather(*(self._ask(name) for name in group))
+            self._answers |= {name: (answer, now) for name, answer in zip(group, answers, strict=True)}
+        found = {name: _trouble(since, answers=self._answers[name][0]) for name, since in quiet.items()}
+        if self._known.progress.on_silence(found, self._clock.now().timestamp()):
+            self._events.publish(SilenceChanged())
+
+    def _quiet(self) -> dict[str, float]:
+        """The peers that no supernode hears from, and since when."""
+        supernodes, now = self._known.supernodes, self._clock.now().timestamp()
+        if supernodes.boots != self._boots:  # all peers connect again
+            self._boots, self._absent = supernodes.boots, {}
+        if supernodes.away or not supernodes.complete:
+            self._absent = {}
+            return {}
+        gone = {name for name, peer in supernodes.peers.items() if not peer.connected}
+        gone |= self._known.peers.items.keys() - supernodes.peers.keys()
+        gone &= self._known.nodes.items.keys()
+        self._absent = {name: self._absent.get(name, now) for name in gone}
+        absent = {name: since for name, since in self._absent.items() if now - since >= _ABSENT or self._was(name)}
+        return absent | self._known.progress.quiet
+
+    def _was(self, name: str) -> bool:
+        return name in self._answers
+
+    async def _ask(self, name: str) -> bool:
+        report = self._known.supernodes.peers.get(name)
+        host = report.address if report is not None and report.address else self._last_address(name)
+        return bool(host) and await self._probe.answers(name, host)
+
+    def _last_address(self, name: str) -> str:
+        resource = self._known.peers.items.get(name)
+        return resource.status.address.rpartition(":")[0].strip("[]") if resource is not None else ""
+
+
+def _trouble(since: float, *, answers: bool) -> Trouble:
+    when = datetime.fromtimestamp(min(since, 1 << 37), UTC)
+    if answers:
+        what = f"No supernode has heard from the node's peer since {when:%H:%M:%S} UTC, but its health port answers"
+        return Trouble.of(Reason.NODE_CUT_OFF.value, what, since)
+    what = f"No supernode has heard from the node's peer since {when:%H:%M:%S} UTC, and its health port does not answer"
+    return Trouble.of(Reason.NODE_SILENT.value, what, since)
