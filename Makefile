@@ -107,7 +107,7 @@ bench-stampede: $(VENV)/ready ## Measure three nodes of a real cluster that pull
 	@$(BIN)/python -m bench stampede $(RUNS:%=--runs %) --json $(BENCH)-stampede.json --plot $(BENCH)-stampede.svg
 
 .PHONY: crds
-crds: $(VENV)/ready ## Generate the chart's copies of crds/
+crds: $(VENV)/ready ## Generate the chart's copies of crds/, the reference and docs/troubleshooting.md
 	@$(BIN)/python -m charts.generate
 
 .PHONY: proto

@@ -1,6 +1,6 @@
 """Writes the chart's CRDs from ``crds/``, the chart's version, and the reference pages from the CRDs and the values.
 
-In ``crds/`` it writes the blocks that :mod:`charts.rules` has from the code.
+It also writes the page about troubles. In ``crds/`` it writes the blocks that :mod:`charts.rules` has from the code.
 
 ``python -m charts.generate`` writes; with ``--check`` it names the files that differ and ends with status 1.
 """
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from charts import rules
+from charts import rules, troubleshooting
 from pantala_protocol import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -52,6 +52,7 @@ def outputs() -> dict[Path, str]:
     files[REFERENCE / "values.md"] = _GENERATED.format(source=values.relative_to(ROOT)) + values_page(
         values.read_text()
     )
+    files[ROOT / "docs" / "troubleshooting.md"] = troubleshooting.page()
     return files
 
 

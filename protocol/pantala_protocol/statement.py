@@ -136,6 +136,8 @@ class Statement(msgspec.Struct, frozen=True):
     """The names of all nodes. Numbers of nodes are positions in it. See :mod:`pantala_protocol.nodes.numbers`."""
     node_sets: tuple[str, ...] = ()
     """The distinct sets of nodes, as ranges of numbers, such as ``0-3,7``."""
+    zones: dict[Name, Name] = {}
+    """The zone of each node that has one. It counts for a peer that does not report its zone."""
 
 
 class StatementReceipt(msgspec.Struct, frozen=True):

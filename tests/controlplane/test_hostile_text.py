@@ -13,7 +13,7 @@ from pantala_operator.plan import peer as peers
 from pantala_operator.plan import task as tasks
 from pantala_operator.plan.nodes import MAX_NODES
 from pantala_operator.plan.paths import PublishedPaths
-from pantala_operator.plan.prefetch.counts import MAX_FAILURES, _failure
+from pantala_operator.plan.prefetch.counts import _failure
 from pantala_operator.plan.targets import Targets
 from pantala_operator.plan.task import ObservedTask
 from pantala_operator.resources import conditions
@@ -97,5 +97,5 @@ async def test_m3_no_text_of_a_node_makes_the_api_server_refuse_a_status(cluster
     (prefetch,) = [each for each in await cluster.list_all(ImagePrefetch) if each.metadata.name == "hostile"]
     pull = received(PullState, phase="Failed", since=1, reason=text, message=text)
     failed = _failure("n" * 253, ImageKey("r/a"), pull.reason or "Failed", pull.message)
-    after = await cluster.apply_status(prefetch, PrefetchStatus(failures=(failed,) * MAX_FAILURES))
-    assert MAX_FAILURES == len(after.status.failures)
+    after = await cluster.apply_status(prefetch, PrefetchStatus(failures=(failed,) * MAX_NODES))
+    assert MAX_NODES == len(after.status.failures)

@@ -41,7 +41,7 @@ class Details:
             return ()
         wanted = each.metadata.name if owner else ""
         keys = [key for key, pin in snapshot.pins.items() if wanted in ("", pin.task)]
-        zones = {name: node.zone for name, node in self._known.nodes.items.items() if node.zone}
+        zones = self._known.zones
         blobs = {blob: self._known.progress.downloads(blob) for blob in _blobs(snapshot, keys)}
         silent = self._known.progress.silent
         return tuple(

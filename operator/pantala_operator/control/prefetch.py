@@ -4,6 +4,7 @@ Only three things are kept between plans: registries' answers, the orders, and a
 have yet. After a restart the operator asks the registries again. It finds the rest in nodes' reports and in the status.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -16,6 +17,7 @@ from pantala_operator.control.prefetch_state import PrefetchState, has_looked
 from pantala_operator.control.writer import Writer
 from pantala_operator.events import SecretKey
 from pantala_operator.plan import image_task, startup_taint
+from pantala_operator.plan.nodes import Trouble
 from pantala_operator.plan.prefetch import plan as plans
 from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, RegistryAnswer, Surroundings
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
@@ -28,6 +30,7 @@ from pantala_operator.resources.api import TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.watch.observation import Observation
 from pantala_operator.watch.registries import ImageResolver, ResolveRequest
+from pantala_protocol import task_id
 from pantala_protocol.images import PullState, RuntimeState, WantedImage
 
 _PATIENCE = 15.0
@@ -226,9 +229,20 @@ class PrefetchController:
             reported=view.reported,
             may_cancel=state.may_cancel(edited=edited, reported=self._known.supernodes.complete),
             away=view.away,
+            troubles=self._troubles(state),
             state=state.former,
             rights=self._rights,
         )
+
+    def _troubles(self, state: PrefetchState[Any]) -> Mapping[str, Trouble]:
+        """Why nodes get too few bytes of the object's images."""
+        progress = self._known.progress
+        found = dict(progress.silent)
+        if progress.troubled:
+            platforms = (each for answer in state.answers.values() for each in answer.resolved.platforms.values())
+            for task in {task_id.of_blob(blob.digest) for each in platforms for blob in each} & progress.troubled:
+                found = {**progress.downloads(task).troubles, **found}
+        return found
 
     def _unsurveyed(self, state: PrefetchState[PrefetchStatus], now: datetime) -> frozenset[str]:
         """Nodes that have not reported yet which blobs they have."""
@@ -243,6 +257,11 @@ class PrefetchController:
         state.take(plan, observed, now)
         for key, question in plan.questions:
             self._resolver.put(ResolveRequest(each.metadata.uid, key, question, state.answers.get(key)))
+        late = Counter(trouble.reason for trouble in plan.late.values())
+        if late:
+            self._known.late[each.metadata.uid] = late
+        else:
+            self._known.late.pop(each.metadata.uid, None)
         if plan.delete:
             self._writer.delete(each)
         else:
@@ -274,6 +293,7 @@ class PrefetchController:
 
     def _forget(self, uid: str) -> None:
         del self._states[uid]
+        self._known.late.pop(uid, None)
         self._writer.forget(uid)
         self._resolver.forget(uid)
 

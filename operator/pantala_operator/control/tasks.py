@@ -191,7 +191,7 @@ class TaskController:
     def nodes(self, each: TaskResource, now: datetime) -> TaskNodes:
         """All nodes of a Task, for a reader that wants to see each of them."""
         observed = self._observed(each, TargetChoice(self._observation, SharedNodes()), now)
-        zones = {name: node.zone for name, node in self._observation.nodes.items.items() if node.zone}
+        zones = self._observation.zones
         return task.plan(each, replace(observed, zones=zones), self._paths, now).nodes
 
     def _observed(self, each: TaskResource, choice: TargetChoice, now: datetime) -> ObservedTask:

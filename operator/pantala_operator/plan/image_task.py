@@ -7,12 +7,13 @@ status follows from its owner's.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
+from pantala_operator.plan.nodes import MAX_NODES, Trouble, late_verdict, listed
 from pantala_operator.plan.prefetch.counts import PrefetchCounts
 from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask, PlanState
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome, evaluate
 from pantala_operator.resources import conditions, quantity
-from pantala_operator.resources.api import GROUP, NodeFailure, PeerCount, TaskResource, TaskStatus
+from pantala_operator.resources.api import GROUP, LateNode, NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.prefetch import (
     KIND,
@@ -108,10 +109,11 @@ def status_alone(task: TaskResource, snapshot: Snapshot, counts: PrefetchCounts)
     if outcome.stays:
         return task.status, outcome
     mine = counts.images[0] if counts.images else ImageStatus(task.spec.source.image)
-    verdicts = _verdicts(outcome.summary, outcome.resolved, _distributed(mine))
+    verdicts = _verdicts(outcome.summary, outcome.resolved, _distributed(mine, counts.late))
+    late = listed(counts.late, MAX_NODES - len(counts.listed)) if counts.late else ()
     failures = _failures(counts.listed) if snapshot.observed.reported else task.status.failures
     run = snapshot.run
-    return _status(task, mine, verdicts, failures, (run.started, run.completed), snapshot.now), outcome
+    return _status(task, mine, verdicts, failures, late, (run.started, run.completed), snapshot.now), outcome
 
 
 def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datetime) -> TaskStatus:
@@ -122,10 +124,11 @@ def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datet
     distributed = _distributed(mine)
     resolved = Verdict(ConditionStatus.TRUE, "Resolved", "The registry has resolved the image")
     summary = _summary(owner_status, mine, distributed)
+    late = owner_status.late if distributed.status is not ConditionStatus.TRUE else ()
     completed = (task.status.completion_time or now) if summary.ready.status is ConditionStatus.TRUE else None
     failures = _failures(each for each in owner_status.failures if each.image in ("", mine.image))
     verdicts = _verdicts(summary, resolved, distributed)
-    return _status(task, mine, verdicts, failures, (owner_status.start_time, completed), now)
+    return _status(task, mine, verdicts, failures, late, (owner_status.start_time, completed), now)
 
 
 def status_of_stranger(task: TaskResource, now: datetime) -> TaskStatus:
@@ -135,7 +138,7 @@ def status_of_stranger(task: TaskResource, now: datetime) -> TaskStatus:
     refused = no(obstacle.reason, obstacle.message)
     summary = summarize(StatusInputs(activity=refused, obstacle=obstacle))
     verdicts = _verdicts(summary, refused, refused)
-    return _status(task, ImageStatus(task.spec.source.image), verdicts, (), (task.status.start_time, None), now)
+    return _status(task, ImageStatus(task.spec.source.image), verdicts, (), (), (task.status.start_time, None), now)
 
 
 def _summary(owner_status: PrefetchStatus, mine: ImageStatus, distributed: Verdict) -> Summary:
@@ -162,14 +165,14 @@ def _verdicts(summary: Summary, resolved: Verdict, distributed: Verdict) -> dict
     }
 
 
-def _distributed(mine: ImageStatus) -> Verdict:
+def _distributed(mine: ImageStatus, late: Mapping[str, Trouble] | None = None) -> Verdict:
     if mine.desired is None or mine.ready is None:
         return PENDING
     noun = "node has" if mine.desired == 1 else "nodes have"
     progress = f"{mine.ready} of {mine.desired} {noun} the image"
     if 0 < mine.desired == mine.ready:
         return Verdict(ConditionStatus.TRUE, PREFETCHED, progress)
-    return no(PROGRESSING, progress)
+    return late_verdict(progress, late) if late else no(PROGRESSING, progress)
 
 
 def _failures(found: Iterable[PullFailure]) -> tuple[NodeFailure, ...]:
@@ -181,13 +184,18 @@ def _status(
     mine: ImageStatus,
     verdicts: dict[ConditionType, Verdict],
     failures: tuple[NodeFailure, ...],
+    late: tuple[LateNode, ...],
     times: tuple[datetime | None, datetime | None],
     now: datetime,
 ) -> TaskStatus:
     former = task.status
     counts = former.peers
     if mine.desired is not None:
-        counts = PeerCount(mine.desired, mine.ready or 0, mine.active or 0, mine.failed or 0)
+        ready, active, failed = mine.ready or 0, mine.active or 0, mine.failed or 0
+        behind = min(len(late), mine.desired - ready - failed)
+        active = min(active, mine.desired - ready - failed - behind)
+        waiting = mine.desired - ready - failed - behind - active
+        counts = PeerCount(mine.desired, ready, active, failed, waiting, behind)
     return TaskStatus(
         observed_generation=task.metadata.generation,
         conditions=conditions.merge(former.conditions, verdicts, task.metadata.generation, now),
@@ -196,6 +204,8 @@ def _status(
         digest=mine.digest,
         peers=counts,
         summary="" if counts is None else f"{counts.ready}/{counts.desired}",
+        progress="100%" if verdicts[ConditionType.READY].status is ConditionStatus.TRUE else mine.progress,
+        late=late,
         failures=failures,
         start_time=times[0],
         completion_time=times[1],

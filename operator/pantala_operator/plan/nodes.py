@@ -6,7 +6,8 @@ from datetime import UTC, datetime
 from typing import Final, NamedTuple, Self
 
 from pantala_operator.resources.api import LateNode
-from pantala_operator.resources.status import advised
+from pantala_operator.resources.conditions import Verdict
+from pantala_operator.resources.status import advised, no
 from pantala_protocol import reasons
 from pantala_protocol.console.progress import NodeDownload
 from pantala_protocol.console.views import NodeCounts, NodeFlow, NodePhase, NodeView
@@ -172,6 +173,13 @@ def listed(late: Mapping[str, Trouble], room: int = MAX_NODES) -> tuple[LateNode
     return tuple(
         LateNode(name, each.reason, each.text, each.begun) for name, each in _varied(late)
     )[:room]  # fmt: skip
+
+
+def late_verdict(progress: str, late: Mapping[str, Trouble]) -> Verdict:
+    """The condition that names a late or failed node: the oldest one, so that it stays the same."""
+    name = min(late, key=lambda each: (late[each].since, each))
+    others = f" and {len(late) - 1} more" if len(late) > 1 else ""
+    return no(late[name].reason, f"{progress}. {name}{others}: {late[name].text}")
 
 
 def overdue(seconds: int | None, started: datetime | None, now: datetime) -> Trouble | None:

@@ -265,10 +265,10 @@ def _progress(inputs: TaskInputs, report: TaskReport | None, former: str) -> str
     if inputs.complete:
         return "100%"
     if inputs.to_peers and not inputs.desired:
-        return "0%"
+        return quantity.percent(0, 1)
     if report is None or report.length is None:
         return former
     places = 1 + (inputs.desired if inputs.to_peers else 0)
     cached = report.pieces_cached / report.pieces_total if report.pieces_total else 0.0
     moved = (report.supernode_bytes + report.peer_bytes) / report.length if report.length else 0.0
-    return f"{min(int(100 * (cached + max(moved, inputs.ready)) / places), 99)}%"
+    return quantity.percent(min((cached + max(moved, inputs.ready)) / places, 0.99), 1)

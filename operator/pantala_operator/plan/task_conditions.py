@@ -6,7 +6,7 @@ Exactly one of ``Ready``, ``Reconciling`` and ``Stalled`` is True unless the Tas
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pantala_operator.plan.nodes import Trouble
+from pantala_operator.plan.nodes import Trouble, late_verdict
 from pantala_operator.resources import status
 from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, no
@@ -140,9 +140,7 @@ def _distributed(inputs: TaskInputs) -> Verdict:
     if inputs.ready == inputs.desired:
         return Verdict(ConditionStatus.TRUE, "Distributed", progress)
     if (behind := inputs.failed or inputs.late) and inputs.ready < inputs.desired:
-        name = min(behind, key=lambda each: (behind[each].since, each))  # the oldest, so that it stays the same
-        others = f" and {len(behind) - 1} more" if len(behind) > 1 else ""
-        return no(behind[name].reason, f"{progress}. {name}{others}: {behind[name].text}")
+        return late_verdict(progress, behind)
     return no("Distributing", progress)
 
 

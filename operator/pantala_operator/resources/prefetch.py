@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from pantala_operator.resources.api import REQUESTED_AT, Metadata, Target
+from pantala_operator.resources.api import REQUESTED_AT, LateNode, Metadata, Target
 from pantala_operator.resources.conditions import Condition
 from pantala_protocol import image
 
@@ -186,6 +186,7 @@ class ImageStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=Tru
     active: int | None = None
     ready: int | None = None
     failed: int | None = None
+    progress: str = ""
 
     @property
     def key(self) -> ImageKey:
@@ -201,6 +202,7 @@ class NodeCount(msgspec.Struct, frozen=True):
     failed: int = 0
     waiting: int = 0
     unavailable: int = 0
+    late: int = 0
 
 
 class PrefetchBytes(msgspec.Struct, frozen=True, rename="camel"):
@@ -251,6 +253,8 @@ class PrefetchStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
     summary: str = ""
     size: str = ""
     transferred: PrefetchBytes | None = msgspec.field(default=None, name="bytes")
+    progress: str = ""
+    late: tuple[LateNode, ...] = ()
     failures: tuple[PullFailure, ...] = ()
     plan: Forecast | None = None
     start_time: datetime | None = None

@@ -1,4 +1,4 @@
-"""Reads and writes sizes as Kubernetes quantities, such as ``20Gi``. Pure."""
+"""Reads and writes sizes as Kubernetes quantities, such as ``20Gi``, and writes shares. Pure."""
 
 import re
 
@@ -15,6 +15,11 @@ def render(size: int) -> str:
         value /= 1024
         unit += 1
     return f"{value:.1f}".removesuffix(".0") + _UNITS[unit]
+
+
+def percent(done: float, whole: float) -> str:
+    """A share in whole percent, rounded down: ``42%``. It is 100 % only if nothing is left, and 0 % of nothing."""
+    return f"{int(100 * done / whole) if whole > 0 else 0}%"
 
 
 def parse(text: str) -> int:

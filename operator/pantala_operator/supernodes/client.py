@@ -1,8 +1,9 @@
 """Talks to one supernode: sends statements and receives reports. It retries forever."""
 
 import asyncio
+from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import structlog
 
@@ -52,6 +53,7 @@ class DesiredState:
     images: tuple[WantedImage, ...] = ()
     survey: tuple[str, ...] = ()
     sources: tuple[SourceRule, ...] = ()
+    zones: Mapping[str, str] = field(default_factory=dict)
 
 
 class SupernodeClient:
@@ -158,6 +160,7 @@ class SupernodeClient:
                 wanted.survey,
                 epoch=self._term.epoch,
                 sources=wanted.sources,
+                zones=dict(wanted.zones),
             )
             if self._numbers:  # supernodes of the former minor version understand names only
                 content = numbers.numbered(content)

@@ -1,6 +1,6 @@
 """What the supernodes say about unfinished downloads, and which of them are in trouble. Pure."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Set
 from typing import Final
 
 from pantala_operator.plan.nodes import TaskDownloads, Trouble
@@ -58,6 +58,11 @@ class ProgressStore:
     def silent(self) -> Mapping[str, Trouble]:
         """The peers that the supernodes do not hear from, each with the reason."""
         return self._silent
+
+    @property
+    def troubled(self) -> Set[str]:
+        """The IDs of the tasks that have troubles."""
+        return self._troubles.keys()
 
     @property
     def quiet(self) -> dict[str, float]:

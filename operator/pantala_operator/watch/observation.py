@@ -109,6 +109,11 @@ class Observation:
         """True if enough is known for a statement. Supernodes drop each task that a statement leaves out."""
         return self.listed and self.supernodes.complete and not self.supernodes.absent
 
+    @property
+    def zones(self) -> dict[str, str]:
+        """The zones of the nodes that have one."""
+        return {name: node.zone for name, node in self.nodes.items.items() if node.zone}
+
     def secret_of(self, task: TaskResource) -> SecretReading:
         """The last reading of the Secret with the Task's headers."""
         key = secret_key(task)

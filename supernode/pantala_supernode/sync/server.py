@@ -158,7 +158,7 @@ class SyncServer:
             request.peer,
             address=host,
             port=request.port,
-            zone=request.zone,
+            zone=request.zone or self._managers.tasks.zones.get(request.peer, ""),
             version=request.version,
             connected=True,
             leaving=request.leaving,

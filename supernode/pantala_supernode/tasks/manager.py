@@ -53,6 +53,8 @@ class TaskManager:
     def __init__(self, *, grace: float, keep: bool = False) -> None:
         self.revision = 0
         """The revision of the statement in force. 0: none yet, so every task may still be wanted."""
+        self.zones: dict[str, str] = {}
+        """The zones of nodes in the statement in force, for peers that do not report theirs."""
         self.table = NodeTable()
         """The nodes in the statement in force, for reports that refer to nodes by number."""
         self._grace = grace
@@ -146,7 +148,7 @@ class TaskManager:
         """
         for wanted in statement.tasks:
             task_id.parse(wanted.task_id)
-        self.revision = statement.revision
+        self.revision, self.zones = statement.revision, statement.zones
         stated = {wanted.uid: wanted for wanted in self._recipients.share(statement.tasks)}
         names = statement.nodes or tuple(sorted({name for each in statement.tasks for name in each.peers}))
         if names != self.table.names:

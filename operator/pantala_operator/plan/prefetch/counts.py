@@ -1,21 +1,21 @@
 """Counts nodes, images, bytes and failures for the status, only by what nodes and registries have reported. Pure."""
 
 from collections import Counter
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import Final
 
 import msgspec
 
+from pantala_operator.plan.nodes import MAX_NODES, Trouble
 from pantala_operator.plan.prefetch.pulls import FAILING, Snapshot, Step
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus, NodeCount, PullFailure
+from pantala_operator.resources.quantity import percent
 from pantala_operator.resources.status import advised
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason
 from pantala_protocol.rules import text
 
-MAX_FAILURES: Final = 10
-"""The most failures that a status lists."""
 _MAX_MESSAGE: Final = 512
 _LAST = (
     "This run does not try it again. To start a new run, set the annotation pantala.dev/requested-at to a new value."
@@ -41,9 +41,13 @@ class PrefetchCounts:
     unresolved: tuple[PullFailure, ...]
     """The failures that are about an image on all nodes: no node can pull it."""
     listed: tuple[PullFailure, ...]
-    """At most 10 of ``failures`` and ``unresolved``, for the status."""
+    """Some of ``failures`` and ``unresolved``, for the status. With the late nodes there, they are at most 10."""
     progress: str
     """The progress as a text for a condition's message."""
+    late: Mapping[str, Trouble] = field(default_factory=dict)
+    """The nodes that make too little progress."""
+    share: str = ""
+    """The share of all bytes on all nodes that is done, such as ``42%``. Empty: not known."""
 
 
 def count(snapshot: Snapshot) -> PrefetchCounts:
@@ -52,12 +56,15 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
     While not all nodes have reported, each image keeps its counts from before.
     """
     demand, observed, steps, pins = snapshot.demand, snapshot.observed, snapshot.steps, snapshot.pins
-    active = {name for name, _ in snapshot.places[Step.ACTIVE]}
+    busy = {name for name, _ in snapshot.places[Step.ACTIVE]}
     behind = {name for step in _BEHIND for name, _ in snapshot.places[step]}
-    ready, failed = snapshot.ready - active - behind, behind - active
+    ready, failed = snapshot.ready - busy - behind, behind - busy
+    troubles = observed.troubles
+    late = {name: troubles[name] for name in sorted(troubles) if name in steps and name not in ready | failed}
+    active = busy - late.keys()
     former = {each.key: each for each in demand.former.images}
     own = {task.name for task in observed.tasks if task.owner == demand.metadata.uid}
-    images = []
+    images, moved, whole = [], 0, 0
     for key, pin in pins.items():
         old = former.get(key, ImageStatus(key.reference))
         same = old if old.digest == pin.digest else ImageStatus(key.reference)
@@ -80,11 +87,18 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
                 ready=each_step[Step.READY],
                 failed=sum(each_step[step] for step in _BEHIND),
             )
+            if known.size is not None:
+                there = {name for name, node in steps.items() if node[key] is Step.READY}
+                pulls = snapshot.pulls.get(key, {}).items()
+                part = sum(min(pull.state.fetched, known.size) for name, pull in pulls if name not in there)
+                done, total = len(there) * known.size + part, len(steps) * known.size
+                moved, whole = moved + done, whole + total
+                known = msgspec.structs.replace(known, progress=percent(done, total))
         images.append(known)
     blobs = {
         blob.digest: blob.size for pin in pins.values() for each in (pin.platforms or {}).values() for blob in each
     }
-    pulls = (pull.state for each in snapshot.pulls.values() for pull in each.values())
+    states = (pull.state for each in snapshot.pulls.values() for pull in each.values())
     failures = tuple(_failures(snapshot)) if behind or snapshot.unavailable else ()
     unresolved = tuple(_unresolved(snapshot)) if snapshot.unresolved or snapshot.images.problems else ()
     noun = "node has" if len(steps) == 1 else "nodes have"
@@ -94,21 +108,26 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
             ready=len(ready),
             active=len(active),
             failed=len(failed),
-            waiting=len(steps) - len(ready) - len(active) - len(failed),
+            waiting=len(steps) - len(ready) - len(active) - len(late) - len(failed),
             unavailable=len(snapshot.unavailable),
+            late=len(late),
         ),
         images=tuple(images),
-        fetched=sum(pull.fetched for pull in pulls if pull.run == snapshot.rules.run),
+        fetched=sum(pull.fetched for pull in states if pull.run == snapshot.rules.run),
         size=None if any(pin.platforms is None for pin in pins.values()) else sum(blobs.values()),
         failures=failures,
         unresolved=unresolved,
-        listed=_listed(*unresolved, *failures) if unresolved or failures else (),
+        listed=_listed(*unresolved, *failures, room=MAX_NODES - min(len(late), MAX_NODES // 2))
+        if unresolved or failures
+        else (),
+        late=late,
+        share=percent(moved, whole) if observed.reported and all(each.size is not None for each in images) else "",
         progress=f"{len(ready)} of {len(steps)} {noun} all images",
     )
 
 
-def _listed(*found: PullFailure) -> tuple[PullFailure, ...]:
-    """Choose at most 10 failures, so that as many reasons and then images as possible are listed."""
+def _listed(*found: PullFailure, room: int) -> tuple[PullFailure, ...]:
+    """Choose at most ``room`` failures, so that as many reasons and then images as possible are listed."""
     causes, kinds = Counter[tuple[str, str]](), Counter[str]()
     ranked = []
     for each in found:
@@ -117,7 +136,7 @@ def _listed(*found: PullFailure) -> tuple[PullFailure, ...]:
         causes[cause] += 1
         kinds[each.reason] += 1
     ranked.sort(key=lambda rank: rank[:2])
-    return tuple(each for *_, each in ranked[:MAX_FAILURES])
+    return tuple(each for *_, each in ranked[:room])
 
 
 def _unresolved(snapshot: Snapshot) -> Iterator[PullFailure]:
@@ -142,7 +161,10 @@ def _failures(snapshot: Snapshot) -> Iterator[PullFailure]:
     for name, key in sorted(places[Step.LEFT_OUT]):
         yield _failure(name, key, snapshot.omitted[name][key].value, LEFT_OUT)
     for name in snapshot.unavailable:
-        yield _failure(name, ImageKey(""), Reason.NODE_UNAVAILABLE.value, "The node or its peer cannot be reached")
+        if (why := snapshot.observed.troubles.get(name)) is not None:
+            yield PullFailure(name, why.reason, message=why.text)
+        else:
+            yield _failure(name, ImageKey(""), Reason.NODE_UNAVAILABLE.value, "The node or its peer cannot be reached")
 
 
 def _failure(name: str, key: ImageKey, reason: str, message: str) -> PullFailure:

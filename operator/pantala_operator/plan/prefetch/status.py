@@ -10,6 +10,7 @@ from enum import StrEnum
 
 import msgspec
 
+from pantala_operator.plan.nodes import MAX_NODES, late_verdict, listed
 from pantala_operator.plan.prefetch import forecast
 from pantala_operator.plan.prefetch.counts import EVICTED, PrefetchCounts
 from pantala_operator.plan.prefetch.pins import Pin
@@ -107,6 +108,8 @@ def of_prefetch(
         summary=f"{counts.nodes.ready}/{counts.nodes.desired}" if reported else former.summary,
         size=former.size if counts.size is None else quantity.render(counts.size),
         transferred=transferred,
+        progress=counts.share or former.progress,
+        late=listed(counts.late, MAX_NODES - len(counts.listed)) if counts.late else (),
         failures=counts.listed if reported else former.failures,
         plan=_report(snapshot, former.plan) if demand.planning else None,
         start_time=run.started,
@@ -143,6 +146,8 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
         activity = no(PROGRESSING, "The nodes have not reported their images yet")
     elif (failure := next((each for each in counts.failures if each.image), None)) is not None:
         activity = no(failure.reason, f"{counts.progress}. {_words(failure)}")
+    elif counts.late:
+        activity = late_verdict(counts.progress, counts.late)
     elif unresolved:
         activity = no(unresolved[0].reason, f"{counts.progress}. {unresolved[0].message}")
 
