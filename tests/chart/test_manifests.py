@@ -165,6 +165,7 @@ def test_network_policies_admit_only_the_components_that_connect(render: Render)
         ("pantala-supernode", "api", "supernode"),
         ("pantala-supernode", "pieces", "peer"),
         ("pantala-peer", "pieces", "peer"),
+        ("pantala-peer", "health", "operator"),
         ("pantala-operator", "certificates", "peer"),
         ("pantala-operator", "certificates", "supernode"),
     }

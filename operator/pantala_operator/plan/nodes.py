@@ -118,7 +118,7 @@ class TaskNodes:
     def counts(self) -> NodeCounts:
         """The numbers of nodes in each state. Their sum is the number of desired nodes."""
         desired, ready, late = len(self.desired), self.ready, len(self.late)
-        failed = min(max(self.failing, len(self._timed_out)), desired - ready)
+        failed = min(max(self.failing, len(self._timed_out)), desired - ready - late)
         fetching = max(min(self.active, desired - ready - failed - late), 0)
         return NodeCounts(desired, ready, fetching, desired - ready - failed - late - fetching, late, failed)
 

@@ -284,6 +284,7 @@ _EXAMPLES: dict[str, tuple[str, object]] = {
     "quotas": ("*=tasks:5", Quotas(Quota(tasks=5))),
     "shared_paths": ("a=models, b=x/y", (SharedPath("a", "models"), SharedPath("b", "x/y"))),
     "tls_listen": ("[::1]:9", ListenAddress("::1", 9)),
+    "peer_health_port": ("9", 9),
 }
 _BASES: dict[str, dict[str, str]] = {
     "supernode_statefulset": {},

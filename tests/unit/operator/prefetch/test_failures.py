@@ -108,7 +108,7 @@ def test_too_many_failures_halt_the_rollout() -> None:
     it.settle()
     assert (YES, "TooManyFailures") == it.says("Stalled")
     counts = msgspec.to_builtins(it.each.status.nodes)
-    assert {"desired": 9, "ready": 0, "active": 0, "failed": 2, "waiting": 7, "unavailable": 0} == counts
+    assert {"desired": 9, "ready": 0, "active": 0, "failed": 2, "waiting": 7, "unavailable": 0, "late": 0} == counts
     assert "2 of 9 nodes are failing" in it.message("Stalled")
     it.request("again", rollout=rollout, images=ONLY_ONE)
     it.finish()
