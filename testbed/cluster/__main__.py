@@ -7,6 +7,7 @@ import os
 import sys
 
 from testbed.binaries import BuildError
+from testbed.cluster import installation
 from testbed.cluster.cluster import Cluster, down, status
 from testbed.cluster.command import CommandError
 
@@ -37,6 +38,8 @@ def _run(arguments: argparse.Namespace) -> int:
             os.execvp(command[0], command)  # noqa: S606 - the user's own command
         case "shape":
             Cluster.attach().shape(arguments.node, "" if arguments.rate == "none" else arguments.rate)
+        case "install":
+            print(f"Pantala runs in the namespace {installation.install(Cluster.attach())}.")
         case "push":
             print(Cluster.attach().push(arguments.image))
         case "add-node":
@@ -58,6 +61,7 @@ def _parser() -> argparse.ArgumentParser:
     verbs.add_parser("add-node", help="start one more node")
     verbs.add_parser("recycle", help="empty the volumes whose claim is deleted, and offer them again")
     verbs.add_parser("remove-node", help="remove a node").add_argument("node")
+    verbs.add_parser("install", help="build Pantala's images and install its chart, or upgrade it")
     verbs.add_parser("push", help="push localhost/IMAGE to the registry").add_argument("image")
     enter = verbs.add_parser("enter", help="run a command on a node")
     enter.add_argument("node")

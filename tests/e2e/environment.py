@@ -8,16 +8,11 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from testbed.binaries import assets
-from testbed.cluster import Cluster, layout
-from testbed.cluster.images import build, exists, prune
+from testbed.cluster import Cluster, installation
 from tests.e2e.kubectl import Kubectl
 
 NAMESPACE = "pantala-system"
 ROOT = "/var/lib/pantala"
-COMPONENTS = ("operator", "supernode", "peer", "runtime")
-_PROJECT = Path(__file__).resolve().parents[2]
-_SOURCES = ("protocol", "process", "pieces", "supernode", "peer", "operator", "cli", "requirements")
-_FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE")
 
 
 class OwnCluster:
@@ -32,22 +27,7 @@ class OwnCluster:
         self.kubectl = Kubectl(cluster.programs["kubectl"], cluster.kubeconfig)
 
     def values(self) -> Sequence[str]:
-        tag = _sources()
-        for component in COMPONENTS:
-            image = f"pantala/{component}:{tag}"
-            if not exists(image):
-                build(_PROJECT, component, image)
-            prune(f"pantala/{component}", tag)
-            self.cluster.push(image)
-        mirrored = layout.REGISTRY_ADDRESSES
-        realms = {layout.REGISTRIES["tokens"]: {"realms": [layout.HOST]}}
-        return [
-            f"--set=image.registry={self.cluster.registry}",
-            f"--set-string=image.tag={tag}",
-            f"--set=mirror.registries={{{','.join(f'http://{registry}' for registry in mirrored)}}}",
-            f"--set-json=registries={json.dumps(realms)}",
-            f"--set=peer.hostNetwork={str(layout.IPV6).lower()}",
-        ]
+        return installation.values(self.cluster)
 
     def nodes(self) -> list[str]:
         return self.cluster.nodes
@@ -143,15 +123,3 @@ def _tree(folder: Path) -> dict[str, str]:
             content = hashlib.sha256(path.read_bytes()).hexdigest() if path.is_file() else ""
         found[str(path.relative_to(folder))] = f"{about.st_uid}:{about.st_gid} {about.st_mode:o} {content}"
     return found
-
-
-def _sources() -> str:
-    paths = [_PROJECT / name for name in _FILES]
-    for folder in _SOURCES:
-        paths += [path for path in (_PROJECT / folder).rglob("*") if path.is_file() and "__pycache__" not in path.parts]
-    state = hashlib.sha256()
-    for path in sorted(paths):
-        if path.exists():
-            content = path.read_bytes()
-            state.update(f"{path.relative_to(_PROJECT)} {len(content)}\n".encode() + content)
-    return state.hexdigest()[:12]
