@@ -6,7 +6,7 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
-CODE := protocol process pieces supernode peer operator cli testbed demo bench faults release tests charts
+CODE := protocol process pieces supernode peer operator cli testbed demo bench faults release tests charts handbook
 PRODUCT := protocol process pieces supernode peer operator cli
 # Names of keys, and example URLs with passwords, are no secrets. Tests also have random-looking values.
 PLAIN_SECRETS := --disable-plugin KeywordDetector --disable-plugin BasicAuthDetector
@@ -20,6 +20,9 @@ SEED ?=
 ONLY ?=
 COUNT ?=
 BENCH ?= build/bench
+REGISTRY ?=
+ENGINE ?= docker
+PUSH ?= yes
 
 .PHONY: help
 help: ## Show this list
@@ -87,9 +90,21 @@ e2e: $(VENV)/ready ## Run the end-to-end suite on a real multi-node cluster (roo
 e2e-ipv6: $(VENV)/ready ## Run the end-to-end cases of files, images and networks on a cluster without IPv4 (root)
 	@PANTALA_TESTBED_IPV6=1 $(BIN)/python -m pytest tests/e2e/test_install.py tests/e2e/test_mirror.py tests/e2e/test_networks.py
 
+.PHONY: images
+images: ## Build the four images and push them: REGISTRY=registry.example.com, ENGINE=podman, PUSH= to build only
+	@test -n "$(REGISTRY)" || { echo "name the registry: make images REGISTRY=registry.example.com"; exit 1; }
+	@for process in operator supernode peer runtime; do \
+		image=$(REGISTRY)/pantala/$$process:$$(sed -n 's/^version: //p' charts/pantala/Chart.yaml); \
+		$(ENGINE) build --target $$process --tag $$image . $(if $(PUSH),&& $(ENGINE) push $$image) || exit 1; \
+	done
+
 .PHONY: cluster
 cluster: $(VENV)/ready ## Bring up a real three-node cluster on this machine (root)
 	@$(BIN)/python -m testbed.cluster up
+
+.PHONY: install
+install: $(VENV)/ready ## Install Pantala from this checkout on the cluster of make cluster, or upgrade it (root)
+	@$(BIN)/python -m testbed.cluster install
 
 .PHONY: bench
 bench: $(VENV)/ready ## Measure downloads, reads of origins and the API (root, nginx, curl; 40 min): RUNS=1 for a short one
@@ -110,6 +125,12 @@ bench-stampede: $(VENV)/ready ## Measure three nodes of a real cluster that pull
 crds: $(VENV)/ready ## Generate the chart's copies of crds/, the reference and docs/troubleshooting.md
 	@$(BIN)/python -m charts.generate
 
+.PHONY: pages
+pages: $(VENV)/ready ## Generate the pages of the documentation that come from the code
+	@$(BIN)/python -m handbook.flags
+	@$(BIN)/python -m handbook.api
+	@$(BIN)/python -m handbook.pictures
+
 .PHONY: proto
 proto: $(VENV)/ready ## Generate the runtime helper's messages
 	@$(BIN)/python -m pantala_runtime.proto.generate
@@ -129,6 +150,15 @@ audit: $(VENV)/audit ## Search the code for unsafe calls, and all files for secr
 audit-dependencies: $(VENV)/audit ## Compare all locked dependencies with the known vulnerabilities; asks the package index
 	@for lock in requirements/*.txt; do $(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock; done
 
+$(VENV)-docs/ready: requirements/docs.txt
+	@test -x $(VENV)-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs
+	@$(VENV)-docs/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/docs.txt
+	@touch $@
+
+.PHONY: site
+site: $(VENV)-docs/ready ## Build the site of the documentation into build/site; a dead link is an error
+	@NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict
+
 .PHONY: release-tools
 release-tools: $(VENV)/release
 
@@ -142,4 +172,4 @@ locks: $(VENV)/ready ## Lock the dependencies again
 
 .PHONY: clean
 clean: ## Remove generated files; the cache of Kubernetes programs stays
-	@rm -rf $(VENV) $(VENV)-audit .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build
+	@rm -rf $(VENV) $(VENV)-audit $(VENV)-docs .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache dist build

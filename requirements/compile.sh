@@ -19,3 +19,4 @@ done
 echo hatchling | compile build - --constraints requirements/dev.txt
 compile release --group release --constraints requirements/dev.txt
 compile audit --group audit --constraints requirements/dev.txt --constraints requirements/release.txt
+compile docs --group docs --constraints requirements/dev.txt

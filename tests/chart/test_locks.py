@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 PROCESSES = ("operator", "supernode", "peer", "runtime")
-LOCKS = ("dev", "build", "release", *PROCESSES)
+LOCKS = ("dev", "build", "release", "docs", *PROCESSES)
 
 
 def locked(name: str) -> dict[str, Version]:
@@ -27,8 +27,8 @@ def locked(name: str) -> dict[str, Version]:
 def wanted(name: str) -> list[Requirement]:
     if name == "build":
         return [Requirement(text) for text in PROJECT["build-system"]["requires"]]
-    if name == "release":
-        return [Requirement(text) for text in PROJECT["dependency-groups"]["release"]]
+    if name in ("release", "docs"):
+        return [Requirement(text) for text in PROJECT["dependency-groups"][name]]
     extras = EXTRAS.values() if name == "dev" else [EXTRAS[name]]
     groups = PROJECT["dependency-groups"]["dev"] if name == "dev" else []
     texts = [*PROJECT["project"]["dependencies"], *groups, *(text for extra in extras for text in extra)]

@@ -1,0 +1,135 @@
+"""Generated pages are up to date, and the YAML and the commands of all pages are valid."""
+
+import json
+import re
+from collections.abc import Iterator
+from typing import Any
+from xml.etree import ElementTree
+
+import jsonschema
+import pytest
+import yaml
+
+from handbook import api, flags, pictures
+from handbook.lines import Step, steps
+from tests.support import prose
+
+ROOT = prose.ROOT
+PAGES = {
+    str(path.relative_to(ROOT)): path.read_text() for path in prose.find([ROOT / "README.md", ROOT / "docs"], ".md")
+}
+VALUES = json.loads((ROOT / "charts" / "pantala" / "values.schema.json").read_text())
+KINDS = {
+    crd["spec"]["names"]["kind"]: crd
+    for crd in (yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml"))
+}
+_YAML = re.compile(r"^( *)```yaml\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
+_KUBECTL = re.compile(r"kubectl(?: [^`\n]*?)?[ ,/](tasks?|peers?|imageprefetche?s?|sourcepolic(?:y|ies))(?=[ ,/\n`])")
+
+
+def test_the_page_of_flags_is_up_to_date() -> None:
+    """Run ``make pages`` if it fails."""
+    assert flags.page() == flags.PAGE.read_text()
+
+
+def test_the_page_of_flags_has_each_program() -> None:
+    names = ["pantala-operator", "pantala-supernode", "pantala-peer", "pantala-runtime"]
+    names += [f"pantala-peer {name}" for name in ("configure", "watch", "cleanup")]
+    assert names == [program.name for program in flags.programs()]
+    assert all(program.flags for program in flags.programs())
+
+
+def test_the_page_of_the_api_is_up_to_date() -> None:
+    """Run ``make pages`` if it fails."""
+    assert api.page() == api.PAGE.read_text()
+
+
+def test_the_page_of_the_api_has_operations_of_each_module() -> None:
+    assert {"/api/v1/sync", "/api/v1/copies/{task_id}", "/healthz"} <= {each.path for each in api.operations()}
+
+
+@pytest.mark.parametrize("name", pictures.PICTURES)
+def test_a_picture_is_up_to_date_well_formed_and_shown(name: str) -> None:
+    [(path, text)] = [(path, text) for path, text in pictures.outputs().items() if path.stem == name]
+    assert text == path.read_text(), "run make pages"
+    tags = {element.tag.rpartition("}")[2] for element in ElementTree.fromstring(text).iter()}  # noqa: S314 - our own
+    assert {"title", "desc"} <= tags
+    assert any(f"pictures/{name}.svg" in page for page in PAGES.values())
+
+
+def documents() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Each mapping in a block of YAML, with its page."""
+    for page, text in PAGES.items():
+        for indent, block in _YAML.findall(text):
+            for document in yaml.safe_load_all(re.sub(f"^{indent}", "", block, flags=re.MULTILINE)):
+                if isinstance(document, dict):
+                    yield page, document
+
+
+def unknown(value: Any, schema: dict[str, Any], path: str) -> Iterator[str]:
+    """The fields that the schema of a CRD does not have. The API server would drop them."""
+    if isinstance(value, dict) and "properties" in schema:
+        for name, field in value.items():
+            if name not in schema["properties"]:
+                yield f"{path}.{name}"
+            else:
+                yield from unknown(field, schema["properties"][name], f"{path}.{name}")
+    elif isinstance(value, list):
+        for each in value:
+            yield from unknown(each, schema.get("items", {}), f"{path}[]")
+
+
+def test_the_resources_in_the_pages_are_valid() -> None:
+    ours = [(page, each) for page, each in documents() if str(each.get("apiVersion", "")).startswith("pantala.dev/")]
+    assert len(ours) >= 9
+    for page, resource in ours:
+        schema = KINDS[resource["kind"]]["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
+        jsonschema.validate(resource, schema)
+        assert [] == list(unknown({"spec": resource["spec"]}, schema, page))
+
+
+def test_the_values_in_the_pages_are_valid() -> None:
+    blocks = [
+        (page, each)
+        for page, each in documents()
+        if "apiVersion" not in each and each.keys() <= VALUES["properties"].keys()
+    ]
+    assert len(blocks) > 10
+    for page, values in blocks:
+        errors = [f"{page}: {error.message}" for error in jsonschema.Draft7Validator(VALUES).iter_errors(values)]
+        assert [] == errors
+
+
+def test_commands_name_the_group_of_our_resources() -> None:
+    """Tekton has Tasks too, so ``kubectl get tasks`` may show them."""
+    found = [(page, match[0]) for page, text in PAGES.items() for match in _KUBECTL.finditer(text)]
+    assert [] == [
+        (page, text) for page, text in found if "kubectl pantala" not in text and "kubectl explain" not in text
+    ]
+
+
+def test_each_page_says_first_what_it_is_about() -> None:
+    """A heading of the first level, once."""
+    for page, text in PAGES.items():
+        plain = re.sub(r"^```.*?^```$", "", text, flags=re.MULTILINE | re.DOTALL)
+        assert 1 == len(re.findall(r"^# .+", plain, re.MULTILINE)), page
+
+
+@pytest.mark.parametrize(
+    ("expected", "output", "missing"),
+    [
+        (("a … c", "3/3"), "x\na   b  c\n3/3\n", None),
+        (("3/3", "a"), "a\n3/3\n", "a"),
+        (("deleted …",), "deleted\n", None),
+        (("a.c",), "abc\n", "a.c"),
+    ],
+)
+def test_the_output_of_a_step_has_its_lines_in_order(
+    expected: tuple[str, ...], output: str, missing: str | None
+) -> None:
+    assert missing == Step("", expected).missing(output)
+
+
+def test_a_block_of_shell_has_the_text_after_it() -> None:
+    page = "```sh\necho a\n```\n\nIt prints:\n\n```text\na\n```\n\n```sh\ntrue\n```\n\n```yaml\nx: y\n```\n"
+    assert [Step("echo a\n", ("a",)), Step("true\n", ())] == steps(page)
