@@ -47,6 +47,7 @@ from pantala_supernode.supernode import PieceInspector, Supernode
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.overview import Overview
 from pantala_supernode.sync.server import SyncServer, SyncTiming
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
@@ -204,7 +205,10 @@ class App:
             )
         )
         self.guard = guard_of(settings, session, cluster_time)
-        self._native = NativeAPI(self.supernode, self.feed, self.sync, self.metrics)
+        self._overview = Overview(
+            boot, managers, self.sync, dispatcher.sessions, cdn, clock=clock, wall=cluster_time.now
+        )
+        self._native = NativeAPI(self.supernode, self.feed, self.sync, self._overview, self.metrics)
         self.front = Front((*self._native.hot_routes(), *self.dragonfly.hot_routes()), self.guard, self.metrics)
         self.api = self._api()
         self._subscribe()
@@ -225,7 +229,9 @@ class App:
         events.piece_accused.subscribe(self._small_files.forget, self._inspector.inspect)
         events.piece_fetched.subscribe(self.dispatcher.on_fetch)
         events.room_needed.subscribe(self.images.blobs.release_idle, self.dragonfly.service.release_idle)
-        events.second_passed.subscribe(self.supernode.tick, self.sync.tick, self.images.blobs.tick, self.dragonfly.tick)
+        events.second_passed.subscribe(
+            self.supernode.tick, self.sync.tick, self.images.blobs.tick, self.dragonfly.tick, self._overview.tick
+        )
 
     def _api(self) -> web.Application:
         settings = self.settings

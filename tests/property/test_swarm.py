@@ -111,7 +111,7 @@ class Swarm(RuleBasedStateMachine):
         if name in self.task.peers:
             mask = sum(1 << piece for piece in some)
             self.scheduler.places.reported(TASK, name, mask, now=self.now)
-            providers = self.progress.succeed(TASK, name, mask, one_byte, serves=serves)
+            providers = self.progress.succeed(TASK, name, mask, one_byte, now=0.0, serves=serves)
             self.scheduler.served(name, providers or (), now=self.now)
 
     @rule(name=names, piece=pieces, corrupt=st.booleans(), own=st.booleans())
@@ -241,7 +241,7 @@ class Swarm(RuleBasedStateMachine):
             self.scheduler.expire(self.now)
             for name in list(self.task.peers):
                 for info in self.scheduler.schedule(TASK, name, room=self.scheduler.room(name), now=self.now):
-                    providers = self.progress.succeed(TASK, name, 1 << info.piece, one_byte)
+                    providers = self.progress.succeed(TASK, name, 1 << info.piece, one_byte, now=0.0)
                     self.scheduler.served(name, providers or (), now=self.now)
             if all(client.have == ALL for client in self.task.peers.values()):
                 return
@@ -282,7 +282,7 @@ class Simulation:
             for name in self.peers:
                 for piece, source in list(self.task.peers[name].given.items())[:pace]:
                     self.served[source] += 1
-                    self.progress.succeed(TASK, name, 1 << piece, one_byte)
+                    self.progress.succeed(TASK, name, 1 << piece, one_byte, now=0.0)
 
     def check_whole(self) -> None:
         assert all(client.have == self.task.copy.cached for client in self.task.peers.values())

@@ -174,6 +174,10 @@ class _WatchedBody:
     def received(self) -> int:
         return self._body.received
 
+    @property
+    def held(self) -> bool:
+        return self._body.held
+
     def stop_at(self, end: int) -> None:
         self._body.stop_at(end)
 

@@ -57,6 +57,10 @@ class Fetch:
             order, attempts, writer, tools, budget=budget, pinned=self._expected is not None, on_begin=self._begin
         )
 
+    def received(self) -> int:
+        """The bytes that this try has got from its sources."""
+        return self._intake.received
+
     async def run(self) -> None:
         """Read each range of missing pieces with one request. Then check the digest of the file, and record it."""
         try:

@@ -160,12 +160,24 @@ class CDNManager:
         recorder = copy.attempts.recorder if copy is not None else None
         return recorder.kept_bytes if recorder is not None else 0
 
+    def tick(self, now: float) -> None:
+        """Measure how fast bytes arrive. Call about once a second. ``now`` is in monotonic seconds."""
+        self.worker.arrivals.tick(self._missing_bytes, now)
+
     def piece_digest(self, task_id: TaskID, piece: int) -> bytes:
         """The sha256 of a cached piece. Raises :class:`pantala_pieces.errors.PieceMissingError`."""
         copy = self.copies.get(task_id)
         if copy is None or copy.attempts.recorder is None:
             raise PieceMissingError(f"piece {piece} of task {task_id} is not cached")
         return copy.attempts.recorder.piece_digest(piece)
+
+    def _missing_bytes(self, task_id: TaskID) -> int | None:
+        """How many bytes a copy lacks. ``None``: its length is not known."""
+        copy = self.copies.get(task_id)
+        recorder = copy.attempts.recorder if copy is not None else None
+        if recorder is None or recorder.meta.length is None:
+            return None
+        return max(0, recorder.meta.length - recorder.kept_bytes)
 
     def _start(self, copy: CopyState) -> None:
         if self.copies.closed:

@@ -15,6 +15,8 @@ from pantala_supernode.cdn.disk import VolumeWriter, settled
 from pantala_supernode.cdn.fetch import Fetch
 from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.errors import SupernodeError
+from pantala_supernode.origin.arrivals import Arrivals
+from pantala_supernode.origin.gated import GatedReader
 from pantala_supernode.origin.source import SourceChoice, SourceReader
 from pantala_supernode.tasks.copy import CopyPhase, FetchOrder
 
@@ -25,12 +27,14 @@ class Worker:
     """Fetches copies until they are whole. ``on_change`` is called with a task's ID after a visible change."""
 
     def __init__(
-        self, tools: FetchTools, reader: SourceReader, choose: SourceChoice, on_change: Callable[[TaskID], None]
+        self, tools: FetchTools, reader: GatedReader, choose: SourceChoice, on_change: Callable[[TaskID], None]
     ) -> None:
         self.uses: Counter[CopyUse] = Counter()
         """Counts how copies were used when a task started to want them."""
         self.origin_bytes = 0
         """Bytes of body read from origins, including discarded ones."""
+        self.arrivals = Arrivals()
+        """How fast the bytes of each copy arrive."""
         self.loaded = asyncio.Event()
         """Set once it is known which copies the volume has."""
         self._tools = tools
@@ -93,9 +97,12 @@ class Worker:
         copy.woken.clear()
         attempts = copy.attempts
         asked_about = attempts.recorder if attempts.stale else None
+        arrival = self.arrivals.begin(copy.task_id, RedactedURL(order.source.url))
         try:
-            async with self._choose(order, self._reader) as reader:
-                await self._fetch(copy, order, reader).run()
+            async with self._choose(order, self._reader.followed(arrival)) as reader:
+                fetch = self._fetch(copy, order, reader)
+                with arrival.following(fetch.received):
+                    await fetch.run()
         except SupernodeError as error:
             if attempts.stale and not attempts.lost and order.stale_will_do and error.reason.retry is Retry.SOON:
                 log.warning("the origin is not available; an older copy is used", task=order.task_id, error=str(error))

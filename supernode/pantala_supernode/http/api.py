@@ -12,6 +12,7 @@ from pantala_process.health import Health, Unhealthy, health_response
 from pantala_process.http import ErrorBody, json_response
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import client_address
+from pantala_protocol.console.progress import Progress
 from pantala_protocol.rules.fields import Count, Id
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
@@ -23,6 +24,7 @@ from pantala_supernode.http.operations import Operation, decode_body, read_body,
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.overview import Overview
 from pantala_supernode.sync.server import SyncServer
 
 _MAX_WAIT = 60.0
@@ -42,10 +44,13 @@ class ChangesQuery(msgspec.Struct, frozen=True):
 class NativeAPI:
     """The operations for the operator, the peers and probes."""
 
-    def __init__(self, supernode: Supernode, feed: ChangeFeed, sync: SyncServer, metrics: Metrics) -> None:
+    def __init__(
+        self, supernode: Supernode, feed: ChangeFeed, sync: SyncServer, overview: Overview, metrics: Metrics
+    ) -> None:
         self._supernode = supernode
         self._feed = feed
         self._sync = sync
+        self._overview = overview
         self._metrics = metrics
 
     def operations(self) -> tuple[Operation, ...]:
@@ -59,6 +64,7 @@ class NativeAPI:
             Operation(
                 "GET", f"{api}/changes", self.changes, op, "Read changes, or wait for one", changes, query=ChangesQuery
             ),
+            Operation("GET", f"{api}/progress", self.progress, op, "Read the progress of downloads", {200: Progress}),
             Operation("POST", f"{api}/sync", self.sync, peer, "Exchange news with a peer", sync, body=SyncRequest),
         )
 
@@ -84,6 +90,9 @@ class NativeAPI:
         query = read_query(request, ChangesQuery)
         changes = self._feed.changes(boot=query.boot, since=query.since, wait=query.wait, numbers=query.numbers)
         return json_response(await changes)
+
+    async def progress(self, _request: web.Request) -> web.Response:
+        return json_response(await self._overview.progress())
 
     async def sync(self, request: web.Request) -> web.Response:
         message = await read_body(request, SyncRequest)

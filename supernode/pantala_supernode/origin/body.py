@@ -63,6 +63,10 @@ class Body(Protocol):
     def received(self) -> int:
         """The bytes that have arrived."""
 
+    @property
+    def held(self) -> bool:
+        """True while this supernode takes no bytes, so that the sender must wait."""
+
     def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
         """Read the body in blocks. Raises :class:`pantala_supernode.errors.SupernodeError` if the body is cut."""
 
@@ -147,6 +151,7 @@ class ChunkBody:
     def __init__(self, chunks: AsyncIterator[bytes]) -> None:
         self._chunks = chunks
         self.received = 0
+        self.held = False
 
     async def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
         """See :meth:`Body.blocks`."""

@@ -6,11 +6,12 @@ An origin that is silent or very slow does not keep others waiting.
 import asyncio
 from collections import Counter
 from collections.abc import AsyncIterator, Coroutine
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
+from pantala_supernode.origin.arrivals import Arrival
 from pantala_supernode.origin.body import Body
 from pantala_supernode.origin.limits import Gate, GatePlace, Use
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
@@ -77,12 +78,20 @@ class GatedReader:
         self._silent = _Lenders(self._patience.most_silent)
         self._slow = _Lenders(self._patience.most_slow)
 
+    def followed(self, arrival: Arrival) -> SourceReader:
+        """The same reader for one copy. ``arrival`` learns which requests wait for their origin."""
+        return _FollowedReader(self, arrival)
+
     @asynccontextmanager
-    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
+    async def open(
+        self, source: FileSource, resume: Resume | None = None, arrival: Arrival | None = None
+    ) -> AsyncIterator[Answer]:
         shown = RedactedURL(source.url)
         async with self._gate.place(self._shares.claim(source)) as place, AsyncExitStack() as stack:
+            request = stack.enter_context((arrival or Arrival(shown)).asking())
             async with self._lending(place, self._silent, self._watch_silence(place), f"{shown} did not answer"):
                 answer = await stack.enter_async_context(self._reader.open(source, resume))
+            request.body = answer.body
             await place.take()
             async with self._lending(place, self._slow, self._watch_speed(place, answer.body), f"{shown} was slow"):
                 yield answer
@@ -118,3 +127,12 @@ class GatedReader:
             await asyncio.sleep(self._patience.slow)
             slow = body.received - before < self._patience.minimum
             place.note(Use.WEAK if slow else Use.BUSY)
+
+
+@dataclass(frozen=True, slots=True)
+class _FollowedReader:
+    reader: GatedReader
+    arrival: Arrival
+
+    def open(self, source: FileSource, resume: Resume | None = None) -> AbstractAsyncContextManager[Answer]:
+        return self.reader.open(source, resume, self.arrival)

@@ -30,6 +30,7 @@ class StreamedBody:
         self._translate = translate
         self.head: asyncio.Future[Head] = self._loop.create_future()
         self.received = 0
+        self.held = False
         self._stop = sys.maxsize
         self._condition = threading.Condition()
         self._cutter: BlockCutter | None = None
@@ -59,16 +60,19 @@ class StreamedBody:
 
     def _chosen_cutter(self) -> BlockCutter:
         with self._condition:
+            self.held = True
             self._condition.wait_for(lambda: self._closed or self._cutter is not None)
+            self.held = False
             if self._cutter is None:
                 raise CancelledTransferError
             return self._cutter
 
     def _wait_for_turn(self, throttle: Throttle, amount: int) -> None:
-        self._passes = False
+        self._passes, self.held = False, True
         throttle(amount, self._pass)
         with self._condition:
             self._condition.wait_for(lambda: self._closed or self._passes)
+        self.held = False
 
     def _pass(self) -> None:
         with self._condition:
@@ -77,7 +81,9 @@ class StreamedBody:
 
     def _hand_over(self, block: bytearray) -> None:
         with self._condition:
+            self.held = self._size >= _WAITING
             self._condition.wait_for(lambda: self._closed or self._size < _WAITING)
+            self.held = False
             if self._closed:
                 raise CancelledTransferError
             self._complete.append(block)

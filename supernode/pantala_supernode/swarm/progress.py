@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import EmptyValueError, NotFoundError
+from pantala_supernode.swarm.flows import FlowTable
 from pantala_supernode.swarm.task_progress import SUPERNODE, PeerProgress, TaskProgress
 from pantala_supernode.tasks.copy import Copy
 
@@ -37,6 +38,8 @@ class ProgressManager:
         """Bytes that peers took from the supernode since its start."""
         self.peer_bytes = 0
         """Bytes that peers took from each other since the supernode's start."""
+        self.flows = FlowTable()
+        """The bytes and the rate of each download, by provider."""
         self.peer_bookings = 0
         """The number of pieces that were given to peers from other peers, and that they have not reported yet."""
         self._tasks_of: defaultdict[str, set[str]] = defaultdict(set)
@@ -80,7 +83,14 @@ class ProgressManager:
         self._book(peer, provider, 1)
 
     def succeed(
-        self, task_id: str, peer: str, pieces: int, size_of: Callable[[int], int], *, serves: bool = True
+        self,
+        task_id: str,
+        peer: str,
+        pieces: int,
+        size_of: Callable[[int], int],
+        *,
+        now: float,
+        serves: bool = True,
     ) -> list[str] | None:
         """Note that a peer has received and verified pieces (bit mask). Idempotent.
 
@@ -95,7 +105,9 @@ class ProgressManager:
         progress.carried &= ~pieces
         given = task.verify(peer, progress, pieces, serves=serves)
         for piece, provider in given.items():
-            self._account(task, provider, size_of(piece))
+            size = size_of(piece)
+            self._account(task, provider, size)
+            self.flows.add(task_id, peer, provider, size, now)
             self.service[provider].succeeded += 1
             self._end(peer, provider, booked=not lapsed >> piece & 1, carried=bool(carried >> piece & 1))
         return list(given.values())
@@ -168,6 +180,7 @@ class ProgressManager:
         for piece in list(progress.given):
             self._take_back(task, peer, progress, piece)
         task.remove_peer(peer)
+        self.flows.forget(task_id, peer)
         self._tasks_of[peer].discard(task_id)
 
     def forget_peer(self, peer: str) -> None:
@@ -185,6 +198,16 @@ class ProgressManager:
             for peer in list(task.peers):
                 self.forget_progress(task_id, peer)
             del self.tasks[task_id]
+
+    def expire(self, now: float) -> None:
+        """Forget the rates of finished downloads."""
+        self.flows.expire(now, self.is_unfinished)
+
+    def is_unfinished(self, task_id: str, peer: str) -> bool:
+        """True if a peer takes part in a task and lacks pieces of it."""
+        task = self.tasks.get(task_id)
+        progress = task.peers.get(peer) if task is not None else None
+        return task is not None and progress is not None and (task.arriving or bool(task.copy.cached & ~progress.have))
 
     def tasks_of(self, peer: str) -> frozenset[str]:
         return frozenset(self._tasks_of.get(peer, ()))

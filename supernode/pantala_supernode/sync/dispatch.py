@@ -133,7 +133,9 @@ class Dispatcher:
         """A peer has verified pieces (bit mask) of the present generation. ``serves``: others may take them from it."""
         session.last_moved = now = self._clock()
         self._scheduler.places.reported(task.id, session.peer, pieces, now=now)
-        providers = self._progress.succeed(task.id, session.peer, pieces & task.possible, task.size, serves=serves)
+        providers = self._progress.succeed(
+            task.id, session.peer, pieces & task.possible, task.size, now=now, serves=serves
+        )
         if providers is None:
             return
         self._scheduler.served(session.peer, providers, now=now)
@@ -253,7 +255,9 @@ class Dispatcher:
             self.serve_all_waiting(SUPERNODE)
 
     def expire(self) -> None:
-        self._scheduler.expire(self._clock())
+        now = self._clock()
+        self._scheduler.expire(now)
+        self._progress.expire(now)
         self._tickets.expire()
         self.serve_all_waiting()
 

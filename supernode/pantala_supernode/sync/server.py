@@ -27,8 +27,11 @@ from pantala_supernode.tasks.task import Task
 class SyncTiming:
     """The time limits of exchanges, in seconds."""
 
-    hold: float = 10.0
-    """The longest time that an exchange is held. Proxies and firewalls keep idle connections open for longer."""
+    hold: float = 8.0
+    """The longest time that an exchange is held. Proxies and firewalls keep idle connections open for longer. A frozen
+    peer is noticed after this time and ``away_after``."""
+    busy_hold: float = 5.0
+    """The same for a peer that lacks pieces. Users wait for it, so it must be noticed sooner if it is frozen."""
     away_after: float = 3.0
     """After so long without an exchange, a peer is no longer a provider, and its given pieces go to others. The time
     that the supernode asks peers to leave between two exchanges comes on top."""
@@ -83,11 +86,11 @@ class SyncServer:
         Raises :class:`ValueError` for invalid piece ranges.
         """
         session = self._session(request, host)
+        session.last_heard = session.last_alive = self._clock()
         repeated = session.answers.get(request.seq)
         if repeated is not None:
             return self._filled(repeated)
         self._waiting.supersede(request.peer)
-        session.last_alive = self._clock()
         if request.clock and self._managers.peers.note_clock(request.peer, request.clock + 0.5 - self._wall()):
             self._feed.touch_peer(request.peer)
         self._apply(session, request)
@@ -131,6 +134,10 @@ class SyncServer:
         active = sum(outstanding(name) > 0 for name, session in self._sessions.items() if session.path is None)
         self._pace = round(min(active * self._timing.share, self._timing.most_pace), 3)
         self._dispatcher.expire()
+
+    def is_silent(self, session: PeerSession, now: float) -> bool:
+        """True if the next exchange of a peer is overdue."""
+        return not session.under_way and now - session.last_alive > self._timing.away_after + self._pace
 
     def close(self) -> None:
         self._waiting.release_all()
@@ -253,7 +260,8 @@ class SyncServer:
         """
         loop = asyncio.get_running_loop()
         held, outcome = self._waiting.enter(session, full=self._dispatcher.is_full(session)), loop.create_future()
-        timer = loop.call_later(self._timing.hold, self._waiting.release, session.peer, (), held)
+        hold = self._timing.busy_hold if session.lacks_pieces else self._timing.hold
+        timer = loop.call_later(hold, self._waiting.release, session.peer, (), held)
         session.under_way += 1
 
         def on_held(held: Hold) -> None:
@@ -303,7 +311,7 @@ class SyncServer:
         quiet = now - session.last_alive if not session.under_way else 0.0
         if quiet > self._timing.forgotten_after:
             self._dispatcher.forget(session)
-        elif quiet > self._timing.away_after + self._pace and peer.connected:
+        elif self.is_silent(session, now) and peer.connected:
             peer.connected = False
             self._dispatcher.release(session)
             self._feed.touch_peer(peer.name)

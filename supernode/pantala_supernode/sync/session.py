@@ -59,11 +59,17 @@ class PeerSession:
     """Tasks whose pieces the peer's own disk failed to store, and until when it gets none of them."""
     under_way: int = 0
     """The number of exchanges that have no answer yet."""
+    last_heard: float = 0.0
+    """When the peer's last exchange began."""
     last_alive: float = 0.0
     """When the last exchange ended."""
     last_moved: float = 0.0
     """When the peer was last given a piece, or reported one."""
     answers: OrderedDict[int, SyncAnswer] = field(default_factory=OrderedDict)
+
+    @property
+    def lacks_pieces(self) -> bool:
+        return bool(self.open_tasks or self.small_tasks or self.wants)
 
     def open(self, task_id: str, *, small: bool) -> None:
         """Note that the peer lacks pieces of a task."""

@@ -50,7 +50,7 @@ class Stage:
     def reports(self, name: str, *choices: PieceChoice) -> None:
         for choice in choices:
             self.places.reported("t", name, 1 << choice.piece, now=self.now)
-            self.progress.succeed("t", name, 1 << choice.piece, lambda _piece: 1)
+            self.progress.succeed("t", name, 1 << choice.piece, lambda _piece: 1, now=0.0)
 
     def after(self, seconds: float) -> set[str]:
         """The tasks in which a place lapsed."""

@@ -40,8 +40,8 @@ def swarm(progress: ProgressManager) -> TaskProgress:
         lambda progress: list(progress.peers_by_piece("x", 0)),
         lambda progress: list(progress.peers_by_task("x")),
         lambda progress: progress.give("t", "x", 0, "b"),
-        lambda progress: progress.succeed("x", "a", 1, ten),
-        lambda progress: progress.succeed("t", "x", 1, ten),
+        lambda progress: progress.succeed("x", "a", 1, ten, now=0.0),
+        lambda progress: progress.succeed("t", "x", 1, ten, now=0.0),
         lambda progress: progress.fail("t", "x", 0, blame=True),
         lambda progress: progress.remove_pieces("t", "x", 1),
         lambda progress: progress.forget_progress("x", "a"),
@@ -68,8 +68,8 @@ def test_peers_are_found_by_task_and_by_piece(progress: ProgressManager) -> None
 def test_a_success_counts_once_and_frees_the_provider(progress: ProgressManager, swarm: TaskProgress) -> None:
     progress.give("t", "a", 0, "b")
     progress.give("t", "a", 2, SUPERNODE)
-    assert ["b", SUPERNODE] == progress.succeed("t", "a", 0b0101, ten)
-    assert progress.succeed("t", "a", 0b0101, ten) is None
+    assert ["b", SUPERNODE] == progress.succeed("t", "a", 0b0101, ten, now=0.0)
+    assert progress.succeed("t", "a", 0b0101, ten, now=0.0) is None
     service = progress.service["b"]
     assert (0b0101, 2, 1) == (progress.pieces_by_cid("t", "a"), swarm.copies(0), swarm.copies(2))
     assert (0, 1, 10, 10) == (service.booked, service.succeeded, swarm.peer_bytes, swarm.supernode_bytes)
@@ -78,17 +78,17 @@ def test_a_success_counts_once_and_frees_the_provider(progress: ProgressManager,
 
 
 def test_a_piece_that_was_not_given_is_not_accounted(progress: ProgressManager) -> None:
-    assert [] == progress.succeed("t", "a", 0b1000, ten)
+    assert [] == progress.succeed("t", "a", 0b1000, ten, now=0.0)
     assert (0b1000, 0) == (progress.pieces_by_cid("t", "a"), progress.supernode_bytes)
 
 
 def test_semi_success_makes_no_provider(progress: ProgressManager, swarm: TaskProgress) -> None:
     peer = swarm.peers["a"]
-    progress.succeed("t", "a", 0b0001, ten, serves=False)
+    progress.succeed("t", "a", 0b0001, ten, now=0.0, serves=False)
     assert (0b0001, 0) == (peer.have, peer.served)
-    progress.succeed("t", "a", 0b0001, ten)
+    progress.succeed("t", "a", 0b0001, ten, now=0.0)
     assert (0b0001, 0b0001) == (peer.have, peer.served)
-    progress.succeed("t", "a", 0b0001, ten, serves=False)
+    progress.succeed("t", "a", 0b0001, ten, now=0.0, serves=False)
     assert 0b0001 == peer.served
 
 
@@ -110,7 +110,7 @@ def test_outstanding_pieces_are_counted_over_all_tasks(progress: ProgressManager
     progress.give("t", "a", 2, SUPERNODE)
     progress.give("u", "a", 0, SUPERNODE)
     assert (3, 0, 1) == (progress.outstanding("a"), progress.outstanding("b"), progress.peer_bookings)
-    progress.succeed("t", "a", 0b0001, ten)
+    progress.succeed("t", "a", 0b0001, ten, now=0.0)
     progress.fail("t", "a", 2, blame=False)
     assert (1, 0) == (progress.outstanding("a"), progress.peer_bookings)
     progress.delete_task("u")
@@ -140,7 +140,7 @@ def test_a_zone_is_known_while_a_peer_is_in_it(progress: ProgressManager, swarm:
 
 def test_a_peer_that_registers_again_starts_over(progress: ProgressManager, swarm: TaskProgress) -> None:
     progress.give("t", "a", 0, "b")
-    progress.succeed("t", "a", 0b1000, ten)
+    progress.succeed("t", "a", 0b1000, ten, now=0.0)
     progress.init_progress("t", "a", 0b0100)
     peer = swarm.peers["a"]
     assert (0b0100, {}, 0) == (peer.have, peer.given, progress.service["b"].booked)
@@ -174,9 +174,9 @@ def test_a_full_provider_is_free_after_one_report(progress: ProgressManager, swa
     progress.give("t", "a", 1, "b")
     progress.note_full("t", "b")
     assert (["b"], []) == (list(swarm.providers), list(swarm.free))
-    progress.succeed("t", "b", 0b1000, ten)
+    progress.succeed("t", "b", 0b1000, ten, now=0.0)
     assert [] == list(swarm.free)
-    progress.succeed("t", "a", 0b0001, ten)
+    progress.succeed("t", "a", 0b0001, ten, now=0.0)
     assert ["a", "b"] == list(swarm.free)
 
 
@@ -200,7 +200,7 @@ def test_new_content_empties_the_swarm(progress: ProgressManager, swarm: TaskPro
 def test_the_rarest_pieces_are_those_with_the_fewest_copies(progress: ProgressManager, swarm: TaskProgress) -> None:
     assert 0b1100 == swarm.rarest_of(0b1111)
     assert 0b0011 == swarm.rarest_of(0b0011)
-    progress.succeed("t", "a", 0b1101, ten)
+    progress.succeed("t", "a", 0b1101, ten, now=0.0)
     assert 0b1110 == swarm.rarest_of(0b1111)
     assert 0 == swarm.rarest_of(0)
     assert 0 == swarm.seeds

@@ -48,7 +48,7 @@ class Stage:
 
     def takes(self, name: str, *choices: PieceChoice) -> None:
         for choice in choices:
-            self.progress.succeed("t", name, 1 << choice.piece, lambda _piece: 1)
+            self.progress.succeed("t", name, 1 << choice.piece, lambda _piece: 1, now=0.0)
 
     def fails(self, name: str, choice: PieceChoice, *, corrupt: bool = False, now: float = 0.0) -> None:
         self.progress.fail("t", name, choice.piece, blame=True)

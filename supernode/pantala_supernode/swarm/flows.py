@@ -1,0 +1,91 @@
+"""How many bytes each node gets from each provider, and how fast. Pure: the time is passed in.
+
+The bytes are counted in buckets of one second. A rate covers :data:`WINDOW` seconds of complete buckets, and moves on
+smoothly between two seconds. So the sum of rates that are read once a second is exactly the number of bytes.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Final
+
+from pantala_protocol.console.progress import WINDOW
+
+_KEPT: Final = WINDOW + 1
+"""After so many seconds, bytes no longer count."""
+_MOST_PROVIDERS: Final = 16
+"""The most providers of one download whose bytes are kept. The one with the fewest bytes is dropped."""
+
+
+class FlowMeter:
+    """The bytes that arrived from each provider. ``now`` is in seconds and never decreases."""
+
+    __slots__ = ("_buckets", "_latest", "_second", "sums")
+
+    def __init__(self) -> None:
+        self.sums: dict[str, int] = {}
+        """All bytes by provider, for the providers with the most bytes."""
+        self._buckets: list[tuple[int, dict[str, int]]] = []
+        """The last seconds in which bytes arrived, the oldest first, with their bytes by provider."""
+        self._second = -1
+        self._latest: dict[str, int] = {}
+
+    def add(self, provider: str, amount: int, now: float) -> None:
+        second = int(now)
+        if second != self._second:
+            self._begin(second)
+        latest, sums = self._latest, self.sums
+        latest[provider] = latest.get(provider, 0) + amount
+        sums[provider] = sums.get(provider, 0) + amount
+        if len(sums) > _MOST_PROVIDERS:
+            del sums[min((name for name in sums if name != provider), key=sums.__getitem__)]
+
+    def rates(self, now: float) -> dict[str, float]:
+        """The bytes per second from each provider that sent any in the last seconds."""
+        rates: dict[str, float] = {}
+        for second, bucket in self._buckets:
+            weight = min(1.0, now - 1 - second, second + _KEPT - now + 1)
+            if weight > 0:
+                for provider, amount in bucket.items():
+                    rates[provider] = rates.get(provider, 0.0) + amount * weight / WINDOW
+        return rates
+
+    def idle(self, now: float) -> bool:
+        """True if all rates are 0 from now on, unless more bytes arrive."""
+        return now >= self._second + _KEPT + 1
+
+    def _begin(self, second: int) -> None:
+        self._buckets = [bucket for bucket in self._buckets if bucket[0] >= second - _KEPT]
+        self._second, self._latest = second, {}
+        self._buckets.append((second, self._latest))
+
+
+class FlowTable:
+    """The meters of all downloads, by task and node."""
+
+    def __init__(self) -> None:
+        self._meters: dict[tuple[str, str], FlowMeter] = {}
+
+    def add(self, task_id: str, node: str, provider: str, amount: int, now: float) -> None:
+        """Note that a node has verified bytes from a provider."""
+        meter = self._meters.get((task_id, node))
+        if meter is None:
+            meter = self._meters[task_id, node] = FlowMeter()
+        meter.add(provider, amount, now)
+
+    def get(self, task_id: str, node: str) -> FlowMeter | None:
+        return self._meters.get((task_id, node))
+
+    def forget(self, task_id: str, node: str) -> None:
+        self._meters.pop((task_id, node), None)
+
+    def expire(self, now: float, unfinished: Callable[[str, str], bool]) -> None:
+        """Forget the meters of downloads that are finished and have no rate any more."""
+        ended = [key for key, meter in self._meters.items() if meter.idle(now) and not unfinished(*key)]
+        for key in ended:
+            del self._meters[key]
+
+    def __iter__(self) -> Iterator[tuple[str, str]]:
+        """The task and node of each meter."""
+        return iter(list(self._meters))
+
+    def __len__(self) -> int:
+        return len(self._meters)

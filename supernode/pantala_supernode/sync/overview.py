@@ -1,0 +1,142 @@
+"""The answer to ``GET /api/v1/progress``: how far the unfinished downloads are, and which peers are silent."""
+
+import asyncio
+from collections.abc import Callable, Mapping
+
+from pantala_pieces.errors import StoreError
+from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, SilentPeer, TaskProgressView
+from pantala_protocol.reasons import Reason
+from pantala_protocol.task_id import TaskID
+from pantala_supernode.cdn.manager import CDNManager
+from pantala_supernode.swarm.flows import FlowMeter
+from pantala_supernode.swarm.scheduler import Managers
+from pantala_supernode.sync.server import SyncServer
+from pantala_supernode.sync.session import PeerSession
+from pantala_supernode.tasks.copy import Copy
+
+_MOST_FLOWS = 8
+"""The most providers that the answer names for one download."""
+_AT_ONCE = 200
+"""The number of downloads that are described without a pause for other work."""
+
+
+class Overview:
+    """Describes what happens now.
+
+    ``sessions`` are those of all peers. ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch.
+    """
+
+    def __init__(
+        self,
+        boot: str,
+        managers: Managers,
+        sync: SyncServer,
+        sessions: Mapping[str, PeerSession],
+        cdn: CDNManager,
+        *,
+        clock: Callable[[], float],
+        wall: Callable[[], float],
+    ) -> None:
+        self._boot = boot
+        self._managers = managers
+        self._progress = managers.progress
+        self._sync = sync
+        self._sessions = sessions
+        self._cdn = cdn
+        self._clock = clock
+        self._wall = wall
+
+    def tick(self) -> None:
+        self._cdn.tick(self._clock())
+
+    async def progress(self) -> Progress:
+        """The state of all downloads that are unfinished or have a rate, of all silent peers, and of the volume."""
+        nodes: dict[str, list[NodeDownload]] = {}
+        for number, (task_id, peer) in enumerate(self._downloads()):
+            if number % _AT_ONCE == _AT_ONCE - 1:
+                await asyncio.sleep(0)  # ten thousand downloads must not delay the peers
+            described = self._download(task_id, peer)
+            if described is not None:
+                nodes.setdefault(task_id, []).append(described)
+        tasks = dict.fromkeys((*nodes, *self._cdn.worker.arrivals))
+        size, free = await self._volume()
+        return Progress(
+            boot=self._boot,
+            at=self._wall(),
+            tasks=tuple(self._task(task_id, tuple(nodes.get(task_id, ()))) for task_id in tasks),
+            silent=tuple(self._silent()),
+            volume_bytes=size,
+            volume_free=free,
+        )
+
+    def _downloads(self) -> list[tuple[str, str]]:
+        """The task and the peer of each download that may be unfinished or have a rate."""
+        unfinished = (
+            (task_id, peer)
+            for peer, session in self._sessions.items()
+            for task_id in (*session.open_tasks, *session.small_tasks)
+        )
+        return list(dict.fromkeys((*unfinished, *self._progress.flows)))
+
+    def _download(self, task_id: str, peer: str) -> NodeDownload | None:
+        """``None``: the download has ended, or a client of Dragonfly makes it."""
+        swarm, session = self._progress.tasks.get(task_id), self._sessions.get(peer)
+        part = swarm.peers.get(peer) if swarm is not None else None
+        if swarm is None or part is None or session is None or session.path is not None:
+            return None
+        meter = self._progress.flows.get(task_id, peer)
+        rates = meter.rates(self._clock()) if meter is not None else {}
+        if not rates and not self._is_unfinished(task_id, peer):
+            return None
+        return NodeDownload(
+            peer,
+            bytes=_held_bytes(swarm.copy, part.have),
+            rate=round(sum(rates.values())),
+            flows=_flows(meter, rates) if meter is not None else (),
+        )
+
+    def _is_unfinished(self, task_id: str, peer: str) -> bool:
+        task = self._managers.tasks.get(task_id)
+        return task is not None and task.runs_on(peer) and self._progress.is_unfinished(task_id, peer)
+
+    def _task(self, task_id: str, nodes: tuple[NodeDownload, ...]) -> TaskProgressView:
+        arrival = self._cdn.worker.arrivals.get(TaskID(task_id))
+        if arrival is None:
+            return TaskProgressView(task_id, nodes=nodes)
+        now, rate = self._clock(), round(arrival.rate(self._clock()))
+        if arrival.slow_since is None:
+            return TaskProgressView(task_id, rate, nodes=nodes)
+        since = self._wall() - (now - arrival.slow_since)
+        return TaskProgressView(task_id, rate, Reason.SOURCE_SLOW, arrival.problem, since, nodes)
+
+    def _silent(self) -> list[SilentPeer]:
+        now, wall = self._clock(), self._wall()
+        return [
+            SilentPeer(peer.name, wall - (now - session.last_heard))
+            for peer in self._managers.peers
+            if not peer.leaving
+            and (session := self._sessions.get(peer.name)) is not None
+            and session.path is None
+            and self._sync.is_silent(session, now)
+        ]
+
+    async def _volume(self) -> tuple[int, int]:
+        """The size of the volume, and its free bytes. Zeros if the volume cannot be read."""
+        try:
+            usage = await asyncio.to_thread(self._cdn.copies.store.usage)
+        except StoreError:
+            return 0, 0
+        return usage.total, usage.free
+
+
+def _flows(meter: FlowMeter, rates: Mapping[str, float]) -> tuple[Inflow, ...]:
+    most = sorted(meter.sums.items(), key=lambda each: -each[1])[:_MOST_FLOWS]
+    return tuple(Inflow(provider, amount, round(rates.get(provider, 0.0))) for provider, amount in most)
+
+
+def _held_bytes(copy: Copy, have: int) -> int:
+    """The bytes of the pieces ``have``, a bit mask. Only the last piece is shorter than the others."""
+    held, total = have.bit_count() * copy.piece_size, copy.total
+    if total and copy.length is not None and have >> (total - 1) & 1:
+        held -= total * copy.piece_size - copy.length
+    return held

@@ -1,0 +1,116 @@
+"""What a real supernode says about downloads under way: rates, slow origins and silent peers."""
+
+import asyncio
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Callable
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from pantala_protocol import task_id
+from pantala_protocol.console.progress import Progress
+from pantala_protocol.reasons import Reason
+from pantala_protocol.statement import WantedTask
+from tests.support.eventually import eventually
+from tests.support.peer_lab import python_path
+from tests.support.supernode_lab import SupernodeLab
+
+MIB = 1024 * 1024
+
+
+class Lab(SupernodeLab):
+    def wanted(self, *peers: str, path: str = "/f", uid: str = "u1") -> WantedTask:
+        url = self.origin.url(path)
+        return WantedTask(uid, "ns/t", task_id.compute(url), url, path=f"ns/{uid}", peers=peers, attempt="1/")
+
+    async def progress(self) -> Progress:
+        async with self.session.get(f"{self.url}/api/v1/progress") as answer:
+            assert 200 == answer.status, await answer.text()
+            return msgspec.json.decode(await answer.read(), type=Progress)
+
+    async def sees(self, check: Callable[[Progress], object], *, within: float) -> Progress:
+        async def seen() -> Progress | None:
+            progress = await self.progress()
+            return progress if check(progress) else None
+
+        return await eventually(seen, within=within, every=0.1)
+
+    @asynccontextmanager
+    async def process(self, name: str, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
+        """A peer as a process."""
+        root = ("--supernode", self.url, "--listen", "127.0.0.1:0", "--root", str(self.folder / name), "--name", name)
+        running = await asyncio.create_subprocess_exec(
+            *(sys.executable, "-m", "pantala_peer", *root, *flags),
+            stderr=asyncio.subprocess.DEVNULL,
+            env={"PYTHONPATH": python_path()},
+        )
+        try:
+            yield running
+        finally:
+            if running.returncode is None:
+                running.kill()
+            await running.wait()
+
+
+@pytest.fixture
+async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
+    async with Lab(tmp_path) as lab:
+        yield lab
+
+
+async def test_the_rates_of_origin_and_nodes_add_up_to_the_bytes(lab: Lab) -> None:
+    size = 24 * MIB + 12345
+    lab.serve(size, rate=8.0 * MIB)
+    nodes = {"n1", "n2"}
+    for name in nodes:
+        await lab.peer(name)
+    await lab.state(lab.wanted(*nodes))
+    origin, verified, flowed = 0, dict.fromkeys(nodes, 0), dict.fromkeys(nodes, 0)
+    furthest, busy, deadline, due = dict.fromkeys(nodes, 0), False, time.monotonic() + 30, time.monotonic()
+    while (progress := await lab.progress()).tasks or not busy:
+        assert time.monotonic() < deadline
+        for task in progress.tasks:
+            busy, origin = True, origin + task.origin_rate
+            assert "" == task.reason
+            for node in task.nodes:
+                verified[node.node] += node.rate
+                flowed[node.node] += sum(flow.rate for flow in node.flows)
+                furthest[node.node] = node.bytes
+                assert {flow.provider for flow in node.flows} <= {"", *nodes} - {node.node}
+        due += 1.0
+        await asyncio.sleep(max(0.0, due - time.monotonic()))
+    assert size == pytest.approx(origin, rel=0.05)
+    assert dict.fromkeys(nodes, size) == pytest.approx(verified, rel=0.05)
+    assert verified == pytest.approx(flowed, rel=0.001)
+    assert dict.fromkeys(nodes, size) == furthest
+    assert 0 < progress.volume_free < progress.volume_bytes
+    assert [] == list(lab.app.managers.progress.flows)
+
+
+async def test_a_frozen_peer_is_silent_within_twelve_seconds_and_until_it_speaks(lab: Lab) -> None:
+    """One peer has nothing to do, one waits for a slow origin, one leaves."""
+    lab.serve(64 * MIB, rate=MIB / 2.0)
+    async with AsyncExitStack() as stack:
+        peers = {name: await stack.enter_async_context(lab.process(name)) for name in ("busy", "idle", "left")}
+        await lab.state(lab.wanted("busy"))
+        await lab.sees(lambda seen: any(node.bytes for task in seen.tasks for node in task.nodes), within=20)
+        await lab.until(lambda changes: {"busy", "idle", "left"} == {peer.name for peer in changes.peers})
+        peers["left"].terminate()
+        frozen = time.time()
+        for name in ("busy", "idle"):
+            peers[name].send_signal(signal.SIGSTOP)
+        sooner = await lab.sees(lambda seen: seen.silent, within=9)
+        assert ["busy"] == [peer.name for peer in sooner.silent]
+        both = await lab.sees(lambda seen: len(seen.silent) > 1, within=frozen + 12 - time.time())
+        assert {"busy", "idle"} == {peer.name for peer in both.silent}
+        assert all(frozen - 9 < peer.since < frozen + 1 for peer in both.silent)
+        (slow,) = (await lab.sees(lambda seen: seen.tasks and seen.tasks[0].reason, within=3)).tasks
+        assert Reason.SOURCE_SLOW == slow.reason
+        assert slow.message.endswith("sends less than 1 MiB/s.")
+        for name in ("busy", "idle"):
+            peers[name].send_signal(signal.SIGCONT)
+        await lab.sees(lambda seen: not seen.silent, within=5)
