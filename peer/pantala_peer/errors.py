@@ -17,7 +17,7 @@ The errors of the disk are :class:`pantala_pieces.errors.StoreError`. Those of a
 
 from typing import ClassVar
 
-from pantala_pieces.errors import StoreError, StoreFullError
+from pantala_pieces.errors import FilesExhaustedError, StoreError, StoreFullError
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import DeliveryState, DeliveryStatus
 
@@ -72,6 +72,8 @@ def failed(error: DeliveryError | StoreError) -> DeliveryState:
         reason = error.reason
     elif isinstance(error, StoreFullError):
         reason = Reason.NODE_DISK_FULL
+    elif isinstance(error, FilesExhaustedError):
+        reason = Reason.NODE_FILES_EXHAUSTED
     else:
         reason = Reason.NODE_DISK_FAILED
     return DeliveryState(DeliveryStatus.FAILED, reason, str(error))

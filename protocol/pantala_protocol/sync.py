@@ -48,7 +48,13 @@ class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     provider: Key
     """The name of the peer or client that should have sent the piece. Empty: the supernode."""
     kind: Id
-    """One of ``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, ``local`` (the peer's own disk)."""
+    """One of ``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, ``local`` (the peer's own node)."""
+    reason: str = ""
+    """Why the node itself failed, as a :class:`~pantala_protocol.reasons.Reason`. Empty: not known, or it did not."""
+    message: str = ""
+
+    def __post_init__(self) -> None:
+        text.clean_failure(self)
 
 
 class DeliveryStatus(WireWord):

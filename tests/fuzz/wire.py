@@ -13,6 +13,7 @@ from pantala_pieces.transfer.upload.admission import Admission
 from pantala_pieces.transfer.upload.heads import PieceRefusedError
 from pantala_process.http import ErrorBody, ErrorDetail, error_detail
 from pantala_protocol import digest, image, ranges, task_id, ticket
+from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, SilentPeer, TaskProgressView
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.nodes.numbers import named
 from pantala_protocol.redaction import RedactedURL
@@ -54,6 +55,25 @@ RUNTIME: dict[type, msgspec.Struct] = {
 }
 """Messages between the peer and the runtime helper."""
 EXAMPLES |= {kind: msgspec.json.encode(message) for kind, message in RUNTIME.items()}
+EXAMPLES[Progress] = msgspec.json.encode(
+    Progress(
+        "b1",
+        1.7e9,
+        (
+            TaskProgressView(
+                TASK,
+                5,
+                "SourceSlow",
+                "slow",
+                1.6e9,
+                (NodeDownload("n1", 5, 1, (Inflow("", 5, 1),), "NodeDiskFull", "full", 1.6e9),),
+            ),
+        ),
+        (SilentPeer("n2", 1.6e9),),
+        10,
+        5,
+    )
+)
 WORK = PieceWork(TASK, "g", 1, 1 << 20, 5, "00" * 32, "10.0.0.1", 8001, "7-t")
 ASKED = PieceRequest.of(WORK)
 HEAD = b"GET /pieces/%b/g HTTP/1.1\r\nHost: h\r\nX-Pantala-Ticket: %b\r\nRange: bytes=0-4\r\n\r\n" % (
@@ -133,7 +153,10 @@ PARSERS = (
     _received(Resolve),
     FuzzParser("held pieces", _held, (EXAMPLES[SyncRequest],), parse_held, (ValueError,)),
     FuzzParser("numbers of nodes", _named, (EXAMPLES[Statement],), named, (ValueError,)),
-    *(_answered(kind) for kind in (SyncAnswer, Changes, StatementReceipt, CopyReport, Resolved, ManifestAnswer)),
+    *(
+        _answered(kind)
+        for kind in (SyncAnswer, Changes, Progress, StatementReceipt, CopyReport, Resolved, ManifestAnswer)
+    ),
     *(_answered(kind) for kind in RUNTIME),
     FuzzParser("error body", error_detail, (msgspec.json.encode(ErrorBody(ErrorDetail("A", "b"))),), error_detail),
     FuzzParser("ranges of pieces", lambda data: ranges.parse(text(data)), _NUMBERS, ranges.parse, (ValueError,)),

@@ -1,6 +1,7 @@
 """What a real supernode says about downloads under way: rates, slow origins and silent peers."""
 
 import asyncio
+import resource
 import signal
 import sys
 import time
@@ -17,6 +18,7 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import WantedTask
 from tests.support.eventually import eventually
 from tests.support.peer_lab import python_path
+from tests.support.slow_link import SlowLink
 from tests.support.supernode_lab import SupernodeLab
 
 MIB = 1024 * 1024
@@ -114,3 +116,44 @@ async def test_a_frozen_peer_is_silent_within_twelve_seconds_and_until_it_speaks
         for name in ("busy", "idle"):
             peers[name].send_signal(signal.SIGCONT)
         await lab.sees(lambda seen: not seen.silent, within=5)
+
+
+async def test_a_node_without_file_handles_has_its_own_reason_until_it_can_open_files(lab: Lab) -> None:
+    lab.serve(1000, "/first")
+    lab.serve(4 * MIB, "/second")
+    first, second = lab.wanted("n1", path="/first", uid="u1"), lab.wanted("n1", path="/second", uid="u2")
+    async with lab.process("n1") as running:
+        await lab.state(first)
+        await lab.until(lambda changes: changes.tasks and changes.tasks[0].ready_peers)
+        limits = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)
+        resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (1, limits[1]))
+        await lab.state(first, second)
+        failed = await lab.until(lambda changes: any(report.failures for report in changes.tasks))
+        (failure,) = [failure for report in failed.tasks for failure in report.failures]
+        assert ("n1", Reason.NODE_FILES_EXHAUSTED) == (failure.peer, failure.reason)
+        seen = await lab.sees(_reason, within=15)
+        assert Reason.NODE_FILES_EXHAUSTED == _reason(seen)
+        assert "Too many open files" in seen.tasks[0].nodes[0].message
+        resource.prlimit(running.pid, resource.RLIMIT_NOFILE, limits)
+        await lab.until(lambda changes: all(report.ready_peers for report in changes.tasks))
+        await lab.sees(lambda seen: not _reason(seen), within=5)
+        assert () == (await lab.changes()).tasks[0].failures
+
+
+async def test_a_provider_that_refuses_a_node_is_named_until_it_serves_the_node(tmp_path: Path) -> None:
+    """The node reaches the API of the supernode, and not its pieces."""
+    async with Lab(tmp_path, advertise="127.0.0.2") as lab:
+        lab.serve(4 * MIB)
+        await lab.peer("n1")
+        await lab.state(lab.wanted("n1"))
+        seen = await lab.sees(_reason, within=15)
+        assert Reason.PROVIDER_REFUSED == _reason(seen)
+        assert "The supernode's piece server cannot be reached from node n1." == seen.tasks[0].nodes[0].message
+        async with SlowLink(64.0 * MIB).serving("127.0.0.2", lab.settings.piece_listen.port, "127.0.0.1"):
+            await lab.until(lambda changes: changes.tasks[0].ready_peers)
+        await lab.sees(lambda seen: not _reason(seen), within=10)
+
+
+def _reason(progress: Progress) -> str:
+    """The first reason of a node."""
+    return next((node.reason for task in progress.tasks for node in task.nodes if node.reason), "")

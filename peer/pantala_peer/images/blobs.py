@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Callable
 
 from pantala_peer.download.jobs import PieceWaiters
-from pantala_peer.images.errors import NodeDiskError, NodeDiskFullError, OrderError
+from pantala_peer.images.errors import NodeDiskError, NodeDiskFullError, NodeFilesError, OrderError
 from pantala_peer.images.ledger import OrderedImage
 from pantala_peer.mirror.demand import BlobDemand, BlobOrigin
 from pantala_peer.mirror.request import RepositoryName
@@ -83,4 +83,6 @@ class CachedImages:
             raise NodeDiskFullError(
                 f"the peer's disk has no room for {blob.digest} ({blob.size} bytes): {trouble.message}"
             )
+        if trouble.reason == Reason.NODE_FILES_EXHAUSTED:
+            raise NodeFilesError(f"the peer cannot open a file for {blob.digest}: {trouble.message}")
         raise NodeDiskError(f"the peer's disk does not take {blob.digest}: {trouble.message}")

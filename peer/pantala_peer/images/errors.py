@@ -8,6 +8,7 @@
         ├── OrderTimeoutError           Timeout             the order's time has passed
         ├── InvalidOrderError           InvalidImage        the order does not name a valid image
         ├── NodeDiskFullError           NoSpace             the node's disk has no room for the blobs
+        ├── NodeFilesError              NodeFilesExhausted  the node can open no file for the blobs
         └── NodeDiskError               Failed              the node's disk rejects the blobs
 """
 
@@ -46,6 +47,12 @@ class NodeDiskFullError(OrderError):
     """The node's disk has no room."""
 
     reason = "NoSpace"
+
+
+class NodeFilesError(OrderError):
+    """The node has no file handle left."""
+
+    reason = "NodeFilesExhausted"
 
 
 class NodeDiskError(OrderError):

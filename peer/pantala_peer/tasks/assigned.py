@@ -9,6 +9,7 @@ from collections import Counter
 from collections.abc import Collection
 
 import structlog
+from msgspec import structs
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import Downloads
@@ -167,9 +168,10 @@ class AssignedTasks:
                 error=str(event.error),
                 **_described(work),
             )
-            self._fail(given, event.kind)
-            if isinstance(event.error, StoreError):
-                self._troubles[work.task_id] = failed(event.error)
+            trouble = failed(event.error) if isinstance(event.error, StoreError) else None
+            self._fail(given, event.kind, trouble)
+            if trouble is not None:
+                self._troubles[work.task_id] = trouble
                 if isinstance(event.error, StoreFullError):
                     self._make_room(free=work.size)
                 self.touch(work.task_id)
@@ -197,9 +199,13 @@ class AssignedTasks:
             self._released.add(name)
             self.touch(name)
 
-    def _fail(self, given: WorkGiven, kind: str) -> None:
+    def _fail(self, given: WorkGiven, kind: str, trouble: DeliveryState | None = None) -> None:
+        """Report a piece that was not received. ``trouble``: why the node itself failed."""
         work = given.work
-        self._supernodes.piece_failed(PieceFailure(work.task_id, work.piece, work.provider, kind), given.supernode)
+        failure = PieceFailure(work.task_id, work.piece, work.provider, kind)
+        if trouble is not None:
+            failure = structs.replace(failure, reason=trouble.reason, message=trouble.message)
+        self._supernodes.piece_failed(failure, given.supernode)
 
     async def _cancel(self, name: str) -> None:
         await self._downloads.cancel(name)
@@ -279,8 +285,9 @@ class AssignedTasks:
                 await self._drop_pieces(name)
             if await self._cache.hold(assignment) and self._assigned.get(name) == assignment:
                 self._ready.add(name)
-        except StoreError:
+        except StoreError as error:
             self._ready.discard(name)
+            self._troubles[name] = failed(error)
             raise
         finally:
             self._start_waiting(name)
@@ -293,7 +300,7 @@ class AssignedTasks:
             if name in self._ready:
                 self._on_work(given)
             else:
-                self._fail(given, LOCAL)
+                self._fail(given, LOCAL, self._troubles.get(name))
 
     async def _deliver(self, assignment: Assignment) -> None:
         """Publish the file at all its paths, once it is whole."""

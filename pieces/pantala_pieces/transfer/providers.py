@@ -2,6 +2,7 @@
 
 import time
 
+from pantala_pieces.errors import FilesExhaustedError, store_error
 from pantala_pieces.transfer.answers import receive_answer
 from pantala_pieces.transfer.channel import Channel
 from pantala_pieces.transfer.connections import Address, KeptConnections
@@ -29,7 +30,7 @@ class Providers:
     def fetch(self, job: ReceiveJob, buffer: PieceBuffer) -> memoryview:
         """Receive the piece into ``buffer``. It is not verified yet.
 
-        Raises :class:`FetchError`, or :class:`JobCancelledError`.
+        Raises :class:`FetchError`, :class:`JobCancelledError`, or :class:`FilesExhaustedError`.
         """
         work = job.work
         request = PieceRequest.of(work)
@@ -94,6 +95,9 @@ class Providers:
         except TimeoutError:
             raise ProviderUnreachableError(f"{host} port {port}: no connection in {timeout} s") from None
         except OSError as error:
+            own = store_error(f"connect to {host} port {port}", error)
+            if isinstance(own, FilesExhaustedError):
+                raise own from error
             raise ProviderUnreachableError(f"{host} port {port} cannot be reached: {error}") from error
 
 

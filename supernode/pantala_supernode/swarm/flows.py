@@ -48,6 +48,11 @@ class FlowMeter:
                     rates[provider] = rates.get(provider, 0.0) + amount * weight / WINDOW
         return rates
 
+    @property
+    def latest(self) -> int:
+        """The second in which the last bytes arrived."""
+        return self._second
+
     def idle(self, now: float) -> bool:
         """True if all rates are 0 from now on, unless more bytes arrive."""
         return now >= self._second + _KEPT + 1

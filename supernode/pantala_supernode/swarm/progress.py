@@ -8,6 +8,7 @@ from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import EmptyValueError, NotFoundError
 from pantala_supernode.swarm.flows import FlowTable
 from pantala_supernode.swarm.task_progress import SUPERNODE, PeerProgress, TaskProgress
+from pantala_supernode.swarm.troubles import NodeTroubles
 from pantala_supernode.tasks.copy import Copy
 
 
@@ -40,6 +41,8 @@ class ProgressManager:
         """Bytes that peers took from each other since the supernode's start."""
         self.flows = FlowTable()
         """The bytes and the rate of each download, by provider."""
+        self.troubles = NodeTroubles()
+        """Why downloads get no bytes."""
         self.peer_bookings = 0
         """The number of pieces that were given to peers from other peers, and that they have not reported yet."""
         self._tasks_of: defaultdict[str, set[str]] = defaultdict(set)
@@ -110,7 +113,9 @@ class ProgressManager:
             self.flows.add(task_id, peer, provider, size, now)
             self.service[provider].succeeded += 1
             self._end(peer, provider, booked=not lapsed >> piece & 1, carried=bool(carried >> piece & 1))
-        return list(given.values())
+        providers = list(given.values())
+        self.troubles.succeeded(task_id, peer, providers)
+        return providers
 
     def fail(self, task_id: str, peer: str, piece: int, *, blame: bool) -> str | None:
         """Note that a peer did not receive a piece that it was given. ``blame``: because of the provider. Idempotent.
@@ -181,6 +186,7 @@ class ProgressManager:
             self._take_back(task, peer, progress, piece)
         task.remove_peer(peer)
         self.flows.forget(task_id, peer)
+        self.troubles.forget(task_id, peer)
         self._tasks_of[peer].discard(task_id)
 
     def forget_peer(self, peer: str) -> None:
@@ -200,8 +206,9 @@ class ProgressManager:
             del self.tasks[task_id]
 
     def expire(self, now: float) -> None:
-        """Forget the rates of finished downloads."""
+        """Forget the rates of finished downloads, and old troubles."""
         self.flows.expire(now, self.is_unfinished)
+        self.troubles.expire(now)
 
     def is_unfinished(self, task_id: str, peer: str) -> bool:
         """True if a peer takes part in a task and lacks pieces of it."""

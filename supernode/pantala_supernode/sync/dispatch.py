@@ -157,6 +157,7 @@ class Dispatcher:
         provider = self._progress.fail(task_id, session.peer, failure.piece, blame=not own)
         if provider is None:
             return
+        self._progress.troubles.failed(session.peer, failure, provider, now=now)
         if own:
             session.paused[task_id] = now + _LOCAL_PAUSE
         elif provider != SUPERNODE:

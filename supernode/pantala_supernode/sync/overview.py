@@ -84,15 +84,20 @@ class Overview:
         part = swarm.peers.get(peer) if swarm is not None else None
         if swarm is None or part is None or session is None or session.path is not None:
             return None
-        meter = self._progress.flows.get(task_id, peer)
-        rates = meter.rates(self._clock()) if meter is not None else {}
+        meter, now = self._progress.flows.get(task_id, peer), self._clock()
+        rates = meter.rates(now) if meter is not None else {}
         if not rates and not self._is_unfinished(task_id, peer):
             return None
+        latest = meter.latest if meter is not None else 0.0
+        trouble = self._progress.troubles.find(task_id, peer, latest=latest, now=now)
         return NodeDownload(
             peer,
             bytes=_held_bytes(swarm.copy, part.have),
             rate=round(sum(rates.values())),
             flows=_flows(meter, rates) if meter is not None else (),
+            reason=trouble.reason if trouble is not None else "",
+            message=trouble.message if trouble is not None else "",
+            since=self._wall() - (now - trouble.since) if trouble is not None else 0.0,
         )
 
     def _is_unfinished(self, task_id: str, peer: str) -> bool:
