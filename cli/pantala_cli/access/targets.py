@@ -9,14 +9,14 @@ from pantala_cli.access import kinds
 from pantala_cli.access.kinds import IMAGE, TASK, ResourceKind
 
 
-class Target(NamedTuple):
+class ObjectName(NamedTuple):
     """One object."""
 
     kind: ResourceKind
     name: str
 
 
-def one(words: Sequence[str]) -> Target:
+def one(words: Sequence[str]) -> ObjectName:
     """Read ``task/x``, ``task x`` or ``x``. Raises :class:`typer.BadParameter`."""
     found = several(words)
     if len(found) != 1:
@@ -24,24 +24,24 @@ def one(words: Sequence[str]) -> Target:
     return found[0]
 
 
-def several(words: Sequence[str], default: ResourceKind = TASK) -> list[Target]:
+def several(words: Sequence[str], default: ResourceKind = TASK) -> list[ObjectName]:
     """Read ``task/x image/y``, ``image x y`` or ``x y``. Raises :class:`typer.BadParameter`."""
     first = kinds.named(words[0]) if len(words) > 1 else None
     rest = words[1:] if first is not None else words
     return [_target(word, first or default) for word in rest]
 
 
-def _target(word: str, default: ResourceKind) -> Target:
+def _target(word: str, default: ResourceKind) -> ObjectName:
     prefix, slash, name = word.partition("/")
     if not slash:
-        return Target(default, word)
+        return ObjectName(default, word)
     kind = kinds.named(prefix)
     if kind is None or not name or "/" in name:
         raise typer.BadParameter(f"{word!r} is not a name. Use task/NAME, image/NAME or peer/NAME.")
-    return Target(kind, name)
+    return ObjectName(kind, name)
 
 
-def work(targets: Sequence[Target]) -> Sequence[Target]:
+def work(targets: Sequence[ObjectName]) -> Sequence[ObjectName]:
     """Check that all are Tasks or ImagePrefetches. Raises :class:`typer.BadParameter`."""
     for target in targets:
         if target.kind not in (TASK, IMAGE):

@@ -6,7 +6,7 @@ import typer
 
 from pantala_cli.access.kinds import PEER, TASK
 from pantala_cli.access.options import UserAccess
-from pantala_cli.access.targets import Target
+from pantala_cli.access.targets import ObjectName
 from pantala_cli.commands import explain
 from pantala_cli.commands.get import AllNamespaces, Form, Output, Watch, get
 from pantala_cli.show import terminal
@@ -26,7 +26,7 @@ def status(
     get(access, [TASK.plural, *names], output, all_namespaces, watch)
     if task and not watch and output in (Form.TABLE, Form.WIDE):
         terminal.show("")
-        explain.explain_one(access, Target(TASK, task))
+        explain.explain_one(access, ObjectName(TASK, task))
 
 
 def peers(access: UserAccess, watch: Watch = False, output: Output = Form.TABLE) -> None:

@@ -8,7 +8,7 @@ import typer
 
 from pantala_cli.access.kinds import IMAGE, PANTALA, TASK, Resource, ResourceKind
 from pantala_cli.access.options import UserAccess
-from pantala_cli.access.targets import Target
+from pantala_cli.access.targets import ObjectName
 from pantala_cli.commands.waiting import Timeout, seconds, until
 from pantala_cli.show import terminal
 
@@ -111,5 +111,5 @@ def _create(
         cluster.create(kind, namespace, body)
         typer.echo(f"{kind.singular}.{kind.group}/{name} created")
         if wait:
-            until(cluster, namespace, [Target(kind, name)], limit, show=True)
+            until(cluster, namespace, [ObjectName(kind, name)], limit, show=True)
             typer.echo(f"{kind.singular}.{kind.group}/{name} ready")

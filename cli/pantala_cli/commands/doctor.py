@@ -11,7 +11,7 @@ import typer
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import PANTALA, TASK
 from pantala_cli.access.options import UserAccess
-from pantala_cli.access.targets import Target
+from pantala_cli.access.targets import ObjectName
 from pantala_cli.commands.waiting import Timeout, seconds, until
 from pantala_cli.doctor import installation, nodes
 from pantala_cli.doctor.diagnosis import Diagnosis, Level, failed, ok, picture
@@ -73,7 +73,7 @@ def journey(cluster: Cluster, namespace: str, url: str, limit: float) -> Diagnos
     try:
         cluster.create(TASK, namespace, body)
         try:
-            until(cluster, namespace, [Target(TASK, name)], limit)
+            until(cluster, namespace, [ObjectName(TASK, name)], limit)
             status = cluster.get(TASK, namespace, name).get("status") or {}
         finally:
             cluster.delete(TASK, namespace, name)

@@ -8,7 +8,7 @@ import typer
 
 from pantala_cli.access import targets
 from pantala_cli.access.options import UserAccess
-from pantala_cli.access.targets import Target
+from pantala_cli.access.targets import ObjectName
 from pantala_cli.errors import CLIError
 from pantala_cli.show import explanation, resources, terminal
 from pantala_cli.show.words import counted
@@ -28,11 +28,11 @@ def explain(access: UserAccess, target: Words, node: Node = "") -> None:
     explain_one(access, wanted, node)
 
 
-def explain_one(access: UserAccess, target: Target, node: str = "") -> None:
+def explain_one(access: UserAccess, target: ObjectName, node: str = "") -> None:
     terminal.show(explanation.explain(detail(access, target), time.time(), node))
 
 
-def detail(access: UserAccess, target: Target) -> TaskDetail:
+def detail(access: UserAccess, target: ObjectName) -> TaskDetail:
     """What the console knows. Without the console: what the resource's status says."""
     if access.console_url:
         if access.namespace:
@@ -53,7 +53,7 @@ def detail(access: UserAccess, target: Target) -> TaskDetail:
             return from_status(resource, target)
 
 
-def from_status(resource: resources.Object, target: Target) -> TaskDetail:
+def from_status(resource: resources.Object, target: ObjectName) -> TaskDetail:
     """An explanation from a resource's conditions and its late and failed nodes."""
     task = resources.summary(resource, target.kind)
     nodes = resources.troubled(resource)

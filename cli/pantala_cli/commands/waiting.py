@@ -11,7 +11,7 @@ from pantala_cli.access import targets
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import condition
 from pantala_cli.access.options import UserAccess
-from pantala_cli.access.targets import Target
+from pantala_cli.access.targets import ObjectName
 from pantala_cli.errors import WaitError
 from pantala_cli.show import resources, tables, terminal
 from pantala_cli.show.words import share
@@ -41,7 +41,13 @@ def wait(access: UserAccess, target: Words, for_: For = "condition=Ready", timeo
 
 
 def until(
-    cluster: Cluster, namespace: str, wanted: Sequence[Target], limit: float, what: str = "Ready", *, show: bool = False
+    cluster: Cluster,
+    namespace: str,
+    wanted: Sequence[ObjectName],
+    limit: float,
+    what: str = "Ready",
+    *,
+    show: bool = False,
 ) -> None:
     """Wait for a condition of all objects. ``show``: print each change of the progress to stderr.
 
@@ -49,7 +55,7 @@ def until(
     """
     ends = time.monotonic() + limit if limit else float("inf")
     kind_of, _, status = what.partition("=")
-    last: dict[Target, str] = {}
+    last: dict[ObjectName, str] = {}
     for _look in _looks():
         waiting = []
         for target in wanted:
@@ -88,7 +94,7 @@ def _looks() -> Iterator[None]:
         time.sleep(_EVERY)
 
 
-def _why(target: Target, resource: Mapping[str, Any], what: str) -> str:
+def _why(target: ObjectName, resource: Mapping[str, Any], what: str) -> str:
     ready = condition(resource, "Ready")
     message = ready.get("message", resources.NOT_SEEN)
     return (
@@ -97,7 +103,7 @@ def _why(target: Target, resource: Mapping[str, Any], what: str) -> str:
     )
 
 
-def _show(task: TaskSummary, target: Target, last: dict[Target, str]) -> None:
+def _show(task: TaskSummary, target: ObjectName, last: dict[ObjectName, str]) -> None:
     line = f"{target.kind.singular} {target.name}: {share(task.progress)}, {tables.nodes(task.nodes)} nodes"
     if last.get(target) != line:
         last[target] = line

@@ -140,7 +140,7 @@ def policies(facts: Facts) -> Iterator[Diagnosis]:
                 "Set the chart's value networkPolicy.enabled, which allows exactly what Pantala needs.",
             )
     if "networkpolicies" not in facts.missing and facts.home:
-        yield ok("policies", f"{counted(len(ours), 'NetworkPolicy')} of the chart".replace("Policys", "Policies"))
+        yield ok("policies", f"The chart has {counted(len(ours), 'policy', 'policies')}")
 
 
 def volumes(facts: Facts) -> Iterator[Diagnosis]:
