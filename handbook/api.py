@@ -8,6 +8,7 @@ import pkgutil
 from collections.abc import Iterator
 from http import HTTPStatus
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
@@ -37,7 +38,8 @@ def operations() -> Iterator[Operation]:
     """All operations in the room ``http``, in the order of its modules."""
     for module in pkgutil.iter_modules(pantala_supernode.http.__path__):
         found = importlib.import_module(f"pantala_supernode.http.{module.name}")
-        for _, kind in inspect.getmembers(found, inspect.isclass):
+        kinds: list[tuple[str, Any]] = inspect.getmembers(found, inspect.isclass)
+        for _, kind in kinds:
             if kind.__module__ == found.__name__ and callable(getattr(kind, "operations", None)):
                 # The table of operations needs only the names of the handlers.
                 yield from kind.operations(object.__new__(kind))

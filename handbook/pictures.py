@@ -15,7 +15,7 @@ from pathlib import Path
 FOLDER = Path(__file__).resolve().parent.parent / "docs" / "pictures"
 
 _STYLE = """\
-text { font: 14px system-ui, sans-serif; fill: #1f2933; text-anchor: middle; dominant-baseline: central; }
+text { font: 14px system-ui, sans-serif; fill: #1f2933; dominant-baseline: central; }
 .label { font-size: 12px; paint-order: stroke; stroke: #ffffff; stroke-width: 5px; stroke-linejoin: round; }
 .small { font-size: 12px; }
 .box { fill: #e0f2f1; stroke: #00796b; stroke-width: 1.5; }
@@ -78,6 +78,8 @@ class Arrow:
     both: bool = False
     dashed: bool = False
     shift: int = 0
+    below: bool = False
+    """True if the label is below the line."""
 
     def svg(self) -> Iterator[str]:
         dx, dy = self.end.x - self.start.x, self.end.y - self.start.y
@@ -90,7 +92,10 @@ class Arrow:
         ends = ' marker-end="url(#head)"' + (' marker-start="url(#head)"' if self.both else "")
         yield f'<path class="{style}" d="M{x1:.1f} {y1:.1f}L{x2:.1f} {y2:.1f}"{ends}/>'
         if self.label:
-            yield f'<text class="label" x="{(x1 + x2) / 2:.1f}" y="{(y1 + y2) / 2:.1f}">{escape(self.label)}</text>'
+            beside = abs(dy) > 2 * abs(dx)
+            x, y = (x1 + x2) / 2 + (8 if beside else 0), (y1 + y2) / 2 + (0 if beside else (12 if self.below else -12))
+            anchor = ' text-anchor="start"' if beside else ""
+            yield f'<text class="label" x="{x:.1f}" y="{y:.1f}"{anchor}>{escape(self.label)}</text>'
 
 
 @dataclass
@@ -105,7 +110,7 @@ class Picture:
 
     def svg(self) -> str:
         head = (
-            f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {self.width} {self.height}" '
+            f'<svg xmlns="http://www.w3.org/2000/svg" text-anchor="middle" viewBox="0 0 {self.width} {self.height}" '
             f'width="{self.width}" height="{self.height}" role="img" aria-labelledby="title description">\n'
             f'<title id="title">{escape(self.title)}</title>\n'
             f'<desc id="description">{escape(self.description)}</desc>\n'
@@ -121,19 +126,19 @@ class Picture:
 def processes() -> Picture:
     """The processes and their conversations."""
     user = Box(90, 60, ["kubectl apply"], kind="outside")
-    api = Box(330, 60, ["kube-apiserver"], kind="outside")
-    operator = Box(590, 60, ["operator", "Deployment"])
+    api = Box(360, 60, ["kube-apiserver"], kind="outside")
+    operator = Box(650, 60, ["operator", "Deployment"])
     origin = Box(90, 210, ["origin", "or registry"], kind="outside")
-    supernode = Box(330, 210, ["supernode", "StatefulSet, volume"])
-    replica = Box(590, 210, ["supernode", "another replica"])
-    node = Box(330, 385, ["node 1"], 500, 170, "group")
-    other = Box(700, 385, ["node 2"], 200, 170, "group")
-    containerd = Box(170, 430, ["containerd"], 130, 50, "outside")
-    helper = Box(170, 350, ["runtime helper"], 130, 50)
-    peer = Box(480, 390, ["peer", "DaemonSet"], 130)
-    peer2 = Box(700, 390, ["peer"], 130)
+    supernode = Box(360, 210, ["supernode", "StatefulSet, volume"])
+    replica = Box(650, 210, ["supernode", "another replica"])
+    node = Box(300, 410, ["node 1"], 560, 190, "group")
+    other = Box(720, 410, ["node 2"], 200, 190, "group")
+    containerd = Box(110, 460, ["containerd"], 130, 50, "outside")
+    helper = Box(110, 370, ["runtime helper"], 130, 50)
+    peer = Box(460, 415, ["peer", "DaemonSet"], 130)
+    peer2 = Box(720, 415, ["peer"], 130)
     return Picture(
-        820, 490, "Pantala's processes",
+        840, 520, "Pantala's processes",
         "The operator watches the API server and sends statements to the supernodes. The supernode reads each byte of "
         "an origin once. Peers on the nodes get pieces from the supernode and from each other. containerd pulls from "
         "the peer.",
@@ -145,7 +150,7 @@ def processes() -> Picture:
             Arrow(supernode, peer, "exchange, pieces", both=True),
             Arrow(supernode, peer2, "exchange, pieces", both=True),
             Arrow(peer, peer2, "pieces", both=True),
-            Arrow(containerd, peer, "pulls from the mirror"), Arrow(peer, helper, "orders"),
+            Arrow(containerd, peer, "pulls from the mirror", below=True), Arrow(peer, helper, "orders"),
             Arrow(helper, containerd, "CRI"),
         ],
     )  # fmt: skip
@@ -155,9 +160,9 @@ def file() -> Picture:
     """How the pieces of a file reach the nodes."""
     origin = Box(90, 150, ["origin"], 110, 56, "outside")
     supernode = Box(320, 150, ["supernode", "pieces 1 2 3 4 5 6"], 170)
-    first = Box(620, 50, ["node 1", "has 1 4, fetches 2"], 170)
+    first = Box(620, 40, ["node 1", "has 1 4, fetches 2"], 170)
     second = Box(620, 150, ["node 2", "has 2 5, fetches 3"], 170)
-    third = Box(620, 250, ["node 3", "has 3 6, fetches 1"], 170)
+    third = Box(620, 260, ["node 3", "has 3 6, gives 3"], 170)
     return Picture(
         760, 300, "How a file reaches the nodes",
         "The supernode reads the origin once and gives different pieces to different nodes. Nodes get the other pieces "
@@ -165,7 +170,7 @@ def file() -> Picture:
         [
             origin, supernode, first, second, third,
             Arrow(origin, supernode, "once"),
-            Arrow(supernode, first, "1 4"), Arrow(supernode, second, "2 5"), Arrow(supernode, third, "3 6"),
+            Arrow(supernode, first, "1 4"), Arrow(supernode, second, "2 5"), Arrow(supernode, third, "3 6", below=True),
             Arrow(second, first, "2"), Arrow(third, second, "3"),
         ],
     )  # fmt: skip
@@ -174,13 +179,13 @@ def file() -> Picture:
 def image() -> Picture:
     """How a container image reaches a node."""
     pod = Box(80, 60, ["pod or order"], 130, 50, "outside")
-    containerd = Box(270, 60, ["containerd"], 130, 50, "outside")
-    mirror = Box(480, 60, ["mirror", "peer of the node"], 140)
-    peers = Box(710, 60, ["peers", "of other nodes"], 140)
-    supernode = Box(480, 210, ["supernode"], 140, 50)
-    registry = Box(270, 210, ["registry"], 130, 50, "outside")
+    containerd = Box(290, 60, ["containerd"], 130, 50, "outside")
+    mirror = Box(530, 60, ["mirror", "peer of the node"], 140)
+    peers = Box(770, 60, ["peers", "of other nodes"], 140)
+    supernode = Box(530, 210, ["supernode"], 140, 50)
+    registry = Box(290, 210, ["registry"], 130, 50, "outside")
     return Picture(
-        800, 260, "How an image reaches a node",
+        860, 260, "How an image reaches a node",
         "containerd asks the mirror of its node. The mirror gets blobs from other peers and from the supernode, which "
         "reads the registry once and asks it for each client's right. If the mirror is slow, containerd reads the "
         "registry.",
@@ -196,20 +201,20 @@ def image() -> Picture:
 
 def states() -> Picture:
     """The states of a Task."""
-    new = Box(80, 120, ["new"], 90, 50, "outside")
-    working = Box(280, 120, ["Reconciling", "reads, distributes, retries"], 200)
-    ready = Box(620, 50, ["Ready", "every selected node has it"], 200)
-    stalled = Box(620, 190, ["Stalled", "needs a correction"], 200)
+    new = Box(70, 150, ["new"], 90, 50, "outside")
+    working = Box(260, 150, ["Reconciling", "reads, distributes, retries"], 200)
+    ready = Box(660, 50, ["Ready", "every selected node has it"], 200)
+    stalled = Box(660, 250, ["Stalled", "needs a correction"], 200)
     return Picture(
-        760, 240, "The states of a Task",
+        780, 300, "The states of a Task",
         "A new Task is Reconciling until every selected node has the file. Then it is Ready. A failure that no retry "
         "can mend makes it Stalled. A new node, a correction or a request makes it Reconciling again.",
         [
             new, working, ready, stalled,
-            Arrow(new, working), Arrow(working, ready, "complete", shift=-10),
-            Arrow(ready, working, "new node", dashed=True, shift=-10),
-            Arrow(working, stalled, "no retry helps", shift=10),
-            Arrow(stalled, working, "correction, retry", dashed=True, shift=10),
+            Arrow(new, working), Arrow(working, ready, "complete", shift=-14),
+            Arrow(ready, working, "new node", dashed=True, shift=-14, below=True),
+            Arrow(working, stalled, "no retry helps", shift=14, below=True),
+            Arrow(stalled, working, "correction, retry", dashed=True, shift=14),
         ],
     )  # fmt: skip
 
