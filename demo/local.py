@@ -37,6 +37,8 @@ class LocalPlace:
     origin_rate: float | None = 25_000_000.0
     """Bytes per second of the origin, slow enough to watch the progress."""
     task_name = ""
+    console = ""
+    """The URL of the operator's console."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._folder = folder
@@ -108,15 +110,17 @@ class LocalPlace:
     def _start(self) -> None:
         began = time.monotonic()
         assets(["etcd", "kube-apiserver", "kubectl"])
-        api, pieces, operator_health, *ports = free_ports(3 + 2 * len(NODES))
+        api, pieces, operator_health, console, *ports = free_ports(4 + 2 * len(NODES))
         self._start_supernode(api, pieces)
         self._start_peers(api, ports)
         self._control_plane.start()
         self._install()
-        self._start_operator(api, operator_health)
+        self._start_operator(api, operator_health, console)
         for name, url in self._health.items():
             self._wait_ready(name, url)
         self._say(f"all seven processes run after {time.monotonic() - began:.1f} s")
+        self.console = f"http://127.0.0.1:{console}"
+        self._say(f"the web page: {self.console}")
 
     def _install(self) -> None:
         self.kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
@@ -133,11 +137,12 @@ class LocalPlace:
             "--data", str(self._folder / "supernode"), "--no-auth", "--allow-source", "127.0.0.0/8",
         )  # fmt: skip
 
-    def _start_operator(self, api: int, health: int) -> None:
+    def _start_operator(self, api: int, health: int, console: int) -> None:
         self._run(
             "operator", "pantala_operator", health,
             "--kubeconfig", str(self.kubeconfig), "--supernode", f"http://127.0.0.1:{api}",
-            "--health-listen", f"127.0.0.1:{health}", "--progress-interval", "0.5",
+            "--health-listen", f"127.0.0.1:{health}", "--console-listen", f"127.0.0.1:{console}",
+            "--progress-interval", "0.5",
         )  # fmt: skip
 
     def _start_peers(self, api: int, ports: list[int]) -> None:

@@ -27,6 +27,9 @@ class Place(AbstractContextManager["Place"], Protocol):
     task_name: str
     """The Task's name. Empty: the name in the sample."""
 
+    console: str
+    """The URL of the operator's console. Empty: reach it with ``kubectl pantala ui``."""
+
     @property
     def kubeconfig(self) -> Path | None:
         """The cluster's kubeconfig. ``None``: the user's own one."""

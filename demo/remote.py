@@ -26,6 +26,7 @@ class RemotePlace:
 
     title = "The cluster of your kubeconfig"
     origin_rate: float | None = None
+    console = ""
     kubeconfig: Path | None = None
 
     def __init__(self, origin_host: str, say: Callable[[str], None]) -> None:

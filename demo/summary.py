@@ -34,6 +34,8 @@ def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
     if kept:
         if place.kubeconfig:
             yield f"export KUBECONFIG={place.kubeconfig}"
+        if place.console:
+            yield f"open {place.console}    (the web page)"
         yield f"kubectl get tasks,peers; kubectl describe task {task}"
         yield f"kubectl pantala status {task}    (with .venv/bin on PATH)"
         yield "kubectl apply -f crds/samples/task.yaml    (your own file: change metadata.name and spec.source.url)"

@@ -14,6 +14,9 @@ from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.probe import HTTPHealthProbe
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.authority.service import Authority, authority_of
+from pantala_operator.console.history import ConditionHistory
+from pantala_operator.console.overview import ConsoleOverview
+from pantala_operator.console.server import ConsoleServer
 from pantala_operator.control.details import Details
 from pantala_operator.control.elector import Elector
 from pantala_operator.control.loop import Loop
@@ -121,10 +124,15 @@ class App:
         prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, node_rights)
         peers = PeerController(known, self._writer, grace, clock)
         sources = SourceController(known, self._writer)
-        self.details = Details(known, tasks, prefetches, clock)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, sources, clock, term)
         self._silence = None if probe is None else SilenceWatch(known, probe, events, clock)
         self._metrics = OperatorMetrics(known, events, term)
+        self.details = Details(known, tasks, prefetches, clock)
+        history = ConditionHistory(events, clock)
+        self._console = ConsoleServer(ConsoleOverview(known, self.details, history, term, self._leader, clock))
+
+    def _leader(self) -> str:
+        return "" if self._elector is None else self._elector.leader
 
     def problems(self) -> list[str]:
         """The reasons why the operator is not ready. Empty if it is ready."""
@@ -164,9 +172,10 @@ class App:
     async def _run(self) -> None:
         settings = self._settings
         probes = health.serving(settings.health_listen, self._metrics.registry, ready=self.problems, alive=self.stalled)
-        async with probes as port, asyncio.TaskGroup() as group:
+        console = self._console.serving(settings.console_listen)
+        async with probes as port, console as console_port, asyncio.TaskGroup() as group:
             supernodes = settings.supernode_statefulset or [str(RedactedURL(url)) for url in settings.supernode]
-            log.info("The operator runs", supernodes=supernodes, health_port=port)
+            log.info("The operator runs", supernodes=supernodes, health_port=port, console_port=console_port)
             for part in (
                 self._kinds.run(),
                 self._lists.run(),

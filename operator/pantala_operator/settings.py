@@ -45,6 +45,13 @@ def _directory(text: str) -> str:
     return text.rstrip("/")
 
 
+def _loopback(text: str) -> ListenAddress:
+    address = settings.address(text)
+    if not address.is_loopback:
+        raise ValueError("is not a loopback address. The console needs no login. Give one like 127.0.0.1:8090.")
+    return address
+
+
 class SharedPath(NamedTuple):
     """A folder, or one file, at which a namespace may publish besides its own folder."""
 
@@ -87,6 +94,12 @@ class Settings:
         default=ListenAddress("127.0.0.1", 8080),
     )
     """Loopback by default, so that the default opens no port to the network."""
+    console_listen: ListenAddress | None = flag(
+        _loopback,
+        "HOST:PORT",
+        "loopback address of the web page and of kubectl pantala's endpoint, like 127.0.0.1:8090 (default: nowhere)",
+        default=None,
+    )
     token_file: Path | None = flag(
         Path, "FILE", "bearer token for the supernodes, read for each request (default: none)", default=None
     )

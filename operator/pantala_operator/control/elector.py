@@ -82,6 +82,11 @@ class Elector:
         self._read_at = float("-inf")
         self._failures = 0
 
+    @property
+    def leader(self) -> str:
+        """The pod that holds the Lease, as last read. Empty: none, or not known."""
+        return self._lease.holder.rpartition("_")[0]
+
     async def run(self) -> None:
         """At the end, give the Lease back, so that another replica takes over at once.
 

@@ -278,6 +278,7 @@ _EXAMPLES: dict[str, tuple[str, object]] = {
     "supernode_statefulset": ("ns/x", "ns/x"),
     "lease": ("ns/x", "ns/x"),
     "health_listen": ("[::1]:9", ListenAddress("::1", 9)),
+    "console_listen": ("[::1]:9", ListenAddress("::1", 9)),
     "startup_taints": ("a/, b/c", ("a/", "b/c")),
     "node_condition": ("yes", True),
     "token_file": ("/some/token", Path("/some/token")),

@@ -1,0 +1,164 @@
+"""Builds the views from what the operator knows. 10,000 Tasks take a moment, so it is done in slices and kept.
+
+The summary of a finished Task follows from its status alone, so it is kept as long as the resource does not change.
+"""
+
+import asyncio
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Final
+
+import msgspec
+
+from pantala_operator.console import peers, prefetches, tasks
+from pantala_operator.console.history import ConditionHistory, timeline
+from pantala_operator.console.peers import Rates
+from pantala_operator.control.details import Details
+from pantala_operator.plan.nodes import counted
+from pantala_operator.ports import Clock
+from pantala_operator.resources.api import TaskResource
+from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.term import Term
+from pantala_operator.watch.observation import Observation
+from pantala_process.flight import SingleFlight
+from pantala_protocol import __version__
+from pantala_protocol.console.views import Console, Moment, TaskDetail, TaskSummary, Traffic
+
+_SLICE: Final = 200
+"""Tasks between two moments at which other work may run."""
+_FRESH: Final = 0.4
+"""Seconds for which a built overview is used again."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Built:
+    """The whole view, and when it was built by the monotonic clock."""
+
+    view: Console
+    at: float
+
+
+class ConsoleOverview:
+    """The views of one operator."""
+
+    def __init__(
+        self,
+        known: Observation,
+        details: Details,
+        history: ConditionHistory,
+        term: Term,
+        leader: Callable[[], str],
+        clock: Clock,
+    ) -> None:
+        """``leader`` returns the name of the pod that leads, or an empty text if it is not known."""
+        self._known = known
+        self._details = details
+        self._history = history
+        self._term = term
+        self._leader = leader
+        self._clock = clock
+        self._kept: dict[str, tuple[TaskResource, TaskSummary]] = {}
+        self._flights: SingleFlight[str, _Built] = SingleFlight()
+        self._built: _Built | None = None
+
+    async def console(self, namespace: str, *, unfinished: bool, limit: int) -> Console:
+        """The state of the whole installation."""
+        built = self._built
+        if built is None or self._clock.monotonic() - built.at > _FRESH:
+            built = await self._flights.share("", self._build)
+        view = built.view
+        chosen = [
+            each
+            for each in view.tasks
+            if (not namespace or each.namespace == namespace) and not (unfinished and each.ready == "True")
+        ]
+        return msgspec.structs.replace(view, tasks=tuple(chosen[:limit]), omitted=max(0, len(chosen) - limit))
+
+    async def task(self, namespace: str, name: str) -> TaskDetail | None:
+        """One Task. ``None``: it does not exist."""
+        task = self._known.tasks.items.get(f"{namespace}/{name}")
+        return None if task is None else self._detail(task, self._summary(task))
+
+    async def images(self, namespace: str, name: str) -> TaskDetail | None:
+        """One ImagePrefetch. ``None``: it does not exist."""
+        prefetch = self._known.prefetches.items.get(f"{namespace}/{name}")
+        return None if prefetch is None else self._detail(prefetch, prefetches.summarize(prefetch))
+
+    def _detail(self, each: TaskResource | ImagePrefetch, summary: TaskSummary) -> TaskDetail:
+        nodes, status = self._details.nodes(each), each.status
+        if nodes and summary.ready != "True":
+            summary = tasks.with_nodes(summary, counted(nodes), nodes)
+        ends = _ends(status.start_time, status.completion_time)
+        moments = timeline(each.metadata, status.conditions, self._history.moments(each.metadata.uid), ends)
+        return TaskDetail(summary, nodes, self._details.causes(each), moments)
+
+    async def _build(self) -> _Built:
+        known, totals, summaries = self._known, _Totals(), list[TaskSummary]()
+        for prefetch in known.prefetches.items.values():
+            summaries.append(prefetches.summarize(prefetch))
+        for number, task in enumerate(list(known.tasks.items.values())):
+            if number % _SLICE == _SLICE - 1:
+                await asyncio.sleep(0)
+            summaries.append(self._summary(task))
+            totals.add(task.status.task_id, summaries[-1].traffic)
+        uids = {task.metadata.uid for task in known.tasks.items.values()}
+        self._kept = {uid: kept for uid, kept in self._kept.items() if uid in uids}
+        await asyncio.sleep(0)
+        summaries.sort(key=lambda each: (each.ready == "True", -each.created, each.namespace, each.name))
+        rates, reports = Rates(known.progress.messages.values()), known.supernodes.peers
+        view = Console(
+            at=self._clock.now().timestamp(),
+            version=__version__,
+            leads=self._term.leads,
+            leader="" if self._term.leads else self._leader(),
+            tasks=tuple(summaries),
+            peers=tuple(
+                peers.view(peer, reports.get(name), rates, known.zones.get(name, ""))
+                for name, peer in sorted(known.peers.items.items())
+            ),
+            supernodes=tuple(peers.supernodes(known.supernodes, known.progress.messages)),
+            edges=rates.views(),
+            traffic=rates.of_all(totals.bytes),
+            saved=totals.saved,
+        )
+        self._built = built = _Built(view, self._clock.monotonic())
+        return built
+
+    def _summary(self, task: TaskResource) -> TaskSummary:
+        uid = task.metadata.uid
+        if uid in self._kept and self._kept[uid][0] is task:
+            return self._kept[uid][1]
+        if tasks.is_finished(task.status.conditions):
+            summary = tasks.summarize(task, None, None)
+            self._kept[uid] = task, summary
+            return summary
+        task_id = task.status.task_id
+        view = self._known.supernodes.task_view(uid, task_id, task.attempt)
+        return tasks.summarize(task, view.report, self._known.progress.downloads(task_id))
+
+
+class _Totals:
+    """Bytes over all Tasks. Tasks with the same content share a copy and its numbers."""
+
+    def __init__(self) -> None:
+        self.bytes = Traffic()
+        self.saved = 0
+        self._seen: set[str] = set()
+
+    def add(self, task_id: str, traffic: Traffic) -> None:
+        if not task_id or task_id in self._seen:
+            return
+        self._seen.add(task_id)
+        known = self.bytes
+        self.bytes = Traffic(
+            known.origin + traffic.origin, known.supernode + traffic.supernode, known.peers + traffic.peers
+        )
+        self.saved += max(0, traffic.supernode + traffic.peers - traffic.origin)
+
+
+def _ends(started: datetime | None, completed: datetime | None) -> Iterator[Moment]:
+    if started is not None:
+        yield Moment(started.timestamp(), "Started", "The operator began this attempt.")
+    if completed is not None:
+        yield Moment(completed.timestamp(), "Completed", "All nodes were ready.")

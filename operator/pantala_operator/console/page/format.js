@@ -1,0 +1,45 @@
+// Numbers and times as texts.
+const UNITS = ["B", "KiB", "MiB", "GiB", "TiB", "PiB"];
+
+export function bytes(value) {
+  if (value === null || value === undefined) return "–";
+  let number = value;
+  let unit = 0;
+  while (number >= 1024 && unit < UNITS.length - 1) {
+    number /= 1024;
+    unit += 1;
+  }
+  const text = unit === 0 || number >= 100 ? number.toFixed(0) : number.toFixed(number >= 10 ? 1 : 2);
+  return `${text} ${UNITS[unit]}`;
+}
+
+export const rate = (value) => (value ? `${bytes(value)}/s` : "–");
+
+export function percent(share) {
+  if (share === null || share === undefined) return "–";
+  // 100 % means that everything is there.
+  return `${share >= 1 ? 100 : Math.min(99, Math.floor(share * 100))} %`;
+}
+
+export function duration(seconds) {
+  if (seconds === null || seconds === undefined) return "–";
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h ${Math.floor((whole % 3600) / 60)} min`;
+  return `${Math.floor(whole / 86400)} d ${Math.floor((whole % 86400) / 3600)} h`;
+}
+
+// One unit only, for ages.
+export function age(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min`;
+  if (whole < 86400) return `${Math.floor(whole / 3600)} h`;
+  return `${Math.floor(whole / 86400)} d`;
+}
+
+export const count = (value) => value.toLocaleString("en-US");
+export const clock = (at) => new Date(at * 1000).toLocaleTimeString("en-GB");
+export const moment = (at) => new Date(at * 1000).toISOString().replace("T", " ").replace(/\.\d+Z$/, " UTC");
+export const plural = (number, one, many) => `${count(number)} ${number === 1 ? one : many}`;

@@ -1,0 +1,199 @@
+// Draws the swarm: the supernode in the middle, the nodes in a ring by zone, and an arrow for each flow of bytes.
+import { bytes, count, plural, rate } from "./format.js";
+import { attribute, h, keyed, s, text } from "./dom.js";
+
+export const SUPERNODE = "supernode";
+export const ORIGIN = "origin";
+const MOST_NODES = 48;
+const RADIUS = 7;
+const measure = document.createElement("canvas").getContext("2d");
+let graphs = 0;
+
+export const kindOf = (provider) => (provider === ORIGIN ? "origin" : provider === SUPERNODE ? "supernode" : "peers");
+
+function widthOf(names) {
+  measure.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  return Math.max(40, ...names.map((name) => measure.measureText(name).width));
+}
+
+function busiest(names, edges) {
+  if (names.length <= MOST_NODES) return names;
+  const moved = new Map(names.map((name) => [name, 0]));
+  for (const edge of edges) {
+    for (const name of [edge.provider, edge.node]) if (moved.has(name)) moved.set(name, moved.get(name) + edge.rate + 1);
+  }
+  return [...names].sort((one, other) => moved.get(other) - moved.get(one)).slice(0, MOST_NODES);
+}
+
+function layout(shown, zoneOf, available) {
+  const zones = [...new Set(shown.map(zoneOf))].sort();
+  const ordered = zones.flatMap((zone) => shown.filter((name) => zoneOf(name) === zone).sort());
+  const gaps = zones.length > 1 ? zones.length * 0.6 : 0;
+  const step = (2 * Math.PI) / Math.max(1, ordered.length + gaps);
+  const label = widthOf(ordered);
+  const turned = ordered.length > 12 || (ordered.length > 4 && label > 130);
+  const wanted = Math.max(118, Math.min(260, (18 * (ordered.length + gaps)) / (2 * Math.PI)));
+  const radius = Math.max(86, Math.min(wanted, available / 2 - label - 28));
+  const width = Math.max(available, 2 * (radius + label + 26));
+  const height = 2 * (radius + (turned ? label + 24 : 40));
+  const center = { x: width / 2, y: height / 2 };
+  const places = new Map([[SUPERNODE, { ...center, r: 16 }], [ORIGIN, { x: center.x, y: center.y - radius * 0.56, r: 11 }]]);
+  const arcs = [];
+  let angle = -Math.PI / 2 + (zones.length > 1 ? step * 0.8 : step / 2);
+  let zone = null;
+  for (const name of ordered) {
+    if (zone !== null && zone.name !== zoneOf(name)) angle += step * 0.6;
+    if (zone === null || zone.name !== zoneOf(name)) arcs.push((zone = { name: zoneOf(name), from: angle, to: angle }));
+    zone.to = angle;
+    places.set(name, { x: center.x + radius * Math.cos(angle), y: center.y + radius * Math.sin(angle), r: RADIUS, angle });
+    angle += step;
+  }
+  return { ordered, places, arcs, radius, width, height, center, turned, step };
+}
+
+function curve(from, to, center) {
+  const middle = { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 };
+  const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
+  const ring = from.angle !== undefined && to.angle !== undefined;
+  // Between two nodes the arrow bends to the middle, and to the right, so that both directions can be seen.
+  const pull = ring ? 0.5 : 0;
+  const aside = ring ? 16 : 0;
+  const control = {
+    x: middle.x + (center.x - middle.x) * pull - ((to.y - from.y) / length) * aside,
+    y: middle.y + (center.y - middle.y) * pull + ((to.x - from.x) / length) * aside,
+  };
+  const cut = (point, toward, r) => {
+    const distance = Math.hypot(toward.x - point.x, toward.y - point.y) || 1;
+    return { x: point.x + ((toward.x - point.x) / distance) * r, y: point.y + ((toward.y - point.y) / distance) * r };
+  };
+  const start = cut(from, control, from.r + 2);
+  const end = cut(to, control, to.r + 7);
+  const label = { x: (start.x + 2 * control.x + end.x) / 4, y: (start.y + 2 * control.y + end.y) / 4 };
+  const point = (each) => `${each.x.toFixed(1)} ${each.y.toFixed(1)}`;
+  return { path: `M${point(start)}Q${point(control)} ${point(end)}`, label };
+}
+
+function arcPath(center, radius, from, to) {
+  const at = (angle) => `${(center.x + radius * Math.cos(angle)).toFixed(1)} ${(center.y + radius * Math.sin(angle)).toFixed(1)}`;
+  return `M${at(from)}A${radius} ${radius} 0 ${to - from > Math.PI ? 1 : 0} 1 ${at(to)}`;
+}
+
+export class SwarmGraph {
+  constructor(label) {
+    this.label = label;
+    this.id = `graph${(graphs += 1)}`;
+    const marker = (kind) => s("marker", { id: `${this.id}-${kind}`, class: `tip ${kind}`, viewBox: "0 0 8 8", refX: 2, refY: 4,
+      markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" }, s("path", { d: "M0 0.5L8 4L0 7.5Z" }));
+    this.layers = Object.fromEntries(["arcs", "edges", "nodes", "labels"].map((name) => [name, s("g", { class: name })]));
+    this.svg = s("svg", { class: "graph", role: "img" },
+      s("defs", {}, ["origin", "supernode", "peers"].map(marker)), Object.values(this.layers));
+    this.note = h("p", { class: "muted" });
+    this.box = h("div", { class: "canvas scroll", tabindex: 0, role: "group", "aria-label": label }, this.svg);
+    this.element = h("div", { class: "swarm" }, this.box, this.note);
+  }
+
+  // edges: [{provider, node, rate, bytes}]; nodes: [{name, zone, mood, words}].
+  update(nodes, edges) {
+    const known = new Map(nodes.map((node) => [node.name, node]));
+    const names = new Set(nodes.map((node) => node.name));
+    for (const { provider, node } of edges) {
+      if (kindOf(provider) === "peers") names.add(provider);
+      if (node !== SUPERNODE) names.add(node);
+    }
+    const shown = busiest([...names], edges);
+    const zoneOf = (name) => known.get(name)?.zone ?? "";
+    const plan = layout(shown, zoneOf, Math.max(300, (this.box.clientWidth || 640) - 2));
+    const drawn = edges.filter((edge) => plan.places.has(edge.provider) && plan.places.has(edge.node));
+    const top = Math.max(1, ...drawn.map((edge) => edge.rate));
+    attribute(this.svg, "viewBox", `0 0 ${plan.width.toFixed(0)} ${plan.height.toFixed(0)}`);
+    attribute(this.svg, "width", plan.width.toFixed(0));
+    attribute(this.svg, "height", plan.height.toFixed(0));
+    const moving = drawn.filter((edge) => edge.rate > 0);
+    attribute(this.svg, "aria-label", `${this.label}: ${plural(moving.length, "flow", "flows")} between ${plural(shown.length, "node", "nodes")}. The table has all numbers.`);
+    this.drawArcs(plan);
+    this.drawEdges(plan, drawn, top);
+    this.drawNodes(plan, known, drawn.some((edge) => edge.provider === ORIGIN));
+    text(this.note, names.size > shown.length ? `The graph shows the ${count(shown.length)} busiest of ${count(names.size)} nodes. The table has all.` : "");
+  }
+
+  drawArcs(plan) {
+    const arcs = plan.arcs.length > 1 || plan.arcs[0]?.name ? plan.arcs : [];
+    const inner = plan.radius - 20;
+    keyed(this.layers.arcs, arcs, (arc) => arc.name,
+      () => s("g", {}, s("path", { class: "zone" }), s("path", { class: "rail", id: `${this.id}-zone${(graphs += 1)}` }), s("text", { class: "zone-name" }, s("textPath", { startOffset: "50%", "text-anchor": "middle" }))),
+      (group, arc) => {
+        const [band, rail, label] = group.children;
+        const room = Math.max((arc.to - arc.from) / 2 + plan.step * 0.42, 0.3);
+        const middle = (arc.from + arc.to) / 2;
+        attribute(band, "d", arcPath(plan.center, plan.radius, arc.from - plan.step * 0.36, arc.to + plan.step * 0.36));
+        // Below the middle, the text runs the other way, so that it is not upside down.
+        const below = Math.sin(middle) > 0;
+        const wide = Math.max(room, (widthOf([arc.name]) + 20) / (2 * inner));
+        const path = arcPath(plan.center, inner, middle - wide, middle + wide);
+        attribute(rail, "d", below ? path.replace(/^M(\S+ \S+)A(\S+ \S+ \S+ \S+) 1 (.*)$/, "M$3A$2 0 $1") : path);
+        attribute(label.firstChild, "href", `#${rail.id}`);
+        attribute(label, "dy", below ? "8" : "0");
+        text(label.firstChild, arc.name || "no zone");
+      });
+  }
+
+  drawEdges(plan, edges, top) {
+    const named = edges.length <= 14;
+    keyed(this.layers.edges, edges, (edge) => `${edge.provider} ${edge.node}`,
+      (edge) => {
+        const kind = kindOf(edge.provider);
+        return s("g", { class: `edge ${kind}` }, s("title"), s("path", { class: "flow", "marker-end": `url(#${this.id}-${kind})` }), s("text", { "text-anchor": "middle" }));
+      },
+      (group, edge) => {
+        const [title, path, label] = group.children;
+        const { path: d, label: at } = curve(plan.places.get(edge.provider), plan.places.get(edge.node), plan.center);
+        attribute(path, "d", d);
+        path.style.strokeWidth = edge.rate ? (1.4 + 3.6 * Math.sqrt(edge.rate / top)).toFixed(2) : "1";
+        group.classList.toggle("idle", !edge.rate);
+        text(title, `${edge.provider} gives ${edge.node} ${rate(edge.rate)}${edge.bytes ? `, ${bytes(edge.bytes)} so far` : ""}`);
+        text(label, named && edge.rate ? rate(edge.rate) : "");
+        attribute(label, "x", at.x.toFixed(1));
+        attribute(label, "y", (at.y + 4).toFixed(1));
+      });
+  }
+
+  drawNodes(plan, known, origin) {
+    const fixed = [SUPERNODE, ...(origin ? [ORIGIN] : [])];
+    keyed(this.layers.nodes, [...fixed, ...plan.ordered], (name) => name,
+      (name) => s("g", { class: `node ${fixed.includes(name) ? name : "peer"}` }, s("title"), s("circle"), s("text")),
+      (group, name) => {
+        const [title, circle, label] = group.children;
+        const place = plan.places.get(name);
+        const node = known.get(name);
+        attribute(circle, "cx", place.x.toFixed(1));
+        attribute(circle, "cy", place.y.toFixed(1));
+        attribute(circle, "r", place.r);
+        attribute(group, "data-mood", node?.mood ?? null);
+        text(title, `${name}${node?.words ? `: ${node.words}` : ""}`);
+        text(label, name);
+        this.placeLabel(label, place, plan);
+      });
+  }
+
+  placeLabel(label, place, plan) {
+    if (place.angle === undefined) {
+      attribute(label, "x", place.x.toFixed(1));
+      attribute(label, "y", (place.y + (place.r === 16 ? 32 : -17)).toFixed(1));
+      attribute(label, "text-anchor", "middle");
+      return;
+    }
+    const [cos, sin] = [Math.cos(place.angle), Math.sin(place.angle)];
+    const [x, y] = [place.x + cos * 14, place.y + sin * 14];
+    attribute(label, "x", x.toFixed(1));
+    if (plan.turned) {
+      const left = cos < 0;
+      attribute(label, "y", (y + 4).toFixed(1));
+      attribute(label, "text-anchor", left ? "end" : "start");
+      attribute(label, "transform", `rotate(${((place.angle * 180) / Math.PI + (left ? 180 : 0)).toFixed(1)} ${x.toFixed(1)} ${y.toFixed(1)})`);
+    } else {
+      attribute(label, "y", (y + 4 + sin * 6).toFixed(1));
+      attribute(label, "text-anchor", cos > 0.3 ? "start" : cos < -0.3 ? "end" : "middle");
+      attribute(label, "transform", null);
+    }
+  }
+}

@@ -1,0 +1,10 @@
+// Sets the colours before the page is drawn, so that nothing flashes. "auto" follows the system.
+(() => {
+  let chosen = null;
+  try {
+    chosen = localStorage.getItem("pantala-theme");
+  } catch {
+    // Storage may be off. The page then follows the system.
+  }
+  document.documentElement.dataset.theme = chosen === "light" || chosen === "dark" ? chosen : "auto";
+})();

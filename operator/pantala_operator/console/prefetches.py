@@ -1,0 +1,43 @@
+"""Summaries of ImagePrefetches, by their status. Pure."""
+
+from pantala_operator.console.tasks import created, is_finished, percentage, ready_of
+from pantala_operator.resources.prefetch import KIND, ImagePrefetch, NodeCount, PrefetchBytes
+from pantala_protocol.console.views import NodeCounts, TaskSummary, Traffic
+
+
+def summarize(prefetch: ImagePrefetch) -> TaskSummary:
+    """The summary of one ImagePrefetch. ``image`` names its only image, or counts them."""
+    status = prefetch.status
+    ready, reason, message = ready_of(status.conditions)
+    names = [each.image for each in status.images] or [each.image for each in prefetch.spec.images]
+    moved = status.transferred
+    sizes = [each.size for each in status.images]
+    known = [size for size in sizes if size is not None]
+    share = 1.0 if is_finished(status.conditions) else percentage(status.progress)
+    return TaskSummary(
+        kind=KIND,
+        namespace=prefetch.metadata.namespace,
+        name=prefetch.metadata.name,
+        ready=ready,
+        reason=reason,
+        message=message,
+        created=created(prefetch.metadata),
+        image=names[0] if len(names) == 1 else f"{len(names)} images",
+        length=sum(known) if sizes and len(known) == len(sizes) else None,
+        progress=share,
+        eta=_eta(moved),
+        nodes=_counts(status.nodes),
+        traffic=Traffic(),
+    )
+
+
+def _counts(nodes: NodeCount | None) -> NodeCounts:
+    if nodes is None:
+        return NodeCounts()
+    return NodeCounts(nodes.desired, nodes.ready, nodes.active, nodes.waiting, nodes.late, nodes.failed)
+
+
+def _eta(moved: PrefetchBytes | None) -> float | None:
+    if moved is None or not moved.per_second or moved.fetched >= moved.total:
+        return None
+    return round((moved.total - moved.fetched) / moved.per_second, 1)

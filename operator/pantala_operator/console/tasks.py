@@ -1,0 +1,144 @@
+"""Summaries of Tasks, by their status and by what the supernodes reported since it was written. Pure."""
+
+from collections.abc import Iterable, Mapping
+
+import msgspec
+
+from pantala_operator.plan.nodes import TaskDownloads
+from pantala_operator.resources import conditions
+from pantala_operator.resources.api import ByteCount, Metadata, PeerCount, TaskResource, TaskStatus
+from pantala_operator.resources.conditions import Condition, ConditionType
+from pantala_protocol.console.progress import NodeDownload
+from pantala_protocol.console.views import NodeCounts, NodeView, TaskSummary, Traffic
+from pantala_protocol.statement import CDNStatus, TaskReport
+
+KIND = "Task"
+
+
+def is_finished(found: tuple[Condition, ...]) -> bool:
+    """True if nothing is left to do: the resource is Ready."""
+    return conditions.is_true(found, ConditionType.READY)
+
+
+def ready_of(found: tuple[Condition, ...]) -> tuple[str, str, str]:
+    """Status, reason and message of the condition ``Ready``."""
+    ready = conditions.find(found, ConditionType.READY)
+    if ready is None:
+        return "Unknown", "Pending", "The operator has not planned this object yet."
+    return ready.status, ready.reason, ready.message
+
+
+def created(metadata: Metadata) -> float:
+    return 0.0 if metadata.creation_timestamp is None else metadata.creation_timestamp.timestamp()
+
+
+def summarize(task: TaskResource, report: TaskReport | None, progress: TaskDownloads | None) -> TaskSummary:
+    """The summary of one Task. ``report`` is newer than the status; ``None`` without one, or if the Task is done."""
+    status = task.status
+    ready, reason, message = ready_of(status.conditions)
+    done = is_finished(status.conditions)
+    length = report.length if report is not None and report.length is not None else status.content_length
+    counts = _counts(status.peers)
+    traffic = _traffic(status.transferred, report, progress)
+    cached = _cached(status, report, length)
+    share = 1.0 if done else _share(task, length, cached, counts, traffic, progress)
+    rate = traffic.supernode_rate + traffic.peers_rate if task.spec.to_peers else traffic.origin_rate
+    return TaskSummary(
+        kind=KIND,
+        namespace=task.metadata.namespace,
+        name=task.metadata.name,
+        ready=ready,
+        reason=reason,
+        message=message,
+        created=created(task.metadata),
+        image=task.spec.source.image,
+        length=length,
+        cached=cached,
+        progress=share,
+        eta=_eta(share, length, counts.desired if task.spec.to_peers else 1, rate),
+        nodes=counts,
+        traffic=traffic,
+    )
+
+
+def with_nodes(summary: TaskSummary, counts: NodeCounts, nodes: Iterable[NodeView]) -> TaskSummary:
+    """The summary with the exact counts of all ``nodes``, and with the slowest node's time as ``eta``."""
+    times = [each.eta for each in nodes if each.eta is not None]
+    left = counts.desired - counts.ready
+    eta = max(times) if times and len(times) == left else summary.eta
+    return msgspec.structs.replace(summary, nodes=counts, eta=eta)
+
+
+def _counts(peers: PeerCount | None) -> NodeCounts:
+    if peers is None:
+        return NodeCounts()
+    return NodeCounts(peers.desired, peers.ready, peers.active, peers.waiting, peers.late, peers.failed)
+
+
+def _traffic(status: ByteCount | None, report: TaskReport | None, progress: TaskDownloads | None) -> Traffic:
+    if report is not None:
+        origin, supernode, peers = report.origin_bytes, report.supernode_bytes, report.peer_bytes
+    elif status is not None:
+        origin, supernode, peers = status.origin, status.from_supernode, status.from_peers
+    else:
+        origin = supernode = peers = 0
+    if progress is None:
+        return Traffic(origin, supernode, peers)
+    flows = [flow for node in progress.nodes.values() for flow in node.flows]
+    return Traffic(
+        origin,
+        supernode,
+        peers,
+        progress.origin_rate,
+        sum(flow.rate for flow in flows if not flow.provider),
+        sum(flow.rate for flow in flows if flow.provider),
+    )
+
+
+def _cached(status: TaskStatus, report: TaskReport | None, length: int | None) -> int:
+    if report is not None:
+        if report.cdn_status is CDNStatus.SUCCESS:
+            return length or 0
+        return min(report.pieces_cached * report.piece_size, length or report.pieces_cached * report.piece_size)
+    if length is None or status.pieces is None or not status.pieces.total:
+        return 0
+    return length * status.pieces.cached // status.pieces.total
+
+
+def _share(
+    task: TaskResource,
+    length: int | None,
+    cached: int,
+    counts: NodeCounts,
+    traffic: Traffic,
+    progress: TaskDownloads | None,
+) -> float | None:
+    if task.spec.is_image:
+        return percentage(task.status.progress)
+    if length is None:
+        return None
+    if not task.spec.to_peers:
+        return cached / length if length else None
+    if not counts.desired or not length:
+        return None
+    partial = _partial(progress.nodes) if progress is not None else 0
+    moved = counts.ready * length + partial if partial else traffic.supernode + traffic.peers
+    return min(1.0, max(moved, counts.ready * length) / (counts.desired * length))
+
+
+def percentage(text: str) -> float | None:
+    """The share in a status, such as ``42%``. ``None`` for other texts."""
+    number = text.removesuffix("%")
+    return min(100, int(number)) / 100 if number.isascii() and number.isdigit() and len(number) < 4 else None
+
+
+def _partial(nodes: Mapping[str, NodeDownload]) -> int:
+    """The verified bytes on nodes that lack some."""
+    return sum(node.bytes for node in nodes.values())
+
+
+def _eta(share: float | None, length: int | None, copies: int, rate: int) -> float | None:
+    """Seconds until everything is done at the present ``rate``."""
+    if share is None or length is None or not rate or share >= 1:
+        return None
+    return round((1 - share) * length * copies / rate, 1)

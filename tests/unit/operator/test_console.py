@@ -1,0 +1,328 @@
+"""The operator's console: the views, and the server with its headers and refusals."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any
+
+import aiohttp
+import msgspec
+import pytest
+
+from pantala_operator.console.history import ConditionHistory
+from pantala_operator.console.overview import ConsoleOverview
+from pantala_operator.console.server import HEADERS, ConsoleServer, is_loopback
+from pantala_operator.events import OperatorEvents, ReplicasFound, ResourceChanged
+from pantala_operator.plan import statement
+from pantala_operator.plan.secrets import Unread
+from pantala_operator.plan.statement import TaskOrigin
+from pantala_operator.resources.api import Node, PeerResource, TaskResource
+from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.settings import parse
+from pantala_operator.term import Term
+from pantala_process.settings import ListenAddress, SettingsError
+from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, TaskProgressView
+from pantala_protocol.console.views import Console, NodePhase, TaskDetail
+from pantala_protocol.statement import CDNStatus, Changes, Member, TaskReport
+from tests.support.cluster import MemoryClock
+from tests.support.operator_stage import OperatorStage
+
+MIB = 1 << 20
+CREATED = "2026-01-01T00:00:00Z"
+
+
+def condition(kind: str, status: str, reason: str, message: str = "Words") -> dict[str, Any]:
+    return {
+        "type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": CREATED,
+    }  # fmt: skip
+
+
+def task(name: str, *, ready: str = "False", reason: str = "Progressing", **status: Any) -> TaskResource:
+    body = {
+        "metadata": {
+            "name": name, "namespace": "ns", "uid": f"uid-{name}", "resourceVersion": "1", "creationTimestamp": CREATED,
+        },
+        "spec": {"source": {"url": f"http://user:secret@origin.example/{name}?token=secret"}},
+        "status": {"taskID": f"id-{name}", "conditions": [condition("Ready", ready, reason)], **status},
+    }  # fmt: skip
+    return msgspec.convert(body, TaskResource)
+
+
+def finished(name: str) -> TaskResource:
+    return task(
+        name, ready="True", reason="Distributed", contentLength=MIB, peers=peers(2, 2),
+        bytes={"origin": MIB, "fromSupernode": MIB, "fromPeers": MIB, "distributed": 2 * MIB},
+    )  # fmt: skip
+
+
+def peers(desired: int, ready: int, active: int = 0, failed: int = 0) -> dict[str, int]:
+    return {"desired": desired, "ready": ready, "active": active, "failed": failed}
+
+
+class Desk:
+    """An observation, and the console over it."""
+
+    def __init__(self) -> None:
+        self.clock = MemoryClock()
+        app = OperatorStage().app()
+        self.known = app._observation
+        self.known.supernodes.set_replicas(ReplicasFound((Member("", "http://memory"),)))
+        self.events = OperatorEvents()
+        self.term = Term(self.clock)
+        self.term.extend(1e9, 1)
+        history = ConditionHistory(self.events, self.clock)
+        self.overview = ConsoleOverview(self.known, app.details, history, self.term, lambda: "pod-b", self.clock)
+
+    def put(self, *tasks: TaskResource) -> None:
+        for each in tasks:
+            self.known.tasks.update(each)
+
+    def peer(self, name: str, zone: str) -> None:
+        status = {"zone": zone, "conditions": [condition("Ready", "True", "Connected")]}
+        self.known.peers.update(msgspec.convert({"metadata": {"name": name}, "status": status}, PeerResource))
+        self.known.nodes.update(msgspec.convert({"metadata": {"name": name}}, Node))
+
+    def report(self, name: str, **fields: Any) -> None:
+        report = TaskReport(f"uid-{name}", f"id-{name}", "0/", CDNStatus.RUNNING, **fields)
+        self.known.supernodes.on_update("", Changes("boot", 1, 1, tasks=(report,)))
+
+    def progress(self, name: str, *nodes: NodeDownload, origin_rate: int = 0, **fields: Any) -> None:
+        views = (TaskProgressView(f"id-{name}", origin_rate, nodes=nodes),)
+        self.known.progress.on_progress("", Progress("boot", 1.0, views, **fields), 1.0)
+
+    async def view(self, namespace: str = "", *, unfinished: bool = False, limit: int = 500) -> Console:
+        return await self.overview.console(namespace, unfinished=unfinished, limit=limit)
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    return Desk()
+
+
+async def test_a_running_task_shows_bytes_and_rates_by_source(desk: Desk) -> None:
+    desk.put(task("t", contentLength=4 * MIB, peers=peers(2, 0, 2)))
+    desk.report(
+        "t", length=4 * MIB, piece_size=MIB, pieces_cached=2, origin_bytes=2 * MIB, supernode_bytes=MIB, peer_bytes=MIB
+    )
+    desk.progress(
+        "t",
+        NodeDownload("a", 2 * MIB, 100, (Inflow("", MIB, 60), Inflow("b", MIB, 40))),
+        NodeDownload("b", MIB, 50, (Inflow("", MIB, 50),)),
+        origin_rate=70, volume_bytes=10, volume_free=4,
+    )  # fmt: skip
+    desk.peer("a", "z1")
+    view = await desk.view()
+    [shown] = view.tasks
+    assert (2 * MIB, MIB, MIB) == (shown.traffic.origin, shown.traffic.supernode, shown.traffic.peers)
+    assert (70, 110, 40) == (shown.traffic.origin_rate, shown.traffic.supernode_rate, shown.traffic.peers_rate)
+    assert (2 * MIB, 3 / 8) == (shown.cached, shown.progress)
+    assert shown.eta == pytest.approx(5 * MIB / 150, abs=0.1)
+    assert [("supernode", "a", 60), ("supernode", "b", 50), ("b", "a", 40)] == [
+        (each.provider, each.node, each.rate) for each in view.edges
+    ]
+    assert ("a", "z1", 100, 0) == (
+        view.peers[0].name,
+        view.peers[0].zone,
+        view.peers[0].rate_in,
+        view.peers[0].rate_out,
+    )
+    assert (10, 4, 70) == (
+        view.supernodes[0].volume_bytes,
+        view.supernodes[0].volume_free,
+        view.supernodes[0].origin_rate,
+    )
+    assert shown.traffic == view.traffic
+    assert view.leads
+
+
+async def test_a_finished_task_counts_as_saved_bytes(desk: Desk) -> None:
+    desk.put(finished("t"))
+    view = await desk.view()
+    assert (MIB, 1.0, 2) == (view.saved, view.tasks[0].progress, view.tasks[0].nodes.ready)
+
+
+async def test_a_task_without_nodes_shows_no_progress(desk: Desk) -> None:
+    desk.put(task("t", reason="NoNodeMatches", contentLength=MIB, peers=peers(0, 0)))
+    view = await desk.view()
+    assert view.tasks[0].progress is None
+
+
+async def test_unfinished_tasks_come_first_and_the_limit_counts_the_rest(desk: Desk) -> None:
+    desk.put(*(finished(f"done-{number}") for number in range(5)), task("open"))
+    view = await desk.view(limit=2)
+    assert (["open", "done-0"], 4) == ([each.name for each in view.tasks], view.omitted)
+    assert ["open"] == [each.name for each in (await desk.view(unfinished=True)).tasks]
+    assert () == (await desk.view("other")).tasks
+
+
+async def test_10_000_tasks_do_not_block_the_loop(desk: Desk) -> None:
+    desk.put(*(task(f"t-{number}") if number % 10 else finished(f"t-{number}") for number in range(10_000)))
+    longest, running = 0.0, True
+
+    async def watch() -> None:
+        nonlocal longest
+        loop = asyncio.get_running_loop()
+        while running:
+            began = loop.time()
+            await asyncio.sleep(0)
+            longest = max(longest, loop.time() - began)
+
+    watching = asyncio.create_task(watch())
+    view = await desk.view()
+    running = False
+    await watching
+    assert (500, 9_500) == (len(view.tasks), view.omitted)
+    assert longest < 0.25
+
+
+async def test_a_late_node_is_a_cause_with_its_next_step(desk: Desk) -> None:
+    """The Task's ID is that of its source, as the plan computes it."""
+    late = task("t", contentLength=4 * MIB, peers=peers(1, 0, 0))
+    origin = statement.origin(late, Unread())
+    assert isinstance(origin, TaskOrigin)
+    late = msgspec.structs.replace(late, status=msgspec.structs.replace(late.status, task_id=origin.task_id))
+    desk.put(late)
+    desk.peer("a", "z1")
+    node = NodeDownload("a", MIB, 0, reason="NodeDiskFull", message="The disk is full", since=12.0)
+    views = (TaskProgressView(origin.task_id, nodes=(node,)),)
+    desk.known.progress.on_progress("", Progress("boot", 1.0, views), 1.0)
+    detail = await desk.overview.task("ns", "t")
+    assert detail is not None
+    assert [("a", NodePhase.LATE, "NodeDiskFull")] == [(each.name, each.state, each.reason) for each in detail.nodes]
+    assert 1 == detail.task.nodes.late
+    [cause] = detail.causes
+    action = "Free space on the node. The download then continues."
+    assert (("a",), 12.0, action) == (cause.nodes, cause.since, cause.action)
+
+
+async def test_the_timeline_keeps_each_change(desk: Desk) -> None:
+    first = task("t")
+    for each in (
+        first,
+        task("t", reason="NodeSlow"),
+        task("t", reason="Progressing"),
+        task("t", ready="True", reason="Distributed"),
+    ):
+        desk.put(msgspec.structs.replace(each, metadata=msgspec.structs.replace(each.metadata, resource_version="x")))
+        desk.events.publish(ResourceChanged(each))
+        desk.clock.advance(5)
+    detail = await desk.overview.task("ns", "t")
+    assert detail is not None
+    assert ["Created", "NodeSlow", "Progressing", "Distributed"] == [each.reason for each in detail.timeline]
+
+
+async def test_a_replica_that_does_not_lead_names_the_leader(desk: Desk) -> None:
+    desk.term.end()
+    view = await desk.view()
+    assert (False, "pod-b") == (view.leads, view.leader)
+
+
+async def test_an_image_prefetch_has_a_summary_and_details(desk: Desk) -> None:
+    body = {
+        "metadata": {"name": "p", "namespace": "ns", "uid": "u", "creationTimestamp": CREATED},
+        "spec": {"images": [{"image": "r.example/a:1"}]},
+        "status": {
+            "conditions": [condition("Ready", "False", "PullFailed")],
+            "progress": "40%",
+            "nodes": {"desired": 4, "ready": 1, "active": 1, "failed": 1, "waiting": 1},
+            "bytes": {"total": 100, "fetched": 40, "perSecond": 10},
+            "failures": [{"node": "a", "reason": "PullFailed", "image": "r.example/a:1", "message": "It failed"}],
+        },
+    }
+    desk.known.prefetches.update(msgspec.convert(body, ImagePrefetch))
+    view = await desk.view()
+    [shown] = view.tasks
+    assert ("ImagePrefetch", "r.example/a:1", 0.4, 6.0, 4) == (
+        shown.kind,
+        shown.image,
+        shown.progress,
+        shown.eta,
+        shown.nodes.desired,
+    )
+    detail = await desk.overview.images("ns", "p")
+    assert detail is not None
+    assert ["PullFailed"] == [each.reason for each in detail.causes]
+
+
+# The server.
+
+
+@pytest.fixture
+async def url(desk: Desk) -> AsyncIterator[str]:
+    desk.put(task("t"))
+    async with ConsoleServer(desk.overview).serving(ListenAddress("127.0.0.1", 0)) as port:
+        yield f"http://127.0.0.1:{port}"
+
+
+async def test_the_answers_are_protocol_messages_without_secrets(url: str) -> None:
+    async with aiohttp.ClientSession(url) as session:
+        async with session.get("/api/v1/console?limit=10&unfinished=true&namespace=ns") as answer:
+            body = await answer.read()
+        async with session.get("/api/v1/console/tasks/ns/t") as answer:
+            details = await answer.read()
+    assert ["t"] == [each.name for each in msgspec.json.decode(body, type=Console).tasks]
+    assert "t" == msgspec.json.decode(details, type=TaskDetail).task.name
+    assert b"secret" not in body + details
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/page.js", "/page.css", "/api/v1/console", "/nothing", "/api/v1/console/tasks/ns/x"]
+)
+async def test_each_answer_has_the_security_headers(url: str, path: str) -> None:
+    async with aiohttp.ClientSession(url) as session, session.get(path) as answer:
+        assert HEADERS == {name: answer.headers[name] for name in HEADERS}
+        assert (404 if path in {"/nothing", "/api/v1/console/tasks/ns/x"} else 200) == answer.status
+
+
+async def test_only_reading_is_allowed(url: str) -> None:
+    async with aiohttp.ClientSession(url) as session:
+        for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
+            async with session.request(method, "/api/v1/console") as answer:
+                assert (405, "GET, HEAD") == (answer.status, answer.headers["Allow"])
+        async with session.head("/") as answer:
+            assert 200 == answer.status
+
+
+async def test_a_name_of_another_site_is_refused(url: str) -> None:
+    """A web site can give its name the address 127.0.0.1. Then the browser would let it read the answers."""
+    async with aiohttp.ClientSession(url) as session:
+        for host in (
+            "evil.example",
+            "evil.example:8090",
+            "127.0.0.1.evil.example",
+            "localhost@evil.example",
+            "10.0.0.1",
+        ):
+            async with session.get("/api/v1/console", headers={"Host": host}) as answer:
+                assert 421 == answer.status, host
+        for host in ("localhost:18090", "LOCALHOST", "127.0.0.1:1", "[::1]:8090", "[::1]"):
+            async with session.get("/api/v1/console", headers={"Host": host}) as answer:
+                assert 200 == answer.status, host
+
+
+def test_two_hosts_or_none_are_refused() -> None:
+    assert not is_loopback([])
+    assert not is_loopback(["localhost", "localhost"])
+
+
+@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=99999999", "unfinished=maybe"])
+async def test_a_wrong_query_is_an_error(url: str, query: str) -> None:
+    async with aiohttp.ClientSession(url) as session, session.get(f"/api/v1/console?{query}") as answer:
+        assert 400 == answer.status
+
+
+async def test_an_unchanged_file_is_not_sent_again(url: str) -> None:
+    async with aiohttp.ClientSession(url) as session:
+        async with session.get("/page.css") as answer:
+            tag = answer.headers["ETag"]
+        async with session.get("/page.css", headers={"If-None-Match": tag}) as answer:
+            assert 304 == answer.status
+
+
+@pytest.mark.parametrize("address", ["0.0.0.0:8090", "[::]:8090", ":8090", "10.0.0.1:8090"])
+def test_the_console_listens_only_on_loopback(address: str) -> None:
+    with pytest.raises(SettingsError, match="is not a loopback address"):
+        parse(["--console-listen", address], {"PANTALA_SUPERNODE": "http://s:1"})
+
+
+def test_an_empty_address_turns_the_console_off() -> None:
+    assert parse(["--console-listen", ""], {"PANTALA_SUPERNODE": "http://s:1"}).console_listen is None
