@@ -78,6 +78,10 @@ fuzz: $(VENV)/ready ## Send hostile inputs to all parsers until Ctrl-C: SEED=7 r
 integration: $(VENV)/ready ## Run the tests over real sockets and processes, without Kubernetes and root
 	@$(BIN)/python -m pytest tests/integration -m "not controlplane and not e2e"
 
+.PHONY: screenshots
+screenshots: $(VENV)/ready ## Make docs/images/console-*.png from a running system (root installs Chromium; a minute)
+	@$(BIN)/python -m tests.support.screenshots
+
 .PHONY: faults
 faults: $(VENV)/ready ## Inject faults in large numbers and count what they break (an hour): ROWS="kills-peer ..." for some, COUNT=10 for few
 	@$(BIN)/python -m faults $(ROWS:%=--rows %) $(COUNT:%=--count %)

@@ -35,8 +35,9 @@ _LOOK = 0.25
 class ProductStage:
     """The running product, while its context is entered. It checks all Tasks and published files all the time."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: Sequence[str] = NODES) -> None:
         self.folder = folder
+        self.nodes = tuple(nodes)
         self.control_plane = ControlPlane(folder / "control-plane")
         self.origin = Origin()
         self.processes: dict[str, Process] = {}
@@ -51,7 +52,7 @@ class ProductStage:
         self.violations: list[str] = []
         self._session: aiohttp.ClientSession
         self._running: AsyncExitStack
-        self._ports = free_ports(3 + 2 * len(NODES) + 4)
+        self._ports = free_ports(3 + 2 * len(self.nodes) + 4)
 
     # Processes
 
@@ -86,7 +87,7 @@ class ProductStage:
         )  # fmt: skip
 
     def peer(self, name: str, *more: str) -> None:
-        number = NODES.index(name)
+        number = self.nodes.index(name)
         listen, health = self._ports[3 + 2 * number : 5 + 2 * number]
         self._run(
             name, "pantala_peer",
@@ -210,7 +211,7 @@ class ProductStage:
             kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))
             nodes = [
                 {"apiVersion": "v1", "kind": "Node", "metadata": {"name": name, "labels": {"name": name}}}
-                for name in NODES
+                for name in self.nodes
             ]
             kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
             kubectl("taint", "nodes", "--all", "node.kubernetes.io/not-ready-")

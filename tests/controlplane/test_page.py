@@ -1,0 +1,225 @@
+"""The console's web page in a real Chromium, while the whole product distributes files on slow links."""
+
+import asyncio
+import json
+from collections.abc import AsyncIterator
+
+import pytest
+import pytest_asyncio
+
+from testbed.browser import BrowserPage, available
+from testbed.origin import Behaviour, Generated
+from tests.support.console_lab import CONTRAST, ConsoleLab, console_lab, showing
+from tests.support.product_stage import MIB
+
+pytestmark = [
+    pytest.mark.controlplane,
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(not available(), reason="Chromium is not installed, and only root can install it"),
+]
+
+ZONES = {"node-1": "zone-a", "node-2": "zone-a", "node-3-with-a-very-long-name.eu-west-1.compute.internal": "zone-b"}
+SIZE = 24 * MIB
+LARGE = "a-large-file-with-a-long-name-that-must-never-be-cut-off-anywhere"
+
+Browser = tuple[ConsoleLab, BrowserPage]
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ConsoleLab]:
+    folder = tmp_path_factory.mktemp("page")
+    async with console_lab(folder, ZONES, "--serve-rate", "4Mi", "--origin-rate", "6Mi") as made:
+        yield made
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def page(lab: ConsoleLab) -> AsyncIterator[BrowserPage]:
+    async with showing(lab) as shown:
+        yield shown
+
+
+@pytest.fixture(autouse=True)
+def no_errors(page: BrowserPage) -> AsyncIterator[None]:
+    """No test causes an error or a warning in the console of the page."""
+    yield
+    assert [] == page.errors
+
+
+EQUAL = """
+(() => {
+  const view = window.answers["/api/v1/console"];
+  const wrong = [];
+  const same = (what, element, value) => {
+    const expected = value === null ? "" : String(value);
+    if (element?.dataset.value !== expected) wrong.push(`${what}: ${element?.dataset.value} instead of ${expected}`);
+  };
+  const byId = (id) => document.getElementById(id);
+  same("saved", byId("saved"), view.saved);
+  same("rate", byId("rate-now"), view.traffic.supernode_rate + view.traffic.peers_rate);
+  for (const name of ["origin", "supernode", "peers"]) same(name, byId(`rate-${name}`), view.traffic[`${name}_rate`]);
+  same("peers", byId("peers-ready"), view.peers.filter((peer) => peer.ready === "True").length);
+  const rows = [...document.querySelectorAll("#view tbody tr")];
+  if (rows.length !== view.tasks.length) wrong.push(`${rows.length} rows instead of ${view.tasks.length}`);
+  for (const [index, task] of view.tasks.entries()) {
+    const cell = (name) => rows[index]?.querySelector(`[data-cell="${name}"]`);
+    if (rows[index]?.querySelector(".name").textContent !== task.name) wrong.push(`row ${index} is not ${task.name}`);
+    same(`${task.name} progress`, cell("progress"), task.progress);
+    same(`${task.name} nodes`, cell("nodes"), `${task.nodes.ready}/${task.nodes.desired}`);
+    same(`${task.name} rate`, cell("rate"), task.traffic.supernode_rate + task.traffic.peers_rate);
+    same(`${task.name} eta`, cell("eta"), task.eta);
+    for (const name of ["origin", "supernode", "peers"]) same(`${task.name} ${name}`, cell(name), task.traffic[name]);
+  }
+  return wrong;
+})()
+"""
+"""The numbers of the page that differ from the answer that it got last."""
+
+
+async def equal(page: BrowserPage) -> None:
+    """The page draws an answer a moment after it came. Then all numbers are those of the answer."""
+    await page.until(f"{EQUAL}.length === 0", 5)
+
+
+async def test_progress_moves_and_all_numbers_are_those_of_the_api(lab: ConsoleLab, page: BrowserPage) -> None:
+    lab.stage.origin.serve("/large", Generated(SIZE, seed=3))
+    await lab.stage.apply(LARGE, lab.stage.origin.url("/large"))
+    progress = "Number(document.querySelector('#view [data-cell=\"progress\"]')?.dataset.value || 0)"
+    seen = [0.0]
+    while not lab.stage.is_ready(LARGE):
+        await equal(page)
+        seen.append(float(await page.run(progress)))
+        await asyncio.sleep(0.4)
+    await page.until(f"{progress} === 1")
+    steps = sorted({value for value in seen if 0 < value < 1})
+    assert len(steps) >= 3, seen
+    assert seen == sorted(seen), "progress never goes back"
+    await equal(page)
+    view = await lab.console()
+    [task] = view.tasks
+    assert (3, 3, 3 * SIZE) == (task.nodes.ready, task.nodes.desired, task.traffic.supernode + task.traffic.peers)
+    assert 3 * SIZE - task.traffic.origin == view.saved
+    words = await page.run("document.querySelector('#view [role=progressbar]').getAttribute('aria-valuetext')")
+    assert "100 % of 3 \u00d7 24.0 MiB" == words
+    assert f"Task default/{LARGE} is ready." == await page.run("document.querySelector('#live').textContent")
+
+
+async def test_a_task_that_fails_shows_its_cause_and_the_next_step(lab: ConsoleLab, page: BrowserPage) -> None:
+    lab.stage.origin.serve("/missing", Generated(MIB), always=Behaviour(status=404))
+    await lab.stage.apply("missing", lab.stage.origin.url("/missing"))
+    await page.until(
+        "[...document.querySelectorAll('#view tbody tr')].some((row) => row.innerText.includes('SourceNotFound'))"
+    )
+    await page.run("location.hash = '#/tasks/default/missing'")
+    await page.until("document.querySelector('.cause[data-reason=SourceNotFound]')")
+    detail = await lab.task("missing")
+    text = await page.run("document.querySelector('#view').innerText")
+    assert detail.causes[0].action
+    for cause in detail.causes:
+        for part in (cause.reason, cause.message, cause.action):
+            assert part in text
+    for moment in detail.timeline:
+        assert moment.reason in text
+    await page.run("location.hash = '#/'")
+
+
+async def test_text_can_be_read_in_light_and_dark(lab: ConsoleLab, page: BrowserPage) -> None:
+    for theme in ("light", "dark"):
+        await page.prefer(theme)
+        for route in ("#/", "#/swarm", "#/peers", f"#/tasks/default/{LARGE}", "#/tasks/default/missing"):
+            await page.run(f"location.hash = {json.dumps(route)}")
+            await page.until(
+                "document.querySelector('#view').innerText.length > 80 && !document.querySelector('#missing')"
+            )
+            found = await page.run(CONTRAST)
+            assert found["checked"] > 30
+            assert [] == found["found"], f"{theme} {route}"
+    await page.prefer("light")
+    ground = "getComputedStyle(document.body).backgroundColor"
+    light = await page.run(ground)
+    await page.run("document.querySelector('#theme input[value=dark]').click()")
+    assert light != await page.run(ground)
+    assert "dark" == await page.run("localStorage.getItem('pantala-theme')")
+    await page.run("document.querySelector('#theme input[value=auto]').click(); location.hash = '#/'")
+
+
+FOCUSABLE = """
+[...document.querySelectorAll("a[href], button, select, input, summary, [tabindex='0']")]
+  .filter((each) => each.checkVisibility() && !(each.type === "radio" && !each.checked) && !each.disabled)
+"""
+REACHED = """
+(() => {
+  const focused = document.activeElement;
+  const box = focused.getBoundingClientRect();
+  const style = getComputedStyle(focused.type === "radio" ? focused.closest("fieldset") : focused);
+  const marked = style.outlineStyle !== "none" && parseFloat(style.outlineWidth) > 0;
+  return [%s.indexOf(focused), marked, focused === document.body];
+})()
+""" % FOCUSABLE.strip()  # noqa: UP031 - the script has braces
+
+
+async def test_the_keyboard_reaches_everything(page: BrowserPage) -> None:
+    for route in ("#/", "#/swarm", "#/peers", "#/tasks/default/missing"):
+        await page.run(f"location.hash = {json.dumps(route)}")
+        await page.until("document.querySelector('#view').innerText.length > 80 && !document.querySelector('#missing')")
+        await page.run("document.querySelector('.skip').focus()")
+        wanted = await page.run(f"{FOCUSABLE.strip()}.length")
+        reached = set()
+        for step in range(wanted + 4):
+            index, marked, body = await page.run(REACHED)
+            if body:
+                break
+            reached.add(index)
+            # A browser marks the focus only after a key.
+            assert marked or not step, (
+                f"{route}: no outline at {await page.run('document.activeElement.outerHTML.slice(0, 120)')}"
+            )
+            await page.press("Tab")
+        assert set(range(wanted)) <= reached, f"{route}: {set(range(wanted)) - reached} are not reached"
+    await page.run("location.hash = '#/'")
+    await page.until("document.querySelector('#view a.name')")
+    await page.run("document.querySelector('#view a.name').focus()")
+    await page.press("Enter")
+    await page.until("location.hash.startsWith('#/tasks/default/') && document.activeElement.id === 'main'")
+    await page.run("location.hash = '#/'")
+
+
+async def test_no_name_is_cut_and_a_narrow_window_does_not_scroll_sideways(page: BrowserPage) -> None:
+    cut = """[...document.querySelectorAll('.name')].filter((each) => each.checkVisibility()
+      && (each.scrollWidth > each.clientWidth + 1 && getComputedStyle(each).display !== 'inline'
+      || getComputedStyle(each).textOverflow === 'ellipsis')).map((each) => each.textContent)"""
+    for width in (1440, 760, 360):
+        await page.resize(width, 900)
+        for route in ("#/", "#/peers", f"#/tasks/default/{LARGE}"):
+            await page.run(f"location.hash = {json.dumps(route)}")
+            await page.until("document.querySelector('#view .name')")
+            assert [] == await page.run(cut)
+            assert width >= await page.run("document.documentElement.scrollWidth"), f"{route} at {width}"
+    await page.resize(1440, 900)
+    await page.run("location.hash = '#/'")
+
+
+async def test_screen_readers_and_reduced_motion(page: BrowserPage) -> None:
+    named = "'button, select, input, [role=progressbar], [role=region], svg[role=img]'"
+    nameless = f"""[...document.querySelectorAll({named})].filter((each) => each.checkVisibility())
+      .filter((each) => !(each.ariaLabel || each.textContent.trim() || each.labels?.[0]?.textContent.trim()))
+      .map((each) => each.outerHTML.slice(0, 100))"""
+    assert [] == await page.run(nameless)
+    assert "polite" == await page.run("document.querySelector('#live').getAttribute('aria-live')")
+    await page.prefer("light", motion="reduce")
+    assert "none" == await page.run("getComputedStyle(document.querySelector('.dot')).animationName")
+    await page.prefer("light")
+
+
+async def test_a_lost_console_is_said_and_the_page_recovers(lab: ConsoleLab, page: BrowserPage) -> None:
+    """The page keeps what it knows. The browser logs the refused requests, which are no errors of the page."""
+    await page.call(
+        "Network.emulateNetworkConditions", offline=True, latency=0, downloadThroughput=-1, uploadThroughput=-1
+    )
+    await page.until("document.querySelector('#link').dataset.state === 'lost' && document.querySelector('.notice')")
+    assert LARGE in await page.run("document.querySelector('#view').innerText")
+    await page.call(
+        "Network.emulateNetworkConditions", offline=False, latency=0, downloadThroughput=-1, uploadThroughput=-1
+    )
+    await page.until("document.querySelector('#link').dataset.state === 'live'")
+    page.errors[:] = [each for each in page.errors if "ERR_INTERNET_DISCONNECTED" not in each]
