@@ -126,7 +126,7 @@ class App:
         sources = SourceController(known, self._writer)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, sources, clock, term)
         self._silence = None if probe is None else SilenceWatch(known, probe, events, clock)
-        self._metrics = OperatorMetrics(known, events, term)
+        self.metrics = OperatorMetrics(known, events, term, self._writer, clock)
         self.details = Details(known, tasks, prefetches, clock)
         history = ConditionHistory(events, clock)
         self._console = ConsoleServer(ConsoleOverview(known, self.details, history, term, self._leader, clock))
@@ -171,7 +171,7 @@ class App:
 
     async def _run(self) -> None:
         settings = self._settings
-        probes = health.serving(settings.health_listen, self._metrics.registry, ready=self.problems, alive=self.stalled)
+        probes = health.serving(settings.health_listen, self.metrics.registry, ready=self.problems, alive=self.stalled)
         console = self._console.serving(settings.console_listen)
         async with probes as port, console as console_port, asyncio.TaskGroup() as group:
             supernodes = settings.supernode_statefulset or [str(RedactedURL(url)) for url in settings.supernode]

@@ -1,51 +1,157 @@
-"""The metrics of the operator."""
+"""The metrics of the operator. Labels come from closed lists and never hold a name, a URL or an address."""
 
 from collections import Counter as Tally
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Final
 
 from prometheus_client import Counter
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 
-from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeReported, WriteEnded
+from pantala_operator.control.writer import Writer
+from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeReported
+from pantala_operator.plan.peer import PeerCondition
+from pantala_operator.plan.prefetch.status import PrefetchCondition
+from pantala_operator.ports import Clock
+from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType
 from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
 from pantala_process import metrics
+from pantala_process.metrics import OTHER, Family
+from pantala_protocol.reasons import Reason
+
+PROGRESS_REASONS: Final = (
+    "Accepted", "AsResolved", "Cached", "Connected", "Disconnected", "Distributed", "Distributing", "Fetching",
+    "ImagesMissing", "ImagesPresent", "Invalid", "Listed", "MirrorDisabled", "NodesUnavailable", "NotConfigured",
+    "NotEvicted", "NotListed", "NotWanted", "NothingWanted", "Pending", "Pinned", "Planned", "Prefetched", "Probed",
+    "Progressing", "Resolved", "Resolving", "RuntimeTooOld", "Scheduled", "Suspended", "Synchronized", "TagMoved",
+    "Waiting",
+)  # fmt: skip
+"""The reasons of conditions that are not failures. The failures are in :class:`Reason`."""
+
+_KINDS = ("Task", "ImagePrefetch", "Peer", "SourcePolicy")
+_REASONS = (*sorted({*Reason, *PROGRESS_REASONS}), OTHER)
+
+LEADS: Final = Family(
+    "pantala_operator_leads", "gauge", "1 if this replica of the operator leads, else 0.", "Does any operator work?"
+)
+OBJECTS: Final = Family(
+    "pantala_operator_objects", "gauge", "Kubernetes objects, by kind.",
+    "How large is the installation?", {"kind": (*_KINDS, "Node")},
+)  # fmt: skip
+CONDITIONS: Final = Family(
+    "pantala_operator_conditions", "gauge", "Conditions of resources, by kind, type, status and reason.",
+    "How many Tasks, ImagePrefetches and Peers are not well, and why?",
+    {
+        "kind": _KINDS,
+        "type": tuple(sorted({*ConditionType, *PrefetchCondition, *PeerCondition, "Accepted", OTHER})),
+        "status": tuple(ConditionStatus),
+        "reason": _REASONS,
+    },
+)  # fmt: skip
+LATE: Final = Family(
+    "pantala_operator_late_nodes", "gauge",
+    "Nodes that Tasks and ImagePrefetches name as late or failed, by reason. A status names at most ten.",
+    "Which troubles keep nodes from their files and images?", {"reason": _REASONS},
+)  # fmt: skip
+SUPERNODES: Final = Family(
+    "pantala_operator_supernodes", "gauge", "Supernodes, by whether they answer the operator.",
+    "Is a supernode down?", {"answers": ("true", "false")},
+)  # fmt: skip
+REPORT_AGE: Final = Family(
+    "pantala_operator_report_age_seconds", "gauge",
+    "Seconds since the last report, of the supernode that is silent longest. It is below 30 while all answer.",
+    "How old is what the status says?",
+)  # fmt: skip
+STATEMENTS: Final = Family(
+    "pantala_operator_statements_total", "counter", "Statements that supernodes accepted.",
+    "Do supernodes learn what is wanted?",
+)  # fmt: skip
+REPORTS: Final = Family(
+    "pantala_operator_reports_total", "counter", "Reports that supernodes sent.", "Do supernodes report?"
+)
+WRITES: Final = Family(
+    "pantala_operator_writes_total", "counter", "Writes to the API server, by result.",
+    "Does the API server take the operator's writes?", {"result": ("done", "failed")},
+)  # fmt: skip
+QUEUE: Final = Family(
+    "pantala_operator_queued_writes", "gauge", "Writes that are planned and not begun.",
+    "Is the operator behind with its writes?",
+)  # fmt: skip
+LAG: Final = Family(
+    "pantala_operator_write_lag_seconds", "gauge", "Seconds by which the oldest planned write is overdue.",
+    "How late is the status in the API server?",
+)  # fmt: skip
+FAMILIES: Final = (
+    LEADS, OBJECTS, CONDITIONS, LATE, SUPERNODES, REPORT_AGE, STATEMENTS, REPORTS, WRITES, QUEUE, LAG,
+)  # fmt: skip
+"""All families of the operator, in the order of the reference page."""
 
 
 class OperatorMetrics:
-    """Counts events, and reads the other figures from the observation when metrics are requested."""
+    """Counts events, and reads the other figures from the observation when metrics are requested.
 
-    def __init__(self, known: Observation, events: OperatorEvents, term: Term) -> None:
+    Only the leading replica knows conditions and lag that are current. So only this one shows them.
+    """
+
+    def __init__(self, known: Observation, events: OperatorEvents, term: Term, writer: Writer, clock: Clock) -> None:
         self.registry = metrics.new_registry("operator")
         self._known = known
         self._term = term
-        statements = Counter(
-            "pantala_operator_statements", "Statements that supernodes accepted.", registry=self.registry
-        )
-        reports = Counter("pantala_operator_reports", "Reports that supernodes sent.", registry=self.registry)
-        writes = Counter(
-            "pantala_operator_writes", "Writes to the API server that succeeded or failed.", registry=self.registry
-        )
+        self._writer = writer
+        self._clock = clock
+        self._reported_at: dict[str, float] = {}
+        self._reports = Counter(REPORTS.base, REPORTS.text, registry=self.registry)
+        statements = Counter(STATEMENTS.base, STATEMENTS.text, registry=self.registry)
         events.subscribe(StatementTaken, lambda _: statements.inc())
-        events.subscribe(SupernodeReported, lambda _: reports.inc())
-        events.subscribe(WriteEnded, lambda _: writes.inc())
+        events.subscribe(SupernodeReported, self._on_report)
         self.registry.register(metrics.Readings(self._read))
 
+    def _on_report(self, event: SupernodeReported) -> None:
+        self._reports.inc()
+        self._reported_at[event.name] = self._clock.monotonic()
+
     def _read(self) -> Iterator[Metric]:
-        known = self._known
-        yield GaugeMetricFamily(
-            "pantala_operator_leads", "1 if this replica of the operator leads, else 0.", value=int(self._term.leads)
-        )
-        objects = GaugeMetricFamily("pantala_operator_objects", "Kubernetes objects, by kind.", labels=["kind"])
-        objects.add_metric(["Task"], len(known.tasks.items))
-        objects.add_metric(["ImagePrefetch"], len(known.prefetches.items))
-        objects.add_metric(["Peer"], len(known.peers.items))
-        objects.add_metric(["Node"], len(known.nodes.items))
-        yield objects
-        supernodes = GaugeMetricFamily(
-            "pantala_operator_supernodes", "Supernodes, by whether they answer.", labels=["answers"]
-        )
+        known, writer = self._known, self._writer
+        yield LEADS.value(int(self._term.leads))
+        sizes = (len(each.items) for each in (known.tasks, known.prefetches, known.peers, known.sources, known.nodes))
+        yield OBJECTS.values(dict(zip(OBJECTS.labels["kind"], sizes, strict=True)))
         answering = Tally(not view.silent for view in known.supernodes.views.values())
-        supernodes.add_metric(["true"], answering[True])
-        supernodes.add_metric(["false"], answering[False])
-        yield supernodes
+        yield SUPERNODES.values({"true": answering[True], "false": answering[False]})
+        yield WRITES.values({"done": writer.done, "failed": writer.failed})
+        if self._term.leads:
+            yield CONDITIONS.groups(self._conditions())
+            yield LATE.values(self._late())
+            yield QUEUE.value(writer.queued)
+            yield LAG.value(writer.lag())
+            now = self._clock.monotonic()
+            ages = [now - self._reported_at[each.name] for each in known.supernodes.members
+                    if each.name in self._reported_at]  # fmt: skip
+            if ages:
+                yield REPORT_AGE.value(max(ages))
+
+    def _conditions(self) -> Tally[tuple[str, ...]]:
+        known = self._known
+        count: Tally[tuple[str, ...]] = Tally()
+        found: tuple[Iterable[Iterable[Condition]], ...] = (
+            (each.status.conditions for each in known.tasks.items.values()),
+            (each.status.conditions for each in known.prefetches.items.values()),
+            (each.status.conditions for each in known.peers.items.values()),
+            (each.status.conditions for each in known.sources.items.values()),
+        )
+        for kind, objects in zip(_KINDS, found, strict=True):
+            for conditions in objects:
+                count.update((kind, each.type, each.status, each.reason) for each in conditions)
+        closed: Tally[tuple[str, ...]] = Tally()
+        for labels, number in count.items():
+            pairs = zip(CONDITIONS.labels, labels, strict=True)
+            closed[tuple(CONDITIONS.known(label, value) for label, value in pairs)] += number
+        return closed
+
+    def _late(self) -> Tally[str]:
+        """Each node counts once for each reason."""
+        nodes: set[tuple[str, str]] = set()
+        for task in self._known.tasks.items.values():
+            nodes.update((each.node, each.reason) for each in task.status.failures)
+        for prefetch in self._known.prefetches.items.values():
+            nodes.update((each.node, each.reason) for each in prefetch.status.failures if each.node)
+        return Tally(LATE.known("reason", reason) for _, reason in nodes)

@@ -130,6 +130,7 @@ class PeerApp:
             group.create_task(self.runtime.run())
             group.create_task(self.tasks.run(self.settings.recheck_interval))
             group.create_task(self.scrub.run(self.tasks.touch))
+            group.create_task(self.metrics.run())
 
     async def _leave(self) -> None:
         log.info("leaving")
@@ -238,7 +239,7 @@ def build(settings: Settings) -> PeerApp:
         helper,
         runtime,
         images,
-        PeerMetrics(cache, pieces, scrub, events, exchanges=lambda: supernodes.exchanges),
+        PeerMetrics(cache, pieces, scrub, events, supernodes, images, mirror.server.counts),
         certificate,
     )
 

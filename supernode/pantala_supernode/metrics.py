@@ -4,17 +4,18 @@ Most values are read from the parts of the supernode for each request, so the pa
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Any
+from typing import Final
 
 from prometheus_client import Counter, Histogram
-from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.core import Metric
 from prometheus_client.registry import Collector
 
 from pantala_pieces.scrub import Scrub
 from pantala_pieces.transfer.upload.sender import PieceSender
-from pantala_process.metrics import new_registry
+from pantala_process.metrics import OTHER, Family, new_registry
+from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.copy_state import CopyUse
 from pantala_supernode.cdn.manager import CDNManager
@@ -31,19 +32,99 @@ from pantala_supernode.volume.janitor import Janitor
 _SECONDS = (0.00002, 0.00005, 0.0001, 0.0002, 0.0005, 0.001, 0.002, 0.005, 0.01, 0.1)
 """The buckets of the scheduling histogram in seconds. One decision takes some tens of microseconds."""
 
+_STATUSES = tuple(str(status) for status in range(100, 600))
+"""The values of an HTTP status."""
+
+EXCHANGES: Final = Family(
+    "pantala_exchanges_total", "counter", "Requests of peers for news and work.", "Do the peers talk to the supernode?"
+)
+SCHEDULING: Final = Family(
+    "pantala_scheduling_seconds", "histogram", "Time to decide which pieces one peer gets.",
+    "Is the supernode's scheduler slow?",
+)  # fmt: skip
+ANSWERS: Final = Family(
+    "pantala_http_answers_total", "counter", "Answers of the HTTP API, by HTTP status.",
+    "Does the supernode refuse requests or fail?", {"status": _STATUSES},
+)  # fmt: skip
+FAILURES: Final = Family(
+    "pantala_fetch_failures_total", "counter", "Failures to fetch from an origin, by reason.",
+    "Why do files not arrive from their origins?", {"reason": (*Reason, OTHER)},
+)  # fmt: skip
+TASKS: Final = Family(
+    "pantala_tasks", "gauge", "Tasks, by the state of the supernode's copy.",
+    "How many tasks wait, are fetched, are whole, or failed?", {"cdn_status": tuple(CDNStatus)},
+)  # fmt: skip
+DFGET: Final = Family(
+    "pantala_dfget_tasks", "gauge", "Downloads of Dragonfly's clients, by state.",
+    "How many clients of Dragonfly download now?", {"status": tuple(DfgetTaskStatus)},
+)  # fmt: skip
+PEERS: Final = Family(
+    "pantala_peers", "gauge", "Peers, by whether they are connected.",
+    "Do all peers reach this supernode?", {"connected": ("true", "false")},
+)  # fmt: skip
+SERVED: Final = Family(
+    "pantala_served_bytes_total", "counter", "Bytes that peers received, by sender.",
+    "How much do peers give to each other, and how much does the supernode give?", {"by": ("supernode", "peer")},
+)  # fmt: skip
+HELD: Final = Family(
+    "pantala_held_exchanges", "gauge", "Peers that wait for news or work.", "How many peers have nothing to do?"
+)
+QUEUED: Final = Family(
+    "pantala_queued_fetches", "gauge", "Files that wait for a free place at their origins.",
+    "Do files wait because too many are fetched at once?",
+)  # fmt: skip
+UPLOADS: Final = Family(
+    "pantala_uploads", "gauge", "Pieces that the supernode sends now.", "How busy is the supernode's link?"
+)
+SENT: Final = Family(
+    "pantala_sent_bytes_total", "counter", "Bytes of pieces that the supernode sent.",
+    "How many bytes per second leave the supernode?",
+)  # fmt: skip
+ORIGIN: Final = Family(
+    "pantala_origin_bytes_total", "counter", "Bytes of files that were read from origins.",
+    "How many bytes do the origins send, and how many do they save?",
+)  # fmt: skip
+USES: Final = Family(
+    "pantala_cache_uses_total", "counter", "Newly wanted files, by what the volume had.",
+    "How often is a file already on the volume?", {"found": tuple(CopyUse)},
+)  # fmt: skip
+EVICTIONS: Final = Family(
+    "pantala_evictions_total", "counter", "Copies that were removed from the volume, by cause.",
+    "Is the volume too small?", {"cause": tuple(EvictionCause)},
+)  # fmt: skip
+DAMAGED: Final = Family(
+    "pantala_damaged_files_total", "counter", "Damaged files on the volume that the scrub has found.",
+    "Does the supernode's disk lose bytes?",
+)  # fmt: skip
+MANIFESTS: Final = Family(
+    "pantala_manifests_total", "counter", "Manifests that nodes requested, by outcome.",
+    "Do registries answer the supernode?", {"outcome": tuple(ManifestOutcome)},
+)  # fmt: skip
+VOLUME: Final = Family(
+    "pantala_volume_bytes", "gauge",
+    "Size of the volume, its free bytes, and the part of them that stays free (headroom).",
+    "How full is the volume, and when must it grow?", {"part": ("size", "free", "headroom")},
+)  # fmt: skip
+COPIES: Final = Family(
+    "pantala_copies_bytes", "gauge", "Bytes of all copies on the volume.", "How much of the volume do copies use?"
+)
+FAMILIES: Final = (
+    TASKS, QUEUED, FAILURES, ORIGIN, SERVED, SENT, UPLOADS, VOLUME, COPIES, USES, EVICTIONS, DAMAGED, PEERS,
+    EXCHANGES, HELD, SCHEDULING, ANSWERS, MANIFESTS, DFGET,
+)  # fmt: skip
+"""All families of a supernode, in the order of the reference page."""
+
 
 class Metrics:
     """The metrics of one supernode, in their own Prometheus registry."""
 
     def __init__(self) -> None:
         self.registry = new_registry("supernode")
-        self.exchanges = Counter("pantala_exchanges", "Requests of peers for news and work.", registry=self.registry)
-        text = "Time to decide which pieces one peer gets."
-        self.scheduling = Histogram("pantala_scheduling_seconds", text, buckets=_SECONDS, registry=self.registry)
-        self._answers = Counter("pantala_http_answers", "Answers of the HTTP API.", ["status"], registry=self.registry)
-        text = "Failures to fetch from an origin."
+        self.exchanges = Counter(EXCHANGES.base, EXCHANGES.text, registry=self.registry)
+        self.scheduling = Histogram(SCHEDULING.name, SCHEDULING.text, buckets=_SECONDS, registry=self.registry)
+        self._answers = Counter(ANSWERS.base, ANSWERS.text, ["status"], registry=self.registry)
         self._by_status: dict[int, Counter] = {}
-        self._failures = Counter("pantala_fetch_failures", text, ["reason"], registry=self.registry)
+        self._failures = Counter(FAILURES.base, FAILURES.text, ["reason"], registry=self.registry)
 
     def answered(self, status: int) -> None:
         counter = self._by_status.get(status)
@@ -54,7 +135,7 @@ class Metrics:
     def on_copy(self, task: Task, before: Copy) -> None:
         failure = task.copy.failure
         if failure is not None and failure is not before.failure:
-            self._failures.labels(failure.reason).inc()
+            self._failures.labels(FAILURES.known("reason", failure.reason)).inc()
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,41 +152,25 @@ class StateCollector(Collector):
     supernode: Supernode
 
     def collect(self) -> Iterator[Metric]:
-        managers, cdn, pieces = self.managers, self.cdn, self.pieces
-        statuses = (task.copy.status for task in managers.tasks)
-        yield _by("pantala_tasks", "Tasks by the status of the supernode's copy.", "cdn_status", CDNStatus, statuses)
-        downloads = (download.status for download in managers.dfget_tasks)
-        yield _by("pantala_dfget_tasks", "Downloads by status.", "status", DfgetTaskStatus, downloads)
-        peers = (str(peer.connected).lower() for peer in managers.peers)
-        yield _by("pantala_peers", "Peers by whether they are connected.", "connected", ("true", "false"), peers)
-        progress = managers.progress
-        served = {"supernode": progress.supernode_bytes, "peer": progress.peer_bytes}
-        yield _counter("pantala_served_bytes", "Bytes that peers received, by sender.", "by", served, served)
-        yield GaugeMetricFamily("pantala_held_exchanges", "Peers that wait for news or work.", len(self.waiting))
-        yield GaugeMetricFamily("pantala_queued_fetches", "Files that wait for a free download slot.", cdn.gate.queue)
-        yield GaugeMetricFamily("pantala_uploads", "Pieces that the supernode is sending.", pieces.uploads)
-        yield CounterMetricFamily("pantala_sent_bytes", "Bytes of pieces that the supernode sent.", pieces.bytes_sent)
-        yield CounterMetricFamily("pantala_origin_bytes", "Bytes of files read from origins.", cdn.worker.origin_bytes)
-        text = "Newly wanted files, by what the volume had."
-        yield _counter("pantala_cache_uses", text, "found", CopyUse, cdn.worker.uses)
-        evictions = self.janitor.evictions | {EvictionCause.DROPPED: self.supernode.dropped}
-        yield _counter("pantala_evictions", "Copies removed from the volume.", "cause", EvictionCause, evictions)
-        text = "Damaged files on the volume that the scrub has found."
-        yield CounterMetricFamily("pantala_damaged_files", text, self.scrub.damaged)
-        outcomes = self.manifests.outcomes
-        yield _counter("pantala_manifests", "Manifests requested by nodes.", "outcome", ManifestOutcome, outcomes)
+        managers, cdn, pieces, progress = self.managers, self.cdn, self.pieces, self.managers.progress
+        yield _tally(TASKS, (task.copy.status for task in managers.tasks))
+        yield _tally(DFGET, (download.status for download in managers.dfget_tasks))
+        yield _tally(PEERS, (str(peer.connected).lower() for peer in managers.peers))
+        yield SERVED.values({"supernode": progress.supernode_bytes, "peer": progress.peer_bytes})
+        yield HELD.value(len(self.waiting))
+        yield QUEUED.value(cdn.gate.queue)
+        yield UPLOADS.value(pieces.uploads)
+        yield SENT.value(pieces.bytes_sent)
+        yield ORIGIN.value(cdn.worker.origin_bytes)
+        yield USES.values(cdn.worker.uses)
+        yield EVICTIONS.values(self.janitor.evictions | {EvictionCause.DROPPED: self.supernode.dropped})
+        yield DAMAGED.value(self.scrub.damaged)
+        yield MANIFESTS.values(self.manifests.outcomes)
+        yield COPIES.value(sum(file.held for file in cdn.copies.store))
+        if (usage := self.janitor.usage) is not None:
+            yield VOLUME.values({"size": usage.total, "free": usage.free, "headroom": usage.headroom})
 
 
-def _counter(name: str, text: str, label: str, known: Iterable[str], counts: Mapping[Any, int]) -> CounterMetricFamily:
-    family = CounterMetricFamily(name, text, labels=[label])
-    for value in known:
-        family.add_metric([value], counts.get(value, 0))
-    return family
-
-
-def _by(name: str, text: str, label: str, known: Iterable[str], found: Iterable[str]) -> GaugeMetricFamily:
-    """A gauge that counts ``found`` by value. Each of the ``known`` values has a sample, even if it is 0."""
-    tally, family = Tally(found), GaugeMetricFamily(name, text, labels=[label])
-    for value in known:
-        family.add_metric([str(value)], tally[value])
-    return family
+def _tally(family: Family, found: Iterable[str]) -> Metric:
+    """A gauge that counts ``found`` by value."""
+    return family.values(Tally(found))

@@ -74,8 +74,22 @@ class Writer:
         self._not_before: dict[str, float] = {}
         self._closed_until = 0.0
         self._complaint = ""
+        self.done = 0
+        """The writes that have succeeded since the start."""
+        self.failed = 0
+        """The writes that have failed since the start."""
         self._signal = asyncio.Event()
         events.subscribe(LeadershipChanged, self._on_leadership)
+
+    @property
+    def queued(self) -> int:
+        """The number of planned writes that have not begun."""
+        return len(self._pending)
+
+    def lag(self) -> float:
+        """The seconds by which the oldest planned write is overdue. 0 if none is."""
+        now = self._clock.monotonic()
+        return max([0.0, *(now - due for due, _ in self._pending.values())])
 
     # Requests for writes.
 
@@ -205,6 +219,7 @@ class Writer:
             log.exception("A write failed because of a bug. Please report it.", key=key)
             self._fail(key, ClusterError(repr(error)))
         else:
+            self.done += 1
             self._failures.pop(key, None)
             self._not_before.pop(key, None)
         finally:
@@ -214,6 +229,7 @@ class Writer:
 
     def _fail(self, key: str, error: ClusterError) -> None:
         self._complain(error)
+        self.failed += 1
         failures = self._failures[key] = self._failures.get(key, 0) + 1
         pause = doubled(1.0, _LONGEST_PAUSE, failures)
         self._not_before[key] = self._clock.monotonic() + pause

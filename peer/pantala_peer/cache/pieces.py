@@ -23,6 +23,7 @@ from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError,
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
+from pantala_pieces.usage import Usage
 from pantala_pieces.verification import FileVerdict, Finding
 from pantala_protocol import ranges
 from pantala_protocol.geometry import Geometry
@@ -118,9 +119,9 @@ class PieceCache:
             await self._on_disk(lambda: self._hold(assignment))
         return True
 
-    async def capacity(self) -> int:
-        """The size of the filesystem in bytes."""
-        return (await self._on_disk(self._store.usage)).total
+    async def usage(self) -> Usage:
+        """The room of the file system."""
+        return await self._on_disk(self._store.usage)
 
     async def lacking(self, assignment: Assignment) -> int:
         """The number of bytes that must become free before an assignment fits on the disk. At least 1."""

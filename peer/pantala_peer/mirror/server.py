@@ -20,7 +20,7 @@ from pantala_peer.mirror import request as requests
 from pantala_peer.mirror.blobs import CachedBlobs
 from pantala_peer.mirror.deadlines import Deadlines, RepositoryBreaker
 from pantala_peer.mirror.demand import BlobOrigin
-from pantala_peer.mirror.errors import MirrorError, SlowError
+from pantala_peer.mirror.errors import MirrorError, ProbeMissError, SlowError
 from pantala_peer.mirror.grants import CHALLENGE, PullGrant, PullGrants, is_ours
 from pantala_peer.mirror.manifests import CachedManifests, DigestInfo, RegistryChallenge, ServedManifest
 from pantala_peer.mirror.request import (
@@ -61,7 +61,7 @@ class MirrorCounts:
     bytes: int = 0
     """Bytes of blobs that were sent to containerd."""
     misses: int = 0
-    """Requests that were answered with 404, after which containerd asks the registry."""
+    """Requests that were answered with 404, after which containerd asks the registry. Probes do not count."""
     late: int = 0
     """The part of ``misses`` after a deadline."""
     broken: int = 0
@@ -114,7 +114,7 @@ class MirrorServer:
             if isinstance(asked, BlobRequest):
                 return await self._blob(request, asked)
         except MirrorError as error:
-            self.counts.misses += 1
+            self.counts.misses += not isinstance(error, ProbeMissError)
             log.debug("the mirror cannot serve a request", path=request.rel_url.raw_path[:512], why=str(error))
             return _error(404, "UNKNOWN", str(error))
         return web.json_response({}, headers=_VERSION)
@@ -131,7 +131,7 @@ class MirrorServer:
         if node is not None:
             if by_our_file or shown or not names:  # otherwise it is the file's ``server``, which containerd asks last
                 self._probe = ProbeResult(node, in_force=by_our_file, at=self._wall())
-            raise MirrorError("this image is only the peer's probe and does not exist")
+            raise ProbeMissError("this image is only the peer's probe and does not exist")
         if not by_our_file:
             raise MirrorError("the request lacks the header of this node's hosts.toml; run pantala-peer configure")
         return requests.parse_path(path, names[0])

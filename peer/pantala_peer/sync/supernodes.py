@@ -82,6 +82,11 @@ class SupernodeSessions:
         return max((link.client.answered_at for link in self._links.values()), default=float("-inf"))
 
     @property
+    def sessions(self) -> int:
+        """The number of supernodes with which the peer has a session."""
+        return len(self._links)
+
+    @property
     def errors(self) -> list[str]:
         """Why supernodes do not answer: one text for each silent supernode."""
         return [link.client.error for link in self._links.values() if link.client.error is not None]

@@ -72,7 +72,7 @@ class AssignedTasks:
         """Find and verify the pieces and files of an earlier process. Raises :class:`StoreError`."""
         await self._deliveries.open()
         changed = await self._cache.open()
-        self._room.open(await self._cache.capacity())
+        self._room.open((await self._cache.usage()).total)
         for name in changed:
             log.warning("a published file changed on the disk; it is unpublished and fetched again", task=name)
             await self._deliveries.withdraw(name)

@@ -10,6 +10,7 @@ import structlog
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.store import PieceStore
+from pantala_pieces.usage import Usage
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.volume.eviction import EvictionCause, Housekeeping, Unwanted, aged, least_recently_used
@@ -48,6 +49,8 @@ class Janitor:
     ) -> None:
         self.evictions: Counter[EvictionCause] = Counter()
         """Counts the evicted copies since the start."""
+        self.usage: Usage | None = None
+        """The room of the volume, as it was last measured. ``None``: not yet."""
         self._store = store
         self._delete = delete
         self._wanted = wanted
@@ -77,11 +80,11 @@ class Janitor:
             lasting = [copy for copy in self._candidates() if now - self._unwanted_since[copy.task_id] >= rules.grace]
             await self._evict(aged(lasting, now=self._wall(), kept_for=rules.kept_for), EvictionCause.AGE)
             try:
-                excess = rules.excess(await asyncio.to_thread(self._store.usage))
+                self.usage = await asyncio.to_thread(self._store.usage)
             except StoreError as error:
                 _log.warning("cannot read how full the volume is", error=str(error))
                 return
-            if excess:
+            if excess := rules.excess(self.usage):
                 copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
                 await self._evict(least_recently_used(copies, excess), EvictionCause.DISK)
         if now - self._stamped >= _STAMP:

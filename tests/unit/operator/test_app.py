@@ -7,20 +7,14 @@ from pathlib import Path
 from unittest.mock import AsyncMock
 
 import pytest
-from prometheus_client import generate_latest
 
 from pantala_operator.__main__ import main
 from pantala_operator.errors import ClusterUnavailableError
-from pantala_operator.events import OperatorEvents, StatementTaken, WriteEnded
-from pantala_operator.metrics import OperatorMetrics
 from pantala_operator.resources import quantity
 from pantala_operator.settings import Settings, SharedPath, parse
-from pantala_operator.term import Term
-from pantala_operator.watch.observation import Observation
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.rules.quotas import Quota, Quotas
 from pantala_protocol.statement import CDNStatus
-from tests.support.cluster import MemoryClock
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
 
@@ -254,23 +248,6 @@ async def test_a_statement_is_sent_only_for_a_difference(stage: OperatorStage) -
     await stage.finish("t7")
     await asyncio.sleep(0.3)
     assert count == len(stage.supernode.statements)
-
-
-def test_events_are_counted_and_objects_are_read() -> None:
-    known, events = Observation(), OperatorEvents()
-    metrics = OperatorMetrics(known, events, Term(MemoryClock()))
-    events.publish(StatementTaken("supernode-0"))
-    for _ in range(2):
-        events.publish(WriteEnded("uid"))
-    text = generate_latest(metrics.registry).decode()
-    for line in (
-        "pantala_operator_statements_total 1.0",
-        "pantala_operator_reports_total 0.0",
-        "pantala_operator_writes_total 2.0",
-        'pantala_operator_objects{kind="Task"} 0.0',
-        'pantala_operator_supernodes{answers="true"} 0.0',
-    ):
-        assert line in text
 
 
 _EXAMPLES: dict[str, tuple[str, object]] = {

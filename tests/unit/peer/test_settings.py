@@ -1,19 +1,26 @@
 """A peer's flags, the environment that mirrors them, and its metrics."""
 
+import asyncio
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
+from msgspec import structs
 from prometheus_client import generate_latest
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.events import DownloadEnded, PeerEvents
+from pantala_peer.images.ledger import Ledger
 from pantala_peer.metrics import PeerMetrics
+from pantala_peer.mirror.server import MirrorCounts
 from pantala_peer.settings import Settings, parse
 from pantala_pieces.scrub import Scrub
 from pantala_pieces.transfer.errors import StalledError
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.sync import PieceWork
+from tests.support.eventually import eventually
 
 FLAGS = ["--supernode", "http://sn:8002/", "--listen", "[::]:65002", "--root", "/r", "--name", "node-1"]
 SOCKET = Path("/run/pantala/runtime.sock")
@@ -89,19 +96,39 @@ def test_a_peer_may_have_no_runtime_helper() -> None:
     assert parse([*FLAGS, "--runtime-socket", "none"], {}).runtime_socket is None
 
 
-def test_downloads_are_counted_by_result(tmp_path: Path) -> None:
+async def test_downloads_are_counted_by_result(tmp_path: Path) -> None:
     cache, events = PieceCache(tmp_path), PeerEvents()
     pieces = PieceSender(cache.lookup, keys=tuple, clock=float, slots=1)
     pieces.log.bytes_sent = 7
-    metrics = PeerMetrics(cache, pieces, Scrub(cache, busy=bool), events, exchanges=lambda: 3)
-    work = PieceWork("a" * 64, "g", 0, 0, 1, "00", "127.0.0.1", 1, "ticket")
-    for error in (None, None, StalledError("slow"), OSError("disk")):
+    supernodes: Any = SimpleNamespace(sessions=2, errors=["refused"], exchanges=3, answered_at=float("-inf"))
+    images: Any = SimpleNamespace(ledger=Ledger())
+    counts = MirrorCounts(manifests=1, blobs=2, bytes=9, misses=5, late=2, broken=1)
+    metrics = PeerMetrics(cache, pieces, Scrub(cache, busy=bool), events, supernodes, images, counts)
+    work = PieceWork("a" * 64, "g", 0, 0, 10, "00", "127.0.0.1", 1, "ticket")
+    for error in (None, StalledError("slow"), OSError("disk")):
         events.emit(DownloadEnded(work, error))
+    events.emit(DownloadEnded(structs.replace(work, provider="node-2", size=30)))
+    events.emit(DownloadEnded(structs.replace(work, provider="client", path="/p", size=50)))
+    assert "pantala_peer_disk_bytes" not in generate_latest(metrics.registry).decode()
+    measuring = asyncio.create_task(metrics.run())
+    await eventually(lambda: b"pantala_peer_disk_bytes" in generate_latest(metrics.registry))
+    measuring.cancel()
     text = generate_latest(metrics.registry).decode()
     for line in (
-        'pantala_peer_downloads_total{result="done"} 2.0',
+        'pantala_peer_downloads_total{result="done"} 3.0',
         'pantala_peer_downloads_total{result="stalled"} 1.0',
         'pantala_peer_downloads_total{result="local"} 1.0',
+        'pantala_peer_downloads_total{result="corrupt"} 0.0',
+        'pantala_peer_received_bytes_total{source="supernode"} 10.0',
+        'pantala_peer_received_bytes_total{source="peer"} 30.0',
+        'pantala_peer_received_bytes_total{source="client"} 50.0',
+        'pantala_peer_mirror_requests_total{result="hit"} 3.0',
+        'pantala_peer_mirror_requests_total{result="miss"} 3.0',
+        'pantala_peer_mirror_requests_total{result="late"} 2.0',
+        'pantala_peer_mirror_requests_total{result="broken"} 1.0',
+        "pantala_peer_mirror_bytes_total 9.0",
+        'pantala_peer_supernodes{answers="true"} 1.0',
+        'pantala_peer_supernodes{answers="false"} 1.0',
         "pantala_peer_sent_bytes_total 7.0",
         "pantala_peer_exchanges_total 3.0",
         "pantala_peer_damaged_files_total 0.0",
