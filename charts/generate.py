@@ -1,4 +1,4 @@
-"""Writes the chart's CRDs from ``crds/``, the chart's version, and the reference pages from the CRDs and the values.
+"""Writes the chart's CRDs, version and dashboard, and the reference pages of the CRDs, the values and the metrics.
 
 It also writes the page about troubles. In ``crds/`` it writes the blocks that :mod:`charts.rules` has from the code.
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from charts import rules, troubleshooting
+from charts import dashboard, metrics, rules, troubleshooting
 from pantala_protocol import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -53,6 +53,8 @@ def outputs() -> dict[Path, str]:
         values.read_text()
     )
     files[ROOT / "docs" / "troubleshooting.md"] = troubleshooting.page()
+    files[REFERENCE / "metrics.md"] = _GENERATED.format(source="the metrics.py of each process") + metrics.page()
+    files[CHART / "files" / "dashboard.json"] = dashboard.text()
     return files
 
 

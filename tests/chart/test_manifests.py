@@ -60,6 +60,7 @@ VARIANTS = {
         'authorities={"files.corp":{"secretName":"ca","key":"ca.crt"},"*":{"configMapName":"roots","key":"ca.crt"}}',
         "peer.hostNetwork=true",
         "supernode.originConnections=4",
+        'monitoring={"enabled":true,"dashboard":{"enabled":true}}',
     ),
 }
 

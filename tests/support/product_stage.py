@@ -95,6 +95,11 @@ class ProductStage:
             "--listen", f"127.0.0.1:{listen}", "--health-listen", f"127.0.0.1:{health}", *more,
         )  # fmt: skip
 
+    def health(self, name: str) -> str:
+        """The address at which the operator or a peer serves its probes and metrics."""
+        port = self._ports[2] if name == "operator" else self._ports[4 + 2 * NODES.index(name)]
+        return f"127.0.0.1:{port}"
+
     def kill(self, name: str) -> None:
         """Kill a process, as in a crash."""
         self.processes[name].kill()

@@ -43,6 +43,27 @@ app.kubernetes.io/component: {{ last . }}
 app.kubernetes.io/component: {{ last . }}
 {{- end }}
 
+{{/* The rule of a NetworkPolicy that lets Prometheus in. */}}
+{{- define "pantala.metricsRule" -}}
+{{- with .Values.monitoring }}
+{{- if and .enabled .from }}
+# Prometheus reads the metrics, which have counts and no names.
+- ports:
+    - port: health
+  from:
+    {{- toYaml .from | nindent 4 }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The labels of an object that Prometheus' operator selects. */}}
+{{- define "pantala.monitoringLabels" -}}
+{{- with (first .).Values.monitoring.labels }}
+{{- toYaml . }}
+{{ end }}
+{{- include "pantala.componentLabels" . }}
+{{- end }}
+
 {{- define "pantala.serviceAccountName" -}}
 {{- $account := (get (first .).Values (last .)).serviceAccount }}
 {{- if or $account.create $account.name }}{{ default (include "pantala.componentName" .) $account.name }}

@@ -1,0 +1,137 @@
+"""A real Prometheus server scrapes the real processes: their metrics, the dashboard's queries, and the alerts."""
+
+from collections.abc import AsyncIterator, Iterator
+from functools import partial
+
+import aiohttp
+import pytest
+import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
+
+from charts import dashboard
+from charts.metrics import FAMILIES
+from pantala_process.metrics import BUILD, Family
+from testbed.image import Layer, build
+from testbed.origin import Behaviour, Generated
+from testbed.process import free_ports
+from testbed.prometheus import Prometheus
+from tests.support.eventually import eventually
+from tests.support.product_stage import MIB, NODES, ROOT, ProductStage
+from tests.support.registry_images import of_amd64, registry_of
+from tests.support.scripted_images import get
+
+pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+
+ALERTS = ROOT / "charts" / "pantala" / "files" / "alerts.yaml"
+PANELS = [panel for panels in dashboard.ROWS.values() for panel in panels]
+
+
+class Monitored:
+    """The product, and Prometheus with the alerts."""
+
+    def __init__(self, stage: ProductStage, prometheus: Prometheus, addresses: dict[str, str]) -> None:
+        self.stage = stage
+        self.prometheus = prometheus
+        self.addresses = addresses
+        """The health port of each process."""
+
+    def series(self, query: str) -> int:
+        text = query.replace("$__rate_interval", "10s").replace("$__range", "1m")
+        return len(self.prometheus.query(text))
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def product(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Monitored]:
+    """A Task that is ready, one whose file does not exist, and an image that two nodes have read from their mirrors."""
+    folder = tmp_path_factory.mktemp("monitoring")
+    image = build(folder / "image", [Layer(2 * MIB, seed=77)])
+    health, *mirrors = free_ports(1 + len(NODES))
+    with registry_of(image, folder / "registry") as registry:
+        async with ProductStage(folder / "stage") as stage:
+            stage.supernode("--metrics-open", "--health-listen", f"127.0.0.1:{health}", "--registries", registry.url)
+            stage.operator()
+            for name, port in zip(NODES, mirrors, strict=True):
+                stage.peer(name, "--mirror-listen", f"127.0.0.1:{port}", "--runtime-socket", "none")
+            addresses = {"supernode": f"127.0.0.1:{health}"}
+            addresses |= {name: stage.health(name) for name in ("operator", *NODES)}
+            jobs = {"supernode": [addresses["supernode"]], "operator": [addresses["operator"]]}
+            with Prometheus(folder / "prometheus", jobs | {"peer": [addresses[name] for name in NODES]}, ALERTS) as it:
+                stage.origin.serve("/missing", Generated(1, seed=1), always=Behaviour(status=404))
+                stage.origin.serve("/good", Generated(5 * MIB, seed=78))
+                await stage.apply("good", stage.origin.url("/good"))
+                await stage.apply("missing", stage.origin.url("/missing"))
+                await stage.ready("good")
+                for port in mirrors[:2]:
+                    await _pull(port, registry.host, image.digest, of_amd64(image))
+                assert (
+                    404
+                    == (await get(mirrors[0], f"/v2/team/none/manifests/sha256:{'0' * 64}?ns={registry.host}")).status
+                )
+                yield Monitored(stage, it, addresses)
+
+
+async def _pull(port: int, host: str, manifest: str, blobs: dict[str, int]) -> None:
+    for path in (f"manifests/{manifest}", *(f"blobs/{digest}" for digest in blobs)):
+        assert 200 == (await get(port, f"/v2/team/app/{path}?ns={host}")).status
+
+
+async def test_every_target_is_scraped(product: Monitored) -> None:
+    await eventually(
+        lambda: dict.fromkeys(product.addresses.values(), "") == product.prometheus.targets(),
+        what=lambda: str(product.prometheus.targets()),
+    )
+
+
+@pytest.mark.parametrize("panel", PANELS, ids=lambda panel: panel.title)
+async def test_each_query_of_the_dashboard_returns_data(product: Monitored, panel: dashboard.Panel) -> None:
+    for query in panel.queries:
+        await eventually(partial(product.series, query.text), within=20, every=0.3, what=query.text)
+
+
+async def test_the_figures_are_those_of_the_product(product: Monitored) -> None:
+    ask = product.prometheus.query
+    origin = "sum(pantala_origin_bytes_total) >= 7e6"
+    hits = 'sum(pantala_peer_mirror_requests_total{result="hit"}) >= 6'
+    for query in (
+        'pantala_operator_conditions{kind="Task", type="Ready", status="True", reason="Distributed"} == 1',
+        'sum(pantala_operator_conditions{kind="Peer", type="Ready", status="True"}) == 3',
+        'sum by (reason) (pantala_fetch_failures_total{reason="SourceNotFound"}) >= 1',
+        "sum(pantala_peer_received_bytes_total) >= 15e6",
+        'pantala_peer_mirror_requests_total{result="miss"} == 1',
+        "count(pantala_build_info) == 5",
+        'pantala_volume_bytes{part="free"} > 0',
+        'count(pantala_peer_disk_bytes{part="free"} > 0) == 3',
+        origin,
+        hits,
+    ):
+        await eventually(partial(ask, query), within=20, every=0.3, what=query)
+
+
+async def test_the_failing_task_and_nothing_else_is_pending(product: Monitored) -> None:
+    await eventually(lambda: {"PantalaTasksFail"} == product.prometheus.alerts(), within=20, every=0.3)
+
+
+@pytest.mark.parametrize("process", ["operator", "supernode", "peer"])
+async def test_each_process_serves_the_families_of_the_reference_page(product: Monitored, process: str) -> None:
+    """Names, types, labels and the values of labels are those that the process declares."""
+    await test_every_target_is_scraped(product)
+    address = product.addresses[NODES[0] if process == "peer" else process]
+    async with aiohttp.ClientSession() as session, session.get(f"http://{address}/metrics") as answer:
+        text = await answer.text()
+    families = {each.name: each for each in (BUILD, *FAMILIES[process])}
+    found = dict(_families(text))
+    assert families.keys() == found.keys()
+    for name, (kind, samples) in found.items():
+        declared: Family = families[name]
+        assert (name, declared.type) == (name, kind)
+        for labels in samples:
+            assert declared.labels.keys() == labels.keys() - {"le"}, name
+            for label, values in declared.labels.items():
+                assert labels[label] in values, (name, label)
+
+
+def _families(text: str) -> Iterator[tuple[str, tuple[str, list[dict[str, str]]]]]:
+    for each in text_string_to_metric_families(text):
+        if each.name.startswith("pantala_") and not each.name.endswith("_created"):
+            name = f"{each.name}_total" if each.type == "counter" else each.name
+            yield name, (each.type, [sample.labels for sample in each.samples])
