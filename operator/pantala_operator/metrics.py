@@ -149,9 +149,11 @@ class OperatorMetrics:
 
     def _late(self) -> Tally[str]:
         """Each node counts once for each reason."""
-        nodes: set[tuple[str, str]] = set()
-        for task in self._known.tasks.items.values():
+        known, nodes = self._known, set[tuple[str, str]]()
+        for task in known.tasks.items.values():
             nodes.update((each.node, each.reason) for each in task.status.failures)
-        for prefetch in self._known.prefetches.items.values():
+            nodes.update((each.node, each.reason) for each in task.status.late)
+        for prefetch in known.prefetches.items.values():
             nodes.update((each.node, each.reason) for each in prefetch.status.failures if each.node)
+            nodes.update((each.node, each.reason) for each in prefetch.status.late)
         return Tally(LATE.known("reason", reason) for _, reason in nodes)
