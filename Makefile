@@ -133,6 +133,7 @@ crds: $(VENV)/ready ## Generate the chart's copies of crds/, the reference and d
 pages: $(VENV)/ready ## Generate the pages of the documentation that come from the code
 	@$(BIN)/python -m handbook.flags
 	@$(BIN)/python -m handbook.api
+	@$(BIN)/python -m handbook.commands
 	@$(BIN)/python -m handbook.pictures
 
 .PHONY: proto

@@ -10,7 +10,7 @@ import jsonschema
 import pytest
 import yaml
 
-from handbook import api, flags, pictures
+from handbook import api, commands, flags, pictures
 from handbook.lines import Step, steps
 from tests.support import prose
 
@@ -46,6 +46,18 @@ def test_the_page_of_the_api_is_up_to_date() -> None:
 
 def test_the_page_of_the_api_has_operations_of_each_module() -> None:
     assert {"/api/v1/sync", "/api/v1/copies/{task_id}", "/healthz"} <= {each.path for each in api.operations()}
+
+
+def test_the_page_of_the_commands_is_up_to_date() -> None:
+    """Run ``make pages`` if it fails."""
+    assert commands.page() == commands.PAGE.read_text()
+
+
+def test_the_pages_name_commands_that_exist() -> None:
+    known = {name for name, _ in commands.commands()} | {"COMMAND"}
+    used = {(page, name) for page, text in PAGES.items() for name in re.findall(r"kubectl pantala ([\w-]+)", text)}
+    assert {"explain", "doctor"} <= {name for _, name in used}
+    assert set() == {(page, name) for page, name in used if name not in known}
 
 
 @pytest.mark.parametrize("name", pictures.PICTURES)
