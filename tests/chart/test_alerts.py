@@ -1,6 +1,7 @@
 """The alerts, checked and run by Prometheus' own promtool."""
 
 import subprocess
+from pathlib import Path
 
 import pytest
 import yaml
@@ -23,6 +24,19 @@ def promtool(*arguments: object) -> str:
 
 def test_promtool_accepts_the_alerts() -> None:
     assert f"{len(RULES)} rules found" in promtool("check", "rules", ALERTS)
+
+
+def test_promtool_accepts_the_configuration_in_the_documentation(tmp_path: Path) -> None:
+    """Debian's Prometheus does not know Kubernetes, so the test gives it addresses instead."""
+    _, _, rest = (ROOT / "docs" / "monitoring.md").read_text().partition("## With a plain Prometheus")
+    block = rest.partition("```yaml\n")[2].partition("```")[0]
+    (tmp_path / "alerts.yaml").write_bytes(ALERTS.read_bytes())
+    configuration = yaml.safe_load(block)
+    [scraped] = configuration["scrape_configs"]
+    assert [{"role": "pod", "namespaces": {"names": ["pantala-system"]}}] == scraped.pop("kubernetes_sd_configs")
+    scraped["static_configs"] = [{"targets": ["127.0.0.1:1"]}]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration))
+    assert "is valid prometheus config file syntax" in promtool("check", "config", tmp_path / "prometheus.yml")
 
 
 def test_each_alert_has_a_test_of_its_own() -> None:
