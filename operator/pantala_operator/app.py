@@ -226,7 +226,7 @@ async def build(settings: Settings, pod_url: PodURL | None = None, probe: Health
 def main() -> None:
     """Run an operator until SIGTERM or SIGINT."""
     settings = lifecycle.settings("pantala-operator", parse)
-    logs.configure(levels=_LOG_LEVELS)
+    logs.configure(settings.log_level, _LOG_LEVELS)
 
     async def work() -> None:
         await (await build(settings)).run()

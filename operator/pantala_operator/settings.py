@@ -171,6 +171,7 @@ class Settings:
         settings.seconds, "SECONDS", "silence of a supernode before Tasks report it (10)", default=10.0
     )
     """Most restarts of a supernode's pod are shorter."""
+    log_level: int = settings.log_level_flag()
 
     @property
     def secret_grant(self) -> str:

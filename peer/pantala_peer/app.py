@@ -247,7 +247,7 @@ def build(settings: Settings) -> PeerApp:
 def main() -> None:
     """Run a peer until SIGTERM or SIGINT."""
     settings = lifecycle.settings("pantala-peer", parse)
-    logs.configure()
+    logs.configure(settings.log_level)
     os.umask(0o022)
 
     async def life(stop: Stop) -> None:

@@ -96,6 +96,7 @@ class Settings(TLSFlags):
     """With fewer, the link is idle between pieces. With more, this peer reserves pieces that others could fetch."""
     uploads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces sent at once (4)", default=4)
     """Further requests wait in a queue. The default is the number of pieces that a peer downloads at once."""
+    log_level: int = settings.log_level_flag()
     connect_timeout: float = 3.0
     """Seconds to connect to a provider. The kernel repeats a lost SYN after 1 s and 3 s."""
     head_timeout: float = 5.0

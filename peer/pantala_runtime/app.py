@@ -62,7 +62,7 @@ class HelperApp:
 def main() -> None:
     """Run a helper until SIGTERM or SIGINT."""
     settings = lifecycle.settings("pantala-runtime", parse)
-    logs.configure()
+    logs.configure(settings.log_level)
 
     async def life(stop: Stop) -> None:
         await build(settings).run(stop.asked)

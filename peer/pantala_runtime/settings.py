@@ -36,6 +36,7 @@ class Settings:
         Path, "DIR", "the runtime's content store, to see which blobs it has (default: none)", default=None
     )
     """The directory with ``blobs/sha256``. The helper only reads it."""
+    log_level: int = settings.log_level_flag()
     grace: float = 5.0
     """Seconds that answers have to end after SIGTERM. Pulls are cancelled: the peer asks for them again."""
 

@@ -9,8 +9,11 @@ from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import Processor
 
 
-def configure(levels: Mapping[str, int] | None = None) -> None:
-    """Set up structlog, also for the standard library's ``logging``. ``levels`` maps names of loggers to levels."""
+def configure(least: int = logging.INFO, levels: Mapping[str, int] | None = None) -> None:
+    """Set up structlog, also for the standard library's ``logging``. Lines below the level ``least`` are hidden.
+
+    ``levels`` maps names of loggers to levels of their own.
+    """
     shared: list[Processor] = [
         structlog.contextvars.merge_contextvars,
         structlog.stdlib.add_log_level,
@@ -23,7 +26,7 @@ def configure(levels: Mapping[str, int] | None = None) -> None:
         renderer = structlog.dev.ConsoleRenderer()
     structlog.configure(
         processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
-        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),  # makes a hidden debug line cheap
+        wrapper_class=structlog.make_filtering_bound_logger(least),  # makes a hidden line cheap
         logger_factory=structlog.stdlib.LoggerFactory(),
         cache_logger_on_first_use=True,
     )
@@ -34,7 +37,7 @@ def configure(levels: Mapping[str, int] | None = None) -> None:
             processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
         )
     )
-    logging.basicConfig(handlers=[handler], level=logging.INFO, force=True)
+    logging.basicConfig(handlers=[handler], level=least, force=True)
     for name, level in (levels or {}).items():
         logging.getLogger(name).setLevel(level)
     hide_invalid_requests()

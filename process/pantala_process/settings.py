@@ -6,6 +6,7 @@ A flag ``--foo-bar`` wins over ``PANTALA_FOO_BAR``, which wins over the default.
 import argparse
 import dataclasses
 import ipaddress
+import logging
 import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -62,6 +63,12 @@ def switch(text: str) -> Any:
     return dataclasses.field(default=False, metadata={"flag": Flag(is_on, None, text)})
 
 
+def log_level_flag() -> Any:
+    """Declare the dataclass field of ``--log-level``, which each process has."""
+    text = "the least level of lines in the log: debug, info, warning or error (info)"
+    return flag(log_level, "LEVEL", text, default=logging.INFO)
+
+
 def flags(settings: type[Any]) -> dict[str, Flag]:
     """The flags that the fields of a dataclass declare, by field."""
     return {field.name: field.metadata["flag"] for field in dataclasses.fields(settings) if "flag" in field.metadata}
@@ -111,6 +118,14 @@ def is_on(text: str) -> bool:
 
 
 # Each of these functions reads one kind of value. The text of its ValueError follows the value in the message.
+
+
+def log_level(text: str) -> int:
+    """Read the name of a level of logs."""
+    levels = logging.getLevelNamesMapping()
+    if text not in ("debug", "info", "warning", "error"):
+        raise ValueError("is not a level of logs. Give debug, info, warning or error.")
+    return levels[text.upper()]
 
 
 def address(text: str) -> ListenAddress:

@@ -17,7 +17,7 @@ def main() -> None:
 
 def run(settings: Settings) -> NoReturn:
     """Run a supernode until SIGTERM and until its tasks have moved. A second SIGTERM, or SIGINT, ends it at once."""
-    logs.configure()
+    logs.configure(settings.log_level)
 
     async def life(stop: Stop) -> None:
         start = asyncio.create_task(_cancel(stop, asyncio.current_task()))

@@ -218,6 +218,7 @@ class Settings(TLSFlags):
         _duration, "SECONDS", "time that an image's blob is kept after the last node waited for it (21600)",
         default=21600,
     )  # fmt: skip
+    log_level: int = settings.log_level_flag()
 
     @property
     def sources(self) -> tuple[SourceRule, ...]:
