@@ -11,7 +11,8 @@ from aiohttp.test_utils import RawTestServer
 from kubernetes.aio import client
 
 from pantala_operator.adapters.kubernetes import KubernetesCluster
-from pantala_operator.cleanup.uninstall import (
+from pantala_operator.errors import ClusterForbiddenError, ClusterNotFoundError, ClusterUnavailableError
+from pantala_operator.hooks.uninstall import (
     CleanupCluster,
     CleanupDaemonSet,
     CleanupPod,
@@ -21,7 +22,6 @@ from pantala_operator.cleanup.uninstall import (
     report,
     wait,
 )
-from pantala_operator.errors import ClusterForbiddenError, ClusterNotFoundError, ClusterUnavailableError
 
 LABELS = {"app": "cleanup"}
 OBSERVED = CleanupDaemonSet(True, 2, LABELS)

@@ -1,4 +1,4 @@
-"""``python3 -m pantala_operator.cleanup.uninstall``: the end of an uninstall, run by a hook of the chart.
+"""``python3 -m pantala_operator.hooks.uninstall``: the end of an uninstall, run by a hook of the chart.
 
 It waits until the cleanup DaemonSet has restored containerd's files on every node. Then it deletes the DaemonSet and
 the operators' Lease, and prints what stays. If a node cannot be reached, the message names it, and the exit code is
@@ -165,7 +165,7 @@ def report(result: CleanupResult, certs_d: str) -> str:
 def main(arguments: Sequence[str] | None = None) -> None:
     """Run the command. The exit code is 2 for invalid flags, else 0."""
     parser = argparse.ArgumentParser(
-        prog="pantala_operator.cleanup.uninstall", description="Waits for the cleanup of nodes."
+        prog="pantala_operator.hooks.uninstall", description="Waits for the cleanup of nodes."
     )
     parser.add_argument("--daemonset", metavar="NAMESPACE/NAME", help="the cleanup DaemonSet (default: none)")
     parser.add_argument("--lease", metavar="NAMESPACE/NAME", help="the operators' Lease (default: none)")

@@ -1,1 +1,0 @@
-"""Ends an uninstall: waits until the nodes are restored."""

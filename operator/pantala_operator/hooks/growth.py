@@ -1,0 +1,171 @@
+"""``python3 -m pantala_operator.hooks.growth``: makes the supernodes' volumes larger, run by a hook of the chart.
+
+A StatefulSet's claim templates cannot change. So the hook requests more storage in each existing claim, and deletes the
+StatefulSet without its pods and claims. Helm then creates it again with the new size, and it adopts both.
+"""
+
+import argparse
+import asyncio
+import re
+import sys
+import time
+from collections.abc import Awaitable, Callable, Sequence
+from decimal import Decimal
+from typing import Any, NamedTuple
+
+from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError, ClusterRejectedError
+
+_TIMEOUT = 10.0
+_INTERVAL = 0.5
+_GONE_SECONDS = 60.0
+"""How long the garbage collector may take to release the pods and claims of a deleted StatefulSet."""
+_MERGE = "application/merge-patch+json"
+_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([EPTGMk]|[EPTGMK]i)?")
+_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+
+
+class Growth(NamedTuple):
+    """What is done for one StatefulSet."""
+
+    larger: tuple[str, ...]
+    """The claims that request more storage."""
+    recreate: bool
+    """True if the StatefulSet has another size in its template."""
+
+
+def quantity(text: str) -> int:
+    """The bytes of a Kubernetes quantity such as ``50Gi``. Raises :class:`ValueError`."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size. Write one like 50Gi.")
+    unit = match[2] or ""
+    return int(Decimal(match[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit.removesuffix("i")])
+
+
+def plan(stateful_set: Any, claims: Sequence[Any], volume: str, size: str) -> Growth:
+    """Compare the cluster with the wanted size. A claim is never made smaller."""
+    wanted = quantity(size)
+    name = re.escape(f"{volume}-{stateful_set['metadata']['name']}")
+    larger = [
+        claim["metadata"]["name"]
+        for claim in claims
+        if re.fullmatch(f"{name}-[0-9]+", claim["metadata"]["name"]) and _requested(claim) < wanted
+    ]
+    templates = stateful_set["spec"].get("volumeClaimTemplates", [])
+    current = [_requested(each) for each in templates if each["metadata"]["name"] == volume]
+    return Growth(tuple(sorted(larger)), bool(current) and current != [wanted])
+
+
+class GrowthCluster:
+    """The calls to the API server that the growth needs. Each may raise a ``ClusterError``."""
+
+    def __init__(self, request: Callable[..., Awaitable[Any]], namespace: str, name: str) -> None:
+        """``request``: see :meth:`pantala_operator.adapters.kubernetes.KubernetesCluster.request`."""
+        self._request = request
+        self._claims = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
+        self._stateful_set = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"
+
+    async def stateful_set(self) -> Any:
+        return await self._request("get", self._stateful_set)
+
+    async def claims(self, labels: dict[str, str]) -> Sequence[Any]:
+        selector = ",".join(f"{key}={value}" for key, value in labels.items())
+        found: Sequence[Any] = (await self._request("get", self._claims, label_selector=selector))["items"]
+        return found
+
+    async def request_storage(self, claim: str, size: str, *, trial: bool) -> None:
+        """Request more storage, or only ask the API server if it allows that."""
+        body = {"spec": {"resources": {"requests": {"storage": size}}}}
+        more = {"dry_run": "All"} if trial else {}
+        await self._request("patch", f"{self._claims}/{claim}", body=body, content_type=_MERGE, **more)
+
+    async def delete(self) -> None:
+        """Delete the StatefulSet. Its pods and claims stay."""
+        await self._request("delete", self._stateful_set, propagation_policy="Orphan")
+
+
+async def grow(
+    cluster: GrowthCluster, volume: str, size: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+) -> str:
+    """Make the volumes larger. Returns what was done. Raises a ``ClusterError`` before anything has changed."""
+    try:
+        found = await cluster.stateful_set()
+    except ClusterNotFoundError:
+        return "The StatefulSet does not exist yet, so nothing needs to grow."
+    claims = await cluster.claims(found["spec"]["selector"]["matchLabels"])
+    todo = plan(found, claims, volume, size)
+    for trial in (True, False):
+        for claim in todo.larger:
+            try:
+                await cluster.request_storage(claim, size, trial=trial)
+            except (ClusterForbiddenError, ClusterRejectedError) as error:
+                raise type(error)(_refused(claim, claims, size, error)) from error
+    said = [f"Larger volumes of {size} are requested for {', '.join(todo.larger)}."] if todo.larger else []
+    if todo.recreate:
+        await cluster.delete()
+        await _gone(cluster, sleep)
+        said.append("The StatefulSet is deleted, and its pods and claims stay. Helm creates it again.")
+    return " ".join(said) or f"Each volume has at least {size}, so nothing needs to grow."
+
+
+async def _gone(cluster: GrowthCluster, sleep: Callable[[float], Awaitable[None]]) -> None:
+    end = time.monotonic() + _GONE_SECONDS
+    while time.monotonic() < end:
+        try:
+            await cluster.stateful_set()
+        except ClusterNotFoundError:
+            return
+        await sleep(_INTERVAL)
+    raise ClusterError(f"The StatefulSet still exists after {_GONE_SECONDS:.0f} s. Run helm upgrade again")
+
+
+def _requested(claim: Any) -> int:
+    return quantity(claim["spec"]["resources"]["requests"]["storage"])
+
+
+def _refused(name: str, claims: Sequence[Any], size: str, error: ClusterError) -> str:
+    (claim,) = (each for each in claims if each["metadata"]["name"] == name)
+    storage_class = claim["spec"].get("storageClassName") or "(none)"
+    return (
+        f"The claim {name} cannot grow to {size}: {error}. Its StorageClass {storage_class} must have "
+        "allowVolumeExpansion: true, and its provisioner must be able to expand volumes. "
+        f"Or keep supernode.persistence.size at {claim['spec']['resources']['requests']['storage']}. "
+        "Nothing was changed"
+    )
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Run the command. The exit code is 2 for invalid flags, 1 for a failure, else 0."""
+    parser = argparse.ArgumentParser(
+        prog="pantala_operator.hooks.growth", description="Makes the supernodes' volumes larger before an upgrade."
+    )
+    parser.add_argument("--statefulset", metavar="NAMESPACE/NAME", required=True, help="the supernodes")
+    parser.add_argument("--volume", default="data", help="the name of the claim template (data)")
+    parser.add_argument("--size", required=True, help="the size that each volume should have, such as 100Gi")
+    given = parser.parse_args(arguments)
+    namespace, _, name = given.statefulset.partition("/")
+    if not (namespace and name):
+        parser.error(f"--statefulset: {given.statefulset!r} is not NAMESPACE/NAME")
+    try:
+        quantity(given.size)
+    except ValueError as error:
+        parser.error(f"--size: {error}")
+    try:
+        print(asyncio.run(_run(namespace, name, given.volume, given.size)))
+    except ClusterError as error:
+        print(f"{error}.")
+        sys.exit(1)
+
+
+async def _run(namespace: str, name: str, volume: str, size: str) -> str:
+    from pantala_operator.adapters import kubernetes  # a slow import, which invalid flags do not need
+
+    cluster = await kubernetes.connect("", _TIMEOUT)
+    try:
+        return await grow(GrowthCluster(cluster.request, namespace, name), volume, size)
+    finally:
+        await cluster.close()
+
+
+if __name__ == "__main__":
+    main()
