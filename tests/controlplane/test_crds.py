@@ -226,7 +226,7 @@ def _words(line: str, first: int | None = None, last: int | None = None) -> str:
         (
             "Task",
             tables.TASK_STATUS,
-            "pt",
+            "ptask",
             ("NAME READY REASON PEERS SIZE AGE", "columns True Why 2/3 8Gi"),
             ("ORIGIN BYTES PATH", f"{2**33} default/columns"),
         ),
@@ -304,7 +304,7 @@ def test_a_peer_has_defaults_columns_and_a_status(api: API) -> None:
 def test_tasks_are_selected_by_field(api: API, bare: str, selector: str, expected: list[str]) -> None:
     spec = {"source": {"url": "http://origin.example/shallow"}, "depth": "Supernode"}
     api.call("POST", TASKS, resource("shallow", spec))
-    names = api.kubectl("get", "pt", "--field-selector", selector, "-o", "jsonpath={.items[*].metadata.name}")
+    names = api.kubectl("get", "ptask", "--field-selector", selector, "-o", "jsonpath={.items[*].metadata.name}")
     assert expected == names.split()
 
 
