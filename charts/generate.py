@@ -1,4 +1,4 @@
-"""Writes the chart's CRDs, version and dashboard, and the reference pages of the CRDs, the values and the metrics.
+"""Writes the chart's CRDs, version, README and dashboard, and the reference pages of CRDs, values and metrics.
 
 It also writes the page about troubles. In ``crds/`` it writes the blocks that :mod:`charts.rules` has from the code.
 
@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from charts import dashboard, metrics, rules, troubleshooting
+from charts import annotations, dashboard, metrics, rules, troubleshooting
 from pantala_protocol import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -33,6 +33,34 @@ _METADATA = """\
 """
 _SCOPES = {"Namespaced": "namespaced", "Cluster": "cluster-scoped"}
 _GENERATED = "<!-- Written by charts/generate.py from {source}: edit that. -->\n\n"
+_PLATFORMS = {
+    "aks": "AKS",
+    "eks": "EKS",
+    "gke": "GKE",
+    "k3s": "k3s",
+    "kind": "kind",
+    "openshift": "OpenShift",
+    "rke2": "RKE2",
+    "talos": "Talos",
+}
+_README = """\
+## Install
+
+    kubectl create namespace pantala
+    kubectl label namespace pantala pod-security.kubernetes.io/enforce=privileged
+    helm install pantala . --namespace pantala --wait --set image.registry=registry.example.com
+
+The label is needed because the peers publish files in a folder of their node. `--create-namespace` replaces the first
+two commands if the cluster enforces no Pod Security level. If the level forbids the peers, Helm ends with a sentence
+that names the command.
+
+    helm test pantala --namespace pantala          # brings a file and an image to all nodes, and removes its traces
+    kubectl get tasks.pantala.dev --all-namespaces # the full name, because other projects have Tasks too
+    helm uninstall pantala --namespace pantala --wait
+
+Some platforms need a values file, for example `--values values/k3s.yaml`:
+
+"""
 _CONSTRAINTS = ("enum", "default", "minimum", "maximum", "minLength", "maxLength", "minItems", "maxItems", "format")
 
 
@@ -47,11 +75,12 @@ def outputs() -> dict[Path, str]:
             yaml.safe_load(text)
         )
     chart = CHART / "Chart.yaml"
-    files[chart] = re.sub(r"^(version|appVersion): .*", rf"\1: {__version__}", chart.read_text(), flags=re.MULTILINE)
+    text = re.sub(r"^(version|appVersion): .*", rf"\1: {__version__}", chart.read_text(), flags=re.MULTILINE)
+    files[chart] = annotations.filled(text, CRDS, CHART / "values.yaml")
     values = CHART / "values.yaml"
-    files[REFERENCE / "values.md"] = _GENERATED.format(source=values.relative_to(ROOT)) + values_page(
-        values.read_text()
-    )
+    head = _GENERATED.format(source=values.relative_to(ROOT))
+    files[REFERENCE / "values.md"] = head + values_page(values.read_text())
+    files[CHART / "README.md"] = head + readme(yaml.safe_load(files[chart]), values.read_text())
     files[ROOT / "docs" / "troubleshooting.md"] = troubleshooting.page()
     files[REFERENCE / "metrics.md"] = _GENERATED.format(source="the metrics.py of each process") + metrics.page()
     files[CHART / "files" / "dashboard.json"] = dashboard.text()
@@ -87,12 +116,29 @@ def page(crd: dict[str, Any]) -> str:
 
 def values_page(text: str) -> str:
     """List the chart's values with their defaults. Each must have a ``# --`` comment above it."""
-    rows = [f"| `{path}` | `{default}` | {comment} |\n" for path, default, comment in _values(text)]
     start = (
         "# Values of the chart\n\n"
         "Set these values with `helm install --set NAME=VALUE`, or in a file with `helm install --values FILE`.\n\n"
     )
-    return start + "| value | default | description |\n|---|---|---|\n" + "".join(rows)
+    return start + _values_table(text)
+
+
+def readme(chart: dict[str, Any], values: str) -> str:
+    """The page that registries of charts show."""
+    platforms = "".join(
+        f"| [{_PLATFORMS[path.stem]}](../../docs/install/{path.stem}.md) | `values/{path.name}` |\n"
+        for path in sorted((CHART / "values").glob("*.yaml"))
+    )
+    return (
+        f"# The chart of Pantala\n\n{chart['description']}\n\nVersion {chart['version']}, for Kubernetes "
+        f"{chart['kubeVersion'].removeprefix('>=').removesuffix('.0-0')} and newer.\n\n{_README}"
+        f"| platform | values file |\n|---|---|\n{platforms}\n## Values\n\n{_values_table(values)}"
+    )
+
+
+def _values_table(text: str) -> str:
+    rows = (f"| `{path}` | `{default}` | {comment} |\n" for path, default, comment in _values(text))
+    return "| value | default | description |\n|---|---|---|\n" + "".join(rows)
 
 
 def _values(text: str) -> Iterator[tuple[str, str, str]]:

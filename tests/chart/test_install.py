@@ -34,6 +34,68 @@ def release(control_plane: ControlPlane, helm: Helm) -> Iterator[Callable[..., s
     helm("uninstall", "pantala", "--no-hooks", "--ignore-not-found", *where)
 
 
+@pytest.mark.parametrize(
+    ("level", "default", "refused"),
+    [
+        ("restricted", "privileged", True),
+        ("baseline", "privileged", True),
+        ("privileged", "restricted", False),
+        ("none", "privileged", False),
+        ("none", "baseline", True),
+    ],
+)
+def test_helm_asks_for_the_pod_security_label_before_it_installs(
+    control_plane: ControlPlane, helm: Helm, level: str, default: str, refused: bool
+) -> None:
+    namespace = f"level-{level}-{default}"
+    control_plane.kubectl("create", "namespace", namespace)
+    if level != "none":
+        control_plane.kubectl("label", "namespace", namespace, f"pod-security.kubernetes.io/enforce={level}")
+    done = helm(
+        "install", "second", str(CHART), f"--namespace={namespace}", "--dry-run=server", "--set=crds.enabled=false",
+        f"--set=podSecurity.clusterDefault={default}", f"--kubeconfig={control_plane.kubeconfig}",
+    )  # fmt: skip
+    command = f"kubectl label --overwrite namespace {namespace} pod-security.kubernetes.io/enforce=privileged"
+    assert (refused, refused) == (done.returncode != 0, command in done.stderr), done.stderr
+
+
+def test_helm_names_how_to_create_a_namespace_with_the_label(control_plane: ControlPlane, helm: Helm) -> None:
+    done = helm(
+        "install", "second", str(CHART), "--namespace=missing", "--dry-run=server", "--create-namespace",
+        "--values", str(CHART / "values" / "talos.yaml"), f"--kubeconfig={control_plane.kubeconfig}",
+    )  # fmt: skip
+    assert "kubectl create namespace missing && kubectl label --overwrite namespace missing" in done.stderr
+
+
+def test_helm_refuses_larger_volumes_of_a_class_that_cannot_expand(
+    control_plane: ControlPlane, helm: Helm, release: Callable[..., str]
+) -> None:
+    """The StatefulSet has no controller here, so the test makes its claim."""
+    objects = """
+        {"apiVersion": "storage.k8s.io/v1", "kind": "StorageClass", "metadata": {"name": "fixed"},
+         "provisioner": "none"}
+        {"apiVersion": "v1", "kind": "PersistentVolumeClaim", "metadata": {"name": "data-pantala-supernode-0"},
+         "spec": {"storageClassName": "fixed", "accessModes": ["ReadWriteOnce"],
+                  "resources": {"requests": {"storage": "50Gi"}}}}
+    """
+    where = (f"--namespace={NAMESPACE}", f"--kubeconfig={control_plane.kubeconfig}")
+    control_plane.kubectl("create", f"--namespace={NAMESPACE}", "-f", "-", text=objects)
+    upgrade = ("upgrade", "pantala", str(CHART), "--dry-run=server", *where)
+    larger = "--set=supernode.persistence.size=60Gi"
+    done = helm(*upgrade, larger)
+    assert 0 != done.returncode
+    assert "The StorageClass fixed of the supernodes' volumes does not allow larger volumes" in done.stderr
+    assert "supernode.persistence.size: 50Gi" in done.stderr
+    assert 0 == helm(*upgrade).returncode
+    control_plane.kubectl("patch", "storageclass", "fixed", '--patch={"allowVolumeExpansion": true}')
+    done = helm(*upgrade, larger)
+    assert 0 == done.returncode, done.stderr
+    assert "pre-upgrade,pre-rollback" in done.stdout
+    assert "pre-upgrade,pre-rollback" not in helm(*upgrade).stdout
+    control_plane.kubectl("delete", "storageclass/fixed")
+    control_plane.kubectl("delete", "pvc/data-pantala-supernode-0", f"--namespace={NAMESPACE}", "--wait=false")
+
+
 def test_upgrades_and_second_installs_keep_tasks(control_plane: ControlPlane, release: Callable[..., str]) -> None:
     control_plane.kubectl("apply", "-f", str(CHART.parents[1] / "crds" / "samples" / "task.yaml"))
     release("upgrade", "pantala", str(CHART), "--set", "peer.root=/srv/pantala")

@@ -103,7 +103,7 @@ def test_every_process_listens_for_both_families(render: Render) -> None:
     assert len(listening) == 8
     assert all(value.startswith("[::]:") for value in listening.values()), listening
     services = objects.of_kind("Service").values()
-    assert ["PreferDualStack"] * 2 == [each["spec"]["ipFamilyPolicy"] for each in services]
+    assert ["PreferDualStack"] * 3 == [each["spec"]["ipFamilyPolicy"] for each in services]
 
 
 def test_peers_in_the_network_of_their_nodes_show_the_mirror_only_to_the_node(render: Render) -> None:

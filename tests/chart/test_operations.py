@@ -25,6 +25,7 @@ def test_each_pod_has_a_priority_class(render: Render) -> None:
         "peer": "system-node-critical",
         "cleanup": "system-node-critical",
         "uninstall": "system-cluster-critical",
+        "growth": "system-cluster-critical",
     } == found
 
 

@@ -89,7 +89,8 @@ def test_both_sides_agree_on_the_sockets_of_helper_and_runtime(render: Render) -
 
 def test_only_clients_of_the_api_server_have_its_token(render: Render) -> None:
     tokens = {name: each["spec"]["automountServiceAccountToken"] for name, each in render().pods.items()}
-    assert {"operator": True, "supernode": True, "peer": False, "cleanup": False, "uninstall": True} == tokens
+    without = {"peer", "cleanup"}
+    assert {name: name not in without for name in ("operator", "supernode", "uninstall", "growth", *without)} == tokens
     assert render("mirror.enabled=false").pods["uninstall"]["spec"]["automountServiceAccountToken"] is False
 
 
@@ -215,6 +216,8 @@ UNINSTALL = {
     ("coordination.k8s.io", "leases"): {"delete"},
     ("", "pods"): {"list"},
 }
+GROWTH = {("apps", "statefulsets"): {"get", "delete"}, ("", "persistentvolumeclaims"): {"list", "patch"}}
+TRIAL = {("pantala.dev", kind): {"create", "get", "delete"} for kind in ("tasks", "imageprefetches")}
 SECRETS = {("", "secrets"): {"get"}}
 VIEWED = ("tasks", "imageprefetches", "peers", "sourcepolicies")
 VIEW = {("pantala.dev", kind): {"get", "list", "watch"} for kind in VIEWED}
@@ -225,12 +228,12 @@ EDIT = {
 
 
 def rights(role: Object) -> dict[tuple[str, str], set[str]]:
-    return {
-        (group, resource): set(rule["verbs"])
-        for rule in role["rules"]
-        for group in rule["apiGroups"]
-        for resource in rule["resources"]
-    }
+    found: dict[tuple[str, str], set[str]] = {}
+    for rule in role["rules"]:
+        for group in rule["apiGroups"]:
+            for resource in rule["resources"]:
+                found.setdefault((group, resource), set()).update(rule["verbs"])
+    return found
 
 
 def roles(objects: Rendered, kind: str) -> dict[tuple[str, str], dict[tuple[str, str], set[str]]]:
@@ -260,6 +263,8 @@ def test_t12_the_rights_of_a_default_install(render: Render) -> None:
         ("pantala-system", "pantala-operator"): STATEFULSET,
         ("pantala-system", "pantala-tls"): AUTHORITY,
         ("pantala-system", "pantala-uninstall"): UNINSTALL,
+        ("pantala-system", "pantala-growth"): GROWTH,
+        ("pantala-system", "pantala-test"): TRIAL,
     }
     assert within == roles(objects, "Role")
     named = {
@@ -270,11 +275,16 @@ def test_t12_the_rights_of_a_default_install(render: Render) -> None:
         "pantala-operator": ["pantala-supernode", "pantala-operator"],
         "pantala-tls": ["pantala-tls"],
         "pantala-uninstall": ["pantala-cleanup", "pantala-operator"],
+        "pantala-growth": ["pantala-supernode"],
+        "pantala-test": ["pantala-test"],
     } == named
     bound = {
         ("RoleBinding", "pantala-system", "pantala-operator", "pantala-operator"),
         ("RoleBinding", "pantala-system", "pantala-tls", "pantala-operator"),
-        ("RoleBinding", "pantala-system", "pantala-uninstall", "pantala-uninstall"),
+        *(
+            ("RoleBinding", "pantala-system", name, name)
+            for name in ("pantala-uninstall", "pantala-growth", "pantala-test")
+        ),
         ("ClusterRoleBinding", "", "pantala-operator", "pantala-operator"),
     }
     assert bound == bindings(objects)
@@ -430,7 +440,7 @@ def test_h9_without_tls_nothing_of_the_authority_is_left(render: Render) -> None
     plain = render("tls.enabled=false")
     assert {} == plain.of_kind("Secret") | plain.of_kind("ConfigMap")
     assert ("pantala-system", "pantala-tls") not in roles(plain, "Role")
-    assert {"pantala-supernode"} == plain.of_kind("Service").keys()
+    assert {"pantala-supernode", "pantala-test"} == plain.of_kind("Service").keys()
     for name in ("operator/operator", "supernode/supernode", "peer/peer"):
         assert [] == [flag for flag in plain.flags(name) if flag.startswith("tls")]
     assert plain.flags("peer/peer")["supernode"].startswith("http://")

@@ -19,6 +19,9 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 app.kubernetes.io/part-of: pantala
 app.kubernetes.io/managed-by: {{ .Release.Service }}
 helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
 {{- end }}
 
 {{/* Labels that never change, because selectors cannot change. */}}
@@ -81,10 +84,8 @@ app.kubernetes.io/component: {{ last . }}
 {{- define "pantala.podMetadata" -}}
 {{- $component := get (first .).Values (last .) -}}
 labels:
-  {{- with $component.podLabels }}
-  {{- toYaml . | nindent 2 }}
-  {{- end }}
-  {{- include "pantala.componentLabels" . | nindent 2 }}
+  {{- $own := include "pantala.componentSelector" . | fromYaml }}
+  {{- toYaml (mergeOverwrite (include "pantala.componentLabels" . | fromYaml) $component.podLabels $own) | nindent 2 }}
 {{- with $component.podAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -118,16 +119,54 @@ tolerations:
 affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
+{{- if $component.hostNetwork }}
+hostNetwork: true
+dnsPolicy: ClusterFirstWithHostNet
+{{- end }}
+{{- with $component.dnsConfig }}
+dnsConfig:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
 {{- end }}
 
+{{/* Spreads the pods over the nodes. A constraint without a selector selects the pods of the component. */}}
+{{- define "pantala.spread" -}}
+{{- $component := get (first .).Values (last .) }}
+{{- $usual := dict "maxSkew" 1 "topologyKey" "kubernetes.io/hostname" "whenUnsatisfiable" "ScheduleAnyway" }}
+{{- $selector := dict "labelSelector" (dict "matchLabels" (include "pantala.componentSelector" . | fromYaml)) }}
+{{- $constraints := list }}
+{{- range default (list $usual) $component.topologySpreadConstraints }}
+{{- $constraints = append $constraints (merge (deepCopy .) $selector) }}
+{{- end }}
+topologySpreadConstraints:
+  {{- toYaml $constraints | nindent 2 }}
+{{- end }}
+
+{{/* A number that is not set is chosen by the platform. */}}
 {{- define "pantala.podSecurityContext" -}}
+{{- $component := get (first .).Values (last .) -}}
 runAsNonRoot: true
-runAsUser: 65532
-runAsGroup: 65532
-fsGroup: 65532
+{{- range $field, $value := dict "runAsUser" $component.runAs.user "runAsGroup" $component.runAs.group "fsGroup" $component.runAs.fsGroup }}
+{{- if not (kindIs "invalid" $value) }}
+{{ $field }}: {{ $value | int64 }}
+{{- end }}
+{{- end }}
+{{- if not (kindIs "invalid" $component.runAs.fsGroup) }}
 fsGroupChangePolicy: OnRootMismatch
+{{- end }}
 seccompProfile:
   type: RuntimeDefault
+{{- with $component.seLinuxOptions }}
+seLinuxOptions:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{/* The user and the group of the peer's files on the nodes. */}}
+{{- define "pantala.peerOwner" -}}
+{{- $missing := "peer.runAs.%s is empty. The peer's files on a node need the same owner after each restart. Set a number." }}
+{{- required (printf $missing "user") .Values.peer.runAs.user | int64 }}:
+{{- required (printf $missing "group") .Values.peer.runAs.group | int64 }}
 {{- end }}
 
 {{- define "pantala.securityContext" -}}
@@ -261,7 +300,7 @@ capabilities:
 - --mirror=http://127.0.0.1:65001
 - --mirror-resolve={{ ternary "yes" "no" .Values.mirror.resolve }}
 - --mirror-token-file={{ .Values.peer.root }}/mirror-token
-- --mirror-token-owner=65532:65532
+- --mirror-token-owner={{ include "pantala.peerOwner" . }}
 {{- end }}
 
 {{/* Restores containerd's files exactly, and removes the peer's records of them, the token and the note about repairs. */}}
@@ -274,6 +313,109 @@ capabilities:
   rm -f "$1/mirror-token" "$1/mirror-repair.json" "$1/mirror-repair.new"
 - {{ $.Values.mirror.certsD }}
 - {{ $.Values.peer.root }}
+{{- end }}
+
+{{/* Ends with one sentence if Pod Security would reject the peers' pods. Helm sees no namespace in `helm template`. */}}
+{{- define "pantala.podSecurityCheck" -}}
+{{- $label := "pod-security.kubernetes.io/enforce" }}
+{{- if lookup "v1" "Namespace" "" "kube-system" }}
+{{- $namespace := lookup "v1" "Namespace" "" .Release.Namespace }}
+{{- $level := .Values.podSecurity.clusterDefault }}
+{{- if $namespace }}{{ $level = dig "metadata" "labels" $label $level $namespace }}{{ end }}
+{{- if ne $level "privileged" }}
+{{- $create := ternary "" (printf "kubectl create namespace %s && " .Release.Namespace) (not (empty $namespace)) }}
+{{- fail (printf "\n\nThe namespace %s enforces the Pod Security level %q, which forbids the hostPath volumes of the peers. Run: %skubectl label --overwrite namespace %s %s=privileged\n" .Release.Namespace $level $create .Release.Namespace $label) }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/*
+The state of the supernodes' StatefulSet in the cluster, as JSON: `{}` if Helm does not see one with volumes. `differs` is
+set if its volumes have another size than the values say.
+*/}}
+{{- define "pantala.volumes" -}}
+{{- $disk := .Values.supernode.persistence }}
+{{- $name := include "pantala.componentName" (list . "supernode") }}
+{{- $state := dict }}
+{{- range dig "spec" "volumeClaimTemplates" list (lookup "apps/v1" "StatefulSet" .Release.Namespace $name | default dict) }}
+{{- $size := .spec.resources.requests.storage }}
+{{- $state = dict "size" $size "differs" (ne $size $disk.size) }}
+{{- end }}
+{{- toJson $state }}
+{{- end }}
+
+{{/* Ends with one sentence if the volumes should grow and their StorageClass does not allow it. */}}
+{{- define "pantala.volumesCheck" -}}
+{{- $state := include "pantala.volumes" . | fromJson }}
+{{- if $state.differs }}
+{{- $claim := lookup "v1" "PersistentVolumeClaim" .Release.Namespace (printf "data-%s-0" (include "pantala.componentName" (list . "supernode"))) }}
+{{- $class := dig "spec" "storageClassName" "" ($claim | default dict) }}
+{{- with lookup "storage.k8s.io/v1" "StorageClass" "" $class }}
+{{- if and $class (not .allowVolumeExpansion) }}
+{{- fail (printf "\n\nThe StorageClass %s of the supernodes' volumes does not allow larger volumes. Run: kubectl patch storageclass %s --patch '{\"allowVolumeExpansion\": true}', if its provisioner can expand volumes. Or keep supernode.persistence.size: %s\n" $class $class $state.size) }}
+{{- end }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* True if the chart renders the hook that makes volumes larger. */}}
+{{- define "pantala.grows" -}}
+{{- $disk := .Values.supernode.persistence }}
+{{- and $disk.enabled (not $disk.existingClaim) (ne $disk.growth "Never") }}
+{{- end }}
+
+{{/*
+Annotations of that hook. Takes the root context and a weight. A rollback always runs it, because Helm then renders
+nothing. An upgrade runs it if the sizes differ.
+*/}}
+{{- define "pantala.growthHook" -}}
+{{- $state := include "pantala.volumes" (first .) | fromJson }}
+{{- $always := eq (first .).Values.supernode.persistence.growth "Always" }}
+helm.sh/hook: {{ if or $state.differs $always }}pre-upgrade,{{ end }}pre-rollback
+helm.sh/hook-weight: {{ last . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
+{{- end }}
+
+{{/* The pods of hooks that run the operator's image. */}}
+{{- define "pantala.hookPodSpec" -}}
+enableServiceLinks: false
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.operator.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.operator.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.operator.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+securityContext:
+  {{- include "pantala.podSecurityContext" (list . "operator") | nindent 2 }}
+{{- end }}
+
+{{- define "pantala.hookContainer" -}}
+resources:
+  requests:
+    cpu: 10m
+    memory: 64Mi
+  limits:
+    memory: 192Mi
+securityContext:
+  {{- include "pantala.securityContext" . | nindent 2 }}
+volumeMounts:
+  - name: tmp
+    mountPath: /tmp
+{{- end }}
+
+{{- define "pantala.testHook" -}}
+helm.sh/hook: test
+helm.sh/hook-weight: {{ . | quote }}
+helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 {{- end }}
 
 {{- define "pantala.uninstallRights" -}}
