@@ -36,10 +36,10 @@ def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
             yield f"export KUBECONFIG={place.kubeconfig}"
         if place.console:
             yield f"open {place.console}    (the web page)"
-        yield f"kubectl get tasks,peers; kubectl describe task {task}"
+        yield f"kubectl get tasks.pantala.dev,peers.pantala.dev; kubectl describe tasks.pantala.dev {task}"
         yield f"kubectl pantala status {task}    (with .venv/bin on PATH)"
         yield "kubectl apply -f crds/samples/task.yaml    (your own file: change metadata.name and spec.source.url)"
-        yield f"kubectl delete task {task}    (its files are removed within seconds)"
+        yield f"kubectl delete tasks.pantala.dev {task}    (its files are removed within seconds)"
     else:
         yield "make demo KEEP=1       keep everything running, to look around with kubectl"
         yield "make demo CLUSTER=1    the same on the cluster of KUBECONFIG, with the chart installed"
