@@ -51,13 +51,10 @@ def _crd(crd: dict[str, Any]) -> dict[str, str]:
 
 
 def _samples(folder: Path) -> list[Any]:
-    """One sample of each kind."""
-    found = {}
-    for path in sorted(folder.glob("*.yaml"), reverse=True):
-        for each in yaml.safe_load_all(path.read_text()):
-            if str(each["apiVersion"]).startswith("pantala.dev/"):
-                found[each["kind"]] = each
-    return [found[kind] for kind in sorted(found)]
+    """The sample of each kind that users create."""
+    paths = [folder / name for name in ("imageprefetch.yaml", "sourcepolicy.yaml", "task.yaml")]
+    found = [each for path in paths for each in yaml.safe_load_all(path.read_text())]
+    return [each for each in found if str(each["apiVersion"]).startswith("pantala.dev/")]
 
 
 def _images(values: dict[str, Any]) -> list[dict[str, str]]:
