@@ -116,10 +116,13 @@ def _reach(stack: contextlib.ExitStack, forward: Forward, pod: Resource) -> Cons
 
 
 def port_of(pod: Resource) -> int:
-    """The console's port, from the flag of the operator's container."""
+    """The console's port, from the last flag of the operator's container. Raises :class:`ConsoleError` if it is off."""
+    port = PORT
     for container in pod["spec"].get("containers", ()):
-        words: Sequence[str] = [*container.get("command", ()), *container.get("args", ())]
+        words: Sequence[str] = [*(container.get("command") or ()), *(container.get("args") or ())]
         for word in words:
+            if word == _FLAG:
+                raise ConsoleError("The operator's console is off. Remove --console-listen= from operator.extraArgs.")
             if word.startswith(_FLAG) and word.rpartition(":")[2].isdigit():
-                return int(word.rpartition(":")[2])
-    return PORT
+                port = int(word.rpartition(":")[2])
+    return port

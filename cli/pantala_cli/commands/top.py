@@ -1,7 +1,6 @@
 """``top``: live bars of all unfinished work, or of all nodes."""
 
 import sys
-import time
 from typing import Annotated
 
 import msgspec
@@ -90,10 +89,9 @@ class _Sample:
 
 
 def _lines(sample: _Sample, client: ConsoleClient, *, once: bool, interval: float) -> None:
-    while True:
+    for _ in terminal.beats(interval):
         console, details = sample.read(client)
         typer.echo(msgspec.json.encode({"console": console, "details": list(details.values())}))
         sys.stdout.flush()
         if once:
             return
-        time.sleep(interval)

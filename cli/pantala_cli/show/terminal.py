@@ -4,7 +4,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, TextIO
 
 import typer
@@ -83,15 +83,22 @@ def listed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
     return {"apiVersion": "v1", "kind": "List", "metadata": {"resourceVersion": ""}, "items": list(items)}
 
 
+def beats(every: float) -> Iterator[None]:
+    """Yield at once, and then each ``every`` seconds. The time of the caller's work does not add up."""
+    following = time.monotonic()
+    while True:
+        yield
+        following = max(following + every, time.monotonic() - every)
+        time.sleep(max(following - time.monotonic(), 0.0))
+
+
 def repeat(read: Callable[[], RenderableType], every: float) -> None:
     """Print what ``read`` returns until Ctrl-C: in place on a terminal, otherwise one block after the other."""
     shown = console()
     if not shown.is_terminal:
-        while True:
+        for _ in beats(every):
             show(read())
             sys.stdout.flush()
-            time.sleep(every)
-    with Live(read(), console=shown, auto_refresh=False, screen=False, vertical_overflow="crop") as live:
-        while True:
-            time.sleep(every)
+    with Live(console=shown, auto_refresh=False, vertical_overflow="crop") as live:
+        for _ in beats(every):
             live.update(read(), refresh=True)
