@@ -16,9 +16,12 @@ from pantala_protocol import task_id
 from pantala_protocol.console.progress import Progress
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import WantedTask
+from pantala_supernode.sync.server import SyncTiming
 from tests.support.eventually import eventually
+from tests.support.manual_peer import ManualPeer
 from tests.support.peer_lab import python_path
 from tests.support.slow_link import SlowLink
+from tests.support.small_disk import resize, small_disk
 from tests.support.supernode_lab import SupernodeLab
 
 MIB = 1024 * 1024
@@ -65,7 +68,7 @@ async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
 
 
 async def test_the_rates_of_origin_and_nodes_add_up_to_the_bytes(lab: Lab) -> None:
-    size = 24 * MIB + 12345
+    size = 16 * MIB + 12345
     lab.serve(size, rate=8.0 * MIB)
     nodes = {"n1", "n2"}
     for name in nodes:
@@ -118,26 +121,31 @@ async def test_a_frozen_peer_is_silent_within_twelve_seconds_and_until_it_speaks
         await lab.sees(lambda seen: not seen.silent, within=5)
 
 
-async def test_a_node_without_file_handles_has_its_own_reason_until_it_can_open_files(lab: Lab) -> None:
+async def test_nodes_without_file_handles_or_disk_have_their_own_reason_until_it_ends(lab: Lab, tmp_path: Path) -> None:
     lab.serve(1000, "/first")
-    lab.serve(4 * MIB, "/second")
-    first, second = lab.wanted("n1", path="/first", uid="u1"), lab.wanted("n1", path="/second", uid="u2")
-    async with lab.process("n1") as running:
-        await lab.state(first)
-        await lab.until(lambda changes: changes.tasks and changes.tasks[0].ready_peers)
-        limits = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)
-        resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (1, limits[1]))
-        await lab.state(first, second)
-        failed = await lab.until(lambda changes: any(report.failures for report in changes.tasks))
-        (failure,) = [failure for report in failed.tasks for failure in report.failures]
-        assert ("n1", Reason.NODE_FILES_EXHAUSTED) == (failure.peer, failure.reason)
-        seen = await lab.sees(_reason, within=15)
-        assert Reason.NODE_FILES_EXHAUSTED == _reason(seen)
-        assert "Too many open files" in seen.tasks[0].nodes[0].message
-        resource.prlimit(running.pid, resource.RLIMIT_NOFILE, limits)
-        await lab.until(lambda changes: all(report.ready_peers for report in changes.tasks))
-        await lab.sees(lambda seen: not _reason(seen), within=5)
-        assert () == (await lab.changes()).tasks[0].failures
+    lab.serve(6 * MIB, "/second")
+    names = ("n1", "n2")
+    first, second = lab.wanted(*names, path="/first", uid="u1"), lab.wanted(*names, path="/second", uid="u2")
+    with small_disk(tmp_path / "disk", 4 * MIB) as disk:
+        async with lab.process("n1") as running, lab.process("n2", "--disk-headroom", "0", "--root", str(disk / "n2")):
+            await lab.state(first)
+            await lab.until(lambda changes: changes.tasks and set(names) == set(changes.tasks[0].ready_peers))
+            limits = resource.prlimit(running.pid, resource.RLIMIT_NOFILE)
+            resource.prlimit(running.pid, resource.RLIMIT_NOFILE, (1, limits[1]))
+            await lab.state(first, second)
+            expected = {"n1": Reason.NODE_FILES_EXHAUSTED, "n2": Reason.NODE_DISK_FULL}
+            seen = await lab.sees(lambda seen: expected == _reasons(seen), within=15)
+            late = {node.node: node for task in seen.tasks for node in task.nodes if node.reason}
+            assert "Too many open files" in late["n1"].message
+            assert all(seen.at - 15 < node.since <= seen.at for node in late.values())
+            changes = await lab.until(lambda changes: 2 == sum(report.failed_peers for report in changes.tasks))
+            failures = [failure for report in changes.tasks for failure in report.failures]
+            assert expected == {failure.peer: failure.reason for failure in failures}
+            resource.prlimit(running.pid, resource.RLIMIT_NOFILE, limits)
+            resize(disk, 64 * MIB)
+            await lab.sees(lambda seen: not _reasons(seen), within=15)
+            changes = await lab.until(lambda changes: all(2 == len(report.ready_peers) for report in changes.tasks))
+            assert [()] * 2 == [report.failures for report in changes.tasks]
 
 
 async def test_a_provider_that_refuses_a_node_is_named_until_it_serves_the_node(tmp_path: Path) -> None:
@@ -146,14 +154,33 @@ async def test_a_provider_that_refuses_a_node_is_named_until_it_serves_the_node(
         lab.serve(4 * MIB)
         await lab.peer("n1")
         await lab.state(lab.wanted("n1"))
-        seen = await lab.sees(_reason, within=15)
-        assert Reason.PROVIDER_REFUSED == _reason(seen)
+        seen = await lab.sees(_reasons, within=15)
+        assert {"n1": Reason.PROVIDER_REFUSED} == _reasons(seen)
         assert "The supernode's piece server cannot be reached from node n1." == seen.tasks[0].nodes[0].message
         async with SlowLink(64.0 * MIB).serving("127.0.0.2", lab.settings.piece_listen.port, "127.0.0.1"):
             await lab.until(lambda changes: changes.tasks[0].ready_peers)
-        await lab.sees(lambda seen: not _reason(seen), within=10)
+        await lab.sees(lambda seen: not _reasons(seen), within=10)
 
 
-def _reason(progress: Progress) -> str:
-    """The first reason of a node."""
-    return next((node.reason for task in progress.tasks for node in task.nodes if node.reason), "")
+async def test_a_peer_that_a_task_needs_is_silent_even_after_it_was_removed(lab: Lab) -> None:
+    lab.app.sync._timing = SyncTiming(away_after=0.2, forgotten_after=0.5)
+    lab.serve(1 * MIB)
+    await lab.state(lab.wanted("needed", "left"))
+    await lab.cached()
+    peers = {name: ManualPeer(lab, name) for name in ("needed", "other", "left")}
+    for peer in peers.values():
+        await peer.say()
+    await peers["left"].say(leaving=True)
+    before = await lab.sees(lambda seen: 2 == len(seen.silent), within=5)
+    assert {"needed", "other"} == {peer.name for peer in before.silent}
+    after = await lab.sees(lambda seen: 1 == len(seen.silent), within=5)
+    assert lab.app.managers.peers.get("needed") is None
+    (since,) = [peer.since for peer in before.silent if peer.name == "needed"]
+    assert ("needed", pytest.approx(since, abs=0.1)) == (after.silent[0].name, after.silent[0].since)
+    await peers["needed"].say(inventory={})
+    assert () == (await lab.progress()).silent
+
+
+def _reasons(progress: Progress) -> dict[str, str]:
+    """The reason of each node that has one."""
+    return {node.node: node.reason for task in progress.tasks for node in task.nodes if node.reason}

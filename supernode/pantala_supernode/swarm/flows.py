@@ -50,12 +50,16 @@ class FlowMeter:
 
     @property
     def latest(self) -> int:
-        """The second in which the last bytes arrived."""
+        """The second in which the last bytes arrived. -1: it is long ago."""
         return self._second
 
     def idle(self, now: float) -> bool:
         """True if all rates are 0 from now on, unless more bytes arrive."""
         return now >= self._second + _KEPT + 1
+
+    def rest(self) -> None:
+        """Free the memory of all seconds. Call this only while the meter is :meth:`idle`."""
+        self._buckets, self._latest, self._second = [], {}, -1
 
     def _begin(self, second: int) -> None:
         self._buckets = [bucket for bucket in self._buckets if bucket[0] >= second - _KEPT]
@@ -84,9 +88,11 @@ class FlowTable:
 
     def expire(self, now: float, unfinished: Callable[[str, str], bool]) -> None:
         """Forget the meters of downloads that are finished and have no rate any more."""
-        ended = [key for key, meter in self._meters.items() if meter.idle(now) and not unfinished(*key)]
-        for key in ended:
-            del self._meters[key]
+        for key in [key for key, meter in self._meters.items() if meter.idle(now)]:
+            if unfinished(*key):
+                self._meters[key].rest()
+            else:
+                del self._meters[key]
 
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """The task and node of each meter."""

@@ -45,6 +45,8 @@ class Overview:
         self._cdn = cdn
         self._clock = clock
         self._wall = wall
+        self._silent: dict[str, float] = {}
+        """The silent peers, and when each was heard last, in monotonic seconds."""
 
     def tick(self) -> None:
         self._cdn.tick(self._clock())
@@ -64,7 +66,7 @@ class Overview:
             boot=self._boot,
             at=self._wall(),
             tasks=tuple(self._task(task_id, tuple(nodes.get(task_id, ()))) for task_id in tasks),
-            silent=tuple(self._silent()),
+            silent=self._silent_peers(),
             volume_bytes=size,
             volume_free=free,
         )
@@ -114,16 +116,24 @@ class Overview:
         since = self._wall() - (now - arrival.slow_since)
         return TaskProgressView(task_id, rate, Reason.SOURCE_SLOW, arrival.problem, since, nodes)
 
-    def _silent(self) -> list[SilentPeer]:
-        now, wall = self._clock(), self._wall()
-        return [
-            SilentPeer(peer.name, wall - (now - session.last_heard))
+    def _silent_peers(self) -> tuple[SilentPeer, ...]:
+        """The peers that must speak and do not. Those that a task needs are listed even after they were removed."""
+        now, sessions, tasks = self._clock(), self._sessions, self._managers.tasks
+        removed = {
+            name: heard
+            for name, heard in self._silent.items()
+            if name not in sessions and any(task.runs_on(name) for task in tasks.assigned_to(name))
+        }
+        self._silent = removed | {
+            peer.name: session.last_heard
             for peer in self._managers.peers
             if not peer.leaving
-            and (session := self._sessions.get(peer.name)) is not None
+            and (session := sessions.get(peer.name)) is not None
             and session.path is None
             and self._sync.is_silent(session, now)
-        ]
+        }
+        wall = self._wall()
+        return tuple(SilentPeer(name, wall - (now - heard)) for name, heard in self._silent.items())
 
     async def _volume(self) -> tuple[int, int]:
         """The size of the volume, and its free bytes. Zeros if the volume cannot be read."""

@@ -1,6 +1,7 @@
 """How fast a copy arrives, and when its origin is to blame."""
 
-from collections.abc import Iterator
+import asyncio
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, field
 from typing import cast
@@ -10,7 +11,9 @@ import pytest
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.origin.arrivals import SLOW_RATE, Arrival, Arrivals
-from pantala_supernode.origin.body import Body
+from pantala_supernode.origin.body import Body, Layout
+from pantala_supernode.origin.stream import StreamedBody
+from tests.support.eventually import eventually
 
 ID = TaskID("t")
 LARGE = 1 << 40
@@ -110,3 +113,16 @@ def test_a_queued_copy_is_not_slow() -> None:
             now += 1.0
             arrival.sample(LARGE, now)
     assert arrival.slow_since is None
+
+
+async def test_a_body_is_held_while_it_waits_for_its_reader_or_its_turn() -> None:
+    turns: list[Callable[[], None]] = []
+    body = StreamedBody(lambda amount, go: turns.append(go), lambda error: error)
+    taking = asyncio.create_task(asyncio.to_thread(body.take, b"bytes"))
+    await eventually(lambda: body.held, what="the reader has not chosen the blocks")
+    reading = asyncio.create_task(anext(body.blocks(Layout(size=5))))
+    await eventually(lambda: turns)
+    assert (True, 0) == (body.held, body.received)
+    turns.pop()()
+    await taking
+    assert (False, b"bytes") == (body.held, await reading)

@@ -223,3 +223,18 @@ def test_a_busy_peer_with_more_seeds_than_most_had_its_share(progress: ProgressM
     progress.give("t", "a", 9, SUPERNODE)
     assert swarm.had_its_share(swarm.peers["a"])
     assert not swarm.had_its_share(swarm.peers["b"])
+
+
+def test_the_bytes_of_a_download_are_measured_by_provider_while_it_lasts(progress: ProgressManager) -> None:
+    for piece, provider in ((0, "b"), (2, SUPERNODE), (3, SUPERNODE)):
+        progress.give("t", "a", piece, provider)
+        progress.succeed("t", "a", 1 << piece, ten, now=100.0 + piece)
+    meter = progress.flows.get("t", "a")
+    assert meter is not None
+    assert {"b": 10, SUPERNODE: 20} == meter.sums
+    assert {"b": 2.0, SUPERNODE: 4.0} == meter.rates(105.0)
+    progress.expire(110.0)
+    assert progress.is_unfinished("t", "a")
+    assert (meter, {}) == (progress.flows.get("t", "a"), meter.rates(110.0))
+    progress.forget_progress("t", "a")
+    assert 0 == len(progress.flows)
