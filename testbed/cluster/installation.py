@@ -38,6 +38,8 @@ def values(cluster: Cluster) -> Sequence[str]:
         f"--set-json=registries={json.dumps(realms)}",
         f"--set=peer.hostNetwork={str(layout.IPV6).lower()}",
         f"--set=sources.allowed={{{cluster.host}}}",
+        "--set=monitoring.enabled=true",
+        "--set=monitoring.dashboard.enabled=true",
     ]
 
 
