@@ -74,31 +74,39 @@ class ProductStage:
     def _supernode_ports(self, number: int) -> list[int]:
         return self._ports[-2 * number :][:2] if number else self._ports[:2]
 
-    def operator(self, *more: str, pods: Sequence[str] = ()) -> None:
-        """Start the operator. With ``pods`` it finds the supernodes by the StatefulSet ``default/supernode``."""
+    def operator(self, *more: str, pods: Sequence[str] = (), probes: bool = False) -> None:
+        """Start the operator. With ``pods`` it finds the supernodes by the StatefulSet ``default/supernode``.
+
+        ``probes``: it finds each peer's health port, too. All peers have the same address, so the ports differ.
+        """
         urls = {pod: self.supernode_url(number) for number, pod in enumerate(pods)}
         which = ("--supernode-statefulset", "default/supernode") if pods else ("--supernode", self.supernode_url())
         self._run(
-            "operator", "tests.controlplane.local_operator" if pods else "pantala_operator",
+            "operator", "tests.controlplane.local_operator" if pods or probes else "pantala_operator",
             *which, "--health-listen", f"127.0.0.1:{self._ports[2]}",
             "--progress-interval", "0.5", "--supernode-patience", "3",
             "--kubeconfig", str(self.control_plane.kubeconfig), *more,
-            PODS=json.dumps(urls),
+            PODS=json.dumps(urls), HEALTH=json.dumps({name: self.health_port(name) for name in self.nodes}),
         )  # fmt: skip
 
-    def peer(self, name: str, *more: str) -> None:
+    def peer(self, name: str, *more: str, wrapper: Sequence[str] = (), api: int = 0) -> None:
+        """Start a peer, inside of the modules of ``wrapper`` with their arguments. ``api``: the supernode's port."""
         number = self.nodes.index(name)
-        listen, health = self._ports[3 + 2 * number : 5 + 2 * number]
+        listen, _ = self._ports[3 + 2 * number : 5 + 2 * number]
+        module, *arguments = *wrapper, "pantala_peer"
         self._run(
-            name, "pantala_peer",
-            "--name", name, "--supernode", f"http://127.0.0.1:{self._ports[0]}", "--root", str(self.root(name)),
-            "--listen", f"127.0.0.1:{listen}", "--health-listen", f"127.0.0.1:{health}", *more,
+            name, module, *arguments,
+            "--name", name, "--supernode", f"http://127.0.0.1:{api or self._ports[0]}", "--root", str(self.root(name)),
+            "--listen", f"127.0.0.1:{listen}", "--health-listen", f"127.0.0.1:{self.health_port(name)}", *more,
         )  # fmt: skip
 
     def health(self, name: str) -> str:
         """The address at which the operator or a peer serves its probes and metrics."""
-        port = self._ports[2] if name == "operator" else self._ports[4 + 2 * NODES.index(name)]
+        port = self._ports[2] if name == "operator" else self.health_port(name)
         return f"127.0.0.1:{port}"
+
+    def health_port(self, name: str) -> int:
+        return self._ports[4 + 2 * self.nodes.index(name)]
 
     def kill(self, name: str) -> None:
         """Kill a process, as in a crash."""

@@ -95,8 +95,8 @@ def no(reason: str, message: str) -> Verdict:
 
 def unavailable(away: str) -> Verdict:
     """The ``Ready`` condition while no supernode answers; ``away`` is the error."""
-    message = f"A supernode does not answer: {away.rstrip('. ')}. The operator retries until it answers."
-    return no("SupernodeUnavailable", message)
+    reason = Reason.SUPERNODE_UNAVAILABLE
+    return no(reason.value, f"A supernode does not answer: {away.rstrip('. ')}. {reason.action}")
 
 
 def kept(former: Iterable[Condition], kind: str) -> Verdict:

@@ -7,7 +7,7 @@ from typing import Final
 
 from pantala_operator.plan.nodes import Trouble
 from pantala_operator.resources import quantity
-from pantala_protocol.console.progress import TaskProgressView
+from pantala_protocol.console.progress import WINDOW, TaskProgressView
 from pantala_protocol.reasons import Reason
 
 _SHARE: Final = 4
@@ -28,16 +28,17 @@ class _Track:
 
     began: float
     before: int
-    """The bytes at the time ``began``."""
+    """The bytes that the node had before that."""
+    grew: float
+    """When the node got its newest bytes."""
     seen: float
     bytes: int
-    rate: int
     slow_since: float | None = None
 
     @property
     def mean(self) -> float:
-        lasted = self.seen - self.began
-        return (self.bytes - self.before) / lasted if lasted >= 1 else self.rate
+        """Bytes per second until the node got its newest bytes."""
+        return (self.bytes - self.before) / max(self.grew - self.began, 1.0)
 
 
 class SlowNodes:
@@ -50,8 +51,10 @@ class SlowNodes:
         """Take the newest message about a task, and yield its slow nodes. ``now``: seconds since the epoch."""
         tracks = self._tracks.setdefault(task.task_id, {})
         for node in task.nodes:
-            track = tracks.setdefault(node.node, _Track(now, node.bytes, now, node.bytes, node.rate))
-            track.seen, track.bytes, track.rate = now, node.bytes, node.rate or track.rate
+            before = max(node.bytes - node.rate * WINDOW, 0)
+            track = tracks.setdefault(node.node, _Track(now, before, now, now, node.bytes))
+            track.grew = now if node.bytes > track.bytes else track.grew
+            track.seen, track.bytes = now, node.bytes
         for name in [name for name, track in tracks.items() if now - track.seen > _REMEMBERED]:
             del tracks[name]
         listed = {node.node: node for node in task.nodes}
