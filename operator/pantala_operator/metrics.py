@@ -50,7 +50,7 @@ CONDITIONS: Final = Family(
 )  # fmt: skip
 LATE: Final = Family(
     "pantala_operator_late_nodes", "gauge",
-    "Nodes that Tasks and ImagePrefetches name as late or failed, by reason. A status names at most ten.",
+    "Late nodes of each Task and ImagePrefetch, and the failed nodes that a status names, by reason.",
     "Which troubles keep nodes from their files and images?", {"reason": _REASONS},
 )  # fmt: skip
 SUPERNODES: Final = Family(
@@ -148,12 +148,15 @@ class OperatorMetrics:
         return closed
 
     def _late(self) -> Tally[str]:
-        """Each node counts once for each reason."""
-        known, nodes = self._known, set[tuple[str, str]]()
+        """The late nodes of each Task and ImagePrefetch, and each failed node once for each reason."""
+        known = self._known
+        failed: set[tuple[str, str]] = set()
         for task in known.tasks.items.values():
-            nodes.update((each.node, each.reason) for each in task.status.failures)
-            nodes.update((each.node, each.reason) for each in task.status.late)
+            failed.update((each.node, each.reason) for each in task.status.failures)
         for prefetch in known.prefetches.items.values():
-            nodes.update((each.node, each.reason) for each in prefetch.status.failures if each.node)
-            nodes.update((each.node, each.reason) for each in prefetch.status.late)
-        return Tally(LATE.known("reason", reason) for _, reason in nodes)
+            failed.update((each.node, each.reason) for each in prefetch.status.failures if each.node)
+        count = Tally(LATE.known("reason", reason) for _, reason in failed)
+        for late in known.late.values():
+            for reason, number in late.items():
+                count[LATE.known("reason", reason)] += number
+        return count

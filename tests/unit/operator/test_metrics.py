@@ -10,6 +10,7 @@ from pantala_operator.app import App
 from pantala_operator.errors import ClusterUnavailableError
 from pantala_operator.metrics import CONDITIONS, LATE, PROGRESS_REASONS
 from pantala_process.metrics import OTHER
+from pantala_protocol.console.progress import NodeDownload, Progress, TaskProgressView
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus, Failure
 from tests.support.eventually import eventually
@@ -77,6 +78,24 @@ async def test_failures_of_nodes_are_counted_by_reason() -> None:
             'pantala_operator_conditions{kind="Task",reason="NodeDiskFull",status="True",type="Reconciling"} 2.0',
         )
         assert not [line for line in lines(app) if "Unheard" in line]
+
+
+async def test_all_late_nodes_are_counted_for_each_task() -> None:
+    """A provider refuses twelve nodes: more than a status names. One of them lacks another Task's file too."""
+    nodes = [f"n{number:02}" for number in range(12)]
+    stage = OperatorStage()
+    await stage.connect(*nodes)
+    async with stage.operator() as app:
+        stage.task("t1")
+        stage.task("t2")
+        await stage.deliver("t1", ready_peers=())
+        await stage.deliver("t2", ready_peers=tuple(nodes[1:]))
+        refused = tuple(NodeDownload(name, reason="ProviderRefused", message="x", since=1.0) for name in nodes)
+        task = TaskProgressView(stage.supernode.wanted["ns/t1"].task_id, nodes=refused)
+        stage.supernode.shown = Progress("boot", 2.0, (task,))
+        await shows(app, 'pantala_operator_late_nodes{reason="ProviderRefused"} 13.0')
+        stage.supernode.shown = Progress("boot", 3.0)
+        await shows(app, 'pantala_operator_late_nodes{reason="ProviderRefused"} 0.0')
 
 
 async def test_an_outage_of_the_api_server_is_visible() -> None:
