@@ -219,10 +219,10 @@ class Command:
         return ended.value.code, output, errors
 
 
-def rendered(content: RenderableType) -> str:
+def rendered(content: RenderableType, width: int = 1000) -> str:
     """The text of a picture on a wide screen."""
     file = io.StringIO()
-    RichConsole(file=file, width=1000).print(content)
+    RichConsole(file=file, width=width).print(content)
     return file.getvalue()
 
 

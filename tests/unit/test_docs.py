@@ -23,6 +23,7 @@ PACKAGES = {
     "peer": ROOT / "peer/pantala_peer",
     "pieces": ROOT / "pieces/pantala_pieces",
     "runtime helper": ROOT / "peer/pantala_runtime",
+    "plugin": ROOT / "cli/pantala_cli",
 }
 
 _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")

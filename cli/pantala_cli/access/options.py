@@ -32,7 +32,7 @@ Home = Annotated[
     ),
 ]  # fmt: skip
 
-_OPTIONS: dict[str, Any] = {
+SHARED: dict[str, Any] = {
     "namespace": Namespace, "kubeconfig": File, "context": Context, "console_url": ConsoleURL, "home": Home,
 }  # fmt: skip
 
@@ -81,13 +81,13 @@ def connected(command: Callable[..., Any]) -> Callable[..., Any]:
 
     @functools.wraps(command)
     def run(**arguments: Any) -> Any:
-        access = UserAccess(**{name: arguments.pop(name) for name in _OPTIONS})
+        access = UserAccess(**{name: arguments.pop(name) for name in SHARED})
         return command(access, **arguments)
 
     own = list(inspect.signature(command, eval_str=True).parameters.values())[1:]
     shared = [
         inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default="", annotation=option)
-        for name, option in _OPTIONS.items()
+        for name, option in SHARED.items()
     ]
     parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own] + shared
     vars(run)["__signature__"] = inspect.Signature(parameters)

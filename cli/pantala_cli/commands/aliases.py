@@ -11,7 +11,7 @@ from pantala_cli.commands import explain
 from pantala_cli.commands.get import AllNamespaces, Form, Output, Watch, get
 from pantala_cli.show import terminal
 
-Name = Annotated[str, typer.Argument(metavar="[TASK]", help="Default: all.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="TASK", help="Default: all.", show_default=False)]
 
 
 def status(
@@ -21,7 +21,7 @@ def status(
     watch: Watch = False,
     output: Output = Form.TABLE,
 ) -> None:
-    """Show Tasks, or one with the reason of its state: ``get tasks`` and ``explain``."""
+    """Show Tasks, or one with the reason of its state; the same as get tasks and explain."""
     names = [task] if task else []
     get(access, [TASK.plural, *names], output, all_namespaces, watch)
     if task and not watch and output in (Form.TABLE, Form.WIDE):
@@ -30,5 +30,5 @@ def status(
 
 
 def peers(access: UserAccess, watch: Watch = False, output: Output = Form.TABLE) -> None:
-    """Show the peers, one on each node: ``get peers``."""
+    """Show the peers, one on each node; the same as get peers."""
     get(access, [PEER.plural], output, watch=watch)

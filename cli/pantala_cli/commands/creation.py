@@ -12,7 +12,7 @@ from pantala_cli.access.targets import ObjectName
 from pantala_cli.commands.waiting import Timeout, seconds, until
 from pantala_cli.show import terminal
 
-URL = Annotated[str, typer.Argument(metavar="URL", help="The file's URL.", show_default=False)]
+URL = Annotated[str, typer.Argument(metavar="URL", help="Where the origin has the file.", show_default=False)]
 Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="The images' references.", show_default=False)]
 Name = Annotated[str, typer.Option("--name", help="Default: made from the URL or the image.", show_default=False)]
 Path = Annotated[str, typer.Option("--path", help="Where nodes publish the file.", show_default=False)]

@@ -29,7 +29,7 @@ class Component(StrEnum):
     RUNTIME = "runtime"
 
 
-Which = Annotated[Component, typer.Argument(metavar="[PROCESS]", help="operator, supernode, peer or runtime.")]
+Which = Annotated[Component, typer.Argument(metavar="PROCESS", help="operator, supernode, peer or runtime.")]
 Node = Annotated[str, typer.Option("--node", help="Only the pods of this node.", show_default=False)]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until Ctrl-C.")]
 Tail = Annotated[int, typer.Option("--tail", help="The newest lines of each pod; -1: all.")]

@@ -22,7 +22,7 @@ _NODES = 10
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="[nodes | TYPE/NAME]", help="The nodes' rates, or one Task.", show_default=False),
+    typer.Argument(metavar="nodes|TYPE/NAME", help="The nodes' rates, or one Task.", show_default=False),
 ]
 Once = Annotated[bool, typer.Option("--once", help="Print one sample and end.")]
 Interval = Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two samples.")]
@@ -82,10 +82,11 @@ class _Sample:
 
     def picture(self, client: ConsoleClient) -> RenderableType:
         console, details = self.read(client)
-        graphic = terminal.console().is_terminal
+        shown = terminal.console()
+        screen = shown.width if shown.is_terminal else 0
         if self._nodes:
-            return bars.nodes(console, graphic=graphic)
-        return bars.tasks(console, details, most=_NODES if self._target is None else sys.maxsize, graphic=graphic)
+            return bars.nodes(console, screen=screen)
+        return bars.tasks(console, details, most=_NODES if self._target is None else sys.maxsize, screen=screen)
 
 
 def _lines(sample: _Sample, client: ConsoleClient, *, once: bool, interval: float) -> None:

@@ -4,6 +4,7 @@ import json
 import socket
 
 import msgspec
+import pytest
 
 from pantala_cli.show import bars, explanation, tables
 from pantala_protocol.console.views import NodePhase, NodeView, TaskDetail
@@ -87,7 +88,7 @@ def test_bars_show_at_most_ten_nodes() -> None:
     console, detail = swarm()
     nodes = tuple(NodeView(f"n{number}", NodePhase.WAITING) for number in range(25))
     details = {bars.key(detail.task): msgspec.structs.replace(detail, nodes=nodes)}
-    shown = rendered(bars.tasks(console, details, most=10, graphic=True))
+    shown = rendered(bars.tasks(console, details, most=10, screen=160))
     assert ("n18" in shown, "... and 15 more nodes" in shown) == (False, True)
 
 
@@ -95,3 +96,16 @@ def test_a_table_of_nodes_names_the_providers() -> None:
     _, detail = swarm()
     shown = rendered(tables.progress_of_nodes(detail.nodes, detail.task.length, 1200.0))
     assert "supernode 10Mi/s, node-a 30Mi/s" in shown
+
+
+@pytest.mark.parametrize("screen", [0, 60, 100, 200])
+def test_names_on_a_live_screen_are_whole(screen: int) -> None:
+    """A name that is too long continues on the next line. A wide screen has bars."""
+    console, detail = swarm()
+    name = "ip-10-20-30-1.eu-central-1.compute.internal.example"
+    nodes = (NodeView(name, NodePhase.FETCHING, bytes=1 << 29),)
+    details = {bars.key(detail.task): msgspec.structs.replace(detail, nodes=nodes)}
+    shown = rendered(bars.tasks(console, details, most=10, screen=screen), screen or 1000)
+    column = "".join(line[:24] for line in shown.splitlines()[1:])
+    assert name in (column.replace(" ", "") if screen == 60 else shown)
+    assert (screen == 200) == ("━" in shown)
