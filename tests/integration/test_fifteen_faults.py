@@ -15,11 +15,16 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import aiohttp
+import msgspec
 import pytest
 import pytest_asyncio
+from prometheus_client.parser import text_string_to_metric_families
 
+from pantala_protocol.console.views import Console, TaskDetail
 from pantala_protocol.reasons import Reason
 from testbed.origin import Behaviour, Generated
+from testbed.process import free_ports
 from tests.support.cut_link import CutLink
 from tests.support.eventually import eventually
 from tests.support.product_stage import MIB, NODES, ProductStage
@@ -33,6 +38,8 @@ ONE, TWO, THREE = NODES
 GROUP = "/apis/pantala.dev/v1alpha1"
 OLD, NEW = Generated(8 * MIB, seed=1), Generated(8 * MIB, seed=2, modified=1_600_000_000)
 CHANGING = [Behaviour(replace=(NEW, OLD)[number % 2], reset_after=MIB) for number in range(200)]
+_FLAGS = ("--quotas", "crowded=tasks:1", "--supernode-patience", "10")
+"""The patience is the default, unlike that of other tests."""
 _AGE = 1.1
 """Seconds between two Tasks of different ages, which count whole seconds."""
 
@@ -45,6 +52,8 @@ class Faults:
     link: CutLink
     rate: Path
     clock: Path
+    console: str
+    session: aiohttp.ClientSession
     began: dict[str, float] = field(default_factory=dict)
     took: dict[str, dict[str, float]] = field(default_factory=dict)
     watching: dict[str, asyncio.Task[None]] = field(default_factory=dict)
@@ -75,6 +84,37 @@ class Faults:
             for each in events["items"]
         )
 
+    async def explains(self, name: str, reason: Reason, namespace: str = "default") -> bool:
+        """True if the console names the cause and the next step, as ``explain`` and the web page show them."""
+        async with self.session.get(f"{self.console}/api/v1/console/tasks/{namespace}/{name}") as answer:
+            detail = msgspec.json.decode(await answer.read(), type=TaskDetail)
+        return any((each.reason, each.action) == (reason, reason.action) for each in detail.causes)
+
+    async def shows_peer(self, name: str, reason: str) -> bool:
+        """True if the console shows that the peer is not well for this reason."""
+        async with self.session.get(f"{self.console}/api/v1/console") as answer:
+            console = msgspec.json.decode(await answer.read(), type=Console)
+        return any((each.name, each.ready, each.reason) == (name, "False", reason) for each in console.peers)
+
+    async def counts(self, reason: Reason, kind: str = "Task") -> bool:
+        """True if a metric counts a condition of this kind for this reason."""
+        async with self.session.get(f"http://{self.stage.health('operator')}/metrics") as answer:
+            families = text_string_to_metric_families(await answer.text())
+        labels = {"kind": kind, "status": "False", "reason": reason}
+        return any(
+            sample.value >= 1 and labels.items() <= sample.labels.items()
+            for family in families
+            if family.name == "pantala_operator_conditions"
+            for sample in family.samples
+        )
+
+    async def everywhere(self, case: str, name: str, reason: Reason, namespace: str = "default") -> None:
+        """Wait until the reason is in each place where a user looks at a Task."""
+        await self.seen(case, "condition", lambda: self.has_condition(name, reason, namespace))
+        await self.seen(case, "Event", lambda: self.has_event(name, reason, namespace=namespace))
+        await self.seen(case, "metric", lambda: self.counts(reason))
+        await self.seen(case, "console", lambda: self.explains(name, reason, namespace))
+
     async def peer_says(self, name: str, kind: str, reason: str) -> bool:
         peer = await self.stage.ask("GET", f"{GROUP}/peers/{name}")
         return any((each["type"], each["reason"]) == (kind, reason) for each in peer["status"]["conditions"])
@@ -98,12 +138,14 @@ async def faults(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Faul
             rate.write_text("")
             clock.write_text("0")
             stage.supernode(data=folder / "volume")
-            stage.operator("--quotas", "crowded=tasks:1", "--supernode-patience", "5", probes=True)
+            (console,) = free_ports(1)
+            stage.operator(*_FLAGS, "--console-listen", f"127.0.0.1:{console}", probes=True)
             stage.peer(ONE, wrapper=("faults.shifted_clock", str(clock)))
             stage.peer(TWO, wrapper=("tests.support.slow_receiver", str(rate)), api=link.port)
             stage.peer(THREE)
             await eventually(lambda: _peers_ready(stage), within=30, what="all peers are ready")
-            found = Faults(stage, link, rate, clock)
+            session = await stack.enter_async_context(aiohttp.ClientSession())
+            found = Faults(stage, link, rate, clock, f"http://127.0.0.1:{console}", session)
             await _inject(found)
             yield found
             for case, took in sorted(found.took.items()):
@@ -176,8 +218,7 @@ async def test_a_fault_of_a_task(faults: Faults, case: str) -> None:
 
 async def _watch(faults: Faults, case: str) -> None:
     reason, namespace = OF_TASKS[case], "crowded" if case == "quota" else "default"
-    await faults.seen(case, "condition", lambda: faults.has_condition(case, reason, namespace))
-    await faults.seen(case, "Event", lambda: faults.has_event(case, reason, namespace=namespace))
+    await faults.everywhere(case, case, reason, namespace)
 
 
 async def test_a_task_that_matches_no_node_has_no_progress(faults: Faults) -> None:
@@ -194,9 +235,8 @@ async def test_a_slow_node(faults: Faults) -> None:
     faults.rate.write_text(str(512 * 1024))
     faults.began[case] = time.monotonic()
     await stage.apply(case, stage.origin.url("/slow"))
-    await faults.seen(case, "condition", lambda: faults.has_condition(case, reason))
+    await faults.everywhere(case, case, reason)
     await faults.seen(case, "status.late", lambda: faults.names_late(case, TWO, reason))
-    await faults.seen(case, "Event", lambda: faults.has_event(case, reason))
     faults.rate.write_text("")
     await stage.ready(case)
     assert () == tuple(stage.status(case).get("late", ()))
@@ -216,17 +256,22 @@ async def test_faults_of_nodes(faults: Faults) -> None:
     faults.clock.write_text("120")
     await stage.apply("full", origin.url("/full"), target={"names": [ONE]})
 
-    await faults.seen("full", "condition", lambda: faults.has_condition("full", Reason.NODE_DISK_FULL))
-    await faults.seen("full", "Event", lambda: faults.has_event("full", Reason.NODE_DISK_FULL))
+    await faults.everywhere("full", "full", Reason.NODE_DISK_FULL)
     skewed = Reason.CLOCK_SKEWED
     await faults.seen("clock", "condition", lambda: faults.peer_says(ONE, "ClockSynchronized", skewed))
     await faults.seen("clock", "Event", lambda: faults.has_event(ONE, skewed, "Peer"))
-    for case, node, reason in (("cut", TWO, Reason.NODE_CUT_OFF), ("frozen", THREE, Reason.NODE_SILENT)):
-        await faults.seen(case, "condition", lambda: faults.has_condition(case, reason))  # noqa: B023
-        await faults.seen(case, "status.late", lambda: faults.names_late(case, node, reason))  # noqa: B023
-        await faults.seen(case, "Event", lambda: faults.has_event(case, reason))  # noqa: B023
-        await faults.seen(case, "Peer", lambda: faults.peer_says(node, "Ready", reason))  # noqa: B023
-        await faults.seen(case, "Peer's Event", lambda: faults.has_event(node, reason, "Peer"))  # noqa: B023
+    await faults.seen("clock", "metric", lambda: faults.counts(skewed, "Peer"))
+    await faults.seen("clock", "console", lambda: faults.explains("full", skewed))
+    await _is_silent(faults, "cut", TWO, Reason.NODE_CUT_OFF)
+    await _is_silent(faults, "frozen", THREE, Reason.NODE_SILENT)
+
+
+async def _is_silent(faults: Faults, case: str, node: str, reason: Reason) -> None:
+    await faults.everywhere(case, case, reason)
+    await faults.seen(case, "status.late", lambda: faults.names_late(case, node, reason))
+    await faults.seen(case, "Peer", lambda: faults.peer_says(node, "Ready", reason))
+    await faults.seen(case, "Peer's Event", lambda: faults.has_event(node, reason, "Peer"))
+    await faults.seen(case, "console's peer", lambda: faults.shows_peer(node, reason))
 
 
 async def test_recovery_leaves_no_reason(faults: Faults) -> None:
@@ -243,12 +288,11 @@ async def test_recovery_leaves_no_reason(faults: Faults) -> None:
 
 
 async def test_the_supernode_is_down(faults: Faults) -> None:
-    case, reason = "full", Reason.SUPERNODE_UNAVAILABLE
+    case, reason = "supernode", Reason.SUPERNODE_UNAVAILABLE
     faults.began[case] = time.monotonic()
     faults.stage.kill("supernode")
-    await faults.seen(case, "condition without a supernode", lambda: faults.has_condition(case, reason))
-    await faults.seen(case, "Event without a supernode", lambda: faults.has_event(case, reason))
-    await faults.seen(case, "Peer without a supernode", lambda: faults.peer_says(THREE, "Ready", reason))
+    await faults.everywhere(case, "full", reason)
+    await faults.seen(case, "Peer", lambda: faults.peer_says(THREE, "Ready", reason))
 
 
 async def _moves(faults: Faults, *names: str) -> bool:
