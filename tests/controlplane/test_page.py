@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -82,25 +83,29 @@ async def equal(page: BrowserPage) -> None:
 
 
 async def test_progress_moves_and_all_numbers_are_those_of_the_api(lab: ConsoleLab, page: BrowserPage) -> None:
+    """The rates on the page, added over the time, are the bytes that were moved."""
     lab.stage.origin.serve("/large", Generated(SIZE, seed=3))
     await lab.stage.apply(LARGE, lab.stage.origin.url("/large"))
-    progress = "Number(document.querySelector('#view [data-cell=\"progress\"]')?.dataset.value || 0)"
-    seen = [0.0]
-    while not lab.stage.is_ready(LARGE):
+    look = """[Number(document.querySelector('#view [data-cell="progress"]')?.dataset.value || 0),
+      Number(document.querySelector('#rate-now').dataset.value)]"""
+    seen, moved, rate, since = [0.0], 0.0, 0.0, time.monotonic()
+    while not lab.stage.is_ready(LARGE) or rate:
         await equal(page)
-        seen.append(float(await page.run(progress)))
-        await asyncio.sleep(0.4)
-    await page.until(f"{progress} === 1")
+        progress, rate = await page.run(look)
+        seen.append(progress)
+        await asyncio.sleep(0.25)
+        now = time.monotonic()
+        moved, since = moved + rate * (now - since), now
     steps = sorted({value for value in seen if 0 < value < 1})
     assert len(steps) >= 3, seen
     assert seen == sorted(seen), "progress never goes back"
-    await equal(page)
+    assert moved == pytest.approx(3 * SIZE, rel=0.05)
     view = await lab.console()
     [task] = view.tasks
     assert (3, 3, 3 * SIZE) == (task.nodes.ready, task.nodes.desired, task.traffic.supernode + task.traffic.peers)
     assert 3 * SIZE - task.traffic.origin == view.saved
     words = await page.run("document.querySelector('#view [role=progressbar]').getAttribute('aria-valuetext')")
-    assert "100 % of 3 \u00d7 24.0 MiB" == words
+    assert "100\u00a0% of 3 \u00d7 24.0\u00a0MiB" == words
     assert f"Task default/{LARGE} is ready." == await page.run("document.querySelector('#live').textContent")
 
 

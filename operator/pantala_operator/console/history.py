@@ -2,6 +2,7 @@
 
 from collections import deque
 from collections.abc import Iterable, Iterator
+from datetime import datetime
 from typing import Final
 
 from pantala_operator.events import OperatorEvents, ResourceChanged
@@ -51,20 +52,29 @@ class ConditionHistory:
 
 
 def timeline(
-    metadata: Metadata, found: Iterable[Condition], known: Iterable[Moment], more: Iterable[Moment] = ()
+    metadata: Metadata,
+    found: Iterable[Condition],
+    known: Iterable[Moment],
+    started: datetime | None = None,
+    completed: datetime | None = None,
 ) -> tuple[Moment, ...]:
     """All moments of one resource, the oldest first. ``known`` is its history, which the conditions complete."""
     known = tuple(known)
     reasons = {moment.reason for moment in known}
     missing = (each for each in _distinct(found) if each.reason not in reasons)
     every = [
+        *_moment(metadata.creation_timestamp, "Created", "The resource was created."),
+        *_moment(started, "Started", "The operator began this attempt."),
         *known,
-        *more,
         *(Moment(each.last_transition_time.timestamp(), each.reason, _words(each)) for each in missing),
+        *_moment(completed, "Completed", "Nothing was left to do."),
     ]
-    if metadata.creation_timestamp is not None:
-        every.insert(0, Moment(metadata.creation_timestamp.timestamp(), "Created", "The resource was created."))
     return tuple(sorted(every, key=lambda moment: moment.at))
+
+
+def _moment(at: datetime | None, reason: str, message: str) -> Iterator[Moment]:
+    if at is not None:
+        yield Moment(at.timestamp(), reason, message)
 
 
 def _distinct(found: Iterable[Condition]) -> Iterator[Condition]:

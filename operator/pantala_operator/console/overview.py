@@ -4,9 +4,8 @@ The summary of a finished Task follows from its status alone, so it is kept as l
 """
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import datetime
 from typing import Final
 
 import msgspec
@@ -23,7 +22,7 @@ from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
 from pantala_process.flight import SingleFlight
 from pantala_protocol import __version__
-from pantala_protocol.console.views import Console, Moment, TaskDetail, TaskSummary, Traffic
+from pantala_protocol.console.views import Console, TaskDetail, TaskSummary, Traffic
 
 _SLICE: Final = 200
 """Tasks between two moments at which other work may run."""
@@ -89,8 +88,8 @@ class ConsoleOverview:
         nodes, status = self._details.nodes(each), each.status
         if nodes and summary.ready != "True":
             summary = tasks.with_nodes(summary, counted(nodes), nodes)
-        ends = _ends(status.start_time, status.completion_time)
-        moments = timeline(each.metadata, status.conditions, self._history.moments(each.metadata.uid), ends)
+        known = self._history.moments(each.metadata.uid)
+        moments = timeline(each.metadata, status.conditions, known, status.start_time, status.completion_time)
         return TaskDetail(summary, nodes, self._details.causes(each), moments)
 
     async def _build(self) -> _Built:
@@ -155,10 +154,3 @@ class _Totals:
             known.origin + traffic.origin, known.supernode + traffic.supernode, known.peers + traffic.peers
         )
         self.saved += max(0, traffic.supernode + traffic.peers - traffic.origin)
-
-
-def _ends(started: datetime | None, completed: datetime | None) -> Iterator[Moment]:
-    if started is not None:
-        yield Moment(started.timestamp(), "Started", "The operator began this attempt.")
-    if completed is not None:
-        yield Moment(completed.timestamp(), "Completed", "All nodes were ready.")

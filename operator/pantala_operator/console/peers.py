@@ -29,14 +29,11 @@ class Rates:
             for task in each.tasks:
                 self.origin += task.origin_rate
                 for node in task.nodes:
+                    self.into[node.node] += node.rate
                     for flow in node.flows:
                         if flow.rate:
-                            self._add(flow.provider or SUPERNODE, node.node, flow.rate)
-
-    def _add(self, provider: str, node: str, rate: int) -> None:
-        self.edges[provider, node] += rate
-        self.into[node] += rate
-        self.out_of[provider] += rate
+                            self.edges[flow.provider or SUPERNODE, node.node] += flow.rate
+                            self.out_of[flow.provider or SUPERNODE] += flow.rate
 
     def views(self) -> tuple[Edge, ...]:
         """The edges with the greatest rates, the greatest first."""
@@ -45,8 +42,9 @@ class Rates:
 
     def of_all(self, so_far: Traffic) -> Traffic:
         """The bytes ``so_far`` with the rates of all tasks, also of blobs that no Task names."""
-        peers = sum(self.edges.values()) - self.out_of[SUPERNODE]
-        return Traffic(so_far.origin, so_far.supernode, so_far.peers, self.origin, self.out_of[SUPERNODE], peers)
+        by_supernode = self.out_of[SUPERNODE]
+        by_peers = max(0, self.into.total() - by_supernode)  # a message names only the providers with the most bytes
+        return Traffic(so_far.origin, so_far.supernode, so_far.peers, self.origin, by_supernode, by_peers)
 
 
 def view(peer: PeerResource, report: PeerReport | None, rates: Rates, zone: str) -> PeerView:

@@ -84,15 +84,11 @@ def _traffic(status: ByteCount | None, report: TaskReport | None, progress: Task
         origin = supernode = peers = 0
     if progress is None:
         return Traffic(origin, supernode, peers)
-    flows = [flow for node in progress.nodes.values() for flow in node.flows]
-    return Traffic(
-        origin,
-        supernode,
-        peers,
-        progress.origin_rate,
-        sum(flow.rate for flow in flows if not flow.provider),
-        sum(flow.rate for flow in flows if flow.provider),
-    )
+    nodes = progress.nodes.values()
+    by_supernode = sum(flow.rate for node in nodes for flow in node.flows if not flow.provider)
+    # A message names only the providers with the most bytes, so the rest of a node's rate is that of peers.
+    by_peers = max(0, sum(node.rate for node in nodes) - by_supernode)
+    return Traffic(origin, supernode, peers, progress.origin_rate, by_supernode, by_peers)
 
 
 def _cached(status: TaskStatus, report: TaskReport | None, length: int | None) -> int:

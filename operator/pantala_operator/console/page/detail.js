@@ -1,12 +1,12 @@
 // The page of one Task or ImagePrefetch: its progress, why it is not done, its nodes, its swarm and its timeline.
 import { age, bytes, clock, count, duration, moment, percent, plural, rate } from "./format.js";
 import { attribute, bar, h, keyed, number, setBar, table, text } from "./dom.js";
-import { SwarmGraph } from "./graph.js";
+import { SUPERNODE, SwarmGraph } from "./graph.js";
 import { FlowTable, flowsOf, nodesOf } from "./swarm.js";
-import { badge, isDone, moodOf, partsOf, progressWords, rateOf, setBadge } from "./tasks.js";
+import { badge, inTrouble, isDone, moodOf, partsOf, progressWords, rateOf, setBadge, stateWord } from "./tasks.js";
 
+const CLASSES = { rate: "num", eta: "num", next: "next-step" };
 const NODE_COLUMNS = [["name", "Node"], ["state", "State"], ["progress", "Progress"], ["rate", "Rate"], ["eta", "Left"], ["sources", "From"], ["next", "Reason and next step"]];
-const NUMBERS = new Set(["rate", "eta"]);
 const ORDER = { Failed: 0, Late: 1, Fetching: 2, Waiting: 3, Ready: 4 };
 
 const fact = (name, id) => h("div", { class: "fact" }, h("dt", {}, name), h("dd", { id }));
@@ -32,8 +32,16 @@ function drawCause(section, cause, now) {
   keyed(evidence.lastChild, cause.evidence.map((words, index) => ({ words, index })), (each) => each.index, () => h("li"), (item, each) => text(item, each.words));
 }
 
+function sourceWords(flows) {
+  const sum = (chosen) => bytes(chosen.reduce((total, flow) => total + flow.bytes, 0));
+  const own = flows.filter((flow) => flow.provider === SUPERNODE);
+  const peers = flows.filter((flow) => flow.provider !== SUPERNODE);
+  const words = [own.length ? `supernode ${sum(own)}` : "", peers.length === 1 ? `${peers[0].provider} ${sum(peers)}` : peers.length ? `${peers.length} peers ${sum(peers)}` : ""];
+  return words.filter(Boolean).join(", ") || "–";
+}
+
 function makeNode(node) {
-  const cells = NODE_COLUMNS.slice(1).map(([id, name]) => h("td", { class: NUMBERS.has(id) ? "num" : null, "data-label": name, "data-cell": id }));
+  const cells = NODE_COLUMNS.slice(1).map(([id, name]) => h("td", { class: CLASSES[id], "data-label": name, "data-cell": id }));
   const parts = Object.fromEntries(NODE_COLUMNS.slice(1).map(([id], index) => [id, cells[index]]));
   parts.state.append(badge(), h("span", { class: "sub" }));
   parts.progress.append(bar(`Progress of ${node.name}`), h("span", { class: "sub" }));
@@ -57,8 +65,8 @@ function drawNode(row, { node, length, now }) {
   text(parts.progress.lastChild, words);
   number(parts.rate, node.rate, rate(node.rate));
   number(parts.eta, node.eta, node.state === "Ready" ? "–" : duration(node.eta));
-  const flows = [...node.flows].sort((one, other) => other.bytes - one.bytes);
-  text(parts.sources, flows.map((flow) => `${flow.provider} ${bytes(flow.bytes)}`).join(", ") || "–");
+  text(parts.sources, sourceWords(node.flows));
+  attribute(parts.sources, "title", node.flows.map((flow) => `${flow.provider}: ${bytes(flow.bytes)}`).join("\n"));
   text(parts.next.firstChild, node.reason ? `${node.reason}. ${node.message}` : "");
   text(parts.next.lastChild, node.action);
 }
@@ -76,7 +84,7 @@ export class DetailView {
     this.why = h("section", { class: "panel why", "aria-labelledby": "why-title" }, h("h2", { id: "why-title" }), this.causes);
     this.nodeBody = h("tbody");
     this.nodes = h("section", { class: "panel", "aria-labelledby": "nodes-title" }, h("h2", { id: "nodes-title" }, "Nodes"),
-      table("Nodes", NODE_COLUMNS.map(([id, name]) => ({ name, class: NUMBERS.has(id) ? "num" : null })), this.nodeBody), h("div", { class: "empty" }, "No node is known yet."));
+      table("Nodes", NODE_COLUMNS.map(([id, name]) => ({ name, class: CLASSES[id] })), this.nodeBody), h("div", { class: "empty" }, "No node is known yet."));
     this.graph = new SwarmGraph("Who gives the bytes of this task to whom");
     this.flows = new FlowTable("Flows of bytes of this task");
     this.swarm = h("section", { class: "panel", "aria-labelledby": "task-swarm-title" }, h("h2", { id: "task-swarm-title" }, "Swarm"), h("div", { class: "swarm-parts" }, this.graph.element, this.flows.element));
@@ -94,7 +102,8 @@ export class DetailView {
     const kind = task.kind === "Task" ? (task.image ? "Image Task" : "Task") : "ImagePrefetch";
     keyed(this.title, [`${kind} `, `${task.namespace}/${task.name}`], (part) => part, (part) => h("span", { class: part.includes("/") ? "name" : "kind" }, part), () => {});
     const mood = moodOf(task);
-    setBadge(this.badge, mood, task.reason);
+    const word = stateWord(task);
+    setBadge(this.badge, mood, inTrouble(task) ? `${word}: ${task.reason}` : word);
     text(this.message, [task.image, task.message].filter(Boolean).join(" · "));
     setBar(this.bar, task.progress, partsOf(task), progressWords(task));
     text(this.words, progressWords(task));
@@ -105,6 +114,7 @@ export class DetailView {
     const nodes = [...detail.nodes].sort((one, other) => ORDER[one.state] - ORDER[other.state] || (one.name < other.name ? -1 : 1));
     keyed(this.nodeBody, nodes.map((node) => ({ node, length: task.length, now })), ({ node }) => node.name, ({ node }) => makeNode(node), drawNode);
     this.nodes.children[1].hidden = nodes.length === 0;
+    this.nodes.classList.toggle("calm", nodes.every((node) => !node.reason));
     this.nodes.children[2].hidden = nodes.length > 0;
     const edges = flowsOf(detail);
     this.swarm.hidden = edges.length === 0;

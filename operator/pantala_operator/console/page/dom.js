@@ -69,8 +69,9 @@ export function setBar(element, share, parts, words) {
 }
 
 export function table(label, columns, body, extra = {}) {
+  const properties = { class: "scroll", tabindex: 0, role: "region", "aria-label": label, ...extra };
   const head = h("tr", {}, columns.map((column) =>
     h("th", { scope: "col", class: column.class, "aria-sort": column.sort }, column.head ?? column.name)));
-  return h("div", { class: "scroll", tabindex: 0, role: "region", "aria-label": label, ...extra },
+  return h("div", properties,
     h("table", {}, h("caption", { class: "unseen" }, label), h("thead", {}, head), body));
 }

@@ -32,8 +32,8 @@ function layout(shown, zoneOf, available) {
   const step = (2 * Math.PI) / Math.max(1, ordered.length + gaps);
   const label = widthOf(ordered);
   const turned = ordered.length > 12 || (ordered.length > 4 && label > 130);
-  const wanted = Math.max(118, Math.min(260, (18 * (ordered.length + gaps)) / (2 * Math.PI)));
-  const radius = Math.max(86, Math.min(wanted, available / 2 - label - 28));
+  const wanted = Math.max(150 + 7 * ordered.length, (18 * (ordered.length + gaps)) / (2 * Math.PI));
+  const radius = Math.max(90, Math.min(wanted, 270, available / 2 - label - 28));
   const width = Math.max(available, 2 * (radius + label + 26));
   const height = 2 * (radius + (turned ? label + 24 : 40));
   const center = { x: width / 2, y: height / 2 };
@@ -43,8 +43,9 @@ function layout(shown, zoneOf, available) {
   let zone = null;
   for (const name of ordered) {
     if (zone !== null && zone.name !== zoneOf(name)) angle += step * 0.6;
-    if (zone === null || zone.name !== zoneOf(name)) arcs.push((zone = { name: zoneOf(name), from: angle, to: angle }));
+    if (zone === null || zone.name !== zoneOf(name)) arcs.push((zone = { name: zoneOf(name), from: angle, to: angle, count: 0 }));
     zone.to = angle;
+    zone.count += 1;
     places.set(name, { x: center.x + radius * Math.cos(angle), y: center.y + radius * Math.sin(angle), r: RADIUS, angle });
     angle += step;
   }
@@ -84,7 +85,7 @@ export class SwarmGraph {
     this.id = `graph${(graphs += 1)}`;
     const marker = (kind) => s("marker", { id: `${this.id}-${kind}`, class: `tip ${kind}`, viewBox: "0 0 8 8", refX: 2, refY: 4,
       markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" }, s("path", { d: "M0 0.5L8 4L0 7.5Z" }));
-    this.layers = Object.fromEntries(["arcs", "edges", "nodes", "labels"].map((name) => [name, s("g", { class: name })]));
+    this.layers = Object.fromEntries(["bands", "edges", "nodes", "zones"].map((name) => [name, s("g", { class: name })]));
     this.svg = s("svg", { class: "graph", role: "img" },
       s("defs", {}, ["origin", "supernode", "peers"].map(marker)), Object.values(this.layers));
     this.note = h("p", { class: "muted" });
@@ -118,27 +119,26 @@ export class SwarmGraph {
 
   drawArcs(plan) {
     const arcs = plan.arcs.length > 1 || plan.arcs[0]?.name ? plan.arcs : [];
-    const inner = plan.radius - 20;
-    keyed(this.layers.arcs, arcs, (arc) => arc.name,
-      () => s("g", {}, s("path", { class: "zone" }), s("path", { class: "rail", id: `${this.id}-zone${(graphs += 1)}` }), s("text", { class: "zone-name" }, s("textPath", { startOffset: "50%", "text-anchor": "middle" }))),
-      (group, arc) => {
-        const [band, rail, label] = group.children;
-        const room = Math.max((arc.to - arc.from) / 2 + plan.step * 0.42, 0.3);
-        const middle = (arc.from + arc.to) / 2;
-        attribute(band, "d", arcPath(plan.center, plan.radius, arc.from - plan.step * 0.36, arc.to + plan.step * 0.36));
-        // Below the middle, the text runs the other way, so that it is not upside down.
+    const around = (arc) => arcPath(plan.center, plan.radius, arc.from - plan.step * 0.36, arc.to + plan.step * 0.36);
+    keyed(this.layers.bands, arcs, (arc) => arc.name, () => s("path", { class: "zone" }), (band, arc) => attribute(band, "d", around(arc)));
+    keyed(this.layers.zones, arcs, (arc) => arc.name, () => s("text", { class: "zone-name", "text-anchor": "middle" }),
+      (label, arc) => {
+        // Between two nodes, so that no arrow ends there.
+        const middle = (arc.from + arc.to) / 2 + (arc.count > 1 && arc.count % 2 ? plan.step / 2 : 0);
         const below = Math.sin(middle) > 0;
-        const wide = Math.max(room, (widthOf([arc.name]) + 20) / (2 * inner));
-        const path = arcPath(plan.center, inner, middle - wide, middle + wide);
-        attribute(rail, "d", below ? path.replace(/^M(\S+ \S+)A(\S+ \S+ \S+ \S+) 1 (.*)$/, "M$3A$2 0 $1") : path);
-        attribute(label.firstChild, "href", `#${rail.id}`);
-        attribute(label, "dy", below ? "8" : "0");
-        text(label.firstChild, arc.name || "no zone");
+        const inner = plan.radius - (arc.count > 1 ? 24 : 34);
+        const x = plan.center.x + inner * Math.cos(middle);
+        const y = plan.center.y + inner * Math.sin(middle);
+        attribute(label, "transform", `translate(${x.toFixed(1)} ${y.toFixed(1)}) rotate(${((middle * 180) / Math.PI + (below ? -90 : 90)).toFixed(1)})`);
+        attribute(label, "dy", 4);
+        text(label, arc.name || "no zone");
       });
   }
 
   drawEdges(plan, edges, top) {
     const named = edges.length <= 14;
+    // Many arrows are drawn without dashes, and the slow ones are fainter.
+    this.svg.classList.toggle("many", edges.length > 24);
     keyed(this.layers.edges, edges, (edge) => `${edge.provider} ${edge.node}`,
       (edge) => {
         const kind = kindOf(edge.provider);
@@ -148,7 +148,10 @@ export class SwarmGraph {
         const [title, path, label] = group.children;
         const { path: d, label: at } = curve(plan.places.get(edge.provider), plan.places.get(edge.node), plan.center);
         attribute(path, "d", d);
-        path.style.strokeWidth = edge.rate ? (1.4 + 3.6 * Math.sqrt(edge.rate / top)).toFixed(2) : "1";
+        const share = Math.sqrt(edge.rate / top);
+        path.style.strokeWidth = edge.rate ? (1.2 + (edges.length > 24 ? 2.2 : 3.6) * share).toFixed(2) : "1";
+        path.style.opacity = edges.length > 24 ? (0.18 + 0.72 * share * share).toFixed(2) : "";
+        group.dataset.ends = `${edge.provider} ${edge.node}`;
         group.classList.toggle("idle", !edge.rate);
         text(title, `${edge.provider} gives ${edge.node} ${rate(edge.rate)}${edge.bytes ? `, ${bytes(edge.bytes)} so far` : ""}`);
         text(label, named && edge.rate ? rate(edge.rate) : "");
@@ -160,7 +163,8 @@ export class SwarmGraph {
   drawNodes(plan, known, origin) {
     const fixed = [SUPERNODE, ...(origin ? [ORIGIN] : [])];
     keyed(this.layers.nodes, [...fixed, ...plan.ordered], (name) => name,
-      (name) => s("g", { class: `node ${fixed.includes(name) ? name : "peer"}` }, s("title"), s("circle"), s("text")),
+      (name) => s("g", { class: `node ${fixed.includes(name) ? name : "peer"}`, onpointerenter: () => this.point(name), onpointerleave: () => this.point(null) },
+        s("title"), s("circle"), s("text")),
       (group, name) => {
         const [title, circle, label] = group.children;
         const place = plan.places.get(name);
@@ -173,6 +177,15 @@ export class SwarmGraph {
         text(label, name);
         this.placeLabel(label, place, plan);
       });
+  }
+
+  // Shows only the flows of one node, while the pointer is over it.
+  point(name) {
+    for (const edge of this.layers.edges.children) {
+      const ends = edge.dataset.ends.split(" ");
+      edge.classList.toggle("away", name !== null && !ends.includes(name));
+      edge.classList.toggle("near", name !== null && ends.includes(name));
+    }
   }
 
   placeLabel(label, place, plan) {

@@ -100,7 +100,6 @@ class Page {
     this.tiles.update(view);
     const open = view.tasks.filter((task) => !isDone(task)).length;
     text($("count-tasks"), open ? count(open) : "");
-    text($("count-swarm"), view.edges.length ? count(view.edges.length) : "");
     text($("count-peers"), count(view.peers.length));
     text($("foot"), `Pantala ${view.version}`);
     let shown = this.tasks;

@@ -17,22 +17,28 @@ export const nodesOf = (detail) => detail.nodes.map((node) => ({
   name: node.name, zone: node.zone, mood: node.state.toLowerCase(), words: [node.state, node.reason].filter(Boolean).join(", "),
 }));
 
+function zoneWords(from, to) {
+  if (from && from === to) return `within ${to}`;
+  return from && to ? `${from} → ${to}` : to ? `to ${to}` : "–";
+}
+
 export class FlowTable {
   constructor(label) {
     this.body = h("tbody");
-    this.element = table(label, [{ name: "From" }, { name: "To" }, { name: "Zone" }, { name: "Rate", class: "num" }, { name: "Bytes so far", class: "num" }], this.body);
+    this.element = table(label, [{ name: "From" }, { name: "To" }, { name: "Zone" }, { name: "Rate", class: "num" }, { name: "Bytes so far", class: "num so-far" }], this.body, { class: "scroll tall" });
   }
 
   update(edges, zoneOf) {
     const sorted = [...edges].sort((one, other) => other.rate - one.rate || (other.bytes ?? 0) - (one.bytes ?? 0) || (one.node < other.node ? -1 : 1));
     this.element.hidden = sorted.length === 0;
+    this.element.classList.toggle("rates-only", sorted.every((edge) => edge.bytes === undefined));
     keyed(this.body, sorted, (edge) => `${edge.provider} ${edge.node}`,
       (edge) => h("tr", {},
         h("td", { "data-label": "From" }, h("span", { class: `source ${kindOf(edge.provider)}` }, edge.provider)),
         h("td", { "data-label": "To" }, edge.node), h("td", { "data-label": "Zone", class: "muted" }),
-        h("td", { "data-label": "Rate", class: "num" }), h("td", { "data-label": "Bytes so far", class: "num" })),
+        h("td", { "data-label": "Rate", class: "num" }), h("td", { "data-label": "Bytes so far", class: "num so-far" })),
       (row, edge) => {
-        text(row.children[2], [zoneOf(edge.provider), zoneOf(edge.node)].filter(Boolean).join(" → ") || "–");
+        text(row.children[2], zoneWords(zoneOf(edge.provider), zoneOf(edge.node)));
         number(row.children[3], edge.rate, rate(edge.rate));
         number(row.children[4], edge.bytes, bytes(edge.bytes));
       });

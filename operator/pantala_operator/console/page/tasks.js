@@ -20,6 +20,13 @@ export function moodOf(task) {
 
 const MOODS = { ready: "Ready", fetching: "Fetching", waiting: "Waiting", late: "Late", failed: "Failed" };
 
+// A Task may have a problem although none of its nodes is late, such as a missing file.
+export function stateWord(task) {
+  const mood = moodOf(task);
+  if (task.reason === "Suspended") return "Suspended";
+  return mood === "late" && task.nodes.late === 0 ? "Blocked" : MOODS[mood];
+}
+
 export function badge() {
   return h("span", { class: "badge" }, h("span", { class: "mark", "aria-hidden": "true" }), h("span", { class: "word" }));
 }
@@ -47,8 +54,8 @@ const COLUMNS = [
   { id: "rate", name: "Rate", class: "num", value: rateOf },
   { id: "eta", name: "Left", class: "num", value: (task) => task.eta ?? Infinity },
   { id: "origin", name: "From origin", class: "num", value: (task) => task.traffic.origin },
-  { id: "supernode", name: "Supernode", class: "num", value: (task) => task.traffic.supernode },
-  { id: "peers", name: "Peers", class: "num", value: (task) => task.traffic.peers },
+  { id: "supernode", name: "From supernode", class: "num", value: (task) => task.traffic.supernode },
+  { id: "peers", name: "From peers", class: "num", value: (task) => task.traffic.peers },
   { id: "age", name: "Age", class: "num", value: (task) => -task.created },
 ];
 
@@ -177,7 +184,7 @@ function drawRow(row, task, now) {
   text(cells.name.lastChild.lastChild, task.kind === "ImagePrefetch" ? `prefetch of ${task.image}` : task.image || "file");
   const mood = moodOf(task);
   attribute(row, "data-mood", mood);
-  setBadge(cells.state.firstChild, mood);
+  setBadge(cells.state.firstChild, mood, stateWord(task));
   text(cells.state.lastChild, task.reason);
   attribute(cells.state, "title", task.message);
   attribute(cells.progress, "data-value", task.progress ?? "");

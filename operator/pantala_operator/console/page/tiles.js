@@ -1,9 +1,10 @@
 // The numbers at the top, and the bytes per second of the last two minutes.
-import { bytes, count, percent, plural, rate } from "./format.js";
+import { bytes, count, duration, percent, plural, rate } from "./format.js";
 import { attribute, h, number, s, text } from "./dom.js";
 import { inTrouble, isDone } from "./tasks.js";
 
-const SAMPLES = 120;
+const LONGEST = 120;
+const SHORTEST = 30;
 const WIDTH = 600;
 const HEIGHT = 72;
 const LAYERS = ["supernode", "peers", "origin"];
@@ -67,10 +68,12 @@ export class Tiles {
 
   draw(sample) {
     this.samples.push(sample);
-    const since = sample.at - SAMPLES;
-    while (this.samples.length > 1 && this.samples[1].at < since) this.samples.shift();
+    while (this.samples.length > 1 && this.samples[1].at < sample.at - LONGEST) this.samples.shift();
+    // The window grows with the time since the page was opened.
+    const span = Math.min(LONGEST, Math.max(SHORTEST, sample.at - this.samples[0].at));
+    const since = sample.at - span;
     const peak = Math.max(1, ...this.samples.map((each) => Math.max(each.supernode + each.peers, each.origin)));
-    const x = (at) => (WIDTH * Math.max(0, at - since)) / SAMPLES;
+    const x = (at) => (WIDTH * Math.max(0, at - since)) / span;
     const y = (value) => HEIGHT - 2 - ((HEIGHT - 6) * value) / peak;
     const line = (value) => this.samples.map((each) => `${x(each.at).toFixed(1)},${y(value(each)).toFixed(1)}`);
     const area = (upper, lower) => `M${[...line(upper), ...line(lower).reverse()].join("L")}Z`;
@@ -78,7 +81,7 @@ export class Tiles {
     this.areas.peers.setAttribute("d", area((each) => each.supernode + each.peers, (each) => each.supernode));
     this.areas.origin.setAttribute("d", `M${line((each) => each.origin).join("L")}`);
     const words = peak > 1 ? `peak ${rate(peak)}` : "";
-    text(this.peak, words ? `last 2 min, ${words}` : "last 2 min");
-    attribute(this.chart, "aria-label", `Bytes per second in the last two minutes${words ? `, ${words}` : ""}`);
+    text(this.peak, [`last ${duration(span)}`, words].filter(Boolean).join(", "));
+    attribute(this.chart, "aria-label", `Bytes per second in the last ${duration(span)}${words ? `, ${words}` : ""}`);
   }
 }
