@@ -17,7 +17,10 @@ import pytest
 from pantala_pieces.file import PieceFile
 from pantala_pieces.transfer.channel import Channel
 from pantala_pieces.transfer.upload import reception, stream
+from pantala_pieces.transfer.upload.connection import InboundConnection
 from pantala_pieces.transfer.upload.fetches import FetchState
+from pantala_pieces.transfer.upload.parking import Parking
+from pantala_pieces.transfer.upload.queue import Upload
 from pantala_process.fair import Claim
 from pantala_protocol import ticket
 from pantala_supernode.origin.limits import Rate
@@ -203,6 +206,24 @@ async def test_a_bug_breaks_one_connection_and_no_thread(tmp_path: Path, capsys:
     broken.close()
 
 
+async def test_a_bug_in_the_claim_of_a_task_breaks_one_connection(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def claim(task_id: str) -> Claim:
+        if task_id != TASK:
+            raise RuntimeError("a bug of the claim")
+        return Claim()
+
+    it = SenderStage(tmp_path, SMALL, SMALL, claim=claim)
+    it.add("b" * 64)
+    async with it.serving(), it.client() as client:
+        client.send(it.native(0, task_id="b" * 64))
+        assert await client.ended()
+        assert await _serves(it)
+        await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.SENT)])
+    assert 1 == capsys.readouterr().out.count("Error: a bug of the claim")
+
+
 async def test_a_bug_of_the_whole_reception_does_not_end_it(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -359,18 +380,75 @@ async def test_h7_a_parked_answer_is_cut_off_when_its_time_is_over(
         slow.send(it.native(0))
         await eventually(lambda: it.sender.uploads == 1)
         assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
-        owner = it.sender.reception
+        owner = it.sender._reception
         await eventually(lambda: owner is not None and len(owner._connections) == 1)
         with pytest.raises((ConnectionError, EOFError)):
             await slow.reply()
         assert 0 == it.sender.uploads
+        await eventually(lambda: _states(it)[2:] == [FetchState.SENT, FetchState.BROKEN])
+
+
+async def test_a_parked_answer_stays_one_fetch(tmp_path: Path) -> None:
+    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
+    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
+        slow.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 1)
+        assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
+        assert it.content == (await slow.reply()).body
+        await eventually(lambda: len(_sent(it)) == 2)
+    assert [FetchState.BEGUN] * 2 + [FetchState.SENT] * 2 == _states(it)
+
+
+async def test_a_connection_that_is_closed_while_its_answer_is_parked_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The number of its descriptor may already belong to another connection."""
+    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
+    original = InboundConnection.take_back
+
+    def take_back(self: InboundConnection) -> None:
+        original(self)
+        if self is parked and owner is not None and threading.current_thread().name.startswith("piece-upload"):
+            owner.abandon(self)
+
+    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
+        owner = it.sender._reception
+        assert owner is not None
+        slow.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 1)
+        (parked,) = (each for each in owner._connections.values() if each.deadline == float("inf"))
+        monkeypatch.setattr(InboundConnection, "take_back", take_back)
+        assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
+        await eventually(lambda: _states(it).count(FetchState.BROKEN) == 1)
+        assert {} == owner._parking._parked
+
+
+async def test_a_parked_answer_has_no_deadline_before_it_is_parked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The reception closes connections with a deadline while the process ends, unless they are parked."""
+    deadlines: list[float] = []
+    original = Parking.add
+
+    def add(self: Parking, upload: Upload) -> None:
+        deadlines.append(upload.connection.deadline)
+        original(self, upload)
+
+    monkeypatch.setattr(Parking, "add", add)
+    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
+    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
+        slow.send(it.native(0))
+        await eventually(lambda: it.sender.uploads == 1)
+        assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
+        assert it.content == (await slow.reply()).body
+    assert {float("inf")} == set(deadlines)
 
 
 async def test_h7_the_client_with_the_most_parked_answers_loses_one(tmp_path: Path) -> None:
     it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
     async with it.serving(), AsyncExitStack() as stack:
         hostile = [await stack.enter_async_context(it.client(window=WINDOW)) for _ in range(6)]
-        owner = it.sender.reception
+        owner = it.sender._reception
         assert owner is not None
         owner._parking._most = 3
         for each in hostile:
@@ -404,9 +482,9 @@ async def test_h7_tenants_get_the_slots_by_their_shares(tmp_path: Path) -> None:
 
     async def ratio() -> float:
         reading = [asyncio.create_task(read(name)) for name in [large] * 6 + [small] * 12]
-        await asyncio.sleep(0.5)
+        await eventually(lambda: sum(got.values()) > rate // 2)
         got.clear()
-        await asyncio.sleep(3)
+        await eventually(lambda: sum(got.values()) > 3 * rate)
         found = got[large] / got[small]
         for each in reading:
             each.cancel()

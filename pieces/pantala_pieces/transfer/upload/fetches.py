@@ -59,13 +59,18 @@ class FetchLog:
             self._note(fetch, FetchState.BEGUN)
 
     def give_up(self, fetch: PieceFetch) -> None:
-        """Note that a fetch got no slot."""
+        """Note that a fetch got no slot, or that it broke while its answer was parked."""
         self._note(fetch, FetchState.BROKEN)
 
     def begin(self) -> None:
         """Count a piece that is being sent now."""
         with self._lock:
             self.uploads += 1
+
+    def pause(self) -> None:
+        """Count that the answer to a fetch is parked. Its client still fetches the piece."""
+        with self._lock:
+            self.uploads -= 1
 
     def end(self, fetch: PieceFetch, size: int) -> None:
         """Count the end of an upload, and the bytes of a whole piece. ``size`` is 0 if it broke."""

@@ -61,7 +61,8 @@ class UploadQueue:
         """Add an upload that waits for a slot."""
         with self._changed:
             upload.waits = True
-            self._queue.put(upload, upload.claim, max(upload.answer.counted - upload.position, 1))
+            # The whole answer was counted when a slot began to send it.
+            self._queue.put(upload, upload.claim, 1 if upload.begun else max(upload.answer.counted, 1))
             if not upload.begun:
                 self._order.append(upload)
             self._changed.notify()
@@ -104,9 +105,9 @@ class UploadQueue:
 
     @property
     def oldest(self) -> float | None:
-        """When the oldest request was queued that may still wait. ``None``: no request waits."""
+        """When the oldest request was queued that may become overdue. ``None``: no request waits for a slot."""
         with self._changed:
-            return self._order[0].queued_at if self._order else None
+            return self._order[0].queued_at if self._order and self.crowded else None
 
     def close(self) -> None:
         """Let each thread end once no upload waits."""

@@ -157,18 +157,27 @@ class Reception:
         """Send the rest of an answer when its client has read what was sent. Meanwhile it has no slot."""
         connection = upload.connection
         connection.take_back()
-        connection.deadline = upload.until
-        self._parking.add(upload)
-        self._arm(connection, _WRITE)
+        with self._lock:
+            present = self._connections.get(connection.number) is connection
+            if present:
+                self._parking.add(upload)
+        if present:
+            connection.deadline = upload.until  # now, because the thread may close connections that have a deadline
+            self._arm(connection, _WRITE)
+        else:
+            self._log.give_up(upload.answer.fetch)
 
     def abandon(self, connection: InboundConnection) -> None:
         """Close a connection."""
+        parked = None
         with self._lock:
             if self._connections.get(connection.number) is connection:
                 del self._connections[connection.number]  # first: a new connection may get its number
-                self._parking.take(connection.number)
+                parked = self._parking.take(connection.number)
                 self._table.remove(connection.number)
         connection.close()
+        if parked is not None:
+            self._log.give_up(parked.answer.fetch)
 
     # The thread
 
@@ -238,6 +247,7 @@ class Reception:
                 self._arm(connection)
                 return
             answer = self._admission.admit(head, connection.client)
+            claim = self._claim(answer.fetch.task_id)._replace(client=connection.client or connection.address)
         except PieceRefusedError as refusal:
             self.refuse(connection, refusal, keep=head is not None and head.keep)
         except ChannelClosedError:
@@ -250,16 +260,15 @@ class Reception:
             connection.deadline = float("inf")
             with self._lock:
                 self._table.served(connection.number)
-            claim = self._claim(answer.fetch.task_id)._replace(client=connection.client or connection.address)
             self._uploaders.queue.put(Upload(connection, answer, claim, time.monotonic()))
 
     def _resume(self, upload: Upload) -> None:
         """Let a parked upload wait for a slot again."""
         upload.connection.deadline = float("inf")
         if self._broken:  # the uploaders may have ended
+            self._log.give_up(upload.answer.fetch)
             self.abandon(upload.connection)
             return
-        self._log.wait(upload.answer.fetch)
         self._uploaders.queue.put(upload)
 
     def _arm(self, connection: InboundConnection, events: int = _READ) -> None:

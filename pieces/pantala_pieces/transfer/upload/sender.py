@@ -58,7 +58,7 @@ class PieceSender:
     ) -> None:
         self.log = FetchLog(on_fetch, on_missing)
         self._admission = Admission(lookup, keys=keys, clock=clock)
-        self.reception: Reception | None = None
+        self._reception: Reception | None = None
         """The reception while the sender serves."""
         self._slots = slots
         self._pace = pace
@@ -87,7 +87,7 @@ class PieceSender:
             self.log.open()
             uploaders = Uploaders(self._slots, self.log, self._pace)
             most = int(file_limit() * share)
-            reception = self.reception = Reception(
+            reception = self._reception = Reception(
                 sockets, self._admission, uploaders, self.log, most=most, claim=self._claim, tls=self._tls
             )
             uploaders.start(reception)

@@ -100,7 +100,10 @@ class Uploaders:
             else:
                 returns.refuse(connection, _unreadable(), keep=answer.keep)
         finally:
-            self._log.end(answer.fetch, answer.counted if whole else 0)
+            if parked:
+                self._log.pause()
+            else:
+                self._log.end(answer.fetch, answer.counted if whole else 0)
         if whole:
             returns.give_back(connection, keep=answer.keep)
         elif parked:
