@@ -26,7 +26,10 @@ class SecuredConnection:
         """``name`` must be in the server's certificate."""
         self._socket = connection
         self._arrived, self._leaving = ssl.MemoryBIO(), ssl.MemoryBIO()
-        self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=name)
+        try:
+            self._tls = context.wrap_bio(self._arrived, self._leaving, server_hostname=name)
+        except ValueError as error:  # also UnicodeError, from the encoding of names in other scripts
+            raise OSError(f"{name[:100]!r} is not a valid name of a server: {error}") from error
         self._taken = self._decrypted = 0
         """Bytes of the present answer: taken from the kernel, and decrypted."""
 

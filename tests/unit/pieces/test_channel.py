@@ -185,6 +185,14 @@ def test_a_host_that_does_not_exist_is_an_os_error(host: str) -> None:
         Channel.connect(host, 1, timeout=0.5)
 
 
+@pytest.mark.parametrize("name", ["a" * 70 + ".corp", ".corp"])
+def test_a_name_that_no_certificate_can_have_is_an_os_error(name: str) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        port = listener.getsockname()[1]
+        with pytest.raises(OSError, match=f"'{name}' is not a valid name of a server"):
+            Channel.connect("127.0.0.1", port, timeout=2.0, tls=ssl.create_default_context(), name=name)
+
+
 def test_a_certificate_of_an_unknown_authority_is_an_os_error(authority: trustme.CA) -> None:
     server = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(server)
