@@ -263,9 +263,12 @@ class PieceCache:
     def _hold(self, assignment: Assignment) -> None:
         file = self._store.get(assignment.task_id)
         if file is None:
-            file = self._store.create(_meta(assignment))
+            file = self._store.create(
+                _valid(assignment, lambda each: Meta(each.task_id, each.generation, each.piece_size, each.length))
+            )
         elif file.meta.length is None and assignment.length is not None:
-            file.update(structs.replace(file.meta, length=assignment.length))
+            meta = file.meta
+            file.update(_valid(assignment, lambda each: structs.replace(meta, length=each.length)))
         if not file.complete:
             file.reserve()
             self._create_data(file)
@@ -295,9 +298,10 @@ class PieceCache:
         file.renew()
 
 
-def _meta(assignment: Assignment) -> Meta:
+def _valid(assignment: Assignment, make: Callable[[Assignment], Meta]) -> Meta:
+    """Make the metadata of a task. Raises :class:`StoreError` if the assignment's numbers do not fit together."""
     try:
-        return Meta(assignment.task_id, assignment.generation, assignment.piece_size, assignment.length)
+        return make(assignment)
     except ValueError as error:
         raise StoreError(f"cannot store the task {assignment.task_id}: {error}") from error
 

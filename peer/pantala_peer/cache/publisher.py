@@ -106,11 +106,7 @@ class Publisher:
         if record is not None and record.task_id != request.task_id and self._in_place(record):
             raise PathConflictError(f"The file of another Task is at {path!r} on the node.")
         with store_errors(f"publish {path!r}"), self._directory(parents, make=True) as (directory, made):
-            try:
-                self._link(request, directory, made)
-            except BaseException:
-                self._remove_empty(parents, made)
-                raise
+            self._link(request, directory, made)
 
     def unpublish(self, path: str) -> None:
         """Remove our file at ``path`` and the empty directories that we made for it. A foreign file stays."""
@@ -132,22 +128,28 @@ class Publisher:
 
     @contextlib.contextmanager
     def _directory(self, parents: list[str], *, make: bool) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Open a directory below the root without following links. Also yields the directories that it created."""
+        """Open a directory below the root without following links. Also yields the directories that it created.
+
+        If the creation or the block fails, the created directories are removed again.
+        """
         made: list[str] = []
         fd = os.open(self._files, _DIRECTORY)
         try:
             for depth, name in enumerate(parents, 1):
-                if make:
-                    with contextlib.suppress(FileExistsError):
-                        os.mkdir(name, self._access.directory, dir_fd=fd)
-                        os.fsync(fd)
-                        made.append("/".join(parents[:depth]))
+                new = make and _make(fd, name, self._access.directory)
+                if new:
+                    made.append("/".join(parents[:depth]))
+                    os.fsync(fd)
                 inner = _enter(fd, name)
-                if made and made[-1] == "/".join(parents[:depth]):
-                    self._access.grant(inner, self._access.directory)
                 os.close(fd)
                 fd = inner
+                if new:
+                    self._access.grant(fd, self._access.directory)
             yield fd, tuple(made)
+        except BaseException:
+            if made:
+                self._remove_empty(made[-1].split("/"), tuple(made))
+            raise
         finally:
             os.close(fd)
 
@@ -285,6 +287,15 @@ def _check_directory(directory: Path) -> None:
         raise OutsideRootError(f"{directory} belongs to the user {status.st_uid}. Run chown or choose another --root.")
     if status.st_mode & stat.S_IWOTH:
         raise OutsideRootError(f"All users may write to {directory}. Run chmod o-w or choose another --root.")
+
+
+def _make(directory: int, name: str, mode: int) -> bool:
+    """Make a directory. Returns False if one has the name already."""
+    try:
+        os.mkdir(name, mode, dir_fd=directory)
+    except FileExistsError:
+        return False
+    return True
 
 
 def _enter(directory: int, name: str) -> int:

@@ -419,6 +419,13 @@ async def test_h2_an_assignment_with_too_many_pieces_is_rejected(cache: PieceCac
         await cache.hold(assignment(length=1 << 52))
 
 
+async def test_h2_a_length_that_becomes_known_and_needs_too_many_pieces_is_rejected(cache: PieceCache) -> None:
+    await cache.hold(assignment(length=None))
+    cache.put(*piece(0))
+    with pytest.raises(StoreError, match="cannot have pieces"):
+        await cache.hold(assignment(length=1 << 52))
+
+
 async def test_f3_a_full_disk_rejects_only_the_piece_that_does_not_fit(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1 << 16) as disk:
         cache = PieceCache(disk / "cache")

@@ -63,6 +63,10 @@ def snapshot(directory: Path) -> dict[str, tuple[int, bytes]]:
     return found
 
 
+def descriptors() -> int:
+    return sum(1 for _ in Path("/proc/self/fd").iterdir())
+
+
 TRAVERSALS = [
     "", "/", "/etc/passwd", "..", ".", "../x", "a/../../x", "a/..", "./a", "a/./b", "a//b", "a/", "//a", "a\0b", "a\nb",
     "..\0", "a/" * 3000 + "b", "x" * 256, "ä" * 128, ".pantala-0123", "a/.pantala-x/b", "\ud800", "a\u202eb",
@@ -221,6 +225,18 @@ def test_a_failed_publication_leaves_no_directories(node: Node) -> None:
     with pytest.raises(StoreError):
         node.publisher.publish(PublicationRequest("d/e/file", TASK, node.root / "cache/nowhere", "00"))
     assert [] == node.tree()
+
+
+def test_a_folder_that_cannot_be_given_to_its_group_leaves_nothing(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(self: FileAccess, file: int, mode: int) -> None:
+        raise PermissionError("the group cannot be set")
+
+    monkeypatch.setattr(FileAccess, "grant", refuse)
+    before = descriptors()
+    with pytest.raises(StoreError, match="group"):
+        node.publish("d/e/file")
+    assert [] == node.tree()
+    assert before == descriptors()
 
 
 class Crash(BaseException):
