@@ -71,5 +71,5 @@ class ReadRights:
                 generation=answer.generation,
             )
         else:
-            self._rights.refuse(question.client, question.digest, asked)
+            self._rights.revoke(question.client, question.digest)
         return answer

@@ -95,8 +95,12 @@ class Rights:
 
     def refuse(self, subject: Subject, thing: str, now: float) -> None:
         """End a right. For as long as a right would have lasted, the subject is refused without another question."""
-        self._rights.pop((subject, thing), None)
+        self.revoke(subject, thing)
         _put(self._refusals, (subject, thing), now + SECONDS, self._limit)
+
+    def revoke(self, subject: Subject, thing: str) -> None:
+        """End a right. The next question is asked again."""
+        self._rights.pop((subject, thing), None)
 
     def find(self, subject: Subject, thing: str, now: float) -> Right | None:
         found = self._rights.get((subject, thing))
