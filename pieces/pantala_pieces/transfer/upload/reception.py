@@ -158,14 +158,12 @@ class Reception:
         connection = upload.connection
         connection.take_back()
         with self._lock:
-            present = self._connections.get(connection.number) is connection
-            if present:
-                self._parking.add(upload)
-        if present:
-            connection.deadline = upload.until  # now, because the thread may close connections that have a deadline
-            self._arm(connection, _WRITE)
-        else:
-            self._log.give_up(upload.answer.fetch)
+            if self._connections.get(connection.number) is not connection:
+                self._log.give_up(upload.answer.fetch)
+                return
+            self._parking.add(upload)  # first: without it, the thread may close a connection with a deadline
+            connection.deadline = upload.until
+        self._arm(connection, _WRITE)
 
     def abandon(self, connection: InboundConnection) -> None:
         """Close a connection."""
@@ -233,8 +231,8 @@ class Reception:
                 connection.drain()
                 self._arm(connection)
                 return
-            if (upload := self._parking.take(connection.number)) is not None:
-                self._resume(upload)
+            if connection.number in self._parking:
+                self._resume(connection)
                 return
             begun = connection.begun
             if begun:
@@ -262,21 +260,19 @@ class Reception:
                 self._table.served(connection.number)
             self._uploaders.queue.put(Upload(connection, answer, claim, time.monotonic()))
 
-    def _resume(self, upload: Upload) -> None:
+    def _resume(self, connection: InboundConnection) -> None:
         """Let a parked upload wait for a slot again."""
-        upload.connection.deadline = float("inf")
-        if self._broken:  # the uploaders may have ended
-            self._log.give_up(upload.answer.fetch)
-            self.abandon(upload.connection)
+        upload = None if self._broken else self._parking.take(connection.number)
+        if upload is None:  # the uploaders may have ended
+            self.abandon(connection)
             return
+        connection.deadline = float("inf")
         self._uploaders.queue.put(upload)
 
     def _arm(self, connection: InboundConnection, events: int = _READ) -> None:
         """Ask the kernel for the next event of a connection."""
-        try:
+        with contextlib.suppress(OSError, ValueError):  # it was closed because this process ends
             self._epoll.modify(connection.number, events)
-        except (OSError, ValueError):
-            return  # it was closed because this process ends
 
     def _refuse_overdue(self, now: float) -> None:
         """Refuse the requests that have waited too long for a slot."""
@@ -324,14 +320,10 @@ class Reception:
             if former is not None:
                 self.abandon(self._connections[former])
             connection = InboundConnection(accepted, None if self._tls is None else self._tls.server, address)
-        except FullError:
+        except (FullError, OSError) as error:
             accepted.close()
-            self._warn(
-                "too many connections: new ones are refused; raise the limit of open files", most=self._table.most
-            )
-            return
-        except OSError:
-            accepted.close()
+            if isinstance(error, FullError):
+                self._warn("too many connections for pieces; raise the limit of open files", most=self._table.most)
             return
         connection.deadline = time.monotonic() + FIRST_REQUEST
         with self._lock:
