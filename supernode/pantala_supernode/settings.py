@@ -237,7 +237,7 @@ _MORE = {
         str, "REGISTRY,...", "registries: HOST, http://HOST without TLS, or HOST=URL to reach it at another URL"
     ),
     "registry_ca": Flag(str, "HOST=FILE,...", "certificate authorities of registries or of URLs in --registries"),
-    "registry_realms": Flag(str, "REGISTRY=HOST,...", "hosts of token servers that may get a registry's passwords"),
+    "registry_realms": Flag(str, "REGISTRY=HOST[:PORT],...", "token servers that may get a registry's passwords"),
     "registries_only": Flag(_boolean, "yes|no", "read only the registries that --registries lists (no)"),
     "proxy": Flag(_proxy_url, "URL", "forward proxy for origins and registries (HTTPS_PROXY, HTTP_PROXY, or none)"),
     "no_proxy": Flag(

@@ -102,10 +102,18 @@ async def test_m6_a_listed_host_gets_the_password(registry: FakeRegistry, tokens
         ("harbor.corp", "", False),
         ("gitlab.corp", "https://listed.corp/jwt/auth", True),
         ("gitlab.corp", "https://LISTED.corp./jwt/auth", False),
+        ("gitlab.corp", "https://listed.corp:9999/jwt/auth", True),
+        ("gitlab.corp", "https://ported.corp:5001/auth", True),
+        ("gitlab.corp", "https://ported.corp/auth", False),
+        ("gitlab.corp", "https://ported.corp:x/auth", False),
+        ("gitlab.corp", "http://web.corp/auth", True),
+        ("gitlab.corp", "https://web.corp/auth", False),
+        ("gitlab.corp", "https://[fd00::1]:5001/auth", True),
     ],
 )
 def test_m6_the_hosts_of_token_servers_that_get_passwords(host: str, realm: str, expected: bool) -> None:
-    assert expected is realms.is_trusted(realm, host, ["listed.corp"])
+    listed = ["listed.corp", "ported.corp:5001", "web.corp:80", "[fd00::1]:5001"]
+    assert expected is realms.is_trusted(realm, host, listed)
 
 
 def test_realms_are_listed_by_registry_for_each_of_its_endpoints() -> None:
@@ -122,7 +130,31 @@ def test_realms_are_listed_by_registry_for_each_of_its_endpoints() -> None:
     assert () == RegistryEndpoints().locations(ImageRepository("quay.io", "a"))[0].endpoint.realms
 
 
-@pytest.mark.parametrize("wrong", ["docker.io", "docker.io=", "=auth.corp", "docker.io=https://auth.corp", "a b=c"])
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [("auth.corp:5001", "auth.corp:5001"), ("10.0.0.1:80", "10.0.0.1:80"), ("FD00::1", "[fd00::1]")],
+)
+def test_a_token_server_may_have_a_port(text: str, expected: str) -> None:
+    found = grammar.listed("registry.corp:5000", "", f"registry.corp:5000={text}", only=False)
+    (location,) = found.locations(ImageRepository("registry.corp:5000", "app"))
+    assert (expected,) == location.endpoint.realms
+    assert {"registry.corp:5000", expected} == found.listed
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        "docker.io",
+        "docker.io=",
+        "=auth.corp",
+        "docker.io=https://auth.corp",
+        "a b=c",
+        "docker.io=auth.corp:",
+        "docker.io=auth.corp:0",
+        "docker.io=auth.corp:65536",
+        "docker.io=[auth.corp",
+    ],
+)
 def test_invalid_realms_are_refused(wrong: str) -> None:
     with pytest.raises(ValueError, match=r"not a valid|registry"):
         grammar.listed("", "", wrong, only=False)

@@ -37,7 +37,7 @@ class RegistryEndpoint(NamedTuple):
     ca: Path | None = None
     """A file with an additional certificate authority for the endpoint. ``None``: only the usual ones."""
     realms: tuple[str, ...] = ()
-    """Hosts of token servers that may receive the registry's passwords, besides the endpoint's own host."""
+    """Token servers that may receive the registry's passwords, besides the endpoint's own host: ``host[:port]``."""
 
     @property
     def plain_http(self) -> bool:
@@ -121,7 +121,7 @@ class RegistryEndpoints:
 
     @property
     def listed(self) -> frozenset[str]:
-        """``host[:port]`` of all endpoints in the settings, and the hosts of their token servers."""
+        """``host[:port]`` of all endpoints in the settings, and of their token servers."""
         hosts: set[str] = set()
         for registry, setting in self._settings.items():
             hosts.update([each.host for each in setting.endpoints] or [image.endpoint(registry)])

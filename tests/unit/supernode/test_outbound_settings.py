@@ -48,6 +48,19 @@ def test_invalid_numbers_are_refused(flag: str) -> None:
         read(flag)
 
 
+@pytest.mark.parametrize("registry", ["a.1", "1.2.3", "http://1.2.3", "docker.io=https://1.2.3"])
+def test_a_listed_registry_that_is_not_a_host_is_refused(registry: str) -> None:
+    with pytest.raises(SettingsError, match=r"registry-realms: (a\.1|1\.2\.3) is not a valid host"):
+        read(f"--registries={registry}")
+
+
+def test_a_token_server_on_another_port_of_an_internal_registry_may_be_reached() -> None:
+    found = read("--registries=registry.corp:5000", "--registry-realms=registry.corp:5000=registry.corp:5001")
+    assert [("registry.corp", (5000,)), ("registry.corp", (5001,))] == [
+        (*each.hosts, each.ports) for each in found.sources
+    ]
+
+
 def test_the_flags_name_the_proxy(tmp_path: Path) -> None:
     login = tmp_path / "login"
     login.write_bytes(b"ann:p\xff\n")

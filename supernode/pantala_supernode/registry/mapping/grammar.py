@@ -26,13 +26,15 @@ from pantala_supernode.registry.endpoint import RegistryEndpoint, RegistryEndpoi
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
 """A path of a URL. No segment is empty or begins with a dot, so the path cannot contain ``..``."""
 _ROOT = "/v2"
+_SERVER = re.compile(r"(?P<host>\[[^]]*\]|[^:\[\]]*)(:(?P<port>[0-9]{1,5}))?")
 
 
 def listed(registries: str, authorities: str, realms: str = "", *, only: bool) -> RegistryEndpoints:
     """Read the list ``registries``, the list ``authorities`` of entries ``HOST=FILE``, and the list ``realms``.
 
     A ``HOST`` is a registry's name, or the host of an endpoint. An entry of ``realms`` is ``REGISTRY=HOST``, with the
-    host of a token server. ``only`` forbids all registries that are not listed. Raises :class:`ValueError`.
+    host of a token server and perhaps its port. ``only`` forbids all registries that are not listed. Raises
+    :class:`ValueError`.
     """
     plain: dict[str, bool] = {}
     mapped: dict[str, list[str]] = defaultdict(list)
@@ -55,7 +57,11 @@ def listed(registries: str, authorities: str, realms: str = "", *, only: bool) -
         settings[name] = _settings(plain.get(name, default), mapped.get(name, []), files, trusted.get(name, ()), name)
     if only and not allowed:
         raise ValueError("--registries-only allows listed registries only, but none is listed")
-    return RegistryEndpoints(settings, allowed if only else None)
+    found = RegistryEndpoints(settings, allowed if only else None)
+    for host in found.listed:
+        if _server(host) is None:
+            raise ValueError(f"{host} is not a valid host. Give a name such as registry.corp:5000")
+    return found
 
 
 def _settings(
@@ -74,18 +80,28 @@ def _realms(text: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
     for part in _parts(text):
         name, equals, host = part.partition("=")
-        if not equals or not _is_server(host.strip().lower()):
-            raise ValueError(f"{part[:200]!r} is not a valid token server of a registry. Use REGISTRY=HOST.")
-        found[_registry(name)] = (*found.get(_registry(name), ()), host.strip().lower())
+        server = _server(host.strip().lower()) if equals else None
+        if server is None:
+            raise ValueError(
+                f"{part[:200]!r} is not a valid token server of a registry. Use REGISTRY=HOST or REGISTRY=HOST:PORT."
+            )
+        found[_registry(name)] = (*found.get(_registry(name), ()), server)
     return found
 
 
-def _is_server(host: str) -> bool:
+def _server(text: str) -> str | None:
+    """A token server as ``host[:port]``. An IPv6 address has brackets. ``None``: the text is not valid."""
+    if text.count(":") > 1 and not text.startswith("["):
+        text = f"[{text}]"
+    match = _SERVER.fullmatch(text)
+    if match is None or int(match["port"] or 1) not in range(1, 1 << 16):
+        return None
+    host = match["host"]
     if sources.is_host(host) and not host.startswith("*."):
-        return True
+        return text
     with contextlib.suppress(ValueError):
-        return ip_address(host.strip("[]")) is not None
-    return False
+        return text if ip_address(host.strip("[]")) else None
+    return None
 
 
 def _check_authority(host: str, ca: Path | None, *, plain_http: bool) -> None:

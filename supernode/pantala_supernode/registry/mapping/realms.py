@@ -23,14 +23,28 @@ _KNOWN: Final = tuple(
 """The registries of large vendors whose token server has another host, and that host."""
 
 
+_PORTS: Final = {"http": 80, "https": 443}
+
+
 def is_trusted(realm: str, host: str, listed: Collection[str]) -> bool:
     """True if the URL ``realm`` may receive the passwords of the registry at ``host``, as ``host[:port]``.
 
-    ``listed`` has further hosts that an administrator trusts. The port does not matter.
+    ``listed`` has further servers that an administrator trusts, as ``host`` for all ports or ``host:port`` for one. The
+    port of the registry does not matter.
     """
     server, registry = urlsplit(realm).hostname or "", urlsplit(f"//{host}").hostname or ""
     if not server:
         return False
-    if server == registry or server in listed:
+    if server == registry or any(_is_of(entry, realm) for entry in listed):
         return True
     return any(own.fullmatch(registry) and other.fullmatch(server) for own, other in _KNOWN)
+
+
+def _is_of(entry: str, realm: str) -> bool:
+    """True if a listed server is that of a token URL."""
+    listed, url = urlsplit(f"//{entry}"), urlsplit(realm)
+    try:
+        port = url.port or _PORTS.get(url.scheme)
+    except ValueError:
+        return False
+    return listed.hostname == url.hostname and listed.port in (None, port)
