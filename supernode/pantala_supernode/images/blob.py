@@ -3,10 +3,11 @@
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pantala_protocol.rules.rights import BlobClaim, Right
 from pantala_supernode.tasks.copy import Copy, FileSource
+from pantala_supernode.tasks.task import Task
 
 _TURN = 2.0
 """Seconds of a turn. A source that is slow during a turn loses it, if another repository waits for one."""
@@ -64,6 +65,21 @@ class Turn:
         return slow
 
 
+class AdmissionBasis(NamedTuple):
+    """What a decision about waiting peers depends on, besides the rights. It stays the same for most pieces."""
+
+    generation: str
+    origins: tuple[str, ...]
+    client: str
+    measured: bool
+    whole: bool
+
+    @classmethod
+    def of(cls, task: Task) -> Self:
+        copy = task.copy
+        return cls(copy.generation, copy.origins, copy.client, copy.length is not None, task.complete)
+
+
 @dataclass(slots=True)
 class LeasedBlob:
     """One blob: the peers that wait for it, and the sources from which it may come."""
@@ -77,6 +93,8 @@ class LeasedBlob:
     """The turn of the source from which the blob is being fetched."""
     turns: Counter[str] = field(default_factory=Counter)
     """How many turns the sources of each peer have had."""
+    basis: AdmissionBasis | None = None
+    """On what the last decision about waiting peers was based."""
     seen: tuple[str, int] | None = None
     """The generation and the pieces (bit mask) of the copy at its last change. ``None``: no change was seen yet."""
     slow: set[str] = field(default_factory=set)

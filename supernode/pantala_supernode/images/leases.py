@@ -10,7 +10,6 @@ clients. It asks for each client before it sends the client a byte.
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import Protocol
 
 import structlog
 
@@ -19,7 +18,7 @@ from pantala_protocol.rules.rights import EvidenceKind, HeldBlob, Right, Rights,
 from pantala_protocol.sync import WantedBlob
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import ForbiddenError
-from pantala_supernode.images.blob import KeptBlob, LeasedBlob, Offer, Question, Turn
+from pantala_supernode.images.blob import AdmissionBasis, KeptBlob, LeasedBlob, Offer, Question, Turn
 from pantala_supernode.images.sources import BlobSources
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.tasks.copy import Copy
@@ -34,11 +33,8 @@ _MOST = 4096
 """The most blobs for which one peer may wait at the same time."""
 
 
-class Finder(Protocol):
-    """Finds evidence for claims."""
-
-    def find(self, copy: Copy, offer: Offer, ruling: Ruling, tell: Callable[[str], None]) -> None:
-        """See :meth:`pantala_supernode.images.evidence.EvidenceFinder.find`."""
+FindEvidence = Callable[[Copy, Offer, Ruling, Callable[[str], None]], None]
+"""Finds evidence for a claim in the background, as :meth:`pantala_supernode.images.evidence.EvidenceFinder.find`."""
 
 
 class BlobLeases:
@@ -55,7 +51,7 @@ class BlobLeases:
         managers: Managers,
         sources: BlobSources,
         rights: Rights,
-        evidence: Finder,
+        find_evidence: FindEvidence,
         *,
         reassign: Callable[[Iterable[str]], None],
         received: Callable[[str], int],
@@ -67,7 +63,7 @@ class BlobLeases:
         self._peers = managers.peers
         self._sources = sources
         self._rights = rights
-        self._evidence = evidence
+        self._find_evidence = find_evidence
         self._reassign = reassign
         self._received = received
         self._seconds = max(seconds, _UNFINISHED)
@@ -163,19 +159,30 @@ class BlobLeases:
             self._apply(peer, wants, ())
 
     def on_task_changed(self, name: str) -> None:
-        """Admit waiting peers once pieces arrive. If the current source failed, use another one."""
+        """Admit waiting peers once pieces arrive. If the current source failed, use another one.
+
+        Most changes are only further pieces. They change nothing for 1,000 waiting peers, so the peers are skipped.
+        """
         blob, task = self._blobs.get(name), self._tasks.get(name)
         if blob is None or task is None:
             return
-        copy = task.copy
-        if blob.has_grown(copy) and copy.client:
-            sent = Subject(bytes.fromhex(copy.client)), blob.digest, EvidenceKind.SENT
-            self._rights.grant(*sent, self._clock(), generation=copy.generation)
+        before, blob.basis = blob.basis, AdmissionBasis.of(task)
+        granted = blob.has_grown(task.copy) and self._grant_sent(task.copy, blob)
         if blob.turn is not None and self._sources.blame(task.copy, blob):
             self._fetch(name, blob)
-        self._admit(name, blob)
+        if granted or before != blob.basis or task.copy.failure is not None:
+            self._admit(name, blob)
         if task.complete:
             self._tasks.renew(name, until=self._until(name))
+
+    def _grant_sent(self, copy: Copy, blob: LeasedBlob) -> bool:
+        """Let the client read the copy for whose credential pieces arrived. Returns False if it had this right."""
+        if not copy.client:
+            return False
+        client, now = Subject(bytes.fromhex(copy.client)), self._clock()
+        former = self._rights.find(client, blob.digest, now)
+        self._rights.grant(client, blob.digest, EvidenceKind.SENT, now, generation=copy.generation)
+        return former is None or former.generation != copy.generation or bool(former.origin)
 
     def on_evidence(self, name: str) -> None:
         blob = self._blobs.get(name)
@@ -272,7 +279,7 @@ class BlobLeases:
             ruling = rule(self._rights, offer.claim, held, now)
             own = not held.whole and copy.client == offer.claim.client.hex()  # its bytes are about to arrive
             if ruling is Ruling.PROVE or (ruling is Ruling.ASK and copy.length is not None and not own):
-                self._evidence.find(copy, offer, ruling, self.on_evidence)
+                self._find_evidence(copy, offer, ruling, self.on_evidence)
         return None
 
     # Sources

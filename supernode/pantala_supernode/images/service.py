@@ -46,7 +46,7 @@ class ImageService:
             managers,
             BlobSources(self.stated, accounts, endpoints, registries.rights, clock=clock),
             registries.rights,
-            self.evidence,
+            self.evidence.find,
             reassign=events.assignments_changed.publish,
             received=received,
             seconds=blob_seconds,

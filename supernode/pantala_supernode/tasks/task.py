@@ -67,14 +67,15 @@ class Task:
     """Peers to which a Task resource assigns the task."""
     _nodes: dict[str, frozenset[str]] = field(default_factory=dict)
     _fetching: frozenset[str] = frozenset()
-    _namespaces: frozenset[str] = frozenset()
+    namespaces: frozenset[str] = frozenset()
+    """The namespaces that want the task and are not refused."""
     _priority: int = 0
 
     @property
     def tenants(self) -> frozenset[str]:
         """The namespaces of the Task resources that want the task, and the tenant of its lease. For any thread."""
         lease = self.lease
-        return self._namespaces if lease is None or lease.source is None else self._namespaces | lease.source.tenants
+        return self.namespaces if lease is None or lease.source is None else self.namespaces | lease.source.tenants
 
     @property
     def complete(self) -> bool:
@@ -186,7 +187,7 @@ class Task:
 
     def _index(self) -> None:
         self._priority = max((wanted.priority for wanted in self.wanted.values()), default=0)
-        self._namespaces = frozenset(wanted.name.rpartition("/")[0] for wanted in self.wanted.values())
+        self.namespaces = frozenset(wanted.namespace for wanted in self.wanted.values())
         self.peers = _union([self._nodes[uid] for uid in self.wanted])
         self._fetching = _union([self._nodes[uid] for uid, wanted in self.wanted.items() if not wanted.suspended])
 

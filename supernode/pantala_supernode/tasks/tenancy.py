@@ -51,7 +51,7 @@ class Tenancy:
             return
         for task_id in changes.tasks | changes.deleted | changes.retired:
             task = self._tasks.get(task_id)
-            wanting = set() if task is None else _tenants(task)
+            wanting = frozenset[str]() if task is None else task.namespaces
             for namespace in self._charged.get(task_id, set()) - wanting:
                 self._release(task_id, namespace)
             if task is None:
@@ -100,7 +100,7 @@ class Tenancy:
         task = self._tasks.get(task_id)
         if task is None or not task.wanted:
             return self._unless_refused(task, wanted)
-        rooms = {namespace: self.accounts.of(namespace).room(task_id) for namespace in _tenants(task)}
+        rooms = {namespace: self.accounts.of(namespace).room(task_id) for namespace in task.namespaces}
         granted = wanted if task.leased else min(wanted, max(rooms.values()))
         changes, granted = TaskChanges(), max(granted, least)
         self._sizes[task_id] = max(self._sizes[task_id], granted)
@@ -116,7 +116,7 @@ class Tenancy:
         task = self._tasks.get(task_id)
         if task is None or not task.wanted:
             return self._unless_refused(task, wanted), frozenset()
-        left = {namespace: self.accounts.of(namespace).left for namespace in _tenants(task)}
+        left = {namespace: self.accounts.of(namespace).left for namespace in task.namespaces}
         granted = wanted if task.leased else max(min(wanted, max(left.values())), least)
         changes = TaskChanges()
         for namespace in sorted(left):
@@ -124,7 +124,7 @@ class Tenancy:
             if not account.reserve(granted):
                 what = f"may read {account.quota.daily} bytes a day from origins, and {left[namespace]} are left today"
                 self._refuse(task, namespace, f"{what}. The file needs {granted} bytes", changes, reads=granted)
-        return self._concluded(task, changes, granted), _tenants(task)
+        return self._concluded(task, changes, granted), task.namespaces
 
     def resize(self, task_id: TaskID, size: int) -> None:
         """Note the bytes of a copy after a try to complete it."""
@@ -239,8 +239,3 @@ def _by_name(item: tuple[str, Refusal]) -> str:
 def copy_size(copy: Copy) -> int:
     """The bytes of a copy on the volume. The room for a file of known length is reserved from the start."""
     return copy.length if copy.length is not None else copy.cached.bit_count() * copy.piece_size
-
-
-def _tenants(task: Task) -> set[str]:
-    """The namespaces that want a task and are not refused."""
-    return {wanted.namespace for wanted in task.wanted.values()}

@@ -77,7 +77,7 @@ class Stage:
             self.managers,
             sources,
             self.rights,
-            self,
+            self.find,
             reassign=self.reassigned.extend,
             received=lambda _: self.received,
             seconds=KEPT,
@@ -397,6 +397,21 @@ def test_a_lease_lasts_while_a_peer_waits(stage: Stage) -> None:
     stage.blobs.tick()
     stage.now += 61
     assert {NAME} == stage.managers.tasks.expire(now=stage.now).retired
+
+
+def test_further_pieces_of_a_copy_cost_nothing_for_each_waiting_peer(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.say("n1", WANTED)
+    stage.say("n2", OTHER)
+    stage.arrives()
+    decided: list[object] = []
+    monkeypatch.setattr(stage.blobs, "_right", lambda *about: decided.append(about))
+    for pieces in (3, 7, 15):
+        stage.shows(cached=pieces)
+    assert [] == decided
+    stage.shows(status=CDNStatus.SUCCESS)
+    assert 1 == len(decided)
 
 
 def test_a_peer_that_lost_its_pieces_keeps_none(stage: Stage) -> None:

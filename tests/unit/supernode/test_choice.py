@@ -31,7 +31,9 @@ class Lab(Bench):
         """The supernode has files of ``length`` bytes, and the peers must hold them. Returns the task IDs."""
         ids = [compute(name) for name in names]
         for name, task_id in zip(names, ids, strict=True):
-            self.wanted[name] = WantedTask(name, name, task_id, name, path=name, peers=peers, priority=priority)
+            self.wanted[name] = WantedTask(
+                name, name if "/" in name else f"ns/{name}", task_id, name, path=name, peers=peers, priority=priority
+            )
         self.state(*self.wanted.values())
         for task_id in ids:
             pieces = -(-length // (128 * 1024))
