@@ -17,6 +17,7 @@ from pantala_protocol.statement import Member, Membership, TaskReport, WantedTas
 from pantala_supernode.replicas import client, source
 from testbed.origin import Generated
 from tests.support.dragonfly_client import Dfget
+from tests.support.eventually import eventually
 from tests.support.supernode_lab import SupernodeLab
 from tests.support.web_server import web_server
 
@@ -144,6 +145,24 @@ async def test_if_the_other_replica_stops_the_origin_sends_only_the_rest(lab: La
     await lab.want()
     await lab.whole()
     assert [f"bytes={3 * PIECE}-"] == [access.range for access in lab.origin.requests("/file")]
+
+
+async def test_the_pieces_of_a_replica_stay_although_the_blob_has_another_repository_here(lab: Lab, liar: Liar) -> None:
+    whole = liar.answer | {"origins": ["registry.example/other"]}
+    liar.answer, liar.stop_at = whole, 3 * PIECE + 7
+
+    async def recover() -> None:
+        await eventually(lambda: liar.answer is not whole)
+        liar.answer, liar.stop_at = whole, None
+
+    await lab.state(membership=Membership(1, lab.members), member="own")
+    recovering = asyncio.create_task(recover())
+    wanted = client.SourceRequest(lab.origin.url("/file"), digest=DIGEST, origin="registry.example/app")
+    lab.app.copies.want(TASK, wanted)
+    await eventually(lambda: lab.app.copies.report(TASK).whole)
+    await recovering
+    assert [0, 3 * PIECE] == liar.starts
+    assert 0 == lab.origin.body_bytes("/file")
 
 
 @pytest.mark.parametrize(

@@ -64,8 +64,7 @@ class Fetch:
     async def run(self) -> None:
         """Read each range of missing pieces with one request. Then check the digest of the file, and record it."""
         try:
-            recorder = self._attempts.recorder
-            if recorder is not None and is_foreign(recorder.meta, self._order):
+            if self._is_useless():
                 await self._discard()
             await self._forget_lost()
             if self._attempts.stale:
@@ -92,6 +91,13 @@ class Fetch:
         finally:
             self._intake.release()
             self._budget.close(self._attempts.size)
+
+    def _is_useless(self) -> bool:
+        """True if the pieces came from another repository, and not from a replica that may send the rest of them."""
+        recorder = self._attempts.recorder
+        if recorder is None or not is_foreign(recorder.meta, self._order):
+            return False
+        return self._attempts.provenance is None or not (recorder.have or recorder.parts)
 
     async def _release_endless(self, error: errors.VolumeFullError) -> None:
         """Free the pieces of a body that filled the volume, unless its length is known. It may have no end."""
