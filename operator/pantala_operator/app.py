@@ -19,6 +19,7 @@ from pantala_operator.console.overview import ConsoleOverview
 from pantala_operator.console.server import ConsoleServer
 from pantala_operator.control.details import Details
 from pantala_operator.control.elector import Elector
+from pantala_operator.control.guard import PlanGuard
 from pantala_operator.control.loop import Loop
 from pantala_operator.control.peers import PeerController, ReconnectGrace
 from pantala_operator.control.prefetch import PrefetchController
@@ -117,13 +118,13 @@ class App:
         self._resolver = ImageResolver(known.supernodes, self._clients, events, clock)
         self._writer = Writer(cluster, known, events, clock, settings.progress_interval, term)
 
-        grace = ReconnectGrace(known, clock)
+        grace, guard = ReconnectGrace(known, clock), PlanGuard(self._writer)
         paths = PublishedPaths(settings.root, settings.shared_paths)
-        tasks = TaskController(known, self._writer, paths, settings.quotas)
+        tasks = TaskController(known, self._writer, guard, paths, settings.quotas)
         node_rights = NodeRights(settings.startup_taints, settings.node_condition)
-        prefetches = PrefetchController(known, clock, self._writer, self._resolver, grace, node_rights)
-        peers = PeerController(known, self._writer, grace, clock)
-        sources = SourceController(known, self._writer)
+        prefetches = PrefetchController(known, clock, self._writer, guard, self._resolver, grace, node_rights)
+        peers = PeerController(known, self._writer, guard, grace, clock)
+        sources = SourceController(known, self._writer, guard)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, sources, clock, term)
         self._silence = None if probe is None else SilenceWatch(known, probe, events, clock)
         self.metrics = OperatorMetrics(known, events, term, self._writer, clock)

@@ -2,10 +2,12 @@
 
 from datetime import datetime
 
+from pantala_operator.control.guard import PlanGuard
 from pantala_operator.control.writer import Writer
 from pantala_operator.plan import peer, targets
+from pantala_operator.plan.peer import PeerPlan
 from pantala_operator.ports import Clock
-from pantala_operator.resources.api import API_VERSION
+from pantala_operator.resources.api import API_VERSION, PeerResource
 from pantala_operator.watch.observation import Observation
 
 _RECONNECT = 15.0
@@ -47,9 +49,12 @@ class ReconnectGrace:
 class PeerController:
     """Plans all Peer resources when marked, and every few seconds."""
 
-    def __init__(self, observation: Observation, writer: Writer, grace: ReconnectGrace, clock: Clock) -> None:
+    def __init__(
+        self, observation: Observation, writer: Writer, guard: PlanGuard, grace: ReconnectGrace, clock: Clock
+    ) -> None:
         self._observation = observation
         self._writer = writer
+        self._guard = guard
         self._grace = grace
         self._clock = clock
         self._due = 0.0
@@ -76,12 +81,15 @@ class PeerController:
                 silence=silent.get(name),
                 zone=nodes[name].zone if name in nodes else "",
             )
-            plan = peer.plan(there, found, now)
-            if plan.create:
-                self._writer.create_peer({"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}})
-            elif there is not None and plan.delete:
-                self._writer.delete(there)
-            elif there is not None and plan.status is not None:
-                self._writer.write(there, plan.status, announce=True)
-            else:
-                self._writer.cancel(f"peer/{name}")
+            with self._guard.planning(there, now):
+                self._carry_out(name, there, peer.plan(there, found, now))
+
+    def _carry_out(self, name: str, there: PeerResource | None, plan: PeerPlan) -> None:
+        if plan.create:
+            self._writer.create_peer({"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}})
+        elif there is not None and plan.delete:
+            self._writer.delete(there)
+        elif there is not None and plan.status is not None:
+            self._writer.write(there, plan.status, announce=True)
+        else:
+            self._writer.cancel(f"peer/{name}")

@@ -11,6 +11,7 @@ from typing import Any, Self
 
 import msgspec
 
+from pantala_operator.control.guard import PlanGuard
 from pantala_operator.control.peers import ReconnectGrace
 from pantala_operator.control.prefetch_state import PrefetchState, has_looked
 from pantala_operator.control.writer import Writer
@@ -92,11 +93,13 @@ class PrefetchController:
         observation: Observation,
         clock: Clock,
         writer: Writer,
+        guard: PlanGuard,
         resolver: ImageResolver,
         grace: ReconnectGrace,
         rights: NodeRights,
     ) -> None:
         self._known = observation
+        self._guard = guard
         self._clock = clock
         self._writer = writer
         self._states: dict[str, PrefetchState[Any]] = {}
@@ -169,7 +172,9 @@ class PrefetchController:
         if planned:
             view = SharedView.of(self._known, reported=self._grace.over)
             for uid, each in planned.items():
-                self._plan(each, self._states.setdefault(uid, PrefetchState()), view, now)
+                state = self._states.setdefault(uid, PrefetchState())
+                with self._guard.planning(each, now):
+                    self._plan(each, state, view, now)
             self._write_children(planned, now)
         self._write_nodes(planned)
         self._gather(planned)
@@ -270,10 +275,11 @@ class PrefetchController:
             if not isinstance(owner, ImagePrefetch):
                 continue
             status = self._states[owner.metadata.uid].status
-            if not image_task.is_made_for(each, owner):
-                self._writer.write(each, image_task.status_of_stranger(each, now))
-            elif status is not None:
-                self._writer.write(each, image_task.status_of_child(each, status, now))
+            with self._guard.planning(each, now):
+                if not image_task.is_made_for(each, owner):
+                    self._writer.write(each, image_task.status_of_stranger(each, now))
+                elif status is not None:
+                    self._writer.write(each, image_task.status_of_child(each, status, now))
 
     def _write_nodes(self, planned: Mapping[str, Planned]) -> None:
         """Remove startup taints, and write the condition of nodes, once every vote is known."""

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 import msgspec
 
+from pantala_operator.control.guard import PlanGuard
 from pantala_operator.control.writer import Writer
 from pantala_operator.plan import statement, targets, task, task_quota
 from pantala_operator.plan.nodes import TaskNodes
@@ -85,8 +86,11 @@ class TargetChoice:
 class TaskController:
     """Plans the marked Tasks, and remembers which tasks each supernode should have."""
 
-    def __init__(self, observation: Observation, writer: Writer, paths: PublishedPaths, quotas: Quotas) -> None:
+    def __init__(
+        self, observation: Observation, writer: Writer, guard: PlanGuard, paths: PublishedPaths, quotas: Quotas
+    ) -> None:
         self._observation = observation
+        self._guard = guard
         self._writer = writer
         self._paths = paths
         self._quotas = quotas
@@ -123,11 +127,12 @@ class TaskController:
         if everything:
             self._shared.clear()
         choice = TargetChoice(self._observation, self._shared)
-        chosen_nodes = {uid: choice.nodes(tasks[uid]) for uid in dirty}
-        for uid, chosen in chosen_nodes.items():
-            dirty |= self._claim(tasks[uid], chosen, now) & tasks.keys()
+        for uid in list(dirty):
+            with self._guard.planning(tasks[uid], now):
+                dirty |= self._claim(tasks[uid], choice.nodes(tasks[uid]), now) & tasks.keys()
         for uid in dirty:
-            self._plan(tasks[uid], choice, now)
+            with self._guard.planning(tasks[uid], now):
+                self._plan(tasks[uid], choice, now)
 
     def _claim(self, each: TaskResource, chosen: Targets, now: datetime) -> set[str]:
         """Note the path that a Task claims. Returns the Tasks whose plan may change by it."""

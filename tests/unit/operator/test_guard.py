@@ -1,0 +1,117 @@
+"""A bug in the plan of one object is reported there, and the operator plans all other objects."""
+
+from typing import Any
+
+import pytest
+
+from pantala_operator.control import peers, prefetch, sources, tasks
+from pantala_operator.resources import conditions
+from tests.support.eventually import eventually
+from tests.support.operator_stage import OperatorStage
+
+pytestmark = pytest.mark.virtual_time
+
+BUG = "a bug of the plan"
+
+
+def breaks(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
+    """Let the function ``plan`` of a module raise for the object with this name."""
+    original = module.plan
+
+    def plan(each: Any, *rest: Any, **more: Any) -> Any:
+        if each is not None and each.metadata.name == name:
+            raise LookupError(BUG)
+        return original(each, *rest, **more)
+
+    monkeypatch.setattr(module, "plan", plan)
+
+
+async def test_a_task_that_cannot_be_planned_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    stage = OperatorStage(relist_interval=5)
+    await stage.connect("n1")
+    with monkeypatch.context() as patch:
+        breaks(patch, tasks.task, "bad")
+        async with stage.operator():
+            stage.task("bad")
+            stage.task("good")
+            await stage.finish("good")
+            await stage.until("Stalled", "True", "InternalError", name="bad")
+            assert ("False", "InternalError") == stage.condition("Ready", "bad")
+            assert ("False", "InternalError") == stage.condition("Reconciling", "bad")
+            assert ("ns/bad", "Warning", "InternalError") in stage.cluster.events
+            found = conditions.find(stage.cluster.task("ns/bad").status.conditions, "Stalled")
+            assert found is not None
+            assert (
+                "The operator cannot plan this object because of a bug (LookupError). Read the operator's log, and "
+                "please report the problem." == found.message
+            )
+            writes = len(stage.cluster.writes)
+            stage.task("later")
+            await stage.finish("later")
+            assert "ns/bad" not in stage.cluster.writes[writes:]
+            assert 1 == capsys.readouterr().out.count(f"LookupError: {BUG}")
+            patch.undo()
+            await stage.finish("bad")
+    assert ("False", "Ready") != stage.condition("Stalled", "bad")
+
+
+async def test_an_image_prefetch_that_cannot_be_planned_does_not_stop_the_others(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = OperatorStage()
+    await stage.connect("n1")
+    breaks(monkeypatch, prefetch.plans, "bad")
+    async with stage.operator():
+        for name in ("bad", "good"):
+            stage.cluster.put(
+                "imageprefetches",
+                {"metadata": {"name": name, "namespace": "ns"}, "spec": {"images": [{"image": "one:1"}]}},
+            )
+
+        def shown(name: str, kind: str) -> tuple[str, str] | None:
+            found = conditions.find(stage.cluster.prefetch(f"ns/{name}").status.conditions, kind)
+            return None if found is None else (found.status, found.reason)
+
+        await eventually(lambda: shown("bad", "Stalled") == ("True", "InternalError"))
+        await eventually(lambda: shown("good", "Reconciling") is not None)
+        assert ("True", "InternalError") != shown("good", "Stalled")
+        stage.task("file")
+        await stage.finish("file")
+
+
+async def test_a_source_policy_that_cannot_be_planned_allows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = OperatorStage()
+    breaks(monkeypatch, sources.sources, "bad")
+    async with stage.operator():
+        for name in ("bad", "good"):
+            stage.cluster.put("sourcepolicies", {"metadata": {"name": name}, "spec": {"cidrs": ["10.0.0.0/8"]}})
+
+        def rules() -> list[str]:
+            statements = stage.supernode.statements
+            return [rule.name for rule in statements[-1].sources] if statements else []
+
+        await eventually(lambda: rules() == ["good"])
+
+        def accepted() -> list[tuple[str, str]]:
+            status = stage.cluster.objects["sourcepolicies"]["bad"].get("status", {})
+            return [(each["status"], each["reason"]) for each in status.get("conditions", ())]
+
+        await eventually(lambda: accepted() == [("False", "InternalError")])
+
+
+async def test_a_peer_that_cannot_be_planned_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = OperatorStage()
+    await stage.connect("n1", "n2")
+    breaks(monkeypatch, peers.peer, "n1")
+    async with stage.operator():
+
+        def ready(name: str) -> list[tuple[str, str]]:
+            status = stage.cluster.objects["peers"].get(name, {}).get("status", {})
+            return [
+                (each["status"], each["reason"]) for each in status.get("conditions", ()) if each["type"] == "Ready"
+            ]
+
+        await eventually(lambda: ready("n1") == [("False", "InternalError")])
+        await eventually(lambda: ready("n2") == [("True", "Connected")])
