@@ -16,7 +16,7 @@ from prometheus_client import CollectorRegistry
 
 from pantala_process import metrics
 from pantala_process.entrance.server import serving_at
-from pantala_process.http import ErrorDetail, json_response
+from pantala_process.http import ErrorDetail, error_response, json_response
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
 
@@ -103,7 +103,7 @@ def _application(
         try:
             return health_response(await process.call(check), reason)
         except TimeoutError:
-            return health_response([f"the process has not answered for {_PATIENCE:g} s"], reason)
+            return health_response([_silence()], reason)
 
     async def healthz(_request: web.Request) -> web.Response:
         return await checked(alive, "NotAlive")
@@ -118,10 +118,17 @@ def _application(
         shown = registry
 
         async def exposition(_request: web.Request) -> web.Response:
-            return await process.call(lambda: metrics.metrics_response(shown))
+            try:
+                return await process.call(lambda: metrics.metrics_response(shown))
+            except TimeoutError:
+                return error_response(503, "NotAlive", _silence())
 
         app.router.add_get("/metrics", exposition)
     return app
+
+
+def _silence() -> str:
+    return f"the process has not answered for {_PATIENCE:g} s"
 
 
 class _Server:

@@ -95,13 +95,15 @@ def parse(
     values: dict[str, Any] = {}
     for name, each in known.items():
         variable, option = "PANTALA_" + name.upper(), "--" + name.replace("_", "-")
-        text = given[name] if given[name] is not None else environment.get(variable)
+        source, text = option, given[name]
+        if text is None:
+            source, text = f"{option} (from {variable})", environment.get(variable)
         if text:
             try:
                 values[name] = each.read(text)
             except ValueError as error:
                 shown = RedactedURL(text) if "://" in text else text
-                raise SettingsError(f"{option} {shown!r} {error}") from error
+                raise SettingsError(f"{source} {shown!r} {error}") from error
         elif each.required:
             raise SettingsError(f"{option} is missing. Give it, or set {variable}: {each.help}.")
     return values

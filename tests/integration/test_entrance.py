@@ -198,6 +198,17 @@ def test_h8_the_oldest_silent_connection_makes_room() -> None:
     assert None is table.dispensable("c")
 
 
+def test_h8_one_address_never_takes_all_connections_of_a_small_port() -> None:
+    table: ConnectionTable[int] = ConnectionTable(64)
+    for key in range(16):
+        assert None is table.dispensable("a")
+        table.add(key, "a")
+        table.served(key)
+    with pytest.raises(FullError):
+        table.dispensable("a")
+    assert None is table.dispensable("b")
+
+
 async def test_f16_a_process_may_end_while_its_health_port_opens() -> None:
     """The thread of the port ends without an error."""
 

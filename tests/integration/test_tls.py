@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from pantala_protocol.sync import PieceFailure
 from testbed.certificates import ProcessAuthority
 from tests.support.capture import PacketCapture
 from tests.support.eventually import eventually
-from tests.support.tls_lab import OPERATOR, PEER, SUPERNODE, TLSLab, every
+from tests.support.tls_lab import DAY, OPERATOR, PEER, SUPERNODE, TLSLab, every
 
 SIZE = 3_000_000
 SECRET = "a-password-of-the-origin"
@@ -151,6 +152,9 @@ async def test_h9_the_operator_signs_only_for_pantalas_tokens(lab: TLSLab) -> No
         await AuthorityClient(url, lab.token_file(PEER, "node-1"))(b"nonsense", bundle)
     with pytest.raises(certificates.CertificateError, match="cannot be reached"):
         await AuthorityClient(url, lab.token_file(PEER, "node-1"))(request, ProcessAuthority().bundle)
+    lab.keeper._wall = lambda: time.time() + 36_500 * DAY
+    with pytest.raises(certificates.CertificateError, match=r"503.*authority's certificate has expired"):
+        await AuthorityClient(url, lab.token_file(PEER, "node-1"))(request, bundle)
 
 
 async def test_processes_restart_while_the_operator_is_away(lab: TLSLab) -> None:

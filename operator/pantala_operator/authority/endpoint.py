@@ -8,7 +8,7 @@ from typing import NamedTuple
 import structlog
 from aiohttp import web
 
-from pantala_operator.authority.keeper import AuthorityKeeper
+from pantala_operator.authority.keeper import AuthorityKeeper, AuthorityUnavailableError
 from pantala_process.entrance.server import accepting
 from pantala_process.http import error_response
 from pantala_process.identity import ClusterKeys, TokenIdentity, TokenRejectedError
@@ -83,8 +83,9 @@ class SigningEndpoint:
             return error_response(403, "Forbidden", f"{identity.subject} gets no certificate")
         try:
             certificate = self._keeper.sign(await request.read(), found)
+        except AuthorityUnavailableError as error:
+            return error_response(503, "NotSigned", str(error))
         except CertificateError as error:
-            status = 503 if self._keeper.problem else 400
-            return error_response(status, "NotSigned", str(error))
+            return error_response(503 if self._keeper.problem else 400, "NotSigned", str(error))
         log.info("signed a certificate", name=found[0])
         return web.Response(body=certificate, content_type="application/pem-certificate-chain")

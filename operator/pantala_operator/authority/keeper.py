@@ -32,6 +32,10 @@ _BUNDLE = "ca.crt"
 log = structlog.get_logger(__name__)
 
 
+class AuthorityUnavailableError(CertificateError):
+    """No authority can sign now. A later request may succeed."""
+
+
 class AuthorityKeeper:
     """Signs certificates for other processes, and loads the operator's own one into ``contexts``.
 
@@ -67,11 +71,16 @@ class AuthorityKeeper:
         self._loaded = (b"", b"")
 
     def sign(self, request: bytes, names: tuple[str, ...]) -> bytes:
-        """Sign a request with exactly these names. Raises :class:`CertificateError`."""
-        issuer = self._state.current
+        """Sign a request with exactly these names.
+
+        Raises :class:`AuthorityUnavailableError`, or :class:`CertificateError` for an invalid request.
+        """
+        issuer, now = self._state.current, self._wall()
         if issuer is None:
-            raise CertificateError(self.problem)
-        return issuer.sign(request, names, now=self._wall(), lifetime=self._timing.certificate)
+            raise AuthorityUnavailableError(self.problem)
+        if now >= issuer.facts.ends:
+            raise AuthorityUnavailableError("the authority's certificate has expired; the operator waits for a new one")
+        return issuer.sign(request, names, now=now, lifetime=self._timing.certificate)
 
     async def run(self) -> None:
         """Rotate the authority and renew the operator's certificate until cancelled."""

@@ -8,7 +8,7 @@ K = TypeVar("K")
 FIRST_REQUEST = 10.0
 """Seconds from a connection's begin to the end of the head of its first request."""
 
-_EACH, _LEAST = 4, 64
+_EACH, _LEAST = 4, 16
 """One address may have a quarter of the connections, so that it cannot keep others out, but always some."""
 
 

@@ -6,6 +6,7 @@ import json
 import logging
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -179,6 +180,14 @@ async def test_metrics_carry_the_version_and_the_figures_of_now() -> None:
     assert "pantala_sent_bytes_total 7.0" in text
 
 
+async def test_metrics_of_a_process_that_is_stuck_are_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(health, "_PATIENCE", 0.05)
+    monkeypatch.setattr(metrics, "metrics_response", lambda _: time.sleep(0.3))
+    status, text = await get("/metrics")
+    assert 503 == status
+    assert {"reason": "NotAlive", "message": "the process has not answered for 0.05 s"} == json.loads(text)["error"]
+
+
 async def test_a_body_is_read_up_to_its_limit() -> None:
     async with answered("/readyz") as response:
         with pytest.raises(TooLargeError, match="larger than 10 bytes"):
@@ -279,6 +288,13 @@ def test_a_flag_wins_over_a_variable_which_wins_over_the_default() -> None:
         ["--supernode-url", "http://flag/", "--downloads", "6"], environment
     )
     assert Example("http://flag", 4, loud=True) == read(["--supernode-url", "http://flag", "--loud"])
+
+
+def test_an_error_names_the_variable_if_the_value_came_from_there() -> None:
+    with pytest.raises(SettingsError, match=r"^--downloads \(from PANTALA_DOWNLOADS\) '99' is not"):
+        read(["--supernode-url=http://x"], {"PANTALA_DOWNLOADS": "99"})
+    with pytest.raises(SettingsError, match=r"^--downloads '98' is not"):
+        read(["--supernode-url=http://x", "--downloads=98"], {"PANTALA_DOWNLOADS": "99"})
 
 
 def test_an_empty_value_counts_as_not_given() -> None:
