@@ -14,8 +14,11 @@ _NO_GROUP = 2**32 - 1
 """The number that Linux reserves for "no group"."""
 
 
-def _absolute(text: str) -> Path:
-    return Path(text).absolute()
+def _folder(text: str) -> Path:
+    folder = Path(text).absolute()
+    if folder.resolve() == Path("/"):
+        raise ValueError("is the root of the filesystem. Give a folder for Pantala alone, such as /var/lib/pantala.")
+    return folder
 
 
 def _files_access(text: str) -> str:
@@ -41,7 +44,7 @@ class Settings(TLSFlags):
     supernode: str = flag(settings.http_url, "URL", "base URL of the supernode's API")
     listen: ListenAddress = flag(settings.address, "HOST:PORT", "where pieces are served to other peers")
     """With port 0 the system chooses a free port."""
-    root: Path = flag(_absolute, "DIR", "the directory for the cache and the published files")
+    root: Path = flag(_folder, "DIR", "the directory for the cache and the published files")
     """The only directory that the peer writes, on one filesystem: pieces in ``cache``, published files in ``files``."""
     name: str = flag(str, "NODE", "the node's name, which the token must confirm")
     files_access: str = flag(

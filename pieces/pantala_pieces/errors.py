@@ -10,6 +10,7 @@
 
 import contextlib
 import errno
+import os
 from collections.abc import Iterator
 
 
@@ -19,6 +20,11 @@ class StoreError(Exception):
 
 class StoreFullError(StoreError):
     """The disk has no room left, in bytes, inodes or quota."""
+
+    def __init__(self, message: str, why: str = "no room is left") -> None:
+        """``why``: the part of the message that names no path."""
+        super().__init__(message)
+        self.why = why
 
 
 class FilesExhaustedError(StoreError):
@@ -50,5 +56,15 @@ def store_errors(operation: str) -> Iterator[None]:
 
 def store_error(operation: str, error: OSError) -> StoreError:
     """The :class:`StoreError` for a failed operation. A path that runs for each piece calls this in its ``except``."""
+    why = error.strerror or str(error)
     kind = _KINDS.get(error.errno or 0, StoreError)
-    return kind(f"cannot {operation}: {error.strerror or error}")
+    if kind is StoreFullError:
+        return StoreFullError(f"cannot {operation}: {why}", why)
+    return kind(f"cannot {operation}: {why}{_advice(error)}")
+
+
+def _advice(error: OSError) -> str:
+    """What to do about an error that does not pass by itself, as the rest of a message."""
+    if error.errno in (errno.EACCES, errno.EPERM):
+        return f". Let the user {os.geteuid()}, as which this process runs, write there"
+    return ". Mount the disk so that this process can write to it" if error.errno == errno.EROFS else ""

@@ -35,7 +35,8 @@ class Usage(NamedTuple):
         """Raise :class:`StoreFullError` if ``size`` bytes do not fit. ``what`` is the operation that needs them."""
         if size > self.spare:
             kept = f", and {self.headroom} of them must stay free" if self.headroom else ""
-            raise StoreFullError(f"cannot {what}: only {self.free} bytes are free{kept}")
+            why = f"only {self.free} bytes are free{kept}"
+            raise StoreFullError(f"cannot {what}: {why}", why)
 
 
 def check_unreserved(fd: int, headroom: float, size: int) -> None:

@@ -270,10 +270,15 @@ class App:
             async with (
                 health.serving(settings.health_listen, registry, ready=self._problems),
                 contextlib.nullcontext() if self._certificate is None else self._certificate.running(),
-                site(self.api, settings.listen, share=0.5, front=self.front, tls=self._tls),
+                site(self.api, settings.listen, share=0.5, front=self.front, tls=self._tls) as port,
                 self._pieces.serving(settings.piece_listen, share=0.25, grace=GRACE),
             ):
-                _log.info("supernode is up", boot=self.supernode.boot, listen=settings.listen, data=str(settings.data))
+                _log.info(
+                    "supernode is up",
+                    boot=self.supernode.boot,
+                    listen=settings.listen._replace(port=port),
+                    data=str(settings.data),
+                )
                 if settings.no_auth:
                     _log.warning("--no-auth: every client that reaches the ports may do everything")
                 if settings.dragonfly:

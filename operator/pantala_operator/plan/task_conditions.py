@@ -15,9 +15,11 @@ from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
 _GIVEN_UP = "All retries failed. To try again, set the annotation pantala.dev/requested-at to a new value."
-_AFTER_AN_ANSWER = frozenset({Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURCE_INTERRUPTED})
+_AFTER_AN_ANSWER = frozenset(
+    {Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURCE_INTERRUPTED, Reason.VOLUME_FULL}
+)
 """The reasons of failures that happen after the origin has answered."""
-_OF_THE_SUPERNODE = frozenset({Reason.VOLUME_FULL, Reason.VOLUME_FAILED, Reason.QUOTA_EXCEEDED, Reason.INTERNAL})
+_OF_THE_SUPERNODE = frozenset({Reason.VOLUME_FAILED, Reason.QUOTA_EXCEEDED, Reason.INTERNAL})
 """The reasons of failures of the supernode itself, which say nothing about the origin."""
 
 

@@ -32,7 +32,7 @@ class SerialExecutor:
             try:
                 return future.result()
             except StoreFullError as error:
-                raise VolumeFullError.with_action(f"The supernode's volume is full: {error}") from error
+                raise VolumeFullError.with_action(f"The supernode's volume is full: {error.why}") from error
             except StoreError as error:
                 raise VolumeFailedError.with_action(f"The supernode's volume failed: {error}") from error
 

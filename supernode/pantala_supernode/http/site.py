@@ -26,11 +26,12 @@ async def site(
     share: float,
     front: Front | None = None,
     tls: TLSContexts | None = None,
-) -> AsyncIterator[None]:
-    """Serve ``app`` while the block runs. Its connections may use the fraction ``share`` of the limit of open files.
+) -> AsyncIterator[int]:
+    """Serve ``app`` while the block runs, and yield the port.
 
-    Further connections are closed at once, because the supernode needs files for origins and the volume, too. When a
-    connection closes, the handler of its request is cancelled. ``front`` serves its own routes instead of ``app``.
+    Its connections may use the fraction ``share`` of the limit of open files. Further connections are closed at once,
+    because the supernode needs files for origins and the volume, too. When a connection closes, the handler of its
+    request is cancelled. ``front`` serves its own routes instead of ``app``.
     """
     runner = web.AppRunner(
         app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE, keepalive_timeout=75
@@ -45,12 +46,13 @@ async def site(
         stack.push_async_callback(runner.cleanup)
         if front is not None:
             stack.callback(front.drain)
+        sockets = stack.enter_context(listening(listen))
         acceptor = Acceptor(
-            stack.enter_context(listening(listen)),
+            sockets,
             lambda visit: FirstHead(server(), visit) if front is None else front.protocol(server, visit),
             most=int(file_limit() * share),
             tls=tls.listener if tls else None,
         )
         acceptor.start()
         stack.callback(acceptor.close)
-        yield
+        yield int(sockets[0].getsockname()[1])

@@ -1,9 +1,12 @@
 """The parts of the CDN."""
 
 import asyncio
+import errno
 import hashlib
 import itertools
+import os
 import random
+import re
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -15,7 +18,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_pieces.errors import StoreError, StoreFullError
+from pantala_pieces.errors import StoreError, StoreFullError, store_errors
 from pantala_process.fair import Claim
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus
@@ -91,14 +94,47 @@ async def test_a_cancelled_holder_frees_its_place(seed: int) -> None:
 
 
 @pytest.mark.parametrize(
-    ("raised", "expected"), [(StoreFullError, errors.VolumeFullError), (StoreError, errors.VolumeFailedError)]
+    ("raised", "expected", "message"),
+    [
+        (
+            StoreFullError("cannot reserve 5 bytes of /srv/data: only 3 bytes are free", "only 3 bytes are free"),
+            errors.VolumeFullError,
+            "The supernode's volume is full: only 3 bytes are free. Delete Tasks",
+        ),
+        (
+            StoreError("cannot write /srv/data: it said no"),
+            errors.VolumeFailedError,
+            "The supernode's volume failed: cannot write /srv/data: it said no. ",
+        ),
+    ],
+    ids=["full", "failed"],
 )
-async def test_store_errors_are_volume_errors(raised: type[StoreError], expected: type[errors.SupernodeError]) -> None:
-    def job() -> None:
-        raise raised("write data: it said no")
+async def test_store_errors_are_volume_errors(
+    raised: StoreError, expected: type[errors.SupernodeError], message: str
+) -> None:
+    """That a volume is full is for users, so the message names no path of the supernode."""
 
-    with ThreadPoolExecutor(1) as threads, pytest.raises(expected, match="it said no"):
+    def job() -> None:
+        raise raised
+
+    with ThreadPoolExecutor(1) as threads, pytest.raises(expected, match=f"^{re.escape(message)}"):
         await SerialExecutor(threads).run(job)
+
+
+@pytest.mark.parametrize(
+    ("number", "advice"),
+    [
+        (errno.EACCES, "Permission denied. Let the user {user}, as which this process runs, write there"),
+        (errno.EROFS, "Read-only file system. Mount the disk so that this process can write to it"),
+        (errno.EIO, "Input/output error"),
+    ],
+)
+def test_an_error_of_the_disk_says_what_to_do(number: int, advice: str) -> None:
+    with (
+        pytest.raises(StoreError, match=f"^{re.escape(f'cannot open it: {advice.format(user=os.geteuid())}')}$"),
+        store_errors("open it"),
+    ):
+        raise OSError(number, os.strerror(number))
 
 
 async def test_a_started_job_is_awaited_and_jobs_never_overlap() -> None:

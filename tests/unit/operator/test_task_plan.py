@@ -157,7 +157,8 @@ def test_a_failure_says_what_to_do(reason: Reason) -> None:
         ("SourceTimeout", NO),
         ("DigestMismatch", YES),
         ("LengthMismatch", YES),
-        ("VolumeFull", UNKNOWN),
+        ("VolumeFull", YES),
+        ("VolumeFailed", UNKNOWN),
     ],
 )
 def test_a_failure_after_the_answer_is_not_the_sources(reason: str, status: str) -> None:

@@ -35,6 +35,12 @@ def test_four_settings_have_no_default() -> None:
             parse(FLAGS[:position] + FLAGS[position + 2 :], {})
 
 
+@pytest.mark.parametrize("root", ["/", "//", "/tmp/.."])
+def test_the_root_of_the_filesystem_is_refused(root: str) -> None:
+    with pytest.raises(SettingsError, match="is the root of the filesystem"):
+        parse([*FLAGS, "--root", root], {})
+
+
 def test_the_environment_mirrors_every_flag() -> None:
     environment = {
         "PANTALA_SUPERNODE": "http://sn",
