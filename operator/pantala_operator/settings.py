@@ -3,12 +3,11 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
 from urllib.parse import urlsplit
 
 from pantala_process import settings
 from pantala_process.settings import ListenAddress, SettingsError, flag
-from pantala_protocol.rules import names
+from pantala_protocol.rules.names import SharedPath, shared_paths
 from pantala_protocol.rules.quotas import Quotas, quotas
 
 _ACCOUNT = "system:serviceaccount:pantala:pantala-"
@@ -50,28 +49,6 @@ def _loopback(text: str) -> ListenAddress:
     if not address.is_loopback:
         raise ValueError("is not a loopback address. The console needs no login. Give one like 127.0.0.1:8090.")
     return address
-
-
-class SharedPath(NamedTuple):
-    """A folder, or one file, at which a namespace may publish besides its own folder."""
-
-    namespace: str
-    prefix: str
-    """The path of the folder, relative to the folder of published files."""
-
-
-def _shared_paths(text: str) -> tuple[SharedPath, ...]:
-    return tuple(_shared_path(each.strip()) for each in text.split(",") if each.strip())
-
-
-def _shared_path(text: str) -> SharedPath:
-    namespace, equals, prefix = text.partition("=")
-    if not namespace or not equals:
-        raise ValueError(f"names {text[:100]!r} without a namespace or a path. Write NAMESPACE=PREFIX.")
-    fault = names.fault(prefix)
-    if fault is not None:
-        raise ValueError(f"names a wrong path. {prefix[:100]!r} {fault}.")
-    return SharedPath(namespace, prefix)
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +106,7 @@ class Settings:
     )
     """Needed only to check the absolute paths of Tasks."""
     shared_paths: tuple[SharedPath, ...] = flag(
-        _shared_paths,
+        shared_paths,
         "NAMESPACE=PREFIX[,...]",
         "where the Tasks of a namespace may publish, besides the folder with its name (default: nowhere else)",
         default=(),
@@ -191,7 +168,9 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
         program="pantala-operator",
         description="Plans Tasks, ImagePrefetches and Peers, and writes their status.",
     )
-    if ("supernode" in values) == ("supernode_statefulset" in values):
+    if "supernode" in values and "supernode_statefulset" in values:
+        raise SettingsError("--supernode and --supernode-statefulset exclude each other. Give only one of them.")
+    if "supernode" not in values and "supernode_statefulset" not in values:
         raise SettingsError(
             "The supernodes are not known. "
             "Set either --supernode http://HOST:8002 or --supernode-statefulset NAMESPACE/NAME."

@@ -16,12 +16,11 @@ import structlog
 from cachetools import LRUCache
 
 from pantala_process.http import bearer, read_bounded
+from pantala_protocol.statement import MAX_CLOCK_SKEW
 
 _log = structlog.get_logger(__name__)
 
 AUDIENCE = "pantala"
-SKEW = 5.0
-"""Seconds by which clocks may differ before that is reported. Kubernetes itself needs clocks that differ by less."""
 _RELOAD_INTERVAL = 3600.0
 """Seconds between two requests for the keys while they are known, so that a withdrawn key ends."""
 _MIN_RELOAD_INTERVAL = 5.0
@@ -89,7 +88,7 @@ class ServerClock:
             return
         former, now = self.skew, self._monotonic()
         self._ahead = seconds + 0.5 + took / 2 - now  # the header has whole seconds
-        if abs(self.skew or 0.0) >= SKEW and abs(former or 0.0) < SKEW:
+        if abs(former or 0.0) <= MAX_CLOCK_SKEW < abs(self.skew or 0.0):
             _log.warning(
                 "the clock of this machine differs from that of the API server; synchronise it",
                 ahead=round(self.skew or 0),

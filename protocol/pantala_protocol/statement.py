@@ -6,7 +6,7 @@
 
 import hashlib
 from collections.abc import Iterable
-from typing import Annotated
+from typing import Annotated, Final
 
 import msgspec
 from msgspec import Meta
@@ -26,6 +26,9 @@ from pantala_protocol.rules.fields import (
     Url,
     WireWord,
 )
+
+MAX_CLOCK_SKEW: Final = 5
+"""Seconds by which clocks may differ before that is reported. Kubernetes itself needs clocks that differ by less."""
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -9,9 +9,9 @@ from dataclasses import dataclass
 
 from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.status import Obstacle
-from pantala_operator.settings import SharedPath
 from pantala_protocol.reasons import Reason
 from pantala_protocol.rules import names
+from pantala_protocol.rules.names import SharedPath
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,10 +14,7 @@ from pantala_operator.resources.conditions import Condition, ConditionStatus, Ve
 from pantala_operator.resources.status import Notice, advised, kept, no, unavailable
 from pantala_protocol.images import RuntimeState
 from pantala_protocol.reasons import Reason, of_image
-from pantala_protocol.statement import PeerReport
-
-MAX_CLOCK_SKEW = 5
-"""Seconds by which a node's clock may differ before its Peer says so."""
+from pantala_protocol.statement import MAX_CLOCK_SKEW, PeerReport
 
 
 class PeerCondition(StrEnum):

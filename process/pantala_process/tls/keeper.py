@@ -6,9 +6,9 @@ import os
 import random
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 import structlog
 
@@ -31,10 +31,8 @@ _SPREAD = 0.1
 log = structlog.get_logger()
 
 
-class SignRequest(Protocol):
-    """Asks the operator for a certificate. Raises :class:`CertificateError`."""
-
-    async def __call__(self, request: bytes, authorities: bytes) -> bytes: ...
+SignRequest = Callable[[bytes, bytes], Awaitable[bytes]]
+"""Asks the operator for a certificate, with a request and the trusted authorities. Raises :class:`CertificateError`."""
 
 
 def keeper_of(flags: TLSFlags, token_file: Path | None) -> "CertificateKeeper | None":

@@ -55,3 +55,29 @@ def fault(path: str) -> str | None:
         return "must not begin with a slash"
     found = next((message for pattern, message in _FORBIDDEN if pattern.search(path)), None)
     return LONG_NAME if found is None and max(sizes) > MAX_NAME else found
+
+
+class SharedPath(NamedTuple):
+    """A folder, or one file, at which a namespace may publish besides its own folder."""
+
+    namespace: str
+    prefix: str
+    """The path of the folder, relative to the folder of published files."""
+
+
+def shared_paths(text: str) -> tuple[SharedPath, ...]:
+    """Read a list ``NAMESPACE=PREFIX,...``.
+
+    Raises :class:`ValueError` with the end of a sentence that begins with the list.
+    """
+    return tuple(_shared_path(each.strip()) for each in text.split(",") if each.strip())
+
+
+def _shared_path(text: str) -> SharedPath:
+    namespace, equals, prefix = text.partition("=")
+    if not namespace or not equals:
+        raise ValueError(f"names {text[:100]!r} without a namespace or a path. Write NAMESPACE=PREFIX.")
+    wrong = fault(prefix)
+    if wrong is not None:
+        raise ValueError(f"names a wrong path. {prefix[:100]!r} {wrong}.")
+    return SharedPath(namespace, prefix)

@@ -11,8 +11,9 @@ import pytest
 from pantala_operator.__main__ import main
 from pantala_operator.errors import ClusterUnavailableError
 from pantala_operator.resources import quantity
-from pantala_operator.settings import Settings, SharedPath, parse
+from pantala_operator.settings import Settings, parse
 from pantala_process.settings import ListenAddress, SettingsError
+from pantala_protocol.rules.names import SharedPath
 from pantala_protocol.rules.quotas import Quota, Quotas
 from pantala_protocol.statement import CDNStatus
 from tests.support.eventually import eventually
@@ -299,6 +300,11 @@ def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object
 def test_what_cannot_be_used_is_refused(arguments: list[str]) -> None:
     with pytest.raises(SettingsError):
         parse(arguments, {})
+
+
+def test_two_ways_to_name_the_supernodes_exclude_each_other() -> None:
+    with pytest.raises(SettingsError, match="exclude each other"):
+        parse(["--supernode", "http://s", "--supernode-statefulset", "ns/s"], {})
 
 
 def test_wrong_flags_exit_with_2_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:

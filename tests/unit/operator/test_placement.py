@@ -16,9 +16,9 @@ from pantala_operator.plan.statement import PathClaim, TaskOrigin
 from pantala_operator.plan.targets import Targets
 from pantala_operator.resources.api import Metadata, Secret, TaskResource
 from pantala_operator.resources.status import Obstacle
-from pantala_operator.settings import SharedPath
 from pantala_operator.supernodes.placement import Placement, ReplicaReport, place
 from pantala_protocol import task_id
+from pantala_protocol.rules.names import SharedPath
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
 
 ALLOWED = {"pantala.dev/allow": "tasks"}

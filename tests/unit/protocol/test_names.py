@@ -12,10 +12,10 @@ from hypothesis import strategies as st
 from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.resources.api import Metadata, TaskResource, TaskSource, TaskSpec
 from pantala_operator.resources.status import Obstacle
-from pantala_operator.settings import SharedPath
 from pantala_peer.cache.publisher import components
 from pantala_peer.errors import OutsideRootError
 from pantala_protocol.rules import names
+from pantala_protocol.rules.names import SharedPath
 from pantala_supernode.dragonfly import wire
 from tests.support.names import ACCEPTED, REFUSED
 
