@@ -26,7 +26,7 @@ from faults.row import Plan, Row, Tally, memory_folder
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Return the exit code. 0: every promise held, 1: one was broken, 2: a row cannot run here."""
+    """Return the exit code. 0: every promise held, 1: one was broken, 2: a row cannot run here, or injected nothing."""
     options = _parser().parse_args(arguments)
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 180)
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
@@ -42,6 +42,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = {"seed": options.seed, "first": options.first, "seconds": options.seconds}
         tally = results[row.name] = measured(row, count, **chosen)
         tally.worst["seconds"] = time.monotonic() - begun
+        if not tally.counts[row.unit] and not tally.broken:
+            console.print(f"{row.name} injected nothing, so it shows nothing.", style="yellow", markup=False)
+            lacking = True
         console.print(_line(row, tally), markup=False, soft_wrap=True)
         for violation in tally.violations:
             console.print(violation, style="red", markup=False, soft_wrap=True)
@@ -63,7 +66,7 @@ def measured(row: Row, count: int, *, seed: int = 1, first: int = 0, seconds: fl
         try:
             asyncio.run(_run(row, plan, tally))
         except Exception:
-            tally.check(False, traceback.format_exc(limit=-6), plan.case(first))
+            tally.check(False, traceback.format_exc(limit=-6), plan.case(max(plan.latest, first)))
     return tally
 
 

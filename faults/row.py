@@ -61,8 +61,11 @@ class Plan:
     seconds: float | None = None
     """After so many seconds, no further experiment begins."""
     begun: float = field(default_factory=time.monotonic)
+    latest: int = 0
+    """The number of the experiment that began last."""
 
     def case(self, number: int) -> Case:
+        self.latest = number
         chance = random.Random(f"{self.row} {self.seed} {number}")
         replay = f"python -m faults --rows {self.row} --seed {self.seed} --first {number} --count 1"
         return Case(number, chance, replay)

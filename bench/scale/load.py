@@ -14,12 +14,14 @@ from typing import Any
 
 import msgspec
 
-from bench.connection import BenchConnection, post
+from bench.connection import BenchConnection
 from bench.errors import BenchError
+from bench.exchange import PeerExchange
 from bench.network import Loopback
 from bench.scale.cluster import node_name
 from bench.supernode import SupernodeProcess
-from pantala_protocol.sync import DeliveryState, DeliveryStatus, HeldPieces, SyncAnswer, SyncRequest
+from bench.usage import peak_mebibytes
+from pantala_protocol.sync import DeliveryState, DeliveryStatus, HeldPieces
 
 _PATIENCE = 1800.0
 
@@ -43,9 +45,7 @@ def measure(folder: Path, tasks: int, nodes: int, peers: int) -> dict[str, float
         if operator.returncode:
             raise BenchError(f"The operator ended with {operator.returncode}: {(folder / 'operator.log').read_text()}")
         values: dict[str, float] = msgspec.json.decode(said)
-        status = Path(f"/proc/{supernode.process.pid}/status").read_text().splitlines()
-        peak = next(int(line.split()[1]) for line in status if line.startswith("VmHWM"))
-        return values | {"supernode_mib": peak / 1024}
+        return values | {"supernode_mib": peak_mebibytes(supernode.process.pid)}
 
 
 async def _until(operator: subprocess.Popen[bytes], port: int, peers: int) -> None:
@@ -70,21 +70,21 @@ class ScriptedPeer:
     """A peer that reports each piece and each delivery, and receives no bytes."""
 
     def __init__(self, name: str) -> None:
-        self._said = SyncRequest(name, f"{name}-boot", 0, port=65002, inventory={})
+        self._name = name
         self._paths: dict[str, dict[str, str]] = {}
 
     async def run(self, port: int) -> None:
         connection = await BenchConnection.open("127.0.0.1", port)
         try:
-            await self._play(connection)
+            await self._play(PeerExchange(connection, self._name))
         finally:
             connection.close()
 
-    async def _play(self, connection: BenchConnection) -> None:
+    async def _play(self, exchange: PeerExchange) -> None:
         done: dict[str, HeldPieces] = {}
         deliveries: dict[str, DeliveryState | None] = {}
         while True:
-            answer = await self._exchange(connection, done, deliveries)
+            answer = await exchange.run(done=done, deliveries=deliveries)
             if answer.assignments is not None:
                 self._paths = {
                     each.task_id: {delivery.uid: delivery.path for delivery in each.deliveries}
@@ -96,24 +96,6 @@ class ScriptedPeer:
                 for name in done
                 for uid, path in self._paths.get(name, {}).items()
             }
-
-    async def _exchange(self, connection: BenchConnection, done: Any, deliveries: Any) -> SyncAnswer:
-        said = msgspec.structs.replace(self._said, seq=self._said.seq + 1, done=done, deliveries=deliveries)
-        answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-        connection.ask(post("/api/v1/sync", msgspec.json.encode(said)), lambda body: _set(answered, body))
-        answer = msgspec.json.decode(await answered, type=SyncAnswer)
-        self._said = msgspec.structs.replace(
-            said,
-            supernode=answer.supernode,
-            revision=answer.revision,
-            inventory={} if answer.inventory_wanted else None,
-        )
-        return answer
-
-
-def _set(answered: asyncio.Future[bytes], body: bytes) -> None:
-    if not answered.done():
-        answered.set_result(body)
 
 
 class _Handler(BaseHTTPRequestHandler):

@@ -6,6 +6,7 @@ It prints a line of JSON: after how many seconds all Tasks were stated and each 
 from __future__ import annotations
 
 import asyncio
+import os
 import sys
 import time
 from typing import cast
@@ -14,6 +15,7 @@ import msgspec
 import structlog
 
 from bench.scale.cluster import ScriptedCluster
+from bench.usage import peak_mebibytes
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.app import App
 from pantala_operator.events import SupernodeReported
@@ -45,7 +47,7 @@ async def _run(url: str, tasks: int, nodes: int, peers: int, origin: str) -> dic
         if all(_is_right(each, nodes, peers) for each in cluster.tasks):
             values["right_s"] = passed
     running.cancel()
-    return {**values, "writes": cluster.writes, "operator_mib": _peak()}
+    return {**values, "writes": cluster.writes, "operator_mib": peak_mebibytes(os.getpid())}
 
 
 def _is_right(task: TaskResource, nodes: int, peers: int) -> bool:
@@ -56,12 +58,6 @@ def _is_right(task: TaskResource, nodes: int, peers: int) -> bool:
     return (
         whole and found.cdn_status == "SUCCESS" and ready is not None and (ready.status == "True") == (nodes == peers)
     )
-
-
-def _peak() -> float:
-    """The most memory that this process has had, in MiB."""
-    with open("/proc/self/status") as status:  # noqa: PTH123
-        return next(int(line.split()[1]) for line in status if line.startswith("VmHWM")) / 1024
 
 
 def main() -> None:

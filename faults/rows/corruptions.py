@@ -12,6 +12,7 @@ from aiohttp import web
 
 from faults.row import Case, Plan, Row, Tally
 from pantala_pieces.file import Meta, Piece
+from pantala_pieces.journal import decode
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
@@ -74,26 +75,41 @@ def _damage(folder: Path, files: dict[Path, bytes], content: bytes, case: Case, 
         (folder / path).write_bytes(flipped(data, case.chance, bits) if path == harmed else data)
     tally.add(corruptions=1, **{f"in_{harmed.name.partition('.')[0]}": 1})
     try:
-        problem = _recovered(folder, content)
+        problem = _recovered(folder, content, _undamaged(folder, files, harmed))
     except Exception as error:
         problem = f"the next process fails: {error!r}"
     tally.check(problem is None, f"{bits} bits of {harmed.name}: {problem}", case)
     tally.add(delivered=int(problem is not None))
 
 
-def _recovered(folder: Path, content: bytes) -> str | None:
+def _undamaged(folder: Path, files: dict[Path, bytes], harmed: Path) -> int | None:
+    """The pieces (bit mask) that the damage does not concern. ``None``: it concerns the record of the whole copy."""
+    if harmed.name.startswith("meta"):
+        return None
+    journal = next(path for path in files if path.name == "journal")
+    stored = {record.piece for record in decode((folder / journal).read_bytes())}
+    if harmed.name == "data":
+        before, after = files[harmed], (folder / harmed).read_bytes()
+        parts = {number: slice(number * SIZE, (number + 1) * SIZE) for number in stored}
+        stored = {number for number, part in parts.items() if before[part] == after[part]}
+    return sum(1 << number for number in stored)
+
+
+def _recovered(folder: Path, content: bytes, undamaged: int | None) -> str | None:
     """What is wrong with the pieces of the next process, at first and when the file is complete again."""
     store = PieceStore(folder, durable=False)
     store.open()
     file = store.get(TASK)
     if file is None:
-        return None
+        return None if undamaged is None else "the copy is lost"
     right = ("0" * 16, SIZE, len(content), '"v1"', "")
     meta = file.meta
     if right != (meta.generation, meta.piece_size, meta.length, meta.etag, meta.last_modified):
         return f"the wrong metadata were accepted: {meta}"
     recorder = Recorder(file, verified=False)
     recorder.recover()
+    if undamaged is not None and undamaged & ~recorder.have:
+        return f"the undamaged pieces {ranges.render(undamaged & ~recorder.have)} are lost"
     if file.meta.digest and recorder.missing:
         return "it counts as complete without all pieces"
     for number in ranges.members(recorder.have):

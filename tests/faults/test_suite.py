@@ -1,5 +1,6 @@
 """The fault suite finds a product that breaks its promises, and says how to repeat it."""
 
+import dataclasses
 import json
 import random
 import subprocess
@@ -91,3 +92,26 @@ def test_a_process_dies_at_the_chosen_change_of_its_disk(tmp_path: Path, when: s
     done = subprocess.run(command, env={"PYTHONPATH": paths}, check=False, timeout=60)
     assert -9 == done.returncode
     assert expected == (folder / "file").read_bytes()
+
+
+def test_a_store_that_loses_undamaged_pieces_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(Journal, "read", lambda _: [])
+    tally = suite.measured(ROWS["flips-on-disk"], 250)
+    assert 10 < tally.broken
+    assert "lost" in tally.violations[0]
+
+
+def test_an_error_names_the_experiment_that_failed() -> None:
+    async def fail(plan: Plan, _tally: object) -> None:
+        for case in plan.cases():
+            if case.number == 3:
+                raise RuntimeError("a bug of the product")
+
+    tally = suite.measured(dataclasses.replace(ROWS["power-cuts"], run=fail), 10)
+    assert "a bug of the product" in tally.violations[0]
+    assert "--rows power-cuts --seed 1 --first 3 --count 1" in tally.violations[0]
+
+
+def test_a_row_that_injects_nothing_is_not_a_success(capsys: pytest.CaptureFixture[str]) -> None:
+    assert 2 == suite.main(["--rows", "flips-on-disk", "--seconds", "-1"])
+    assert "injected nothing" in capsys.readouterr().out

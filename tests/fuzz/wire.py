@@ -39,13 +39,13 @@ from pantala_supernode.replicas.client import SourceRequest
 from pantala_supernode.replicas.decision import CopyReport
 from pantala_supernode.sync.session import parse_held
 from tests.fuzz.parser import FuzzParser, header, text
-from tests.unit.protocol.test_unknown_words import MESSAGES
+from tests.support.messages import MESSAGES
 
 DIGEST = "sha256:" + "a" * 64
 TASK = "1" * 64
 KEY = b"key"
 TICKET = ticket.issue(KEY, TASK, "g", now=0)
-EXAMPLES: dict[type, bytes] = {type(message): msgspec.json.encode(message) for message in MESSAGES}
+EXAMPLES: dict[type, bytes] = {type(message): msgspec.json.encode(message) for message in MESSAGES.values()}
 RUNTIME: dict[type, msgspec.Struct] = {
     ImagePullRequest: ImagePullRequest("r/a:1", 5.0, PullCredentials("u", "p", "https://r"), pin=True),
     BlobsRequest: BlobsRequest([DIGEST]),

@@ -15,9 +15,12 @@ import jsonschema
 import msgspec
 import pytest
 
+from pantala_peer.cache.records import PublicationRecord
+from pantala_pieces import records
 from testbed.origin import Behaviour, Bytes
 from tests.support.eventually import eventually
-from tests.support.release_data import MESSAGES, PARTIAL, PORT, WHOLE, tasks
+from tests.support.messages import MESSAGES
+from tests.support.release_data import PARTIAL, PORT, WHOLE, tasks
 from tests.support.supernode_lab import SupernodeLab
 
 FORMER = Path(__file__).parents[1] / "data/former"
@@ -32,9 +35,27 @@ def unpack(folder: Path) -> None:
     with tarfile.open(FORMER / "disks.tar.xz") as archive:
         archive.extractall(folder, filter="data")
     (record,) = (folder / "node-1/published").glob("*.json")
-    content = json.loads(record.read_text())
-    content["inodes"] = [(folder / "node-1/files" / content["path"]).stat().st_ino]
-    record.write_text(json.dumps(content, separators=(",", ":")))
+    adapt(folder, record)
+
+
+def adapt(folder: Path, path: Path) -> None:
+    """Let the record of a published file name its new inode. A checksum, if there is one, stays right."""
+    record = records.load(path, PublicationRecord)
+    inode = (folder / "node-1/files" / record.path).stat().st_ino
+    body = msgspec.json.encode(msgspec.structs.replace(record, inodes=(inode,)))
+    path.write_bytes(records.seal(body) if b'"checksum":' in path.read_bytes() else body)
+
+
+@pytest.mark.parametrize("sealed", [False, True])
+def test_f14_a_record_with_and_without_a_checksum_is_adapted(tmp_path: Path, sealed: bool) -> None:
+    published, path = tmp_path / "node-1/files/ns/f", tmp_path / "record.json"
+    published.parent.mkdir(parents=True)
+    published.write_bytes(b"content")
+    body = msgspec.json.encode(PublicationRecord("ns/f", "1" * 64, (1,), ("ns",)))
+    path.write_bytes(records.seal(body) if sealed else body)
+    adapt(tmp_path, path)
+    assert (published.stat().st_ino,) == records.load(path, PublicationRecord).inodes
+    assert sealed == (b'"checksum":' in path.read_bytes())
 
 
 @pytest.fixture
@@ -87,7 +108,9 @@ async def test_f14_after_a_rollback_the_former_version_reads_the_disks(tmp_path:
         await lab.peer("node-1")
         await lab.state(*tasks(lab))
         await lab.cached()
-        await eventually(lambda: (tmp_path / "node-1/files/ns/partial").exists())
+        for name in ("whole", "partial"):
+            published = tmp_path / "node-1/files/ns" / name
+            await eventually(published.exists)
     folders = [*tmp_path.glob("supernode/tasks/*/*"), *tmp_path.glob("node-1/cache/*/*")]
     assert 4 == len(folders)
     for folder in folders:
@@ -96,9 +119,9 @@ async def test_f14_after_a_rollback_the_former_version_reads_the_disks(tmp_path:
         pieces = dict(former_journal((folder / "journal").read_bytes()))
         assert meta["length"] == sum(pieces.values())
         assert meta["length"] in (len(WHOLE), len(PARTIAL))
-    records = [json.loads(path.read_bytes()) for path in tmp_path.glob("node-1/published/*.json")]
-    assert {"ns/whole", "ns/partial"} == {record["path"] for record in records}
-    for record in records:
+    found = [json.loads(path.read_bytes()) for path in tmp_path.glob("node-1/published/*.json")]
+    assert {"ns/whole", "ns/partial"} == {record["path"] for record in found}
+    for record in found:
         check(record, "publication")
     assert 1 == json.loads((tmp_path / "supernode/volume.json").read_bytes())["format"]
 
@@ -117,13 +140,13 @@ def contains(value: Any, part: Any) -> bool:
     return bool(value == part)
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize("name", DOCUMENT["messages"])
 def test_f14_this_version_understands_the_messages_of_the_former_one(name: str) -> None:
     written = DOCUMENT["messages"][name]
     message = msgspec.json.decode(json.dumps(written), type=type(MESSAGES[name]))
     assert contains(msgspec.to_builtins(message), written)
 
 
-@pytest.mark.parametrize("name", MESSAGES)
+@pytest.mark.parametrize("name", DOCUMENT["messages"])
 def test_f14_the_former_version_understands_the_messages_of_this_one(name: str) -> None:
     check(json.loads(msgspec.json.encode(MESSAGES[name])), name)

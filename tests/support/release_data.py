@@ -18,32 +18,11 @@ import yaml
 from pantala_peer.cache.records import PublicationRecord
 from pantala_pieces.file import Meta
 from pantala_protocol import __version__, task_id
-from pantala_protocol.images import PullPhase, PullState
-from pantala_protocol.statement import (
-    CDNStatus,
-    Changes,
-    Failure,
-    Member,
-    Membership,
-    PeerReport,
-    Statement,
-    TaskReport,
-    WantedTask,
-)
-from pantala_protocol.sync import (
-    Assignment,
-    Delivery,
-    DeliveryState,
-    DeliveryStatus,
-    HeldPieces,
-    PieceFailure,
-    PieceWork,
-    SyncAnswer,
-    SyncRequest,
-)
+from pantala_protocol.statement import WantedTask
 from testbed.binaries import assets
 from testbed.origin import Behaviour, Bytes
 from tests.support.eventually import eventually
+from tests.support.messages import MESSAGES
 from tests.support.supernode_lab import SupernodeLab
 
 PORT = 29_871
@@ -52,8 +31,6 @@ WHOLE = b"".join(b"%015d\n" % line for line in range(17_000))
 PARTIAL = b"".join(b"%015d\n" % line for line in range(50_000, 90_000))
 ARRIVED = 300_000
 """The bytes of the second file that the origin has sent."""
-TASK = "1" * 64
-DIGEST = "sha256:" + "a" * 64
 
 CHART = Path(__file__).parents[2] / "charts/pantala"
 FIXED = {
@@ -62,48 +39,6 @@ FIXED = {
     "StatefulSet": ("selector", "serviceName", "volumeClaimTemplates", "podManagementPolicy"),
 }
 """What the API server lets no upgrade change."""
-
-MESSAGES: dict[str, msgspec.Struct] = {
-    "statement": Statement(
-        7,
-        (
-            WantedTask("u", "ns/t", TASK, "http://origin/f", {"A": "b"}, DIGEST, "ns/f", ("n1", "n2"), 3, attempt="1/"),
-            WantedTask("v", "ns/u", "2" * 64, "http://origin/g", suspended=True),
-        ),
-        Membership(3, (Member("s-0", "http://s-0:8002"), Member("s-1", "http://s-1:8002", leaving=True))),
-        "s-0",
-    ),
-    "changes": Changes(
-        "boot",
-        5,
-        7,
-        full=True,
-        tasks=(
-            TaskReport(
-                "u", TASK, "1/", CDNStatus.RUNNING, 9, DIGEST, 131072, 1, 0, 5, 6, 7,
-                Failure("NotFound", "no such file", peer="n2"), ("n1",), ("n2",),
-                failures=(Failure("Local", "x", peer="n2"),), failed_peers=1,
-            ),
-        ),
-        gone=("w",),
-        peers=(
-            PeerReport(
-                "n1", connected=True, address="10.0.0.1", port=65002, zone="z",
-                pulls={"k": PullState(PullPhase.READY, 7, "run", 2)},
-            ),
-        ),
-    ),
-    "request": SyncRequest(
-        "n1", "boot", 4, port=65002, zone="z", inventory={TASK: HeldPieces("0" * 16, "0-3")},
-        done={TASK: HeldPieces("0" * 16, "4")}, failures=(PieceFailure(TASK, 5, "n2", "corrupt"),),
-        deliveries={"u": DeliveryState(DeliveryStatus.PUBLISHED)},
-    ),
-    "answer": SyncAnswer(
-        "boot", 4, key="00" * 32, revision=2,
-        assignments=(Assignment(TASK, "0" * 16, 131072, 9, DIGEST, (Delivery("u", "ns/f"),)),),
-        work=(PieceWork(TASK, "0" * 16, 0, 0, 9, "a" * 64, "10.0.0.1", 65002, "ticket", "n2"),),
-    ),
-}  # fmt: skip
 
 
 async def record(folder: Path) -> None:

@@ -6,8 +6,9 @@ from typing import Any
 import msgspec
 
 from bench.connection import BenchConnection, get, post
+from bench.exchange import PeerExchange, ask
 from pantala_protocol import ranges
-from pantala_protocol.sync import HeldPieces, SyncAnswer, SyncRequest
+from pantala_protocol.sync import HeldPieces
 
 
 class ReportingDfget:
@@ -41,31 +42,14 @@ class ReportingPeer:
     """A peer that reports each piece without downloading it."""
 
     def __init__(self, connection: BenchConnection, name: str, pieces: int) -> None:
-        self._connection = connection
+        self._exchange = PeerExchange(connection, name)
         self._pieces = pieces
-        self._said = SyncRequest(name, f"{name}-boot", 0, port=65002, inventory={})
 
     async def run(self) -> None:
         have, done = 0, dict[str, HeldPieces]()
         while have.bit_count() < self._pieces:
-            answer = await self._sync(done)
+            answer = await self._exchange.run(done=done)
             for work in answer.work:
                 have |= 1 << work.piece
             done = {work.task_id: HeldPieces(work.generation, ranges.render(have)) for work in answer.work}
-        await self._sync(done, leaving=True)
-
-    async def _sync(self, done: dict[str, HeldPieces], **more: Any) -> SyncAnswer:
-        self._said = msgspec.structs.replace(self._said, seq=self._said.seq + 1, done=done, **more)
-        request = post("/api/v1/sync", msgspec.json.encode(self._said))
-        answer = msgspec.json.decode(await ask(self._connection, request), type=SyncAnswer)
-        self._said = msgspec.structs.replace(
-            self._said, supernode=answer.supernode, revision=answer.revision, inventory=None
-        )
-        return answer
-
-
-async def ask(connection: BenchConnection, request: bytes) -> bytes:
-    """The body of the answer. Other statuses than 200 reach the loop's exception handler."""
-    answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
-    connection.ask(request, answered.set_result)
-    return await answered
+        await self._exchange.run(done=done, leaving=True)
