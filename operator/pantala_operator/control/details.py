@@ -7,7 +7,6 @@ from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.tasks import TaskController
 from pantala_operator.plan import explanation, image_task
 from pantala_operator.plan.nodes import TaskDownloads, Trouble
-from pantala_operator.plan.peer import MAX_CLOCK_SKEW
 from pantala_operator.plan.prefetch.pulls import FAILING, Snapshot, Step
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import TaskResource
@@ -16,6 +15,7 @@ from pantala_operator.watch.observation import Observation
 from pantala_protocol import reasons, task_id
 from pantala_protocol.console.views import Cause, NodeFlow, NodePhase, NodeView
 from pantala_protocol.reasons import Reason
+from pantala_protocol.statement import MAX_CLOCK_SKEW
 
 _FAILED: Final = FAILING | {Step.EVICTED, Step.LEFT_OUT}
 

@@ -2,6 +2,7 @@
 
 import asyncio
 import dataclasses
+import logging
 from collections.abc import AsyncIterator
 from pathlib import Path
 from unittest.mock import AsyncMock
@@ -264,6 +265,7 @@ _EXAMPLES: dict[str, tuple[str, object]] = {
     "shared_paths": ("a=models, b=x/y", (SharedPath("a", "models"), SharedPath("b", "x/y"))),
     "tls_listen": ("[::1]:9", ListenAddress("::1", 9)),
     "peer_health_port": ("9", 9),
+    "log_level": ("debug", logging.DEBUG),
 }
 _BASES: dict[str, dict[str, str]] = {
     "supernode_statefulset": {},
