@@ -92,7 +92,8 @@ async def test_a_route_without_a_decision_is_refused(lab: Lab) -> None:
 )
 async def test_only_a_valid_operator_token_reads_changes(lab: Lab, change: dict[str, Any], expected: int) -> None:
     token = lab.cluster.token(**{"subject": OPERATOR, **change})
-    assert expected == (await lab.call("/api/v1/changes", token=token))[0]
+    for path in ("/api/v1/changes", "/api/v1/progress"):
+        assert expected == (await lab.call(path, token=token))[0]
 
 
 @pytest.mark.parametrize(("subject", "expected"), [(SUPERNODE, 404), (OPERATOR, 403), (PEER, 403)])
