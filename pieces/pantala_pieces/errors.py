@@ -37,7 +37,7 @@ class PieceMissingError(LookupError):
 
 LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
 """These errors mean that the disk has lost the bytes. Other errors may pass by themselves."""
-_KINDS = {
+_KINDS: dict[int, type[StoreError]] = {
     errno.ENOSPC: StoreFullError,
     errno.EDQUOT: StoreFullError,
     errno.EMFILE: FilesExhaustedError,

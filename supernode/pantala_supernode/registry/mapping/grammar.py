@@ -100,7 +100,8 @@ def _server(text: str) -> str | None:
     if sources.is_host(host) and not host.startswith("*."):
         return text
     with contextlib.suppress(ValueError):
-        return text if ip_address(host.strip("[]")) else None
+        ip_address(host.strip("[]"))
+        return text
     return None
 
 
