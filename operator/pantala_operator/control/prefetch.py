@@ -4,6 +4,7 @@ Only three things are kept between plans: registries' answers, the orders, and a
 have yet. After a restart the operator asks the registries again. It finds the rest in nodes' reports and in the status.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -261,6 +262,11 @@ class PrefetchController:
         state.take(plan, observed, now)
         for key, question in plan.questions:
             self._resolver.put(ResolveRequest(each.metadata.uid, key, question, state.answers.get(key)))
+        late = Counter(trouble.reason for trouble in plan.late.values())
+        if late:
+            self._known.late[each.metadata.uid] = late
+        else:
+            self._known.late.pop(each.metadata.uid, None)
         if plan.delete:
             self._writer.delete(each)
         else:
@@ -293,6 +299,7 @@ class PrefetchController:
 
     def _forget(self, uid: str) -> None:
         del self._states[uid]
+        self._known.late.pop(uid, None)
         self._writer.forget(uid)
         self._resolver.forget(uid)
 

@@ -1,5 +1,6 @@
 """Plans the Tasks that distribute a file: what each wants from the supernodes, and its status."""
 
+from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime
@@ -170,6 +171,7 @@ class TaskController:
         self._wanted.pop(uid, None)
         self._stated.pop(uid, None)
         self._wake.pop(uid, None)
+        self._observation.late.pop(uid, None)
         self._observation.supernodes.forget(uid)
         self._writer.forget(uid)
         return self._release(uid)
@@ -184,6 +186,8 @@ class TaskController:
             self._stated[uid] = view.stated
             _keep(self._wanted, uid, plan.wanted)
         _keep(self._wake, uid, plan.wake_at)
+        late = Counter(trouble.reason for trouble in plan.nodes.late.values())
+        _keep(self._observation.late, uid, late or None)
         if plan.delete:
             self._writer.delete(each)
         else:

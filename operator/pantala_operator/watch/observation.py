@@ -1,5 +1,6 @@
 """What the operator knows about the cluster. Pure: the watch, the lists and the clients fill it in."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping
 from typing import Any, Generic
 
@@ -87,6 +88,8 @@ class Observation:
         self.secrets: dict[SecretKey, SecretReading] = {}
         self.supernodes = SupernodeOverview()
         self.progress = ProgressStore()
+        self.late: dict[str, Counter[str]] = {}
+        """How many nodes are late, by the Task's or ImagePrefetch's UID and by the reason. The controllers write it."""
 
     def collection(self, kind: type[R]) -> Collection[R]:
         found: dict[type, Collection[Any]] = {

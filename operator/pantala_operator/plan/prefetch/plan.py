@@ -18,6 +18,7 @@ Two stages enter one more module each: pulls lets ``targets`` choose the nodes, 
 report of mode ``Plan``.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar, overload
@@ -25,6 +26,7 @@ from typing import Any, Final, Generic, TypeVar, overload
 import msgspec
 
 from pantala_operator.plan import image_task, startup_taint
+from pantala_operator.plan.nodes import Trouble
 from pantala_operator.plan.prefetch import (
     children,
     counts,
@@ -73,6 +75,8 @@ class PrefetchPlan(Generic[S]):
     wake_at: datetime | None
     """The time at which the plan changes without an event. ``None``: never."""
     snapshot: Snapshot
+    late: Mapping[str, Trouble]
+    """The nodes that make too little progress."""
 
 
 @overload
@@ -127,6 +131,7 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
         delete=expires is not None and now >= expires,
         wake_at=min((at for at in times if at is not None and at > now), default=None),
         snapshot=snapshot,
+        late=counted.late,
     )
 
 
