@@ -6,13 +6,16 @@ import signal
 import subprocess
 import sys
 import time
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from demo.payload import Payload
 from demo.story import NodeResult, Result, judge, sample
+from pantala_protocol.console.views import Console
 from tests.support.eventually import eventually_blocking
 
 pytestmark = pytest.mark.alone
@@ -73,6 +76,12 @@ def test_the_demo_shares_a_file_and_leaves_nothing(kept: tuple[subprocess.Popen[
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert re.search(r"linux-source +True +Distributed +100% +3/3 +\S+ +1\.00x", answer.stdout), answer
+    console = re.search(r"open (http://127\.0\.0\.1:\d+)", output)
+    assert console, output
+    with urllib.request.urlopen(f"{console[1]}/api/v1/console", timeout=10) as found:
+        view = msgspec.json.decode(found.read(), type=Console)
+    assert [("linux-source", 1.0, 3)] == [(each.name, each.progress, each.nodes.ready) for each in view.tasks]
+    assert view.saved == 2 * view.traffic.origin > 0
     began = time.monotonic()
     demo.send_signal(signal.SIGINT)
     assert 0 == demo.wait(20)

@@ -14,7 +14,6 @@ from pantala_operator.console import peers, prefetches, tasks
 from pantala_operator.console.history import ConditionHistory, timeline
 from pantala_operator.console.peers import Rates
 from pantala_operator.control.details import Details
-from pantala_operator.plan.nodes import counted
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
@@ -27,15 +26,20 @@ from pantala_protocol.console.views import Console, TaskDetail, TaskSummary, Tra
 _SLICE: Final = 200
 """Tasks between two moments at which other work may run."""
 _FRESH: Final = 0.4
-"""Seconds for which a built overview is used again."""
+"""Seconds for which a built overview is used again, at least."""
+_CALM: Final = 4
+"""It is used so many times longer than it took to build."""
+_MOST_IMAGES: Final = 50
+"""The most unfinished images whose nodes are looked at for their rates."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """The whole view, and when it was built by the monotonic clock."""
+    """The whole view, and how long it is used."""
 
     view: Console
-    at: float
+    until: float
+    """By the monotonic clock."""
 
 
 class ConsoleOverview:
@@ -64,7 +68,7 @@ class ConsoleOverview:
     async def console(self, namespace: str, *, unfinished: bool, limit: int) -> Console:
         """The state of the whole installation."""
         built = self._built
-        if built is None or self._clock.monotonic() - built.at > _FRESH:
+        if built is None or self._clock.monotonic() > built.until:
             built = await self._flights.share("", self._build)
         view = built.view
         chosen = [
@@ -86,26 +90,32 @@ class ConsoleOverview:
 
     def _detail(self, each: TaskResource | ImagePrefetch, summary: TaskSummary) -> TaskDetail:
         nodes, status = self._details.nodes(each), each.status
-        if nodes and summary.ready != "True":
-            summary = tasks.with_nodes(summary, counted(nodes), nodes)
+        if summary.ready != "True":
+            summary = tasks.with_nodes(summary, nodes)
         known = self._history.moments(each.metadata.uid)
         moments = timeline(each.metadata, status.conditions, known, status.start_time, status.completion_time)
         return TaskDetail(summary, nodes, self._details.causes(each), moments)
 
     async def _build(self) -> _Built:
         known, totals, summaries = self._known, _Totals(), list[TaskSummary]()
-        for prefetch in known.prefetches.items.values():
-            summaries.append(prefetches.summarize(prefetch))
-        for number, task in enumerate(list(known.tasks.items.values())):
+        began, images = self._clock.monotonic(), 0
+        resources: list[TaskResource | ImagePrefetch] = [*known.prefetches.items.values(), *known.tasks.items.values()]
+        for number, each in enumerate(resources):
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
-            summaries.append(self._summary(task))
-            totals.add(task.status.task_id, summaries[-1].traffic)
+            summary = self._summary(each) if isinstance(each, TaskResource) else prefetches.summarize(each)
+            if summary.image and summary.ready != "True" and images < _MOST_IMAGES:
+                images += 1
+                summary = tasks.with_nodes(summary, self._details.nodes(each))
+                await asyncio.sleep(0)
+            summaries.append(summary)
+            if isinstance(each, TaskResource):
+                totals.add(each.status.task_id, summary.traffic)
         uids = {task.metadata.uid for task in known.tasks.items.values()}
         self._kept = {uid: kept for uid, kept in self._kept.items() if uid in uids}
         await asyncio.sleep(0)
         summaries.sort(key=lambda each: (each.ready == "True", -each.created, each.namespace, each.name))
-        rates, reports = Rates(known.progress.messages.values()), known.supernodes.peers
+        rates, reports, zones = Rates(known.progress.messages.values()), known.supernodes.peers, known.zones
         view = Console(
             at=self._clock.now().timestamp(),
             version=__version__,
@@ -113,7 +123,7 @@ class ConsoleOverview:
             leader="" if self._term.leads else self._leader(),
             tasks=tuple(summaries),
             peers=tuple(
-                peers.view(peer, reports.get(name), rates, known.zones.get(name, ""))
+                peers.view(peer, reports.get(name), rates, zones.get(name, ""))
                 for name, peer in sorted(known.peers.items.items())
             ),
             supernodes=tuple(peers.supernodes(known.supernodes, known.progress.messages)),
@@ -121,7 +131,8 @@ class ConsoleOverview:
             traffic=rates.of_all(totals.bytes),
             saved=totals.saved,
         )
-        self._built = built = _Built(view, self._clock.monotonic())
+        now = self._clock.monotonic()
+        self._built = built = _Built(view, now + max(_FRESH, _CALM * (now - began)))
         return built
 
     def _summary(self, task: TaskResource) -> TaskSummary:

@@ -8,9 +8,10 @@ from typing import Final
 from pantala_operator.console.tasks import ready_of
 from pantala_operator.plan.nodes import SUPERNODE
 from pantala_operator.resources.api import PeerResource
+from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType
 from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_protocol.console.progress import Progress
-from pantala_protocol.console.views import Edge, PeerView, SupernodeState, Traffic
+from pantala_protocol.console.views import Edge, PeerFinding, PeerView, SupernodeState, Traffic
 from pantala_protocol.statement import PeerReport
 
 MOST_EDGES: Final = 1000
@@ -68,7 +69,15 @@ def view(peer: PeerResource, report: PeerReport | None, rates: Rates, zone: str)
         rate_in=rates.into[name],
         rate_out=rates.out_of[name],
         clock_ahead=None if report is None else report.clock_ahead,
+        conditions=tuple(_findings(status.conditions)),
     )
+
+
+def _findings(found: Iterable[Condition]) -> Iterator[PeerFinding]:
+    for each in found:
+        if each.type != ConditionType.READY:
+            good = each.status == ConditionStatus.TRUE
+            yield PeerFinding(each.type, each.status, each.reason, "" if good else each.message)
 
 
 def supernodes(overview: SupernodeOverview, progress: Mapping[str, Progress]) -> Iterator[SupernodeState]:

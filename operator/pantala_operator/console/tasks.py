@@ -1,10 +1,10 @@
 """Summaries of Tasks, by their status and by what the supernodes reported since it was written. Pure."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from pantala_operator.plan.nodes import TaskDownloads
+from pantala_operator.plan.nodes import SUPERNODE, TaskDownloads, counted
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import ByteCount, Metadata, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import Condition, ConditionType
@@ -61,12 +61,23 @@ def summarize(task: TaskResource, report: TaskReport | None, progress: TaskDownl
     )
 
 
-def with_nodes(summary: TaskSummary, counts: NodeCounts, nodes: Iterable[NodeView]) -> TaskSummary:
-    """The summary with the exact counts of all ``nodes``, and with the slowest node's time as ``eta``."""
+def with_nodes(summary: TaskSummary, nodes: Sequence[NodeView]) -> TaskSummary:
+    """The summary with what all its ``nodes`` show: their exact counts, and their rates. Without any, it stays."""
+    if not nodes:
+        return summary
+    counts = counted(nodes)
     times = [each.eta for each in nodes if each.eta is not None]
-    left = counts.desired - counts.ready
-    eta = max(times) if times and len(times) == left else summary.eta
-    return msgspec.structs.replace(summary, nodes=counts, eta=eta)
+    late = counts.desired - counts.ready
+    if summary.image:
+        summary = msgspec.structs.replace(summary, traffic=_rates(nodes))
+    return msgspec.structs.replace(summary, nodes=counts, eta=max(times) if 0 < late == len(times) else summary.eta)
+
+
+def _rates(nodes: Sequence[NodeView]) -> Traffic:
+    """The rates of an image. Its bytes so far are not known by source, because runtimes read them from the mirror."""
+    by_supernode = sum(flow.rate for node in nodes for flow in node.flows if flow.provider == SUPERNODE)
+    by_peers = max(0, sum(node.rate for node in nodes) - by_supernode)
+    return Traffic(supernode_rate=by_supernode, peers_rate=by_peers)
 
 
 def _counts(peers: PeerCount | None) -> NodeCounts:

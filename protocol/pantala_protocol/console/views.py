@@ -136,6 +136,16 @@ class TaskDetail(msgspec.Struct, frozen=True):
     timeline: tuple[Moment, ...] = ()
 
 
+class PeerFinding(msgspec.Struct, frozen=True):
+    """One condition of a peer besides ``Ready``."""
+
+    type: str
+    status: str
+    reason: str
+    message: str = ""
+    """Empty while the condition is True."""
+
+
 class PeerView(msgspec.Struct, frozen=True):
     """One peer, and so one node."""
 
@@ -152,6 +162,8 @@ class PeerView(msgspec.Struct, frozen=True):
     rate_in: int = 0
     rate_out: int = 0
     clock_ahead: int | None = None
+    conditions: tuple[PeerFinding, ...] = ()
+    """Whether the runtime uses the mirror, and whether the clock is right."""
 
 
 class SupernodeState(msgspec.Struct, frozen=True):

@@ -8,6 +8,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from pantala_operator.console.assets import read_assets
 from pantala_operator.console.history import ConditionHistory
 from pantala_operator.console.overview import ConsoleOverview
 from pantala_operator.console.server import HEADERS, ConsoleServer, is_loopback
@@ -21,7 +22,7 @@ from pantala_operator.settings import parse
 from pantala_operator.term import Term
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, TaskProgressView
-from pantala_protocol.console.views import Console, NodePhase, TaskDetail
+from pantala_protocol.console.views import Console, NodePhase, PeerFinding, TaskDetail
 from pantala_protocol.statement import CDNStatus, Changes, Member, TaskReport
 from tests.support.cluster import MemoryClock
 from tests.support.operator_stage import OperatorStage
@@ -77,7 +78,11 @@ class Desk:
             self.known.tasks.update(each)
 
     def peer(self, name: str, zone: str) -> None:
-        status = {"zone": zone, "conditions": [condition("Ready", "True", "Connected")]}
+        found = [
+            condition("Ready", "True", "Connected"),
+            condition("MirrorConfigured", "False", "NotConfigured", "Why"),
+        ]
+        status = {"zone": zone, "conditions": found}
         self.known.peers.update(msgspec.convert({"metadata": {"name": name}, "status": status}, PeerResource))
         self.known.nodes.update(msgspec.convert({"metadata": {"name": name}}, Node))
 
@@ -131,6 +136,7 @@ async def test_a_running_task_shows_bytes_and_rates_by_source(desk: Desk) -> Non
         view.supernodes[0].origin_rate,
     )
     assert shown.traffic == view.traffic
+    assert (PeerFinding("MirrorConfigured", "False", "NotConfigured", "Why"),) == view.peers[0].conditions
     assert view.leads
 
 
@@ -308,6 +314,15 @@ def test_two_hosts_or_none_are_refused() -> None:
 async def test_a_wrong_query_is_an_error(url: str, query: str) -> None:
     async with aiohttp.ClientSession(url) as session, session.get(f"/api/v1/console?{query}") as answer:
         assert 400 == answer.status
+
+
+def test_the_page_makes_texts_and_never_html() -> None:
+    """Messages of origins and registries appear in the page."""
+    for path, asset in read_assets().items():
+        for wrong in (b"innerHTML", b"outerHTML", b"insertAdjacentHTML", b"document.write", b"eval(", b"new Function"):
+            assert wrong not in asset.body, path
+        assert b"http://" not in asset.body.replace(b"http://www.w3.org/2000/svg", b""), path
+        assert b"https://" not in asset.body, path
 
 
 async def test_an_unchanged_file_is_not_sent_again(url: str) -> None:

@@ -1,6 +1,6 @@
 // The page of one Task or ImagePrefetch: its progress, why it is not done, its nodes, its swarm and its timeline.
 import { age, bytes, clock, count, duration, moment, percent, plural, rate } from "./format.js";
-import { attribute, bar, h, keyed, number, setBar, table, text } from "./dom.js";
+import { attribute, bar, Cap, h, keyed, number, setBar, table, text } from "./dom.js";
 import { SUPERNODE, SwarmGraph } from "./graph.js";
 import { FlowTable, flowsOf, nodesOf } from "./swarm.js";
 import { badge, inTrouble, isDone, moodOf, partsOf, progressWords, rateOf, setBadge, stateWord } from "./tasks.js";
@@ -83,8 +83,9 @@ export class DetailView {
     this.causes = h("ol", { class: "causes" });
     this.why = h("section", { class: "panel why", "aria-labelledby": "why-title" }, h("h2", { id: "why-title" }), this.causes);
     this.nodeBody = h("tbody");
+    this.cap = new Cap(100, "nodes", () => this.update(this.shown, this.now));
     this.nodes = h("section", { class: "panel", "aria-labelledby": "nodes-title" }, h("h2", { id: "nodes-title" }, "Nodes"),
-      table("Nodes", NODE_COLUMNS.map(([id, name]) => ({ name, class: CLASSES[id] })), this.nodeBody), h("div", { class: "empty" }, "No node is known yet."));
+      table("Nodes", NODE_COLUMNS.map(([id, name]) => ({ name, class: CLASSES[id] })), this.nodeBody), h("div", { class: "empty" }, "No node is known yet."), this.cap.button);
     this.graph = new SwarmGraph("Who gives the bytes of this task to whom");
     this.flows = new FlowTable("Flows of bytes of this task");
     this.swarm = h("section", { class: "panel", "aria-labelledby": "task-swarm-title" }, h("h2", { id: "task-swarm-title" }, "Swarm"), h("div", { class: "swarm-parts" }, this.graph.element, this.flows.element));
@@ -98,6 +99,7 @@ export class DetailView {
   }
 
   update(detail, now) {
+    Object.assign(this, { shown: detail, now });
     const { task } = detail;
     const kind = task.kind === "Task" ? (task.image ? "Image Task" : "Task") : "ImagePrefetch";
     keyed(this.title, [`${kind} `, `${task.namespace}/${task.name}`], (part) => part, (part) => h("span", { class: part.includes("/") ? "name" : "kind" }, part), () => {});
@@ -112,7 +114,7 @@ export class DetailView {
     text(this.why.firstChild, detail.causes.length > 1 ? `Why it is not done: ${count(detail.causes.length)} causes` : "Why it is not done");
     keyed(this.causes, detail.causes, (cause) => cause.reason, makeCause, (section, cause) => drawCause(section, cause, now));
     const nodes = [...detail.nodes].sort((one, other) => ORDER[one.state] - ORDER[other.state] || (one.name < other.name ? -1 : 1));
-    keyed(this.nodeBody, nodes.map((node) => ({ node, length: task.length, now })), ({ node }) => node.name, ({ node }) => makeNode(node), drawNode);
+    keyed(this.nodeBody, this.cap.of(nodes).map((node) => ({ node, length: task.length, now })), ({ node }) => node.name, ({ node }) => makeNode(node), drawNode);
     this.nodes.children[1].hidden = nodes.length === 0;
     this.nodes.classList.toggle("calm", nodes.every((node) => !node.reason));
     this.nodes.children[2].hidden = nodes.length > 0;

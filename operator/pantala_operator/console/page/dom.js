@@ -75,3 +75,19 @@ export function table(label, columns, body, extra = {}) {
   return h("div", properties,
     h("table", {}, h("caption", { class: "unseen" }, label), h("thead", {}, head), body));
 }
+
+// Long lists show the first rows, and a button for the others.
+export class Cap {
+  constructor(most, what, draw) {
+    this.most = most;
+    this.what = what;
+    this.button = h("button", { type: "button", class: "more", onclick: () => { this.most = Infinity; draw(); } });
+    this.button.hidden = true;
+  }
+
+  of(items) {
+    this.button.hidden = items.length <= this.most;
+    text(this.button, `Show all ${items.length.toLocaleString("en-US")} ${this.what}`);
+    return this.button.hidden ? items : items.slice(0, this.most);
+  }
+}

@@ -78,7 +78,7 @@ class Page {
       if (turn !== this.turn) return;
       this.heard = performance.now();
       this.problem = "";
-      this.size = view.size;
+      this.size = Math.max(view.size, details?.size ?? 0);
       this.view = view.body;
       this.details = details === null ? null : { path, ...details.body };
       this.gone = path !== "" && details === null;

@@ -1,12 +1,12 @@
 // Peers by zone, and the supernodes.
 import { bytes, count, percent, rate } from "./format.js";
-import { attribute, bar, h, keyed, number, setBar, table, text } from "./dom.js";
+import { attribute, bar, Cap, h, keyed, number, setBar, table, text } from "./dom.js";
 import { badge, setBadge } from "./tasks.js";
 import { moodOfPeer } from "./swarm.js";
 
 const WORDS = { ready: "Ready", failed: "Not ready", waiting: "Unknown" };
 const SKEW = 5;
-const COLUMNS = [["name", "Node"], ["state", "State"], ["in", "In"], ["out", "Out"], ["cache", "Cache"], ["tasks", "Tasks"], ["uploads", "Uploads"], ["clock", "Clock"], ["version", "Version"], ["address", "Address"]];
+const COLUMNS = [["name", "Node"], ["state", "State"], ["in", "In"], ["out", "Out"], ["cache", "Cache"], ["tasks", "Tasks"], ["uploads", "Uploads"], ["clock", "Clock"], ["conditions", "Conditions"], ["version", "Version"], ["address", "Address"]];
 const NUMBERS = new Set(["in", "out", "cache", "tasks", "uploads", "clock"]);
 
 function makeRow(peer) {
@@ -28,7 +28,7 @@ function drawRow(row, peer) {
   const mood = moodOfPeer(peer);
   attribute(row, "data-mood", mood);
   setBadge(parts.state.firstChild, mood, WORDS[mood]);
-  text(parts.state.lastChild, mood === "ready" ? peer.reason : `${peer.reason}. ${peer.message}`);
+  text(parts.state.lastChild, mood === "ready" ? "" : `${peer.reason}. ${peer.message}`);
   number(parts.in, peer.rate_in, rate(peer.rate_in));
   number(parts.out, peer.rate_out, rate(peer.rate_out));
   number(parts.cache, peer.cache_bytes, bytes(peer.cache_bytes));
@@ -36,18 +36,28 @@ function drawRow(row, peer) {
   number(parts.uploads, peer.uploads, count(peer.uploads));
   number(parts.clock, peer.clock_ahead, skewWords(peer.clock_ahead));
   parts.clock.classList.toggle("warn", Math.abs(peer.clock_ahead ?? 0) > SKEW);
+  keyed(parts.conditions, peer.conditions, (each) => each.type, () => h("div", { class: "finding" }, badge(), h("span", { class: "sub" })), drawCondition);
   text(parts.version, peer.version || "–");
   text(parts.address, peer.address || "–");
 }
 
-function makeZone(zone) {
+const MARKS = { True: "ready", False: "late", Unknown: "waiting" };
+
+function drawCondition(item, each) {
+  setBadge(item.firstChild, MARKS[each.status] ?? "waiting", each.type);
+  text(item.lastChild, each.status === "True" ? "" : [each.reason, each.message].filter(Boolean).join(". "));
+}
+
+function makeZone(zone, draw) {
   const body = h("tbody");
   const words = h("span", { class: "muted" });
   const id = `zone-${zone.name.replace(/[^A-Za-z0-9]/g, "-")}`;
   const section = h("section", { class: "zone-panel", "aria-labelledby": id },
     h("h2", { id }, zone.name ? `Zone ${zone.name}` : "Nodes without a zone", " ", words),
     table(zone.name ? `Peers in zone ${zone.name}` : "Peers without a zone", COLUMNS.map(([each, name]) => ({ name, class: NUMBERS.has(each) ? "num" : null })), body));
-  Object.assign(section, { body, words });
+  const cap = new Cap(200, "peers", draw);
+  section.append(cap.button);
+  Object.assign(section, { body, words, cap });
   return section;
 }
 
@@ -80,11 +90,12 @@ export class PeersView {
     }
     this.empty.hidden = peers.length > 0;
     const sorted = [...zones.values()].sort((one, other) => (one.name < other.name ? -1 : 1));
-    keyed(this.zones, sorted, (zone) => zone.name, makeZone, (section, zone) => {
+    keyed(this.zones, sorted, (zone) => zone.name, (zone) => makeZone(zone, () => this.draw()), (section, zone) => {
       const ready = zone.all.filter((peer) => peer.ready === "True").length;
       const sum = (field) => zone.all.reduce((total, peer) => total + peer[field], 0);
       text(section.words, `${count(ready)} of ${count(zone.all.length)} ready, in ${rate(sum("rate_in")).replace("–", "0 B/s")}, out ${rate(sum("rate_out")).replace("–", "0 B/s")}`);
-      keyed(section.body, this.unready ? zone.all.filter((peer) => peer.ready !== "True") : zone.all, (peer) => peer.name, makeRow, drawRow);
+      const chosen = this.unready ? zone.all.filter((peer) => peer.ready !== "True") : zone.all;
+      keyed(section.body, section.cap.of(chosen), (peer) => peer.name, makeRow, drawRow);
     });
     keyed(this.supernodes, supernodes, (each) => each.name,
       (each) => h("tr", {}, h("th", { scope: "row" }, h("span", { class: "name" }, each.name)), h("td", { "data-label": "State" }, badge(), h("span", { class: "sub" })),

@@ -41,7 +41,7 @@ export function partsOf(task) {
   const share = task.progress ?? 0;
   const { origin, supernode, peers } = task.traffic;
   if (task.nodes.desired === 0 && origin > 0) return [["origin", share]];
-  if (supernode + peers === 0) return [[isDone(task) ? "ready" : "peers", share]];
+  if (supernode + peers === 0) return [[isDone(task) ? "ready" : "fetching", share]];
   const first = (share * supernode) / (supernode + peers);
   return [["supernode", first], ["peers", share - first]];
 }
