@@ -164,6 +164,10 @@ $(VENV)-docs/ready: requirements/docs.txt
 site: $(VENV)-docs/ready ## Build the site of the documentation into build/site; a dead link is an error
 	@NO_MKDOCS_2_WARNING=1 $(VENV)-docs/bin/mkdocs build --quiet --strict
 
+.PHONY: plugin
+plugin: $(VENV)/ready ## Build kubectl pantala as one file into dist/, for this machine and its python3
+	@$(BIN)/python -m release plugin
+
 .PHONY: release-tools
 release-tools: $(VENV)/release
 

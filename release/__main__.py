@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 
 from pantala_protocol import __version__
-from release import files, images
+from release import files, images, plugin
 from release.command import ROOT, ReleaseError, say
 
 _BASE = re.compile(r"^ARG BASE=(\S+@sha256:[0-9a-f]{64})$", re.MULTILINE)
@@ -22,7 +22,8 @@ def main() -> int:
     parser.add_argument("--out", type=Path, default=ROOT / "dist", help="folder of the results")
     steps = parser.add_subparsers(dest="step", required=True)
     steps.add_parser("version", help="print the version")
-    steps.add_parser("files", help="make the wheel, the chart's package, the SBOMs and SHA256SUMS")
+    steps.add_parser("files", help="make the wheel, the chart's package, the plugin, the SBOMs and SHA256SUMS")
+    steps.add_parser("plugin", help="make kubectl pantala as one file for this machine")
     build = steps.add_parser("images", help="build the images for one architecture")
     build.add_argument("--arch", choices=images.ARCHITECTURES, required=True)
     build.add_argument("--base", help="the base image; default: the one in the Dockerfile")
@@ -46,6 +47,8 @@ def _run(args: argparse.Namespace) -> None:
             print(__version__)
         case "files":
             _files(args.out)
+        case "plugin":
+            say(f"{plugin.here(args.out)}")
         case "images":
             images.build(args.out, args.arch, args.base or base())
         case "join":
@@ -63,7 +66,7 @@ def base() -> str:
 
 
 def _files(out: Path) -> None:
-    for step in (files.wheel, files.chart, files.sbom, files.checksums):
+    for step in (files.wheel, files.chart, plugin.every, files.sbom, files.checksums):
         say(f"{step.__name__}")
         step(out)
 

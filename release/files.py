@@ -13,6 +13,7 @@ from pantala_protocol import __version__
 from release.command import ROOT, ReleaseError, find, run
 from testbed.binaries import BuildError, assets
 
+_SUMMED = {".whl", ".tgz", ".gz", ".yaml", ".json"}
 PROCESSES = ("operator", "supernode", "peer", "runtime")
 
 
@@ -52,7 +53,7 @@ def sbom(out: Path) -> None:
 
 def checksums(out: Path) -> None:
     """Write SHA256SUMS with the digests of all files, so that one signature covers them."""
-    files = sorted(path for path in out.iterdir() if path.is_file() and path.suffix in {".whl", ".tgz", ".json"})
+    files = sorted(path for path in out.iterdir() if path.is_file() and path.suffix in _SUMMED)
     lines = [f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {path.name}\n" for path in files]
     (out / "SHA256SUMS").write_text("".join(lines))
 

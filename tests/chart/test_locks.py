@@ -13,7 +13,7 @@ ROOT = Path(__file__).resolve().parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text())
 EXTRAS = PROJECT["project"]["optional-dependencies"]
 PROCESSES = ("operator", "supernode", "peer", "runtime")
-LOCKS = ("dev", "build", "release", "docs", *PROCESSES)
+LOCKS = ("dev", "build", "release", "docs", "cli", *PROCESSES)
 
 
 def locked(name: str) -> dict[str, Version]:
@@ -43,7 +43,7 @@ def test_a_lock_satisfies_its_requirements(name: str) -> None:
         assert requirement.specifier.contains(versions[canonicalize_name(requirement.name)]), requirement
 
 
-@pytest.mark.parametrize("name", ["build", *PROCESSES])
+@pytest.mark.parametrize("name", ["build", "cli", *PROCESSES])
 def test_an_image_has_the_versions_that_the_tests_use(name: str) -> None:
     assert locked(name).items() <= locked("dev").items()
 

@@ -39,6 +39,8 @@ class Plugin:
         with pytest.MonkeyPatch.context() as patch:
             patch.setenv("KUBECONFIG", str(self.control_plane.kubeconfig))
             patch.setattr("sys.stdin", io.StringIO(text))
+            patch.setattr("pantala_cli.commands.nodes._EVERY", 0.05)
+            patch.setattr("pantala_cli.commands.waiting._EVERY", 0.1)
             with contextlib.redirect_stdout(output), contextlib.redirect_stderr(output):
                 ended = run(list(arguments))
         assert code == ended, output.getvalue()
@@ -138,7 +140,7 @@ def test_create_control_and_wait(plugin: Plugin) -> None:
     assert (1, True) == (refused.count("\n"), "rejected" in refused)
     assert "is not Ready after 1 s" in plugin("wait", "task/model", "--timeout", "1s", code=1)
     ready = {"conditions": [condition("Ready", "True", "Distributed", "m")]}
-    later = threading.Timer(1.5, plugin.status, ("tasks.pantala.dev", "model", ready))
+    later = threading.Timer(0.5, plugin.status, ("tasks.pantala.dev", "model", ready))
     later.start()
     assert "task model condition met" in plugin("wait", "task/model", "--timeout", "30s")
     later.join()

@@ -19,7 +19,7 @@ from tests.support.product_stage import MIB, NODES
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
-SIZE = 48 * MIB
+SIZE = 24 * MIB
 TAIL = 7.0
 """Seconds after the end until all rates are 0: their window, and the operator's pause between two questions."""
 
@@ -60,7 +60,7 @@ async def test_the_rates_of_top_add_up_to_the_bytes_that_move(lab: ConsoleLab) -
     reading = asyncio.create_task(read())
     lab.stage.origin.serve("/large", Generated(SIZE, seed=5))
     await lab.stage.apply("large", lab.stage.origin.url("/large"))
-    await asyncio.sleep(3)
+    await asyncio.sleep(1)
     shown = await run(lab, "top", "--once")
     assert "default/large" in shown
     assert "node-" in shown
