@@ -1,6 +1,7 @@
 """What the operator may expect of a supernode: the real one keeps it, and so does the fake of the unit tests."""
 
 import asyncio
+import time
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack
 from dataclasses import dataclass
@@ -13,14 +14,16 @@ from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.errors import SupernodeRefusedError, SupernodeUnavailableError
 from pantala_operator.ports import SupernodeAPI
 from pantala_protocol import task_id
+from pantala_protocol.console.progress import Progress, TaskProgressView
 from pantala_protocol.nodes.numbers import numbered
 from pantala_protocol.registry import Resolve
 from pantala_protocol.statement import CDNStatus, Changes, Statement, TaskReport, WantedTask
 from pantala_supernode.app import serving
-from testbed.origin import Generated, Origin
+from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
 from tests.support.supernode import MemorySupernode
 from tests.support.supernode_lab import loopback
+from tests.support.web_server import web_server
 
 
 @dataclass
@@ -31,8 +34,8 @@ class Subject:
     origin: Origin
     stack: AsyncExitStack
 
-    def wanted(self, name: str) -> WantedTask:
-        self.origin.serve(f"/{name}", Generated(1000))
+    def wanted(self, name: str, always: Behaviour | None = None) -> WantedTask:
+        self.origin.serve(f"/{name}", Generated(1000), always=always)
         url = self.origin.url(f"/{name}")
         return WantedTask(f"uid-{name}", f"ns/{name}", task_id.compute(url), url, {}, attempt="1/")
 
@@ -168,8 +171,34 @@ async def test_a_question_about_an_unknown_image_has_a_reason(subject: Subject) 
     assert (True, "") == (bool(answer.reason), answer.digest)
 
 
+async def test_the_progress_names_an_unfinished_task(subject: Subject) -> None:
+    one = subject.wanted("one", always=Behaviour(stall_after=500))
+    receipt = await subject.api.state(Statement(1, (one,)))
+    if isinstance(subject.api, MemorySupernode):
+        subject.api.shown = Progress(receipt.boot, time.time(), (TaskProgressView(one.task_id),))
+
+    async def shown() -> bool:
+        progress = await subject.api.progress()
+        assert progress is not None
+        assert (receipt.boot, ()) == (progress.boot, progress.silent)
+        assert abs(time.time() - progress.at) < 5
+        return [one.task_id] == [each.task_id for each in progress.tasks]
+
+    await eventually(shown)
+
+
+async def test_an_older_supernode_has_no_progress() -> None:
+    """It answers 404."""
+    async with web_server() as port:
+        api = HTTPSupernodeAPI(f"http://127.0.0.1:{port}")
+        assert await api.progress() is None
+        with pytest.raises(SupernodeRefusedError):
+            await api.changes("", 0, 0)
+        await api.close()
+
+
 async def test_a_stopped_supernode_is_unavailable(subject: Subject) -> None:
     await subject.stop()
-    for call in (subject.api.state(Statement(1)), subject.api.changes("", 0, 0)):
+    for call in (subject.api.state(Statement(1)), subject.api.changes("", 0, 0), subject.api.progress()):
         with pytest.raises(SupernodeUnavailableError):
             await call

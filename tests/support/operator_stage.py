@@ -31,6 +31,21 @@ class LoopClock:
         return asyncio.get_running_loop().time()
 
 
+class MemoryProbe:
+    """A :class:`pantala_operator.ports.HealthProbe` whose answers a test writes."""
+
+    def __init__(self, answers: dict[str, bool], asked: list[str]) -> None:
+        self._answers = answers
+        self._asked = asked
+
+    async def answers(self, name: str, host: str) -> bool:
+        assert host
+        self._asked.append(name)
+        return self._answers.get(name, False)
+
+    async def close(self) -> None: ...
+
+
 class OperatorStage:
     """The fakes and the operators of one test. All Tasks are in the namespace ``ns``."""
 
@@ -38,6 +53,10 @@ class OperatorStage:
         """``names``: the supernodes of the StatefulSet ``ns/s``. Without names, there is one supernode by URL."""
         self.clock = LoopClock()
         self.cluster = MemoryCluster()
+        self.answers: dict[str, bool] | None = None
+        """Whether a peer's health port answers, by node. ``None``: the operator asks no peer."""
+        self.asked: list[str] = []
+        """The nodes whose peers the operator asked."""
         self.supernodes = {name: MemorySupernode() for name in names or ("",)}
         which: dict[str, Any] = {"supernode_statefulset": "ns/s"} if names else {"supernode": ("http://memory",)}
         defaults = {"relist_interval": 3600, "progress_interval": 0.5, "supernode_patience": 0.2}
@@ -96,7 +115,8 @@ class OperatorStage:
         def connect(url: str) -> MemorySupernode:
             return self.supernodes[url.removeprefix("http://").partition(".")[0] if len(self.supernodes) > 1 else ""]
 
-        return App(self.settings, self.cluster, connect, self.cluster.watch, self.clock)
+        probe = None if self.answers is None else MemoryProbe(self.answers, self.asked)
+        return App(self.settings, self.cluster, connect, self.cluster.watch, self.clock, probe=probe)
 
     @asynccontextmanager
     async def operator(self) -> AsyncIterator[App]:
