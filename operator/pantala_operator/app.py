@@ -126,7 +126,7 @@ class App:
         peers = PeerController(known, self._writer, guard, grace, clock)
         sources = SourceController(known, self._writer, guard)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, sources, clock, term)
-        self._silence = None if probe is None else SilenceWatch(known, probe, events, clock)
+        self._silence = None if probe is None else SilenceWatch(known, probe, events, clock, term)
         self.metrics = OperatorMetrics(known, events, term, self._writer, clock)
         self.details = Details(known, tasks, prefetches, clock)
         history = ConditionHistory(events, clock)

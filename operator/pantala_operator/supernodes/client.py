@@ -33,14 +33,12 @@ _STATEMENT_PAUSE = 0.2
 _REPORT_PAUSE = 0.1
 """Seconds between two requests for changes, so that the progress of many tasks shares one answer."""
 _PROGRESS_PAUSE = 1.0
-"""Seconds between two requests for progress while a download is unfinished. A silent peer is thus named in time."""
+"""Seconds between two requests for progress while a download is unfinished. So a silent peer is named within 15 s."""
 _LONG_PROGRESS_PAUSE = 2.0
-"""The same after a long answer."""
+"""The same after a long answer, and while no download is unfinished."""
 _LONG_ANSWER = 200
 """An answer about so many nodes is long."""
-_IDLE_PAUSE = 10.0
-"""Seconds between two requests for progress while no download is unfinished."""
-_OLDER_PAUSE = 60.0
+_OLDER_PAUSE = 10.0
 """Seconds until a supernode without progress is asked again. It may be newer by then."""
 
 
@@ -79,7 +77,6 @@ class SupernodeClient:
         self._wanted: DesiredState | None = None
         self._stated: DesiredState | None = None
         self._changed = asyncio.Event()
-        self._stirred = asyncio.Event()
         self._silent_since: dict[str, float] = {}
         self._error = ""
 
@@ -135,7 +132,6 @@ class SupernodeClient:
                 self._changed.set()
             if not self._muted:
                 self._events.publish(SupernodeReported(self._name, changes))
-            self._stirred.set()
             await asyncio.sleep(_REPORT_PAUSE)
 
     async def _state(self) -> None:
@@ -178,21 +174,16 @@ class SupernodeClient:
             await asyncio.sleep(_STATEMENT_PAUSE)
 
     async def _ask_progress(self) -> None:
-        """Ask for the progress of downloads again and again: soon while one is unfinished, else after a report."""
+        """Ask for the progress of downloads again and again, while this replica leads."""
         while True:
-            self._stirred.clear()
-            try:
-                progress = await self._api.progress()
-            except SupernodeCallError:
-                progress, pause = None, _IDLE_PAUSE  # the other calls report the problem
-            else:
-                pause = _OLDER_PAUSE if progress is None else _pause(progress)
-            if not self._muted:
-                self._events.publish(ProgressReported(self._name, progress))
-            await asyncio.sleep(min(pause, _PROGRESS_PAUSE))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(max(pause - _PROGRESS_PAUSE, 0)):
-                    await self._stirred.wait()
+            progress, pause = None, _LONG_PROGRESS_PAUSE
+            if self._term.leads:
+                with suppress(SupernodeCallError):  # the other calls report the problem
+                    progress = await self._api.progress()
+                    pause = _OLDER_PAUSE if progress is None else _pause(progress)
+                if not self._muted:
+                    self._events.publish(ProgressReported(self._name, progress))
+            await asyncio.sleep(pause)
 
     async def _watch_silence(self) -> None:
         published = ""
@@ -222,7 +213,5 @@ class SupernodeClient:
 
 def _pause(progress: Progress) -> float:
     """Seconds until the next request for progress."""
-    if not progress.tasks and not progress.silent:
-        return _IDLE_PAUSE
     nodes = sum(len(each.nodes) for each in progress.tasks)
-    return _PROGRESS_PAUSE if nodes < _LONG_ANSWER else _LONG_PROGRESS_PAUSE
+    return _PROGRESS_PAUSE if progress.tasks and nodes < _LONG_ANSWER else _LONG_PROGRESS_PAUSE

@@ -8,6 +8,7 @@ from typing import Final
 from pantala_operator.events import OperatorEvents, ProgressReported, SilenceChanged
 from pantala_operator.plan.nodes import Trouble
 from pantala_operator.ports import Clock, HealthProbe
+from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
 from pantala_protocol.reasons import Reason
 
@@ -24,11 +25,14 @@ _LOOK: Final = 2.0
 class SilenceWatch:
     """Asks all silent peers, and stores the reasons of their silence in the observation."""
 
-    def __init__(self, observation: Observation, probe: HealthProbe, events: OperatorEvents, clock: Clock) -> None:
+    def __init__(
+        self, observation: Observation, probe: HealthProbe, events: OperatorEvents, clock: Clock, term: Term
+    ) -> None:
         self._known = observation
         self._probe = probe
         self._events = events
         self._clock = clock
+        self._term = term
         self._answers: dict[str, tuple[bool, float]] = {}
         self._absent: dict[str, float] = {}
         self._boots: tuple[str, ...] = ()
@@ -66,7 +70,7 @@ class SilenceWatch:
         supernodes, now = self._known.supernodes, self._clock.now().timestamp()
         if supernodes.boots != self._boots:  # all peers connect again
             self._boots, self._absent = supernodes.boots, {}
-        if supernodes.away or not supernodes.complete:
+        if supernodes.away or not supernodes.complete or not self._term.leads:
             self._absent = {}
             return {}
         gone = {name for name, peer in supernodes.peers.items() if not peer.connected}
