@@ -182,7 +182,9 @@ class _HostileTenant:
     async def flooding(self) -> AsyncIterator[None]:
         await self._supernode.state(self._readable)
         work = (await ManualPeer(self._supernode, "bad").work())[0]
-        await self._supernode.until(lambda found: any(each.length and each.digest for each in found.tasks))
+        await self._supernode.until(
+            lambda found: any(each.digest for each in found.tasks if each.task_id == self._readable.task_id)
+        )
         await self._supernode.state(*self.tasks)
         sockets = []
         for _ in range(EACH):
