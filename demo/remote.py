@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import secrets
 import socket
 import subprocess
@@ -19,6 +20,8 @@ from demo.place import Taken
 from testbed.binaries import BuildError, assets
 
 _TIMEOUT = 60.0
+_LOG = re.compile(r"[EWI][0-9]{4} [0-9:.]+ ")
+"""The beginning of a line that kubectl logs beside its error."""
 
 
 class RemotePlace:
@@ -40,7 +43,12 @@ class RemotePlace:
             self._program = str(assets(["kubectl"])["kubectl"])
         except BuildError as error:
             raise DemoError(str(error)) from error
-        peers = json.loads(self.kubectl("get", "peers.pantala.dev", "-o", "json"))["items"]
+        try:
+            peers = json.loads(self.kubectl("get", "peers.pantala.dev", "-o", "json"))["items"]
+        except DemoError as error:
+            raise DemoError(
+                f"{error}\nCheck with kubectl get peers that your kubeconfig names a cluster with Pantala."
+            ) from None
         ready = sum(
             each["type"] == "Ready" and each["status"] == "True"
             for peer in peers
@@ -67,7 +75,7 @@ class RemotePlace:
         except subprocess.TimeoutExpired:
             raise DemoError(f"kubectl {arguments[0]} did not end within {_TIMEOUT:.0f} s") from None
         if result.returncode:
-            raise DemoError(f"kubectl {arguments[0]} failed: {result.stderr.strip()}")
+            raise DemoError(f"kubectl {arguments[0]} failed: {reason(result.stderr)}")
         return result.stdout
 
     def check(self) -> None:
@@ -117,3 +125,9 @@ class RemotePlace:
                 "The API server is on loopback, so this machine's address for nodes is not known. Set --origin-host."
             )
         return own
+
+
+def reason(stderr: str) -> str:
+    """The error of kubectl, without the lines that it logs for each of its attempts."""
+    lines = [line for line in stderr.splitlines() if line.strip() and not _LOG.match(line)]
+    return "\n".join(lines) or stderr.strip()

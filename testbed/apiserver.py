@@ -10,6 +10,7 @@ make no pods, and aggregated ClusterRoles stay empty. Tests create nodes and pod
 from __future__ import annotations
 
 import argparse
+import contextlib
 import http.client
 import json
 import shutil
@@ -86,6 +87,11 @@ class ControlPlane:
             self._prepare()
             self.start_apiserver()
             self._complete()
+        except OSError as error:
+            self.stop()
+            raise ControlPlaneError(
+                f"The control plane cannot use {self.directory}: {error.strerror or error}{self._room()}"
+            ) from error
         except BaseException:
             self.stop()
             raise
@@ -175,6 +181,9 @@ class ControlPlane:
         while time.monotonic() < deadline:
             if process.returncode is not None:
                 raise ControlPlaneError(f"kube-apiserver ended with {process.returncode}:\n{process.tail()}")
+            if self._etcd is not None and self._etcd.returncode is not None:
+                ended = f"etcd ended with {self._etcd.returncode}{self._room()}"
+                raise ControlPlaneError(f"{ended}:\n{_last_words(self._etcd)}")
             connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
             try:
                 connection.request("GET", "/readyz")
@@ -187,6 +196,13 @@ class ControlPlane:
             time.sleep(_POLL_SECONDS)
         raise ControlPlaneError(f"kube-apiserver is not ready after {_READY_SECONDS:.0f} s:\n{process.tail()}")
 
+    def _room(self) -> str:
+        """The room on the disk, as the end of an error. etcd needs about 200 MiB."""
+        with contextlib.suppress(OSError):
+            free = shutil.disk_usage(self.directory.parent).free
+            return f"; {free >> 20} MiB are free below {self.directory.parent}"
+        return ""
+
     def _complete(self) -> None:
         """Create what a controller manager would create, so that tests can create pods in the default namespace."""
         self.kubectl("create", "serviceaccount", "default")
@@ -198,6 +214,13 @@ class ControlPlane:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.stop()
+
+
+def _last_words(process: Process) -> str:
+    """The last lines of a log, without the stacks of a Go program. Such a line repeats its stack at its end."""
+    lines = process.log.read_text(errors="replace").splitlines()
+    end = next((number for number, line in enumerate(lines) if line.startswith("goroutine ")), len(lines))
+    return "\n".join(line.partition(',"stacktrace"')[0] for line in lines[max(end - 8, 0) : end])
 
 
 def main() -> int:

@@ -17,6 +17,7 @@ from demo.payload import Payload
 from demo.story import NodeResult, Result, judge, sample
 from pantala_protocol.console.views import Console
 from tests.support.eventually import eventually_blocking
+from tests.support.small_disk import small_disk
 
 pytestmark = pytest.mark.alone
 
@@ -24,11 +25,11 @@ ROOT = Path(__file__).resolve().parents[2]
 PAYLOAD = Payload(Path("file"), 10, "a" * 64)
 
 
-def start(folder: Path, *arguments: str) -> subprocess.Popen[str]:
+def start(folder: Path, *arguments: str, kubeconfig: str = "") -> subprocess.Popen[str]:
     return subprocess.Popen(
         [sys.executable, "-m", "demo", *arguments],
         cwd=ROOT,
-        env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "120"},
+        env={**os.environ, "TMPDIR": str(folder), "COLUMNS": "120", "KUBECONFIG": kubeconfig},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -102,6 +103,26 @@ def test_an_interrupted_demo_leaves_nothing(tmp_path: Path) -> None:
     output, _ = demo.communicate(timeout=30)
     assert time.monotonic() - began < 5
     assert (130, [], []) == (demo.returncode, processes_below(tmp_path), list(tmp_path.iterdir())), output
+
+
+def test_a_demo_without_room_shows_what_etcd_says(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 24 << 20) as disk:
+        demo = start(disk)
+        output, _ = demo.communicate(timeout=60)
+    assert 1 == demo.returncode
+    assert "The demo failed: etcd ended with" in output
+    assert "no space left on device" in output
+    assert "MiB are free below" in output
+
+
+def test_a_demo_without_a_cluster_shows_only_the_error(tmp_path: Path) -> None:
+    (tmp_path / "kubeconfig").write_text("apiVersion: v1\nkind: Config\n")
+    demo = start(tmp_path, "--cluster", kubeconfig=str(tmp_path / "kubeconfig"))
+    output, _ = demo.communicate(timeout=60)
+    assert 1 == demo.returncode
+    assert "The demo failed: kubectl get failed: The connection to the server localhost:8080 was refused" in output
+    assert "Check with kubectl get peers" in output
+    assert "memcache" not in output
 
 
 def result(**changes: object) -> Result:
