@@ -2,12 +2,15 @@
 
 import asyncio
 import json
+import os
+import signal
 import time
 from collections.abc import AsyncIterator
 
 import pytest
 import pytest_asyncio
 
+from pantala_protocol.reasons import Reason
 from testbed.browser import BrowserPage, available
 from testbed.origin import Behaviour, Generated
 from tests.support.console_lab import CONTRAST, ConsoleLab, console_lab, showing
@@ -125,6 +128,26 @@ async def test_a_task_that_fails_shows_its_cause_and_the_next_step(lab: ConsoleL
             assert part in text
     for moment in detail.timeline:
         assert moment.reason in text
+    await page.run("location.hash = '#/'")
+
+
+async def test_a_frozen_node_is_named_with_its_reason(lab: ConsoleLab, page: BrowserPage) -> None:
+    frozen = lab.stage.processes["node-2"].pid
+    lab.stage.origin.serve("/frozen", Generated(MIB, seed=4))
+    os.kill(frozen, signal.SIGSTOP)
+    try:
+        began = time.monotonic()
+        await lab.stage.apply("frozen", lab.stage.origin.url("/frozen"))
+        await page.run("location.hash = '#/tasks/default/frozen'")
+        await page.until("document.querySelector('tr[data-mood=late] .name')?.textContent === 'node-2'", 20)
+        assert time.monotonic() - began < 15
+        text = await page.run("document.querySelector('#view').innerText")
+        assert "NodeSilent" in text
+        assert Reason.NODE_SILENT.action in text
+    finally:
+        os.kill(frozen, signal.SIGCONT)
+    await page.until("document.querySelector('#fact-nodes').dataset.value === '3'", 30)
+    assert [] == await page.run("[...document.querySelectorAll('.cause')].map((each) => each.dataset.reason)")
     await page.run("location.hash = '#/'")
 
 

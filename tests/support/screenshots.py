@@ -1,6 +1,8 @@
 """Makes the screenshots of the console's page: ``make screenshots``. A whole product with nine nodes runs for them."""
 
 import asyncio
+import os
+import signal
 import sys
 import tempfile
 from pathlib import Path
@@ -24,7 +26,7 @@ async def _apply(lab: ConsoleLab) -> None:
     origin.serve("/gone", Generated(MIB), always=Behaviour(status=404))
     await lab.stage.apply("weights-of-last-week", origin.url("/gone"))
     await lab.stage.ready("tokenizer", "embeddings-v2", "reranker", seconds=90)
-    for number, (name, size) in enumerate({"llama-70b-shard-00001-of-00015": 96, "imagenet-validation": 48}.items()):
+    for number, (name, size) in enumerate({"llama-70b-shard-00001-of-00015": 144, "imagenet-validation": 48}.items()):
         origin.serve(f"/{name}", Generated(size * MIB, seed=10 + number))
         await lab.stage.apply(name, origin.url(f"/{name}"))
 
@@ -47,12 +49,16 @@ async def main() -> None:
             await _picture(page, "console-tasks", "#/")
             await _picture(page, "console-swarm", "#/swarm")
             await _picture(page, "console-task", large)
+            os.kill(lab.stage.processes["node-b2"].pid, signal.SIGSTOP)
             await page.prefer("dark")
             await _picture(page, "console-tasks-dark", "#/")
             await _picture(page, "console-swarm-dark", "#/swarm")
             await page.prefer("light")
+            await page.run(f"location.hash = {large!r}")
+            await page.until("document.querySelector('tr[data-mood=late]')", 20)
+            await _picture(page, "console-late", large)
+            os.kill(lab.stage.processes["node-b2"].pid, signal.SIGCONT)
             await _picture(page, "console-peers", "#/peers")
-            await _picture(page, "console-failed", "#/tasks/default/weights-of-last-week")
             await page.resize(420, 860)
             await _picture(page, "console-narrow", "#/")
 

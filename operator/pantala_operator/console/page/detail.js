@@ -24,8 +24,9 @@ function drawCause(section, cause, now) {
   const [head, message, nodes, next, evidence] = section.children;
   text(head.lastChild, cause.since ? ` since ${clock(cause.since)}, for ${duration(now - cause.since)}` : "");
   text(message, cause.message);
-  nodes.hidden = cause.nodes.length === 0;
-  text(nodes, cause.nodes.length ? `${cause.nodes.length === 1 ? "Node" : "Nodes"}: ${cause.nodes.join(", ")}` : "");
+  // The message of a single node begins with its name.
+  nodes.hidden = cause.nodes.every((name) => cause.message.startsWith(name));
+  text(nodes, `Nodes: ${cause.nodes.join(", ")}`);
   next.hidden = !cause.action;
   text(next.lastChild, cause.action);
   evidence.hidden = cause.evidence.length === 0;
