@@ -1,0 +1,115 @@
+"""``kubectl pantala`` on a real cluster: through a real ``kubectl port-forward``, and with all checks of ``doctor``."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from testbed.cluster import Cluster
+from testbed.origin import Generated, Origin
+from tests.e2e.case import MIB, Case
+from tests.support.eventually import eventually_blocking
+
+_SIZE = 256 * MIB
+_TAIL = 7.0
+"""Seconds after the end until all rates are 0: their window, and the operator's pause between two questions."""
+
+
+def start(case: Case, *arguments: str, output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+    return subprocess.Popen(
+        [sys.executable, "-u", "-m", "pantala_cli", *arguments, f"--namespace={case.namespace}"],
+        stdout=output, stderr=subprocess.PIPE, text=True,
+        env=os.environ | {"KUBECONFIG": str(case.environment.kubeconfig)},
+    )  # fmt: skip
+
+
+def run(case: Case, *arguments: str, code: int = 0) -> str:
+    with start(case, *arguments) as process:
+        out, errors = process.communicate(timeout=120)
+    assert code == process.returncode, out + errors
+    return out + errors
+
+
+def forwards() -> list[str]:
+    """The processes that forward a port now."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            if b"port-forward\0--address=127.0.0.1" in path.read_bytes():
+                found.append(path.parent.name)
+        except OSError:
+            continue
+    return found
+
+
+@pytest.fixture
+def shaped(cluster: Cluster) -> Iterator[None]:
+    for node in cluster.nodes:
+        cluster.shape(node, "200mbit")
+    yield
+    for node in cluster.nodes:
+        cluster.shape(node, "")
+
+
+@pytest.mark.usefixtures("shaped")
+def test_the_rates_of_top_add_up_on_shaped_links(case: Case, origin: Origin, tmp_path: Path) -> None:
+    origin.serve("/plugin", Generated(_SIZE, seed=41))
+    record = tmp_path / "samples"
+    with record.open("w") as file, start(case, "top", "-o", "json", "--interval", "1", output=file.fileno()) as top:
+        eventually_blocking(lambda: record.stat().st_size > 0, within=20)
+        case.apply(case.task("plugin", origin.url("/plugin")))
+        time.sleep(4)
+        shown = run(case, "top", "--once")
+        assert f"{case.namespace}/plugin" in shown
+        explained = run(case, "explain", "task/plugin")
+        assert f"Task {case.namespace}/plugin: not ready" in explained
+        case.ready("task/plugin", timeout=120)
+        time.sleep(_TAIL)
+        top.send_signal(signal.SIGINT)
+        assert 130 == top.wait(20)
+    samples: list[dict[str, Any]] = [json.loads(line) for line in record.read_text().splitlines()]
+    traffic = [sample["console"]["traffic"] for sample in samples]
+    moved = sum(each["supernode_rate"] + each["peers_rate"] for each in traffic)
+    assert moved == pytest.approx(len(case.nodes) * _SIZE, rel=0.05), traffic
+    assert sum(each["origin_rate"] for each in traffic) == pytest.approx(_SIZE, rel=0.05), traffic
+    assert [] == forwards(), "each command ends its kubectl"
+
+
+def test_doctor_finds_nothing_wrong_and_a_file_goes_round(case: Case, origin: Origin) -> None:
+    origin.serve("/round", Generated(MIB, seed=42))
+    findings = json.loads(run(case, "doctor", "-o", "json", "--round-trip", origin.url("/round")))
+    assert [] == [each for each in findings if each["level"] == "failed"]
+    checks = {each["check"] for each in findings if each["level"] == "ok"}
+    expected = {"distribution", "CRDs", "pods", "versions", "runtime", "peers", "mirror", "clocks", "volumes"}
+    assert expected | {"Pod Security", "policies", "ports", "round trip"} <= checks, findings
+    assert [] == case.kubectl.list("tasks.pantala.dev", case.namespace)
+
+
+def test_the_other_commands(case: Case, origin: Origin, tmp_path: Path) -> None:
+    """logs, version, ui, fetch and drain, each with the real parts."""
+    origin.serve("/other", Generated(MIB, seed=43))
+    created = run(case, "fetch", origin.url("/other"), "--name", "other", "--wait")
+    assert "task.pantala.dev/other ready" in created
+    assert "operator 0." in run(case, "version")
+    node = case.nodes[0]
+    assert run(case, "logs", "peer", "--node", node, "--tail", "5").count("\n") >= 1
+    assert "is drained" in run(case, "drain", node)
+    try:
+        file = tmp_path / "later.json"
+        file.write_text(json.dumps(case.task("later", origin.url("/other"))))
+        assert f"{node}: its peer is drained" in run(case, "plan", "-f", str(file))
+    finally:
+        run(case, "drain", node, "--undo")
+    with start(case, "ui", "--no-browser") as ui:
+        assert ui.stdout is not None
+        assert "Pantala's console is at http://127.0.0.1:" in ui.stdout.readline()
+        ui.send_signal(signal.SIGINT)
+        assert 130 == ui.wait(20)
+    assert [] == forwards()
