@@ -159,6 +159,8 @@ class FakeConsole:
         self.console, detail = swarm()
         self.details = {("tasks", "default", "model"): detail}
         self.asked: list[str] = []
+        self.broken = False
+        """True: each answer is an error."""
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -167,7 +169,7 @@ class FakeConsole:
                 parts = self.path.partition("?")[0].removeprefix("/api/v1/console").strip("/").split("/")
                 found: Any = fake.console if parts == [""] else fake.details.get(tuple(parts))  # type: ignore[call-overload]
                 data = b"{}" if found is None else msgspec.json.encode(found)
-                self.send_response(404 if found is None else 200)
+                self.send_response(503 if fake.broken else 404 if found is None else 200)
                 self.send_header("Content-Length", str(len(data)))
                 self.end_headers()
                 self.wfile.write(data)

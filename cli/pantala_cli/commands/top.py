@@ -1,6 +1,8 @@
 """``top``: live bars of all unfinished work, or of all nodes."""
 
 import sys
+import time
+from collections.abc import Callable
 from typing import Annotated
 
 import msgspec
@@ -11,7 +13,7 @@ from pantala_cli.access import targets
 from pantala_cli.access.console import ConsoleClient
 from pantala_cli.access.kinds import IMAGE, TASK
 from pantala_cli.access.options import UserAccess
-from pantala_cli.errors import ObjectMissingError
+from pantala_cli.errors import ConsoleError, ObjectMissingError, UnreachableError
 from pantala_cli.show import bars, terminal
 from pantala_protocol.console.views import Console, TaskDetail
 
@@ -19,6 +21,8 @@ _DETAILED = 5
 """Tasks whose nodes are shown, unless the user names them."""
 _NODES = 10
 """Nodes of each Task."""
+_PAUSE = 2.0
+"""Seconds before another attempt to connect."""
 
 Words = Annotated[
     list[str] | None,
@@ -42,13 +46,40 @@ def top(
     if output not in ("", "json"):
         raise typer.BadParameter(f"-o {output} is not a format of top. Use -o json.")
     sample = _Sample(what or [], "" if all_namespaces else access.namespace)
-    with access.console() as client:
-        if output:
-            _lines(sample, client, once=once, interval=interval)
-        elif once:
-            terminal.show(sample.picture(client))
-        else:
-            terminal.repeat(lambda: sample.picture(client), interval)
+    if once:
+        with access.console() as client:
+            _print(sample, client, output)
+        return
+    if output:
+        _follow(access, interval, lambda client: _print(sample, client, output))
+    else:
+        with terminal.Screen() as screen:
+            _follow(access, interval, lambda client: screen.show(sample.picture(client)))
+
+
+def _follow(access: UserAccess, interval: float, take: Callable[[ConsoleClient], None]) -> None:
+    """Take samples until Ctrl-C. If the console is lost, connect again: another operator may lead now."""
+    beats, taken = terminal.beats(interval), False
+    while True:
+        try:
+            with access.console() as client:
+                for _ in beats:
+                    take(client)
+                    taken = True
+        except (ConsoleError, UnreachableError) as error:
+            if not taken:
+                raise
+            terminal.note(f"note: {error} Connecting again.")
+            time.sleep(_PAUSE)
+
+
+def _print(sample: "_Sample", client: ConsoleClient, output: str) -> None:
+    if not output:
+        terminal.show(sample.picture(client))
+        return
+    console, details = sample.read(client)
+    typer.echo(msgspec.json.encode({"console": console, "details": list(details.values())}))
+    sys.stdout.flush()
 
 
 class _Sample:
@@ -87,12 +118,3 @@ class _Sample:
         if self._nodes:
             return bars.nodes(console, screen=screen)
         return bars.tasks(console, details, most=_NODES if self._target is None else sys.maxsize, screen=screen)
-
-
-def _lines(sample: _Sample, client: ConsoleClient, *, once: bool, interval: float) -> None:
-    for _ in terminal.beats(interval):
-        console, details = sample.read(client)
-        typer.echo(msgspec.json.encode({"console": console, "details": list(details.values())}))
-        sys.stdout.flush()
-        if once:
-            return

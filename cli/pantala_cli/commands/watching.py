@@ -1,11 +1,14 @@
-"""Follows the changes of resources, as ``kubectl get -w`` does: a line for each change, or one live table."""
+"""Follows the changes of resources, as ``kubectl get -w`` does: a line for each change."""
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from itertools import zip_longest
 
 import typer
-from rich.live import Live
+from rich.cells import cell_len
+from rich.console import RenderableType
 from rich.table import Table
+from rich.text import Text
 
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import Resource, ResourceKind
@@ -68,38 +71,41 @@ def watch(
     names: Sequence[str],
     printer: Printer,
 ) -> None:
-    """Show the objects and each change until Ctrl-C: one table on a terminal, otherwise a line for each change."""
-    shown = terminal.console()
-    objects: dict[tuple[str, str], Resource] = {}
-    live = None
-    header, listed = True, False
-    with contextlib.ExitStack() as stack:
-        for what, each in changes(cluster, kind, namespace, selector):
-            if what == "LISTED":
-                listed = True
-            elif names and each["metadata"]["name"] not in names:
-                continue
-            elif what == "DELETED":
-                objects.pop(_key(each), None)
+    """Show the objects, and then a line for each change, until Ctrl-C."""
+    lines = _Lines()
+    first: list[Resource] | None = []
+    for what, each in changes(cluster, kind, namespace, selector):
+        if what == "LISTED":
+            if first:
+                lines.show(printer(kind, first))
+            first = None
+        elif what != "DELETED" and (not names or each["metadata"]["name"] in names):
+            if first is None:
+                lines.show(printer(kind, [each]))
             else:
-                objects[_key(each)] = each
-            if not shown.is_terminal:
-                if what not in ("LISTED", "DELETED"):
-                    header = _line(printer(kind, [each]), header=header)
-            elif listed:
-                content = printer(kind, list(objects.values()))
-                if live is None:
-                    live = stack.enter_context(Live(content, console=shown, auto_refresh=False))
-                live.update(content, refresh=True)
+                first.append(each)
 
 
-def _line(content: Table | str, *, header: bool) -> bool:
-    if isinstance(content, str):
-        typer.echo(content)
-    else:
-        content.show_header = header
+class _Lines:
+    """Prints tables below each other with one heading, so that their columns stay aligned."""
+
+    def __init__(self) -> None:
+        self._widths: list[int] = []
+
+    def show(self, content: Table | str) -> None:
+        if isinstance(content, str):
+            typer.echo(content)
+            return
+        content.show_header = content.show_header and not self._widths
+        found = [max(map(_width, (column.header, *column.cells))) for column in content.columns]
+        self._widths = [max(pair) for pair in zip_longest(self._widths, found, fillvalue=0)]
+        for column, width in zip(content.columns, self._widths, strict=True):
+            column.min_width = width
         terminal.show(content)
-    return False
+
+
+def _width(cell: RenderableType) -> int:
+    return cell_len(cell.plain if isinstance(cell, Text) else str(cell))
 
 
 def _key(each: Resource) -> tuple[str, str]:

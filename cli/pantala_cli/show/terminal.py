@@ -4,8 +4,8 @@ import json
 import os
 import sys
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from typing import Any, TextIO
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Self, TextIO
 
 import typer
 import yaml
@@ -92,13 +92,25 @@ def beats(every: float) -> Iterator[None]:
         time.sleep(max(following - time.monotonic(), 0.0))
 
 
-def repeat(read: Callable[[], RenderableType], every: float) -> None:
-    """Print what ``read`` returns until Ctrl-C: in place on a terminal, otherwise one block after the other."""
-    shown = console()
-    if not shown.is_terminal:
-        for _ in beats(every):
-            show(read())
+class Screen:
+    """Shows one picture after the other: in place on a terminal, otherwise below each other."""
+
+    def __init__(self) -> None:
+        shown = console()
+        self._live = Live(console=shown, auto_refresh=False, vertical_overflow="crop") if shown.is_terminal else None
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def show(self, content: RenderableType) -> None:
+        if self._live is not None:
+            self._live.update(content, refresh=True)
+        else:
+            show(content)
             sys.stdout.flush()
-    with Live(console=shown, auto_refresh=False, vertical_overflow="crop") as live:
-        for _ in beats(every):
-            live.update(read(), refresh=True)

@@ -203,3 +203,24 @@ def test_drain_waits_until_no_node_reads(
     assert (1, True) == (code, "No peer runs on node node-z" in err)
     assert 0 == command("drain", "node-a", "--undo")[0]
     assert {"spec": {"unschedulable": False}} == api.asked[-1][3]
+
+
+def test_top_connects_again_when_the_operator_restarts(
+    command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl
+) -> None:
+    kubectl.forwards(console)
+    has_pods(api, operator("operator-0"))
+    with subprocess.Popen(
+        [sys.executable, "-u", "-m", "pantala_cli", "top", "--interval", "0.2", "-o", "json"],
+        env=os.environ | {"KUBECONFIG": str(command.file)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+    ) as program:  # fmt: skip
+        assert program.stdout is not None
+        assert program.stderr is not None
+        assert json.loads(program.stdout.readline())["console"]["leads"]
+        console.broken = True
+        assert "Connecting again" in program.stderr.readline()
+        console.broken = False
+        eventually_blocking(lambda: len(kubectl.runs) == 2, within=10)
+        program.send_signal(signal.SIGINT)
+        assert 130 == program.wait(10)
+    assert [] == kubectl.alive()
