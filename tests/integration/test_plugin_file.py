@@ -13,6 +13,7 @@ import yaml
 
 from pantala_protocol import __version__
 from release import onefile, plugin
+from release.command import ROOT
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +47,7 @@ def test_an_archive_for_krew_has_the_file_and_fits_its_manifest(built: Path, tmp
     archive = tmp_path / "kubectl-pantala-linux-amd64.tar.gz"
     with tarfile.open(archive, "w:gz") as packed:
         packed.add(built, plugin.NAME)
-        packed.add(plugin.ROOT / "LICENSE", "LICENSE")
+        packed.add(ROOT / "LICENSE", "LICENSE")
     shown = yaml.safe_load(yaml.safe_dump(plugin.manifest({plugin.MACHINES[0]: archive})))
     [entry] = shown["spec"]["platforms"]
     assert ("pantala", f"v{__version__}") == (shown["metadata"]["name"], shown["spec"]["version"])

@@ -157,7 +157,7 @@ class FakeConsole:
 
     def __init__(self) -> None:
         self.console, detail = swarm()
-        self.details = {("tasks", "default", "model"): detail}
+        self.details: dict[tuple[str, ...], TaskDetail] = {("tasks", "default", "model"): detail}
         self.asked: list[str] = []
         self.broken = False
         """True: each answer is an error."""
@@ -167,7 +167,7 @@ class FakeConsole:
             def do_GET(self) -> None:
                 fake.asked.append(self.path)
                 parts = self.path.partition("?")[0].removeprefix("/api/v1/console").strip("/").split("/")
-                found: Any = fake.console if parts == [""] else fake.details.get(tuple(parts))  # type: ignore[call-overload]
+                found: Any = fake.console if parts == [""] else fake.details.get(tuple(parts))
                 data = b"{}" if found is None else msgspec.json.encode(found)
                 self.send_response(503 if fake.broken else 404 if found is None else 200)
                 self.send_header("Content-Length", str(len(data)))

@@ -67,7 +67,7 @@ def crd(plural: str) -> dict[str, Any]:
 
 def facts(**changes: Any) -> Facts:
     console, _ = swarm()
-    healthy = {
+    healthy: dict[str, Any] = {
         "version": "v1.34.1",
         "nodes": (node("a"), node("b")),
         "crds": tuple(map(crd, ("tasks", "imageprefetches", "peers", "sourcepolicies"))),

@@ -108,9 +108,9 @@ def test_images_with_known_sizes() -> None:
         "spec": {},
         "status": {"images": [{"image": "a:1", "bytes": 7}]},
     }
-    wanted = {"metadata": {"name": "y", "namespace": "n"}, "spec": {"images": [{"image": "a:1"}]}}
+    wanted: dict[str, Any] = {"metadata": {"name": "y", "namespace": "n"}, "spec": {"images": [{"image": "a:1"}]}}
     assert 7 == outlook(IMAGE, wanted, None, ALL, [known]).each
-    wanted["spec"]["images"].append({"image": "b:1"})  # type: ignore[attr-defined]
+    wanted["spec"]["images"].append({"image": "b:1"})
     assert "spec.mode: Plan" in rendered(picture(outlook(IMAGE, wanted, None, ALL, [known])))
 
 

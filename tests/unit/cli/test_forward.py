@@ -192,8 +192,8 @@ def test_doctor_reads_the_volumes_from_the_console(
 def test_drain_waits_until_no_node_reads(
     command: Command, api: FakeAPIServer, console: FakeConsole, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(time, "sleep", lambda _: setattr(console, "console", quiet))
     quiet = msgspec.structs.replace(console.console, edges=())
+    monkeypatch.setattr(time, "sleep", lambda _: setattr(console, "console", quiet))
     api.answers["PATCH", "/apis/pantala.dev/v1alpha1/peers/node-a"] = (200, {"metadata": {"name": "node-a"}})
     code, out, err = command("drain", "node-a", "--console", console.url)
     assert (0, True, "1 upload of node-a still run\n") == (code, "is drained" in out, err)
