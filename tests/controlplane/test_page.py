@@ -131,6 +131,25 @@ async def test_a_task_that_fails_shows_its_cause_and_the_next_step(lab: ConsoleL
     await page.run("location.hash = '#/'")
 
 
+async def test_an_image_shows_its_cause_too(lab: ConsoleLab, page: BrowserPage) -> None:
+    body = {
+        "apiVersion": "pantala.dev/v1alpha1", "kind": "ImagePrefetch", "metadata": {"name": "images"},
+        "spec": {"images": [{"image": "127.0.0.1:1/none:1"}]},
+    }  # fmt: skip
+    await lab.stage.ask("POST", "/apis/pantala.dev/v1alpha1/namespaces/default/imageprefetches", body)
+    row = "[...document.querySelectorAll('#view tbody tr')].find((row) => row.innerText.includes('127.0.0.1:1/none:1'))"
+    await page.until(f"{row}?.dataset.mood === 'late'")
+    await page.run(f"{row}.querySelector('a').click()")
+    await page.until("document.querySelector('.cause')")
+    detail = await lab.images("images")
+    text = await page.run("document.querySelector('#view').innerText")
+    assert detail.causes
+    for cause in detail.causes:
+        for part in (cause.reason, cause.message, cause.action):
+            assert part in text
+    await page.run("location.hash = '#/'")
+
+
 async def test_a_frozen_node_is_named_with_its_reason(lab: ConsoleLab, page: BrowserPage) -> None:
     frozen = lab.stage.processes["node-2"].pid
     lab.stage.origin.serve("/frozen", Generated(MIB, seed=4))
@@ -208,7 +227,7 @@ async def test_the_keyboard_reaches_everything(page: BrowserPage) -> None:
     await page.until("document.querySelector('#view a.name')")
     await page.run("document.querySelector('#view a.name').focus()")
     await page.press("Enter")
-    await page.until("location.hash.startsWith('#/tasks/default/') && document.activeElement.id === 'main'")
+    await page.until("location.hash.includes('/default/') && document.activeElement.id === 'main'")
     await page.run("location.hash = '#/'")
 
 

@@ -40,6 +40,9 @@ class ConsoleLab:
     async def task(self, name: str) -> TaskDetail:
         return msgspec.json.decode(await self._get(f"/tasks/default/{name}"), type=TaskDetail)
 
+    async def images(self, name: str) -> TaskDetail:
+        return msgspec.json.decode(await self._get(f"/images/default/{name}"), type=TaskDetail)
+
     async def _get(self, path: str) -> bytes:
         async with self._session.get(f"{self.url}/api/v1/console{path}") as answer:
             body = await answer.read()

@@ -1,7 +1,7 @@
 """Remembers when the conditions of each resource changed. The API keeps only the last change of each. Pure."""
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Set
 from datetime import datetime
 from typing import Final
 
@@ -29,6 +29,12 @@ class ConditionHistory:
 
     def moments(self, uid: str) -> tuple[Moment, ...]:
         return tuple(self._moments.get(uid, ()))
+
+    def keep_only(self, uids: Set[str]) -> None:
+        """Forget all other resources. A full list may show that one is gone, without an event."""
+        for known in (self._moments, self._seen):
+            for uid in known.keys() - uids:
+                del known[uid]
 
     def _on_resource(self, event: ResourceChanged) -> None:
         resource = event.resource

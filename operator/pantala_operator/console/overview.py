@@ -111,8 +111,9 @@ class ConsoleOverview:
             summaries.append(summary)
             if isinstance(each, TaskResource):
                 totals.add(each.status.task_id, summary.traffic)
-        uids = {task.metadata.uid for task in known.tasks.items.values()}
+        uids = {each.metadata.uid for each in resources}
         self._kept = {uid: kept for uid, kept in self._kept.items() if uid in uids}
+        self._history.keep_only(uids)
         await asyncio.sleep(0)
         summaries.sort(key=lambda each: (each.ready == "True", -each.created, each.namespace, each.name))
         rates, reports, zones = Rates(known.progress.messages.values()), known.supernodes.peers, known.zones
