@@ -13,7 +13,7 @@ compile() {
 
 # shellcheck disable=SC2086 # UPGRADE may be empty or several words
 compile dev pyproject.toml --all-extras --group dev ${UPGRADE:-}
-for process in operator supernode peer runtime cli; do
+for process in operator supernode peer runtime traces cli; do
     compile "$process" pyproject.toml --extra "$process" --constraints requirements/dev.txt
 done
 echo hatchling | compile build - --constraints requirements/dev.txt

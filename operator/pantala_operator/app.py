@@ -6,6 +6,7 @@ Peers. The writer sends their statuses to the API server, and the clients send s
 
 import asyncio
 import logging
+import os
 from collections.abc import Awaitable, Callable
 
 import structlog
@@ -38,6 +39,7 @@ from pantala_operator.supernodes import discovery
 from pantala_operator.supernodes.connections import Connect, SupernodeClients
 from pantala_operator.supernodes.discovery import Discovery, PodURL
 from pantala_operator.term import Term
+from pantala_operator.traces import TaskTraces
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.lists import FullLists
 from pantala_operator.watch.observation import Observation, ResourceInbox
@@ -49,6 +51,8 @@ from pantala_operator.watch.workloads import WorkloadWatch
 from pantala_process import health, lifecycle, logs
 from pantala_process.identity import ServerClock
 from pantala_process.lifecycle import Stop
+from pantala_process.tracing.collector import open_traces
+from pantala_process.tracing.spans import NOWHERE, Traces
 from pantala_protocol.redaction import RedactedURL
 
 log = structlog.get_logger(__name__)
@@ -82,6 +86,7 @@ class App:
         authority: Authority | None = None,
         term: Term | None = None,
         probe: HealthProbe | None = None,
+        traces: Traces = NOWHERE,
     ) -> None:
         """``pod_url`` returns the base URL of a supernode's pod. ``authority`` signs certificates for TLS.
 
@@ -90,6 +95,7 @@ class App:
         Nothing runs before :meth:`run`.
         """
         self._authority = authority
+        self._traces = traces
         self._settings = settings
         self.term = term = Term(clock, alone=settings.lease is None) if term is None else term
         self._clock = clock
@@ -120,7 +126,7 @@ class App:
 
         grace, guard = ReconnectGrace(known, clock), PlanGuard(self._writer)
         paths = PublishedPaths(settings.root, settings.shared_paths)
-        tasks = TaskController(known, self._writer, guard, paths, settings.quotas)
+        tasks = TaskController(known, self._writer, guard, paths, settings.quotas, traced=traces.enabled)
         node_rights = NodeRights(settings.startup_taints, settings.node_condition)
         prefetches = PrefetchController(known, clock, self._writer, guard, self._resolver, grace, node_rights)
         peers = PeerController(known, self._writer, guard, grace, clock)
@@ -128,6 +134,8 @@ class App:
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, sources, clock, term)
         self._silence = None if probe is None else SilenceWatch(known, probe, events, clock, term)
         self.metrics = OperatorMetrics(known, events, term, self._writer, clock)
+        if traces.enabled:
+            TaskTraces(traces, known, events)
         self.details = Details(known, tasks, prefetches, clock)
         history = ConditionHistory(events, clock)
         self._console = ConsoleServer(ConsoleOverview(known, self.details, history, term, self._leader, clock))
@@ -169,6 +177,8 @@ class App:
             raise LeaseLostError(str(lost.exceptions[0])) from None
         finally:
             await self._cluster.close()
+            if self._traces.enabled:
+                await asyncio.to_thread(self._traces.close)
 
     async def _run(self) -> None:
         settings = self._settings
@@ -221,7 +231,8 @@ async def build(settings: Settings, pod_url: PodURL | None = None, probe: Health
         await KopfWatch(inbox, kinds, cluster.login).run()
 
     probe = probe or HTTPHealthProbe(settings.peer_health_port)
-    return App(settings, cluster, connect, run_watch, clock, pod_url, authority, term, probe)
+    traces = open_traces("operator", os.environ)
+    return App(settings, cluster, connect, run_watch, clock, pod_url, authority, term, probe, traces)
 
 
 def main() -> None:

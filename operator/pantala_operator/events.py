@@ -11,7 +11,7 @@ from pantala_operator.plan.prefetch.inputs import RegistryAnswer
 from pantala_operator.ports import Resource
 from pantala_operator.resources.prefetch import ImageKey
 from pantala_protocol.console.progress import Progress
-from pantala_protocol.statement import Changes, Member
+from pantala_protocol.statement import Changes, Member, WantedTask
 
 E = TypeVar("E")
 
@@ -94,6 +94,7 @@ class StatementTaken:
     """A supernode accepted a statement. If it is leaving, it may now have no tasks left."""
 
     name: str
+    tasks: tuple[WantedTask, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -32,6 +32,7 @@ from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
+from pantala_peer.traces import DeliveryTraces
 from pantala_pieces.errors import StoreError
 from pantala_pieces.scrub import Scrub
 from pantala_pieces.transfer.deadlines import ReceiveTimeouts
@@ -42,6 +43,8 @@ from pantala_process import health, lifecycle, logs
 from pantala_process.lifecycle import Stop
 from pantala_process.settings import SettingsError
 from pantala_process.tls.keeper import CertificateKeeper, keeper_of
+from pantala_process.tracing.collector import open_traces
+from pantala_process.tracing.spans import Traces
 from pantala_protocol import __version__
 from pantala_protocol.sync import SyncRequest
 
@@ -72,6 +75,7 @@ class PeerApp:
     runtime: RuntimeWatch
     images: ImageOrders
     metrics: PeerMetrics
+    traces: Traces
     certificate: CertificateKeeper | None
     """Keeps the peer's certificate. ``None``: the peer speaks plain HTTP."""
     _opened: bool = field(default=False, init=False)
@@ -138,6 +142,7 @@ class PeerApp:
             await self.supernodes.leave()
         await self.tasks.close()
         self.deliveries.close()
+        await asyncio.to_thread(self.traces.close)
         self.providers.close()
 
 
@@ -145,6 +150,9 @@ def build(settings: Settings) -> PeerApp:
     """Make the objects of a peer. They open no file and no socket before :meth:`PeerApp.run`."""
     boot = secrets.token_hex(8)
     events = PeerEvents()
+    traces = open_traces("peer", os.environ)
+    if traces.enabled:
+        DeliveryTraces(traces, settings.name, events)
     certificate = keeper_of(settings, settings.token_file)
     tls = None if certificate is None else certificate.contexts
 
@@ -177,9 +185,8 @@ def build(settings: Settings) -> PeerApp:
         ),
         rng=random.Random(boot),  # noqa: S311 - spreads attempts over time
     )
-    deliveries = Deliveries(
-        supernodes, Publisher(settings.root, FileAccess(settings.files_access == "everyone", settings.files_group))
-    )
+    access = FileAccess(settings.files_access == "everyone", settings.files_group)
+    deliveries = Deliveries(supernodes, Publisher(settings.root, access), events)
     room = BlobRoom(settings.blob_cache)
     scrub = Scrub(cache, busy=downloads.active, interval=settings.scrub_interval)
     tasks = AssignedTasks(supernodes, cache, downloads, deliveries, room, scrub, events)
@@ -240,6 +247,7 @@ def build(settings: Settings) -> PeerApp:
         runtime,
         images,
         PeerMetrics(cache, pieces, scrub, events, supernodes, images, mirror.server.counts),
+        traces,
         certificate,
     )
 

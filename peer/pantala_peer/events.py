@@ -8,6 +8,7 @@ WorkGiven           SupernodeSessions AssignedTasks
 ImagesOrdered       SupernodeSessions ImageOrders
 DownloadEnded       Downloads         AssignedTasks, PieceWaiters
 DownloadsDelivered  Downloads         AssignedTasks
+FilePublished       Deliveries        DeliveryTraces
 =================== ================= ==================================
 """
 
@@ -17,7 +18,7 @@ from typing import Any, NamedTuple, TypeVar
 from pantala_peer.errors import LOCAL
 from pantala_pieces.transfer.errors import FetchError
 from pantala_protocol.images import NodeOrders
-from pantala_protocol.sync import Assignment, PieceWork
+from pantala_protocol.sync import Assignment, Delivery, PieceWork
 
 
 class Assigned(NamedTuple):
@@ -59,7 +60,16 @@ class DownloadsDelivered(NamedTuple):
     """All downloads that ended at the same moment have emitted their events."""
 
 
-Event = TypeVar("Event", Assigned, WorkGiven, ImagesOrdered, DownloadEnded, DownloadsDelivered)
+class FilePublished(NamedTuple):
+    """A file is at its path."""
+
+    task_id: str
+    delivery: Delivery
+    seconds: float
+    """The time that the publication took."""
+
+
+Event = TypeVar("Event", Assigned, WorkGiven, ImagesOrdered, DownloadEnded, DownloadsDelivered, FilePublished)
 
 
 class PeerEvents:
@@ -71,6 +81,8 @@ class PeerEvents:
     def subscribe(self, kind: type[Event], handler: Callable[[Event], None]) -> None:
         self._handlers.setdefault(kind, []).append(handler)
 
-    def emit(self, event: Assigned | WorkGiven | ImagesOrdered | DownloadEnded | DownloadsDelivered) -> None:
+    def emit(
+        self, event: Assigned | WorkGiven | ImagesOrdered | DownloadEnded | DownloadsDelivered | FilePublished
+    ) -> None:
         for handler in self._handlers.get(type(event), ()):
             handler(event)

@@ -91,6 +91,8 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     """A new value asks for another attempt after a failure, and resets the count of ``retry_limit``."""
     retry_limit: Count | None = None
     """How many more attempts may follow temporary failures of the origin. ``None``: no limit."""
+    trace: Id = ""
+    """The context of the attempt's trace, as in the header ``traceparent``. Empty: traces are off."""
 
     @property
     def namespace(self) -> str:

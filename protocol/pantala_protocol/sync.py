@@ -79,12 +79,14 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
         text.clean_failure(self)
 
 
-class Delivery(msgspec.Struct, frozen=True):
+class Delivery(msgspec.Struct, frozen=True, omit_defaults=True):
     """A Task resource that wants the file at a path."""
 
     uid: Id
     path: Url
     """The path of the file, relative to the folder of the peer's published files."""
+    trace: Id = ""
+    """The :attr:`~pantala_protocol.statement.WantedTask.trace` of the Task."""
 
 
 class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):

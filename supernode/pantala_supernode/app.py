@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import os
 import random
 import secrets
 import time
@@ -19,6 +20,7 @@ from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import health, memory
 from pantala_process.identity import ServerClock
 from pantala_process.tls.keeper import keeper_of
+from pantala_process.tracing.collector import open_traces
 from pantala_protocol.geometry import RULES
 from pantala_supernode import composition
 from pantala_supernode.cdn.manager import CDNManager
@@ -52,6 +54,7 @@ from pantala_supernode.sync.server import SyncServer, SyncTiming
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.tenancy import Tenancy
+from pantala_supernode.traces import FetchTraces
 from pantala_supernode.volume.epochs import EpochFence
 from pantala_supernode.volume.eviction import Housekeeping
 from pantala_supernode.volume.identity import alone, open_volume
@@ -335,5 +338,9 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
         app = App(settings, store, session, registries)
         app.events.statement_taken.subscribe(policies.take)
         policies.changed.subscribe(app.supernode.on_sources)
+        traces = open_traces("supernode", os.environ)
+        if traces.enabled:
+            app.events.copy_changed.subscribe(FetchTraces(traces).on_copy)
         async with app.running():
             yield app
+        await asyncio.to_thread(traces.close)

@@ -60,6 +60,6 @@ def assigned_tasks(root: Path, cache: PieceCache) -> AssignedTasks:
     )
     receiver = PieceReceiver(providers.fetch, cache.put, threads=4, urgent=lambda _: False, rest=providers.rest)
     downloads = Downloads(receiver, events, parallel=4, urgent=lambda _: False)
-    deliveries = Deliveries(supernodes, Publisher(root))
+    deliveries = Deliveries(supernodes, Publisher(root), events)
     scrub = Scrub(cache, busy=downloads.active)
     return AssignedTasks(supernodes, cache, downloads, deliveries, BlobRoom(), scrub, events)

@@ -7,6 +7,7 @@ from datetime import datetime
 from typing import TypeVar
 
 import msgspec
+from msgspec import structs
 
 from pantala_operator.control.guard import PlanGuard
 from pantala_operator.control.writer import Writer
@@ -20,6 +21,7 @@ from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.status import Obstacle
 from pantala_operator.supernodes.view import TaskView
 from pantala_operator.watch.observation import Observation
+from pantala_process.tracing.spans import context_of
 from pantala_protocol.rules.quotas import Quotas
 from pantala_protocol.statement import WantedTask
 
@@ -88,10 +90,19 @@ class TaskController:
     """Plans the marked Tasks, and remembers which tasks each supernode should have."""
 
     def __init__(
-        self, observation: Observation, writer: Writer, guard: PlanGuard, paths: PublishedPaths, quotas: Quotas
+        self,
+        observation: Observation,
+        writer: Writer,
+        guard: PlanGuard,
+        paths: PublishedPaths,
+        quotas: Quotas,
+        *,
+        traced: bool = False,
     ) -> None:
+        """``traced``: statements carry the context of each Task's trace."""
         self._observation = observation
         self._guard = guard
+        self._traced = traced
         self._writer = writer
         self._paths = paths
         self._quotas = quotas
@@ -181,10 +192,13 @@ class TaskController:
         view = choice.view(each)
         observed = self._observed(each, choice, now)
         plan = task.plan(each, observed, self._paths, now)
-        if (self._stated.get(uid), self._wanted.get(uid)) != (view.stated, plan.wanted):
+        wanted = plan.wanted
+        if wanted is not None and self._traced:
+            wanted = structs.replace(wanted, trace=context_of(uid, each.attempt))
+        if (self._stated.get(uid), self._wanted.get(uid)) != (view.stated, wanted):
             self._by_supernode.clear()
             self._stated[uid] = view.stated
-            _keep(self._wanted, uid, plan.wanted)
+            _keep(self._wanted, uid, wanted)
         _keep(self._wake, uid, plan.wake_at)
         late = Counter(trouble.reason for trouble in plan.nodes.late.values())
         _keep(self._observation.late, uid, late or None)

@@ -170,7 +170,7 @@ class SupernodeClient:
             backoff.reset()
             self._succeed("statement")
             self._revision, self._stated = receipt.revision, wanted
-            self._events.publish(StatementTaken(self._name))
+            self._events.publish(StatementTaken(self._name, wanted.tasks))
             await asyncio.sleep(_STATEMENT_PAUSE)
 
     async def _ask_progress(self) -> None:

@@ -1,6 +1,7 @@
 """Publishes whole files at their paths, and reports each delivery to the supernodes."""
 
 import asyncio
+import time
 from collections.abc import Callable, Iterable
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
@@ -11,6 +12,7 @@ from msgspec import structs
 
 from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.errors import DeliveryError, failed
+from pantala_peer.events import FilePublished, PeerEvents
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_pieces.errors import StoreError
 from pantala_protocol import digest
@@ -24,8 +26,9 @@ log = structlog.get_logger()
 class Deliveries:
     """Runs the publisher in one thread, because it must not be called by two at a time."""
 
-    def __init__(self, supernodes: SupernodeSessions, publisher: Publisher) -> None:
+    def __init__(self, supernodes: SupernodeSessions, publisher: Publisher, events: PeerEvents) -> None:
         self._supernodes = supernodes
+        self._events = events
         self._publisher = publisher
         self._thread = ThreadPoolExecutor(1, "tree")
         self._reported: dict[str, set[str]] = {}
@@ -43,6 +46,7 @@ class Deliveries:
         sha256 = digest.parse(assignment.digest).hex
         for delivery in assignment.deliveries:
             request = PublicationRequest(delivery.path, assignment.task_id, source, sha256)
+            began = time.monotonic()
             try:
                 await self._in_thread(partial(self._publisher.publish, request))
             except (DeliveryError, StoreError) as error:
@@ -50,6 +54,7 @@ class Deliveries:
                 self._report(assignment.task_id, delivery, failed(error))
             else:
                 self._report(assignment.task_id, delivery, _PUBLISHED)
+                self._events.emit(FilePublished(assignment.task_id, delivery, time.monotonic() - began))
 
     def report(self, assignment: Assignment, state: DeliveryState | None) -> None:
         """Report one state for all deliveries of a task. ``None``: not published yet, without an error."""

@@ -199,7 +199,7 @@ class Task:
             length=self.copy.length,
             digest=self.copy.digest,
             deliveries=tuple(
-                Delivery(wanted.uid, wanted.path)
+                Delivery(wanted.uid, wanted.path, wanted.trace)
                 for wanted in sorted(self.wanted.values(), key=lambda wanted: wanted.uid)
                 if wanted.path and peer in self._nodes[wanted.uid]
             ),

@@ -1,0 +1,80 @@
+"""The operator's spans: the whole attempt of a Task, and its planning. Used only if traces are on."""
+
+import time
+from collections.abc import Callable
+
+from pantala_operator.events import OperatorEvents, ResourceChanged, StatementTaken, WriteEnded
+from pantala_operator.resources import conditions
+from pantala_operator.resources.api import TaskResource
+from pantala_operator.watch.observation import Observation
+from pantala_process.tracing.spans import Span, Traces
+from pantala_protocol.statement import WantedTask
+
+
+class TaskTraces:
+    """Records the span ``plan`` when a supernode has the Task, and the first span when the Task is ready or fails.
+
+    After a restart of the operator, the planning of an unfinished Task may be recorded again.
+    """
+
+    def __init__(
+        self, traces: Traces, known: Observation, events: OperatorEvents, wall: Callable[[], float] = time.time
+    ) -> None:
+        """``wall`` returns seconds since the epoch, with fractions."""
+        self._traces = traces
+        self._known = known
+        self._wall = wall
+        self._seen: dict[str, tuple[str, float]] = {}
+        """Each Task's newest attempt, and when it was first seen. By UID, as all below."""
+        self._stated: dict[str, str] = {}
+        """The context that a supernode has accepted."""
+        self._open: dict[str, tuple[WantedTask, float]] = {}
+        """The Tasks that are neither ready nor failed, and when their attempts began."""
+        events.subscribe(ResourceChanged, self._on_resource)
+        events.subscribe(StatementTaken, self._on_statement)
+        events.subscribe(WriteEnded, self._on_write)
+
+    def _on_resource(self, event: ResourceChanged) -> None:
+        task = event.resource
+        if not isinstance(task, TaskResource):
+            return
+        uid = task.metadata.uid
+        if event.deleted:
+            for kept in (self._seen, self._stated, self._open):
+                kept.pop(uid, None)
+        elif self._seen.get(uid, ("",))[0] != task.attempt:
+            self._seen[uid] = task.attempt, self._wall()
+
+    def _on_statement(self, event: StatementTaken) -> None:
+        for wanted in event.tasks:
+            task = self._known.tasks.items.get(wanted.name)
+            if self._stated.get(wanted.uid) == wanted.trace or task is None or task.attempt != wanted.attempt:
+                continue
+            self._stated[wanted.uid] = wanted.trace
+            if not self._is_done(task):
+                attempt, began = self._seen.get(wanted.uid, ("", 0.0))
+                if attempt != wanted.attempt:  # it is older than this process
+                    created = task.status.start_time or task.metadata.creation_timestamp
+                    began = created.timestamp() if created is not None else self._wall()
+                self._open[wanted.uid] = wanted, began
+                self._traces.record(Span("plan", wanted.trace, began, self._wall(), {"pantala.supernode": event.name}))
+
+    def _on_write(self, event: WriteEnded) -> None:
+        wanted, began = self._open.get(event.key, (None, 0.0))
+        task = self._known.tasks.items.get(wanted.name) if wanted is not None else None
+        if wanted is None or task is None or task.attempt != wanted.attempt or not self._is_done(task):
+            return
+        del self._open[event.key]
+        stalled = conditions.find(task.status.conditions, "Stalled")
+        error = stalled.reason if stalled is not None and stalled.status == "True" else ""
+        nodes = task.status.peers.desired if task.status.peers is not None else 0
+        about: dict[str, str | int] = {"pantala.task": wanted.name, "pantala.nodes": nodes}
+        self._traces.record(Span("task", wanted.trace, began, self._wall(), about, error, first=True))
+
+    @staticmethod
+    def _is_done(task: TaskResource) -> bool:
+        """True if the status is about the newest attempt, and says that it is ready or that it has failed."""
+        status = task.status
+        current = (status.observed_generation, status.last_handled_request)
+        done = any(conditions.is_true(status.conditions, kind) for kind in ("Ready", "Stalled"))
+        return done and current == (task.metadata.generation, task.requested_at)

@@ -1,0 +1,1 @@
+"""Traces of Tasks: what happened when, in all processes. They are off unless OpenTelemetry is configured."""

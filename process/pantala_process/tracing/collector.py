@@ -1,0 +1,31 @@
+"""Where the spans of this process go: to the collector that the environment names, or nowhere.
+
+The variables are OpenTelemetry's own ones. Its operator may set them in every pod, so a process without OpenTelemetry
+runs all the same.
+"""
+
+from collections.abc import Mapping
+
+import structlog
+
+from pantala_process.tracing.spans import NOWHERE, Traces
+
+_log = structlog.get_logger(__name__)
+
+_ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT")
+"""Each has the URL of a collector, and turns traces on."""
+
+
+def open_traces(process: str, environment: Mapping[str, str]) -> Traces:
+    """Traces to the collector that the environment names. Without one, they go nowhere."""
+    if not any(environment.get(name) for name in _ENDPOINTS):
+        return NOWHERE
+    try:
+        from pantala_process.tracing.export import ExportedTraces
+    except ImportError:
+        _log.warning(
+            "no traces are sent: OpenTelemetry is not installed. Install pantala[traces], or unset the variable",
+            variable=next(name for name in _ENDPOINTS if environment.get(name)),
+        )
+        return NOWHERE
+    return ExportedTraces(process)
