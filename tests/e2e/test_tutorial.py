@@ -39,6 +39,6 @@ def test_the_lines_of_the_tutorial(cluster: Cluster, release: Release, tmp_path:
     text = output.read_text()
     assert 0 == done.returncode, text
     printed = text.split(f"{_END}\n")
-    for step, lines in zip(tutorial, printed, strict=False):
-        assert step.missing(lines) is None, f"{step.missing(lines)!r} is missing in:\n{lines}"
+    missing = [step.missing(lines) for step, lines in zip(tutorial, printed, strict=False)]
+    assert [None] * len(tutorial) == missing, text
     release.wait_ready()
