@@ -227,14 +227,14 @@ def _words(line: str, first: int | None = None, last: int | None = None) -> str:
             "Task",
             tables.TASK_STATUS,
             "ptask",
-            ("NAME READY REASON PEERS SIZE AGE", "columns True Why 2/3 8Gi"),
+            ("NAME READY REASON PROGRESS PEERS SIZE AGE", "columns True Why 42% 2/3 8Gi"),
             ("ORIGIN BYTES PATH", f"{2**33} default/columns"),
         ),
         (
             "ImagePrefetch",
             tables.PREFETCH_STATUS,
             "imgp",
-            ("NAME READY REASON NODES SIZE AGE", "columns True Why 2/3 8Gi"),
+            ("NAME READY REASON PROGRESS NODES SIZE AGE", "columns True Why 42% 2/3 8Gi"),
             ("FAILED BYTES/S NEXT RUN", f"0 {2**27}"),
         ),
     ],
@@ -246,9 +246,9 @@ def test_the_whole_status_can_be_applied_and_is_shown_in_columns(
     path = _store(api, "columns", SPECS[kind](), kind)
     assert status == api.apply_status(path, resource("columns", kind=kind), status)["status"]
     header, row = api.kubectl("get", short, "columns").splitlines()
-    assert columns == (_words(header), _words(row, 0, 5))
+    assert columns == (_words(header), _words(row, 0, 6))
     header, row = api.kubectl("get", kind.lower(), "columns", "-o", "wide").splitlines()
-    assert wide == (_words(header, 6), _words(row, 6, 8))
+    assert wide == (_words(header, 7), _words(row, 7, 9))
     api.kubectl("wait", "--for=condition=Ready", f"{short}/columns", "--timeout=5s")
     assert f"{kind.lower()}.pantala.dev/columns" in api.kubectl("get", "pantala", "-o", "name")
 
@@ -292,7 +292,7 @@ def test_a_peer_has_defaults_columns_and_a_status(api: API) -> None:
         "failed": 1,
     }
     assert seen == api.apply_status(f"{PEERS}/node1", peer, seen).get("status")
-    header, row = api.kubectl("get", "pp").splitlines()
+    header, row = api.kubectl("get", "ppeer").splitlines()
     expected = "NAME READY ADDRESS ZONE CACHE AGE", f"node1 True 10.0.0.1:65002 a {2**40}"
     assert expected == (_words(header), _words(row, 0, 5))
 

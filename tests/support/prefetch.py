@@ -12,6 +12,7 @@ import jsonschema
 import msgspec
 import yaml
 
+from pantala_operator.plan.nodes import Trouble
 from pantala_operator.plan.prefetch.inputs import (
     GivenOrder,
     ObservedImages,
@@ -114,6 +115,7 @@ class World:
     children: dict[str, OwnedTask] = field(default_factory=dict)
     pulls: dict[str, dict[str, PullState]] = field(default_factory=dict)
     answers: dict[ImageKey, RegistryAnswer] = field(default_factory=dict)
+    troubles: dict[str, Trouble] = field(default_factory=dict)
     latest: PrefetchPlan[PrefetchStatus] | None = None
 
     @property
@@ -138,6 +140,7 @@ class World:
             pulls=self.pulls_now(),
             orders=self.orders,
             reported=True,
+            troubles=self.troubles,
         )
 
     def plan(self) -> PrefetchPlan[PrefetchStatus]:

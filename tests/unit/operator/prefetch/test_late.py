@@ -1,0 +1,74 @@
+"""Late nodes and the progress of images."""
+
+import msgspec
+
+from pantala_operator.plan import image_task
+from pantala_operator.plan.nodes import Trouble
+from pantala_operator.plan.targets import PeerState
+from pantala_operator.resources.api import Metadata, TaskResource, TaskSource, TaskSpec
+from pantala_protocol.images import PullPhase
+from tests.support.prefetch import NO, NOW, ONLY_ONE, READY, YES, failed, pending, world
+
+SILENT = Trouble.of("NodeSilent", "No supernode hears from it", 1_700_000_000.0)
+
+
+def test_the_progress_counts_the_bytes_of_running_pulls() -> None:
+    it = world(images=ONLY_ONE, outcome=pending)
+    it.turn(4)
+    assert "0%" == it.each.status.progress == it.each.status.images[0].progress
+    for pulls in it.pulls.values():
+        for name, pull in pulls.items():
+            pulls[name] = msgspec.structs.replace(pull, fetched=(it.each.status.images[0].size or 0) // 2)
+    it.turn()
+    assert "50%" == it.each.status.progress == it.each.status.images[0].progress
+    it.finish()
+    assert "100%" == it.each.status.progress
+
+
+def test_the_task_of_an_image_shows_its_progress() -> None:
+    it = world(images=ONLY_ONE, outcome=lambda _image, name, _: READY if name == "a" else None)
+    it.turn(6)
+    (name,) = it.children
+    child = TaskResource(Metadata(name, "ns"), TaskSpec(TaskSource(image=it.children[name].image), depth="Runtime"))
+    status = image_task.status_of_child(child, it.each.status, NOW)
+    assert ("33%", "1/3") == (status.progress, status.summary)
+    assert status.peers is not None
+    assert (3, 1, 2, 0, 0, 0) == msgspec.structs.astuple(status.peers)
+
+
+def test_a_silent_node_is_late() -> None:
+    it = world(images=ONLY_ONE, outcome=lambda _image, name, _: None if name == "c" else READY)
+    it.turn(5)
+    it.troubles["c"] = SILENT
+    it.turn()
+    assert [(NO, "NodeSilent"), (YES, "NodeSilent")] == it.summary()[:2]
+    assert f"2 of 3 nodes have all images. c: {SILENT.text}" == it.message("Ready")
+    status = it.each.status
+    assert [("c", "NodeSilent")] == [(each.node, each.reason) for each in status.late]
+    assert status.nodes is not None
+    assert (1, 0, 0) == (status.nodes.late, status.nodes.active, status.nodes.waiting)
+    (name,) = it.children
+    child = TaskResource(Metadata(name, "ns"), TaskSpec(TaskSource(image=it.children[name].image), depth="Runtime"))
+    assert status.late == image_task.status_of_child(child, status, NOW).late
+    del it.troubles["c"]
+    it.finish()
+    assert () == it.each.status.late
+    it.fits()
+
+
+def test_a_failed_node_and_a_ready_node_are_not_late() -> None:
+    it = world(images=ONLY_ONE, outcome=lambda _image, name, _: failed("NoSpace") if name == "c" else READY)
+    it.turn(6)
+    it.troubles |= {"a": SILENT, "c": SILENT}
+    it.plan()
+    assert () == it.each.status.late
+    assert {PullPhase.FAILED} == {pulls["c"].phase for pulls in it.pulls.values()}
+
+
+def test_a_node_that_is_gone_says_why() -> None:
+    it = world(images=ONLY_ONE, outcome=lambda _image, name, _: None if name == "a" else READY)
+    it.turn(5)
+    it.cluster.peers["c"] = PeerState(connected=False)  # type: ignore[index]
+    it.troubles["c"] = SILENT
+    it.plan()
+    assert ("c", "NodeSilent") in [(each.node, each.reason) for each in it.each.status.failures]
