@@ -36,8 +36,9 @@ def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
             yield f"export KUBECONFIG={place.kubeconfig}"
         if place.console:
             yield f"open {place.console}    (the web page)"
+            yield f"export PANTALA_CONSOLE={place.console}"
         yield f"kubectl get tasks.pantala.dev,peers.pantala.dev; kubectl describe tasks.pantala.dev {task}"
-        yield f"kubectl pantala status {task}    (with .venv/bin on PATH)"
+        yield f"kubectl pantala explain task/{task}; kubectl pantala top    (with .venv/bin on PATH)"
         yield "kubectl apply -f crds/samples/task.yaml    (your own file: change metadata.name and spec.source.url)"
         yield f"kubectl delete tasks.pantala.dev {task}    (its files are removed within seconds)"
     else:
