@@ -42,9 +42,14 @@ class Shown:
     """The samples of one place where rates are shown, each with its time."""
 
     samples: list[tuple[float, dict[str, float]]] = field(default_factory=list)
+    times: list[tuple[float, float]] = field(default_factory=list)
+    """When the task seemed to end, and when that was shown."""
 
-    def add(self, rates: dict[str, float]) -> None:
-        self.samples.append((time.monotonic(), rates))
+    def add(self, rates: dict[str, float], left: str = "-") -> None:
+        now = time.monotonic()
+        self.samples.append((now, rates))
+        if found := re.fullmatch(r"(\d+)\s?(s|m|min)( (\d+)\s?s)?", left):
+            self.times.append((now, now + int(found[1]) * (1 if found[2] == "s" else 60) + int(found[4] or 0)))
 
     def sums(self) -> dict[str, float]:
         """The bytes by source: each rate holds until the next sample."""
@@ -76,7 +81,7 @@ async def read_top(console: str, total: Shown, task: Shown) -> None:
                 rates = zip(SOURCES, cells[:3], strict=True)
                 total.add({source: number(cell.removeprefix(source)) for source, cell in rates})
             elif cells[0] == f"default/{TASK}":
-                task.add({source: number(cell) for source, cell in zip(SOURCES, cells[3:6], strict=True)})
+                task.add({source: number(cell) for source, cell in zip(SOURCES, cells[3:6], strict=True)}, cells[6])
     finally:
         with contextlib.suppress(ProcessLookupError):
             process.kill()
@@ -85,7 +90,7 @@ async def read_top(console: str, total: Shown, task: Shown) -> None:
 
 LOOK = """[
   ...["origin", "supernode", "peers"].map((each) => document.querySelector(`#rate-${each}`)?.textContent ?? ""),
-  document.querySelector('#view [data-cell="rate"]')?.textContent ?? "",
+  ...["rate", "eta"].map((each) => document.querySelector(`#view [data-cell="${each}"]`)?.textContent ?? ""),
 ]"""
 
 
@@ -93,9 +98,9 @@ async def read_page(page: BrowserPage, total: Shown, task: Shown) -> None:
     """Read the tile of rates and the Task's row of the page once a second, until cancelled."""
     following = time.monotonic()
     while True:
-        *rates, row = await page.run(LOOK)
+        *rates, row, left = await page.run(LOOK)
         total.add({source: number(text) for source, text in zip(SOURCES, rates, strict=True)})
-        task.add({"origin": 0.0, "supernode": 0.0, "peers": number(row)})
+        task.add({"origin": 0.0, "supernode": 0.0, "peers": number(row)}, left)
         following = max(following + 1, time.monotonic())
         await asyncio.sleep(following - time.monotonic())
 
@@ -110,15 +115,19 @@ async def test_the_rates_of_top_and_of_the_page_add_up_to_the_bytes(tmp_path: Pa
             async with browsing() as page, reading(page, console, shown):
                 await stage.apply(TASK, f"{url}/large.bin")
                 await stage.ready(TASK, seconds=90)
+                ended = time.monotonic()
                 await eventually(lambda: at_rest(shown), within=20, every=0.2, what="nothing moves any more")
             moved = stage.status(TASK)["bytes"]
     bytes_by_source = {"origin": moved["origin"], "supernode": moved["fromSupernode"], "peers": moved["fromPeers"]}
     for name, each in shown.items():
+        print(name, [(round(ended - at, 1), round(end - ended, 1)) for at, end in each.times])
         print(name, len(each.samples), {source: round(amount / MIB, 1) for source, amount in each.sums().items()})
     assert (SIZE, 3 * SIZE) == (moved["origin"], moved["fromSupernode"] + moved["fromPeers"])
     assert [] == page.errors
     for name in ("top", "page"):
         assert bytes_by_source == pytest.approx(shown[name].sums(), rel=0.05), name
+    assert bytes_by_source == pytest.approx(shown["top's task"].sums(), rel=0.05)
+    assert 3 * SIZE == pytest.approx(sum(shown["page's task"].sums().values()), rel=0.05)
 
 
 def made_file(path: Path) -> None:

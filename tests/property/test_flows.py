@@ -67,6 +67,17 @@ def test_a_meter_disappears_when_its_download_is_finished_and_the_rate_is_0() ->
     assert [] == list(table)
 
 
+def test_the_pace_is_right_before_the_window_is_full() -> None:
+    meter = FlowMeter()
+    for number in range(100):
+        meter.add("ab"[number % 2], 1000, 3.25 + number / 10)
+        assert number < 20 or meter.pace(3.25 + number / 10) == pytest.approx(10_000, rel=0.15)
+    assert 0.0 == meter.pace(100.0)
+    meter.add("a", 1000, 100.0)
+    assert 0.0 == meter.pace(101.9)
+    assert 1000.0 == pytest.approx(meter.pace(102.0))
+
+
 def test_a_rate_rises_and_falls_within_two_seconds_of_its_bytes() -> None:
     meter = FlowMeter()
     meter.add("", 5000, 10.0)

@@ -6,6 +6,7 @@ The summary of a finished Task follows from its status alone, so it is kept as l
 import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Final
 
 import msgspec
@@ -21,12 +22,15 @@ from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
 from pantala_process.flight import SingleFlight
 from pantala_protocol import __version__
+from pantala_protocol.console.progress import WINDOW
 from pantala_protocol.console.views import Console, TaskDetail, TaskSummary, Traffic
 
 _SLICE: Final = 200
 """Tasks between two moments at which other work may run."""
 _FRESH: Final = 0.4
 """Seconds for which a built overview is used again, at least."""
+_ECHO: Final = timedelta(seconds=2 * WINDOW)
+"""After this time, a finished Task has no rate any more."""
 _CALM: Final = 4
 """It is used so many times longer than it took to build."""
 _MOST_IMAGES: Final = 50
@@ -74,7 +78,7 @@ class ConsoleOverview:
         chosen = [
             each
             for each in view.tasks
-            if (not namespace or each.namespace == namespace) and not (unfinished and each.ready == "True")
+            if (not namespace or each.namespace == namespace) and not (unfinished and tasks.is_over(each))
         ]
         return msgspec.structs.replace(view, tasks=tuple(chosen[:limit]), omitted=max(0, len(chosen) - limit))
 
@@ -140,11 +144,14 @@ class ConsoleOverview:
         uid = task.metadata.uid
         if uid in self._kept and self._kept[uid][0] is task:
             return self._kept[uid][1]
+        task_id = task.status.task_id
         if tasks.is_finished(task.status.conditions):
+            completed = task.status.completion_time
+            if completed is not None and self._clock.now() - completed < _ECHO:
+                return tasks.summarize(task, None, self._known.progress.downloads(task_id))
             summary = tasks.summarize(task, None, None)
             self._kept[uid] = task, summary
             return summary
-        task_id = task.status.task_id
         view = self._known.supernodes.task_view(uid, task_id, task.attempt)
         return tasks.summarize(task, view.report, self._known.progress.downloads(task_id))
 

@@ -42,7 +42,6 @@ def summarize(task: TaskResource, report: TaskReport | None, progress: TaskDownl
     traffic = _traffic(status.transferred, report, progress)
     cached = _cached(status, report, length)
     share = 1.0 if done else _share(task, length, cached, counts, traffic, progress)
-    rate = traffic.supernode_rate + traffic.peers_rate if task.spec.to_peers else traffic.origin_rate
     return TaskSummary(
         kind=KIND,
         namespace=task.metadata.namespace,
@@ -55,10 +54,16 @@ def summarize(task: TaskResource, report: TaskReport | None, progress: TaskDownl
         length=length,
         cached=cached,
         progress=share,
-        eta=_eta(share, length, counts.desired if task.spec.to_peers else 1, rate),
+        eta=_eta(task, share, length, counts, progress),
         nodes=counts,
         traffic=traffic,
     )
+
+
+def is_over(summary: TaskSummary) -> bool:
+    """True if the object is ready, and the rates of its last bytes have been shown."""
+    traffic = summary.traffic
+    return summary.ready == "True" and not (traffic.origin_rate or traffic.supernode_rate or traffic.peers_rate)
 
 
 def with_nodes(summary: TaskSummary, nodes: Sequence[NodeView]) -> TaskSummary:
@@ -128,9 +133,10 @@ def _share(
         return cached / length if length else None
     if not counts.desired or not length:
         return None
-    partial = _partial(progress.nodes) if progress is not None else 0
-    moved = counts.ready * length + partial if partial else traffic.supernode + traffic.peers
-    return min(1.0, max(moved, counts.ready * length) / (counts.desired * length))
+    whole, partial = _held(progress.nodes, length) if progress is not None else (0, 0)
+    there = max(counts.ready, whole) * length
+    moved = there + partial if partial else traffic.supernode + traffic.peers
+    return min(1.0, max(moved, there) / (counts.desired * length))
 
 
 def percentage(text: str) -> float | None:
@@ -139,13 +145,20 @@ def percentage(text: str) -> float | None:
     return min(100, int(number)) / 100 if number.isascii() and number.isdigit() and len(number) < 4 else None
 
 
-def _partial(nodes: Mapping[str, NodeDownload]) -> int:
-    """The verified bytes on nodes that lack some."""
-    return sum(node.bytes for node in nodes.values())
+def _held(nodes: Mapping[str, NodeDownload], length: int) -> tuple[int, int]:
+    """How many nodes have all bytes although they still show a rate, and the verified bytes of the others."""
+    partial = [node.bytes for node in nodes.values() if node.bytes < length]
+    return len(nodes) - len(partial), sum(partial)
 
 
-def _eta(share: float | None, length: int | None, copies: int, rate: int) -> float | None:
-    """Seconds until everything is done at the present ``rate``."""
-    if share is None or length is None or not rate or share >= 1:
+def _eta(
+    task: TaskResource, share: float | None, length: int | None, counts: NodeCounts, progress: TaskDownloads | None
+) -> float | None:
+    """Seconds until everything is done at the present pace of what is not done."""
+    if share is None or length is None or share >= 1 or progress is None:
         return None
-    return round((1 - share) * length * copies / rate, 1)
+    nodes = progress.nodes.values()
+    to_peers = task.spec.to_peers
+    pace = sum(node.pace for node in nodes if node.bytes < length) if to_peers else progress.origin_pace
+    copies = counts.desired if to_peers else 1
+    return round((1 - share) * length * copies / pace, 1) if pace else None

@@ -67,6 +67,8 @@ class TaskDownloads:
     source: Trouble | None = None
     """Why the supernode gets too few bytes."""
     origin_rate: int = 0
+    origin_pace: int = 0
+    """The rate since the first bytes arrived, which tells the time left."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,14 +137,14 @@ class TaskNodes:
         phase = NodePhase.FETCHING if found.bytes or found.rate else NodePhase.WAITING
         if trouble is not None:
             phase = NodePhase.FAILED if failed is not None else NodePhase.LATE
-        known = self.length is not None and found.rate > 0
+        known = self.length is not None and found.pace > 0
         return NodeView(
             name,
             phase,
             zone,
             bytes=found.bytes,
             rate=found.rate,
-            eta=max((self.length or 0) - found.bytes, 0) / found.rate if known else None,
+            eta=max((self.length or 0) - found.bytes, 0) / found.pace if known else None,
             reason=trouble.reason if trouble is not None else "",
             message=trouble.message if trouble is not None else "",
             action=trouble.action if trouble is not None else "",

@@ -124,7 +124,8 @@ class ProgressStore:
         source = troubles.pop(_SOURCE, None)
         # A peer that is silent towards one supernode may still get this file from another one.
         silent = {name: each for name, each in self._silent.items() if name not in nodes or not nodes[name].rate}
-        return TaskDownloads(nodes, troubles, silent, source, sum(view.origin_rate for view in views))
+        origin_rate, origin_pace = (sum(view.origin_rate for view in views), sum(view.origin_pace for view in views))
+        return TaskDownloads(nodes, troubles, silent, source, origin_rate, origin_pace)
 
 
 def _troubles(task: TaskProgressView, slow: SlowNodes, now: float) -> Iterator[tuple[TroubleKey, Trouble]]:

@@ -45,6 +45,11 @@ class NodeDownload(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
     since: float = 0.0
     """Since when ``reason`` holds, in seconds since the epoch. 0 without a reason."""
+    pace: Count = 0
+    """Bytes per second since the download began to move, at most over :data:`WINDOW` seconds. 0: not known yet.
+
+    A rate is too small at the start, because it is a mean over the whole window. So the pace tells the time left.
+    """
 
     def __post_init__(self) -> None:
         text.clean_failure(self)
@@ -61,6 +66,8 @@ class TaskProgressView(msgspec.Struct, frozen=True, omit_defaults=True):
     message: str = ""
     since: float = 0.0
     nodes: tuple[NodeDownload, ...] = ()
+    origin_pace: Count = 0
+    """The pace of the bytes from the origin or from another replica."""
 
     def __post_init__(self) -> None:
         text.clean_failure(self)

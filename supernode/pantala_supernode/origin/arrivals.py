@@ -62,6 +62,9 @@ class Arrival:
     def rate(self, now: float) -> float:
         return self._meter.rates(now).get("", 0.0)
 
+    def pace(self, now: float) -> float:
+        return self._meter.pace(now)
+
     def ended(self, now: float) -> bool:
         """True if nothing arrives, and the rate is 0."""
         return not self.running and not self._waiting and self._meter.idle(now)

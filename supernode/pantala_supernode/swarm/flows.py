@@ -18,7 +18,7 @@ _MOST_PROVIDERS: Final = 16
 class FlowMeter:
     """The bytes that arrived from each provider. ``now`` is in seconds and never decreases."""
 
-    __slots__ = ("_buckets", "_latest", "_second", "sums")
+    __slots__ = ("_began", "_buckets", "_latest", "_second", "sums")
 
     def __init__(self) -> None:
         self.sums: dict[str, int] = {}
@@ -27,10 +27,14 @@ class FlowMeter:
         """The last seconds in which bytes arrived, the oldest first, with their bytes by provider."""
         self._second = -1
         self._latest: dict[str, int] = {}
+        self._began = 0.0
+        """When the first bytes arrived after a time without a rate."""
 
     def add(self, provider: str, amount: int, now: float) -> None:
         second = int(now)
         if second != self._second:
+            if self._second < 0 or self.idle(now):
+                self._began = now
             self._begin(second)
         latest, sums = self._latest, self.sums
         latest[provider] = latest.get(provider, 0) + amount
@@ -47,6 +51,11 @@ class FlowMeter:
                 for provider, amount in bucket.items():
                     rates[provider] = rates.get(provider, 0.0) + amount * weight / WINDOW
         return rates
+
+    def pace(self, now: float) -> float:
+        """The bytes per second from all providers since the first ones arrived. 0: not known yet."""
+        covered = min(now - 1 - self._began, WINDOW)
+        return sum(self.rates(now).values()) * WINDOW / covered if covered >= 1 else 0.0
 
     @property
     def latest(self) -> int:

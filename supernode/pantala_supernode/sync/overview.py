@@ -100,6 +100,7 @@ class Overview:
             reason=trouble.reason if trouble is not None else "",
             message=trouble.message if trouble is not None else "",
             since=self._wall() - (now - trouble.since) if trouble is not None else 0.0,
+            pace=round(meter.pace(now)) if meter is not None else 0,
         )
 
     def _is_unfinished(self, task_id: str, peer: str) -> bool:
@@ -110,11 +111,12 @@ class Overview:
         arrival = self._cdn.worker.arrivals.get(TaskID(task_id))
         if arrival is None:
             return TaskProgressView(task_id, nodes=nodes)
-        now, rate = self._clock(), round(arrival.rate(self._clock()))
+        now = self._clock()
+        rate, pace = round(arrival.rate(now)), round(arrival.pace(now))
         if arrival.slow_since is None:
-            return TaskProgressView(task_id, rate, nodes=nodes)
+            return TaskProgressView(task_id, rate, nodes=nodes, origin_pace=pace)
         since = self._wall() - (now - arrival.slow_since)
-        return TaskProgressView(task_id, rate, Reason.SOURCE_SLOW, arrival.problem, since, nodes)
+        return TaskProgressView(task_id, rate, Reason.SOURCE_SLOW, arrival.problem, since, nodes, pace)
 
     def _silent_peers(self) -> tuple[SilentPeer, ...]:
         """The peers that must speak and do not. Those that a task needs are listed even after they were removed."""

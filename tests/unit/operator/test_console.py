@@ -110,8 +110,8 @@ async def test_a_running_task_shows_bytes_and_rates_by_source(desk: Desk) -> Non
     )
     desk.progress(
         "t",
-        NodeDownload("a", 2 * MIB, 100, (Inflow("", MIB, 60), Inflow("b", MIB, 40))),
-        NodeDownload("b", MIB, 50, (Inflow("", MIB, 50),)),
+        NodeDownload("a", 2 * MIB, 100, (Inflow("", MIB, 60), Inflow("b", MIB, 40)), pace=200),
+        NodeDownload("b", MIB, 50, (Inflow("", MIB, 50),), pace=100),
         origin_rate=70, volume_bytes=10, volume_free=4,
     )  # fmt: skip
     desk.peer("a", "z1")
@@ -120,7 +120,7 @@ async def test_a_running_task_shows_bytes_and_rates_by_source(desk: Desk) -> Non
     assert (2 * MIB, MIB, MIB) == (shown.traffic.origin, shown.traffic.supernode, shown.traffic.peers)
     assert (70, 110, 40) == (shown.traffic.origin_rate, shown.traffic.supernode_rate, shown.traffic.peers_rate)
     assert (2 * MIB, 3 / 8) == (shown.cached, shown.progress)
-    assert shown.eta == pytest.approx(5 * MIB / 150, abs=0.1)
+    assert 5 * MIB / 300 == pytest.approx(shown.eta, abs=0.1)
     assert [("supernode", "a", 60), ("supernode", "b", 50), ("b", "a", 40)] == [
         (each.provider, each.node, each.rate) for each in view.edges
     ]
@@ -138,6 +138,35 @@ async def test_a_running_task_shows_bytes_and_rates_by_source(desk: Desk) -> Non
     assert shown.traffic == view.traffic
     assert (PeerFinding("MirrorConfigured", "False", "NotConfigured", "Why"),) == view.peers[0].conditions
     assert view.leads
+
+
+async def test_a_node_that_is_done_and_still_shows_a_rate_counts_once(desk: Desk) -> None:
+    desk.put(task("t", contentLength=4 * MIB, peers=peers(3, 1, 2)))
+    desk.report("t", length=4 * MIB, piece_size=MIB, pieces_cached=4)
+    desk.progress(
+        "t",
+        NodeDownload("a", 4 * MIB, 100, pace=300),
+        *(NodeDownload(name, MIB, 50, pace=100) for name in "bc"),
+    )
+    [shown] = (await desk.view()).tasks
+    assert (0.5, 200) == (shown.progress, shown.traffic.peers_rate)
+    assert 6 * MIB / 200 == pytest.approx(shown.eta, abs=0.1)
+
+
+async def test_a_finished_task_keeps_the_rates_of_its_last_bytes(desk: Desk) -> None:
+    """Otherwise the rates of a Task would not add up to its bytes."""
+    desk.put(
+        task("t", ready="True", reason="Distributed", contentLength=MIB, peers=peers(1, 1), completionTime=CREATED),
+        task("old", ready="True", reason="Distributed", contentLength=MIB, peers=peers(1, 1)),
+    )
+    for name in ("t", "old"):
+        desk.progress(name, NodeDownload("a", MIB, 50, (Inflow("", MIB, 50),), pace=60), origin_rate=70)
+        [shown] = [each for each in (await desk.view()).tasks if each.name == name]
+        echo = name == "t"
+        assert ((70, 50) if echo else (0, 0)) == (shown.traffic.origin_rate, shown.traffic.supernode_rate)
+        assert (1.0, None) == (shown.progress, shown.eta)
+        assert (["t"] if echo else []) == [each.name for each in (await desk.view(unfinished=True)).tasks]
+        desk.clock.advance(11)
 
 
 async def test_a_finished_task_counts_as_saved_bytes(desk: Desk) -> None:

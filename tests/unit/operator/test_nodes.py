@@ -44,7 +44,7 @@ def targets_of(names: tuple[str, ...]) -> Targets:
 
 def test_each_node_is_in_one_state() -> None:
     downloads = TaskDownloads(
-        nodes={"b": NodeDownload("b", 40, 20, (Inflow("", 30, 10), Inflow("a", 10, 10)))},
+        nodes={"b": NodeDownload("b", 40, 20, (Inflow("", 30, 10), Inflow("a", 10, 10)), pace=20)},
         troubles={"b": Trouble.of("NodeSlow", "slow", 5.0), "a": Trouble.of("NodeSlow", "slow", 5.0)},
         silent={"c": SILENT, "elsewhere": SILENT},
     )
