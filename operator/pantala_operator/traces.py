@@ -12,7 +12,7 @@ from pantala_protocol.statement import WantedTask
 
 
 class TaskTraces:
-    """Records the span ``plan`` when a supernode has the Task, and the first span when the Task is ready or fails.
+    """Records the span ``plan`` when a supernode has the Task, and the first span when the Task is ready or deleted.
 
     After a restart of the operator, the planning of an unfinished Task may be recorded again.
     """
@@ -29,7 +29,7 @@ class TaskTraces:
         self._stated: dict[str, str] = {}
         """The context that a supernode has accepted."""
         self._open: dict[str, tuple[WantedTask, float]] = {}
-        """The Tasks that are neither ready nor failed, and when their attempts began."""
+        """The Tasks that are not ready, and when their attempts began."""
         events.subscribe(ResourceChanged, self._on_resource)
         events.subscribe(StatementTaken, self._on_statement)
         events.subscribe(WriteEnded, self._on_write)
@@ -40,6 +40,9 @@ class TaskTraces:
             return
         uid = task.metadata.uid
         if event.deleted:
+            if uid in self._open:
+                ready = conditions.find(task.status.conditions, "Ready")
+                self._end(task, "Deleted" if ready is None else ready.reason)
             for kept in (self._seen, self._stated, self._open):
                 kept.pop(uid, None)
         elif self._seen.get(uid, ("",))[0] != task.attempt:
@@ -51,7 +54,7 @@ class TaskTraces:
             if self._stated.get(wanted.uid) == wanted.trace or task is None or task.attempt != wanted.attempt:
                 continue
             self._stated[wanted.uid] = wanted.trace
-            if not self._is_done(task):
+            if not _is_ready(task):
                 attempt, began = self._seen.get(wanted.uid, ("", 0.0))
                 if attempt != wanted.attempt:  # it is older than this process
                     created = task.status.start_time or task.metadata.creation_timestamp
@@ -60,21 +63,20 @@ class TaskTraces:
                 self._traces.record(Span("plan", wanted.trace, began, self._wall(), {"pantala.supernode": event.name}))
 
     def _on_write(self, event: WriteEnded) -> None:
-        wanted, began = self._open.get(event.key, (None, 0.0))
+        wanted, _ = self._open.get(event.key, (None, 0.0))
         task = self._known.tasks.items.get(wanted.name) if wanted is not None else None
-        if wanted is None or task is None or task.attempt != wanted.attempt or not self._is_done(task):
-            return
-        del self._open[event.key]
-        stalled = conditions.find(task.status.conditions, "Stalled")
-        error = stalled.reason if stalled is not None and stalled.status == "True" else ""
+        if wanted is not None and task is not None and task.attempt == wanted.attempt and _is_ready(task):
+            self._end(task)
+
+    def _end(self, task: TaskResource, error: str = "") -> None:
+        wanted, began = self._open.pop(task.metadata.uid)
         nodes = task.status.peers.desired if task.status.peers is not None else 0
         about: dict[str, str | int] = {"pantala.task": wanted.name, "pantala.nodes": nodes}
         self._traces.record(Span("task", wanted.trace, began, self._wall(), about, error, first=True))
 
-    @staticmethod
-    def _is_done(task: TaskResource) -> bool:
-        """True if the status is about the newest attempt, and says that it is ready or that it has failed."""
-        status = task.status
-        current = (status.observed_generation, status.last_handled_request)
-        done = any(conditions.is_true(status.conditions, kind) for kind in ("Ready", "Stalled"))
-        return done and current == (task.metadata.generation, task.requested_at)
+
+def _is_ready(task: TaskResource) -> bool:
+    """True if the status says that the newest attempt is ready."""
+    status = task.status
+    current = (status.observed_generation, status.last_handled_request)
+    return conditions.is_true(status.conditions, "Ready") and current == (task.metadata.generation, task.requested_at)

@@ -86,8 +86,12 @@ async def test_a_task_is_one_trace_across_all_processes(collector: Collector, tm
         await stage.apply("good", stage.origin.url("/file"))
         await stage.apply("absent", stage.origin.url("/absent"), retry={"limit": 0})
         await stage.ready("good")
+        await stage.says("absent", "SourceNotFound")
+        await stage.delete("absent")
         await eventually(
-            lambda: len(collector.of("default/good")) == 3 + 2 * len(NODES) and collector.of("default/absent"),
+            lambda: (
+                len(collector.of("default/good")) == 3 + 2 * len(NODES) and len(collector.of("default/absent")) == 3
+            ),
             what=lambda: "\n".join(map(str, collector.spans)),
         )
         spans = collector.of("default/good")
