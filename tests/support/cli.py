@@ -44,6 +44,7 @@ def task(name: str = "model", namespace: str = "default") -> dict[str, Any]:
     status = {
         "conditions": conditions,
         "contentLength": 104857600,
+        "progress": "83%",
         "pieces": {"total": 100, "cached": 100},
         "peers": {"desired": 2, "ready": 1},
         "bytes": {"origin": 104857600, "distributed": 157286400, "fromSupernode": 104857600, "fromPeers": 52428800},

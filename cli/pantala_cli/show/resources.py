@@ -5,8 +5,7 @@ from typing import Any
 
 from pantala_cli.access.kinds import IMAGE, ResourceKind, condition
 from pantala_cli.show.words import epoch
-from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, PeerView, TaskSummary, Traffic
-from pantala_protocol.reasons import Reason
+from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, PeerFinding, PeerView, TaskSummary, Traffic
 
 Object = Mapping[str, Any]
 
@@ -32,7 +31,7 @@ def summary(resource: Object, kind: ResourceKind) -> TaskSummary:
         image=(spec.get("source") or {}).get("image", ""),
         length=status.get("contentLength", length),
         cached=_part(length, pieces.get("cached", 0), pieces.get("total", 0)),
-        progress=_image_progress(moved, counts, ready) if kind == IMAGE else progress(resource),
+        progress=progress(resource),
         nodes=counts,
         traffic=Traffic(
             origin=moved.get("origin", 0), supernode=moved.get("fromSupernode", 0), peers=moved.get("fromPeers", 0)
@@ -45,19 +44,12 @@ def stalled(resource: Object) -> bool:
     return condition(resource, "Stalled").get("status") == "True"
 
 
-def progress(task: Object) -> float | None:
-    """The share of bytes that were transferred, from 0 to 1, or ``None`` while the file's length is unknown."""
-    status = task.get("status") or {}
-    if condition(task, "Ready").get("status") == "True":
+def progress(resource: Object) -> float | None:
+    """The share of the work that is done, from 0 to 1, or ``None`` while it is not known."""
+    if condition(resource, "Ready").get("status") == "True":
         return 1.0
-    length, desired = status.get("contentLength"), (status.get("peers") or {}).get("desired", 0)
-    if length is None or (not desired and condition(task, "Ready").get("reason") == Reason.NO_NODE_MATCHES):
-        return None
-    moved = (status.get("bytes") or {}).get("distributed", 0)
-    pieces = status.get("pieces") or {}
-    cached = _part(length, pieces.get("cached", 0), pieces.get("total", 0))
-    whole = length * (desired + 1)
-    return float(min((cached + moved) / whole, 0.99)) if whole else 0.0
+    percent = (resource.get("status") or {}).get("progress", "").removesuffix("%")
+    return min(int(percent), 99) / 100 if percent.isdigit() and percent.isascii() else None
 
 
 def peer(resource: Object) -> PeerView:
@@ -74,6 +66,11 @@ def peer(resource: Object) -> PeerView:
         cache_bytes=cache.get("bytes", 0),
         tasks=cache.get("tasks", 0),
         uploads=status.get("uploads", 0),
+        conditions=tuple(
+            PeerFinding(kind, found["status"], found.get("reason", ""), found.get("message", ""))
+            for kind in ("MirrorConfigured", "ClockSynchronized")
+            if (found := condition(resource, kind))
+        ),
     )
 
 
@@ -105,14 +102,6 @@ def _counts(peers: Mapping[str, int]) -> NodeCounts:
         late=peers.get("late", 0),
         failed=peers.get("failed", 0),
     )
-
-
-def _image_progress(moved: Mapping[str, int], nodes: NodeCounts, ready: Mapping[str, str]) -> float | None:
-    if ready.get("status") == "True":
-        return 1.0
-    if moved.get("total") and "fetched" in moved:
-        return min(moved["fetched"] / moved["total"], 0.99)
-    return min(nodes.ready / nodes.desired, 0.99) if nodes.desired else None
 
 
 def _part(whole: int | None, done: int, total: int) -> int:

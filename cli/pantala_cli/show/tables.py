@@ -46,7 +46,7 @@ def images(found: Iterable[TaskSummary], now: float, *, namespaces: bool = False
 
 
 def peers(found: Iterable[PeerView], *, wide: bool = False) -> Table:
-    more = ("IN", "OUT", "CLOCK", "REASON", "MESSAGE") if wide else ()
+    more = ("MIRROR", "CLOCK", "IN", "OUT", "REASON", "MESSAGE") if wide else ()
     table = plain(*_PEER_COLUMNS, *more)
     for peer in sorted(found, key=lambda each: each.name):
         line = [
@@ -54,8 +54,9 @@ def peers(found: Iterable[PeerView], *, wide: bool = False) -> Table:
             peer.version or UNKNOWN,
         ]  # fmt: skip
         if wide:
-            ahead = UNKNOWN if peer.clock_ahead is None else f"{peer.clock_ahead:+d}s"
-            line += [rate(peer.rate_in), rate(peer.rate_out), ahead, peer.reason, peer.message]
+            known = {each.type: each.status for each in peer.conditions}
+            line += [known.get(kind, UNKNOWN) for kind in ("MirrorConfigured", "ClockSynchronized")]
+            line += [rate(peer.rate_in), rate(peer.rate_out), peer.reason, peer.message]
         table.add_row(peer.name, Text(peer.ready, _STYLES.get(peer.ready, "")), *line)
     return table
 

@@ -17,10 +17,6 @@ def shown_task(*, generation: int = 1, **status: Any) -> dict[str, Any]:
     return {"metadata": metadata, "spec": {}, "status": status}
 
 
-def moving(cached: int, desired: int = 3) -> dict[str, Any]:
-    return {"contentLength": 100, "peers": {"desired": desired}, "pieces": {"total": 10, "cached": cached}}
-
-
 def ready(status: str, generation: int = 1) -> list[dict[str, Any]]:
     return [{"type": "Ready", "status": status, "reason": "R", "message": "m", "observedGeneration": generation}]
 
@@ -43,14 +39,14 @@ def test_a_condition_of_a_former_generation_does_not_count() -> None:
     ("expected", "status"),
     [
         (None, {}),
-        (1.0, {"conditions": ready("True")}),
-        (0.0, moving(cached=0)),
-        (0.125, moving(cached=5)),
-        (0.99, {**moving(cached=10, desired=1), "bytes": {"distributed": 900}}),
-        (0.0, {"contentLength": 0, "peers": {"desired": 3}}),
+        (1.0, {"conditions": ready("True"), "progress": "40%"}),
+        (0.0, {"progress": "0%"}),
+        (0.42, {"progress": "42%"}),
+        (0.99, {"progress": "100%"}),
+        (None, {"progress": "-"}),
     ],
 )
-def test_progress_is_the_share_of_all_that_is_moved(expected: float | None, status: dict[str, Any]) -> None:
+def test_progress_comes_from_the_status(expected: float | None, status: dict[str, Any]) -> None:
     assert expected == resources.progress(shown_task(**status))
 
 
@@ -80,11 +76,6 @@ def test_only_what_is_complete_shows_100_percent(part: float | None, shown: str)
     assert shown == words.share(part)
 
 
-def test_a_task_without_nodes_has_no_progress() -> None:
-    nothing = [{**ready("False")[0], "reason": "NoNodeMatches"}]
-    assert None is resources.progress(shown_task(conditions=nothing, **moving(cached=10, desired=0)))
-
-
 def test_the_wide_table_shows_states_rates_and_the_time_left() -> None:
     console, _ = swarm()
     heading, line = cells(tables.tasks(console.tasks, console.at, wide=True))
@@ -99,3 +90,10 @@ def test_names_are_never_cut(monkeypatch: pytest.MonkeyPatch, capsys: pytest.Cap
     names = [f"ip-10-20-30-{number}.eu-central-1.compute.internal.a-long-cluster-name.example" for number in (1, 2)]
     terminal.show(tables.peers([resources.peer({"metadata": {"name": name}}) for name in names]))
     assert names == [line.split()[0] for line in capsys.readouterr().out.splitlines()[1:]]
+
+
+def test_the_wide_table_of_peers_shows_the_mirror_and_the_clock() -> None:
+    conditions = [{"type": "MirrorConfigured", "status": "False", "reason": "NotConfigured"}]
+    peer = resources.peer({"metadata": {"name": "a"}, "status": {"conditions": conditions}})
+    shown = dict(zip(*cells(tables.peers([peer], wide=True)), strict=False))
+    assert ("False", "-") == (shown["MIRROR"], shown["CLOCK"])
