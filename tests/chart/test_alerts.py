@@ -33,7 +33,7 @@ def test_promtool_accepts_the_configuration_in_the_documentation(tmp_path: Path)
     (tmp_path / "alerts.yaml").write_bytes(ALERTS.read_bytes())
     configuration = yaml.safe_load(block)
     [scraped] = configuration["scrape_configs"]
-    assert [{"role": "pod", "namespaces": {"names": ["pantala-system"]}}] == scraped.pop("kubernetes_sd_configs")
+    assert [{"role": "pod", "namespaces": {"names": ["pantala"]}}] == scraped.pop("kubernetes_sd_configs")
     scraped["static_configs"] = [{"targets": ["127.0.0.1:1"]}]
     (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(configuration))
     assert "is valid prometheus config file syntax" in promtool("check", "config", tmp_path / "prometheus.yml")
