@@ -135,3 +135,34 @@ async def test_the_first_byte_has_a_deadline(first: float, *, allowed: bool) -> 
         await answered(OK + TWO, first=first, timeouts=Timeouts(first_byte=1.0))
     assert caught.value.fault is Fault.TIMEOUT
     assert time.monotonic() - began < 3.5
+
+
+class CountingSink:
+    """A sink that counts the blocks of a body."""
+
+    def __init__(self) -> None:
+        self.blocks = 0
+        self.size = 0
+
+    def begin(self, _: Head) -> None: ...
+
+    def take(self, data: bytes) -> None:
+        self.blocks += 1
+        self.size += len(data)
+
+
+async def test_the_packets_of_a_slow_server_are_read_together() -> None:
+    packet, count = b"x" * 6144, 512
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"{OK}Content-Length: {len(packet) * count}\r\n\r\n".encode())
+        for _ in range(count):
+            writer.write(packet)
+            await asyncio.sleep(0.001)
+
+    async with raw_server(serve) as url, OutboundClient(egress=local_egress(), limits=Limits()) as client:
+        sink = CountingSink()
+        await client.send(Request(url, {}), sink)
+    assert len(packet) * count == sink.size
+    assert sink.blocks < 400

@@ -44,6 +44,12 @@ _FAULTS = {
 _ECONNREFUSED = 111
 _STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
 _SWITCHING = 101
+_WHOLE = 16 * 1024
+"""The most bytes that libcurl hands over at once. It hands over fewer when it has read all that has arrived."""
+_GATHERED_ABOVE = 1024 * 1024
+_GATHER, _FAST = 0.004, 16 * 1024 * 1024
+"""Seconds to wait for more bytes of a large body, unless so many bytes arrive in a second. A slow server sends packets
+one by one. Without the wait, each of them wakes this thread, and costs as much as 16 KiB."""
 _SURPLUS_WAIT = 0.01
 """Seconds to wait for bytes after the announced end of a body. Bytes in transit arrive in this time."""
 
@@ -83,6 +89,9 @@ class Transfer:
         self._allowed: int | None = None
         self._last_byte = self._window_from = 0.0
         self._window_bytes = 0
+        self._length = 0
+        """The announced length of the body. 0: not known."""
+        self._gathered_at, self._gathered_bytes = 0.0, 0
 
     def cancel(self) -> None:
         """End the transfer. A connected transfer ends within 100 ms."""
@@ -164,6 +173,7 @@ class Transfer:
                 return None
             self._check_source(head)
             self._head = head
+            self._length = _number(head.fields.get("Content-Length", ""))
             self._skips = not self._on_head(head)
         except BaseException as error:
             return self._fail(error)
@@ -198,7 +208,23 @@ class Transfer:
             return self._fail(error)
         self._last_byte = time.monotonic()
         self._window_from += self._last_byte - begun  # the server is not slow while the sink blocks
+        if len(data) < _WHOLE and _GATHERED_ABOVE < self._received < self._length:
+            self._gather(self._last_byte)
         return None
+
+    def _gather(self, now: float) -> None:
+        """Let more bytes of a slow server arrive before libcurl reads again."""
+        slow = self._received - self._gathered_bytes < (now - self._gathered_at) * _FAST
+        self._gathered_at, self._gathered_bytes = now, self._received
+        if slow and not self._has_arrived():
+            time.sleep(_GATHER)
+
+    def _has_arrived(self) -> bool:
+        """True if the kernel may have bytes for libcurl. With TLS, libcurl hands over one record at a time."""
+        poll, own = select.poll(), tuple(self._sockets)
+        for each in own:
+            poll.register(each, select.POLLIN)
+        return not own or bool(poll.poll(0))
 
     def _open_socket(self, purpose: int, address: tuple[int, int, int, tuple[str, int]]) -> socket.socket | int:
         family, kind, protocol, (host, *_) = address
@@ -249,8 +275,13 @@ class Transfer:
 def _announced(head: Head) -> int:
     """The length of the whole file, as far as an answer announces it."""
     total = head.fields.get("Content-Range", "").rpartition("/")[2]
-    texts = (each.strip() for each in (total, head.fields.get("Content-Length", "")))
-    return max((int(each) for each in texts if each.isascii() and each.isdigit() and len(each) < 20), default=0)
+    return max(_number(total), _number(head.fields.get("Content-Length", "")))
+
+
+def _number(text: str) -> int:
+    """A number of bytes in a field. 0 if the field is missing or wrong."""
+    text = text.strip()
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 20 else 0
 
 
 def _waiting(descriptor: int) -> bool:
