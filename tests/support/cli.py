@@ -84,6 +84,8 @@ class FakeAPIServer:
         }
         self.asked: list[tuple[str, str, str, Any]] = []
         self.queries: list[str] = []
+        self.watches: dict[str, list[tuple[int, Any]]] = {}
+        """The answers to watches of a path, in this order."""
         fake = self
 
         class Handler(BaseHTTPRequestHandler):
@@ -95,6 +97,8 @@ class FakeAPIServer:
                 fake.queries.append(query)
                 fake.asked.append((self.command, path, self.headers.get("Authorization", ""), body))
                 code, content = fake.answers.get((self.command, path), (404, "404 page not found\n"))
+                if "watch=1" in query:
+                    code, content = fake.watches[path].pop(0)
                 is_page = isinstance(content, str)
                 data = content.encode() if is_page else json.dumps(content).encode()
                 self.send_response(code)

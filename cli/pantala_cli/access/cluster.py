@@ -71,6 +71,9 @@ class Cluster:
                 version=kind.api, url=kind.plural, namespace=namespace if kind.namespaced else None,
                 params=params, stream=True, timeout=(_TIMEOUT, _WATCH_SECONDS + _TIMEOUT),
             )  # fmt: skip
+            if answer.status_code == requests.codes.gone:
+                yield "ERROR", {"code": answer.status_code}
+                return
             self._client.raise_for_status(answer)
             with answer:
                 for line in answer.iter_lines(chunk_size=None):

@@ -11,13 +11,16 @@ from rich.table import Table
 
 from pantala_cli.access import kinds
 from pantala_cli.access.cluster import Cluster
-from pantala_cli.access.kinds import IMAGE, PEER, Resource, ResourceKind
+from pantala_cli.access.kinds import IMAGE, PEER, TASK, Resource, ResourceKind
 from pantala_cli.access.options import UserAccess
 from pantala_cli.access.targets import several
 from pantala_cli.commands.watching import watch as watched
 from pantala_cli.errors import CLIError
 from pantala_cli.show import resources, tables, terminal
-from pantala_protocol.console.views import Console, PeerView, TaskSummary
+from pantala_protocol.console.views import Console, TaskSummary
+
+_MOST = 20_000
+"""Tasks and ImagePrefetches that the console describes at once."""
 
 
 class Form(StrEnum):
@@ -32,7 +35,7 @@ class Form(StrEnum):
 
 Words = Annotated[
     list[str],
-    typer.Argument(metavar="TYPE", help="tasks, images, peers; then names. Or TYPE/NAME.", show_default=False),
+    typer.Argument(metavar="TYPE", help="tasks, images, peers or all; then names. Or TYPE/NAME.", show_default=False),
 ]  # fmt: skip
 Output = Annotated[Form, typer.Option("--output", "-o", help="wide adds what the operator's console knows.")]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="The objects of all namespaces.")]
@@ -83,20 +86,21 @@ def get(
 
 def chosen(words: Sequence[str]) -> list[Wanted]:
     """Read ``tasks``, ``tasks,images``, ``task a b`` or ``task/a image/b``. Raises :class:`typer.BadParameter`."""
-    first = words[0].split(",")
-    if "/" in words[0]:
-        found: dict[str, Wanted] = {}
-        for kind, name in several(words):
-            former = found.get(kind.kind)
-            found[kind.kind] = Wanted(kind, (*(former.names if former else ()), name))
-        return list(found.values())
-    named = [kinds.named("tasks" if word == "all" else word) for word in first]
-    if "all" in first:
-        named.append(IMAGE)
-    for word, found_kind in zip(first, named, strict=False):
-        if found_kind is None:
-            raise typer.BadParameter(f"{word!r} is not a type. Use tasks, images or peers.")
-    return [Wanted(kind, tuple(words[1:])) for kind in named if kind is not None]
+    if "/" not in words[0]:
+        return [Wanted(kind, tuple(words[1:])) for word in words[0].split(",") for kind in _kinds(word)]
+    names: dict[ResourceKind, list[str]] = {}
+    for kind, name in several(words):
+        names.setdefault(kind, []).append(name)
+    return [Wanted(kind, tuple(found)) for kind, found in names.items()]
+
+
+def _kinds(word: str) -> Sequence[ResourceKind]:
+    if word == "all":
+        return (TASK, IMAGE)
+    kind = kinds.named(word)
+    if kind is None:
+        raise typer.BadParameter(f"{word!r} is not a type. Use tasks, images, peers or all.")
+    return (kind,)
 
 
 def read(cluster: Cluster, wanted: Wanted, namespace: str | None, selector: str = "") -> list[Resource]:
@@ -116,7 +120,7 @@ def table(
     """The table of one kind. ``live`` replaces what the console knows better than the resource."""
     if kind == PEER:
         known = {peer.name: peer for peer in live.peers} if live else {}
-        return tables.peers([_newer(resources.peer(each), known) for each in objects], wide=wide)
+        return tables.peers([known.get(peer.name, peer) for peer in map(resources.peer, objects)], wide=wide)
     tasks = {(task.kind, task.namespace, task.name): task for task in live.tasks} if live else {}
     found = [resources.summary(each, kind) for each in objects]
     merged: list[TaskSummary] = [tasks.get((task.kind, task.namespace, task.name), task) for task in found]
@@ -124,14 +128,10 @@ def table(
     return show(merged, time.time(), namespaces=namespaces, wide=wide)
 
 
-def _newer(peer: PeerView, known: dict[str, PeerView]) -> PeerView:
-    return known.get(peer.name, peer)
-
-
 def _live(access: UserAccess, cluster: Cluster, namespace: str | None) -> Console | None:
     try:
         with access.console(cluster) as client:
-            return client.console(namespace or "")
+            return client.console(namespace or "", limit=_MOST)
     except CLIError as error:
         terminal.note(f"note: {error} Rates and times are missing.")
         return None

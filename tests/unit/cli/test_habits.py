@@ -13,8 +13,10 @@ import typer
 import yaml
 
 from pantala_cli.access import targets
+from pantala_cli.access.cluster import connect
+from pantala_cli.access.kinds import TASK
 from pantala_cli.app import build
-from pantala_cli.commands import completion
+from pantala_cli.commands import completion, watching
 from pantala_cli.commands.creation import named, selected
 from pantala_cli.commands.waiting import seconds
 from tests.support.cli import API, Command, FakeAPIServer, task
@@ -55,6 +57,24 @@ def test_wide_without_the_console_is_a_note(command: Command) -> None:
 def test_an_empty_list_is_a_note_as_in_kubectl(command: Command, api: FakeAPIServer) -> None:
     api.answers["GET", f"{API}/namespaces/default/tasks"] = (200, {"items": []})
     assert (0, "", "No Tasks in namespace default.\n") == command("get", "tasks")
+
+
+def test_a_watch_lists_again_when_the_api_server_forgot_its_version(
+    api: FakeAPIServer, command: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(command.file))
+    path = f"{API}/namespaces/default/tasks"
+    with connect() as cluster:
+        seen = watching.changes(cluster, TASK, "default")
+        assert ["ADDED", "LISTED"] == [next(seen)[0], next(seen)[0]]
+        api.watches[path] = [
+            (410, {"kind": "Status", "code": 410, "message": "too old"}),
+            (200, {"type": "ERROR", "object": {"kind": "Status", "code": 410}}),
+            (200, {"type": "ADDED", "object": task("new")}),
+        ]
+        assert [("LISTED", None), ("LISTED", None), ("ADDED", "new")] == [
+            (what, each["metadata"].get("name")) for what, each in (next(seen), next(seen), next(seen))
+        ]
 
 
 def test_a_selector_is_passed_on(command: Command, api: FakeAPIServer) -> None:
