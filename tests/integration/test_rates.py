@@ -33,6 +33,8 @@ pytestmark = [
 SIZE = 256 * MIB
 MEGABITS = 140
 TASK = "large"
+FIRST = 5.0
+"""Seconds after which the time left must be plausible."""
 SOURCES = ("origin", "supernode", "peers")
 _UNITS = {"": 1, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
@@ -52,11 +54,11 @@ class Shown:
             self.times.append((now, now + int(found[1]) * (1 if found[2] == "s" else 60) + int(found[4] or 0)))
 
     def sums(self) -> dict[str, float]:
-        """The bytes by source: each rate holds until the next sample."""
+        """The bytes by source: between two samples, the rate is their mean."""
         found = dict.fromkeys(SOURCES, 0.0)
-        for (at, rates), (following, _) in zip(self.samples, self.samples[1:], strict=False):
+        for (at, rates), (following, next_rates) in zip(self.samples, self.samples[1:], strict=False):
             for source in SOURCES:
-                found[source] += rates[source] * (following - at)
+                found[source] += (rates[source] + next_rates[source]) / 2 * (following - at)
         return found
 
 
@@ -113,6 +115,7 @@ async def test_the_rates_of_top_and_of_the_page_add_up_to_the_bytes(tmp_path: Pa
             console = await started(stage)
             url = stage.serve(tmp_path / "files")
             async with browsing() as page, reading(page, console, shown):
+                began = time.monotonic()
                 await stage.apply(TASK, f"{url}/large.bin")
                 await stage.ready(TASK, seconds=90)
                 ended = time.monotonic()
@@ -120,7 +123,6 @@ async def test_the_rates_of_top_and_of_the_page_add_up_to_the_bytes(tmp_path: Pa
             moved = stage.status(TASK)["bytes"]
     bytes_by_source = {"origin": moved["origin"], "supernode": moved["fromSupernode"], "peers": moved["fromPeers"]}
     for name, each in shown.items():
-        print(name, [(round(ended - at, 1), round(end - ended, 1)) for at, end in each.times])
         print(name, len(each.samples), {source: round(amount / MIB, 1) for source, amount in each.sums().items()})
     assert (SIZE, 3 * SIZE) == (moved["origin"], moved["fromSupernode"] + moved["fromPeers"])
     assert [] == page.errors
@@ -128,6 +130,10 @@ async def test_the_rates_of_top_and_of_the_page_add_up_to_the_bytes(tmp_path: Pa
         assert bytes_by_source == pytest.approx(shown[name].sums(), rel=0.05), name
     assert bytes_by_source == pytest.approx(shown["top's task"].sums(), rel=0.05)
     assert 3 * SIZE == pytest.approx(sum(shown["page's task"].sums().values()), rel=0.05)
+    for name in ("top's task", "page's task"):
+        late = [end - ended for at, end in shown[name].times if began + FIRST < at < ended]
+        assert len(late) > 5, name
+        assert max(map(abs, late)) < 0.4 * (ended - began), f"{name}: {late}"
 
 
 def made_file(path: Path) -> None:
