@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 
 import pytest
 import pytest_asyncio
@@ -24,7 +24,7 @@ pytestmark = [
 ]
 
 ZONES = {"node-1": "zone-a", "node-2": "zone-a", "node-3-with-a-very-long-name.eu-west-1.compute.internal": "zone-b"}
-SIZE = 24 * MIB
+SIZE = 20 * MIB
 LARGE = "a-large-file-with-a-long-name-that-must-never-be-cut-off-anywhere"
 
 Browser = tuple[ConsoleLab, BrowserPage]
@@ -44,7 +44,7 @@ async def page(lab: ConsoleLab) -> AsyncIterator[BrowserPage]:
 
 
 @pytest.fixture(autouse=True)
-def no_errors(page: BrowserPage) -> AsyncIterator[None]:
+def no_errors(page: BrowserPage) -> Iterator[None]:
     """No test causes an error or a warning in the console of the page."""
     yield
     assert [] == page.errors
@@ -108,7 +108,7 @@ async def test_progress_moves_and_all_numbers_are_those_of_the_api(lab: ConsoleL
     assert (3, 3, 3 * SIZE) == (task.nodes.ready, task.nodes.desired, task.traffic.supernode + task.traffic.peers)
     assert 3 * SIZE - task.traffic.origin == view.saved
     words = await page.run("document.querySelector('#view [role=progressbar]').getAttribute('aria-valuetext')")
-    assert "100\u00a0% of 3 \u00d7 24.0\u00a0MiB" == words
+    assert "100\u00a0% of 3 \u00d7 20.0\u00a0MiB" == words
     assert f"Task default/{LARGE} is ready." == await page.run("document.querySelector('#live').textContent")
 
 

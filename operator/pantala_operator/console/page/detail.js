@@ -107,7 +107,8 @@ export class DetailView {
     const mood = moodOf(task);
     const word = stateWord(task);
     setBadge(this.badge, mood, inTrouble(task) ? `${word}: ${task.reason}` : word);
-    text(this.message, [task.image, task.message].filter(Boolean).join(" · "));
+    // The causes repeat the message, with more.
+    text(this.message, [task.image, detail.causes.length ? "" : task.message].filter(Boolean).join(" · "));
     setBar(this.bar, task.progress, partsOf(task), progressWords(task));
     text(this.words, progressWords(task));
     this.drawFacts(task, now);

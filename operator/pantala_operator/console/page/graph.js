@@ -6,14 +6,23 @@ export const SUPERNODE = "supernode";
 export const ORIGIN = "origin";
 const MOST_NODES = 48;
 const RADIUS = 7;
+const ORIGIN_RADIUS = 11;
+const SUPERNODE_RADIUS = 16;
 const measure = document.createElement("canvas").getContext("2d");
 let graphs = 0;
 
 export const kindOf = (provider) => (provider === ORIGIN ? "origin" : provider === SUPERNODE ? "supernode" : "peers");
 
-function widthOf(names) {
-  measure.font = `12px ${getComputedStyle(document.body).fontFamily}`;
-  return Math.max(40, ...names.map((name) => measure.measureText(name).width));
+const widthOf = (words) => measure.measureText(words).width;
+
+// A long name is broken after its dots and dashes, and never cut off.
+function linesOf(name, most) {
+  const lines = [""];
+  for (const part of name.match(/[^.\-_]*[.\-_]?/g).filter(Boolean)) {
+    if (lines[lines.length - 1] && widthOf(lines[lines.length - 1] + part) > most) lines.push("");
+    lines[lines.length - 1] += part;
+  }
+  return lines;
 }
 
 function busiest(names, edges) {
@@ -30,14 +39,17 @@ function layout(shown, zoneOf, available) {
   const ordered = zones.flatMap((zone) => shown.filter((name) => zoneOf(name) === zone).sort());
   const gaps = zones.length > 1 ? zones.length * 0.6 : 0;
   const step = (2 * Math.PI) / Math.max(1, ordered.length + gaps);
-  const label = widthOf(ordered);
-  const turned = ordered.length > 12 || (ordered.length > 4 && label > 130);
+  measure.font = `12px ${getComputedStyle(document.body).fontFamily}`;
+  const turned = ordered.length > 12;
+  const lines = new Map(ordered.map((name) => [name, turned ? [name] : linesOf(name, available < 520 ? 96 : 160)]));
+  const label = Math.max(40, ...[...lines.values()].flat().map(widthOf));
+  const rows = Math.max(1, ...[...lines.values()].map((each) => each.length));
   const wanted = Math.max(150 + 7 * ordered.length, (18 * (ordered.length + gaps)) / (2 * Math.PI));
-  const radius = Math.max(90, Math.min(wanted, 270, available / 2 - label - 28));
+  const radius = Math.max(84, Math.min(wanted, 270, available / 2 - label - 28));
   const width = Math.max(available, 2 * (radius + label + 26));
-  const height = 2 * (radius + (turned ? label + 24 : 40));
+  const height = 2 * (radius + (turned ? label + 24 : (ordered.length <= 8 ? 36 : 26) + 14 * rows));
   const center = { x: width / 2, y: height / 2 };
-  const places = new Map([[SUPERNODE, { ...center, r: 16 }], [ORIGIN, { x: center.x, y: center.y - radius * 0.56, r: 11 }]]);
+  const places = new Map([[SUPERNODE, { ...center, r: SUPERNODE_RADIUS }], [ORIGIN, { x: center.x, y: center.y - radius * (ordered.length <= 8 ? 1 : 0.56), r: ORIGIN_RADIUS }]]);
   const arcs = [];
   let angle = -Math.PI / 2 + (zones.length > 1 ? step * 0.8 : step / 2);
   let zone = null;
@@ -49,16 +61,16 @@ function layout(shown, zoneOf, available) {
     places.set(name, { x: center.x + radius * Math.cos(angle), y: center.y + radius * Math.sin(angle), r: RADIUS, angle });
     angle += step;
   }
-  return { ordered, places, arcs, radius, width, height, center, turned, step };
+  return { ordered, places, arcs, radius, width, height, center, turned, step, lines };
 }
 
-function curve(from, to, center) {
+function curve(from, to, center, few) {
   const middle = { x: (from.x + to.x) / 2, y: (from.y + to.y) / 2 };
   const length = Math.hypot(to.x - from.x, to.y - from.y) || 1;
   const ring = from.angle !== undefined && to.angle !== undefined;
   // Between two nodes the arrow bends to the middle, and to the right, so that both directions can be seen.
-  const pull = ring ? 0.5 : 0;
-  const aside = ring ? 16 : 0;
+  const pull = ring ? (few ? 0.12 : 0.5) : 0;
+  const aside = ring ? 18 : 0;
   const control = {
     x: middle.x + (center.x - middle.x) * pull - ((to.y - from.y) / length) * aside,
     y: middle.y + (center.y - middle.y) * pull + ((to.x - from.x) / length) * aside,
@@ -69,7 +81,10 @@ function curve(from, to, center) {
   };
   const start = cut(from, control, from.r + 2);
   const end = cut(to, control, to.r + 7);
-  const label = { x: (start.x + 2 * control.x + end.x) / 4, y: (start.y + 2 * control.y + end.y) / 4 };
+  // The rate is nearer to the receiver, so that those of two directions are apart.
+  const at = from.r === ORIGIN_RADIUS ? 0.3 : 0.64;
+  const along = (axis) => (1 - at) ** 2 * start[axis] + 2 * at * (1 - at) * control[axis] + at ** 2 * end[axis];
+  const label = { x: along("x"), y: along("y") };
   const point = (each) => `${each.x.toFixed(1)} ${each.y.toFixed(1)}`;
   return { path: `M${point(start)}Q${point(control)} ${point(end)}`, label };
 }
@@ -85,7 +100,7 @@ export class SwarmGraph {
     this.id = `graph${(graphs += 1)}`;
     const marker = (kind) => s("marker", { id: `${this.id}-${kind}`, class: `tip ${kind}`, viewBox: "0 0 8 8", refX: 2, refY: 4,
       markerWidth: 9, markerHeight: 9, markerUnits: "userSpaceOnUse", orient: "auto" }, s("path", { d: "M0 0.5L8 4L0 7.5Z" }));
-    this.layers = Object.fromEntries(["bands", "edges", "nodes", "zones"].map((name) => [name, s("g", { class: name })]));
+    this.layers = Object.fromEntries(["bands", "edges", "rates", "nodes", "zones"].map((name) => [name, s("g", { class: name })]));
     this.svg = s("svg", { class: "graph", role: "img" },
       s("defs", {}, ["origin", "supernode", "peers"].map(marker)), Object.values(this.layers));
     this.note = h("p", { class: "muted" });
@@ -114,6 +129,10 @@ export class SwarmGraph {
     this.drawArcs(plan);
     this.drawEdges(plan, drawn, top);
     this.drawNodes(plan, known, drawn.some((edge) => edge.provider === ORIGIN));
+    if (!this.placed && this.box.clientWidth) {
+      this.placed = true;
+      this.box.scrollLeft = (this.box.scrollWidth - this.box.clientWidth) / 2;
+    }
     text(this.note, names.size > shown.length ? `The graph shows the ${count(shown.length)} busiest of ${count(names.size)} nodes. The table has all.` : "");
   }
 
@@ -136,27 +155,31 @@ export class SwarmGraph {
   }
 
   drawEdges(plan, edges, top) {
-    const named = edges.length <= 14;
+    const named = edges.length <= 14 && plan.radius >= 130 ? edges.filter((edge) => edge.rate) : [];
+    const curveOf = (edge) => curve(plan.places.get(edge.provider), plan.places.get(edge.node), plan.center, plan.ordered.length <= 6);
     // Many arrows are drawn without dashes, and the slow ones are fainter.
     this.svg.classList.toggle("many", edges.length > 24);
     keyed(this.layers.edges, edges, (edge) => `${edge.provider} ${edge.node}`,
       (edge) => {
         const kind = kindOf(edge.provider);
-        return s("g", { class: `edge ${kind}` }, s("title"), s("path", { class: "flow", "marker-end": `url(#${this.id}-${kind})` }), s("text", { "text-anchor": "middle" }));
+        return s("g", { class: `edge ${kind}` }, s("title"), s("path", { class: "flow", "marker-end": `url(#${this.id}-${kind})` }));
       },
       (group, edge) => {
-        const [title, path, label] = group.children;
-        const { path: d, label: at } = curve(plan.places.get(edge.provider), plan.places.get(edge.node), plan.center);
-        attribute(path, "d", d);
+        const [title, path] = group.children;
+        attribute(path, "d", curveOf(edge).path);
         const share = Math.sqrt(edge.rate / top);
         path.style.strokeWidth = edge.rate ? (1.2 + (edges.length > 24 ? 2.2 : 3.6) * share).toFixed(2) : "1";
         path.style.opacity = edges.length > 24 ? (0.18 + 0.72 * share * share).toFixed(2) : "";
         group.dataset.ends = `${edge.provider} ${edge.node}`;
         group.classList.toggle("idle", !edge.rate);
         text(title, `${edge.provider} gives ${edge.node} ${rate(edge.rate)}${edge.bytes ? `, ${bytes(edge.bytes)} so far` : ""}`);
-        text(label, named && edge.rate ? rate(edge.rate) : "");
-        attribute(label, "x", at.x.toFixed(1));
-        attribute(label, "y", (at.y + 4).toFixed(1));
+      });
+    keyed(this.layers.rates, named, (edge) => `${edge.provider} ${edge.node}`, () => s("text", { "text-anchor": "middle" }),
+      (words, edge) => {
+        const { label } = curveOf(edge);
+        text(words, rate(edge.rate));
+        attribute(words, "x", label.x.toFixed(1));
+        attribute(words, "y", (label.y + 4).toFixed(1));
       });
   }
 
@@ -174,7 +197,7 @@ export class SwarmGraph {
         attribute(circle, "r", place.r);
         attribute(group, "data-mood", node?.mood ?? null);
         text(title, `${name}${node?.words ? `: ${node.words}` : ""}`);
-        text(label, name);
+        keyed(label, plan.lines.get(name) ?? [name], (line) => line, (line) => s("tspan", {}, line), () => {});
         this.placeLabel(label, place, plan);
       });
   }
@@ -189,24 +212,28 @@ export class SwarmGraph {
   }
 
   placeLabel(label, place, plan) {
+    const rows = label.children.length;
+    const set = (x, y, anchor, turn = null) => {
+      attribute(label, "text-anchor", anchor);
+      attribute(label, "transform", turn);
+      [...label.children].forEach((line, index) => {
+        attribute(line, "x", x.toFixed(1));
+        attribute(line, "y", (y + 14 * index).toFixed(1));
+      });
+    };
     if (place.angle === undefined) {
-      attribute(label, "x", place.x.toFixed(1));
-      attribute(label, "y", (place.y + (place.r === 16 ? 32 : -17)).toFixed(1));
-      attribute(label, "text-anchor", "middle");
+      set(place.x, place.y + (place.r === SUPERNODE_RADIUS ? 32 : -17), "middle");
       return;
     }
     const [cos, sin] = [Math.cos(place.angle), Math.sin(place.angle)];
-    const [x, y] = [place.x + cos * 14, place.y + sin * 14];
-    attribute(label, "x", x.toFixed(1));
+    const [x, y] = [place.x + cos * 14, place.y + sin * 14 + 4];
     if (plan.turned) {
       const left = cos < 0;
-      attribute(label, "y", (y + 4).toFixed(1));
-      attribute(label, "text-anchor", left ? "end" : "start");
-      attribute(label, "transform", `rotate(${((place.angle * 180) / Math.PI + (left ? 180 : 0)).toFixed(1)} ${x.toFixed(1)} ${y.toFixed(1)})`);
+      set(x, y, left ? "end" : "start", `rotate(${((place.angle * 180) / Math.PI + (left ? 180 : 0)).toFixed(1)} ${x.toFixed(1)} ${(y - 4).toFixed(1)})`);
     } else {
-      attribute(label, "y", (y + 4 + sin * 6).toFixed(1));
-      attribute(label, "text-anchor", cos > 0.3 ? "start" : cos < -0.3 ? "end" : "middle");
-      attribute(label, "transform", null);
+      // The first of several lines is higher above the node, and at the side of it the lines are centred.
+      const lift = 7 * (rows - 1) * (1 - sin);
+      set(x, y + sin * 6 - lift, cos > 0.3 ? "start" : cos < -0.3 ? "end" : "middle");
     }
   }
 }

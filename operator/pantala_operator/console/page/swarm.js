@@ -25,17 +25,18 @@ function zoneWords(from, to) {
 export class FlowTable {
   constructor(label) {
     this.body = h("tbody");
-    this.element = table(label, [{ name: "From" }, { name: "To" }, { name: "Zone" }, { name: "Rate", class: "num" }, { name: "Bytes so far", class: "num so-far" }], this.body, { class: "scroll tall" });
+    this.element = table(label, [{ name: "From" }, { name: "To" }, { name: "Zone", class: "zone-cell" }, { name: "Rate", class: "num" }, { name: "Bytes so far", class: "num so-far" }], this.body, { class: "scroll tall" });
   }
 
   update(edges, zoneOf) {
     const sorted = [...edges].sort((one, other) => other.rate - one.rate || (other.bytes ?? 0) - (one.bytes ?? 0) || (one.node < other.node ? -1 : 1));
     this.element.hidden = sorted.length === 0;
     this.element.classList.toggle("rates-only", sorted.every((edge) => edge.bytes === undefined));
+    this.element.classList.toggle("zoneless", sorted.every((edge) => !zoneOf(edge.node)));
     keyed(this.body, sorted, (edge) => `${edge.provider} ${edge.node}`,
       (edge) => h("tr", {},
         h("td", { "data-label": "From" }, h("span", { class: `source ${kindOf(edge.provider)}` }, edge.provider)),
-        h("td", { "data-label": "To" }, edge.node), h("td", { "data-label": "Zone", class: "muted" }),
+        h("td", { "data-label": "To" }, edge.node), h("td", { "data-label": "Zone", class: "zone-cell muted" }),
         h("td", { "data-label": "Rate", class: "num" }), h("td", { "data-label": "Bytes so far", class: "num so-far" })),
       (row, edge) => {
         text(row.children[2], zoneWords(zoneOf(edge.provider), zoneOf(edge.node)));
