@@ -120,6 +120,16 @@ def test_commands_name_the_group_of_our_resources() -> None:
     ]
 
 
+def test_the_pages_name_targets_of_make_that_exist() -> None:
+    targets = set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    used = {
+        (page, name) for page, text in PAGES.items() for name in re.findall(r"[` (]make (?:-s )?([a-z0-9-]+)", text)
+    }
+    named = {(page, name) for page, name in used if f"`make {name}" in PAGES[page] or f"    make {name}" in PAGES[page]}
+    assert len(named) > 10
+    assert set() == {(page, name) for page, name in named if name not in targets}
+
+
 def test_each_page_says_first_what_it_is_about() -> None:
     """A heading of the first level, once."""
     for page, text in PAGES.items():
