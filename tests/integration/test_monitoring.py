@@ -1,4 +1,4 @@
-"""A real Prometheus server scrapes the real processes: their metrics, the dashboard's queries, and the alerts."""
+"""A real Prometheus server scrapes the real processes, and a collector of OpenTelemetry receives their traces."""
 
 from collections.abc import AsyncIterator, Iterator
 from functools import partial
@@ -6,11 +6,13 @@ from functools import partial
 import aiohttp
 import pytest
 import pytest_asyncio
+from aiohttp import web
 from prometheus_client.parser import text_string_to_metric_families
 
 from charts import dashboard
 from charts.metrics import FAMILIES
 from pantala_process.metrics import BUILD, Family
+from pantala_process.tracing.spans import context_of
 from testbed.image import Layer, build
 from testbed.origin import Behaviour, Generated
 from testbed.process import free_ports
@@ -19,19 +21,25 @@ from tests.support.eventually import eventually
 from tests.support.product_stage import MIB, NODES, ROOT, ProductStage
 from tests.support.registry_images import of_amd64, registry_of
 from tests.support.scripted_images import get
+from tests.support.trace_collector import TraceCollector
+from tests.support.web_server import web_server
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
+SIZE = 5 * MIB
 ALERTS = ROOT / "charts" / "pantala" / "files" / "alerts.yaml"
 PANELS = [panel for panels in dashboard.ROWS.values() for panel in panels]
 
 
 class Monitored:
-    """The product, and Prometheus with the alerts."""
+    """The product, Prometheus with the alerts, and a collector of traces."""
 
-    def __init__(self, stage: ProductStage, prometheus: Prometheus, addresses: dict[str, str]) -> None:
+    def __init__(
+        self, stage: ProductStage, prometheus: Prometheus, collector: TraceCollector, addresses: dict[str, str]
+    ) -> None:
         self.stage = stage
         self.prometheus = prometheus
+        self.collector = collector
         self.addresses = addresses
         """The health port of each process."""
 
@@ -41,7 +49,18 @@ class Monitored:
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def product(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Monitored]:
+async def collector() -> AsyncIterator[TraceCollector]:
+    """A collector that the environment names, for this process and its children."""
+    found = TraceCollector()
+    with pytest.MonkeyPatch.context() as environment:
+        async with web_server(web.post("/v1/traces", found.take)) as port:
+            environment.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{port}")
+            environment.setenv("OTEL_BSP_SCHEDULE_DELAY", "200")
+            yield found
+
+
+@pytest_asyncio.fixture(scope="module", loop_scope="module")
+async def product(collector: TraceCollector, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Monitored]:
     """A Task that is ready, one whose file does not exist, and an image that two nodes have read from their mirrors."""
     folder = tmp_path_factory.mktemp("monitoring")
     image = build(folder / "image", [Layer(2 * MIB, seed=77)])
@@ -57,17 +76,15 @@ async def product(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Mon
             jobs = {"supernode": [addresses["supernode"]], "operator": [addresses["operator"]]}
             with Prometheus(folder / "prometheus", jobs | {"peer": [addresses[name] for name in NODES]}, ALERTS) as it:
                 stage.origin.serve("/missing", Generated(1, seed=1), always=Behaviour(status=404))
-                stage.origin.serve("/good", Generated(5 * MIB, seed=78))
+                stage.origin.serve("/good", Generated(SIZE, seed=78))
                 await stage.apply("good", stage.origin.url("/good"))
                 await stage.apply("missing", stage.origin.url("/missing"))
                 await stage.ready("good")
                 for port in mirrors[:2]:
                     await _pull(port, registry.host, image.digest, of_amd64(image))
-                assert (
-                    404
-                    == (await get(mirrors[0], f"/v2/team/none/manifests/sha256:{'0' * 64}?ns={registry.host}")).status
-                )
-                yield Monitored(stage, it, addresses)
+                absent = f"/v2/team/none/manifests/sha256:{'0' * 64}?ns={registry.host}"
+                assert 404 == (await get(mirrors[0], absent)).status
+                yield Monitored(stage, it, collector, addresses)
 
 
 async def _pull(port: int, host: str, manifest: str, blobs: dict[str, int]) -> None:
@@ -135,3 +152,43 @@ def _families(text: str) -> Iterator[tuple[str, tuple[str, list[dict[str, str]]]
         if each.name.startswith("pantala_") and not each.name.endswith("_created"):
             name = f"{each.name}_total" if each.type == "counter" else each.name
             yield name, (each.type, [sample.labels for sample in each.samples])
+
+
+async def test_a_task_is_one_trace_across_all_processes(product: Monitored) -> None:
+    collector, stage = product.collector, product.stage
+    await eventually(
+        lambda: len(collector.of("default/good")) == 3 + 2 * len(NODES),
+        what=lambda: "\n".join(map(str, collector.spans)),
+    )
+    spans = collector.of("default/good")
+    names = sorted((each.service, each.name) for each in spans)
+    nodes = [("pantala-peer", "distribute")] * 3 + [("pantala-peer", "publish")] * 3
+    assert [
+        ("pantala-operator", "plan"),
+        ("pantala-operator", "task"),
+        *nodes,
+        ("pantala-supernode", "fetch"),
+    ] == names
+    [first] = [each for each in spans if each.name == "task"]
+    assert ("", 3) == (first.parent, first.attributes["pantala.nodes"])
+    for each in spans:
+        assert each is first or first.span == each.parent
+        assert first.began <= each.began <= each.ended <= first.ended, each
+        assert "" == each.failed
+    task = stage.tasks["good"]["metadata"]
+    assert context_of(task["uid"], f"{task['generation']}/") == f"00-{first.trace}-{first.span}-01"
+    distributed = [each.attributes for each in spans if each.name == "distribute"]
+    assert set(NODES) == {each["pantala.node"] for each in distributed}
+    received = [each[f"pantala.bytes_from_{source}"] for each in distributed for source in ("supernode", "peers")]
+    assert 3 * SIZE == sum(map(int, received))
+    [fetch] = [each for each in spans if each.name == "fetch"]
+    assert SIZE == fetch.attributes["pantala.origin_bytes"]
+
+
+async def test_the_trace_of_a_task_that_fails_names_the_reason(product: Monitored) -> None:
+    """Its first span ends when the Task is deleted."""
+    await product.stage.says("missing", "SourceNotFound")
+    await product.stage.delete("missing")
+    await eventually(lambda: len(product.collector.of("default/missing")) >= 3)
+    failed = {each.name: each.failed for each in product.collector.of("default/missing")}
+    assert {"plan": "", "fetch": "SourceNotFound", "task": "SourceNotFound"} == failed
