@@ -24,6 +24,8 @@ from testbed.process import Process
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _PACKAGES = ("chromium", "fonts-inter")
+_WAIT = ("-o", "DPkg::Lock::Timeout=120")
+"""Another program may install packages at the same time."""
 _FLAGS = (
     "--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
     "--disable-component-update", "--disable-default-apps", "--disable-extensions", "--disable-sync",
@@ -51,9 +53,9 @@ def program() -> str:
             raise BrowserError("Chromium is not installed. Run as root: apt-get install chromium fonts-inter.")
         print(f"installing Debian packages: {' '.join(_PACKAGES)}", file=sys.stderr, flush=True)
         environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *_PACKAGES)
+        command = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *_WAIT, *_PACKAGES)
         try:
-            run("apt-get", "update", "-qq", env=environment)
+            run("apt-get", "update", "-qq", *_WAIT, env=environment)
             run(*command, env=environment, timeout=900)
         except CommandError as error:
             raise BrowserError(f"Chromium cannot be installed: {error}") from error

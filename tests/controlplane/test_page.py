@@ -18,7 +18,7 @@ from tests.support.product_stage import MIB
 
 pytestmark = [
     pytest.mark.controlplane,
-    pytest.mark.timeout(120),
+    pytest.mark.timeout(300),  # the first test may install Chromium
     pytest.mark.asyncio(loop_scope="module"),
     pytest.mark.skipif(not available(), reason="Chromium is not installed, and only root can install it"),
 ]

@@ -80,6 +80,7 @@ async def test_m4_one_of_two_leads_and_renews(cluster: MemoryCluster, pair: tupl
     assert [True, False] == [each.term.leads for each in pair]
     assert [1, 0] == [each.term.epoch for each in pair]
     assert (pair[0].elector.identity, 1) == (lease(cluster).holder, lease(cluster).transitions)
+    assert ["p", "p"] == [each.elector.leader for each in pair]
 
 
 async def test_m4_a_stopped_leader_hands_over_at_once(

@@ -5,6 +5,7 @@ import { inTrouble, isDone } from "./tasks.js";
 
 const LONGEST = 120;
 const SHORTEST = 30;
+const GAP = 12;
 const WIDTH = 600;
 const HEIGHT = 72;
 const LAYERS = ["supernode", "peers", "origin"];
@@ -67,6 +68,8 @@ export class Tiles {
   }
 
   draw(sample) {
+    // Nothing is known about the time while the page was hidden or paused.
+    if (this.samples.length && sample.at - this.samples[this.samples.length - 1].at > GAP) this.samples = [];
     this.samples.push(sample);
     while (this.samples.length > 1 && this.samples[1].at < sample.at - LONGEST) this.samples.shift();
     // The window grows with the time since the page was opened.
