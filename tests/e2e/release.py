@@ -1,7 +1,7 @@
 """The chart on the cluster."""
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -25,8 +25,11 @@ class Release:
     def installed(self) -> bool:
         return bool(self._kubectl.list("secrets", NAMESPACE, f"owner=helm,name={NAME}"))
 
-    def install(self) -> None:
-        """Remove an earlier installation, install the chart, and wait until all pods are ready."""
+    def install(self, chart: Path = _CHART, *more: str, known: Callable[[str], bool] = lambda _: True) -> None:
+        """Remove an earlier installation, install the chart, and wait until all pods are ready.
+
+        ``more``: further flags, also for later upgrades. ``known``: whether the chart knows the value of a flag.
+        """
         if self.installed:
             self.uninstall()
         environment = self._environment
@@ -36,9 +39,24 @@ class Release:
             f"--set=sources.allowed={{{environment.host}}}",
             "--set=prefetch.startupTaints={startup.pantala.dev/}",
             "--set=prefetch.podSelectors=true",
+            *more,
         ]
-        self._helm("install", NAME, str(_CHART), f"--namespace={NAMESPACE}", "--create-namespace", *self._values)
+        values = filter(known, self._values)
+        self._helm("install", NAME, str(chart), f"--namespace={NAMESPACE}", "--create-namespace", *values)
         self.wait_ready()
+
+    def upgrade(self, *more: str) -> None:
+        """Upgrade to this chart with more values, and keep them for later upgrades."""
+        self._values = [*self._values, *more]
+        self._upgrade()
+
+    def rollback(self, revision: int) -> None:
+        self._helm("rollback", NAME, str(revision), f"--namespace={NAMESPACE}")
+        self.wait_ready()
+
+    def test(self) -> str:
+        """Run ``helm test``, and return its output."""
+        return self._helm("test", NAME, f"--namespace={NAMESPACE}", "--timeout=150s")
 
     @contextmanager
     def changed(self, **values: object) -> Iterator[None]:
