@@ -1,7 +1,9 @@
 """The chart and the images of the version before, from the history of the repository."""
 
 import subprocess
+from collections.abc import Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 
@@ -16,35 +18,32 @@ _SINCE = ("--set=monitoring.",)
 """Values that this version does not have."""
 
 
-def knows(flag: str) -> bool:
-    """True if the chart of that version has the value of this flag."""
-    return not flag.startswith(_SINCE)
+class Former(NamedTuple):
+    """An installation of that version."""
+
+    chart: Path
+
+    def values(self, now: Sequence[str]) -> list[str]:
+        """Helm's flags of today, without later values and with the images of that version."""
+        known = [flag for flag in now if not flag.startswith(_SINCE)]
+        repositories = (f"--set={name}.image.repository={_image(name).partition(':')[0]}" for name in COMPONENTS)
+        tags = (f"--set-string={name}.image.tag={_image(name).partition(':')[2]}" for name in COMPONENTS)
+        return [*known, *repositories, *tags]
 
 
-def chart(cluster: Cluster, folder: Path) -> tuple[Path, list[str]]:
-    """Unpack that version below ``folder``. Returns its chart, and Helm's flags for its images."""
+def unpack(cluster: Cluster, folder: Path) -> Former:
+    """Unpack that version below ``folder``, and push its images."""
     git = ("git", "-C", str(_PROJECT))
     if subprocess.run([*git, "cat-file", "-e", COMMIT], capture_output=True, check=False).returncode:
         pytest.skip(f"the history has no commit {COMMIT[:8]}: run git fetch --unshallow")
     archive = subprocess.run([*git, "archive", COMMIT], capture_output=True, check=True).stdout
     subprocess.run(["tar", "--extract", "--directory", str(folder)], input=archive, check=True)
-    flags = []
     for component in COMPONENTS:
-        image = f"pantala-former/{component}:{COMMIT[:12]}"
-        if not exists(image):
-            build(folder, component, image)
-        cluster.push(image)
-        flags += [
-            f"--set={component}.image.repository=pantala-former/{component}",
-            f"--set-string={component}.image.tag={COMMIT[:12]}",
-        ]
-    return folder / "charts" / "pantala", flags
+        if not exists(_image(component)):
+            build(folder, component, _image(component))
+        cluster.push(_image(component))
+    return Former(folder / "charts" / "pantala")
 
 
-def images_of_today() -> list[str]:
-    """Helm's flags that end the use of the former images."""
-    return [
-        flag
-        for component in COMPONENTS
-        for flag in (f"--set={component}.image.repository=pantala/{component}", f"--set={component}.image.tag=")
-    ]
+def _image(component: str) -> str:
+    return f"pantala-former/{component}:{COMMIT[:12]}"

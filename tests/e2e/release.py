@@ -1,12 +1,13 @@
 """The chart on the cluster."""
 
 import json
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
 from testbed.cluster.command import run
 from tests.e2e.environment import NAMESPACE, Environment
+from tests.e2e.former import Former
 from tests.e2e.kubectl import Resource
 
 _CHART = Path(__file__).resolve().parents[2] / "charts" / "pantala"
@@ -25,10 +26,10 @@ class Release:
     def installed(self) -> bool:
         return bool(self._kubectl.list("secrets", NAMESPACE, f"owner=helm,name={NAME}"))
 
-    def install(self, chart: Path = _CHART, *more: str, known: Callable[[str], bool] = lambda _: True) -> None:
-        """Remove an earlier installation, install the chart, and wait until all pods are ready.
+    def install(self, *more: str, former: Former | None = None) -> None:
+        """Remove an earlier installation, install the chart or a former one, and wait until all pods are ready.
 
-        ``more``: further flags, also for later upgrades. ``known``: whether the chart knows the value of a flag.
+        ``more``: further flags, also for later upgrades.
         """
         if self.installed:
             self.uninstall()
@@ -41,7 +42,7 @@ class Release:
             "--set=prefetch.podSelectors=true",
             *more,
         ]
-        values = filter(known, self._values)
+        chart, values = (_CHART, self._values) if former is None else (former.chart, former.values(self._values))
         self._helm("install", NAME, str(chart), f"--namespace={NAMESPACE}", "--create-namespace", *values)
         self.wait_ready()
 

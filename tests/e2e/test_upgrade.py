@@ -34,13 +34,13 @@ def upgraded(release: Release, environment: Environment, tmp_path_factory: pytes
     if release.installed:
         release.uninstall()
     with growing_volumes(cluster, environment.kubectl):
-        chart, flags = former.chart(cluster, tmp_path_factory.mktemp("former"))
+        before = former.unpack(cluster, tmp_path_factory.mktemp("former"))
         more = (
             "--set=supernode.persistence.size=1Gi",
             f"--set=supernode.persistence.storageClassName={NAME}",
             "--set=peer.maxUnavailable=100%",
         )
-        release.install(chart, *more, *flags, known=former.knows)
+        release.install(*more, former=before)
         yield release
         release.uninstall()
         passes(lambda: _no_claims(environment))
@@ -63,7 +63,7 @@ def test_a_task_continues_during_an_upgrade_and_a_rollback(case: Case, origin: O
     case.apply(case.task("running", origin.url(_RUNNING)))
     before = case.cached("running", 0.02)["pieces"]["cached"]
 
-    case.release.upgrade(*former.images_of_today())
+    case.release.upgrade()
     after = case.status("task/running")["pieces"]
     assert before <= after["cached"] < after["total"], "the Task was complete too early: slow the origin"
     case.assert_published("kept", kept)
