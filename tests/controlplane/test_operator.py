@@ -25,7 +25,7 @@ async def test_a_task_is_stated_reported_and_ready(stage: ProcessStage) -> None:
     await stage.finish("file")
     status = (await stage.kubectl.get("task", "file"))["status"]
     assert (status["summary"], status["size"], status["bytes"]["origin"]) == ("3/3", "1Mi", 1 << 20)
-    assert status["peers"] == {"desired": 3, "ready": 3, "active": 0, "failed": 0}
+    assert status["peers"] == {"desired": 3, "ready": 3, "active": 0, "failed": 0, "waiting": 0, "late": 0}
     events = await stage.kubectl(
         "get", "events", "--field-selector=involvedObject.name=file", "-o", "jsonpath={..reason}"
     )
