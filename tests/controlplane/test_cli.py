@@ -194,7 +194,7 @@ def test_a_user_without_rights_gets_code_4(plugin: Plugin, tmp_path: Path) -> No
 
 def test_doctor_on_a_cluster_without_the_chart(plugin: Plugin) -> None:
     shown = plugin("doctor", code=1)
-    assert "another distribution on 3 nodes" in shown
+    assert "plain Kubernetes on 3 nodes" in shown
     assert "next: Install Pantala's chart" in shown
 
 

@@ -111,7 +111,7 @@ def ports(facts: Facts) -> Iterator[Diagnosis]:
     if blocked:
         yield failed("ports", blocked[0], "Stop the other program or pod that uses the port on this node.")
     elif used:
-        yield ok("ports", f"Each peer has the ports {several(map(str, used))} of its node")
+        yield ok("ports", f"Each peer has port {several(map(str, used))} of its node")
 
 
 def policies(facts: Facts) -> Iterator[Diagnosis]:

@@ -22,24 +22,29 @@ def distribution(facts: Facts) -> Iterator[Diagnosis]:
     names = ", ".join(f"{each} on {counted(count, 'node')}" for each, count in found.most_common())
     yield ok("distribution", f"{names}, Kubernetes {facts.version}; see {found.most_common(1)[0][0].page}")
     used = _used_layout(facts)
+    if used is None:
+        return
     for each in found:
-        wanted = platform.layout(each)
-        if used is not None and used.certs and wanted.certs not in used.certs.split(":"):
-            if each is Distribution.OTHER:
-                continue
-            yield failed(
-                "config_path",
-                f"The peers write to {used.certs}, but containerd of {each} reads {wanted.certs}",
-                f"Set the chart's value mirror.certsD={wanted.certs}. See {each.page}.",
-            )
-        elif used is not None and used.certs:
-            yield ok("config_path", f"The peers write to {used.certs}, which {each} reads")
-        if used is not None and used.socket and used.socket != wanted.socket and each is not Distribution.OTHER:
-            yield warning(
-                "socket",
-                f"The runtime helper uses the socket in {used.socket}, but containerd of {each} has {wanted.socket}",
-                f"Set the chart's values containerd.socket and containerd.content. See {each.page}.",
-            )
+        if each is not Distribution.OTHER:  # of others, only the condition MirrorConfigured knows the layout
+            yield from _layout(each, used)
+
+
+def _layout(found: Distribution, used: platform.RuntimeLayout) -> Iterator[Diagnosis]:
+    wanted = platform.layout(found)
+    if used.certs and wanted.certs in used.certs.split(":"):
+        yield ok("config_path", f"The peers write to {used.certs}, which {found} reads")
+    elif used.certs:
+        yield failed(
+            "config_path",
+            f"The peers write to {used.certs}, but containerd of {found} reads {wanted.certs}",
+            f"Set the chart's value mirror.certsD={wanted.certs}. See {found.page}.",
+        )
+    if used.socket and used.socket != wanted.socket:
+        yield warning(
+            "socket",
+            f"The runtime helper uses the socket in {used.socket}, but containerd of {found} has {wanted.socket}",
+            f"Set the chart's values containerd.socket and containerd.content. See {found.page}.",
+        )
 
 
 def runtimes(facts: Facts) -> Iterator[Diagnosis]:

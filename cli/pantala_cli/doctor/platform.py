@@ -24,7 +24,7 @@ class Distribution(StrEnum):
     AKS = "AKS"
     OPENSHIFT = "OpenShift"
     TALOS = "Talos"
-    OTHER = "another distribution"
+    OTHER = "plain Kubernetes"
 
     @property
     def page(self) -> str:
