@@ -112,6 +112,45 @@ async def test_progress_moves_and_all_numbers_are_those_of_the_api(lab: ConsoleL
     assert f"Task default/{LARGE} is ready." == await page.run("document.querySelector('#live').textContent")
 
 
+SWARM_EQUAL = """
+(() => {
+  const edges = window.answers["/api/v1/console"].edges;
+  const rows = [...document.querySelectorAll("#view tbody tr")].map((row) => [...row.children]);
+  const drawn = rows.map(([from, to, , rate]) => `${from.textContent} ${to.textContent} ${rate.dataset.value}`);
+  const expected = edges.map((edge) => `${edge.provider} ${edge.node} ${edge.rate}`);
+  const arrows = [...document.querySelectorAll(".edge:not(.origin)")].length;
+  return edges.length >= 3 && arrows === edges.length && expected.every((edge) => drawn.includes(edge));
+})()
+"""
+"""True if there are flows, and if the table and the graph show all of them."""
+
+PEERS_EQUAL = """
+(() => {
+  const peers = window.answers["/api/v1/console"].peers;
+  const value = (row, cell) => row?.querySelector(`[data-cell="${cell}"]`).dataset.value;
+  return peers.length && peers.every((peer) => {
+    const rows = [...document.querySelectorAll("#view tbody tr")];
+    const row = rows.find((each) => each.querySelector(".name").textContent === peer.name);
+    const zone = row?.closest("section").querySelector("h2").textContent;
+    return zone?.includes(peer.zone)
+      && value(row, "in") === String(peer.rate_in) && value(row, "out") === String(peer.rate_out)
+      && value(row, "cache") === String(peer.cache_bytes) && value(row, "tasks") === String(peer.tasks);
+  });
+})()
+"""
+
+
+async def test_the_swarm_and_the_peers_are_those_of_the_api(lab: ConsoleLab, page: BrowserPage) -> None:
+    lab.stage.origin.serve("/flows", Generated(8 * MIB, seed=5))
+    await page.run("location.hash = '#/swarm'")
+    await lab.stage.apply("flows", lab.stage.origin.url("/flows"))
+    await page.until(SWARM_EQUAL.strip())
+    await page.run("location.hash = '#/peers'")
+    await page.until(PEERS_EQUAL.strip())
+    await lab.stage.ready("flows")
+    await page.run("location.hash = '#/'")
+
+
 async def test_a_task_that_fails_shows_its_cause_and_the_next_step(lab: ConsoleLab, page: BrowserPage) -> None:
     lab.stage.origin.serve("/missing", Generated(MIB), always=Behaviour(status=404))
     await lab.stage.apply("missing", lab.stage.origin.url("/missing"))
