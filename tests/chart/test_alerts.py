@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 import yaml
 
-from testbed.prometheus import program
 from tests.chart.rendered import CHART
+from tests.support.prometheus_programs import needed
 from tests.support.prose import ROOT
 
 ALERTS = CHART / "files" / "alerts.yaml"
@@ -16,7 +16,7 @@ CASES = ROOT / "tests" / "data" / "alerts"
 
 
 def promtool(*arguments: object) -> str:
-    command = [str(program("promtool")), *map(str, arguments)]
+    command = [str(needed("promtool")), *map(str, arguments)]
     result = subprocess.run(command, capture_output=True, text=True, check=False, timeout=60)
     assert 0 == result.returncode, result.stdout + result.stderr
     return result.stdout

@@ -13,18 +13,27 @@ from charts import dashboard
 from charts.metrics import FAMILIES
 from pantala_process.metrics import BUILD, Family
 from pantala_process.tracing.spans import context_of
+from testbed import registry as testbed_registry
 from testbed.image import Layer, build
 from testbed.origin import Behaviour, Generated
 from testbed.process import free_ports
 from testbed.prometheus import Prometheus
 from tests.support.eventually import eventually
 from tests.support.product_stage import MIB, NODES, ROOT, ProductStage
+from tests.support.prometheus_programs import needed
 from tests.support.registry_images import of_amd64, registry_of
 from tests.support.scripted_images import get
 from tests.support.trace_collector import TraceCollector
 from tests.support.web_server import web_server
 
-pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
+pytestmark = [
+    pytest.mark.controlplane,
+    pytest.mark.timeout(120),
+    pytest.mark.asyncio(loop_scope="module"),
+    pytest.mark.skipif(
+        not testbed_registry.installed(), reason="docker-registry is not installed: apt-get install docker-registry"
+    ),
+]
 
 SIZE = 5 * MIB
 ALERTS = ROOT / "charts" / "pantala" / "files" / "alerts.yaml"
@@ -62,6 +71,7 @@ async def collector() -> AsyncIterator[TraceCollector]:
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def product(collector: TraceCollector, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Monitored]:
     """A Task that is ready, one whose file does not exist, and an image that two nodes have read from their mirrors."""
+    needed("prometheus")
     folder = tmp_path_factory.mktemp("monitoring")
     image = build(folder / "image", [Layer(2 * MIB, seed=77)])
     health, *mirrors = free_ports(1 + len(NODES))
