@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from charts import annotations, dashboard, metrics, rules, troubleshooting
+from charts import dashboard, hub, metrics, rules, troubleshooting
 from pantala_protocol import __version__
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -76,7 +76,7 @@ def outputs() -> dict[Path, str]:
         )
     chart = CHART / "Chart.yaml"
     text = re.sub(r"^(version|appVersion): .*", rf"\1: {__version__}", chart.read_text(), flags=re.MULTILINE)
-    files[chart] = annotations.filled(text, CRDS, CHART / "values.yaml")
+    files[chart] = hub.filled(text, CRDS, CHART / "values.yaml")
     values = CHART / "values.yaml"
     head = _GENERATED.format(source=values.relative_to(ROOT))
     files[REFERENCE / "values.md"] = head + values_page(values.read_text())

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from charts import annotations, generate
+from charts import generate, hub
 from pantala_protocol import __version__
 from tests.chart.rendered import CHART, Helm
 
@@ -45,7 +45,7 @@ def test_each_plain_annotation_is_a_text(name: str) -> None:
 def test_the_annotations_replace_those_of_the_version_before() -> None:
     text = (CHART / "Chart.yaml").read_text()
     head, _, _ = text.partition("annotations:\n")
-    again = annotations.filled(f"{head}annotations:\n  old: text\n", ROOT / "crds", CHART / "values.yaml")
+    again = hub.filled(f"{head}annotations:\n  old: text\n", ROOT / "crds", CHART / "values.yaml")
     assert text == again
 
 

@@ -5,6 +5,7 @@ import re
 import socket
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -56,7 +57,10 @@ async def test_containerd_of_a_platform_asks_the_mirror_also_after_a_restart_of_
     node = PlatformNode(PLATFORMS[platform], tmp_path, registry.host)
     with node, node.helper() as helper:
         await helper.ready()
-        settings = {"mirror_listen": ListenAddress("127.0.0.1", port), "mirror_token_file": tmp_path / "mirror-token"}
+        settings: dict[str, Any] = {
+            "mirror_listen": ListenAddress("127.0.0.1", port),
+            "mirror_token_file": tmp_path / "mirror-token",
+        }
         for image in (first, second):
             node.restart_of_the_platform()
             hosts = node.certs_d / registry.host / "hosts.toml"
