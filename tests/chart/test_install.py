@@ -41,6 +41,7 @@ def release(control_plane: ControlPlane, helm: Helm) -> Iterator[Callable[..., s
         ("baseline", "privileged", True),
         ("privileged", "restricted", False),
         ("none", "privileged", False),
+        ("unchecked", "baseline", False),
         ("none", "baseline", True),
     ],
 )
@@ -49,11 +50,12 @@ def test_helm_asks_for_the_pod_security_label_before_it_installs(
 ) -> None:
     namespace = f"level-{level}-{default}"
     control_plane.kubectl("create", "namespace", namespace)
-    if level != "none":
+    if level not in ("none", "unchecked"):
         control_plane.kubectl("label", "namespace", namespace, f"pod-security.kubernetes.io/enforce={level}")
     done = helm(
         "install", "second", str(CHART), f"--namespace={namespace}", "--dry-run=server", "--set=crds.enabled=false",
-        f"--set=podSecurity.clusterDefault={default}", f"--kubeconfig={control_plane.kubeconfig}",
+        f"--set=podSecurity.clusterDefault={default}", f"--set=podSecurity.check={str(level != 'unchecked').lower()}",
+        f"--kubeconfig={control_plane.kubeconfig}",
     )  # fmt: skip
     command = f"kubectl label --overwrite namespace {namespace} pod-security.kubernetes.io/enforce=privileged"
     assert (refused, refused) == (done.returncode != 0, command in done.stderr), done.stderr

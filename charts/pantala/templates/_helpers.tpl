@@ -318,7 +318,7 @@ capabilities:
 {{/* Ends with one sentence if Pod Security would reject the peers' pods. Helm sees no namespace in `helm template`. */}}
 {{- define "pantala.podSecurityCheck" -}}
 {{- $label := "pod-security.kubernetes.io/enforce" }}
-{{- if lookup "v1" "Namespace" "" "kube-system" }}
+{{- if and .Values.podSecurity.check (lookup "v1" "Namespace" "" "kube-system") }}
 {{- $namespace := lookup "v1" "Namespace" "" .Release.Namespace }}
 {{- $level := .Values.podSecurity.clusterDefault }}
 {{- if $namespace }}{{ $level = dig "metadata" "labels" $label $level $namespace }}{{ end }}
