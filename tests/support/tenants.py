@@ -145,7 +145,7 @@ class World:
             self.managers,
             BlobSources(images, OrderAccounts(no_cloud()), endpoints, rights, clock=self.clock),
             rights,
-            self.evidence,
+            self.evidence.find,
             reassign=lambda _: None,
             received=self.cdn.kept_bytes,
             seconds=600.0,

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from pantala_operator.control import peers, prefetch, sources, tasks
+from pantala_operator.plan import peer, sources, task
+from pantala_operator.plan.prefetch import plan as plans
 from pantala_operator.resources import conditions
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
@@ -32,7 +33,7 @@ async def test_a_task_that_cannot_be_planned_does_not_stop_the_others(
     stage = OperatorStage(relist_interval=5)
     await stage.connect("n1")
     with monkeypatch.context() as patch:
-        breaks(patch, tasks.task, "bad")
+        breaks(patch, task, "bad")
         async with stage.operator():
             stage.task("bad")
             stage.task("good")
@@ -62,7 +63,7 @@ async def test_an_image_prefetch_that_cannot_be_planned_does_not_stop_the_others
 ) -> None:
     stage = OperatorStage()
     await stage.connect("n1")
-    breaks(monkeypatch, prefetch.plans, "bad")
+    breaks(monkeypatch, plans, "bad")
     async with stage.operator():
         for name in ("bad", "good"):
             stage.cluster.put(
@@ -83,7 +84,7 @@ async def test_an_image_prefetch_that_cannot_be_planned_does_not_stop_the_others
 
 async def test_a_source_policy_that_cannot_be_planned_allows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = OperatorStage()
-    breaks(monkeypatch, sources.sources, "bad")
+    breaks(monkeypatch, sources, "bad")
     async with stage.operator():
         for name in ("bad", "good"):
             stage.cluster.put("sourcepolicies", {"metadata": {"name": name}, "spec": {"cidrs": ["10.0.0.0/8"]}})
@@ -104,7 +105,7 @@ async def test_a_source_policy_that_cannot_be_planned_allows_nothing(monkeypatch
 async def test_a_peer_that_cannot_be_planned_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = OperatorStage()
     await stage.connect("n1", "n2")
-    breaks(monkeypatch, peers.peer, "n1")
+    breaks(monkeypatch, peer, "n1")
     async with stage.operator():
 
         def ready(name: str) -> list[tuple[str, str]]:
