@@ -5,15 +5,12 @@ from collections.abc import Callable, Iterator, Sequence
 from itertools import zip_longest
 
 import typer
-from rich.cells import cell_len
-from rich.console import RenderableType
 from rich.table import Table
-from rich.text import Text
 
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import Resource, ResourceKind
 from pantala_cli.errors import RefusedError
-from pantala_cli.show import terminal
+from pantala_cli.show import columns, terminal
 
 _GONE = 410
 """The API server no longer has the changes since our version. We list again."""
@@ -97,15 +94,10 @@ class _Lines:
             typer.echo(content)
             return
         content.show_header = content.show_header and not self._widths
-        found = [max(map(_width, (column.header, *column.cells))) for column in content.columns]
-        self._widths = [max(pair) for pair in zip_longest(self._widths, found, fillvalue=0)]
+        self._widths = [max(pair) for pair in zip_longest(self._widths, columns.widths(content), fillvalue=0)]
         for column, width in zip(content.columns, self._widths, strict=True):
             column.min_width = width
         terminal.show(content)
-
-
-def _width(cell: RenderableType) -> int:
-    return cell_len(cell.plain if isinstance(cell, Text) else str(cell))
 
 
 def _key(each: Resource) -> tuple[str, str]:

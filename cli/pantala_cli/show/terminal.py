@@ -13,6 +13,9 @@ from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.measure import Measurement
 from rich.table import Table
+from rich.text import Text
+
+from pantala_cli.show import columns
 
 _WIDEST = 100_000
 
@@ -38,11 +41,33 @@ def show(content: RenderableType) -> None:
     screen = shown.width
     lines: list[str] = []
     for part in _parts(content):
+        if isinstance(part, Table) and columns.is_plain(part):
+            lines += columns.lines(part, _painter(shown))
+            continue
         shown.width = _width(shown, part, screen)
-        with shown.capture() as capture:
-            shown.print(part)
-        lines += [line.rstrip() for line in capture.get().splitlines()]
+        lines += [line.rstrip() for line in _drawn(shown, part).splitlines()]
     typer.echo("\n".join(lines), color=True)
+
+
+def _painter(shown: Console) -> columns.Paint:
+    """Draws each style once, and then repeats its codes."""
+    codes: dict[str, tuple[str, str]] = {}
+
+    def paint(text: Text) -> str:
+        style = str(text.style)
+        if style not in codes:
+            before, _, after = _drawn(shown, Text("x", style)).rstrip("\n").partition("x")
+            codes[style] = before, after
+        before, after = codes[style]
+        return f"{before}{text.plain}{after}"
+
+    return paint
+
+
+def _drawn(shown: Console, part: RenderableType) -> str:
+    with shown.capture() as capture:
+        shown.print(part)
+    return capture.get()
 
 
 def _parts(content: RenderableType) -> Iterable[RenderableType]:
@@ -56,10 +81,7 @@ def _parts(content: RenderableType) -> Iterable[RenderableType]:
 def _width(shown: Console, part: RenderableType, screen: int) -> int:
     """The width at which no name is cut. Columns that may wrap keep to the terminal."""
     whole = Measurement.get(shown, shown.options.update(width=_WIDEST), part)
-    fixed = isinstance(part, Table) and all(column.no_wrap for column in part.columns)
-    if fixed or not shown.is_terminal:
-        return max(whole.maximum, 1)
-    return max(whole.minimum, screen)
+    return max(whole.minimum, screen) if shown.is_terminal else max(whole.maximum, 1)
 
 
 def note(text: str) -> None:

@@ -1,13 +1,14 @@
 """Resources and the console's messages as tables."""
 
+import time
 from datetime import UTC, datetime
 from typing import Any
 
 import pytest
 
 from pantala_cli.access.kinds import TASK, condition
-from pantala_cli.show import resources, tables, terminal, words
-from tests.support.cli import cells, swarm
+from pantala_cli.show import columns, resources, tables, terminal, words
+from tests.support.cli import cells, rendered, swarm
 
 NOW = datetime(2026, 1, 2, tzinfo=UTC)
 
@@ -97,3 +98,22 @@ def test_the_wide_table_of_peers_shows_the_mirror_and_the_clock() -> None:
     peer = resources.peer({"metadata": {"name": "a"}, "status": {"conditions": conditions}})
     shown = dict(zip(*cells(tables.peers([peer], wide=True)), strict=False))
     assert ("False", "-") == (shown["MIRROR"], shown["CLOCK"])
+
+
+def test_plain_tables_look_as_rich_draws_them() -> None:
+    console, detail = swarm()
+    for table in (
+        tables.tasks(console.tasks, console.at, namespaces=True, wide=True),
+        tables.peers(console.peers),
+        tables.progress_of_nodes(detail.nodes, 1 << 30, console.at),
+    ):
+        drawn = [line.rstrip() for line in rendered(table).splitlines()]
+        assert drawn == list(columns.lines(table, lambda text: text.plain))
+
+
+def test_a_table_of_5000_tasks_takes_less_than_a_second(capsys: pytest.CaptureFixture[str]) -> None:
+    console, _ = swarm()
+    began = time.process_time()
+    terminal.show(tables.tasks(console.tasks * 5000, console.at))
+    assert time.process_time() - began < 1
+    assert 5001 == capsys.readouterr().out.count("\n")
