@@ -19,6 +19,8 @@ from pantala_protocol.console.views import Console, TaskDetail
 
 _DETAILED = 5
 """Tasks whose nodes are shown, unless the user names them."""
+_LISTED, _MOST = 100, 20_000
+"""Tasks in the list, and Tasks among which a named one is searched."""
 _NODES = 10
 """Nodes of each Task."""
 _PAUSE = 2.0
@@ -91,7 +93,8 @@ class _Sample:
         self._namespace = namespace
 
     def read(self, client: ConsoleClient) -> tuple[Console, dict[bars.Key, TaskDetail]]:
-        console = client.console(self._namespace, unfinished=self._target is None)
+        whole = self._target is not None
+        console = client.console(self._namespace, unfinished=not whole, limit=_MOST if whole else _LISTED)
         if self._nodes:
             return console, {}
         if self._target is not None:

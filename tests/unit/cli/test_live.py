@@ -20,7 +20,7 @@ def test_top_once_shows_tasks_and_unfinished_nodes_by_source(command: Command, c
     assert late.split()[-2:] == ["Late:", "NodeSilent"]
     assert failed.split()[-2:] == ["Failed:", "NodeDiskFull"]
     assert "node-a" not in out, "a ready node needs no line"
-    assert ["/api/v1/console?unfinished=true&limit=500", "/api/v1/console/tasks/default/model"] == console.asked
+    assert ["/api/v1/console?unfinished=true&limit=100", "/api/v1/console/tasks/default/model"] == console.asked
 
 
 def test_top_of_one_task_and_of_a_namespace(command: Command, console: FakeConsole) -> None:
