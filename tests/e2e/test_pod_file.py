@@ -42,8 +42,7 @@ def test_pods_of_a_pool_read_the_file(case: Case, origin: Origin) -> None:
         assert "True" == case.condition("task/shared-model", "Ready")["status"]
         assert set(pool) >= {pod["spec"]["nodeName"] for pod in _pods(case)}
         case.assert_published(f"{case.namespace}/model.bin", body, pool)
-        logs = case.kubectl("logs", _PODS, f"--namespace={case.namespace}", "--container=server")
-        assert {sha256(body)} == {line.split()[0] for line in logs.splitlines()}
+        passes(lambda: _assert_read(case, sha256(body)), within=20)
         _assert_read_only(case)
         _assert_limited(case, deployment)
     finally:
@@ -82,6 +81,11 @@ def _pods(case: Case) -> list[dict[str, Any]]:
 
 def _ready(pod: dict[str, Any]) -> bool:
     return any(("Ready", "True") == (each["type"], each["status"]) for each in pod["status"].get("conditions", []))
+
+
+def _assert_read(case: Case, digest: str) -> None:
+    logs = case.kubectl("logs", _PODS, f"--namespace={case.namespace}", "--container=server")
+    assert [digest] * 2 == [line.split()[0] for line in logs.splitlines()]
 
 
 def _assert_read_only(case: Case) -> None:
