@@ -55,6 +55,9 @@ class Plugin:
         patch = json.dumps({"status": status})
         self.control_plane.kubectl("patch", kind, name, "--subresource=status", "--type=merge", "-p", patch)
 
+    def list(self, kind: str) -> list[dict[str, Any]]:
+        return list(json.loads(self.control_plane.kubectl("get", kind, "-o", "json"))["items"])
+
     def read(self, kind: str, name: str) -> dict[str, Any]:
         return dict(json.loads(self.control_plane.kubectl("get", kind, name, "-o", "json")))
 
@@ -171,6 +174,35 @@ def test_plan_writes_nothing(plugin: Plugin, tmp_path: Path) -> None:
     body["spec"]["priority"] = "high"  # type: ignore[index]
     refused = plugin("plan", "-f", "-", text=yaml.safe_dump(body), code=1)
     assert (1, True) == (refused.count("\n"), "spec.priority" in refused)
+
+
+def test_plan_asks_the_operator_for_the_bytes_of_images(plugin: Plugin) -> None:
+    """The test answers in the operator's place. The temporary ImagePrefetch is deleted."""
+    spec = {"images": [{"image": "nginx:1.29"}], "schedule": {"cron": "0 3 * * *"}}
+    body = {"apiVersion": API, "kind": "ImagePrefetch", "metadata": {"name": "web"}, "spec": spec}
+    plan = {
+        "bytes": 2 << 20,
+        "registryBytes": 1 << 20,
+        "nodes": [{"node": "node-a", "images": 1, "bytes": 1 << 20, "diskFree": 3 << 30, "diskFreeAfter": 2 << 30}],
+        "leftOut": [{"node": "node-b", "image": "nginx:1.29", "reason": "NoSpace", "message": "1Mi is missing"}],
+    }
+    asked: list[dict[str, Any]] = []
+
+    def answer() -> None:
+        found = eventually_blocking(lambda: plugin.list("imageprefetches"), within=20)
+        asked.extend(found)
+        ready = condition("Ready", "False", "Planned", "m")
+        plugin.status("imageprefetches", found[0]["metadata"]["name"], {"conditions": [ready], "plan": plan})
+
+    operator = threading.Thread(target=answer)
+    operator.start()
+    shown = plugin("plan", "-f", "-", "--exact", text=yaml.safe_dump(body))
+    operator.join()
+    assert ("Plan", None) == (asked[0]["spec"]["mode"], asked[0]["spec"].get("schedule"))
+    assert ["node-a", "1", "1Mi", "3Gi", "2Gi"] in [line.split() for line in shown.splitlines()]
+    assert "node-b: nginx:1.29: NoSpace: 1Mi is missing" in shown
+    assert "2Mi for all nodes, 1Mi from the registry" in shown
+    assert [] == plugin.list("imageprefetches")
 
 
 def test_drain_marks_the_peer(plugin: Plugin) -> None:

@@ -1,6 +1,8 @@
 """``plan``: what resources in a file would do. Nothing is written."""
 
+import secrets
 import sys
+import time
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -12,27 +14,62 @@ from pantala_cli.access import kinds
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import IMAGE, TASK, Resource, ResourceKind
 from pantala_cli.access.options import UserAccess
-from pantala_cli.errors import ExitCode, InputFileError, ObjectMissingError
+from pantala_cli.commands.waiting import Timeout, seconds
+from pantala_cli.errors import ExitCode, InputFileError, ObjectMissingError, WaitError
 from pantala_cli.forecast.matching import match
-from pantala_cli.forecast.outlook import Outlook, outlook, picture
-from pantala_cli.show import terminal
+from pantala_cli.forecast.outlook import Outlook, outlook, picture, planned
+from pantala_cli.show import resources, terminal
 
 File = Annotated[
     str, typer.Option("--filename", "-f", help="A file with Tasks and ImagePrefetches; -: stdin.", show_default=False)
 ]
 
 
-def plan(access: UserAccess, filename: File) -> None:
+Exact = Annotated[
+    bool, typer.Option("--exact", help="Ask the registry: a temporary ImagePrefetch in mode Plan downloads nothing.")
+]
+
+_NOT_PLANNED = ("schedule", "startupTaint", "suspend", "mode")
+_EVERY = 0.5
+
+
+def plan(access: UserAccess, filename: File, exact: Exact = False, timeout: Timeout = "2m") -> None:
     """Say which nodes, paths and bytes resources in a file would take. Exit code 1: one of them cannot work."""
+    limit = seconds(timeout)
     wanted = read(filename)
+    possible = True
     with access.cluster() as cluster:
-        found = [_forecast(cluster, access.chosen(cluster), *each) for each in wanted]
-    for each in found:
-        head = f"{each.kind.kind} {each.namespace}/{each.name}"
-        terminal.show(Text.assemble((head, "bold"), f" would be {each.change}; the API server accepts it"))
-        terminal.show(picture(each))
-    if not all(each.possible for each in found):
+        for kind, body in wanted:
+            found = _forecast(cluster, access.chosen(cluster), kind, body)
+            head = f"{kind.kind} {found.namespace}/{found.name}"
+            terminal.show(Text.assemble((head, "bold"), f" would be {found.change}; the API server accepts it"))
+            terminal.show(picture(found))
+            if exact and kind == IMAGE:
+                terminal.show(planned(_ask(cluster, found.namespace, body, limit)))
+            possible = possible and found.possible
+    if not possible:
         raise typer.Exit(ExitCode.FAILED)
+
+
+def _ask(cluster: Cluster, namespace: str, body: Resource, limit: float) -> Resource:
+    """Let the operator plan a copy of an ImagePrefetch, and return its plan. The copy is deleted."""
+    name = f"plan-{secrets.token_hex(4)}"
+    spec = {key: value for key, value in body["spec"].items() if key not in _NOT_PLANNED} | {"mode": "Plan"}
+    copy = {"apiVersion": body["apiVersion"], "kind": IMAGE.kind, "metadata": {"name": name}, "spec": spec}
+    cluster.create(IMAGE, namespace, copy)
+    try:
+        ends = time.monotonic() + limit
+        while True:
+            found = cluster.get(IMAGE, namespace, name)
+            ready = kinds.condition(found, "Ready")
+            if ready.get("reason") == "Planned":
+                return dict(found["status"].get("plan") or {})
+            if resources.stalled(found) or time.monotonic() >= ends:
+                why = ready.get("message", resources.NOT_SEEN)
+                raise WaitError(f"The operator has no plan for {body['metadata']['name']}: {why}")
+            time.sleep(_EVERY)
+    finally:
+        cluster.delete(IMAGE, namespace, name)
 
 
 def read(name: str) -> list[tuple[ResourceKind, Resource]]:

@@ -3,11 +3,13 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
 from pantala_cli.access.kinds import IMAGE, Resource, ResourceKind
 from pantala_cli.forecast.matching import Match
+from pantala_cli.show.tables import plain
 from pantala_cli.show.words import counted, several, size
 
 
@@ -82,6 +84,20 @@ def picture(found: Outlook) -> Table:
     return table
 
 
+def planned(plan: Mapping[str, Any]) -> Group:
+    """The operator's plan for images: what each node would download."""
+    table = plain("NODE", "IMAGES", "BYTES", "DISK FREE", "AFTERWARDS")
+    for each in plan.get("nodes") or ():
+        free = (size(each.get("diskFree")), size(each.get("diskFreeAfter")))
+        table.add_row(each["node"], str(each.get("images", 0)), size(each.get("bytes")), *free)
+    parts: list[RenderableType] = [table] if table.row_count else []
+    for each in plan.get("leftOut") or ():
+        what = f"{each['node']}: {each['image']}" if each.get("image") else each["node"]
+        parts.append(Text(f"{what}: {each['reason']}: {each.get('message', '')}", "yellow"))
+    text = f"{size(plan.get('bytes', 0))} for all nodes, {size(plan.get('registryBytes', 0))} from the registry"
+    return Group(*parts, Text(text))
+
+
 def _file_bytes(spec: Mapping[str, Any], known: Iterable[Resource]) -> tuple[int | None, str]:
     source = spec.get("source") or {}
     for each in known:
@@ -101,7 +117,7 @@ def _image_bytes(spec: Mapping[str, Any], known: Iterable[Resource]) -> tuple[in
     }
     if images and not spec.get("from") and all(image in sizes for image in images):
         return sum(sizes[image] for image in images), "earlier ImagePrefetches of the same images"
-    return None, "apply it with spec.mode: Plan, which asks the registry and downloads nothing"
+    return None, "--exact asks the registry"
 
 
 def _by_reason(passed_over: Mapping[str, str]) -> dict[str, list[str]]:

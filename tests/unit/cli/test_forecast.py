@@ -111,7 +111,7 @@ def test_images_with_known_sizes() -> None:
     wanted: dict[str, Any] = {"metadata": {"name": "y", "namespace": "n"}, "spec": {"images": [{"image": "a:1"}]}}
     assert 7 == outlook(IMAGE, wanted, None, ALL, [known]).each
     wanted["spec"]["images"].append({"image": "b:1"})
-    assert "spec.mode: Plan" in rendered(picture(outlook(IMAGE, wanted, None, ALL, [known])))
+    assert "--exact asks the registry" in rendered(picture(outlook(IMAGE, wanted, None, ALL, [known])))
 
 
 def test_no_node_is_not_possible() -> None:
