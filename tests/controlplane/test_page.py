@@ -6,13 +6,17 @@ import os
 import signal
 import time
 from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 import pytest_asyncio
 
+from pantala_cli.show import tables
 from pantala_protocol.reasons import Reason
 from testbed.browser import BrowserPage, available
+from testbed.image import Layer, build, push
 from testbed.origin import Behaviour, Generated
+from testbed.registry import Registry
 from tests.support.console_lab import CONTRAST, ConsoleLab, console_lab, showing
 from tests.support.product_stage import MIB
 
@@ -295,6 +299,37 @@ async def test_screen_readers_and_reduced_motion(page: BrowserPage) -> None:
     await page.prefer("light", motion="reduce")
     assert "none" == await page.run("getComputedStyle(document.querySelector('.dot')).animationName")
     await page.prefer("light")
+
+
+async def test_an_image_shows_its_progress_and_how_often_it_left_the_registry(
+    lab: ConsoleLab, page: BrowserPage, tmp_path: Path
+) -> None:
+    row = """(() => {
+      const row = [...document.querySelectorAll("#view tbody tr")]
+        .find((each) => each.querySelector(".name").textContent === "image");
+      return ["progress", "origin", "supernode", "peers"]
+        .map((name) => Number(row?.querySelector(`[data-cell="${name}"]`).dataset.value || 0));
+    })()"""
+    seen = [[0.0, 0, 0, 0]]
+    with Registry(tmp_path / "registry") as registry:
+        image = build(tmp_path / "image", [Layer(12 * MIB, seed=1), Layer(20 * MIB, seed=2)])
+        push(image, registry.host, "library/model", "1")
+        size = sum(image.blobs.values())
+        spec = {"source": {"image": f"{registry.host}/library/model:1"}, "depth": "Peer"}
+        body = {"apiVersion": "pantala.dev/v1alpha1", "kind": "Task", "metadata": {"name": "image"}, "spec": spec}
+        await lab.stage.ask("POST", "/apis/pantala.dev/v1alpha1/namespaces/default/tasks", body)
+        deadline = time.monotonic() + 40
+        while seen[-1][0] < 1 and time.monotonic() < deadline:
+            await asyncio.sleep(0.25)
+            seen.append(await page.run(row))
+    assert seen == sorted(seen), "nothing goes back"
+    assert len({progress for progress, *_ in seen if 0 < progress < 1}) >= 3, seen
+    for progress, origin, supernode, peers in seen:
+        assert origin <= size
+        assert abs(progress - (supernode + peers) / size / 3) < 0.4, seen
+    await page.until(f"{row}[1] === {size} && {row}[2] + {row}[3] === {3 * size}", 10)
+    [line] = [each for each in (await lab.console()).tasks if each.name == "image"]
+    assert "1.00x" == tables.origin(line)
 
 
 async def test_a_lost_console_is_said_and_the_page_recovers(lab: ConsoleLab, page: BrowserPage) -> None:

@@ -75,11 +75,13 @@ async def test_the_rates_of_origin_and_nodes_add_up_to_the_bytes(lab: Lab) -> No
         await lab.peer(name)
     await lab.state(lab.wanted(*nodes))
     origin, verified, flowed = 0, dict.fromkeys(nodes, 0), dict.fromkeys(nodes, 0)
-    furthest, busy, deadline, due = dict.fromkeys(nodes, 0), False, time.monotonic() + 30, time.monotonic()
+    furthest, busy, moved = dict.fromkeys(nodes, 0), False, (0, 0)
+    deadline, due = time.monotonic() + 30, time.monotonic()
     while (progress := await lab.progress()).tasks or not busy:
         assert time.monotonic() < deadline
         for task in progress.tasks:
             busy, origin = True, origin + task.origin_rate
+            moved = task.origin_bytes, task.supernode_bytes + task.peer_bytes
             assert "" == task.reason
             for node in task.nodes:
                 verified[node.node] += node.rate
@@ -88,6 +90,7 @@ async def test_the_rates_of_origin_and_nodes_add_up_to_the_bytes(lab: Lab) -> No
                 assert {flow.provider for flow in node.flows} <= {"", *nodes} - {node.node}
         due += 1.0
         await asyncio.sleep(max(0.0, due - time.monotonic()))
+    assert (size, 2 * size) == moved
     assert size == pytest.approx(origin, rel=0.05)
     assert dict.fromkeys(nodes, size) == pytest.approx(verified, rel=0.05)
     assert verified == pytest.approx(flowed, rel=0.001)

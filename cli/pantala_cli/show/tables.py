@@ -35,12 +35,12 @@ def tasks(found: Iterable[TaskSummary], now: float, *, namespaces: bool = False,
 
 def images(found: Iterable[TaskSummary], now: float, *, namespaces: bool = False, wide: bool = False) -> Table:
     """A line for each ImagePrefetch."""
-    more = (*_WAITING, "RATE", "ETA", "MESSAGE") if wide else ()
+    more = (*_WAITING, "RATE", "ETA", "ORIGIN", "MESSAGE") if wide else ()
     table = plain(*(("NAMESPACE",) if namespaces else ()), *_IMAGE_COLUMNS, *more)
     for task in _sorted(found):
         line = [share(task.progress), nodes(task.nodes), size(task.length), duration(now - task.created)]
         if wide:
-            line += [*_counts(task.nodes), _rate(task), duration(task.eta), task.message]
+            line += [*_counts(task.nodes), _rate(task), duration(task.eta), origin(task), task.message]
         table.add_row(*_head(task, namespaces=namespaces), *line)
     return table
 
@@ -81,8 +81,10 @@ def nodes(counts: NodeCounts) -> str:
 
 
 def origin(task: TaskSummary) -> str:
-    """How often the file left its origin, such as ``1.00x``. An image's bytes have no such number."""
-    return f"{task.traffic.origin / task.length:.2f}x" if task.length and not task.image else UNKNOWN
+    """How often the file or image left its origin, such as ``1.00x``. Only the console knows it for images."""
+    moved = task.traffic
+    known = not task.image or moved.origin or moved.supernode or moved.peers
+    return f"{moved.origin / task.length:.2f}x" if task.length and known else UNKNOWN
 
 
 def style_of(task: TaskSummary) -> str:

@@ -4,7 +4,7 @@ The summary of a finished Task follows from its status alone, so it is kept as l
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Final
@@ -23,7 +23,7 @@ from pantala_operator.watch.observation import Observation
 from pantala_process.flight import SingleFlight
 from pantala_protocol import __version__
 from pantala_protocol.console.progress import WINDOW
-from pantala_protocol.console.views import Console, TaskDetail, TaskSummary, Traffic
+from pantala_protocol.console.views import Console, NodeView, TaskDetail, TaskSummary, Traffic
 
 _SLICE: Final = 200
 """Tasks between two moments at which other work may run."""
@@ -65,7 +65,7 @@ class ConsoleOverview:
         self._term = term
         self._leader = leader
         self._clock = clock
-        self._kept: dict[str, tuple[TaskResource, TaskSummary]] = {}
+        self._kept: dict[str, tuple[TaskResource | ImagePrefetch, TaskSummary]] = {}
         self._flights: SingleFlight[str, _Built] = SingleFlight()
         self._built: _Built | None = None
 
@@ -90,12 +90,12 @@ class ConsoleOverview:
     async def images(self, namespace: str, name: str) -> TaskDetail | None:
         """One ImagePrefetch. ``None``: it does not exist."""
         prefetch = self._known.prefetches.items.get(f"{namespace}/{name}")
-        return None if prefetch is None else self._detail(prefetch, prefetches.summarize(prefetch))
+        return None if prefetch is None else self._detail(prefetch, self._summary(prefetch))
 
     def _detail(self, each: TaskResource | ImagePrefetch, summary: TaskSummary) -> TaskDetail:
         nodes, status = self._details.nodes(each), each.status
         if summary.ready != "True":
-            summary = tasks.with_nodes(summary, nodes)
+            summary = self._with_nodes(summary, each, nodes)
         known = self._history.moments(each.metadata.uid)
         moments = timeline(each.metadata, status.conditions, known, status.start_time, status.completion_time)
         return TaskDetail(summary, nodes, self._details.causes(each), moments)
@@ -107,10 +107,10 @@ class ConsoleOverview:
         for number, each in enumerate(resources):
             if number % _SLICE == _SLICE - 1:
                 await asyncio.sleep(0)
-            summary = self._summary(each) if isinstance(each, TaskResource) else prefetches.summarize(each)
+            summary = self._summary(each)
             if summary.image and summary.ready != "True" and images < _MOST_IMAGES:
                 images += 1
-                summary = tasks.with_nodes(summary, self._details.nodes(each))
+                summary = self._with_nodes(summary, each, self._details.nodes(each))
                 await asyncio.sleep(0)
             summaries.append(summary)
             if isinstance(each, TaskResource):
@@ -140,20 +140,32 @@ class ConsoleOverview:
         self._built = built = _Built(view, now + max(_FRESH, _CALM * (now - began)))
         return built
 
-    def _summary(self, task: TaskResource) -> TaskSummary:
-        uid = task.metadata.uid
-        if uid in self._kept and self._kept[uid][0] is task:
+    def _summary(self, each: TaskResource | ImagePrefetch) -> TaskSummary:
+        """The summary of an object. Without the nodes of an unfinished image, which take longer to look at."""
+        uid, status = each.metadata.uid, each.status
+        if uid in self._kept and self._kept[uid][0] is each:
             return self._kept[uid][1]
-        task_id = task.status.task_id
-        if tasks.is_finished(task.status.conditions):
-            completed = task.status.completion_time
-            if completed is not None and self._clock.now() - completed < _ECHO:
-                return tasks.summarize(task, None, self._known.progress.downloads(task_id))
-            summary = tasks.summarize(task, None, None)
-            self._kept[uid] = task, summary
-            return summary
-        view = self._known.supernodes.task_view(uid, task_id, task.attempt)
-        return tasks.summarize(task, view.report, self._known.progress.downloads(task_id))
+        finished = tasks.is_finished(status.conditions)
+        echoes = status.completion_time is not None and self._clock.now() - status.completion_time < _ECHO
+        if isinstance(each, ImagePrefetch):
+            summary = prefetches.summarize(each)
+        else:
+            task_id = each.status.task_id
+            view = None if finished else self._known.supernodes.task_view(uid, task_id, each.attempt)
+            downloads = self._known.progress.downloads(task_id) if echoes or not finished else None
+            summary = tasks.summarize(each, view.report if view is not None else None, downloads)
+        if finished and summary.image:
+            summary = msgspec.structs.replace(summary, traffic=self._details.traffic(each))
+        if finished and not echoes:
+            self._kept[uid] = each, summary
+        return summary
+
+    def _with_nodes(
+        self, summary: TaskSummary, each: TaskResource | ImagePrefetch, nodes: Sequence[NodeView]
+    ) -> TaskSummary:
+        if summary.image:
+            summary = msgspec.structs.replace(summary, traffic=self._details.traffic(each))
+        return tasks.with_nodes(summary, nodes)
 
 
 class _Totals:

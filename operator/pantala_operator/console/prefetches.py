@@ -1,7 +1,7 @@
 """Summaries of ImagePrefetches, by their status. Pure."""
 
 from pantala_operator.console.tasks import created, is_finished, percentage, ready_of
-from pantala_operator.resources.prefetch import KIND, ImagePrefetch, NodeCount, PrefetchBytes
+from pantala_operator.resources.prefetch import KIND, ImagePrefetch, NodeCount, PrefetchStatus
 from pantala_protocol.console.views import NodeCounts, TaskSummary, Traffic
 
 
@@ -10,7 +10,6 @@ def summarize(prefetch: ImagePrefetch) -> TaskSummary:
     status = prefetch.status
     ready, reason, message = ready_of(status.conditions)
     names = [each.image for each in status.images] or [each.image for each in prefetch.spec.images]
-    moved = status.transferred
     sizes = [each.size for each in status.images]
     known = [size for size in sizes if size is not None]
     share = 1.0 if is_finished(status.conditions) else percentage(status.progress)
@@ -25,7 +24,7 @@ def summarize(prefetch: ImagePrefetch) -> TaskSummary:
         image=names[0] if len(names) == 1 else f"{len(names)} images",
         length=sum(known) if sizes and len(known) == len(sizes) else None,
         progress=share,
-        eta=_eta(moved),
+        eta=None if share is None else _eta(status, share),
         nodes=_counts(status.nodes),
         traffic=Traffic(),
     )
@@ -37,7 +36,10 @@ def _counts(nodes: NodeCount | None) -> NodeCounts:
     return NodeCounts(nodes.desired, nodes.ready, nodes.active, nodes.waiting, nodes.late, nodes.failed)
 
 
-def _eta(moved: PrefetchBytes | None) -> float | None:
-    if moved is None or not moved.per_second or moved.fetched >= moved.total:
+def _eta(status: PrefetchStatus, share: float) -> float | None:
+    """Seconds until all nodes have all images, at the mean rate of the run so far."""
+    moved = status.transferred
+    whole = sum((each.size or 0) * (each.desired or 0) for each in status.images)
+    if moved is None or not moved.per_second or not whole or share >= 1:
         return None
-    return round((moved.total - moved.fetched) / moved.per_second, 1)
+    return round((1 - share) * whole / moved.per_second, 1)

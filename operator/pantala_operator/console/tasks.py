@@ -4,12 +4,12 @@ from collections.abc import Mapping, Sequence
 
 import msgspec
 
-from pantala_operator.plan.nodes import SUPERNODE, TaskDownloads, counted
+from pantala_operator.plan.nodes import TaskDownloads, counted
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import ByteCount, Metadata, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import Condition, ConditionType
 from pantala_protocol.console.progress import NodeDownload
-from pantala_protocol.console.views import NodeCounts, NodeView, TaskSummary, Traffic
+from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, TaskSummary, Traffic
 from pantala_protocol.statement import CDNStatus, TaskReport
 
 KIND = "Task"
@@ -67,22 +67,18 @@ def is_over(summary: TaskSummary) -> bool:
 
 
 def with_nodes(summary: TaskSummary, nodes: Sequence[NodeView]) -> TaskSummary:
-    """The summary with what all its ``nodes`` show: their exact counts, and their rates. Without any, it stays."""
+    """The summary with what all its ``nodes`` show: their exact counts, and for images the newest progress."""
     if not nodes:
         return summary
     counts = counted(nodes)
-    times = [each.eta for each in nodes if each.eta is not None]
-    late = counts.desired - counts.ready
-    if summary.image:
-        summary = msgspec.structs.replace(summary, traffic=_rates(nodes))
-    return msgspec.structs.replace(summary, nodes=counts, eta=max(times) if 0 < late == len(times) else summary.eta)
-
-
-def _rates(nodes: Sequence[NodeView]) -> Traffic:
-    """The rates of an image. Its bytes so far are not known by source, because runtimes read them from the mirror."""
-    by_supernode = sum(flow.rate for node in nodes for flow in node.flows if flow.provider == SUPERNODE)
-    by_peers = max(0, sum(node.rate for node in nodes) - by_supernode)
-    return Traffic(supernode_rate=by_supernode, peers_rate=by_peers)
+    left = [each for each in nodes if each.state is not NodePhase.READY]
+    times = [each.eta for each in left if each.eta is not None]
+    share, length = summary.progress, summary.length
+    if summary.image and length:
+        there = counts.ready * length + sum(min(each.bytes, length) for each in left)
+        share = max(share or 0.0, there / (counts.desired * length))
+    eta = max(times) if 0 < len(left) == len(times) else summary.eta
+    return msgspec.structs.replace(summary, nodes=counts, progress=share, eta=eta)
 
 
 def _counts(peers: PeerCount | None) -> NodeCounts:

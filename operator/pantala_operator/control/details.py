@@ -13,7 +13,7 @@ from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch
 from pantala_operator.watch.observation import Observation
 from pantala_protocol import reasons, task_id
-from pantala_protocol.console.views import Cause, NodeFlow, NodePhase, NodeView
+from pantala_protocol.console.views import Cause, NodeFlow, NodePhase, NodeView, Traffic
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import MAX_CLOCK_SKEW
 
@@ -35,12 +35,9 @@ class Details:
         """All nodes of the object, in the sequence of their names."""
         if isinstance(each, TaskResource) and not each.spec.is_image:
             return self._tasks.nodes(each, self._clock.now()).views()
-        owner = image_task.owner(each) if isinstance(each, TaskResource) else ""
-        snapshot = self._prefetches.snapshot(owner or each.metadata.uid)
+        snapshot, keys = self._images(each)
         if snapshot is None:
             return ()
-        wanted = each.metadata.name if owner else ""
-        keys = [key for key, pin in snapshot.pins.items() if wanted in ("", pin.task)]
         zones = self._known.zones
         blobs = {blob: self._known.progress.downloads(blob) for blob in _blobs(snapshot, keys)}
         silent = self._known.progress.silent
@@ -55,6 +52,33 @@ class Details:
         if isinstance(each, TaskResource) and each.status.task_id:
             source = self._known.progress.downloads(each.status.task_id).source
         return explanation.causes(each.status.conditions, self.nodes(each), source=source, clocks=self.clocks())
+
+    def traffic(self, each: TaskResource | ImagePrefetch) -> Traffic:
+        """The bytes and rates of the blobs of an object's images, each blob once. Zero: not known."""
+        snapshot, keys = self._images(each)
+        if snapshot is None:
+            return Traffic()
+        origin = supernode = peers = origin_rate = supernode_rate = rate = 0
+        for blob in set(_blobs(snapshot, keys)):
+            moved = self._known.progress.moved(blob)
+            if moved is None:
+                continue
+            found = self._known.progress.downloads(blob)
+            origin, supernode, peers = origin + moved.origin, supernode + moved.supernode, peers + moved.peers
+            origin_rate += found.origin_rate
+            for node in found.nodes.values():
+                rate += node.rate
+                supernode_rate += sum(flow.rate for flow in node.flows if not flow.provider)
+        return Traffic(origin, supernode, peers, origin_rate, supernode_rate, max(0, rate - supernode_rate))
+
+    def _images(self, each: TaskResource | ImagePrefetch) -> tuple[Snapshot | None, list[ImageKey]]:
+        """The newest judgement about an object with images, and its images."""
+        owner = image_task.owner(each) if isinstance(each, TaskResource) else ""
+        snapshot = self._prefetches.snapshot(owner or each.metadata.uid)
+        if snapshot is None:
+            return None, []
+        wanted = each.metadata.name if owner else ""
+        return snapshot, [key for key, pin in snapshot.pins.items() if wanted in ("", pin.task)]
 
     def clocks(self) -> Mapping[str, int]:
         """By how many seconds the clocks of nodes are ahead, for those that are wrong."""
@@ -84,10 +108,10 @@ def _image_node(
     if steps is not None and keys and all(steps[key] is Step.READY for key in keys):
         return NodeView(name, NodePhase.READY, zone, sum(pull.state.fetched for pull in pulls.values()))
     flows: dict[str, tuple[int, int]] = {}
-    rate, trouble = 0, silence
+    rate, pace, trouble = 0, 0, silence
     for found in blobs.values():
         if (node := found.nodes.get(name)) is not None:
-            rate += node.rate
+            rate, pace = rate + node.rate, pace + node.pace
             for flow in node.flows:
                 so_far, speed = flows.get(flow.provider, (0, 0))
                 flows[flow.provider] = so_far + flow.bytes, speed + flow.rate
@@ -108,18 +132,26 @@ def _image_node(
         phase, reason, message, since = NodePhase.LATE, trouble.reason, trouble.message, trouble.since
     elif any(steps is not None and steps[key] is Step.ACTIVE for key in keys):
         phase = NodePhase.FETCHING
+    fetched = sum(pull.state.fetched for pull in pulls.values())
     return NodeView(
         name,
         phase,
         zone,
-        bytes=sum(pull.state.fetched for pull in pulls.values()),
+        bytes=fetched,
         rate=rate,
+        eta=round(max(_size(snapshot, keys) - fetched, 0) / pace, 1) if pace else None,
         reason=reason,
         message=message,
         action=reasons.of_image(reason).action if reason else "",
         since=since,
         flows=tuple(NodeFlow(provider or "supernode", *both) for provider, both in flows.items()),
     )
+
+
+def _size(snapshot: Snapshot, keys: list[ImageKey]) -> int:
+    """The bytes of the images on the platform for which they are the largest."""
+    platforms = ((snapshot.pins[key].platforms or {}).values() for key in keys)
+    return sum(max((sum(blob.size for blob in set(blobs)) for blobs in each), default=0) for each in platforms)
 
 
 def _failure(name: str, key: ImageKey, snapshot: Snapshot) -> str:

@@ -54,6 +54,14 @@ class Trouble(NamedTuple):
         return datetime.fromtimestamp(min(int(self.since), _LAST_SECOND), UTC)
 
 
+class MovedBytes(NamedTuple):
+    """The bytes of one task so far, by their source."""
+
+    origin: int
+    supernode: int
+    peers: int
+
+
 @dataclass(frozen=True, slots=True)
 class TaskDownloads:
     """What is known about the downloads of one task now."""

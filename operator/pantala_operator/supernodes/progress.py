@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping, Set
 from typing import Final
 
-from pantala_operator.plan.nodes import TaskDownloads, Trouble
+from pantala_operator.plan.nodes import MovedBytes, TaskDownloads, Trouble
 from pantala_operator.supernodes.slowness import SlowNodes
 from pantala_protocol import reasons
 from pantala_protocol.console.progress import NodeDownload, Progress, TaskProgressView
@@ -12,6 +12,9 @@ _HOLD: Final = 5.0
 """Seconds for which a trouble stays at least, so that a status does not change back and forth."""
 _SOURCE: Final = ""
 """Stands for the supernode where other keys name a node."""
+
+_MOST_MOVED: Final = 20_000
+"""The tasks whose bytes are remembered after their end."""
 
 TroubleKey = tuple[str, str]
 """A task's ID and a node's name."""
@@ -53,6 +56,8 @@ class ProgressStore:
         self._silence = HeldTroubles()
         self._troubles: dict[str, dict[str, Trouble]] = {}
         self._silent: dict[str, Trouble] = {}
+        self._moved: dict[str, dict[str, MovedBytes]] = {}
+        """The bytes of each task by supernode. The tasks that moved last are at the end."""
 
     @property
     def silent(self) -> Mapping[str, Trouble]:
@@ -89,6 +94,7 @@ class ProgressStore:
             self.messages[supernode] = progress
         tasks = {each.task_id: each for each in progress.tasks} if progress is not None else {}
         self._tasks[supernode] = tasks
+        self._note_moved(supernode, tasks)
         slow = self._slow.setdefault(supernode, SlowNodes())
         slow.forget_others(set(tasks))
         found = {key: trouble for each in tasks.values() for key, trouble in _troubles(each, slow, now)}
@@ -126,6 +132,22 @@ class ProgressStore:
         silent = {name: each for name, each in self._silent.items() if name not in nodes or not nodes[name].rate}
         origin_rate, origin_pace = (sum(view.origin_rate for view in views), sum(view.origin_pace for view in views))
         return TaskDownloads(nodes, troubles, silent, source, origin_rate, origin_pace)
+
+    def moved(self, task_id: str) -> MovedBytes | None:
+        """The bytes of one task so far, also after its end. ``None``: no supernode has told them since the start."""
+        known = self._moved.get(task_id)
+        if known is None:
+            return None
+        origin, supernode, peers = zip(*known.values(), strict=True)
+        return MovedBytes(max(origin), sum(supernode), sum(peers))
+
+    def _note_moved(self, supernode: str, tasks: Mapping[str, TaskProgressView]) -> None:
+        for each in tasks.values():
+            known = self._moved.pop(each.task_id, {})
+            known[supernode] = MovedBytes(each.origin_bytes, each.supernode_bytes, each.peer_bytes)
+            self._moved[each.task_id] = known
+        while len(self._moved) > _MOST_MOVED:
+            del self._moved[next(iter(self._moved))]
 
 
 def _troubles(task: TaskProgressView, slow: SlowNodes, now: float) -> Iterator[tuple[TroubleKey, Trouble]]:

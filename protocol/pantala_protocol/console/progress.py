@@ -68,6 +68,12 @@ class TaskProgressView(msgspec.Struct, frozen=True, omit_defaults=True):
     nodes: tuple[NodeDownload, ...] = ()
     origin_pace: Count = 0
     """The pace of the bytes from the origin or from another replica."""
+    origin_bytes: Count = 0
+    """Bytes that all supernodes together read from the origin for their copies."""
+    supernode_bytes: Count = 0
+    """Bytes that nodes took from this supernode."""
+    peer_bytes: Count = 0
+    """Bytes that nodes took from each other."""
 
     def __post_init__(self) -> None:
         text.clean_failure(self)

@@ -108,15 +108,21 @@ class Overview:
         return task is not None and task.runs_on(peer) and self._progress.is_unfinished(task_id, peer)
 
     def _task(self, task_id: str, nodes: tuple[NodeDownload, ...]) -> TaskProgressView:
-        arrival = self._cdn.worker.arrivals.get(TaskID(task_id))
-        if arrival is None:
-            return TaskProgressView(task_id, nodes=nodes)
+        arrival, swarm = self._cdn.worker.arrivals.get(TaskID(task_id)), self._progress.tasks.get(task_id)
         now = self._clock()
-        rate, pace = round(arrival.rate(now)), round(arrival.pace(now))
-        if arrival.slow_since is None:
-            return TaskProgressView(task_id, rate, nodes=nodes, origin_pace=pace)
-        since = self._wall() - (now - arrival.slow_since)
-        return TaskProgressView(task_id, rate, Reason.SOURCE_SLOW, arrival.problem, since, nodes, pace)
+        slow_since = arrival.slow_since if arrival is not None else None
+        return TaskProgressView(
+            task_id,
+            origin_rate=round(arrival.rate(now)) if arrival is not None else 0,
+            reason=Reason.SOURCE_SLOW if slow_since is not None else "",
+            message=arrival.problem if arrival is not None and slow_since is not None else "",
+            since=self._wall() - (now - slow_since) if slow_since is not None else 0.0,
+            nodes=nodes,
+            origin_pace=round(arrival.pace(now)) if arrival is not None else 0,
+            origin_bytes=swarm.copy.origin_bytes if swarm is not None else 0,
+            supernode_bytes=swarm.supernode_bytes if swarm is not None else 0,
+            peer_bytes=swarm.peer_bytes if swarm is not None else 0,
+        )
 
     def _silent_peers(self) -> tuple[SilentPeer, ...]:
         """The peers that must speak and do not. Those that a task needs are listed even after they were removed."""

@@ -259,14 +259,15 @@ async def test_an_image_prefetch_has_a_summary_and_details(desk: Desk) -> None:
             "conditions": [condition("Ready", "False", "PullFailed")],
             "progress": "40%",
             "nodes": {"desired": 4, "ready": 1, "active": 1, "failed": 1, "waiting": 1},
-            "bytes": {"total": 100, "fetched": 40, "perSecond": 10},
+            "bytes": {"total": 100, "fetched": 160, "perSecond": 10},
+            "images": [{"image": "r.example/a:1", "bytes": 100, "desired": 4}],
             "failures": [{"node": "a", "reason": "PullFailed", "image": "r.example/a:1", "message": "It failed"}],
         },
     }
     desk.known.prefetches.update(msgspec.convert(body, ImagePrefetch))
     view = await desk.view()
     [shown] = view.tasks
-    assert ("ImagePrefetch", "r.example/a:1", 0.4, 6.0, 4) == (
+    assert ("ImagePrefetch", "r.example/a:1", 0.4, 24.0, 4) == (
         shown.kind,
         shown.image,
         shown.progress,

@@ -222,6 +222,15 @@ def test_a_slow_source_is_no_node() -> None:
     assert (("SourceSlow", 3.0), 7, {}) == (found.source[0::3], found.origin_rate, found.troubles)
 
 
+def test_the_bytes_of_a_task_are_known_after_its_end_and_from_all_supernodes() -> None:
+    store = ProgressStore()
+    assert store.moved(RUN) is None
+    store.on_progress("s", message(NodeDownload("a"), origin_bytes=9, supernode_bytes=5, peer_bytes=2), 1.0)
+    store.on_progress("r", message(NodeDownload("b"), origin_bytes=8, supernode_bytes=1, peer_bytes=3), 1.0)
+    store.on_progress("s", Progress("boot", 2.0), 2.0)
+    assert (9, 6, 5) == store.moved(RUN)
+
+
 def test_a_slow_node_is_found_after_five_seconds() -> None:
     store, at = ProgressStore(), 0.0
     while at < 5:
