@@ -9,9 +9,13 @@ from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
 from testbed.origin import Generated, Origin
 from tests.e2e.case import MIB, Case, passes
+from tests.e2e.environment import NAMESPACE
 from tests.e2e.images import Images, assert_on_nodes
+from tests.e2e.kubectl import Resource
 from tests.support.eventually import eventually_blocking
 
+_COMPONENT = "app.kubernetes.io/component"
+_ZONE = "topology.kubernetes.io/zone"
 _SIZE = 64 * MIB
 _RATE = 6 * MIB
 """Bytes a second. Half of the file takes 5 s, which leaves time for a fault."""
@@ -77,6 +81,46 @@ def test_the_operator_is_killed_half_way(case: Case, origin: Origin) -> None:
     case.ready("task/operator-killed")
     case.assert_published("operator-killed", body)
     assert [_SIZE] == [access.sent for access in origin.requests("/operator-killed")]
+
+
+def test_a_node_is_cut_off_from_the_supernode(case: Case, origin: Origin, cluster: Cluster) -> None:
+    """Within 15 s the Task and the Peer say so. The peer's zone is its Node's, which no pod had when it started."""
+    node = next(name for name in case.nodes if name != case.release.node_of("supernode"))
+    body = _start(case, origin, "cut-off", seed=16)
+    case.cached("cut-off", 0.2)
+    case.kubectl("label", "node", node, f"{_ZONE}=east")
+    pods = case.kubectl.list("pods", NAMESPACE, "app.kubernetes.io/component in (peer,supernode)")
+    of = {pod["metadata"]["labels"][_COMPONENT]: pod["status"]["podIP"] for pod in pods if _is_either(pod, node)}
+    rule = ("FORWARD", "--source", of["peer"], "--destination", of["supernode"], "--jump", "DROP")
+
+    cluster.enter(node, "iptables", "--insert", *rule)
+    began = time.monotonic()
+    try:
+        passes(lambda: _assert_cut_off(case, "cut-off", node), within=20)
+        took = time.monotonic() - began
+    finally:
+        cluster.enter(node, "iptables", "--delete", *rule)
+    origin.rate = None
+
+    case.ready("task/cut-off")
+    case.assert_published("cut-off", body)
+    assert "east" == case.kubectl.get(f"peers.pantala.dev/{node}")["status"]["zone"]
+    case.kubectl("label", "node", node, f"{_ZONE}-")
+    assert took < 15, took
+
+
+def _is_either(pod: Resource, node: str) -> bool:
+    """True for the supernode's pod, and for the peer's pod on this node."""
+    return "supernode" == pod["metadata"]["labels"][_COMPONENT] or bool(pod["spec"]["nodeName"] == node)
+
+
+def _assert_cut_off(case: Case, name: str, node: str) -> None:
+    ready = case.condition(f"task/{name}", "Ready")
+    assert ("False", "NodeCutOff") == (ready.get("status"), ready.get("reason")), ready
+    assert node in ready["message"]
+    assert [node] == [each["node"] for each in case.status(f"task/{name}").get("late", [])]
+    peer = case.kubectl.get(f"peers.pantala.dev/{node}")["status"]["conditions"]
+    assert "NodeCutOff" in {each["reason"] for each in peer if each["type"] == "Ready"}, peer
 
 
 def test_a_node_joins_while_the_task_runs(case: Case, origin: Origin, cluster: Cluster) -> None:
@@ -167,7 +211,7 @@ def test_healthy_nodes_finish_and_causes_are_named(
     def named() -> None:
         status = case.status("imageprefetch/faults")
         images = {(each["reason"], each.get("node", "")): each.get("image", "") for each in status.get("failures", [])}
-        assert {("NodeUnavailable", down), ("NoSpace", full), ("NotFound", "")} <= images.keys(), status
+        assert {("NodeSilent", down), ("NoSpace", full), ("NotFound", "")} <= images.keys(), status
         assert image.name in images["NoSpace", full], status
         assert wrong in images["NotFound", ""], status
         assert "NotFound" == case.condition("imageprefetch/faults", "Resolved")["reason"]

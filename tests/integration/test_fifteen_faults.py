@@ -121,8 +121,8 @@ class Faults:
 
     async def names_late(self, name: str, node: str, reason: Reason) -> bool:
         status = (await self.task(name))["status"]
-        late = [each["reason"] for each in status.get("late", ()) if each["node"] == node]
-        return late == [reason] and status["peers"]["late"] == len(status["late"])
+        late = [(each["node"], each["reason"]) for each in status.get("late", ())]
+        return [(node, reason)] == late and bool(status["peers"]["late"] == 1)
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
