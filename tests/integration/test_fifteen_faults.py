@@ -23,7 +23,7 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from pantala_protocol.console.views import Console, TaskDetail
 from pantala_protocol.reasons import Reason
-from testbed.origin import Behaviour, Generated
+from testbed.origin import Behaviour, Generated, sha256
 from testbed.process import free_ports
 from tests.support.cut_link import CutLink
 from tests.support.eventually import eventually
@@ -36,8 +36,8 @@ LIMIT = 15.0
 """Seconds until the reason of a fault must be everywhere."""
 ONE, TWO, THREE = NODES
 GROUP = "/apis/pantala.dev/v1alpha1"
-OLD, NEW = Generated(8 * MIB, seed=1), Generated(8 * MIB, seed=2, modified=1_600_000_000)
-CHANGING = [Behaviour(replace=(NEW, OLD)[number % 2], reset_after=MIB) for number in range(200)]
+GOOD = Generated(8 * MIB)
+NEW = Generated(8 * MIB, seed=2, modified=1_600_000_000)
 _FLAGS = ("--quotas", "crowded=tasks:1", "--supernode-patience", "10")
 """The patience is the default, unlike that of other tests."""
 _AGE = 1.1
@@ -167,7 +167,7 @@ OF_TASKS = {
     "origin-401": Reason.SOURCE_UNAUTHORIZED,
     "origin-404": Reason.SOURCE_NOT_FOUND,
     "origin-slow": Reason.SOURCE_SLOW,
-    "origin-changed": Reason.SOURCE_CHANGED,
+    "origin-changed": Reason.DIGEST_MISMATCH,
     "registry-down": Reason.UNREACHABLE,
     "secret-missing": Reason.SECRET_MISSING,
     "no-node": Reason.NO_NODE_MATCHES,
@@ -180,11 +180,11 @@ OF_TASKS = {
 
 async def _inject(found: Faults) -> None:
     stage, origin = found.stage, found.stage.origin
-    origin.serve("/good", OLD)
-    origin.serve("/origin-401", OLD, always=Behaviour(status=401))
-    origin.serve("/origin-404", OLD, always=Behaviour(status=404))
+    origin.serve("/good", GOOD)
+    origin.serve("/origin-401", GOOD, always=Behaviour(status=401))
+    origin.serve("/origin-404", GOOD, always=Behaviour(status=404))
     origin.serve("/origin-slow", Generated(64 * MIB, seed=3), always=Behaviour(rate=128 * 1024))
-    origin.serve("/origin-changed", OLD, script=CHANGING)
+    origin.serve("/origin-changed", GOOD, script=[Behaviour(replace=NEW, reset_after=MIB)])
     origin.serve("/volume-full", Generated(2048 * MIB, seed=4))
     await stage.ask("POST", "/api/v1/namespaces", {"metadata": {"name": "crowded"}})
     await stage.apply("owner", origin.url("/good"), path="default/taken", target={"names": [TWO, THREE]})
@@ -194,6 +194,7 @@ async def _inject(found: Faults) -> None:
         name: {"source": {"url": origin.url(f"/{name}")}, "target": {"names": [TWO, THREE]}}
         for name in ("origin-401", "origin-404", "origin-slow", "origin-changed", "volume-full")
     }
+    specs["origin-changed"]["digest"] = f"sha256:{sha256(GOOD)}"  # a file without a digest is read again, to its end
     good = {"url": origin.url("/good")}
     specs["registry-down"] = {"source": {"image": "127.0.0.1:1/library/x:1"}}
     specs["secret-missing"] = {"source": good, "headersFrom": {"secretRef": {"name": "absent"}}}
