@@ -7,6 +7,7 @@ import argparse
 import asyncio
 import hashlib
 import os
+import signal
 import socket
 import sys
 import threading
@@ -149,11 +150,16 @@ def main(arguments: Sequence[str] | None = None) -> None:
     except (ClusterError, TrialError) as error:
         print(error)
         sys.exit(1)
+    except asyncio.CancelledError:
+        print("The trial was stopped before its end. Its resources are deleted.")
+        sys.exit(1)
 
 
 async def _run(given: argparse.Namespace) -> list[str]:
     from pantala_operator.adapters import kubernetes  # a slow import, which invalid flags do not need
 
+    if running := asyncio.current_task():
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     content = os.urandom(_SIZE)
     cluster = await kubernetes.connect("", _TIMEOUT)
     try:

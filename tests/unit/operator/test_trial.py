@@ -61,6 +61,17 @@ async def test_a_failure_names_the_cause_and_leaves_nothing(conditions: list[dic
     assert not answers.exists
 
 
+async def test_a_trial_that_is_stopped_leaves_nothing() -> None:
+    answers = Answers([STALLED])
+    running = asyncio.create_task(Trial(answers, "ns", "pantala-test", 60).run(WANTED))
+    while not answers.exists:
+        await asyncio.sleep(0.001)
+    running.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await running
+    assert not answers.exists
+
+
 async def test_the_file_is_served_and_its_digest_is_in_the_task() -> None:
     with serving(b"content", 0) as server:
         url = f"http://[::1]:{server.server_port}/file"
