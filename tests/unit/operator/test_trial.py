@@ -9,6 +9,7 @@ import pytest
 from pantala_operator.errors import ClusterNotFoundError
 from pantala_operator.hooks import trial
 from pantala_operator.hooks.trial import Trial, TrialError, TrialObject, prefetch, serving, task
+from tests.support.eventually import eventually
 
 READY = {"type": "Ready", "status": "True", "reason": "Distributed", "message": "3 of 3 nodes have the file"}
 STALLED = {"type": "Stalled", "status": "True", "reason": "SourceDenied", "message": "Write a SourcePolicy"}
@@ -64,8 +65,7 @@ async def test_a_failure_names_the_cause_and_leaves_nothing(conditions: list[dic
 async def test_a_trial_that_is_stopped_leaves_nothing() -> None:
     answers = Answers([STALLED])
     running = asyncio.create_task(Trial(answers, "ns", "pantala-test", 60).run(WANTED))
-    while not answers.exists:
-        await asyncio.sleep(0.001)
+    await eventually(lambda: answers.exists)
     running.cancel()
     with pytest.raises(asyncio.CancelledError):
         await running
