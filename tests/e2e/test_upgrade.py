@@ -21,6 +21,7 @@ _RUNNING = "/upgrade/running"
 _SIZE = 96 * MIB
 _RATE = MIB
 """Bytes a second. The rest of the file takes longer than an upgrade and a rollback."""
+_ON_THE_WAY = 8 * MIB
 _CLAIM = "persistentvolumeclaim/data-pantala-supernode-0"
 _FOLDER = "/var/lib/pantala"
 
@@ -53,7 +54,7 @@ def case(upgraded: Release, case: Case) -> Case:
 
 
 def test_a_task_continues_during_an_upgrade_and_a_rollback(case: Case, origin: Origin) -> None:
-    """Each byte leaves the origin once, and the finished file stays."""
+    """The finished file stays. Of the other one, only bytes on their way during a restart leave the origin twice."""
     kept, running = Generated(4 * MIB, seed=61), Generated(_SIZE, seed=62)
     origin.serve(_KEPT, kept)
     origin.serve(_RUNNING, running)
@@ -73,8 +74,9 @@ def test_a_task_continues_during_an_upgrade_and_a_rollback(case: Case, origin: O
     case.ready("task/running", "task/kept")
     case.assert_published("running", running)
     case.assert_published("kept", kept)
-    for path, body in ((_KEPT, kept), (_RUNNING, running)):
-        assert body.size == origin.body_bytes(path), [(access.range, access.sent) for access in origin.requests(path)]
+    assert kept.size == origin.body_bytes(_KEPT)
+    again = origin.body_bytes(_RUNNING) - running.size
+    assert 0 <= again < _ON_THE_WAY, [(access.range, access.sent) for access in origin.requests(_RUNNING)]
 
 
 def test_a_volume_grows_without_losing_a_copy(case: Case, origin: Origin) -> None:
