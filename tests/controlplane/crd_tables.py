@@ -110,6 +110,7 @@ BAD_TASKS = task.refused(
     ("path", "Too long", ["a/" * 512 + "b"]),
     ("path", INVALID, [path for path in names.REFUSED if len(path) <= 1024]),
     ("retry.limit", INVALID, [-1]),
+    ("timeoutSecondsPerNode", INVALID, [0, 1 << 31]),
     ("activeDeadlineSeconds", INVALID, [0]),
     ("ttlSecondsAfterFinished", INVALID, [-1]),
     ("priority", INVALID, [1001, -1001]),
@@ -149,6 +150,7 @@ GOOD_TASKS = [
     *(task(path=path) for path in names.ACCEPTED),
     task(retry={}),
     task(retry={"limit": 0}),
+    task(timeoutSecondsPerNode=1),
     task(activeDeadlineSeconds=1, ttlSecondsAfterFinished=0, priority=-1000, suspend=True),
 ]
 

@@ -1,5 +1,7 @@
 """The operator finds out why a peer is silent, and says it at the Task and at the Peer."""
 
+import asyncio
+from collections import Counter
 from collections.abc import AsyncIterator
 
 import msgspec
@@ -85,6 +87,17 @@ async def test_a_supernode_that_is_down_makes_no_peer_silent(stage: OperatorStag
     asked = len(stage.asked)
     await eventually(lambda: stage.clock.monotonic() > 200, within=300)
     assert asked + 2 >= len(stage.asked)
+
+
+async def test_a_peer_that_comes_and_goes_costs_few_writes(stage: OperatorStage) -> None:
+    """A trouble stays for 5 s, so a status changes at most twice in this time."""
+    stage.cluster.writes.clear()
+    for second in range(40):
+        silent(stage, *("c" if second % 2 else ""))
+        await asyncio.sleep(1)
+    written = Counter(stage.cluster.writes)
+    assert 1 <= written["ns/t"] <= 16
+    assert 1 <= written["c"] <= 16
 
 
 async def test_an_older_supernode_has_only_its_reports(stage: OperatorStage) -> None:
