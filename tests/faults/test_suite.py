@@ -5,10 +5,11 @@ import json
 import random
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import structlog
 
 from faults import __main__ as suite
 from faults.catalog import ROWS
@@ -17,6 +18,14 @@ from faults.row import Plan
 from faults.rows import corruptions
 from pantala_pieces.file import PieceFile
 from pantala_pieces.journal import Journal
+
+
+@pytest.fixture(autouse=True)
+def logs() -> Iterator[None]:
+    """The suite hides all logs. Other tests in this process read them."""
+    former = structlog.get_config()
+    yield
+    structlog.configure(**former)
 
 
 @pytest.mark.parametrize(("kind", "method"), [(Journal, "_sync_names"), (PieceFile, "_sync")])
