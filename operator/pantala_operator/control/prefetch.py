@@ -242,12 +242,10 @@ class PrefetchController:
     def _troubles(self, state: PrefetchState[Any]) -> Mapping[str, Trouble]:
         """Why nodes get too few bytes of the object's images."""
         progress = self._known.progress
-        found = dict(progress.silent)
-        if progress.troubled:
-            platforms = (each for answer in state.answers.values() for each in answer.resolved.platforms.values())
-            for task in {task_id.of_blob(blob.digest) for each in platforms for blob in each} & progress.troubled:
-                found = {**progress.downloads(task).troubles, **found}
-        return found
+        if not progress.troubled:
+            return progress.silent
+        platforms = (each for answer in state.answers.values() for each in answer.resolved.platforms.values())
+        return progress.troubles_of(task_id.of_blob(blob.digest) for each in platforms for blob in each)
 
     def _unsurveyed(self, state: PrefetchState[PrefetchStatus], now: datetime) -> frozenset[str]:
         """Nodes that have not reported yet which blobs they have."""

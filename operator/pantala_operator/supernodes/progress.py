@@ -1,6 +1,6 @@
 """What the supernodes say about unfinished downloads, and which of them are in trouble. Pure."""
 
-from collections.abc import Iterator, Mapping, Set
+from collections.abc import Iterable, Iterator, Mapping, Set
 from typing import Final
 
 from pantala_operator.plan.nodes import MovedBytes, TaskDownloads, Trouble
@@ -148,6 +148,15 @@ class ProgressStore:
             self._moved[each.task_id] = known
         while len(self._moved) > _MOST_MOVED:
             del self._moved[next(iter(self._moved))]
+
+    def troubles_of(self, tasks: Iterable[str]) -> dict[str, Trouble]:
+        """Why nodes get too few bytes of any of these tasks, by node. A slow source concerns all nodes that wait."""
+        found: dict[str, Trouble] = {}
+        for task_id in self._troubles.keys() & set(tasks):
+            known = self.downloads(task_id)
+            waiting = dict.fromkeys(known.nodes, known.source) if known.source is not None else {}
+            found = {**waiting, **found, **known.troubles}
+        return {**found, **self._silent}
 
 
 def _troubles(task: TaskProgressView, slow: SlowNodes, now: float) -> Iterator[tuple[TroubleKey, Trouble]]:

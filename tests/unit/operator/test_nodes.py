@@ -231,6 +231,18 @@ def test_the_bytes_of_a_task_are_known_after_its_end_and_from_all_supernodes() -
     assert (9, 6, 5) == store.moved(RUN)
 
 
+def test_the_troubles_of_several_tasks_are_joined() -> None:
+    """An image has a task for each blob."""
+    store, other = ProgressStore(), "o" * 64
+    slow = TaskProgressView(RUN, 1, "SourceSlow", "slow", 3.0, (NodeDownload("a"), NodeDownload("b")))
+    full = TaskProgressView(other, nodes=(NodeDownload("b", reason="NodeDiskFull", message="full"),))
+    store.on_progress("s", Progress("boot", 0.0, (slow, full)), 1.0)
+    store.on_silence({"c": SILENT}, 1.0)
+    found = store.troubles_of((RUN, other, "missing"))
+    assert {"a": "SourceSlow", "b": "NodeDiskFull", "c": "NodeSilent"} == {n: each.reason for n, each in found.items()}
+    assert {"c"} == store.troubles_of(()).keys()
+
+
 def test_a_slow_node_is_found_after_five_seconds() -> None:
     store, at = ProgressStore(), 0.0
     while at < 5:
