@@ -8,7 +8,7 @@ import pytest
 ROOT = Path(__file__).parents[2]
 IDS = [
     *(f"A{number}" for number in range(1, 21)),
-    *(f"T{number}" for number in range(1, 18)),
+    *(f"T{number}" for number in range(1, 19)),
     *(f"F{number}" for number in range(1, 23)),
     *("C1", "C2"),
     *(f"H{number}" for number in range(1, 11)),
