@@ -1,5 +1,6 @@
 """The ID of a task. Requests for the same bytes get the same ID."""
 
+import functools
 import hashlib
 import re
 from collections.abc import Iterable
@@ -33,6 +34,7 @@ def compute(url: str, *, digest: str = "", scope: str = "", credentials: str = "
     return TaskID(state.hexdigest())
 
 
+@functools.lru_cache(maxsize=16384)
 def of_blob(digest: str) -> TaskID:
     """The ID for an image's blob. All registries and repositories of the cluster share it."""
     return compute("", digest=digest)

@@ -330,6 +330,10 @@ async def test_an_image_shows_its_progress_and_how_often_it_left_the_registry(
     await page.until(f"{row}[1] === {size} && {row}[2] + {row}[3] === {3 * size}", 10)
     [line] = [each for each in (await lab.console()).tasks if each.name == "image"]
     assert "1.00x" == tables.origin(line)
+    await lab.stage.until(
+        lambda: lab.stage.status("image").get("bytes", {}).get("distributed") == 3 * size, "image", 15
+    )
+    assert size == lab.stage.status("image")["bytes"]["origin"]
 
 
 async def test_a_lost_console_is_said_and_the_page_recovers(lab: ConsoleLab, page: BrowserPage) -> None:

@@ -56,15 +56,16 @@ class Details:
     def traffic(self, each: TaskResource | ImagePrefetch) -> Traffic:
         """The bytes and rates of the blobs of an object's images, each blob once. Zero: not known."""
         snapshot, keys = self._images(each)
-        if snapshot is None:
-            return Traffic()
-        origin = supernode = peers = origin_rate = supernode_rate = rate = 0
-        for blob in set(_blobs(snapshot, keys)):
-            moved = self._known.progress.moved(blob)
-            if moved is None:
-                continue
+        blobs = set(_blobs(snapshot, keys)) if snapshot is not None else set[str]()
+        origin, supernode, peers = self._known.progress.moved_of(blobs) or (0, 0, 0)
+        if isinstance(each, TaskResource) and each.status.transferred is not None:  # from before this process
+            before = each.status.transferred
+            origin, supernode, peers = (
+                max(origin, before.origin), max(supernode, before.from_supernode), max(peers, before.from_peers),
+            )  # fmt: skip
+        origin_rate = supernode_rate = rate = 0
+        for blob in blobs:
             found = self._known.progress.downloads(blob)
-            origin, supernode, peers = origin + moved.origin, supernode + moved.supernode, peers + moved.peers
             origin_rate += found.origin_rate
             for node in found.nodes.values():
                 rate += node.rate

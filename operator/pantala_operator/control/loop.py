@@ -127,11 +127,15 @@ class Loop:
             self._mark(*touched)
 
     def _on_progress(self, event: ProgressReported) -> None:
-        changed = self._observation.progress.on_progress(event.name, event.progress, self._clock.now().timestamp())
+        progress, tasks = self._observation.progress, self._observation.tasks.items.values()
+        before = progress.moving
+        changed = progress.on_progress(event.name, event.progress, self._clock.now().timestamp())
         if changed:
-            tasks = self._observation.tasks.items.values()
             self._mark(*(each.metadata.uid for each in tasks if each.status.task_id in changed))
-            self._mark_images()  # the task may be a blob of an image
+        # A task that is not a file is a blob of an image, whose status names the bytes.
+        ended = before - progress.moving
+        if changed or (ended and ended - {each.status.task_id for each in tasks}):
+            self._mark_images()
 
     def _on_silence(self, _: SilenceChanged) -> None:
         unfinished = (each for each in self._observation.tasks.items.values() if not each.is_ready)

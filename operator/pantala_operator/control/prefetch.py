@@ -5,9 +5,9 @@ have yet. After a restart the operator asks the registries again. It finds the r
 """
 
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, Self
 
 import msgspec
@@ -18,7 +18,7 @@ from pantala_operator.control.prefetch_state import PrefetchState, has_looked
 from pantala_operator.control.writer import Writer
 from pantala_operator.events import SecretKey
 from pantala_operator.plan import image_task, startup_taint
-from pantala_operator.plan.nodes import Trouble
+from pantala_operator.plan.nodes import MovedBytes, Trouble
 from pantala_operator.plan.prefetch import plan as plans
 from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, RegistryAnswer, Surroundings
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
@@ -32,10 +32,12 @@ from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, Prefetc
 from pantala_operator.watch.observation import Observation
 from pantala_operator.watch.registries import ImageResolver, ResolveRequest
 from pantala_protocol import task_id
-from pantala_protocol.images import PullState, RuntimeState, WantedImage
+from pantala_protocol.images import ImageBlob, PullState, RuntimeState, WantedImage
 
 _PATIENCE = 15.0
 """Seconds that the first statement waits for Secrets and workloads that cannot be read."""
+_ECHO = timedelta(seconds=30)
+"""After the end of a Task, the bytes of its image no longer change."""
 _LOOK = 1.0
 """Seconds between two checks whether all nodes have reported."""
 _PACE = 0.1
@@ -215,7 +217,8 @@ class PrefetchController:
             self._writer.delete_children(namespace, plan.tasks.delete)
 
     def _plan_task(self, each: TaskResource, state: PrefetchState[TaskStatus], view: SharedView, now: datetime) -> None:
-        observed = self._observed(each, state, view)
+        blobs = (each for answer in state.answers.values() for each in answer.resolved.platforms.values())
+        observed = replace(self._observed(each, state, view), moved=self._moved(blobs))
         plan = plans.plan(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
         self._carry_out(each, state, plan, observed, now)
 
@@ -238,6 +241,9 @@ class PrefetchController:
             state=state.former,
             rights=self._rights,
         )
+
+    def _moved(self, platforms: Iterable[Iterable[ImageBlob]]) -> MovedBytes | None:
+        return self._known.progress.moved_of(task_id.of_blob(blob.digest) for blobs in platforms for blob in blobs)
 
     def _troubles(self, state: PrefetchState[Any]) -> Mapping[str, Trouble]:
         """Why nodes get too few bytes of the object's images."""
@@ -283,7 +289,16 @@ class PrefetchController:
                 if not image_task.is_made_for(each, owner):
                     self._writer.write(each, image_task.status_of_stranger(each, now))
                 elif status is not None:
-                    self._writer.write(each, image_task.status_of_child(each, status, now))
+                    found = image_task.status_of_child(each, status, now)
+                    if found.completion_time is None or now - found.completion_time < _ECHO:
+                        found = image_task.with_bytes(found, self._moved(self._platforms(each, owner)))
+                    self._writer.write(each, found)
+
+    def _platforms(self, each: TaskResource, owner: ImagePrefetch) -> Iterable[Iterable[ImageBlob]]:
+        """The blobs of an ImagePrefetch's Task for each platform."""
+        snapshot = self._states[owner.metadata.uid].snapshot
+        pins = snapshot.pins.values() if snapshot is not None else ()
+        return next(((pin.platforms or {}).values() for pin in pins if pin.task == each.metadata.name), ())
 
     def _write_nodes(self, planned: Mapping[str, Planned]) -> None:
         """Remove startup taints, and write the condition of nodes, once every vote is known."""

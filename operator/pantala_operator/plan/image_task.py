@@ -7,13 +7,15 @@ status follows from its owner's.
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 
-from pantala_operator.plan.nodes import MAX_NODES, Trouble, late_verdict, listed
+import msgspec
+
+from pantala_operator.plan.nodes import MAX_NODES, MovedBytes, Trouble, late_verdict, listed
 from pantala_operator.plan.prefetch.counts import PrefetchCounts
 from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask, PlanState
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome, evaluate
 from pantala_operator.resources import conditions, quantity
-from pantala_operator.resources.api import GROUP, LateNode, NodeFailure, PeerCount, TaskResource, TaskStatus
+from pantala_operator.resources.api import GROUP, ByteCount, LateNode, NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.prefetch import (
     KIND,
@@ -106,14 +108,16 @@ def _former(task: TaskResource) -> PlanState:
 def status_alone(task: TaskResource, snapshot: Snapshot, counts: PrefetchCounts) -> tuple[TaskStatus, PrefetchOutcome]:
     """The status of a Task that no ImagePrefetch owns."""
     outcome = evaluate(snapshot, counts)
+    moved = snapshot.observed.moved
     if outcome.stays:
-        return task.status, outcome
+        return with_bytes(task.status, moved), outcome
     mine = counts.images[0] if counts.images else ImageStatus(task.spec.source.image)
     verdicts = _verdicts(outcome.summary, outcome.resolved, _distributed(mine, counts.late))
     late = listed(counts.late, MAX_NODES - len(counts.listed)) if counts.late else ()
     failures = _failures(counts.listed) if snapshot.observed.reported else task.status.failures
     run = snapshot.run
-    return _status(task, mine, verdicts, failures, late, (run.started, run.completed), snapshot.now), outcome
+    status = _status(task, mine, verdicts, failures, late, (run.started, run.completed), snapshot.now)
+    return with_bytes(status, moved), outcome
 
 
 def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datetime) -> TaskStatus:
@@ -129,6 +133,16 @@ def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datet
     failures = _failures(each for each in owner_status.failures if each.image in ("", mine.image))
     verdicts = _verdicts(summary, resolved, distributed)
     return _status(task, mine, verdicts, failures, late, (owner_status.start_time, completed), now)
+
+
+def with_bytes(status: TaskStatus, moved: MovedBytes | None) -> TaskStatus:
+    """The status with the bytes of its image. They never become fewer: the operator forgets them at its end."""
+    if moved is None or not status.digest:
+        return status
+    known = status.transferred or ByteCount(0, 0, 0, 0)
+    supernode, peers = max(moved.supernode, known.from_supernode), max(moved.peers, known.from_peers)
+    transferred = ByteCount(max(moved.origin, known.origin), supernode, peers, supernode + peers)
+    return status if transferred == known else msgspec.structs.replace(status, transferred=transferred)
 
 
 def status_of_stranger(task: TaskResource, now: datetime) -> TaskStatus:
@@ -202,6 +216,7 @@ def _status(
         content_length=mine.size,
         size="" if mine.size is None else quantity.render(mine.size),
         digest=mine.digest,
+        transferred=former.transferred if former.digest == mine.digest else None,
         peers=counts,
         summary="" if counts is None else f"{counts.ready}/{counts.desired}",
         progress="100%" if verdicts[ConditionType.READY].status is ConditionStatus.TRUE else mine.progress,

@@ -61,6 +61,9 @@ class MovedBytes(NamedTuple):
     supernode: int
     peers: int
 
+    def plus(self, other: "MovedBytes") -> "MovedBytes":
+        return MovedBytes(self.origin + other.origin, self.supernode + other.supernode, self.peers + other.peers)
+
 
 @dataclass(frozen=True, slots=True)
 class TaskDownloads:

@@ -1,6 +1,7 @@
 """What the supernodes say about unfinished downloads, and which of them are in trouble. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
+from functools import reduce
 from typing import Final
 
 from pantala_operator.plan.nodes import MovedBytes, TaskDownloads, Trouble
@@ -79,6 +80,11 @@ class ProgressStore:
         return found
 
     @property
+    def moving(self) -> Set[str]:
+        """The IDs of the tasks of which a download is unfinished or still shows a rate."""
+        return {task_id for tasks in self._tasks.values() for task_id in tasks}
+
+    @property
     def busy(self) -> bool:
         """True if a download is unfinished or a peer is silent."""
         return any(each.tasks or each.silent for each in self.messages.values()) or bool(self._silent)
@@ -140,6 +146,11 @@ class ProgressStore:
             return None
         origin, supernode, peers = zip(*known.values(), strict=True)
         return MovedBytes(max(origin), sum(supernode), sum(peers))
+
+    def moved_of(self, task_ids: Iterable[str]) -> MovedBytes | None:
+        """The bytes of all these tasks that are known, each once. ``None``: none of them is."""
+        known = [moved for task_id in set(task_ids) if (moved := self.moved(task_id)) is not None]
+        return reduce(MovedBytes.plus, known) if known else None
 
     def _note_moved(self, supernode: str, tasks: Mapping[str, TaskProgressView]) -> None:
         for each in tasks.values():

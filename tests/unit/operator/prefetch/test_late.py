@@ -3,9 +3,9 @@
 import msgspec
 
 from pantala_operator.plan import image_task
-from pantala_operator.plan.nodes import Trouble
+from pantala_operator.plan.nodes import MovedBytes, Trouble
 from pantala_operator.plan.targets import PeerState
-from pantala_operator.resources.api import Metadata, TaskResource, TaskSource, TaskSpec
+from pantala_operator.resources.api import ByteCount, Metadata, TaskResource, TaskSource, TaskSpec, TaskStatus
 from pantala_protocol.images import PullPhase
 from tests.support.prefetch import NO, NOW, ONLY_ONE, READY, YES, failed, pending, world
 
@@ -72,3 +72,13 @@ def test_a_node_that_is_gone_says_why() -> None:
     it.troubles["c"] = SILENT
     it.plan()
     assert ("c", "NodeSilent") in [(each.node, each.reason) for each in it.each.status.failures]
+
+
+def test_the_bytes_of_an_image_never_become_fewer() -> None:
+    """The operator knows them only while and shortly after they move."""
+    status = TaskStatus(digest="sha256:a")
+    assert status is image_task.with_bytes(status, None)
+    status = image_task.with_bytes(status, MovedBytes(9, 5, 2))
+    assert ByteCount(9, 5, 2, 7) == status.transferred
+    assert ByteCount(9, 6, 2, 8) == image_task.with_bytes(status, MovedBytes(3, 6, 0)).transferred
+    assert image_task.with_bytes(TaskStatus(), MovedBytes(9, 5, 2)).transferred is None
