@@ -50,7 +50,7 @@ def logs(
 ) -> None:
     """Show the log of a process of Pantala, on all nodes or on one."""
     with access.cluster() as cluster:
-        pods = pods_of(cluster, access.home, process, node)
+        pods = pods_of(cluster, access.home or access.namespace, process, node)  # -n can only mean Pantala's own here
     container = "runtime" if process is Component.RUNTIME else process.value
     flags = [f"--tail={tail}", f"--container={container}"]
     flags += ["--follow"] if follow else []

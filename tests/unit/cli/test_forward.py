@@ -175,6 +175,8 @@ def test_logs_run_kubectl_for_the_pods_of_a_process(
     assert "logs --namespace=pantala pod/peer-a --tail=100 --container=peer --follow --since=5m" == kubectl.runs[-1][1]
     assert 0 == command("logs", "runtime")[0]
     assert "--selector=app.kubernetes.io/part-of=pantala,app.kubernetes.io/component=peer" in kubectl.runs[-1][1]
+    api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": pods})
+    assert 0 == command("logs", "peer", "-n", "pantala")[0]
     assert 1 == command("logs", "peer", "--node", "node-z")[0]
     kubectl.does("exit 3")
     assert 1 == command("logs", "operator")[0]
