@@ -106,10 +106,7 @@ class ProgressStore:
         found = {key: trouble for each in tasks.values() for key, trouble in _troubles(each, slow, now)}
         changed = self._held.setdefault(supernode, HeldTroubles()).update(found, now)
         if changed:
-            self._troubles = {}
-            for held in self._held.values():
-                for (task_id, node), trouble in held.items():
-                    self._troubles.setdefault(task_id, {})[node] = trouble
+            self._gather()
         return {task_id for task_id, _ in changed}
 
     def on_silence(self, found: Mapping[str, Trouble], now: float) -> set[str]:
@@ -123,6 +120,7 @@ class ProgressStore:
         """Drop all about a supernode that was removed."""
         for kept in (self.messages, self._tasks, self._slow, self._held):
             kept.pop(supernode, None)
+        self._gather()
 
     def downloads(self, task_id: str) -> TaskDownloads:
         """What is known about one task."""
@@ -134,8 +132,10 @@ class ProgressStore:
                 nodes[node.node] = node if known is None or node.bytes >= known.bytes else known
         troubles = dict(self._troubles.get(task_id, ()))
         source = troubles.pop(_SOURCE, None)
+        silent: Mapping[str, Trouble] = self._silent
         # A peer that is silent towards one supernode may still get this file from another one.
-        silent = {name: each for name, each in self._silent.items() if name not in nodes or not nodes[name].rate}
+        if served := {name for name in silent.keys() & nodes.keys() if nodes[name].rate}:
+            silent = {name: each for name, each in silent.items() if name not in served}
         origin_rate, origin_pace = (sum(view.origin_rate for view in views), sum(view.origin_pace for view in views))
         return TaskDownloads(nodes, troubles, silent, source, origin_rate, origin_pace)
 
@@ -168,6 +168,12 @@ class ProgressStore:
             waiting = dict.fromkeys(known.nodes, known.source) if known.source is not None else {}
             found = {**waiting, **found, **known.troubles}
         return {**found, **self._silent}
+
+    def _gather(self) -> None:
+        self._troubles = {}
+        for held in self._held.values():
+            for (task_id, node), trouble in held.items():
+                self._troubles.setdefault(task_id, {})[node] = trouble
 
 
 def _troubles(task: TaskProgressView, slow: SlowNodes, now: float) -> Iterator[tuple[TroubleKey, Trouble]]:

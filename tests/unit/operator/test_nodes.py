@@ -207,6 +207,13 @@ def test_a_reason_stays_five_seconds_and_goes_after_recovery() -> None:
     assert {} == store.downloads(RUN).troubles
 
 
+def test_the_reasons_of_a_removed_supernode_go() -> None:
+    store = ProgressStore()
+    store.on_progress("s", message(NodeDownload("a", reason="NodeDiskFull", message="full", since=5.0)), 100.0)
+    store.forget("s")
+    assert ({}, set()) == (store.downloads(RUN).troubles, store.troubled)
+
+
 def test_the_advice_comes_once() -> None:
     store = ProgressStore()
     text = f"It is full. {Reason.NODE_DISK_FULL.action}"
