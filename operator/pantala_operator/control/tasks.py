@@ -3,7 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import replace
-from datetime import datetime
+from datetime import datetime, timedelta
+from itertools import takewhile
 from typing import TypeVar
 
 import msgspec
@@ -61,6 +62,8 @@ class TargetChoice:
         self._marked = targets.marked(observation.nodes.items, self._peers)
         self._chosen: dict[tuple[bytes, str, frozenset[str]], Targets] = {}
         self._views: dict[str, TaskView] = {}
+        self._joined: list[tuple[datetime, str]] | None = None
+        """When each node joined the cluster, the newest first. ``None``: not sorted yet."""
 
     def view(self, each: TaskResource) -> TaskView:
         """What the supernodes report about one Task."""
@@ -84,6 +87,16 @@ class TargetChoice:
             chosen = targets.choose(wish, uid, self._observation.nodes.items, self._peers, key[2])
             self._chosen[key] = replace(chosen, wanted=self._shared.names(chosen.wanted))
         return self._chosen[key]
+
+    def young(self, each: TaskResource, now: datetime) -> dict[str, datetime]:
+        """The nodes that joined the cluster less than the time of one node ago, and when that time ends."""
+        if each.spec.timeout_seconds_per_node is None:
+            return {}
+        if self._joined is None:
+            times = ((node.metadata.creation_timestamp, name) for name, node in self._observation.nodes.items.items())
+            self._joined = sorted(((at, name) for at, name in times if at is not None), reverse=True)
+        time = timedelta(seconds=each.spec.timeout_seconds_per_node)
+        return {name: at + time for at, name in takewhile(lambda joined: now - joined[0] < time, self._joined)}
 
 
 class TaskController:
@@ -225,16 +238,8 @@ class TaskController:
             reported=self._observation.supernodes.complete,
             away=view.away,
             downloads=self._observation.progress.downloads(view.task_id),
-            young=self._young(each, now),
+            young=choice.young(each, now),
         )
-
-    def _young(self, each: TaskResource, now: datetime) -> Set[str]:
-        """The nodes that joined the cluster less than the time of one node ago."""
-        seconds = each.spec.timeout_seconds_per_node
-        if seconds is None:
-            return frozenset()
-        created = ((name, node.metadata.creation_timestamp) for name, node in self._observation.nodes.items.items())
-        return {name for name, at in created if at is not None and (now - at).total_seconds() < seconds}
 
 
 def _keep(values: dict[str, V], uid: str, value: V | None) -> None:

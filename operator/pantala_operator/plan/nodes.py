@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from typing import Final, NamedTuple, Self
 
 from pantala_operator.resources.api import LateNode
@@ -82,7 +83,7 @@ class TaskDownloads:
     """The rate since the first bytes arrived, which tells the time left."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class TaskNodes:
     """The nodes of one Task. Each is in one of the states, in this order: ready, failed, late, fetching, waiting."""
 
@@ -109,8 +110,8 @@ class TaskNodes:
     def ready(self) -> int:
         return len(self.desired & self.holders)
 
-    @property
-    def failed(self) -> dict[str, Trouble]:
+    @cached_property
+    def failed(self) -> Mapping[str, Trouble]:
         """The failed nodes with their reasons, as far as they are known by name."""
         found = {}
         for each in self.failures:
@@ -120,12 +121,13 @@ class TaskNodes:
             found |= dict.fromkeys(sorted(self._timed_out - found.keys()), self.overdue)
         return found
 
-    @property
-    def late(self) -> dict[str, Trouble]:
+    @cached_property
+    def late(self) -> Mapping[str, Trouble]:
         """The late nodes with their reasons. A node that has failed is not late."""
         failed = {each.peer for each in self.failures} | self._timed_out
-        known = {**self.downloads.troubles, **self.downloads.silent}
-        return {name: known[name] for name in sorted(known) if self._lacks(name) and name not in failed}
+        troubles, silent = self.downloads.troubles, self.downloads.silent
+        names = ((troubles.keys() | silent.keys()) & self.desired) - self.holders - failed
+        return {name: silent.get(name) or troubles[name] for name in sorted(names)}
 
     @property
     def counts(self) -> NodeCounts:
@@ -163,7 +165,7 @@ class TaskNodes:
             flows=tuple(NodeFlow(each.provider or SUPERNODE, each.bytes, each.rate) for each in found.flows),
         )
 
-    @property
+    @cached_property
     def _timed_out(self) -> Set[str]:
         return self.desired - self.holders - self.young if self.overdue is not None else frozenset()
 

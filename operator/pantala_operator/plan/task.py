@@ -1,6 +1,6 @@
 """Plans one Task with a file: its task for the statement, and its status. Pure."""
 
-from collections.abc import Mapping, Set
+from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
@@ -39,8 +39,8 @@ class ObservedTask:
     away: str = ""
     """Why no supernode answers. Empty if one does."""
     downloads: TaskDownloads = field(default_factory=TaskDownloads)
-    young: Set[str] = frozenset()
-    """The nodes that joined the cluster less than ``spec.timeoutSecondsPerNode`` ago."""
+    young: Mapping[str, datetime] = field(default_factory=dict)
+    """The nodes that joined the cluster less than ``spec.timeoutSecondsPerNode`` ago, and when that time ends."""
     zones: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -68,15 +68,18 @@ def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now:
     started, completed = _times(task, now)
     known = statement.task_id_of(task, source)
     report = observed.report if observed.report is not None and observed.report.task_id == known else None
-    nodes = _nodes(task, observed, report, started, now)
+    blocked = isinstance(source, Obstacle) or delivery is not None
+    nodes = (
+        TaskNodes()
+        if not task.spec.to_peers
+        else _nodes(task, observed, report, started, now, halted=task.spec.suspend or blocked)
+    )
     inputs = _inputs(task, observed, source, delivery, report, nodes, known)
     deadline = _deadline(task, started, completed)
     if deadline is not None and now >= deadline and not inputs.complete:
         what = f"The Task was not Ready within {task.spec.active_deadline_seconds} s"
         inputs = replace(inputs, overdue=Obstacle.of(Reason.DEADLINE_EXCEEDED, what))
-    patience = (
-        None if task.spec.timeout_seconds_per_node is None else _later(started, task.spec.timeout_seconds_per_node)
-    )
+    patience = _patience(task, observed, started)
     suspended = task.spec.suspend or inputs.overdue is not None
     if _stays(task, inputs):
         status = task.status
@@ -90,7 +93,7 @@ def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now:
         status=status,
         settling=_settles(task, inputs),
         delete=expires is not None and now >= expires,
-        wake_at=min((at for at in (deadline, expires, patience) if at is not None and at > now), default=None),
+        wake_at=min((at for at in (deadline, expires, *patience) if at is not None and at > now), default=None),
         nodes=nodes,
     )
 
@@ -174,6 +177,14 @@ def _later(started: datetime, seconds: int) -> datetime:
     return started + timedelta(seconds=seconds)
 
 
+def _patience(task: TaskResource, observed: ObservedTask, started: datetime) -> Iterator[datetime]:
+    """When the time of nodes passes."""
+    if task.spec.timeout_seconds_per_node is not None:
+        yield _later(started, task.spec.timeout_seconds_per_node)
+        for name in (observed.young.keys() & observed.targets.desired) - observed.holders:
+            yield observed.young[name]
+
+
 def _status(
     task: TaskResource,
     inputs: TaskInputs,
@@ -235,11 +246,16 @@ def _peers(nodes: TaskNodes) -> PeerCount:
 
 
 def _nodes(
-    task: TaskResource, observed: ObservedTask, report: TaskReport | None, started: datetime, now: datetime
+    task: TaskResource,
+    observed: ObservedTask,
+    report: TaskReport | None,
+    started: datetime,
+    now: datetime,
+    *,
+    halted: bool,
 ) -> TaskNodes:
-    if not task.spec.to_peers:
-        return TaskNodes()
-    desired, halted = observed.targets.desired, task.spec.suspend
+    """``halted``: the user or an obstacle stops the Task, so no node can be late."""
+    desired = observed.targets.desired
     return TaskNodes(
         desired=desired,
         holders=observed.holders,
@@ -248,7 +264,7 @@ def _nodes(
         active=_active(report, desired) if report is not None else 0,
         downloads=TaskDownloads() if halted or observed.away else observed.downloads,
         overdue=None if halted else overdue(task.spec.timeout_seconds_per_node, started, now),
-        young=observed.young,
+        young=observed.young.keys(),
         length=report.length if report is not None else task.status.content_length,
         zones=observed.zones,
     )

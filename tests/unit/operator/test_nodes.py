@@ -14,6 +14,7 @@ from pantala_operator.plan.nodes import MAX_NODES, TaskDownloads, TaskNodes, Tro
 from pantala_operator.plan.targets import Targets
 from pantala_operator.plan.task import plan
 from pantala_operator.resources.conditions import find
+from pantala_operator.resources.status import Obstacle
 from pantala_operator.supernodes.progress import ProgressStore
 from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, SilentPeer, TaskProgressView
 from pantala_protocol.console.views import NodePhase, NodeView
@@ -159,6 +160,13 @@ def test_a_suspended_task_has_no_late_node() -> None:
     assert () == plan(task(suspend=True), observed, PATHS, NOW).status.late
 
 
+def test_no_node_is_late_with_a_task_that_cannot_start() -> None:
+    """Nothing runs, so the metrics and the status must not blame a node."""
+    observed = observe(report(ready_peers=()), downloads=TaskDownloads(silent={"c": SILENT}), excess=Obstacle("X", "x"))
+    result = plan(task(), observed, PATHS, NOW)
+    assert ((), {}) == (result.status.late, result.nodes.late)
+
+
 @pytest.mark.parametrize(
     ("observed", "expected"),
     [
@@ -187,6 +195,14 @@ def test_the_time_of_a_node_does_not_end_its_download() -> None:
     assert ["b", "c"] == [failure.node for failure in result.status.failures]
     assert result.wanted is not None
     assert not result.wanted.suspended
+
+
+def test_the_task_is_planned_again_when_the_time_of_a_new_node_passes() -> None:
+    each = task(timeoutSecondsPerNode=60)
+    each = msgspec.structs.replace(each, status=plan(each, observe(report()), PATHS, NOW).status)
+    now, ends = NOW + timedelta(seconds=100), NOW + timedelta(seconds=130)
+    result = plan(each, observe(report(ready_peers=("a", "b")), young={"c": ends}), PATHS, now)
+    assert ((), ends) == (result.status.failures, result.wake_at)
 
 
 # The messages of supernodes
