@@ -284,12 +284,12 @@ class PrefetchController:
             owner = planned.get(image_task.owner(each)) if each.spec.is_image else None
             if not isinstance(owner, ImagePrefetch):
                 continue
-            status = self._states[owner.metadata.uid].status
+            state = self._states[owner.metadata.uid]
             with self._guard.planning(each, now):
                 if not image_task.is_made_for(each, owner):
                     self._writer.write(each, image_task.status_of_stranger(each, now))
-                elif status is not None:
-                    found = image_task.status_of_child(each, status, now)
+                elif state.status is not None:
+                    found = image_task.status_of_child(each, state.status, state.late_with(each.metadata.name), now)
                     if found.completion_time is None or now - found.completion_time < _ECHO:
                         found = image_task.with_bytes(found, self._moved(self._platforms(each, owner)))
                     self._writer.write(each, found)

@@ -1,12 +1,14 @@
 """What the operator remembers about one object with images between two plans. A restart loses it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
+from pantala_operator.plan.nodes import Trouble
 from pantala_operator.plan.prefetch.inputs import ObservedImages, Orders, PlanState, Pulls, RegistryAnswer
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
-from pantala_operator.plan.prefetch.pulls import Snapshot
+from pantala_operator.plan.prefetch.pulls import Snapshot, Step
 from pantala_operator.plan.startup_taint import TaintVote
 from pantala_operator.resources.api import TaskStatus
 from pantala_operator.resources.prefetch import ImageKey, PrefetchStatus
@@ -41,11 +43,13 @@ class PrefetchState(Generic[S]):
     wake_at: datetime | None = None
     snapshot: Snapshot | None = None
     """The newest judgement of all pulls, for readers that want to see each node."""
+    late: Mapping[str, Trouble] = field(default_factory=dict)
+    """The nodes that make too little progress."""
 
     def take(self, plan: PrefetchPlan[S], observed: ObservedImages, now: datetime) -> None:
         """Keep what the next plan needs."""
         self.status, self.former, self.secrets, self.vote = plan.status, plan.state, plan.secrets, plan.vote
-        self.snapshot = plan.snapshot
+        self.snapshot, self.late = plan.snapshot, plan.late
         waits = [at for at in (plan.wake_at, self._survey_ends(now)) if at is not None]
         self.wake_at = min(waits, default=None)
         orders = plan.orders.orders
@@ -54,6 +58,15 @@ class PrefetchState(Generic[S]):
             self.pulls = {task: observed.pulls[task] for task in orders if task in observed.pulls}
         if plan.orders.images is not None:
             self.images = plan.orders.images
+
+    def late_with(self, task: str) -> dict[str, Trouble]:
+        """The late nodes that lack the image of the Task with the name ``task``."""
+        if self.snapshot is None:
+            return {}
+        keys, steps = [key for key, pin in self.snapshot.pins.items() if pin.task == task], self.snapshot.steps
+        return {
+            name: each for name, each in self.late.items() if any(steps[name][key] is not Step.READY for key in keys)
+        }
 
     def may_cancel(self, *, edited: bool, reported: bool) -> bool:
         """True if running pulls may be cancelled before all nodes have reported.

@@ -15,7 +15,7 @@ from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask, PlanSt
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome, evaluate
 from pantala_operator.resources import conditions, quantity
-from pantala_operator.resources.api import GROUP, ByteCount, LateNode, NodeFailure, PeerCount, TaskResource, TaskStatus
+from pantala_operator.resources.api import GROUP, ByteCount, NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.prefetch import (
     KIND,
@@ -113,22 +113,25 @@ def status_alone(task: TaskResource, snapshot: Snapshot, counts: PrefetchCounts)
         return with_bytes(task.status, moved), outcome
     mine = counts.images[0] if counts.images else ImageStatus(task.spec.source.image)
     verdicts = _verdicts(outcome.summary, outcome.resolved, _distributed(mine, counts.late))
-    late = listed(counts.late, MAX_NODES - len(counts.listed)) if counts.late else ()
     failures = _failures(counts.listed) if snapshot.observed.reported else task.status.failures
     run = snapshot.run
-    status = _status(task, mine, verdicts, failures, late, (run.started, run.completed), snapshot.now)
+    status = _status(task, mine, verdicts, failures, counts.late, (run.started, run.completed), snapshot.now)
     return with_bytes(status, moved), outcome
 
 
-def status_of_child(task: TaskResource, owner_status: PrefetchStatus, now: datetime) -> TaskStatus:
-    """The status of a Task, derived from that of its ImagePrefetch. It stays if the run has another digest by now."""
+def status_of_child(
+    task: TaskResource, owner_status: PrefetchStatus, late: Mapping[str, Trouble], now: datetime
+) -> TaskStatus:
+    """The status of a Task, derived from that of its ImagePrefetch. It stays if the run has another digest by now.
+
+    ``late``: the late nodes that lack this image.
+    """
     mine = next((each for each in owner_status.images if each.task == task.metadata.name), None)
     if mine is None:
         return task.status
     distributed = _distributed(mine)
     resolved = Verdict(ConditionStatus.TRUE, "Resolved", "The registry has resolved the image")
     summary = _summary(owner_status, mine, distributed)
-    late = owner_status.late if distributed.status is not ConditionStatus.TRUE else ()
     completed = (task.status.completion_time or now) if summary.ready.status is ConditionStatus.TRUE else None
     failures = _failures(each for each in owner_status.failures if each.image in ("", mine.image))
     verdicts = _verdicts(summary, resolved, distributed)
@@ -152,7 +155,7 @@ def status_of_stranger(task: TaskResource, now: datetime) -> TaskStatus:
     refused = no(obstacle.reason, obstacle.message)
     summary = summarize(StatusInputs(activity=refused, obstacle=obstacle))
     verdicts = _verdicts(summary, refused, refused)
-    return _status(task, ImageStatus(task.spec.source.image), verdicts, (), (), (task.status.start_time, None), now)
+    return _status(task, ImageStatus(task.spec.source.image), verdicts, (), {}, (task.status.start_time, None), now)
 
 
 def _summary(owner_status: PrefetchStatus, mine: ImageStatus, distributed: Verdict) -> Summary:
@@ -198,7 +201,7 @@ def _status(
     mine: ImageStatus,
     verdicts: dict[ConditionType, Verdict],
     failures: tuple[NodeFailure, ...],
-    late: tuple[LateNode, ...],
+    late: Mapping[str, Trouble],
     times: tuple[datetime | None, datetime | None],
     now: datetime,
 ) -> TaskStatus:
@@ -220,7 +223,7 @@ def _status(
         peers=counts,
         summary="" if counts is None else f"{counts.ready}/{counts.desired}",
         progress="100%" if verdicts[ConditionType.READY].status is ConditionStatus.TRUE else mine.progress,
-        late=late,
+        late=listed(late, MAX_NODES - len(failures)) if late else (),
         failures=failures,
         start_time=times[0],
         completion_time=times[1],

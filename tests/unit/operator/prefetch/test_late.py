@@ -1,15 +1,27 @@
 """Late nodes and the progress of images."""
 
+from collections.abc import Iterator
+
 import msgspec
 
+from pantala_operator.control.prefetch_state import PrefetchState
 from pantala_operator.plan import image_task
-from pantala_operator.plan.nodes import MovedBytes, Trouble
+from pantala_operator.plan.nodes import MAX_NODES, MovedBytes, Trouble
 from pantala_operator.plan.targets import PeerState
 from pantala_operator.resources.api import ByteCount, Metadata, TaskResource, TaskSource, TaskSpec, TaskStatus
 from pantala_protocol.images import PullPhase
-from tests.support.prefetch import NO, NOW, ONLY_ONE, READY, YES, failed, pending, world
+from tests.support.prefetch import NO, NOW, ONE, ONLY_ONE, READY, YES, World, failed, numbered, pending, world
 
 SILENT = Trouble.of("NodeSilent", "No supernode hears from it", 1_700_000_000.0)
+
+
+def children(it: World) -> Iterator[TaskStatus]:
+    """The statuses of the images' Tasks, in the sequence of their images."""
+    assert it.latest is not None
+    state = PrefetchState(snapshot=it.latest.snapshot, late=it.latest.late)
+    for name, owned in sorted(it.children.items(), key=lambda item: item[1].image):
+        child = TaskResource(Metadata(name, "ns"), TaskSpec(TaskSource(image=owned.image), depth="Runtime"))
+        yield image_task.status_of_child(child, it.each.status, state.late_with(name), NOW)
 
 
 def test_the_progress_counts_the_bytes_of_running_pulls() -> None:
@@ -28,9 +40,7 @@ def test_the_progress_counts_the_bytes_of_running_pulls() -> None:
 def test_the_task_of_an_image_shows_its_progress() -> None:
     it = world(images=ONLY_ONE, outcome=lambda _image, name, _: READY if name == "a" else None)
     it.turn(6)
-    (name,) = it.children
-    child = TaskResource(Metadata(name, "ns"), TaskSpec(TaskSource(image=it.children[name].image), depth="Runtime"))
-    status = image_task.status_of_child(child, it.each.status, NOW)
+    (status,) = children(it)
     assert ("33%", "1/3") == (status.progress, status.summary)
     assert status.peers is not None
     assert (3, 1, 2, 0, 0, 0) == msgspec.structs.astuple(status.peers)
@@ -47,13 +57,34 @@ def test_a_silent_node_is_late() -> None:
     assert [("c", "NodeSilent")] == [(each.node, each.reason) for each in status.late]
     assert status.nodes is not None
     assert (1, 0, 0) == (status.nodes.late, status.nodes.active, status.nodes.waiting)
-    (name,) = it.children
-    child = TaskResource(Metadata(name, "ns"), TaskSpec(TaskSource(image=it.children[name].image), depth="Runtime"))
-    assert status.late == image_task.status_of_child(child, status, NOW).late
+    assert [status.late] == [child.late for child in children(it)]
     del it.troubles["c"]
     it.finish()
     assert () == it.each.status.late
     it.fits()
+
+
+def test_the_task_of_an_image_counts_only_its_own_late_nodes() -> None:
+    it = world(outcome=lambda image, _name, _: READY if image.startswith(ONE) else None)
+    it.turn(6)
+    it.troubles["c"] = SILENT
+    it.turn()
+    assert it.each.status.late
+    one, two = children(it)
+    assert [(), ("c",)] == [tuple(each.node for each in status.late) for status in (one, two)]
+    assert one.peers is not None
+    assert two.peers is not None
+    assert (0, 1) == (one.peers.late, two.peers.late)
+
+
+def test_the_task_of_an_image_counts_all_late_nodes() -> None:
+    it = world(*numbered(20), images=ONLY_ONE, outcome=pending, parallelism=20)
+    it.turn(4)
+    it.troubles |= dict.fromkeys(it.cluster.nodes, SILENT)
+    it.turn()
+    (status,) = children(it)
+    assert status.peers is not None
+    assert (MAX_NODES, 20) == (len(status.late), status.peers.late)
 
 
 def test_a_failed_node_and_a_ready_node_are_not_late() -> None:
