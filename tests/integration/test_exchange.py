@@ -48,6 +48,15 @@ async def test_before_a_statement_the_first_exchange_is_answered_at_once_without
     assert 32 == len(bytes.fromhex(answer.key))
 
 
+async def test_a_peer_without_a_zone_has_that_of_the_statement(lab: Lab) -> None:
+    """Kubelets before Kubernetes 1.35 do not give a pod its zone. A zone that a peer reports counts more."""
+    await lab.state(lab.wanted("n1", "n2", "n3"), zones={"n1": "east", "n2": "east"})
+    for name, zone in (("n1", ""), ("n2", "west"), ("n3", "")):
+        await ManualPeer(lab, name).say(zone=zone)
+    changes = await lab.until(lambda changes: len(changes.peers) == 3)
+    assert {"n1": "east", "n2": "west", "n3": ""} == {peer.name: peer.zone for peer in changes.peers}
+
+
 async def test_the_work_of_a_lost_peer_is_given_to_another(lab: Lab) -> None:
     await lab.state(lab.wanted("n1", "n2"))
     await lab.cached()
