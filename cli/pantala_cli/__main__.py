@@ -10,6 +10,7 @@ import typer
 
 from pantala_cli.app import build
 from pantala_cli.errors import CLIError, ExitCode
+from pantala_cli.show.words import printable
 
 NAME = "kubectl pantala"
 
@@ -50,7 +51,7 @@ def run(arguments: list[str]) -> int:
 
 
 def _failed(message: str, code: ExitCode) -> int:
-    print(f"error: {' '.join(message.splitlines())}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
     return code
 
 

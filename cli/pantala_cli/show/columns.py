@@ -39,10 +39,11 @@ def lines(table: Table, paint: Paint) -> Iterator[str]:
 def _line(cells: list[object], wide: list[int], paint: Paint) -> str:
     padded = []
     for cell, width in zip(cells, wide, strict=True):
-        shown = paint(cell) if isinstance(cell, Text) and cell.style else _text(cell)
+        shown = paint(Text(_text(cell), cell.style)) if isinstance(cell, Text) and cell.style else _text(cell)
         padded.append(shown + " " * (width - cell_len(_text(cell))))
     return _GAP.join(padded).rstrip()
 
 
 def _text(cell: object) -> str:
-    return cell.plain if isinstance(cell, Text) else str(cell)
+    text = cell.plain if isinstance(cell, Text) else str(cell)
+    return text.replace("\n", " ")  # one object is one line

@@ -16,6 +16,7 @@ from rich.table import Table
 from rich.text import Text
 
 from pantala_cli.show import columns
+from pantala_cli.show.words import printable
 
 _WIDEST = 100_000
 
@@ -46,7 +47,7 @@ def show(content: RenderableType) -> None:
             continue
         shown.width = _width(shown, part, screen)
         lines += [line.rstrip() for line in _drawn(shown, part).splitlines()]
-    typer.echo("\n".join(lines), color=True)
+    typer.echo(printable("\n".join(lines), styled=shown.is_terminal), color=True)
 
 
 def _painter(shown: Console) -> columns.Paint:
@@ -86,7 +87,7 @@ def _width(shown: Console, part: RenderableType, screen: int) -> int:
 
 def note(text: str) -> None:
     """Print a line for people to stderr."""
-    typer.echo(text, err=True)
+    typer.echo(printable(text), err=True)
 
 
 def text(content: Any, form: str) -> str:

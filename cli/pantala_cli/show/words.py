@@ -1,8 +1,11 @@
 """Numbers as people read them: sizes, rates, ages, durations and shares. Pure."""
 
+import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+_UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+_UNSAFE_BESIDE_STYLES = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
 _UNITS = ("", "Ki", "Mi", "Gi", "Ti")
 UNKNOWN = "-"
 
@@ -59,3 +62,11 @@ def several(names: Iterable[str]) -> str:
     """A list of names for people. It names at most five."""
     known = sorted(names)
     return ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")
+
+
+def printable(text: str, *, styled: bool = False) -> str:
+    """Replace control characters. Messages of origins and registries must not steer the user's terminal.
+
+    ``styled``: keep the codes of colours.
+    """
+    return (_UNSAFE_BESIDE_STYLES if styled else _UNSAFE).sub("?", text)

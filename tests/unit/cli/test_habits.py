@@ -3,6 +3,7 @@
 import json
 import os
 import pty
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -57,6 +58,35 @@ def test_wide_without_the_console_is_a_note(command: Command) -> None:
 def test_an_empty_list_is_a_note_as_in_kubectl(command: Command, api: FakeAPIServer) -> None:
     api.answers["GET", f"{API}/namespaces/default/tasks"] = (200, {"items": []})
     assert (0, "", "No Tasks in namespace default.\n") == command("get", "tasks")
+
+
+HOSTILE = "no room\x1b]0;title\x07\x1b[2Jgone\nspoofed  True  Distributed\x9b31m"
+
+
+@pytest.mark.parametrize(
+    "arguments", [("explain", "task/model"), ("get", "tasks", "-o", "wide"), ("get", "peers", "-o", "wide")]
+)
+def test_messages_cannot_steer_the_terminal(command: Command, api: FakeAPIServer, arguments: tuple[str, ...]) -> None:
+    hostile = task()
+    hostile["status"]["failures"][0]["message"] = HOSTILE
+    hostile["status"]["conditions"][0] |= {"message": HOSTILE, "reason": HOSTILE}
+    peer = {
+        "metadata": {"name": "node-1"},
+        "status": {"conditions": [{"type": "Ready", "status": "False", "message": HOSTILE}]},
+    }
+    api.answers["GET", f"{API}/namespaces/default/tasks/model"] = (200, hostile)
+    api.answers["GET", f"{API}/namespaces/default/tasks"] = (200, {"items": [hostile]})
+    api.answers["GET", f"{API}/peers"] = (200, {"items": [peer]})
+    shown = on_a_terminal(command, *arguments)
+    assert None is re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", re.sub(r"\x1b\[[0-9;]*m", "", shown))
+    if arguments[0] == "get":
+        assert 2 == len(shown.splitlines()) - shown.count("note:"), "one object is one line"
+
+
+def test_errors_cannot_steer_the_terminal(command: Command, api: FakeAPIServer) -> None:
+    api.answers["GET", f"{API}/namespaces/default/tasks"] = (500, {"kind": "Status", "code": 500, "message": HOSTILE})
+    _, _, err = command("get", "tasks")
+    assert (1, None) == (err.count("\n"), re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f]", err))
 
 
 def test_a_watch_lists_again_when_the_api_server_forgot_its_version(
