@@ -40,6 +40,6 @@ def _eta(status: PrefetchStatus, share: float) -> float | None:
     """Seconds until all nodes have all images, at the mean rate of the run so far."""
     moved = status.transferred
     whole = sum((each.size or 0) * (each.desired or 0) for each in status.images)
-    if moved is None or not moved.per_second or not whole or share >= 1:
+    if moved is None or not moved.per_second or not whole or not 0 < share < 1:
         return None
     return round((1 - share) * whole / moved.per_second, 1)

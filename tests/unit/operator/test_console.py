@@ -9,6 +9,7 @@ import aiohttp
 import msgspec
 import pytest
 
+from pantala_operator.console import prefetches
 from pantala_operator.console.assets import read_assets
 from pantala_operator.console.history import ConditionHistory
 from pantala_operator.console.overview import ConsoleOverview
@@ -252,7 +253,7 @@ async def test_a_replica_that_does_not_lead_names_the_leader(desk: Desk) -> None
 
 
 async def test_an_image_prefetch_has_a_summary_and_details(desk: Desk) -> None:
-    body = {
+    body: dict[str, Any] = {
         "metadata": {"name": "p", "namespace": "ns", "uid": "u", "creationTimestamp": CREATED},
         "spec": {"images": [{"image": "r.example/a:1"}]},
         "status": {
@@ -264,6 +265,8 @@ async def test_an_image_prefetch_has_a_summary_and_details(desk: Desk) -> None:
             "failures": [{"node": "a", "reason": "PullFailed", "image": "r.example/a:1", "message": "It failed"}],
         },
     }
+    began = {**body, "status": body["status"] | {"progress": "0%"}}
+    assert prefetches.summarize(msgspec.convert(began, ImagePrefetch)).eta is None
     desk.known.prefetches.update(msgspec.convert(body, ImagePrefetch))
     view = await desk.view()
     [shown] = view.tasks
