@@ -176,14 +176,15 @@ class SupernodeClient:
     async def _ask_progress(self) -> None:
         """Ask for the progress of downloads again and again, while this replica leads."""
         while True:
-            progress, pause = None, _LONG_PROGRESS_PAUSE
+            began, progress, pause = self._clock.monotonic(), None, _LONG_PROGRESS_PAUSE
             if self._term.leads:
                 with suppress(SupernodeCallError):  # the other calls report the problem
                     progress = await self._api.progress()
                     pause = _OLDER_PAUSE if progress is None else _pause(progress)
                 if not self._muted:
                     self._events.publish(ProgressReported(self._name, progress))
-            await asyncio.sleep(pause)
+            # A steady beat: rates that are read once a second add up to the bytes.
+            await asyncio.sleep(max(pause - (self._clock.monotonic() - began), pause / 2))
 
     async def _watch_silence(self) -> None:
         published = ""

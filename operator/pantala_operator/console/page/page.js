@@ -71,6 +71,7 @@ class Page {
 
   async poll() {
     clearTimeout(this.timer);
+    const began = performance.now();
     const turn = (this.turn = (this.turn ?? 0) + 1);
     const path = this.place === "detail" ? this.path : this.place === "swarm" && this.chosen ? `tasks/${this.chosen.split("/").map(encodeURIComponent).join("/")}` : "";
     try {
@@ -90,7 +91,10 @@ class Page {
       this.problem = error instanceof TypeError || error.name === "TimeoutError" ? "The console does not answer." : error.message;
     }
     this.drawLink();
-    if (!this.paused && !document.hidden) this.timer = setTimeout(() => this.poll(), this.size > LARGE ? 3 * EVERY : EVERY);
+    if (!this.paused && !document.hidden) {
+      const pause = this.size > LARGE ? 3 * EVERY : EVERY;
+      this.timer = setTimeout(() => this.poll(), Math.max(pause - (performance.now() - began), pause / 2));
+    }
   }
 
   draw() {
