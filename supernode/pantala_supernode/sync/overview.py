@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Callable, Mapping
+from itertools import chain
 
 from pantala_pieces.errors import StoreError
 from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, SilentPeer, TaskProgressView
@@ -16,6 +17,8 @@ from pantala_supernode.tasks.copy import Copy
 
 _MOST_FLOWS = 8
 """The most providers that the answer names for one download."""
+_MOST_DOWNLOADS = 20_000
+"""The most downloads that the answer names. 10,000 waiting tasks on 1,000 nodes are ten million downloads."""
 _AT_ONCE = 200
 """The number of downloads that are described without a pause for other work."""
 
@@ -23,7 +26,8 @@ _AT_ONCE = 200
 class Overview:
     """Describes what happens now.
 
-    ``sessions`` are those of all peers. ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch.
+    ``sessions`` are those of all peers. ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch. The
+    answer names at most ``most`` downloads. Those with a rate come first.
     """
 
     def __init__(
@@ -36,6 +40,7 @@ class Overview:
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
+        most: int = _MOST_DOWNLOADS,
     ) -> None:
         self._boot = boot
         self._managers = managers
@@ -45,6 +50,7 @@ class Overview:
         self._cdn = cdn
         self._clock = clock
         self._wall = wall
+        self._most = most
         self._silent: dict[str, float] = {}
         """The silent peers, and when each was heard last, in monotonic seconds."""
 
@@ -72,13 +78,18 @@ class Overview:
         )
 
     def _downloads(self) -> list[tuple[str, str]]:
-        """The task and the peer of each download that may be unfinished or have a rate."""
+        """The task and the peer of each download that may have a rate or be unfinished, in this sequence."""
         unfinished = (
             (task_id, peer)
             for peer, session in self._sessions.items()
-            for task_id in (*session.open_tasks, *session.small_tasks)
+            for task_id in chain(session.open_tasks, session.small_tasks)
         )
-        return list(dict.fromkeys((*unfinished, *self._progress.flows)))
+        found: dict[tuple[str, str], None] = {}
+        for each in chain(self._progress.flows, unfinished):
+            if len(found) == self._most:
+                break
+            found[each] = None
+        return list(found)
 
     def _download(self, task_id: str, peer: str) -> NodeDownload | None:
         """``None``: the download has ended, or a client of Dragonfly makes it."""
