@@ -1,5 +1,10 @@
-"""The health port of peers over HTTP. The answers tell whether a peer lives that the supernodes do not hear from."""
+"""The health port of peers over HTTP. The answers tell whether a peer lives that the supernodes do not hear from.
 
+The operator stands inside the cluster, so it connects only to an IP address, at the port of the probes. Any other text
+could name another host, port or path. It follows no redirect, keeps no cookie and reads no body.
+"""
+
+from ipaddress import ip_address
 from typing import Final
 
 import aiohttp
@@ -19,9 +24,14 @@ class HTTPHealthProbe:
     async def answers(self, name: str, host: str) -> bool:
         """All peers have the same port, so ``name`` is not needed."""
         if self._session is None:
-            self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=TIMEOUT))
-        where = f"[{host}]" if ":" in host else host
+            self._session = aiohttp.ClientSession(
+                connector=aiohttp.TCPConnector(limit=0, force_close=True),  # a peer must not wait for others' answers
+                cookie_jar=aiohttp.DummyCookieJar(),
+                timeout=aiohttp.ClientTimeout(total=TIMEOUT),
+            )
         try:
+            address = ip_address(host)
+            where = f"[{address}]" if address.version == 6 else address
             async with self._session.get(f"http://{where}:{self._port}/healthz", allow_redirects=False) as response:
                 return response.status == 200
         except (aiohttp.ClientError, OSError, ValueError):  # TimeoutError is an OSError

@@ -14,7 +14,7 @@ from pantala_protocol.reasons import Reason
 
 _AGAIN: Final = 5.0
 """Seconds until a silent peer is asked again."""
-_AT_ONCE: Final = 128
+_AT_ONCE: Final = 500
 """Peers that are asked at once."""
 _ABSENT: Final = 15.0
 """Seconds that a peer has to connect again before it counts as silent."""
