@@ -57,6 +57,8 @@ class ProgressStore:
         self._silence = HeldTroubles()
         self._troubles: dict[str, dict[str, Trouble]] = {}
         self._silent: dict[str, Trouble] = {}
+        self._unheard_by: dict[str, frozenset[str]] = {}
+        """The supernodes that do not hear from each silent peer. Empty: all of them."""
         self._moved: dict[str, dict[str, MovedBytes]] = {}
         """The bytes of each task by supernode. The tasks that moved last are at the end."""
 
@@ -114,7 +116,14 @@ class ProgressStore:
         changed = self._silence.update({("", name): trouble for name, trouble in found.items()}, now)
         if changed:
             self._silent = {name: trouble for (_, name), trouble in self._silence.items()}
-        return {name for _, name in changed}
+        lists = [(supernode, {peer.name for peer in each.silent}) for supernode, each in self.messages.items()]
+        former, self._unheard_by = self._unheard_by, {}
+        for name in self._silent:
+            listed = frozenset(supernode for supernode, names in lists if name in names)
+            self._unheard_by[name] = listed or former.get(name, listed)
+        return {name for _, name in changed} | {
+            name for name in former.keys() & self._silent.keys() if former[name] != self._unheard_by[name]
+        }
 
     def forget(self, supernode: str) -> None:
         """Drop all about a supernode that was removed."""
@@ -124,7 +133,8 @@ class ProgressStore:
 
     def downloads(self, task_id: str) -> TaskDownloads:
         """What is known about one task."""
-        views = [tasks[task_id] for tasks in self._tasks.values() if task_id in tasks]
+        found = {supernode: tasks[task_id] for supernode, tasks in self._tasks.items() if task_id in tasks}
+        views = found.values()
         nodes: dict[str, NodeDownload] = {}
         for view in views:
             for node in view.nodes:
@@ -134,7 +144,10 @@ class ProgressStore:
         source = troubles.pop(_SOURCE, None)
         silent: Mapping[str, Trouble] = self._silent
         # A peer that is silent towards one supernode may still get this file from another one.
-        if served := {name for name in silent.keys() & nodes.keys() if nodes[name].rate}:
+        served = {name for name in silent.keys() & nodes.keys() if nodes[name].rate}
+        if found and len(self.messages) > 1:
+            served |= {name for name, unheard in self._unheard_by.items() if unheard and not unheard & found.keys()}
+        if served:
             silent = {name: each for name, each in silent.items() if name not in served}
         origin_rate, origin_pace = (sum(view.origin_rate for view in views), sum(view.origin_pace for view in views))
         return TaskDownloads(nodes, troubles, silent, source, origin_rate, origin_pace)

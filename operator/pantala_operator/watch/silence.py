@@ -2,7 +2,6 @@
 
 import asyncio
 from contextlib import suppress
-from datetime import UTC, datetime
 from typing import Final
 
 from pantala_operator.events import OperatorEvents, ProgressReported, SilenceChanged
@@ -61,12 +60,15 @@ class SilenceWatch:
             group = due[start : start + _AT_ONCE]
             answers = await asyncio.gather(*(self._ask(name) for name in group))
             self._answers |= {name: (answer, now) for name, answer in zip(group, answers, strict=True)}
-        found = {name: _trouble(since, answers=self._answers[name][0]) for name, since in quiet.items()}
+        heard = self._heard_elsewhere()
+        found = {
+            name: _trouble(since, answers=self._answers[name][0], heard=name in heard) for name, since in quiet.items()
+        }
         if self._known.progress.on_silence(found, self._clock.now().timestamp()):
             self._events.publish(SilenceChanged())
 
     def _quiet(self) -> dict[str, float]:
-        """The peers that no supernode hears from, and since when."""
+        """The peers that a supernode does not hear from, and since when."""
         supernodes, now = self._known.supernodes, self._clock.now().timestamp()
         if supernodes.boots != self._boots:  # all peers connect again
             self._boots, self._absent = supernodes.boots, {}
@@ -79,6 +81,12 @@ class SilenceWatch:
         self._absent = {name: self._absent.get(name, now) for name in gone}
         absent = {name: since for name, since in self._absent.items() if now - since >= _ABSENT or self._was(name)}
         return absent | self._known.progress.quiet
+
+    def _heard_elsewhere(self) -> set[str]:
+        """The peers that one of several supernodes hears from."""
+        supernodes = self._known.supernodes
+        several = len(supernodes.members) > 1
+        return {name for name, peer in supernodes.peers.items() if several and peer.connected}
 
     def _was(self, name: str) -> bool:
         return name in self._answers
@@ -93,10 +101,10 @@ class SilenceWatch:
         return resource.status.address.rpartition(":")[0].strip("[]") if resource is not None else ""
 
 
-def _trouble(since: float, *, answers: bool) -> Trouble:
-    when = datetime.fromtimestamp(min(since, 1 << 37), UTC)
-    if answers:
-        what = f"No supernode has heard from the node's peer since {when:%H:%M:%S} UTC, but its health port answers"
-        return Trouble.of(Reason.NODE_CUT_OFF.value, what, since)
-    what = f"No supernode has heard from the node's peer since {when:%H:%M:%S} UTC, and its health port does not answer"
-    return Trouble.of(Reason.NODE_SILENT.value, what, since)
+def _trouble(since: float, *, answers: bool, heard: bool) -> Trouble:
+    """``heard``: another supernode hears from the peer."""
+    found = Trouble.of(Reason.NODE_CUT_OFF.value if answers else Reason.NODE_SILENT.value, "", since)
+    unheard = "One supernode has not" if heard else "No supernode has"
+    answer = "but its health port answers" if answers else "and its health port does not answer"
+    when = f"since {found.begun:%H:%M:%S} UTC"
+    return found._replace(message=f"{unheard} heard from the node's peer {when}, {answer}")

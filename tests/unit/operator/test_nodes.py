@@ -297,6 +297,23 @@ def test_two_nodes_are_not_compared() -> None:
     assert {} == store.downloads(RUN).troubles
 
 
+def test_a_peer_that_one_supernode_does_not_hear_is_late_with_the_tasks_of_that_one() -> None:
+    store, other = ProgressStore(), "u" * 64
+    here = Progress("boot", 0.0, (TaskProgressView(RUN, nodes=(NodeDownload("a"),)),), (SilentPeer("a", 4.0),))
+    there = Progress("boot", 0.0, (TaskProgressView(other, nodes=(NodeDownload("a"),)),))
+    for name, said in (("s-0", here), ("s-1", there)):
+        store.on_progress(name, said, 0)
+    assert {"a"} == store.on_silence({"a": SILENT}, 0)
+    assert ({"a"}, set()) == (store.downloads(RUN).silent.keys(), store.downloads(other).silent.keys())
+    store.on_progress("s-1", msgspec.structs.replace(there, silent=here.silent), 1)
+    assert {"a"} == store.on_silence({"a": SILENT}, 1)
+    assert {"a"} == store.downloads(RUN).silent.keys() == store.downloads(other).silent.keys()
+    for name in ("s-0", "s-1"):
+        store.on_progress(name, there, 9)
+    assert {"a"} == store.on_silence({}, 9)
+    assert {} == store.downloads(RUN).silent
+
+
 def test_a_silent_peer_that_still_gets_bytes_is_not_late() -> None:
     store = ProgressStore()
     store.on_progress("s", message(NodeDownload("a", 1, 0), NodeDownload("b", 1, 9), silent=(SilentPeer("a", 4.0),)), 0)

@@ -105,3 +105,18 @@ async def test_an_older_supernode_has_only_its_reports(stage: OperatorStage) -> 
     await eventually(lambda: stage.clock.monotonic() > 60, within=100)
     assert ("False", "Progressing") == stage.condition()
     assert [] == stage.asked
+
+
+async def test_a_peer_that_another_supernode_hears_is_cut_off_from_one() -> None:
+    made = OperatorStage("s-0", "s-1")
+    spec = {"replicas": 2, "serviceName": "svc"}
+    made.cluster.put("statefulsets", {"metadata": {"name": "s", "namespace": "ns"}, "spec": spec})
+    made.answers = {"a": True}
+    await made.connect("a")
+    made.supernodes["s-0"].shown = Progress("boot", 0.0, silent=(SilentPeer("a", 0.0),))
+    async with made.operator():
+        await eventually(lambda: "a" in made.cluster.objects["peers"], within=30)
+        await eventually(lambda: ("False", "NodeCutOff") == peer(made, "a"), within=30)
+    found = msgspec.convert(made.cluster.objects["peers"]["a"], PeerResource).status.conditions
+    assert (ready := conditions.find(found, "Ready")) is not None
+    assert ready.message.startswith("One supernode has not heard from the node's peer since 00:00:00 UTC, but")
