@@ -72,7 +72,7 @@ def _skip_all(config: pytest.Config, why: str) -> None:
 @pytest.fixture(scope="session")
 def release(environment: Environment) -> Iterator[Release]:
     release = Release(environment)
-    release.install()
+    release.install("--set=monitoring.enabled=true", "--set=monitoring.dashboard.enabled=true")
     yield release
     if release.installed and not os.environ.get("PANTALA_E2E_KEEP"):
         release.uninstall()
