@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 import structlog
+from cachetools import TTLCache
 
 from pantala_operator.errors import (
     ClusterConflictError,
@@ -23,7 +24,7 @@ from pantala_operator.events import LeadershipChanged, OperatorEvents, ResourceC
 from pantala_operator.plan import peer
 from pantala_operator.ports import Clock, ClusterAPI, R, Resource, ResourceStatus
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import Node, PeerResource, TaskResource
+from pantala_operator.resources.api import REQUESTED_AT, Node, PeerResource, TaskResource
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
@@ -40,6 +41,8 @@ _SETTLING = 1.0
 """Seconds that a finished Task has to finish again after an edit, before its status says that it is unfinished."""
 _PEER_INTERVAL = 30.0
 """Seconds between two writes of one Peer's numbers."""
+_QUIET, _ANNOUNCED = 60.0, 20_000
+"""Seconds without a second Event for the same object and reason, and how many Events are remembered for that."""
 _LONGEST_PAUSE = 8.0
 """The longest pause after a failed write, in seconds."""
 
@@ -74,6 +77,7 @@ class Writer:
         self._not_before: dict[str, float] = {}
         self._closed_until = 0.0
         self._complaint = ""
+        self._announced: TTLCache[tuple[str, ...], bool] = TTLCache(_ANNOUNCED, _QUIET, timer=clock.monotonic)
         self.done = 0
         """The writes that have succeeded since the start."""
         self.failed = 0
@@ -258,8 +262,13 @@ class Writer:
             await self._create_events(written, notices(resource.status.conditions, status.conditions))
 
     async def _create_events(self, about: TaskResource | ImagePrefetch | PeerResource, found: Iterable[Notice]) -> None:
-        """Write Events. One that cannot be written is dropped."""
+        """Write Events. One that cannot be written is dropped, as is a repeated one of a state that comes and goes."""
+        metadata = about.metadata
+        attempt = metadata.uid, str(metadata.generation), metadata.annotations.get(REQUESTED_AT, "")
         for each in found:
+            if self._announced.get((*attempt, each.reason)):
+                continue
+            self._announced[*attempt, each.reason] = True
             try:
                 await self._cluster.create_event(
                     about, warning=each.warning, reason=each.reason, message=each.message, now=self._clock.now()

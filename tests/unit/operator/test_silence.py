@@ -98,6 +98,8 @@ async def test_a_peer_that_comes_and_goes_costs_few_writes(stage: OperatorStage)
     written = Counter(stage.cluster.writes)
     assert 1 <= written["ns/t"] <= 16
     assert 1 <= written["c"] <= 16
+    told = Counter((name, reason) for name, _, reason in stage.cluster.events)
+    assert (1, 1) == (told["ns/t", "NodeSilent"], told["c", "NodeSilent"])
 
 
 async def test_an_older_supernode_has_only_its_reports(stage: OperatorStage) -> None:
