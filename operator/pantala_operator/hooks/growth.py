@@ -87,7 +87,10 @@ class GrowthCluster:
 async def grow(
     cluster: GrowthCluster, volume: str, size: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> str:
-    """Make the volumes larger. Returns what was done. Raises a ``ClusterError`` before anything has changed."""
+    """Make the volumes larger, once the API server would allow all changes. Returns what was done.
+
+    Raises a ``ClusterError``, whose text says if nothing was changed.
+    """
     try:
         found = await cluster.stateful_set()
     except ClusterNotFoundError:
@@ -99,7 +102,8 @@ async def grow(
             try:
                 await cluster.request_storage(claim, size, trial=trial)
             except (ClusterForbiddenError, ClusterRejectedError) as error:
-                raise type(error)(_refused(claim, claims, size, error)) from error
+                text = _refused(claim, claims, size, error)
+                raise type(error)(f"{text}. Nothing was changed" if trial else text) from error
     said = [f"Larger volumes of {size} are requested for {', '.join(todo.larger)}."] if todo.larger else []
     if todo.recreate:
         await cluster.delete()
@@ -129,8 +133,7 @@ def _refused(name: str, claims: Sequence[Any], size: str, error: ClusterError) -
     return (
         f"The claim {name} cannot grow to {size}: {error}. Its StorageClass {storage_class} must have "
         "allowVolumeExpansion: true, and its provisioner must be able to expand volumes. "
-        f"Or keep supernode.persistence.size at {claim['spec']['resources']['requests']['storage']}. "
-        "Nothing was changed"
+        f"Or keep supernode.persistence.size at {claim['spec']['resources']['requests']['storage']}"
     )
 
 

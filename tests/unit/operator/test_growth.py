@@ -28,6 +28,8 @@ class Answers:
 
     def __init__(self, found: dict[str, Any] | None, *claims: dict[str, Any], refuse: str = "", stays: int = 1) -> None:
         self.found, self.claims, self.refuse, self.stays = found, claims, refuse, stays
+        self.late_refuse = ""
+        """The claim that is refused after its trial has succeeded."""
         self.changes: list[tuple[str, str]] = []
         self.trials: list[str] = []
 
@@ -40,7 +42,7 @@ class Answers:
             if self.found is None or (("delete", NAME) in self.changes and self._ended()):
                 raise ClusterNotFoundError("not found")
             return self.found
-        if method == "patch" and name == self.refuse:
+        if method == "patch" and name in (self.refuse, "" if "dry_run" in more else self.late_refuse):
             raise ClusterForbiddenError("403: only dynamically provisioned pvc can be resized")
         if more.get("dry_run") == "All":
             self.trials.append(name)
@@ -110,8 +112,23 @@ async def test_if_one_claim_may_not_grow_nothing_changes_and_the_error_names_the
     with pytest.raises(ClusterForbiddenError) as error:
         await run(answers)
     assert [] == answers.changes
-    for words in (refused, "StorageClass fast", "allowVolumeExpansion: true", "supernode.persistence.size at 1Gi"):
+    for words in (
+        refused,
+        "StorageClass fast",
+        "allowVolumeExpansion: true",
+        "supernode.persistence.size at 1Gi",
+        "Nothing was",
+    ):
         assert words in str(error.value)
+
+
+async def test_a_refusal_after_the_trials_does_not_say_that_nothing_changed() -> None:
+    answers = Answers(stateful_set(), claim(f"data-{NAME}-0", "1Gi"), claim(f"data-{NAME}-1", "1Gi"))
+    answers.late_refuse = f"data-{NAME}-1"
+    with pytest.raises(ClusterForbiddenError) as error:
+        await run(answers)
+    assert [("patch", f"data-{NAME}-0")] == answers.changes
+    assert "Nothing was changed" not in str(error.value)
 
 
 async def test_equal_sizes_and_a_missing_statefulset_change_nothing() -> None:
