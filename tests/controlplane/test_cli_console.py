@@ -27,7 +27,7 @@ TAIL = 7.0
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ConsoleLab]:
     folder: Path = tmp_path_factory.mktemp("cli-console")
-    async with console_lab(folder, dict.fromkeys(NODES, "z"), "--serve-rate", "8Mi", "--origin-rate", "8Mi") as made:
+    async with console_lab(folder, dict.fromkeys(NODES, "z"), "--serve-rate", "8Mi", "--origin-rate", "3Mi") as made:
         yield made
 
 
