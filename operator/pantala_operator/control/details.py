@@ -1,6 +1,6 @@
 """The nodes of one Task or ImagePrefetch, and the causes why it is not done. The console and the commands show them."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
 
 from pantala_operator.control.prefetch import PrefetchController
@@ -39,19 +39,20 @@ class Details:
         if snapshot is None:
             return ()
         zones = self._known.zones
-        blobs = {blob: self._known.progress.downloads(blob) for blob in _blobs(snapshot, keys)}
+        downloads = (self._known.progress.downloads(blob) for blob in set(_blobs(snapshot, keys)))
+        moving = [each for each in downloads if each.nodes or each.troubles or each.source is not None]
         silent = self._known.progress.silent
         return tuple(
-            _image_node(name, snapshot, keys, blobs, silent.get(name), zones.get(name, ""))
+            _image_node(name, snapshot, keys, moving, silent.get(name), zones.get(name, ""))
             for name in snapshot.targets.wanted
         )
 
-    def causes(self, each: TaskResource | ImagePrefetch) -> tuple[Cause, ...]:
-        """Why the object is not done. Empty if it is, or if nothing is in its way."""
+    def causes(self, each: TaskResource | ImagePrefetch, nodes: Sequence[NodeView]) -> tuple[Cause, ...]:
+        """Why the object with these ``nodes`` is not done. Empty if it is, or if nothing is in its way."""
         source = None
         if isinstance(each, TaskResource) and each.status.task_id:
             source = self._known.progress.downloads(each.status.task_id).source
-        return explanation.causes(each.status.conditions, self.nodes(each), source=source, clocks=self.clocks())
+        return explanation.causes(each.status.conditions, nodes, source=source, clocks=self.clocks())
 
     def traffic(self, each: TaskResource | ImagePrefetch) -> Traffic:
         """The bytes and rates of the blobs of an object's images, each blob once. Zero: not known."""
@@ -100,7 +101,7 @@ def _image_node(
     name: str,
     snapshot: Snapshot,
     keys: list[ImageKey],
-    blobs: Mapping[str, TaskDownloads],
+    blobs: Iterable[TaskDownloads],
     silence: Trouble | None,
     zone: str,
 ) -> NodeView:
@@ -110,7 +111,7 @@ def _image_node(
         return NodeView(name, NodePhase.READY, zone, sum(pull.state.fetched for pull in pulls.values()))
     flows: dict[str, tuple[int, int]] = {}
     rate, pace, trouble = 0, 0, silence
-    for found in blobs.values():
+    for found in blobs:
         if (node := found.nodes.get(name)) is not None:
             rate, pace = rate + node.rate, pace + node.pace
             for flow in node.flows:

@@ -141,7 +141,7 @@ class Overview:
         removed = {
             name: heard
             for name, heard in self._silent.items()
-            if name not in sessions and any(task.runs_on(name) for task in tasks.assigned_to(name))
+            if name not in sessions and any(task.runs_on(name) for task in tasks)
         }
         self._silent = removed | {
             peer.name: session.last_heard
