@@ -177,8 +177,9 @@ def at_rest(shown: dict[str, Shown]) -> bool:
 
 async def peers_ready(stage: ShapedStage) -> bool:
     peers = (await stage.ask("GET", "/apis/pantala.dev/v1alpha1/peers"))["items"]
-    return len(NODES) == sum(
+    ready: int = sum(
         each["type"] == "Ready" and each["status"] == "True"
         for peer in peers
         for each in peer.get("status", {}).get("conditions", ())
     )
+    return ready == len(NODES)
