@@ -13,7 +13,7 @@ from pantala_operator.plan.targets import Targets
 from pantala_operator.plan.task_conditions import TaskInputs
 from pantala_operator.resources import conditions, quantity
 from pantala_operator.resources.api import ByteCount, NodeFailure, PeerCount, PieceCount, TaskResource, TaskStatus
-from pantala_operator.resources.conditions import ConditionType
+from pantala_operator.resources.conditions import ConditionStatus, ConditionType
 from pantala_operator.resources.status import Obstacle, expiry
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
@@ -68,18 +68,18 @@ def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now:
     started, completed = _times(task, now)
     known = statement.task_id_of(task, source)
     report = observed.report if observed.report is not None and observed.report.task_id == known else None
-    blocked = isinstance(source, Obstacle) or delivery is not None
+    blocked, since = isinstance(source, Obstacle) or delivery is not None, _lacking_since(task, started, completed, now)
     nodes = (
         TaskNodes()
         if not task.spec.to_peers
-        else _nodes(task, observed, report, started, now, halted=task.spec.suspend or blocked)
+        else _nodes(task, observed, report, since, now, halted=task.spec.suspend or blocked)
     )
     inputs = _inputs(task, observed, source, delivery, report, nodes, known)
     deadline = _deadline(task, started, completed)
     if deadline is not None and now >= deadline and not inputs.complete:
         what = f"The Task was not Ready within {task.spec.active_deadline_seconds} s"
         inputs = replace(inputs, overdue=Obstacle.of(Reason.DEADLINE_EXCEEDED, what))
-    patience = _patience(task, observed, started)
+    patience = _patience(task, observed, since)
     suspended = task.spec.suspend or inputs.overdue is not None
     if _stays(task, inputs):
         status = task.status
@@ -177,11 +177,20 @@ def _later(started: datetime, seconds: int) -> datetime:
     return started + timedelta(seconds=seconds)
 
 
-def _patience(task: TaskResource, observed: ObservedTask, started: datetime) -> Iterator[datetime]:
-    """When the time of nodes passes."""
-    if task.spec.timeout_seconds_per_node is not None:
-        yield _later(started, task.spec.timeout_seconds_per_node)
-        for name in (observed.young.keys() & observed.targets.desired) - observed.holders:
+def _lacking_since(task: TaskResource, started: datetime, completed: datetime | None, now: datetime) -> datetime:
+    """Since when nodes lack the file: since the start, or, after all nodes had it, since the first one lost it."""
+    if completed is None:
+        return started
+    former = conditions.find(task.status.conditions, ConditionType.DISTRIBUTED)
+    return former.last_transition_time if former is not None and former.status == ConditionStatus.FALSE else now
+
+
+def _patience(task: TaskResource, observed: ObservedTask, since: datetime) -> Iterator[datetime]:
+    """When the time of nodes that lack the file passes."""
+    lacking = observed.targets.desired - observed.holders
+    if task.spec.timeout_seconds_per_node is not None and lacking:
+        yield _later(since, task.spec.timeout_seconds_per_node)
+        for name in observed.young.keys() & lacking:
             yield observed.young[name]
 
 
@@ -249,12 +258,12 @@ def _nodes(
     task: TaskResource,
     observed: ObservedTask,
     report: TaskReport | None,
-    started: datetime,
+    since: datetime,
     now: datetime,
     *,
     halted: bool,
 ) -> TaskNodes:
-    """``halted``: the user or an obstacle stops the Task, so no node can be late."""
+    """``since``: when the time of each node began. ``halted``: nothing runs, so no node can be late."""
     desired = observed.targets.desired
     return TaskNodes(
         desired=desired,
@@ -263,7 +272,7 @@ def _nodes(
         failing=report.failed_peers if report is not None else 0,
         active=_active(report, desired) if report is not None else 0,
         downloads=TaskDownloads() if halted or observed.away else observed.downloads,
-        overdue=None if halted else overdue(task.spec.timeout_seconds_per_node, started, now),
+        overdue=None if halted else overdue(task.spec.timeout_seconds_per_node, since, now),
         young=observed.young.keys(),
         length=report.length if report is not None else task.status.content_length,
         zones=observed.zones,

@@ -197,9 +197,22 @@ def test_the_time_of_a_node_does_not_end_its_download() -> None:
     assert not result.wanted.suspended
 
 
+def test_a_node_that_loses_the_file_has_its_whole_time_to_get_it_again() -> None:
+    each, lost = task(timeoutSecondsPerNode=60), observe(report(ready_peers=("a", "b")))
+    each = msgspec.structs.replace(each, status=plan(each, observe(report()), PATHS, NOW).status)
+    assert plan(each, observe(report()), PATHS, NOW).wake_at is None
+    later = NOW + timedelta(days=1)
+    first = plan(each, lost, PATHS, later)
+    assert ((), later + timedelta(seconds=60)) == (first.status.failures, first.wake_at)
+    each = msgspec.structs.replace(each, status=first.status)
+    assert () == plan(each, lost, PATHS, later + timedelta(seconds=59)).status.failures
+    result = plan(each, lost, PATHS, later + timedelta(seconds=60))
+    assert [("c", "NodeTimeout")] == [(failure.node, failure.reason) for failure in result.status.failures]
+
+
 def test_the_task_is_planned_again_when_the_time_of_a_new_node_passes() -> None:
     each = task(timeoutSecondsPerNode=60)
-    each = msgspec.structs.replace(each, status=plan(each, observe(report()), PATHS, NOW).status)
+    each = msgspec.structs.replace(each, status=plan(each, observe(report(ready_peers=("a",))), PATHS, NOW).status)
     now, ends = NOW + timedelta(seconds=100), NOW + timedelta(seconds=130)
     result = plan(each, observe(report(ready_peers=("a", "b")), young={"c": ends}), PATHS, now)
     assert ((), ends) == (result.status.failures, result.wake_at)
