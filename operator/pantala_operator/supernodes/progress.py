@@ -86,11 +86,6 @@ class ProgressStore:
         """The IDs of the tasks of which a download is unfinished or still shows a rate."""
         return {task_id for tasks in self._tasks.values() for task_id in tasks}
 
-    @property
-    def busy(self) -> bool:
-        """True if a download is unfinished or a peer is silent."""
-        return any(each.tasks or each.silent for each in self.messages.values()) or bool(self._silent)
-
     def on_progress(self, supernode: str, progress: Progress | None, now: float) -> set[str]:
         """Store a message. Returns the IDs of the tasks whose troubles changed. ``now``: seconds since the epoch.
 
