@@ -8,7 +8,6 @@ import asyncio
 import hashlib
 import os
 import signal
-import socket
 import sys
 import threading
 import time
@@ -19,6 +18,8 @@ from typing import Any, NamedTuple
 
 from pantala_operator.errors import ClusterError, ClusterNotFoundError
 from pantala_operator.resources.api import API_VERSION
+from pantala_process.listening import listening
+from pantala_process.settings import ListenAddress
 
 _TIMEOUT = 10.0
 _INTERVAL = 0.5
@@ -38,7 +39,6 @@ class TrialObject(NamedTuple):
 
 
 class _Server(ThreadingHTTPServer):
-    address_family = socket.AF_INET6
     content = b""
     reads = 0
     """How often the file was read as a whole or from its start."""
@@ -62,8 +62,10 @@ class _Handler(BaseHTTPRequestHandler):
 @contextmanager
 def serving(content: bytes, port: int) -> Iterator[_Server]:
     """Serve ``content`` at every path and address inside the block."""
-    with _Server(("::", port), _Handler) as server:
-        server.content = content
+    with listening(ListenAddress("", port)) as [opened], _Server(("", 0), _Handler, bind_and_activate=False) as server:
+        server.socket.close()
+        server.socket, server.server_port, server.content = opened, opened.getsockname()[1], content
+        server.server_activate()
         thread = threading.Thread(target=server.serve_forever, daemon=True)
         thread.start()
         try:

@@ -1,6 +1,8 @@
 """The trial of ``helm test``: it waits for Ready, names the cause of a failure, and leaves nothing."""
 
 import asyncio
+import errno
+import socket
 import urllib.request
 from typing import Any
 
@@ -72,11 +74,32 @@ async def test_a_trial_that_is_stopped_leaves_nothing() -> None:
     assert not answers.exists
 
 
+def urlopen(url: str) -> bytes:
+    with urllib.request.urlopen(url, timeout=5) as answer:
+        content: bytes = answer.read()
+    return content
+
+
+async def test_the_file_is_served_by_a_kernel_without_ipv6(monkeypatch: pytest.MonkeyPatch) -> None:
+    def only_ipv4(family: int = socket.AF_INET, *more: Any) -> socket.socket:
+        if family == socket.AF_INET6:
+            raise OSError(errno.EAFNOSUPPORT, "Address family not supported by protocol")
+        return opened(family, *more)
+
+    opened = socket.socket
+    with monkeypatch.context() as patched:
+        patched.setattr(socket, "socket", only_ipv4)
+        with serving(b"content", 0) as server:
+            patched.undo()
+            assert b"content" == await asyncio.to_thread(urlopen, f"http://127.0.0.1:{server.server_port}/file")
+
+
 async def test_the_file_is_served_and_its_digest_is_in_the_task() -> None:
     with serving(b"content", 0) as server:
-        url = f"http://[::1]:{server.server_port}/file"
-        body = await asyncio.to_thread(lambda: urllib.request.urlopen(url, timeout=5).read())
-        assert (b"content", 1) == (body, server.reads)
+        for number, host in enumerate(("[::1]", "127.0.0.1"), 1):
+            url = f"http://{host}:{server.server_port}/file"
+            body = await asyncio.to_thread(urlopen, url)
+            assert (b"content", number) == (body, server.reads)
     digest = "sha256:ed7002b439e9ac845f22357d822bac1444730fbdb6016d3ec9432297b9ec9f73"
     assert {"source": {"url": url}, "digest": digest} == task(url, b"content").spec
 
