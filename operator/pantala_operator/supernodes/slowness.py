@@ -20,9 +20,11 @@ _LEAST: Final = 3
 """The least nodes to compare."""
 _REMEMBERED: Final = 60.0
 """Seconds for which the rate of a finished node counts."""
+_MOST_ENDED: Final = 20
+"""The most finished nodes of one task whose rates count. Many small tasks finish on many nodes in a minute."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Track:
     """One node's download of one task, as seen so far."""
 
@@ -55,9 +57,11 @@ class SlowNodes:
             track = tracks.setdefault(node.node, _Track(now, before, now, now, node.bytes))
             track.grew = now if node.bytes > track.bytes else track.grew
             track.seen, track.bytes = now, node.bytes
-        for name in [name for name, track in tracks.items() if now - track.seen > _REMEMBERED]:
-            del tracks[name]
         listed = {node.node: node for node in task.nodes}
+        ended = sorted(tracks.keys() - listed.keys(), key=lambda name: -tracks[name].seen)
+        for place, name in enumerate(ended):
+            if place >= _MOST_ENDED or now - tracks[name].seen > _REMEMBERED:
+                del tracks[name]
         rates = [float(node.rate) for node in task.nodes if node.bytes or node.rate]
         rates += [track.mean for name, track in tracks.items() if name not in listed and track.bytes]
         usual = median(rates) if len(rates) >= _LEAST else 0.0
@@ -75,6 +79,10 @@ class SlowNodes:
         """Forget all tasks but these."""
         for task_id in self._tracks.keys() - tasks:
             del self._tracks[task_id]
+
+    def __len__(self) -> int:
+        """The number of downloads that are remembered."""
+        return sum(map(len, self._tracks.values()))
 
 
 def _slow(rate: int, usual: float, since: float) -> Trouble:

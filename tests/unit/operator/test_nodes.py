@@ -16,6 +16,7 @@ from pantala_operator.plan.task import plan
 from pantala_operator.resources.conditions import find
 from pantala_operator.resources.status import Obstacle
 from pantala_operator.supernodes.progress import ProgressStore
+from pantala_operator.supernodes.slowness import SlowNodes
 from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, SilentPeer, TaskProgressView
 from pantala_protocol.console.views import NodePhase, NodeView
 from pantala_protocol.reasons import Reason
@@ -301,6 +302,15 @@ def test_a_slow_node_is_compared_with_nodes_that_have_finished() -> None:
     for second in range(30, 36):
         store.on_progress("s", message(NodeDownload("c", (second + 1) * MIB, 30 * MIB)), float(second))
     assert set() == store.downloads(RUN).troubles.keys()
+
+
+def test_few_of_many_finished_nodes_are_remembered() -> None:
+    slow = SlowNodes()
+    for number in range(100):
+        nodes = NodeDownload("z", MIB, MIB), NodeDownload(f"n{number}", 40 * MIB, 40 * MIB)
+        found = list(slow.update(TaskProgressView(RUN, nodes=nodes), number / 10))
+    assert ["z"] == [name for name, _ in found]
+    assert 2 + 20 == len(slow)
 
 
 def test_two_nodes_are_not_compared() -> None:
