@@ -156,11 +156,13 @@ async def faults(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Faul
 
 async def _peers_ready(stage: ProductStage) -> bool:
     peers = (await stage.ask("GET", f"{GROUP}/peers"))["items"]
-    return len(NODES) == sum(
-        each["type"] == "Ready" and each["status"] == "True"
+    ready = [
+        each
         for peer in peers
         for each in peer.get("status", {}).get("conditions", ())
-    )
+        if each["type"] == "Ready" and each["status"] == "True"
+    ]
+    return len(NODES) == len(ready)
 
 
 OF_TASKS = {
