@@ -1,8 +1,10 @@
 """Late nodes and the progress of images."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import msgspec
+import pytest
 
 from pantala_operator.control.prefetch_state import PrefetchState
 from pantala_operator.plan import image_task
@@ -94,6 +96,17 @@ def test_a_failed_node_and_a_ready_node_are_not_late() -> None:
     it.plan()
     assert () == it.each.status.late
     assert {PullPhase.FAILED} == {pulls["c"].phase for pulls in it.pulls.values()}
+
+
+@pytest.mark.parametrize("spec", [{"suspend": True}, {"mode": "Plan"}, {"schedule": {"cron": "0 6 * * *"}}], ids=str)
+def test_no_node_is_late_while_nothing_runs(spec: dict[str, Any]) -> None:
+    it = world(images=ONLY_ONE, outcome=pending, **spec)
+    it.turn(4)
+    it.troubles["c"] = SILENT
+    it.turn()
+    assert () == it.each.status.late
+    assert it.latest is not None
+    assert {} == it.latest.late
 
 
 def test_a_node_that_is_gone_says_why() -> None:
