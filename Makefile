@@ -64,7 +64,8 @@ format: $(VENV)/ready ## Format the code
 .PHONY: test
 test: lint ## Run everything: lint and all tests; as root also the end-to-end tests
 	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not alone and not controlplane and not e2e"
-	@$(BIN)/python -m pytest -m "alone or controlplane or e2e"
+	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "controlplane and not alone and not e2e"
+	@$(BIN)/python -m pytest -m "alone or e2e"
 
 .PHONY: unit
 unit: $(VENV)/ready ## Run the unit and property tests, in less than 30 seconds
