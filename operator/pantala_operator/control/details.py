@@ -6,13 +6,13 @@ from typing import Final
 from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.tasks import TaskController
 from pantala_operator.plan import explanation, image_task
-from pantala_operator.plan.nodes import TaskDownloads, Trouble
 from pantala_operator.plan.prefetch.pulls import FAILING, Snapshot, Step
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch
 from pantala_operator.watch.observation import Observation
 from pantala_protocol import reasons, task_id
+from pantala_protocol.console.progress import NodeDownload
 from pantala_protocol.console.views import Cause, NodeFlow, NodePhase, NodeView, Traffic
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import MAX_CLOCK_SKEW
@@ -40,12 +40,8 @@ class Details:
             return ()
         zones = self._known.zones
         downloads = (self._known.progress.downloads(blob) for blob in set(_blobs(snapshot, keys)))
-        moving = [each for each in downloads if each.nodes or each.troubles or each.source is not None]
-        silent = self._known.progress.silent
-        return tuple(
-            _image_node(name, snapshot, keys, moving, silent.get(name), zones.get(name, ""))
-            for name in snapshot.targets.wanted
-        )
+        moving = [each.nodes for each in downloads if each.nodes]
+        return tuple(_image_node(name, snapshot, keys, moving, zones.get(name, "")) for name in snapshot.targets.wanted)
 
     def causes(self, each: TaskResource | ImagePrefetch, nodes: Sequence[NodeView]) -> tuple[Cause, ...]:
         """Why the object with these ``nodes`` is not done. Empty if it is, or if nothing is in its way."""
@@ -101,8 +97,7 @@ def _image_node(
     name: str,
     snapshot: Snapshot,
     keys: list[ImageKey],
-    blobs: Iterable[TaskDownloads],
-    silence: Trouble | None,
+    blobs: Iterable[Mapping[str, NodeDownload]],
     zone: str,
 ) -> NodeView:
     steps = snapshot.steps.get(name)
@@ -110,17 +105,17 @@ def _image_node(
     if steps is not None and keys and all(steps[key] is Step.READY for key in keys):
         return NodeView(name, NodePhase.READY, zone, sum(pull.state.fetched for pull in pulls.values()))
     flows: dict[str, tuple[int, int]] = {}
-    rate, pace, trouble = 0, 0, silence
+    rate = pace = 0
     for found in blobs:
-        if (node := found.nodes.get(name)) is not None:
+        if (node := found.get(name)) is not None:
             rate, pace = rate + node.rate, pace + node.pace
             for flow in node.flows:
                 so_far, speed = flows.get(flow.provider, (0, 0))
                 flows[flow.provider] = so_far + flow.bytes, speed + flow.rate
-        trouble = trouble or found.troubles.get(name) or found.source
+    trouble = (snapshot.troubles if steps is not None else snapshot.observed.troubles).get(name)
     phase, reason, message, since = NodePhase.WAITING, "", "", None
     failed = next((key for key in keys if steps is not None and steps[key] in _FAILED), None)
-    if steps is None and silence is None:
+    if steps is None and trouble is None:
         phase, reason, message = (
             NodePhase.FAILED,
             Reason.NODE_UNAVAILABLE.value,

@@ -9,10 +9,10 @@ from pantala_operator.plan.nodes import Trouble
 from pantala_operator.ports import SystemClock
 from pantala_operator.watch.observation import Observation
 from pantala_protocol import task_id
-from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, SilentPeer, TaskProgressView
+from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, TaskProgressView
 from pantala_protocol.console.views import NodePhase, NodeView
 from pantala_protocol.reasons import Reason
-from tests.support.prefetch import AMD64, ONE, ONLY_ONE, READY, World, failed, node, world
+from tests.support.prefetch import AMD64, ONE, ONLY_ONE, READY, World, failed, node, pending, world
 
 SILENT = Trouble.of("NodeSilent", "No supernode hears from it", 5.0)
 
@@ -63,12 +63,24 @@ def test_rates_are_those_of_the_blobs(it: World) -> None:
 
 
 def test_a_silent_node_is_late_and_a_failed_one_is_failed(it: World) -> None:
-    known = Observation()
-    known.progress.on_progress("s", Progress("boot", 0.0, silent=(SilentPeer("b", 0.0), SilentPeer("c", 0.0))), 1.0)
-    known.progress.on_silence({"a": SILENT, "b": SILENT, "c": SILENT}, 1.0)
-    found = shown(it, known)
+    it.troubles |= dict.fromkeys("abc", SILENT)
+    it.plan()
+    found = shown(it, Observation())
     assert [NodePhase.READY, NodePhase.FAILED, NodePhase.LATE] == [found[name].state for name in "abc"]
     assert ("NodeSilent", 5.0) == (found["c"].reason, found["c"].since)
+
+
+def test_a_node_is_late_only_if_the_status_says_so() -> None:
+    """Nothing runs, and a slow registry delays only the nodes that fetch its blob."""
+    it = world(*map(node, "abc"), images=ONLY_ONE, outcome=pending, suspend=True)
+    it.turn(4)
+    it.troubles |= dict.fromkeys("abc", SILENT)
+    it.plan()
+    known, (blob, *_) = Observation(), it.registry[ONE].resolved.platforms[AMD64]
+    slow = TaskProgressView(task_id.of_blob(blob.digest), reason="SourceSlow", message="slow", since=1.0)
+    known.progress.on_progress("s", Progress("boot", 0.0, (slow,)), 1.0)
+    assert () == it.each.status.late
+    assert {"Waiting"} == {each.state.value for each in shown(it, known).values()}
 
 
 def test_before_the_first_plan_there_are_no_nodes(it: World) -> None:

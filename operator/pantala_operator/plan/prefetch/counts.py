@@ -59,8 +59,7 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
     busy = {name for name, _ in snapshot.places[Step.ACTIVE]}
     behind = {name for step in _BEHIND for name, _ in snapshot.places[step]}
     ready, failed = snapshot.ready - busy - behind, behind - busy
-    halted = demand.suspended or demand.planning or snapshot.run.started is None
-    troubles = {} if halted else observed.troubles
+    troubles = snapshot.troubles
     late = {name: troubles[name] for name in sorted(troubles) if name in steps and name not in ready | failed}
     active = busy - late.keys()
     former = {each.key: each for each in demand.former.images}

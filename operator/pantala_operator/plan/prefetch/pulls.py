@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 
 from pantala_operator.plan import targets
+from pantala_operator.plan.nodes import Trouble
 from pantala_operator.plan.prefetch.images import ImageSet
 from pantala_operator.plan.prefetch.inputs import GivenOrder, ImageDemand, ObservedImages
 from pantala_operator.plan.prefetch.pins import Pin
@@ -126,6 +127,12 @@ class Snapshot:
     """True if no further node starts, because too many nodes are failing."""
     taken: frozenset[str] = frozenset()
     """The names that this object's Tasks should have, but that belong to Tasks of another owner."""
+
+    @property
+    def troubles(self) -> Mapping[str, Trouble]:
+        """Why nodes get too few bytes, by node. Empty while no node is to get any."""
+        stopped = self.demand.suspended or self.demand.planning or self.run.started is None
+        return {} if stopped else self.observed.troubles
 
 
 def snapshot(
