@@ -1,10 +1,9 @@
 """Why a Task or an ImagePrefetch is not done: one cause for each reason, with evidence and the next step. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import UTC, datetime
 from typing import Final
 
-from pantala_operator.plan.nodes import MAX_NODES, Trouble
+from pantala_operator.plan.nodes import MAX_NODES, Trouble, moment
 from pantala_operator.resources import conditions
 from pantala_operator.resources.conditions import Condition
 from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED
@@ -95,7 +94,7 @@ def _of_clocks(clocks: Mapping[str, int]) -> Iterator[Cause]:
 
 
 def _sentence(node: NodeView) -> str:
-    since = f" since {datetime.fromtimestamp(node.since, UTC):%H:%M:%S}" if node.since else ""
+    since = f" since {moment(node.since):%H:%M:%S}" if node.since else ""
     got = f" It has {node.bytes} bytes and gets {node.rate} bytes per second." if node.bytes or node.rate else ""
     return f"{node.name} is {node.state.value}{since}.{got}"
 

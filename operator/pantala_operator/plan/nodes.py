@@ -52,7 +52,7 @@ class Trouble(NamedTuple):
 
     @property
     def begun(self) -> datetime:
-        return datetime.fromtimestamp(min(int(self.since), _LAST_SECOND), UTC)
+        return moment(self.since)
 
 
 class MovedBytes(NamedTuple):
@@ -171,6 +171,11 @@ class TaskNodes:
 
     def _lacks(self, name: str) -> bool:
         return name in self.desired and name not in self.holders
+
+
+def moment(seconds: float) -> datetime:
+    """A time that a supernode reports, which may be wrong."""
+    return datetime.fromtimestamp(int(min(max(seconds, 0), _LAST_SECOND)), UTC)
 
 
 def counted(views: Iterable[NodeView]) -> NodeCounts:

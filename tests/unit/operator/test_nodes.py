@@ -244,6 +244,14 @@ def test_the_reasons_of_a_removed_supernode_go() -> None:
     assert ({}, set()) == (store.downloads(RUN).troubles, store.troubled)
 
 
+@pytest.mark.parametrize("since", [-1e300, -1.0, 0.5, 1e300])
+def test_a_wrong_time_of_a_supernode_does_no_harm(since: float) -> None:
+    wrong = Trouble.of("NodeSilent", "silent", since)
+    result = plan(task(), observe(report(ready_peers=()), downloads=TaskDownloads(silent={"c": wrong})), PATHS, NOW)
+    assert 1970 <= wrong.begun.year <= 6400
+    assert ["NodeSilent"] == [each.reason for each in causes(result.status.conditions, result.nodes.views())]
+
+
 def test_the_advice_comes_once() -> None:
     store = ProgressStore()
     text = f"It is full. {Reason.NODE_DISK_FULL.action}"
