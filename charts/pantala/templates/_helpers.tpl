@@ -346,13 +346,13 @@ set if its volumes have another size than the values say.
 
 {{/* Ends with one sentence if the volumes should grow and their StorageClass does not allow it. */}}
 {{- define "pantala.volumesCheck" -}}
-{{- $state := include "pantala.volumes" . | fromJson }}
-{{- if $state.differs }}
+{{- if (include "pantala.volumes" . | fromJson).differs }}
 {{- $claim := lookup "v1" "PersistentVolumeClaim" .Release.Namespace (printf "data-%s-0" (include "pantala.componentName" (list . "supernode"))) }}
-{{- $class := dig "spec" "storageClassName" "" ($claim | default dict) }}
-{{- with lookup "storage.k8s.io/v1" "StorageClass" "" $class }}
-{{- if and $class (not .allowVolumeExpansion) }}
-{{- fail (printf "\n\nThe StorageClass %s of the supernodes' volumes does not allow larger volumes. Run: kubectl patch storageclass %s --patch '{\"allowVolumeExpansion\": true}', if its provisioner can expand volumes. Or keep supernode.persistence.size: %s\n" $class $class $state.size) }}
+{{- with dig "spec" "storageClassName" "" ($claim | default dict) }}
+{{- $class := lookup "storage.k8s.io/v1" "StorageClass" "" . }}
+{{- if and $class (not $class.allowVolumeExpansion) }}
+{{- $size := (include "pantala.volumes" $ | fromJson).size }}
+{{- fail (printf "\n\nThe StorageClass %s of the supernodes' volumes does not allow larger volumes. Run: kubectl patch storageclass %s --patch '{\"allowVolumeExpansion\": true}', if its provisioner can expand volumes. Or keep supernode.persistence.size: %s\n" . . $size) }}
 {{- end }}
 {{- end }}
 {{- end }}
