@@ -9,7 +9,7 @@ from collections.abc import Iterator
 import pytest
 
 from testbed.cluster import Cluster
-from testbed.origin import Generated, Origin
+from testbed.origin import Generated, Origin, sha256
 from tests.e2e import former
 from tests.e2e.case import MIB, Case, passes
 from tests.e2e.environment import NAMESPACE, Environment
@@ -85,7 +85,8 @@ def test_a_volume_grows_without_losing_a_copy(case: Case, origin: Origin) -> Non
     origin.serve(path, body)
     case.apply(case.task("grown", origin.url(path)))
     case.ready("task/grown")
-    copies = _copies(case)
+    copy = _copy(case, body)
+    assert copy
     claim = case.kubectl.get(_CLAIM, NAMESPACE)
     assert ("1Gi", True) == (claim["status"]["capacity"]["storage"], _gib(case) <= 1)
 
@@ -94,7 +95,7 @@ def test_a_volume_grows_without_losing_a_copy(case: Case, origin: Origin) -> Non
     grown = case.kubectl.get("statefulset/pantala-supernode", NAMESPACE)["spec"]["volumeClaimTemplates"][0]
     assert "2Gi" == grown["spec"]["resources"]["requests"]["storage"]
     passes(lambda: _assert_grown(case, claim["metadata"]["uid"]))
-    assert copies == _copies(case)
+    assert copy == _copy(case, body)
     case.ready("task/grown")
     case.assert_published("grown", body)
     assert body.size == origin.body_bytes(path)
@@ -115,12 +116,12 @@ def test_helm_test_brings_a_file_and_an_image_and_leaves_nothing(case: Case) -> 
         assert [] == [each for each in case.kubectl.list(kind) if each["metadata"]["name"] == "pantala-test"], kind
 
 
-def _copies(case: Case) -> dict[str, str]:
-    """The digest of each copy on the supernode's volume, by its task."""
+def _copy(case: Case, body: Generated) -> list[str]:
+    """The copy of the file on the supernode's volume, with the inode of its data. Empty if it is not there."""
     script = f"cd {_FOLDER}/tasks && sha256sum */*/data"
     pod = ("exec", f"--namespace={NAMESPACE}", "pantala-supernode-0", "--", "sh", "-c")
-    lines = case.kubectl(*pod, script).splitlines()
-    return {name: digest for digest, name in map(str.split, lines)}
+    names = [name for digest, name in map(str.split, case.kubectl(*pod, script).splitlines()) if digest == sha256(body)]
+    return [case.kubectl(*pod, f"cd {_FOLDER}/tasks && ls -i {name}").strip() for name in names]
 
 
 def _gib(case: Case) -> float:
