@@ -115,6 +115,8 @@ class Snapshot:
     """The nodes that have every image of this run."""
     complete: bool
     """True if every node has every image, and every wanted reference is known."""
+    troubles: Mapping[str, Trouble]
+    """Why nodes get too few bytes, by node. Empty while no node is to get any."""
     changes_at: datetime | None
     """The earliest time at which a step changes without a report. ``None``: never."""
 
@@ -127,12 +129,6 @@ class Snapshot:
     """True if no further node starts, because too many nodes are failing."""
     taken: frozenset[str] = frozenset()
     """The names that this object's Tasks should have, but that belong to Tasks of another owner."""
-
-    @property
-    def troubles(self) -> Mapping[str, Trouble]:
-        """Why nodes get too few bytes, by node. Empty while no node is to get any."""
-        stopped = self.demand.suspended or self.demand.planning or self.run.started is None
-        return {} if stopped else self.observed.troubles
 
 
 def snapshot(
@@ -210,6 +206,7 @@ def snapshot(
             if node and all(step is Step.READY and pins[key].current for key, step in node.items())
         ),
         complete=complete,
+        troubles={} if demand.suspended or demand.planning or run.started is None else observed.troubles,
         changes_at=None if run.holding or not changes else datetime.fromtimestamp(min(*changes, _LAST), UTC),
     )
 

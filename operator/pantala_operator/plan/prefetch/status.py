@@ -146,10 +146,10 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
         activity = no(PROGRESSING, "The nodes have not reported their images yet")
     elif (failure := next((each for each in counts.failures if each.image), None)) is not None:
         activity = no(failure.reason, f"{counts.progress}. {_words(failure)}")
+    elif unresolved:  # it concerns all nodes
+        activity = no(unresolved[0].reason, f"{counts.progress}. {unresolved[0].message}")
     elif counts.late:
         activity = late_verdict(counts.progress, counts.late)
-    elif unresolved:
-        activity = no(unresolved[0].reason, f"{counts.progress}. {unresolved[0].message}")
 
     known, problems = sum(pin.current for pin in pins), (*snapshot.images.problems, *unresolved)
     progress, faults = f"{known} of {len(pins)} images are resolved", snapshot.images.secret_faults

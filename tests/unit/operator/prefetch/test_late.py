@@ -12,7 +12,21 @@ from pantala_operator.plan.nodes import MAX_NODES, MovedBytes, Trouble
 from pantala_operator.plan.targets import PeerState
 from pantala_operator.resources.api import ByteCount, Metadata, TaskResource, TaskSource, TaskSpec, TaskStatus
 from pantala_protocol.images import PullPhase
-from tests.support.prefetch import NO, NOW, ONE, ONLY_ONE, READY, YES, World, failed, numbered, pending, world
+from tests.support.prefetch import (
+    NO,
+    NOW,
+    ONE,
+    ONLY_ONE,
+    READY,
+    TWO,
+    YES,
+    World,
+    failed,
+    numbered,
+    pending,
+    refused,
+    world,
+)
 
 SILENT = Trouble.of("NodeSilent", "No supernode hears from it", 1_700_000_000.0)
 
@@ -107,6 +121,16 @@ def test_no_node_is_late_while_nothing_runs(spec: dict[str, Any]) -> None:
     assert () == it.each.status.late
     assert it.latest is not None
     assert {} == it.latest.late
+
+
+def test_a_registry_that_fails_comes_before_a_late_node() -> None:
+    it = world(outcome=pending)
+    it.registry[TWO] = refused("RegistryUnavailable", "it does not answer")
+    it.turn(4)
+    it.troubles["c"] = SILENT
+    it.turn()
+    assert (NO, "RegistryUnavailable") == it.summary()[0]
+    assert ["c"] == [each.node for each in it.each.status.late]
 
 
 def test_a_node_that_is_gone_says_why() -> None:
