@@ -44,14 +44,14 @@ def run(arguments: list[str]) -> int:
             raise
         context = getattr(error, "ctx", None)
         path = context.command_path if context is not None else NAME
-        message = error.format_message().strip()
+        message = error.format_message().strip().replace(": Value error, ", ": ")
         return _failed(
             f"{message if message.endswith(('.', '?')) else f'{message}.'} Run {path} --help.", ExitCode.USAGE
         )
 
 
 def _failed(message: str, code: ExitCode) -> int:
-    print(f"error: {printable(' '.join(message.splitlines()))}", file=sys.stderr)
+    print(f"error: {printable(' '.join(message.split()))}", file=sys.stderr)
     return code
 
 

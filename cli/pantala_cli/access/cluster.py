@@ -183,8 +183,9 @@ def _from_status(error: Any, what: str) -> CLIError:
         return PermissionMissingError(
             f"You may not do this: {message}. Ask the cluster's administrator for permission."
         )
+    listed = "peers" if what.startswith("Peer ") else "tasks,images -A"
     if code == 404 and from_server and "could not find the requested resource" not in message:
-        return ObjectMissingError(f"{what} does not exist. To list all, run kubectl pantala get tasks,images -A.")
+        return ObjectMissingError(f"{what} does not exist. To list all, run kubectl pantala get {listed}.")
     if code == 404:
         return NotInstalledError(
             f"The cluster does not have Pantala's CRDs ({PANTALA}). Install Pantala's chart, or run "

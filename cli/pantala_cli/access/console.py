@@ -55,10 +55,10 @@ class ConsoleClient:
                 f"The operator's console does not answer at {self.url}. Check the operator's pod and its log."
             ) from error
         if answer.status_code == 404:
-            where = path.partition("/console/")[2]
+            what = path.partition("/console/")[2].replace("tasks/", "Task ").replace("images/", "ImagePrefetch ")
             raise ObjectMissingError(
-                f"The console does not know {where}. List all with kubectl pantala get tasks,images -A."
-                if where
+                f"{what} is not known to the console. List all with kubectl pantala get tasks,images -A."
+                if what
                 else f"No console is at {self.url}. Check --console, and the operator's version."
             )
         if not answer.ok:

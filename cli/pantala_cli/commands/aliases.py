@@ -21,7 +21,7 @@ def status(
     watch: Watch = False,
     output: Output = Form.TABLE,
 ) -> None:
-    """Show Tasks, or one with the reason of its state; the same as get tasks and explain."""
+    """The former name of get tasks and explain."""
     names = [task] if task else []
     get(access, [TASK.plural, *names], output, all_namespaces, watch)
     if task and not watch and output in (Form.TABLE, Form.WIDE):
@@ -30,5 +30,5 @@ def status(
 
 
 def peers(access: UserAccess, watch: Watch = False, output: Output = Form.TABLE) -> None:
-    """Show the peers, one on each node; the same as get peers."""
+    """The former name of get peers."""
     get(access, [PEER.plural], output, watch=watch)

@@ -13,17 +13,32 @@ from pantala_cli.commands.waiting import Timeout, seconds, until
 from pantala_cli.show import terminal
 
 URL = Annotated[str, typer.Argument(metavar="URL", help="Where the origin has the file.", show_default=False)]
-Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="The images' references.", show_default=False)]
-Name = Annotated[str, typer.Option("--name", help="Default: made from the URL or the image.", show_default=False)]
-Path = Annotated[str, typer.Option("--path", help="Where nodes publish the file.", show_default=False)]
-Digest = Annotated[str, typer.Option("--digest", help="Such as sha256:...", show_default=False)]
-Headers = Annotated[str, typer.Option("--headers-from", metavar="SECRET", help="A Secret.", show_default=False)]
+Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Such as nginx:1.29.", show_default=False)]
+Name = Annotated[str, typer.Option("--name", help="Default: made from the argument.", show_default=False)]
+Path = Annotated[
+    str, typer.Option("--path", help="Where nodes publish the file, such as default/model.bin.", show_default=False)
+]
+Digest = Annotated[
+    str, typer.Option("--digest", help="What the file must have, such as sha256:...", show_default=False)
+]
+Headers = Annotated[
+    str,
+    typer.Option(
+        "--headers-from", metavar="SECRET", help="A Secret with HTTP headers for the origin.", show_default=False
+    ),
+]
 Secrets = Annotated[
-    list[str] | None, typer.Option("--pull-secret", metavar="SECRET", help="May be repeated.", show_default=False)
+    list[str] | None,
+    typer.Option(
+        "--pull-secret", metavar="SECRET", help="Credentials of a registry. May be repeated.", show_default=False
+    ),
 ]
 Nodes = Annotated[
-    str, typer.Option("--nodes", metavar="SELECTOR", help="Labels, such as disk=ssd.", show_default=False)
-]  # fmt: skip
+    str,
+    typer.Option(
+        "--nodes", metavar="SELECTOR", help="Only nodes with these labels, such as disk=ssd.", show_default=False
+    ),
+]
 Wait = Annotated[bool, typer.Option("--wait", help="Wait until all nodes are ready.")]
 Print = Annotated[bool, typer.Option("--dry-run", help="Print the resource as YAML, and create nothing.")]
 
@@ -44,6 +59,7 @@ def fetch(
     dry_run: Print = False,
 ) -> None:
     """Create a Task, which brings a file to nodes."""
+    _check(url)
     spec: dict[str, Any] = {"source": {"url": url}}
     spec |= {"path": path} if path else {}
     spec |= {"digest": digest} if digest else {}
@@ -62,11 +78,18 @@ def prefetch(
     timeout: Timeout = "10m",
     dry_run: Print = False,
 ) -> None:
-    """Create an ImagePrefetch, which pulls images on nodes before a pod needs them."""
+    """Create an ImagePrefetch, which brings images to nodes."""
     spec: dict[str, Any] = {"images": [{"image": each} for each in image]}
     spec |= {"pullSecrets": list(pull_secret)} if pull_secret else {}
     first = image[0].partition("@")[0].rpartition("/")[2]
     _create(access, IMAGE, name or named(first, *image), spec, nodes, timeout, wait=wait, dry_run=dry_run)
+
+
+def _check(url: str) -> None:
+    """Find the usual mistakes before the API server does. Raises :class:`typer.BadParameter`."""
+    scheme, separator, rest = url.partition("://")
+    if not separator or scheme not in ("http", "https") or not rest.partition("/")[0]:
+        raise typer.BadParameter(f"{url!r} is not a valid URL. Begin with http:// or https:// and a host.")
 
 
 def named(words: str, *source: str) -> str:

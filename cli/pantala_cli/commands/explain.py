@@ -1,5 +1,6 @@
 """``explain``: why a Task or an ImagePrefetch is not done."""
 
+import contextlib
 import time
 from collections.abc import Iterator
 from typing import Annotated
@@ -9,7 +10,7 @@ import typer
 from pantala_cli.access import targets
 from pantala_cli.access.options import UserAccess
 from pantala_cli.access.targets import ObjectName
-from pantala_cli.errors import CLIError
+from pantala_cli.errors import CLIError, ConsoleError
 from pantala_cli.show import explanation, resources, terminal
 from pantala_cli.show.words import counted
 from pantala_protocol.console.views import Cause, NodeView, TaskDetail
@@ -22,7 +23,7 @@ Node = Annotated[str, typer.Option("--node", help="Only what concerns this node.
 
 
 def explain(access: UserAccess, target: Words, node: Node = "") -> None:
-    """Say why a Task or an ImagePrefetch is not done: each cause, its evidence and the next step."""
+    """Say why something is not done. For each cause: the nodes, the evidence and the next step."""
     wanted = targets.one(target)
     targets.work([wanted])
     explain_one(access, wanted, node)
@@ -34,14 +35,9 @@ def explain_one(access: UserAccess, target: ObjectName, node: str = "") -> None:
 
 def detail(access: UserAccess, target: ObjectName) -> TaskDetail:
     """What the console knows. Without the console: what the resource's status says."""
-    if access.console_url:
-        if access.namespace:
-            namespace = access.namespace
-        else:
-            with access.cluster() as cluster:
-                namespace = cluster.namespace
-        with access.console() as client:
-            return client.detail(target.kind, namespace, target.name)
+    if access.console_url and access.namespace:  # the cluster is asked only if the console does not answer
+        with contextlib.suppress(ConsoleError), access.console() as client:
+            return client.detail(target.kind, access.namespace, target.name)
     with access.cluster() as cluster:
         namespace = access.chosen(cluster)
         resource = cluster.get(target.kind, namespace, target.name)

@@ -24,7 +24,7 @@ Undo = Annotated[bool, typer.Option("--undo", help="Let the node get Tasks again
 
 
 def drain(access: UserAccess, node: Node, undo: Undo = False, timeout: Timeout = "5m") -> None:
-    """Give a node nothing new, and wait until no other node reads from it. Its files and images stay."""
+    """Prepare a node for maintenance. It gets nothing new, and its files and images stay."""
     limit = seconds(timeout)
     with access.cluster() as cluster:
         _mark(cluster, node, drained=not undo)

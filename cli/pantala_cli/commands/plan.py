@@ -34,7 +34,7 @@ _EVERY = 0.5
 
 
 def plan(access: UserAccess, filename: File, exact: Exact = False, timeout: Timeout = "2m") -> None:
-    """Say which nodes, paths and bytes resources in a file would take. Exit code 1: one of them cannot work."""
+    """Say what the resources in a file would do. Exit code 1: one of them cannot work."""
     limit = seconds(timeout)
     wanted = read(filename)
     possible = True
@@ -80,7 +80,7 @@ def read(name: str) -> list[tuple[ResourceKind, Resource]]:
     except OSError as error:
         raise InputFileError(f"{name} cannot be read: {error.strerror}. Check its name.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputFileError(f"{name} is not valid YAML: {str(error).splitlines()[0]}. Correct it.") from error
+        raise InputFileError(f"{name} is not valid YAML: {_problem(error)}. Correct it.") from error
     found = []
     for each in _flat(documents):
         kind = next((kind for kind in (TASK, IMAGE) if isinstance(each, dict) and each.get("kind") == kind.kind), None)
@@ -92,6 +92,14 @@ def read(name: str) -> list[tuple[ResourceKind, Resource]]:
     if not found:
         raise InputFileError(f"{name} has no Task and no ImagePrefetch of pantala.dev. Check apiVersion and kind.")
     return found
+
+
+def _problem(error: Exception) -> str:
+    """What is wrong, and in which line."""
+    mark = getattr(error, "problem_mark", None)
+    if mark is None:
+        return str(error).splitlines()[0]
+    return f"line {mark.line + 1}, column {mark.column + 1}: {getattr(error, 'problem', '') or 'unexpected text'}"
 
 
 def _flat(documents: list[Any]) -> list[Any]:

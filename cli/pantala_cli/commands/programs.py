@@ -48,7 +48,7 @@ def logs(
     since: Since = "",
     previous: Previous = False,
 ) -> None:
-    """Show the log of a process of Pantala, on all nodes or on one."""
+    """Show the log of one of Pantala's processes."""
     with access.cluster() as cluster:
         pods = pods_of(cluster, access.home or access.namespace, process, node)  # -n can only mean Pantala's own here
     container = "runtime" if process is Component.RUNTIME else process.value
@@ -65,8 +65,9 @@ def logs(
 
 
 def ui(access: UserAccess, no_browser: NoBrowser = False) -> None:
-    """Open the console's web page through a forwarded port, until Ctrl-C."""
+    """Open the console's web page. It ends with Ctrl-C."""
     with access.console() as client:
+        client.console(limit=1)  # an address where no console answers is an error
         address = f"{client.url}/"
         typer.echo(f"Pantala's console is at {address} until Ctrl-C.")
         if not no_browser and _has_display():
@@ -75,7 +76,7 @@ def ui(access: UserAccess, no_browser: NoBrowser = False) -> None:
 
 
 def version(access: UserAccess, client: Client = False) -> None:
-    """Show the versions of this command, of the cluster, of the operator and of the peers."""
+    """Show the versions of this command, the cluster and Pantala."""
     typer.echo(f"kubectl-pantala {__version__}")
     if client:
         return

@@ -28,7 +28,11 @@ _PAUSE = 2.0
 
 Words = Annotated[
     list[str] | None,
-    typer.Argument(metavar="nodes|TYPE/NAME", help="The nodes' rates, or one Task.", show_default=False),
+    typer.Argument(
+        metavar="nodes|TYPE/NAME",
+        help="nodes: the rates of all nodes. Default: all unfinished work.",
+        show_default=False,
+    ),
 ]
 Once = Annotated[bool, typer.Option("--once", help="Print one sample and end.")]
 Interval = Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two samples.")]
@@ -44,7 +48,7 @@ def top(
     all_namespaces: AllNamespaces = False,
     output: Output = "",
 ) -> None:
-    """Show bytes, rates by source and the time left of all unfinished work, until Ctrl-C."""
+    """Show progress, rates and the time left of unfinished work. It ends with Ctrl-C."""
     if output not in ("", "json"):
         raise typer.BadParameter(f"-o {output} is not a format of top. Use -o json.")
     sample = _Sample(what or [], "" if all_namespaces else access.namespace)
@@ -102,7 +106,8 @@ class _Sample:
             named = tuple(task for task in console.tasks if (task.kind, task.name) == (kind.kind, name))
             if not named:
                 raise ObjectMissingError(
-                    f"The console does not know {kind.kind} {name}. List all with kubectl pantala get tasks,images -A."
+                    f"{kind.kind} {name} is not known to the console. "
+                    "List all with kubectl pantala get tasks,images -A."
                 )
             console = msgspec.structs.replace(console, tasks=named, omitted=0)
         details = {}

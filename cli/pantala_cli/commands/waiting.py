@@ -30,9 +30,11 @@ _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def wait(access: UserAccess, target: Words, for_: For = "condition=Ready", timeout: Timeout = "10m") -> None:
-    """Wait until all are ready. Exit code 1: one failed, or the time is over."""
+    """Wait until Tasks and ImagePrefetches are ready. Exit code 1: one failed, or the time is over."""
     wanted = targets.work(targets.several(target))
     what = for_.removeprefix("condition=")
+    if what == for_ or not what:
+        raise typer.BadParameter(f"--for {for_} is not supported. Use --for condition=TYPE.")
     limit = seconds(timeout)
     with access.cluster() as cluster:
         until(cluster, access.chosen(cluster), wanted, limit, what)
@@ -96,15 +98,16 @@ def _looks() -> Iterator[None]:
 
 def _why(target: ObjectName, resource: Mapping[str, Any], what: str) -> str:
     ready = condition(resource, "Ready")
-    message = ready.get("message", resources.NOT_SEEN)
+    message = str(ready.get("message", resources.NOT_SEEN)).removesuffix(".")
     return (
-        f"{target.kind.kind} {target.name} {what}: {ready.get('reason', 'NotSeenYet')}: {message} "
+        f"{target.kind.kind} {target.name} {what}: {ready.get('reason', 'NotSeenYet')}: {message}. "
         f"More: kubectl pantala explain {target.kind.singular}/{target.name}"
     )
 
 
 def _show(task: TaskSummary, target: ObjectName, last: dict[ObjectName, str]) -> None:
-    line = f"{target.kind.singular} {target.name}: {share(task.progress)}, {tables.nodes(task.nodes)} nodes"
+    state = f"{share(task.progress)}, {tables.nodes(task.nodes)} nodes" if task.nodes.desired else "not started"
+    line = f"{target.kind.singular} {target.name}: {state}"
     if last.get(target) != line:
         last[target] = line
         terminal.note(line)

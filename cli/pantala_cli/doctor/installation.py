@@ -41,7 +41,7 @@ def pods(facts: Facts) -> Iterator[Diagnosis]:
     """Whether all pods run, and what stops the others."""
     if not facts.workloads and not facts.pods:
         if "deployments" not in facts.missing and "pods" not in facts.missing:
-            yield failed("installation", "No Pantala runs in this cluster", _INSTALL)
+            yield failed("installation", "No pod of Pantala runs in this cluster", _INSTALL)
         return
     for each in facts.workloads:
         name = f"{each['kind']} {each['metadata']['name']}"

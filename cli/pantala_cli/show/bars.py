@@ -18,6 +18,8 @@ _NUMBERS = 95
 """Cells that the numbers and the state take. Names and bars share the rest."""
 _NAME = 24
 """Cells that a name has at least. Longer names continue on the next line."""
+_SHORT_NAME = 16
+"""The same on a narrow terminal."""
 
 Key = tuple[str, str, str]
 """Kind, namespace and name of a Task or an ImagePrefetch."""
@@ -42,7 +44,10 @@ def tasks(console: Console, details: Mapping[Key, TaskDetail], *, most: int, scr
     numbers = ("RATE",) if compact else ("BYTES", "ORIGIN", "SUPERNODE", "PEERS")
     table = tables.plain("NAME", *(("",) if bar else ()), "DONE", *numbers, "ETA", "STATE")
     if screen:
-        for column, least in ((table.columns[0], min(longest, _NAME)), (table.columns[-1], 12)):
+        for column, least in (
+            (table.columns[0], min(longest, _SHORT_NAME if compact else _NAME)),
+            (table.columns[-1], 12),
+        ):
             column.no_wrap, column.overflow, column.min_width = False, "fold", least
     for task in console.tasks:
         table.add_row(
@@ -92,7 +97,7 @@ def _nodes(table: Table, detail: TaskDetail, *, most: int, bar: int, compact: bo
     shown = unfinished(detail.nodes)
     for node in shown[:most]:
         part = node.bytes / detail.task.length if detail.task.length else None
-        done = f"{size(node.bytes)}/{size(detail.task.length)}"
+        done = f"{size(node.bytes)}/{size(detail.task.length)}" if detail.task.length else size(node.bytes)
         table.add_row(
             f"  {node.name}", *_bar(part, bar), share(part),
             *_numbers(done, _traffic(node), compact=compact), duration(node.eta),
@@ -115,7 +120,8 @@ def _numbers(done: str, moved: Traffic, *, compact: bool) -> Iterable[str]:
 
 
 def _bytes(task: TaskSummary) -> str:
-    return f"{size(task.traffic.supernode + task.traffic.peers)}, {size(task.length)} each"
+    moved = size(task.traffic.supernode + task.traffic.peers)
+    return f"{moved}, {size(task.length)} each" if task.length else moved
 
 
 def _flow(peer: PeerView) -> int:

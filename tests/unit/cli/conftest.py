@@ -8,6 +8,13 @@ import pytest
 from tests.support.cli import Command, FakeAPIServer, FakeConsole, serving
 
 
+@pytest.fixture(autouse=True)
+def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ignore the settings of the developer's shell, such as those of a demo."""
+    for name in ("PANTALA_CONSOLE", "KUBECTL_PANTALA_NAMESPACE"):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def api() -> Iterator[FakeAPIServer]:
     fake = FakeAPIServer()

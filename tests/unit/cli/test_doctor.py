@@ -104,7 +104,7 @@ _FULL = msgspec.structs.replace(swarm()[0].supernodes[0], volume_free=1 << 20)
             "peers are not established",
             {"crds": (*facts().crds, thing("CRD", "peers", {"names": {"plural": "peers"}}))},
         ),
-        ("installation", "failed", "No Pantala runs", {"pods": (), "workloads": ()}),
+        ("installation", "failed", "No pod of Pantala runs", {"pods": (), "workloads": ()}),
         ("pods", "failed", "pantala-peer: 1 of 2 ready", {"workloads": (daemon_set(ready=1),)}),
         (
             "pods",

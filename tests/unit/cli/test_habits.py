@@ -20,7 +20,7 @@ from pantala_cli.app import build
 from pantala_cli.commands import completion, watching
 from pantala_cli.commands.creation import named, selected
 from pantala_cli.commands.waiting import seconds
-from tests.support.cli import API, Command, FakeAPIServer, task
+from tests.support.cli import API, Command, FakeAPIServer, refusal, task
 
 
 @pytest.mark.parametrize(
@@ -226,3 +226,34 @@ def test_dry_run_prints_what_would_be_created(command: Command) -> None:
     assert {"images": [{"image": "nginx:1.29"}, {"image": "redis"}], "pullSecrets": ["s"]} == yaml.safe_load(out)[
         "spec"
     ]
+
+
+def test_each_command_has_a_whole_line_in_the_help(command: Command) -> None:
+    code, out, _ = command()
+    assert (0, False) == (code, "..." in out.partition("Commands:")[2])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("get", "tasks", "-o", "foo"), "'--output' / '-o': 'foo' is not one of"),
+        (("completion",), "Choose from: bash, zsh, fish. Run"),
+        (("fetch", "not-a-url"), "'not-a-url' is not a valid URL. Begin with http:// or https:// and a host."),
+        (("fetch", "ftp://host/file"), "is not a valid URL"),
+        (("fetch", "http:///file"), "is not a valid URL"),
+        (("wait", "model", "--for", "delete"), "--for delete is not supported. Use --for condition=TYPE."),
+    ],
+)
+def test_wrong_usage_is_one_line_with_the_next_step(command: Command, arguments: tuple[str, ...], message: str) -> None:
+    code, out, err = command(*arguments)
+    assert (2, "", 1, True) == (code, out, len(err.splitlines()), message in err)
+
+
+def test_an_absent_peer_and_a_broken_file(command: Command, api: FakeAPIServer, tmp_path: Path) -> None:
+    api.answers["GET", f"{API}/peers/gone"] = refusal(404, 'peers.pantala.dev "gone" not found')
+    code, _, err = command("get", "peer", "gone")
+    assert (1, "error: Peer gone does not exist. To list all, run kubectl pantala get peers.\n") == (code, err)
+    file = tmp_path / "broken.yaml"
+    file.write_text("a: 1\nb: [c")
+    code, _, err = command("plan", "-f", str(file))
+    assert (1, True) == (code, "line 2, column 6" in err)

@@ -27,7 +27,7 @@ def test_top_of_one_task_and_of_a_namespace(command: Command, console: FakeConso
     assert 0 == command("top", "task/model", "--once", f"--console={console.url}")[0]
     assert "unfinished" not in console.asked[0]
     code, _, err = command("top", "image/model", "--once", f"--console={console.url}")
-    assert (1, True) == (code, "does not know ImagePrefetch model" in err)
+    assert (1, True) == (code, "ImagePrefetch model is not known to the console" in err)
     command("-n", "team", "top", "--once", f"--console={console.url}")
     assert "namespace=team" in console.asked[-2]
 
@@ -106,6 +106,33 @@ def test_names_on_a_live_screen_are_whole(screen: int) -> None:
     nodes = (NodeView(name, NodePhase.FETCHING, bytes=1 << 29),)
     details = {bars.key(detail.task): msgspec.structs.replace(detail, nodes=nodes)}
     shown = rendered(bars.tasks(console, details, most=10, screen=screen), screen or 1000)
-    column = "".join(line[:24] for line in shown.splitlines()[1:])
+    width = next(line.index("DONE") for line in shown.splitlines() if "DONE" in line)
+    column = "".join(line[:width] for line in shown.splitlines()[1:])
     assert name in (column.replace(" ", "") if screen == 60 else shown)
     assert (screen == 200) == ("━" in shown)
+
+
+def test_a_narrow_screen_shows_the_whole_reason() -> None:
+    console, _ = swarm()
+    (first, *_) = console.tasks
+    failing = msgspec.structs.replace(first, name="a-model-with-a-long-name", reason="SourceRefused", length=None)
+    shown = rendered(bars.tasks(msgspec.structs.replace(console, tasks=(failing,)), {}, most=10, screen=60), 60)
+    assert "SourceRefused" in shown
+
+
+def test_an_unknown_length_shows_only_the_bytes() -> None:
+    console, detail = swarm()
+    task = msgspec.structs.replace(detail.task, length=None)
+    details = {bars.key(task): msgspec.structs.replace(detail, task=task)}
+    shown = rendered(bars.tasks(msgspec.structs.replace(console, tasks=(task,)), details, most=10))
+    assert " each" not in shown
+    assert "/-" not in shown
+
+
+def test_ui_and_explain_without_an_answer_of_the_console(command: Command) -> None:
+    """``ui`` is an error. ``explain`` says what the resource says."""
+    code, out, err = command("ui", "--no-browser", "--console=http://127.0.0.1:1")
+    assert (3, "", True) == (code, out, "does not answer" in err)
+    for flags in ((), ("-n", "default")):
+        code, out, err = command("explain", "task/model", "--console=http://127.0.0.1:1", *flags)
+        assert (0, True, True) == (code, "Task default/model" in out, "from the resource only" in err)
