@@ -15,7 +15,7 @@ import msgspec
 from pantala_operator.control.guard import PlanGuard
 from pantala_operator.control.peers import ReconnectGrace
 from pantala_operator.control.prefetch_state import PrefetchState, has_looked
-from pantala_operator.control.writer import Writer
+from pantala_operator.control.writer import CATCHING_UP, Writer
 from pantala_operator.events import SecretKey
 from pantala_operator.plan import image_task, startup_taint
 from pantala_operator.plan.nodes import MovedBytes, Trouble
@@ -274,7 +274,8 @@ class PrefetchController:
         if plan.delete:
             self._writer.delete(each)
         else:
-            self._writer.write(each, plan.status, announce=True)
+            new = bool(each.status.late) and not self._known.progress.known
+            self._writer.write(each, plan.status, announce=True, settling=CATCHING_UP if new else 0.0)
 
     # The results of all plans.
 

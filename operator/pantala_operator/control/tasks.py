@@ -11,7 +11,7 @@ import msgspec
 from msgspec import structs
 
 from pantala_operator.control.guard import PlanGuard
-from pantala_operator.control.writer import Writer
+from pantala_operator.control.writer import CATCHING_UP, SETTLING, Writer
 from pantala_operator.plan import statement, targets, task, task_quota
 from pantala_operator.plan.nodes import TaskNodes
 from pantala_operator.plan.paths import PublishedPaths
@@ -218,7 +218,9 @@ class TaskController:
         if plan.delete:
             self._writer.delete(each)
         else:
-            self._writer.write(each, plan.status, announce=True, settling=plan.settling)
+            new = bool(each.status.late) and not self._observation.progress.known
+            settling = CATCHING_UP if new else SETTLING if plan.settling else 0.0
+            self._writer.write(each, plan.status, announce=True, settling=settling)
 
     def nodes(self, each: TaskResource, now: datetime) -> TaskNodes:
         """All nodes of a Task, for a reader that wants to see each of them."""

@@ -37,8 +37,10 @@ log = structlog.get_logger(__name__)
 
 _AT_ONCE = 8
 """Requests under way at once."""
-_SETTLING = 1.0
+SETTLING = 1.0
 """Seconds that a finished Task has to finish again after an edit, before its status says that it is unfinished."""
+CATCHING_UP = 4.0
+"""Seconds that a new operator has to learn which nodes are late, before a status says that none is."""
 _PEER_INTERVAL = 30.0
 """Seconds between two writes of one Peer's numbers."""
 _QUIET, _ANNOUNCED = 60.0, 20_000
@@ -98,18 +100,18 @@ class Writer:
     # Requests for writes.
 
     def write(
-        self, resource: Planned, status: ResourceStatus, *, announce: bool = False, settling: bool = False
+        self, resource: Planned, status: ResourceStatus, *, announce: bool = False, settling: float = 0.0
     ) -> None:
         """Write a status: at once if a condition differs, else at the progress interval.
 
-        ``announce``: write Events for its conditions, too. ``settling``: delay a changed condition by a second.
+        ``announce``: write Events for its conditions, too. ``settling``: delay a changed condition by so many seconds.
         """
         key, now = _key(resource), self._clock.monotonic()
         if status == resource.status:
             self.cancel(key)
             return
         if conditions.differ(resource.status.conditions, status.conditions):
-            due = now + _SETTLING if settling else now
+            due = now + settling
         else:
             interval = _PEER_INTERVAL if isinstance(resource, PeerResource) else self._interval
             due = self._written.get(key, -interval) + interval

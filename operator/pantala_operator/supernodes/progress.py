@@ -59,6 +59,8 @@ class ProgressStore:
         self._silent: dict[str, Trouble] = {}
         self._unheard_by: dict[str, frozenset[str]] = {}
         """The supernodes that do not hear from each silent peer. Empty: all of them."""
+        self.known = False
+        """True once a supernode has answered, and its silent peers have been asked. Before, no reason has ended."""
         self._moved: dict[str, dict[str, MovedBytes]] = {}
         """The bytes of each task by supernode. The tasks that moved last are at the end."""
 
@@ -108,6 +110,7 @@ class ProgressStore:
 
     def on_silence(self, found: Mapping[str, Trouble], now: float) -> set[str]:
         """Store which peers are silent, and why. Returns those for which this changed."""
+        self.known |= bool(self.messages)
         changed = self._silence.update({("", name): trouble for name, trouble in found.items()}, now)
         if changed:
             self._silent = {name: trouble for (_, name), trouble in self._silence.items()}

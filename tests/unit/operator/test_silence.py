@@ -122,3 +122,23 @@ async def test_a_peer_that_another_supernode_hears_is_cut_off_from_one() -> None
     found = msgspec.convert(made.cluster.objects["peers"]["a"], PeerResource).status.conditions
     assert (ready := conditions.find(found, "Ready")) is not None
     assert ready.message.startswith("One supernode has not heard from the node's peer since 00:00:00 UTC, but")
+
+
+async def test_a_new_operator_does_not_forget_who_is_silent() -> None:
+    made = OperatorStage()
+    made.answers = {}
+    await made.connect(*NODES)
+    made.supernode.shown = Progress("boot", 0.0, silent=(SilentPeer("c", 0.0),))
+    async with made.operator():
+        made.task()
+        await made.deliver(cdn_status=CDNStatus.SUCCESS, ready_peers=("a", "b"))
+        await made.until("Ready", "False", "NodeSilent")
+        await asyncio.sleep(20)
+    made.cluster.events.clear()
+    async with made.operator():
+        for _ in range(80):
+            assert ("False", "NodeSilent") == made.condition()
+            await asyncio.sleep(0.1)
+        assert [] == made.cluster.events
+        made.supernode.shown = Progress("boot", 0.0)
+        await made.until("Ready", "False", "Progressing")
