@@ -145,7 +145,7 @@ def test_create_control_and_wait(plugin: Plugin) -> None:
     ready = {"conditions": [condition("Ready", "True", "Distributed", "m")]}
     later = threading.Timer(0.5, plugin.status, ("tasks.pantala.dev", "model", ready))
     later.start()
-    assert "task model condition met" in plugin("wait", "task/model", "--timeout", "30s")
+    assert "task.pantala.dev/model condition met" in plugin("wait", "task/model", "--timeout", "30s")
     later.join()
     stalled = [condition("Ready", "False", "SourceNotFound", "404. Check it."), condition("Stalled", "True", "x", "m")]
     plugin.status("imageprefetches", "web", {"conditions": stalled})

@@ -54,7 +54,7 @@ class Cluster:
 
     def listing(self, kind: ResourceKind, namespace: str | None, selector: str = "") -> tuple[list[Resource], str]:
         """List objects, and return the version at which a watch continues."""
-        answer = self._ask("GET", f"{kind.kind}s", kind.plural, kind, namespace, params=_selected(selector))
+        answer = self._ask("GET", kind.many, kind.plural, kind, namespace, params=_selected(selector))
         head = {"apiVersion": kind.api, "kind": kind.kind}
         return [head | each for each in answer["items"]], answer.get("metadata", {}).get("resourceVersion", "")
 
@@ -65,8 +65,7 @@ class Cluster:
         params = _selected(selector) | {
             "watch": "1", "resourceVersion": version, "timeoutSeconds": str(_WATCH_SECONDS), "allowWatchBookmarks": "1",
         }  # fmt: skip
-        what = f"{kind.kind}s"
-        with self._translated(what):
+        with self._translated(kind.many):
             answer = self._client.get(
                 version=kind.api, url=kind.plural, namespace=namespace if kind.namespaced else None,
                 params=params, stream=True, timeout=(_TIMEOUT, _WATCH_SECONDS + _TIMEOUT),

@@ -30,6 +30,11 @@ class ResourceKind(NamedTuple):
     def singular(self) -> str:
         return self.kind.lower()
 
+    @property
+    def many(self) -> str:
+        """The plural for people, such as ``ImagePrefetches``."""
+        return self.kind + self.plural.removeprefix(self.singular)
+
 
 TASK = ResourceKind("Task", "tasks", PANTALA, words=("task", "tasks", "pt", "tasks.pantala.dev", "task.pantala.dev"))
 IMAGE = ResourceKind(

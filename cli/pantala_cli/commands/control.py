@@ -19,7 +19,7 @@ Words = Annotated[
 def retry(access: UserAccess, target: Words) -> None:
     """Request another attempt of a failed Task or ImagePrefetch."""
     now = datetime.now(UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
-    _change(access, target, {"metadata": {"annotations": {REQUESTED_AT: now}}}, ": retry requested")
+    _change(access, target, {"metadata": {"annotations": {REQUESTED_AT: now}}}, " retry requested")
 
 
 def suspend(access: UserAccess, target: Words) -> None:
@@ -38,4 +38,4 @@ def _change(access: UserAccess, words: list[str], patch: Mapping[str, Any], done
         namespace = access.chosen(cluster)
         for kind, name in wanted:
             cluster.patch(kind, namespace, name, patch)
-            typer.echo(f"{kind.singular} {namespace}/{name}{done}")
+            typer.echo(f"{kind.singular}.{kind.group}/{name}{done}")

@@ -120,7 +120,10 @@ def table(
     """The table of one kind. ``live`` replaces what the console knows better than the resource."""
     if kind == PEER:
         known = {peer.name: peer for peer in live.peers} if live else {}
-        return tables.peers([known.get(peer.name, peer) for peer in map(resources.peer, objects)], wide=wide)
+        listed = list(objects)
+        drained = {each["metadata"]["name"] for each in listed if (each.get("spec") or {}).get("unschedulable")}
+        shown = [known.get(peer.name, peer) for peer in map(resources.peer, listed)]
+        return tables.peers(shown, drained, wide=wide)
     tasks = {(task.kind, task.namespace, task.name): task for task in live.tasks} if live else {}
     found = [resources.summary(each, kind) for each in objects]
     merged: list[TaskSummary] = [tasks.get((task.kind, task.namespace, task.name), task) for task in found]
@@ -153,7 +156,7 @@ def _tables(
     shown = [(kind, objects) for kind, objects in found if objects]
     if not shown:
         where = f" in namespace {namespace}" if namespace and any(kind.namespaced for kind, _ in found) else ""
-        terminal.note(f"No {' and no '.join(f'{kind.kind}s' for kind, _ in found)}{where}.")
+        terminal.note(f"No {' and no '.join(kind.many for kind, _ in found)}{where}.")
     for number, (kind, objects) in enumerate(shown):
         if number:
             typer.echo()

@@ -1,6 +1,6 @@
 """The tables of the commands. Names are never cut: a table is as wide as its content. Pure."""
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 
 from rich.table import Table
 from rich.text import Text
@@ -45,7 +45,8 @@ def images(found: Iterable[TaskSummary], now: float, *, namespaces: bool = False
     return table
 
 
-def peers(found: Iterable[PeerView], *, wide: bool = False) -> Table:
+def peers(found: Iterable[PeerView], drained: Container[str] = (), *, wide: bool = False) -> Table:
+    """A line for each peer. ``drained``: the nodes that get nothing new."""
     more = ("MIRROR", "CLOCK", "IN", "OUT", "REASON", "MESSAGE") if wide else ()
     table = plain(*_PEER_COLUMNS, *more)
     for peer in sorted(found, key=lambda each: each.name):
@@ -57,7 +58,10 @@ def peers(found: Iterable[PeerView], *, wide: bool = False) -> Table:
             known = {each.type: each.status for each in peer.conditions}
             line += [known.get(kind, UNKNOWN) for kind in ("MirrorConfigured", "ClockSynchronized")]
             line += [rate(peer.rate_in), rate(peer.rate_out), peer.reason, peer.message]
-        table.add_row(peer.name, Text(peer.ready, _STYLES.get(peer.ready, "")), *line)
+        state, style = peer.ready, _STYLES.get(peer.ready, "")
+        if peer.name in drained:
+            state, style = f"{state},Drained", "yellow"
+        table.add_row(peer.name, Text(state, style), *line)
     return table
 
 

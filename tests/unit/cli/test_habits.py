@@ -1,5 +1,6 @@
 """The habits of kubectl: flags anywhere, forms of output, completion, colours, and words for kinds."""
 
+import copy
 import json
 import os
 import pty
@@ -257,3 +258,15 @@ def test_an_absent_peer_and_a_broken_file(command: Command, api: FakeAPIServer, 
     file.write_text("a: 1\nb: [c")
     code, _, err = command("plan", "-f", str(file))
     assert (1, True) == (code, "line 2, column 6" in err)
+
+
+def test_a_drained_peer_is_marked(command: Command, api: FakeAPIServer) -> None:
+    answer = copy.deepcopy(api.answers["GET", f"{API}/peers"][1])
+    answer["items"][0]["spec"] = {"unschedulable": True}
+    api.answers["GET", f"{API}/peers"] = (200, answer)
+    assert "True,Drained" == command("get", "peers")[1].splitlines()[1].split()[1]
+
+
+def test_the_plural_of_an_image_prefetch(command: Command, api: FakeAPIServer) -> None:
+    api.answers["GET", f"{API}/namespaces/default/imageprefetches"] = (200, {"items": []})
+    assert (0, "", "No ImagePrefetches in namespace default.\n") == command("get", "images")
