@@ -8,8 +8,9 @@ from typing import Annotated, Any
 
 import typer
 
-from pantala_cli.access.kinds import IMAGE, PEER, SHOWN, TASK, ResourceKind
+from pantala_cli.access.kinds import IMAGE, NAMESPACE, PEER, SHOWN, TASK, ResourceKind
 from pantala_cli.access.options import VALUED, UserAccess
+from pantala_cli.commands.get import Form
 from pantala_cli.errors import CLIError
 
 _KINDS = {
@@ -76,6 +77,8 @@ def words(command: Any, given: Sequence[str]) -> list[str]:
         if inner is None:
             return []
         command = inner
+    if before and _takes_value(command, before[-1]):
+        return [each for each in _values(command, before) if each.startswith(last)]
     if last.startswith("-"):
         return _options(command, last)
     if not name:
@@ -91,6 +94,24 @@ def _options(command: Any, last: str) -> list[str]:
         for flag in param.opts
         if flag.startswith("--") and flag.startswith(last)
     ]
+
+
+def _takes_value(command: Any, word: str) -> bool:
+    return word in VALUED or any(
+        word in param.opts and not getattr(param, "is_flag", False) for param in command.params
+    )
+
+
+def _values(command: Any, given: Sequence[str]) -> list[str]:
+    """The values of the last option: namespaces, nodes or formats. Other values are free text."""
+    option = given[-1]
+    if option in ("-n", "--namespace"):
+        return _objects(_access(given), NAMESPACE, "")
+    if option == "--node":
+        return _objects(_access(given), PEER, "")
+    if option in ("-o", "--output"):
+        return ["json"] if command.name == "top" else [str(form) for form in Form]
+    return []
 
 
 def _without_options(given: Sequence[str]) -> list[str]:

@@ -194,6 +194,18 @@ def test_completion_of_names(command: Command, monkeypatch: pytest.MonkeyPatch) 
     assert ["model"] == completed("get", "tasks", "m")
     assert ["task/model"] == completed("explain", "task/m")
     assert ["node-1"] == completed("drain", "")
+    assert ["node-1"] == completed("logs", "--node", "")
+
+
+def test_completion_of_the_values_of_options(
+    command: Command, api: FakeAPIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("KUBECONFIG", str(command.file))
+    api.answers["GET", "/api/v1/namespaces"] = (200, {"items": [{"metadata": {"name": "team"}}]})
+    assert ["team"] == completed("get", "tasks", "-n", "t") == completed("--namespace", "")
+    assert ["wide"] == completed("get", "tasks", "-o", "w")
+    assert ["json"] == completed("top", "-o", "")
+    assert [] == completed("fetch", "--name", "")
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
