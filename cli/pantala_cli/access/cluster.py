@@ -190,4 +190,8 @@ def _from_status(error: Any, what: str) -> CLIError:
             f"The cluster does not have Pantala's CRDs ({PANTALA}). Install Pantala's chart, or run "
             "kubectl apply -f crds/."
         )
+    if code == 409 and "already exists" in message:
+        return RefusedError(
+            f"{what} exists already. See its state with kubectl pantala explain, or use another --name."
+        )
     return RefusedError(f"The API server rejected the request for {what} with {code}: {message}")

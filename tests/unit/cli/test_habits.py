@@ -282,3 +282,9 @@ def test_a_drained_peer_is_marked(command: Command, api: FakeAPIServer) -> None:
 def test_the_plural_of_an_image_prefetch(command: Command, api: FakeAPIServer) -> None:
     api.answers["GET", f"{API}/namespaces/default/imageprefetches"] = (200, {"items": []})
     assert (0, "", "No ImagePrefetches in namespace default.\n") == command("get", "images")
+
+
+def test_a_second_fetch_says_that_the_task_exists(command: Command, api: FakeAPIServer) -> None:
+    api.answers["POST", f"{API}/namespaces/default/tasks"] = refusal(409, 'tasks.pantala.dev "m" already exists')
+    code, _, err = command("fetch", "http://host/m", "--name", "m")
+    assert (1, True) == (code, err.startswith("error: Task default/m exists already. See its state"))
