@@ -12,6 +12,8 @@ from pantala_cli.forecast.matching import Match
 from pantala_cli.show.tables import plain
 from pantala_cli.show.words import counted, several, size
 
+_NO_MATCH = "no node has the names and labels of spec.target. Compare it with kubectl get nodes --show-labels."
+
 
 class Outlook(NamedTuple):
     """The forecast for one resource."""
@@ -69,7 +71,8 @@ def picture(found: Outlook) -> Table:
     match = found.match
     nodes = counted(match.expected, "node")
     chosen = f"{nodes}: {several(match.nodes)}" if match.limit is None else f"{nodes} of {several(match.nodes)}"
-    table.add_row("nodes", Text(chosen if match.nodes else "no node matches spec.target", "" if match.nodes else "red"))
+    nothing = "none of the nodes below" if match.passed_over else _NO_MATCH
+    table.add_row("nodes", Text(chosen if match.nodes else nothing, "" if match.nodes else "red"))
     for why, names in _by_reason(match.passed_over).items():
         table.add_row("not", f"{several(names)}: {why}")
     if found.path:

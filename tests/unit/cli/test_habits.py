@@ -287,4 +287,7 @@ def test_the_plural_of_an_image_prefetch(command: Command, api: FakeAPIServer) -
 def test_a_second_fetch_says_that_the_task_exists(command: Command, api: FakeAPIServer) -> None:
     api.answers["POST", f"{API}/namespaces/default/tasks"] = refusal(409, 'tasks.pantala.dev "m" already exists')
     code, _, err = command("fetch", "http://host/m", "--name", "m")
-    assert (1, True) == (code, err.startswith("error: Task default/m exists already. See its state"))
+    expected = (
+        "error: Task default/m exists already. See its state with kubectl pantala explain, or use another --name.\n"
+    )
+    assert (1, expected) == (code, err)
