@@ -59,7 +59,7 @@ def fetch(
     dry_run: Print = False,
 ) -> None:
     """Create a Task, which brings a file to nodes."""
-    _check(url)
+    check_url(url)
     spec: dict[str, Any] = {"source": {"url": url}}
     spec |= {"path": path} if path else {}
     spec |= {"digest": digest} if digest else {}
@@ -85,7 +85,7 @@ def prefetch(
     _create(access, IMAGE, name or named(first, *image), spec, nodes, timeout, wait=wait, dry_run=dry_run)
 
 
-def _check(url: str) -> None:
+def check_url(url: str) -> None:
     """Find the usual mistakes before the API server does. Raises :class:`typer.BadParameter`."""
     scheme, separator, rest = url.partition("://")
     if not separator or scheme not in ("http", "https") or not rest.partition("/")[0]:

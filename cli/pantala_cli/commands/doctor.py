@@ -12,6 +12,7 @@ from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import PANTALA, TASK
 from pantala_cli.access.options import UserAccess
 from pantala_cli.access.targets import ObjectName
+from pantala_cli.commands.creation import check_url
 from pantala_cli.commands.waiting import Timeout, seconds, until
 from pantala_cli.doctor import installation, nodes
 from pantala_cli.doctor.diagnosis import Diagnosis, Level, failed, ok, picture
@@ -39,9 +40,12 @@ def doctor(access: UserAccess, round_trip: RoundTrip = "", timeout: Timeout = "2
     if output not in ("", "json"):
         raise typer.BadParameter(f"-o {output} is not a format of doctor. Use -o json.")
     limit = seconds(timeout)
+    if round_trip:
+        check_url(round_trip)
     with access.cluster() as cluster:
         findings = list(examine(collect(cluster, access)))
         if round_trip:
+            terminal.note(f"note: the round trip takes up to {timeout}")
             findings.append(journey(cluster, access.chosen(cluster), round_trip, limit))
     if output:
         typer.echo(json.dumps([each._asdict() for each in findings], indent=4))
@@ -78,6 +82,7 @@ def journey(cluster: Cluster, namespace: str, url: str, limit: float) -> Diagnos
         finally:
             cluster.delete(TASK, namespace, name)
     except CLIError as error:
-        return failed("round trip", str(error), "Correct this, then run doctor again.")
+        problem = str(error).partition(" More: ")[0]  # explain cannot show a deleted Task
+        return failed("round trip", problem, "Correct this, then run doctor again.")
     took, count = time.monotonic() - began, (status.get("peers") or {}).get("ready", 0)
     return ok("round trip", f"{size(status.get('contentLength'))} reached {counted(count, 'node')} in {took:.1f} s")

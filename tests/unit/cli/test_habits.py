@@ -254,6 +254,7 @@ def test_each_command_has_a_whole_line_in_the_help(command: Command) -> None:
         (("fetch", "not-a-url"), "'not-a-url' is not a valid URL. Begin with http:// or https:// and a host."),
         (("fetch", "ftp://host/file"), "is not a valid URL"),
         (("fetch", "http:///file"), "is not a valid URL"),
+        (("doctor", "--round-trip", "host/file"), "'host/file' is not a valid URL"),
         (("wait", "model", "--for", "delete"), "--for delete is not supported. Use --for condition=TYPE."),
     ],
 )
