@@ -45,7 +45,8 @@ def doctor(access: UserAccess, round_trip: RoundTrip = "", timeout: Timeout = "2
     with access.cluster() as cluster:
         findings = list(examine(collect(cluster, access)))
         if round_trip:
-            terminal.note(f"note: the round trip takes up to {timeout}")
+            if not output:
+                terminal.note(f"note: the round trip takes up to {timeout}")
             findings.append(journey(cluster, access.chosen(cluster), round_trip, limit))
     if output:
         typer.echo(json.dumps([each._asdict() for each in findings], indent=4))
