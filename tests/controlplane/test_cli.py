@@ -128,7 +128,7 @@ def test_create_control_and_wait(plugin: Plugin) -> None:
     created = plugin("fetch", "https://origin.example/model.bin", "--name", "model", "--nodes", "disk=ssd")
     assert "task.pantala.dev/model created\n" == created
     assert {"disk": "ssd"} == plugin.read("tasks.pantala.dev", "model")["spec"]["target"]["nodeSelector"]
-    assert "already exists" in plugin("fetch", "https://origin.example/model.bin", "--name", "model", code=1)
+    assert "exists already" in plugin("fetch", "https://origin.example/model.bin", "--name", "model", code=1)
     plugin("prefetch", "nginx:1.29", "--name", "web")
     plugin("suspend", "task/model", "image/web")
     assert plugin.read("imageprefetches", "web")["spec"]["suspend"]
@@ -139,7 +139,7 @@ def test_create_control_and_wait(plugin: Plugin) -> None:
         body["spec"].get("suspend", False),
         "pantala.dev/requested-at" in body["metadata"]["annotations"],
     )
-    refused = plugin("fetch", "ftp://origin.example/f", "--name", "wrong", code=1)
+    refused = plugin("fetch", "https://origin.example/f", "--name", "Wrong_Name", code=1)
     assert (1, True) == (refused.count("\n"), "rejected" in refused)
     assert "is not Ready after 1 s" in plugin("wait", "task/model", "--timeout", "1s", code=1)
     ready = {"conditions": [condition("Ready", "True", "Distributed", "m")]}
