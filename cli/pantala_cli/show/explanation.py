@@ -40,7 +40,7 @@ def explain(detail: TaskDetail, now: float, node: str = "") -> Group:
     if node:
         parts += [_node_step(each) for each in shown if each.message or each.action]
     elif detail.timeline:
-        parts += [Text(), _timeline(detail.timeline[-_STEPS:])]
+        parts += [Text(), _timeline(detail.timeline[-_STEPS:], now)]
     return Group(*parts)
 
 
@@ -99,11 +99,11 @@ def _node_step(node: NodeView) -> Text:
     return Text(f"{node.name}: {node.message}" + (f" {node.action}" if node.action not in node.message else ""))
 
 
-def _timeline(moments: Iterable[Moment]) -> Table:
+def _timeline(moments: Iterable[Moment], now: float) -> Table:
     table = tables.plain("TIME", "REASON")
     table.add_column("WHAT HAPPENED", overflow="fold")
     for moment in moments:
-        table.add_row(clock(moment.at), moment.reason, Text(moment.message))
+        table.add_row(clock(moment.at, now), moment.reason, Text(moment.message))
     return table
 
 

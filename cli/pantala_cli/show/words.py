@@ -36,9 +36,11 @@ def duration(seconds: float | None) -> str:
     return f"{whole // 86400}d"
 
 
-def clock(at: float) -> str:
-    """Return a time of day in UTC, such as ``14:05:09Z``."""
-    return datetime.fromtimestamp(at, UTC).strftime("%H:%M:%SZ")
+def clock(at: float, now: float) -> str:
+    """Return a time in UTC, such as ``14:05:09Z``, or ``11-28 14:05:09Z`` on another day than ``now``."""
+    moment = datetime.fromtimestamp(at, UTC)
+    same_day = moment.date() == datetime.fromtimestamp(now, UTC).date()
+    return moment.strftime("%H:%M:%SZ" if same_day else "%m-%d %H:%M:%SZ")
 
 
 def share(part: float | None) -> str:

@@ -117,3 +117,8 @@ def test_a_table_of_5000_tasks_takes_less_than_a_second(capsys: pytest.CaptureFi
     terminal.show(tables.tasks(console.tasks * 5000, console.at))
     assert time.process_time() - began < 1
     assert 5001 == capsys.readouterr().out.count("\n")
+
+
+def test_a_moment_of_another_day_has_its_date() -> None:
+    at = datetime(2026, 11, 28, 23, 59, 59, tzinfo=UTC).timestamp()
+    assert ("23:59:59Z", "11-28 23:59:59Z") == (words.clock(at, at), words.clock(at, at + 1))
