@@ -76,7 +76,8 @@ class ChangeFeed:
     def task(self, uid: str, table: NodeTable | None = None) -> TaskReport | None:
         """The report about the Task resource with this UID. ``None`` if the supernode does not have it.
 
-        It refers to nodes by their numbers in ``table``, or by name without one.
+        It refers to nodes by their numbers in ``table``. Without one it uses names, and also for a task that the
+        statement no longer has, because the table may lack its nodes.
         """
         task = self._managers.tasks.of(uid)
         if task is None:
@@ -85,6 +86,8 @@ class ChangeFeed:
         if wanted is None:
             return _refused(task, task.refused[uid])
         ready, failures = self._delivered(task, wanted)
+        if table is not None and any(table.number(name) is None for name in ready):
+            table = None
         done = {*ready, *(failure.peer for failure in failures)}
         active = [name for name in wanted.peers if name not in done and self._is_connected(name)]
         swarm = self._managers.progress.tasks.get(task.id)

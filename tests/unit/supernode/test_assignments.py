@@ -180,3 +180,19 @@ def test_a_peers_report_has_its_service(bench: Bench) -> None:
     expected = PeerReport("n1", True, "10.0.0.1", 65002, cache_bytes=7, uploads=2, succeeded=3)
     assert expected == bench.feed.peer("n1")
     assert PeerReport("n2", False) == bench.feed.peer("n2")
+
+
+def test_a_task_that_is_no_longer_stated_is_reported_with_the_names_of_its_nodes(bench: Bench, wanted: Wish) -> None:
+    """The table of the newest statement may lack them. The task may come back, and then nothing is reported again."""
+    session = bench.peer("n1")
+    bench.state(wanted("u", "n1"))
+    bench.cached()
+    bench.assignments.assign(session)
+    bench.managers.dfget_tasks.deliver("n1", ID, "u", DeliveryState(DeliveryStatus.PUBLISHED, path="p/f"))
+    stated = bench.feed.task("u", bench.managers.tasks.table)
+    bench.state()
+    left = bench.feed.task("u", bench.managers.tasks.table)
+    assert stated is not None
+    assert left is not None
+    assert ("0", 0, ()) == (stated.ready, stated.active, stated.ready_peers)
+    assert ("", None, ("n1",)) == (left.ready, left.active, left.ready_peers)
