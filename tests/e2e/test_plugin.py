@@ -15,6 +15,7 @@ import pytest
 from testbed.cluster import Cluster
 from testbed.origin import Generated, Origin
 from tests.e2e.case import MIB, Case
+from tests.e2e.environment import NAMESPACE
 from tests.support.eventually import eventually_blocking
 
 _SIZE = 256 * MIB
@@ -22,16 +23,16 @@ _TAIL = 7.0
 """Seconds after the end until all rates are 0: their window, and the operator's pause between two questions."""
 
 
-def start(case: Case, *arguments: str, output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
+def start(case: Case, *arguments: str, namespace: str = "", output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
     return subprocess.Popen(
-        [sys.executable, "-u", "-m", "pantala_cli", *arguments, f"--namespace={case.namespace}"],
+        [sys.executable, "-u", "-m", "pantala_cli", *arguments, f"--namespace={namespace or case.namespace}"],
         stdout=output, stderr=subprocess.PIPE, text=True,
         env=os.environ | {"KUBECONFIG": str(case.environment.kubeconfig)},
     )  # fmt: skip
 
 
-def run(case: Case, *arguments: str, code: int = 0) -> str:
-    with start(case, *arguments) as process:
+def run(case: Case, *arguments: str, namespace: str = "", code: int = 0) -> str:
+    with start(case, *arguments, namespace=namespace) as process:
         out, errors = process.communicate(timeout=120)
     assert code == process.returncode, out + errors
     return out + errors
@@ -99,7 +100,8 @@ def test_the_other_commands(case: Case, origin: Origin, tmp_path: Path) -> None:
     assert "task.pantala.dev/other ready" in created
     assert "operator 0." in run(case, "version")
     node = case.nodes[0]
-    assert run(case, "logs", "peer", "--node", node, "--tail", "5").count("\n") >= 1
+    log = run(case, "logs", "peer", "--node", node, "--tail", "5", namespace=NAMESPACE)
+    assert log.count("\n") >= 1
     assert "is drained" in run(case, "drain", node)
     try:
         file = tmp_path / "later.json"
