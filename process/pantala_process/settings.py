@@ -134,7 +134,7 @@ def address(text: str) -> ListenAddress:
     """Read ``HOST:PORT``. An IPv6 host is in brackets. An empty host means all addresses."""
     host, colon, port = text.rpartition(":")
     if not colon or not port.isascii() or not port.isdigit() or (":" in host and not _BRACKETED.fullmatch(host)):
-        raise ValueError("is not HOST:PORT. Give an address like 0.0.0.0:8080 or [::]:8080.")
+        raise ValueError("is not a valid HOST:PORT. Give an address like 0.0.0.0:8080 or [::]:8080.")
     if int(port[:6]) > 65535:
         raise ValueError("has no port from 0 to 65535. Give an address like 0.0.0.0:8080.")
     return ListenAddress(host.removeprefix("[").removesuffix("]"), int(port))

@@ -43,7 +43,7 @@ def refused(*flags: str) -> tuple[int, str]:
     ("flags", "advice"),
     [
         ([], "--data is missing"),
-        (["--data", "x", "--listen", "nowhere"], "is not HOST:PORT"),
+        (["--data", "x", "--listen", "nowhere"], "is not a valid HOST:PORT"),
         (["--data", "x", "--listen", "0.0.0.0:1", "--no-auth"], "add --i-know"),
         (["--data", "x", "--deny-source", "10.0.0.1/8"], "Give networks"),
         (["--data", "x", "--disk-low", "95"], "Give the lower one as --disk-low"),

@@ -105,7 +105,7 @@ def selected(selector: str) -> dict[str, str]:
     for each in filter(None, selector.split(",")):
         label, equals, value = each.partition("=")
         if not equals or not label.strip():
-            raise typer.BadParameter(f"{each!r} is not a label and its value. Use --nodes label=value,label=value.")
+            raise typer.BadParameter(f"{each!r} is not a valid label=value. Use --nodes label=value,label=value.")
         labels[label.strip()] = value.removeprefix("=").strip()
     return labels
 

@@ -19,11 +19,11 @@ _INSTALL = "Install Pantala's chart; README.md has the command."
 def readable(facts: Facts) -> Iterator[Diagnosis]:
     """What the user may not read."""
     for what, why in facts.missing.items():
-        yield warning(what, f"This could not be read, so its checks are missing. {why}", "")
+        yield warning(what, f"The doctor cannot read this, and skips its checks. {why}", "")
 
 
 def crds(facts: Facts) -> Iterator[Diagnosis]:
-    """Whether all kinds are there."""
+    """Whether the cluster has all CRDs, and has established them."""
     if "customresourcedefinitions" in facts.missing:
         return
     found = {each["spec"]["names"]["plural"]: each for each in facts.crds}

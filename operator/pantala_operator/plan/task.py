@@ -178,7 +178,7 @@ def _later(started: datetime, seconds: int) -> datetime:
 
 
 def _lacking_since(task: TaskResource, started: datetime, completed: datetime | None, now: datetime) -> datetime:
-    """Since when nodes lack the file: since the start, or, after all nodes had it, since the first one lost it."""
+    """The time since which nodes lack the file: the start, or the first loss after all nodes had it."""
     if completed is None:
         return started
     former = conditions.find(task.status.conditions, ConditionType.DISTRIBUTED)

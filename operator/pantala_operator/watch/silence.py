@@ -83,7 +83,7 @@ class SilenceWatch:
         return absent | self._known.progress.quiet
 
     def _heard_elsewhere(self) -> set[str]:
-        """The peers that one of several supernodes hears from."""
+        """The peers that at least one supernode hears from. Empty if there is only one supernode."""
         supernodes = self._known.supernodes
         several = len(supernodes.members) > 1
         return {name for name, peer in supernodes.peers.items() if several and peer.connected}

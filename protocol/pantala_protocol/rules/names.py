@@ -58,7 +58,7 @@ def fault(path: str) -> str | None:
 
 
 class SharedPath(NamedTuple):
-    """A folder, or one file, at which a namespace may publish besides its own folder."""
+    """A folder or a file outside a namespace's own folder, where the namespace may publish."""
 
     namespace: str
     prefix: str
@@ -79,5 +79,5 @@ def _shared_path(text: str) -> SharedPath:
         raise ValueError(f"names {text[:100]!r} without a namespace or a path. Write NAMESPACE=PREFIX.")
     wrong = fault(prefix)
     if wrong is not None:
-        raise ValueError(f"names a wrong path. {prefix[:100]!r} {wrong}.")
+        raise ValueError(f"has a path that is not valid. {prefix[:100]!r} {wrong}.")
     return SharedPath(namespace, prefix)

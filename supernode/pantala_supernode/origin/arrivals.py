@@ -1,7 +1,7 @@
 """How fast the bytes of each copy arrive, and whether its origin is to blame if they arrive slowly.
 
-A second is the origin's fault if a request waits for it, and no body waits for this supernode: for a turn at the limit
-of all origins together, for the volume, or for a place.
+A second counts against the origin if a request is open, and this supernode holds back no body. This supernode holds
+back a body until the limit of all origins together, the volume or a place permits it to continue.
 """
 
 from collections import deque
@@ -66,7 +66,7 @@ class Arrival:
         return self._meter.pace(now)
 
     def ended(self, now: float) -> bool:
-        """True if nothing arrives, and the rate is 0."""
+        """True if no try runs, all bytes are counted, and the rate is 0."""
         return not self.running and not self._waiting and self._meter.idle(now)
 
     @contextmanager
