@@ -44,9 +44,9 @@ class SimulatedRow:
     """Seconds for a message to another host and back."""
     verify_rate: float = 400.0 * _MEBIBYTE
     """The bytes a second with which a peer verifies and stores a piece."""
-    downloads: int = 4
+    downloads: int = 8
     """The pieces that a peer fetches at once."""
-    uploads: int = 4
+    uploads: int = 8
     """The pieces that a peer sends at once."""
     supernode_uploads: int = 16
     """The pieces that the supernode sends at once."""

@@ -95,9 +95,10 @@ class Settings(TLSFlags):
         settings.whole(0, 90, "percent"), "PERCENT", "part of the disk that files leave free (10)", default=10
     )
     """A full disk makes the kubelet evict pods, by default at 10 % or less of free space."""
-    downloads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces fetched at once (4)", default=4)
-    """With fewer, the link is idle between pieces. With more, this peer reserves pieces that others could fetch."""
-    uploads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces sent at once (4)", default=4)
+    downloads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces fetched at once (8)", default=8)
+    """With fewer, the link is idle at times, because a request takes time, and because some providers are slow. With
+    more, a piece takes longer to arrive, so other peers get it later."""
+    uploads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces sent at once (8)", default=8)
     """Further requests wait in a queue. The default is the number of pieces that a peer downloads at once."""
     log_level: int = settings.log_level_flag()
     connect_timeout: float = 3.0
