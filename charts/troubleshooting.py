@@ -22,15 +22,15 @@ SYMPTOMS: Final = (
         "A node is late: it gets nothing, or much less than the others",
         "`status.late` of the Task names the node. So do the conditions `Ready` and `Distributed`, and the Peer.",
         {
-            _R.NODE_SILENT: "No supernode hears from the node's peer, and its health port does not answer. The peer is "
-            "frozen or ended, or the node is down.",
-            _R.NODE_CUT_OFF: "The peer's health port answers, but no supernode hears from the peer. A network or a "
-            "NetworkPolicy is between them.",
+            _R.NODE_SILENT: "No supernode receives requests from the node's peer, and the peer's health port does not "
+            "answer. The peer is frozen or ended, or the node is down.",
+            _R.NODE_CUT_OFF: "The peer's health port answers, but no supernode receives requests from the peer. "
+            "The network or a NetworkPolicy stops the requests.",
             _R.NODE_SLOW: "For 5 s the node got less than a quarter of the median rate of this Task's nodes.",
             _R.NODE_TIMEOUT: "The node does not have the file after `spec.timeoutSecondsPerNode`.",
-            _R.CLOCK_SKEWED: "The node's clock differs by more than 5 s from that of the API server. "
+            _R.CLOCK_SKEWED: "The node's clock differs by more than 5 s from the API server's clock. "
             "The Peer's condition `ClockSynchronized` says by how much.",
-            _R.PROVIDER_REFUSED: "The node asks one provider for pieces again and again, and gets none.",
+            _R.PROVIDER_REFUSED: "One provider refuses the node's requests for pieces again and again.",
             _R.NODE_UNAVAILABLE: "The node or its peer cannot be reached, so it gets no image.",
         },
     ),
@@ -42,13 +42,13 @@ SYMPTOMS: Final = (
             _R.NODE_FILES_EXHAUSTED: "The peer, or the node, has no handle left to open a file or a connection.",
             _R.NODE_DISK_FAILED: "The disk returns errors when the peer reads or writes.",
             _R.NO_SPACE: "The container runtime's file system is full.",
-            _R.PATH_OUTSIDE_ROOT: "The path leaves the folder of published files, or a symbolic link in it does.",
+            _R.PATH_OUTSIDE_ROOT: "The path, or a symbolic link in it, leads out of the folder of published files.",
             _R.PATH_OUTSIDE_NAMESPACE: "The path is not below the folder of the Task's namespace.",
             _R.PATH_CONFLICT: "Another Task owns the path, or a file is there that Pantala did not publish.",
         },
     ),
     Symptom(
-        "The origin gives no file",
+        "The origin does not send the file",
         "`Ready` and `SourceResolved` have the reason.",
         {
             _R.SOURCE_NOT_FOUND: "The origin answers 404 or 410.",
@@ -61,7 +61,7 @@ SYMPTOMS: Final = (
             _R.SOURCE_TLS: "The supernode does not trust the origin's certificate.",
             _R.SOURCE_DENIED: "No SourcePolicy and no flag allows this address.",
             _R.SOURCE_ERROR: "The origin answers with a server error.",
-            _R.SOURCE_PROTOCOL: "The origin's answer breaks HTTP.",
+            _R.SOURCE_PROTOCOL: "The origin's answer is not valid HTTP.",
             _R.SOURCE_UNUSABLE: "The origin's answer is not the plain file, or its length is unknown.",
             _R.SOURCE_URL_INVALID: "The URL cannot be used.",
             _R.SOURCE_UNSUPPORTED: "An image cannot stay at the supernode only.",
@@ -102,13 +102,13 @@ SYMPTOMS: Final = (
             _R.NAMESPACES_FORBIDDEN: "Only the operator's own namespace may select workloads of other namespaces.",
             _R.SCHEDULE_INVALID: "The schedule or its time zone cannot be read.",
             _R.NO_IMAGE: "The selected workloads have no image.",
-            _R.TOO_MANY_IMAGES: "The ImagePrefetch selects more images than one may have.",
+            _R.TOO_MANY_IMAGES: "The ImagePrefetch selects more images than an ImagePrefetch may have.",
             _R.NAME_TAKEN: "A Task of another owner has the name that the ImagePrefetch needs.",
-            _R.OWNER_MISMATCH: "The Task names an ImagePrefetch that did not make it.",
+            _R.OWNER_MISMATCH: "The Task names an ImagePrefetch as its owner, but the operator did not make the Task.",
         },
     ),
     Symptom(
-        "The registry gives no image",
+        "The registry does not send the image",
         "`Ready` and `Resolved` have the reason.",
         {
             _R.NOT_FOUND: "The registry does not have the image.",
@@ -118,20 +118,20 @@ SYMPTOMS: Final = (
             _R.UNREACHABLE: "No connection to the registry can be made, or it does not answer.",
             _R.CERTIFICATE_INVALID: "The supernode does not trust the registry's certificate.",
             _R.DENIED: "No SourcePolicy and no value of the chart allows this registry.",
-            _R.INVALID_ANSWER: "The answer is not that of a registry.",
+            _R.INVALID_ANSWER: "The registry's answer is not valid.",
             _R.INVALID_MANIFEST: "The image's manifest cannot be read.",
             _R.PLATFORM_MISSING: "The image does not exist for the node's platform.",
             _R.INVALID_IMAGE: "The image reference is not valid.",
         },
     ),
     Symptom(
-        "A pull fails, or an image goes away",
+        "A pull fails, or an image is removed",
         "`status.failures` names the node.",
         {
             _R.TIMEOUT: "The pull took longer than `spec.timeoutSecondsPerNode`.",
             _R.RUNTIME_UNAVAILABLE: "The container runtime, or the runtime helper, does not answer.",
             _R.PULL_FAILED: "The container runtime refused the pull.",
-            _R.FAILED: "The pull failed for another reason, which the message gives.",
+            _R.FAILED: "The pull failed for another reason, which the message names.",
             _R.EVICTED: "The kubelet removed the image twice within an hour.",
             _R.BUDGET_EXCEEDED: "The images are larger than `spec.retention.byteBudget`.",
             _R.TOO_MANY_FAILURES: "More nodes fail than `spec.rollout.maxFailures` allows.",
@@ -169,13 +169,13 @@ _START = """\
 
 # Troubleshooting
 
-Start with the conditions. Each one says what happened, to what, and what to do next.
+Start with the conditions. Each condition says what happened, to what, and what to do next.
 
 ```shell
 kubectl pantala explain task/NAME   # every cause, with evidence and the next step
 kubectl get tasks.pantala.dev NAME -o yaml   # status.conditions, status.late and status.failures
 kubectl get events --field-selector involvedObject.name=NAME
-kubectl pantala doctor   # the installation: ports, policies, clocks, volumes, containerd
+kubectl pantala doctor   # checks the installation: ports, policies, clocks, volumes, containerd
 ```
 
 A *reason* is one word in a condition, an Event, a metric and the output of these commands.
@@ -195,6 +195,6 @@ def page() -> str:
         for reason, meaning in symptom.meanings.items():
             text += (
                 f"\n### {reason}\n\n{meaning}\n\n"
-                f"- **Next step:** {reason.action}\n- **Tried again:** {_RETRIES[reason.retry]}.\n"
+                f"- **Next step:** {reason.action}\n- **Retried:** {_RETRIES[reason.retry]}.\n"
             )
     return text

@@ -62,12 +62,12 @@ RunWatch = Callable[[ResourceInbox, ServedKinds], Awaitable[None]]
 
 
 _STALE = 60.0
-"""The liveness probe fails if the control loop has begun no turn for so many seconds."""
+"""The liveness probe fails if the control loop has begun no turn for this many seconds."""
 
 _LOG_LEVELS = {
     # kopf logs a line for each object that it handles.
     **dict.fromkeys(("kopf.objects", "kopf.activities", "kopf._core", "aiohttp.access"), logging.WARNING),
-    # kopf logs a traceback when a watch ends. The watch reports that in one line itself.
+    # kopf logs a traceback when a watch ends. The room ``watch`` reports the end in one line.
     **dict.fromkeys(("kopf._core.reactor.running", "kopf._core.reactor.orchestration"), logging.CRITICAL),
 }
 
@@ -90,9 +90,8 @@ class App:
     ) -> None:
         """``pod_url`` returns the base URL of a supernode's pod. ``authority`` signs certificates for TLS.
 
-        ``term`` is that of this replica, which ``cluster`` may know as well. ``probe`` asks peers that no supernode
-        hears from. Without it, they are not asked.
-        Nothing runs before :meth:`run`.
+        ``term``: the term of this replica, which ``cluster`` may use too. ``probe`` asks the health ports of silent
+        peers. ``None``: it asks no peer. Nothing runs before :meth:`run`.
         """
         self._authority = authority
         self._traces = traces

@@ -3,10 +3,10 @@
     OperatorError
     ├── ClusterError                    a call to the API server failed
     │   ├── ClusterUnavailableError     no answer, or a server error: temporary
-    │   ├── ClusterForbiddenError       a permission is missing: passes when it is granted
+    │   ├── ClusterForbiddenError       a permission is missing: works when it is granted
     │   ├── ClusterNotFoundError        the object or its kind does not exist
     │   ├── ClusterConflictError        the object has changed since it was read: read it again
-    │   │   └── NotLeadingError         another replica leads, so this one may not write
+    │   │   └── NotLeadingError         another replica leads, so this replica may not write
     │   └── ClusterRejectedError        the request is not valid: trying again changes nothing
     ├── LeaseLostError                  another replica has taken the Lease: the process ends, and starts again
     └── SupernodeCallError              a call to a supernode failed
@@ -43,11 +43,11 @@ class ClusterConflictError(ClusterError):
 
 
 class NotLeadingError(ClusterConflictError):
-    """Another replica leads, so this one may not write."""
+    """Another replica leads, so this replica may not write."""
 
 
 class LeaseLostError(OperatorError):
-    """Another replica has taken the Lease from this one."""
+    """Another replica has taken the Lease from this replica."""
 
 
 class ClusterRejectedError(ClusterError):

@@ -1,4 +1,4 @@
-"""The events inside the operator. Each part publishes what it has learned, and the control loop subscribes.
+"""The events inside the operator. Each part publishes its observations, and the control loop subscribes to them.
 
 So the parts that watch, list and connect do not depend on the loop.
 """
@@ -34,7 +34,7 @@ class ResourceChanged:
 
 @dataclass(frozen=True, slots=True)
 class ListsRead:
-    """A round of full lists has ended; a part of it may have failed."""
+    """A round of full lists has ended. Some of its lists may have failed."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,7 +57,7 @@ class ReplicasFound:
     lingering: tuple[Member, ...] = ()
     """Supernodes that are scaled away, but whose pods may still run."""
     absent: str = ""
-    """Why no supernode should run. Empty if at least one should."""
+    """Why no supernode should run. Empty if at least one supernode should run."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +70,7 @@ class SupernodeReported:
 
 @dataclass(frozen=True, slots=True)
 class ProgressReported:
-    """A supernode sent the progress of its downloads. ``None``: it did not answer, or does not have any."""
+    """A supernode sent the progress of its downloads. ``None``: it did not answer, or its version sends no progress."""
 
     name: str
     progress: Progress | None
@@ -83,7 +83,7 @@ class SilenceChanged:
 
 @dataclass(frozen=True, slots=True)
 class SupernodeReachability:
-    """``problem`` says why a supernode has not answered for a while. It is empty if the supernode answers again."""
+    """A supernode has not answered for a while, because of ``problem``. With an empty ``problem``, it answers again."""
 
     name: str
     problem: str

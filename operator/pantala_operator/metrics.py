@@ -26,7 +26,7 @@ PROGRESS_REASONS: Final = (
     "Progressing", "Resolved", "Resolving", "RuntimeTooOld", "Scheduled", "Suspended", "Synchronized", "TagMoved",
     "Waiting",
 )  # fmt: skip
-"""The reasons of conditions that are not failures. The failures are in :class:`Reason`."""
+"""The reasons of conditions that are not failures. :class:`Reason` has the reasons of failures."""
 
 _KINDS = ("Task", "ImagePrefetch", "Peer", "SourcePolicy")
 _REASONS = (*sorted({*Reason, *PROGRESS_REASONS}), OTHER)
@@ -59,12 +59,12 @@ SUPERNODES: Final = Family(
 )  # fmt: skip
 REPORT_AGE: Final = Family(
     "pantala_operator_report_age_seconds", "gauge",
-    "Seconds since the last report, of the supernode that is silent longest. It is below 30 while all answer.",
-    "How old is what the status says?",
+    "Seconds since the oldest of the supernodes' last reports. It is below 30 while all supernodes answer.",
+    "How old is the information in the status?",
 )  # fmt: skip
 STATEMENTS: Final = Family(
     "pantala_operator_statements_total", "counter", "Statements that supernodes accepted.",
-    "Do supernodes learn what is wanted?",
+    "Do supernodes receive the desired state?",
 )  # fmt: skip
 REPORTS: Final = Family(
     "pantala_operator_reports_total", "counter", "Reports that supernodes sent.", "Do supernodes report?"
@@ -74,7 +74,7 @@ WRITES: Final = Family(
     "Does the API server take the operator's writes?", {"result": ("done", "failed")},
 )  # fmt: skip
 QUEUE: Final = Family(
-    "pantala_operator_queued_writes", "gauge", "Writes that are planned and not begun.",
+    "pantala_operator_queued_writes", "gauge", "Writes that are planned but have not begun.",
     "Is the operator behind with its writes?",
 )  # fmt: skip
 LAG: Final = Family(
@@ -90,7 +90,7 @@ FAMILIES: Final = (
 class OperatorMetrics:
     """Counts events, and reads the other figures from the observation when metrics are requested.
 
-    Only the leading replica knows conditions and lag that are current. So only this one shows them.
+    Only the leading replica knows the current conditions and the current lag. So only the leader shows them.
     """
 
     def __init__(self, known: Observation, events: OperatorEvents, term: Term, writer: Writer, clock: Clock) -> None:

@@ -43,7 +43,10 @@ class ClusterAPI(Protocol):
         ...
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
-        """List the objects of ``kind``: Deployment, StatefulSet or DaemonSet. An empty namespace means all of them."""
+        """List the objects of ``kind``: Deployment, StatefulSet or DaemonSet.
+
+        An empty namespace means all namespaces.
+        """
         ...
 
     async def list_namespaces(self) -> dict[str, dict[str, str]]:
@@ -84,7 +87,7 @@ class ClusterAPI(Protocol):
         ...
 
     async def delete(self, resource: Resource) -> None:
-        """Delete the resource. Raises ``ClusterConflictError`` if it has changed, or another one has its name."""
+        """Delete the resource. Raises ``ClusterConflictError`` if it has changed, or another resource has its name."""
         ...
 
     async def remove_taint(self, node: str, key: str) -> Node:
@@ -129,11 +132,17 @@ class SupernodeAPI(Protocol):
         ...
 
     async def changes(self, boot: str, since: int, wait: float) -> Changes:
-        """The changes since version ``since`` of the process ``boot``. The supernode waits ``wait`` seconds for one."""
+        """The changes since version ``since`` of the process ``boot``.
+
+        If there are none, the supernode waits ``wait`` seconds for a change.
+        """
         ...
 
     async def progress(self) -> Progress | None:
-        """Which downloads are unfinished, and how fast they are. ``None``: an older supernode cannot say it."""
+        """Which downloads are unfinished, and how fast they are.
+
+        ``None``: an older supernode does not have the route.
+        """
         ...
 
     async def resolve(self, question: Resolve) -> Resolved:
@@ -146,10 +155,10 @@ class SupernodeAPI(Protocol):
 
 
 class HealthProbe(Protocol):
-    """Asks peers whether they live."""
+    """Asks the health ports of peers."""
 
     async def answers(self, name: str, host: str) -> bool:
-        """True if the peer ``name`` at the address ``host`` answers at its health port within its time."""
+        """True if the peer ``name`` at the address ``host`` answers at its health port in time."""
         ...
 
     async def close(self) -> None:

@@ -47,7 +47,10 @@ def _directory(text: str) -> str:
 def _loopback(text: str) -> ListenAddress:
     address = settings.address(text)
     if not address.is_loopback:
-        raise ValueError("is not a loopback address. The console needs no login. Give one like 127.0.0.1:8090.")
+        raise ValueError(
+            "is not a loopback address. The console has no login, so other addresses are refused. "
+            "Give an address such as 127.0.0.1:8090."
+        )
     return address
 
 
@@ -56,7 +59,10 @@ class Settings:
     """One operator's settings."""
 
     supernode: tuple[str, ...] = flag(
-        _urls, "URL[,URL...]", "the supernodes' APIs where they are fixed, like http://HOST:8002", default=()
+        _urls,
+        "URL[,URL...]",
+        "the URLs of the supernodes' APIs, if their number is fixed, like http://HOST:8002",
+        default=(),
     )
     supernode_statefulset: str | None = flag(
         _stateful_set, "NAMESPACE/NAME", "instead of --supernode: the StatefulSet of the supernodes", default=None
@@ -74,7 +80,7 @@ class Settings:
     console_listen: ListenAddress | None = flag(
         _loopback,
         "HOST:PORT",
-        "loopback address of the web page and of kubectl pantala's endpoint, like 127.0.0.1:8090 (default: nowhere)",
+        "loopback address of the console, for its page and kubectl pantala, like 127.0.0.1:8090 (default: no console)",
         default=None,
     )
     token_file: Path | None = flag(
@@ -83,10 +89,12 @@ class Settings:
     tls_listen: ListenAddress | None = flag(
         settings.address,
         "HOST:PORT",
-        "where certificates of supernodes and peers are signed (default: nowhere, and supernodes use plain HTTP)",
+        "address that signs certificates of supernodes and peers (default: none, and all processes use plain HTTP)",
         default=None,
     )
-    tls_secret: str = flag(str, "NAME", "Secret in the operator's namespace with the authority", default="pantala-tls")
+    tls_secret: str = flag(
+        str, "NAME", "Secret in the operator's namespace with the certificate authority", default="pantala-tls"
+    )
     tls_bundle: str = flag(
         str, "NAME", "ConfigMap for the certificates of the trusted authorities", default="pantala-tls"
     )
@@ -99,16 +107,19 @@ class Settings:
     trusted_supernode: str = flag(str, "ACCOUNT", "service account of the supernodes", default=_ACCOUNT + "supernode")
     pod: str = flag(str, "NAME", "the operator's own pod (default: POD_ID)", default="")
     lease: str | None = flag(
-        _lease, "NAMESPACE/NAME", "Lease of the leading operator (default: none, only one runs)", default=None
+        _lease, "NAMESPACE/NAME", "Lease of the leading operator (default: none, only one operator runs)", default=None
     )
     root: str = flag(
-        _directory, "DIR", "where files appear on nodes (/var/lib/pantala/files)", default="/var/lib/pantala/files"
+        _directory,
+        "DIR",
+        "folder in which files appear on nodes (/var/lib/pantala/files)",
+        default="/var/lib/pantala/files",
     )
     """Needed only to check the absolute paths of Tasks."""
     shared_paths: tuple[SharedPath, ...] = flag(
         shared_paths,
         "NAMESPACE=PREFIX[,...]",
-        "where the Tasks of a namespace may publish, besides the folder with its name (default: nowhere else)",
+        "folders where the Tasks of a namespace may publish, besides the folder with its name (default: none)",
         default=(),
     )
     quotas: Quotas = flag(
@@ -117,7 +128,7 @@ class Settings:
         "how many Tasks each namespace may have, like *=tasks:100,team-a=tasks:1000 (no limit)",
         default=Quotas(),
     )
-    """The supernodes have the same flag, and apply the other quotas."""
+    """The supernodes have the same flag, and apply the quotas of bytes."""
     namespace: str = flag(str, "NAME", "the operator's own namespace (default: POD_NAMESPACE)", default="")
     """Only ImagePrefetches in this namespace may select workloads of other namespaces. Empty: no ImagePrefetch may."""
     account: str = flag(
@@ -129,7 +140,10 @@ class Settings:
         str, "NAME", "the ClusterRole that may get Secrets (pantala-secret-reader)", default="pantala-secret-reader"
     )
     startup_taints: tuple[str, ...] = flag(
-        _keys, "KEY,...", "taints that the operator may remove from nodes; PREFIX/ means all with it (none)", default=()
+        _keys,
+        "KEY,...",
+        "keys of the taints that the operator may remove from nodes; PREFIX/ means all keys with this prefix (none)",
+        default=(),
     )
     node_condition: bool = flag(
         settings.yes_or_no, "yes|no", "write the condition pantala.dev/ImagesReady to nodes (no)", default=False
@@ -143,7 +157,7 @@ class Settings:
     peer_health_port: int = flag(
         settings.whole(1, 65535, "ports"), "PORT", "port of the peers' health probes (65003)", default=65003
     )
-    """The operator asks a peer there if no supernode hears from it."""
+    """The operator asks a peer at this port if the peer is silent."""
     supernode_patience: float = flag(
         settings.seconds, "SECONDS", "silence of a supernode before Tasks report it (10)", default=10.0
     )

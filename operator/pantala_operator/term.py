@@ -5,15 +5,15 @@ from pantala_operator.ports import Clock
 
 
 class Term:
-    """What the elector has secured. Each write asks :meth:`require` just before its request."""
+    """The term that the elector has secured. Each write calls :meth:`require` just before its request."""
 
     def __init__(self, clock: Clock, *, alone: bool = False) -> None:
-        """``alone``: only one operator runs, without a Lease. Then this one always leads, with epoch 0."""
+        """``alone``: only one operator runs, without a Lease. Then this replica always leads, with epoch 0."""
         self._clock = clock
         self._alone = alone
         self._until = float("-inf")
         self.epoch = 0
-        """The transitions of the Lease in this replica's term. 0: none."""
+        """The transitions of the Lease in this replica's term. 0: this replica has had no term."""
         self.cut_off = False
         """True if the API server does not answer, so that the term of this replica cannot be renewed."""
 
@@ -39,7 +39,7 @@ class Term:
         """Seconds that a write may take. Raises :class:`NotLeadingError`."""
         remaining = self.remaining
         if remaining <= 0:
-            raise NotLeadingError("this replica does not lead, so it writes nothing")
+            raise NotLeadingError("this replica does not lead, so it may not write")
         return remaining
 
     def extend(self, until: float, epoch: int) -> None:
@@ -47,5 +47,5 @@ class Term:
         self._until, self.epoch, self.cut_off = until, epoch, False
 
     def end(self) -> None:
-        """Lead no longer."""
+        """End the term now."""
         self._until, self.cut_off = float("-inf"), False

@@ -56,7 +56,7 @@ class TaskTraces:
             self._stated[wanted.uid] = wanted.trace
             if not _is_ready(task):
                 attempt, began = self._seen.get(wanted.uid, ("", 0.0))
-                if attempt != wanted.attempt:  # it is older than this process
+                if attempt != wanted.attempt:  # the attempt is older than this process
                     created = task.status.start_time or task.metadata.creation_timestamp
                     began = created.timestamp() if created is not None else self._wall()
                 self._open[wanted.uid] = wanted, began

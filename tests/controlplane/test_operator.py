@@ -82,7 +82,7 @@ async def test_a_missing_permission_is_logged_until_it_is_granted(
 async def test_a_missing_crd_is_a_problem_until_it_is_installed(stage: ProcessStage) -> None:
     """Readiness names the CRD. After its installation Tasks work without a restart of the operator."""
     await stage.kubectl("delete", "crd", "tasks.pantala.dev", "--timeout=20s")
-    missing = (503, ["the API server does not serve the CRD tasks.pantala.dev; apply crds/"])
+    missing = (503, ["the API server does not serve the CRD tasks.pantala.dev. Apply crds/"])
     await eventually(lambda: stage.operator.ask("/readyz") == missing, within=40)
     assert (200, []) == stage.operator.ask("/healthz")
     await stage.kubectl("apply", "--server-side", "-f", str(ROOT / "crds"))

@@ -102,7 +102,7 @@ async def connect(
     except _UNREADABLE as error:
         is_named = isinstance(error, OSError | config.ConfigException)
         what = " ".join(str(error).split()) if is_named else "the file is not a kubeconfig"
-        raise ClusterError(f"no credentials for the API server: {what}; set --kubeconfig or KUBECONFIG") from error
+        raise ClusterError(f"no credentials for the API server: {what}. Set --kubeconfig or KUBECONFIG") from error
     configuration.client_session_kwargs = {"trust_env": False}
     return KubernetesCluster(configuration, timeout, term, clock)
 
@@ -113,7 +113,7 @@ class KubernetesCluster:
     def __init__(
         self, configuration: Any, timeout: float = _TIMEOUT, term: Term | None = None, clock: ServerClock | None = None
     ) -> None:
-        """``configuration``: the Kubernetes client's. ``timeout``: seconds for one request.
+        """``configuration``: the configuration of the Kubernetes client. ``timeout``: seconds for one request.
 
         Writes are sent only in the ``term`` of this replica, and end with it. ``None``: always. ``clock`` learns the
         API server's time.
@@ -123,7 +123,7 @@ class KubernetesCluster:
         self._clock = clock or ServerClock()
         self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
         self._api = client.ApiClient(configuration)
-        # The client is not awaited: that would discover all API paths, which are known, and write a cache to /tmp.
+        # Awaiting the client would discover all API paths, which are known, and write a cache to /tmp.
         self._client = dynamic.DynamicClient(self._api)  # type: ignore[no-untyped-call]
 
     async def close(self) -> None:
@@ -216,7 +216,7 @@ class KubernetesCluster:
     async def remove_taint(self, node: str, key: str) -> Node:
         path = f"/api/v1/nodes/{node}"
         fresh = await self.request("get", path)
-        # The taints are copied as JSON, so that fields stay that this version does not know.
+        # The taints are copied as JSON, so that fields that this version does not know stay.
         taints = [taint for taint in fresh.get("spec", {}).get("taints", ()) if taint.get("key") != key]
         body = {"metadata": {"resourceVersion": fresh["metadata"]["resourceVersion"]}, "spec": {"taints": taints}}
         return _read(await self.request("patch", path, body=body, content_type=_MERGE), Node)
@@ -252,7 +252,8 @@ class KubernetesCluster:
         return _read(await self.request("get", _lease_path(metadata)), LeaseResource)
 
     async def write_lease(self, lease: LeaseResource) -> LeaseResource:
-        # Outside of any term, because it begins one. PUT also creates the Lease, with rights on this name only.
+        # No term is required, because this write begins the term. PUT also creates the Lease, with rights on this name
+        # only.
         path = _lease_path(lease.metadata)
         try:
             return _read(await self._send("put", path, self._timeout, body=lease.body()), LeaseResource)

@@ -1,7 +1,7 @@
-"""The health port of peers over HTTP. The answers tell whether a peer lives that the supernodes do not hear from.
+"""The health port of peers over HTTP. The answers show whether the process of a silent peer runs.
 
-The operator stands inside the cluster, so it connects only to an IP address, at the port of the probes. Any other text
-could name another host, port or path. It follows no redirect, keeps no cookie and reads no body.
+The operator runs inside the cluster, so it connects only to an IP address, at the port of the probes. Any other text
+could name another host, port or path. The operator follows no redirect, keeps no cookie and reads no body.
 """
 
 from ipaddress import ip_address
@@ -25,7 +25,8 @@ class HTTPHealthProbe:
         """All peers have the same port, so ``name`` is not needed."""
         if self._session is None:
             self._session = aiohttp.ClientSession(
-                connector=aiohttp.TCPConnector(limit=0, force_close=True),  # a peer must not wait for others' answers
+                # the request to one peer must not wait for the answers of other peers
+                connector=aiohttp.TCPConnector(limit=0, force_close=True),
                 cookie_jar=aiohttp.DummyCookieJar(),
                 timeout=aiohttp.ClientTimeout(total=TIMEOUT),
             )

@@ -50,7 +50,7 @@ class TrustedAccounts(NamedTuple):
 
 
 class SigningEndpoint:
-    """Signs a request with the names that the client's token proves, and with no others."""
+    """Signs a request with exactly the names that the client's token proves."""
 
     def __init__(self, keeper: AuthorityKeeper, keys: ClusterKeys, accounts: TrustedAccounts) -> None:
         self._keeper = keeper

@@ -15,7 +15,7 @@ from pantala_process.tls import certificates
 from pantala_process.tls.certificates import CertificateError
 
 _SKEW = 3600.0
-"""Seconds before its issue from which a certificate is valid, because clocks differ."""
+"""A certificate is valid from this many seconds before its issue, because clocks differ."""
 
 _USAGE = dict.fromkeys(
     (

@@ -1,4 +1,4 @@
-"""Keeps the authority in a Secret, the list of trusted ones in a ConfigMap, and the operator's own certificate.
+"""Keeps the authority in a Secret, the trusted authorities in a ConfigMap, and the operator's own certificate.
 
 Each replica of the operator does this. The API server refuses the second of two writes at the same time, and the
 replica reads again.
@@ -21,10 +21,10 @@ from pantala_process.tls.certificates import CertificateError
 from pantala_process.tls.contexts import TLSContexts
 
 _LOOK = 10.0
-"""Seconds between two looks at the Secret."""
+"""Seconds between two reads of the Secret."""
 
 _SOON = 1.0
-"""The same before the first authority is known."""
+"""Seconds between two reads of the Secret, until the first authority is known."""
 
 _BUNDLE = "ca.crt"
 """The key of the ConfigMap that has the certificates of all trusted authorities."""
@@ -37,9 +37,9 @@ class AuthorityUnavailableError(CertificateError):
 
 
 class AuthorityKeeper:
-    """Signs certificates for other processes, and loads the operator's own one into ``contexts``.
+    """Signs certificates for other processes, and loads the operator's own certificate into ``contexts``.
 
-    ``names`` are those of the operator's certificate. ``issuer_secret`` is a Secret that cert-manager fills.
+    ``names``: the names in the operator's certificate. ``issuer_secret`` is a Secret that cert-manager fills.
     """
 
     def __init__(
@@ -56,7 +56,7 @@ class AuthorityKeeper:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.problem = "the authority for certificates has not been read yet"
-        """Why no certificate can be signed. Empty if that works."""
+        """Why no certificate can be signed. Empty if certificates can be signed."""
         self._cluster = cluster
         self._contexts = contexts
         self._namespace = namespace
@@ -79,7 +79,7 @@ class AuthorityKeeper:
         if issuer is None:
             raise AuthorityUnavailableError(self.problem)
         if now >= issuer.facts.ends:
-            raise AuthorityUnavailableError("the authority's certificate has expired; the operator waits for a new one")
+            raise AuthorityUnavailableError("the authority's certificate has expired. The operator waits for a new one")
         return issuer.sign(request, names, now=now, lifetime=self._timing.certificate)
 
     async def run(self) -> None:
@@ -94,7 +94,7 @@ class AuthorityKeeper:
             await self._rotate()
             self._renew()
         except ClusterConflictError:
-            return  # the other replica has written it; the next step reads that
+            return  # the other replica has written the object, and the next step reads it
         except (ClusterError, CertificateError, OSError, ValueError) as error:
             if str(error) != self.problem:
                 log.warning("certificates cannot be signed now; the operator retries", reason=str(error))
@@ -126,7 +126,7 @@ class AuthorityKeeper:
             await self._cluster.write_data(DataKind.CONFIG_MAP, published.metadata, {_BUNDLE: bundle})
 
     async def _given(self) -> CertificateIssuer | None:
-        """The authority that cert-manager made. ``None``: there is none yet."""
+        """The authority that cert-manager made. ``None``: cert-manager has not made an authority yet."""
         if not self._issuer_secret:
             return None
         try:
@@ -139,7 +139,7 @@ class AuthorityKeeper:
         return CertificateIssuer(certificates.first(data["tls.crt"]), data["tls.key"])
 
     def _renew(self) -> None:
-        """Sign the operator's own certificate, if it is time or if another authority signs now."""
+        """Sign the operator's own certificate, if it must be renewed or if another authority signs now."""
         issuer, now = self._state.current, self._wall()
         if issuer is None:
             return

@@ -1,4 +1,4 @@
-"""When the authority changes. All processes know a new one before it signs anything, and the old one for a while."""
+"""Decides when the authority changes. Processes trust a new authority before it signs, and an old one for a while."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class AuthorityTiming:
     certificate: float = 7 * _DAY
     """The life of a process's certificate."""
     overlap: float = 3600.0
-    """From the publication of a new authority until it signs. Nodes see a changed ConfigMap after a minute or two."""
+    """From the publication of a new authority until it signs. Pods see a changed ConfigMap after a minute or two."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +28,13 @@ class AuthorityState:
     """The authorities, as the Secret has them."""
 
     current: CertificateIssuer | None = None
-    """The one that signs certificates."""
+    """The authority that signs certificates."""
     following: CertificateIssuer | None = None
-    """The one that signs next."""
+    """The authority that signs next."""
     published_at: float = 0.0
     """When ``following`` was made, in seconds since the epoch."""
     former: bytes = b""
-    """The certificate of the one that signed before. Empty: no certificate of it is in use."""
+    """The certificate of the authority that signed before. Empty: no certificate of a former authority is in use."""
     replaced_at: float = 0.0
     """When ``former`` was replaced."""
 
@@ -48,7 +48,7 @@ class AuthorityState:
     def advance(
         self, given: CertificateIssuer | None, *, external: bool, now: float, timing: AuthorityTiming
     ) -> AuthorityState:
-        """The state that must be in force now. ``given``: the authority from cert-manager, if ``external``."""
+        """The state that must apply now. ``given``: the authority from cert-manager, if ``external``."""
         state = self
         if state.current is None or now >= state.current.facts.ends:
             first = given if external else CertificateIssuer.new(now=now, lifetime=timing.authority)

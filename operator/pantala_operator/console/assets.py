@@ -1,4 +1,7 @@
-"""The files of the web page, which are part of the package. They are served as they are: nothing is built."""
+"""The files of the web page, which are part of the package.
+
+The console serves them unchanged: no build step makes them.
+"""
 
 import hashlib
 from importlib import resources

@@ -1,4 +1,7 @@
-"""Remembers when the conditions of each resource changed. The API keeps only the last change of each. Pure."""
+"""Remembers when the conditions of each resource changed.
+
+A status keeps only the last change of each condition. Pure.
+"""
 
 from collections import deque
 from collections.abc import Iterable, Iterator, Set
@@ -15,7 +18,7 @@ from pantala_protocol.console.views import Moment
 MOST_MOMENTS: Final = 40
 """The most changes that are kept of one resource."""
 _SUMMARIES: Final = frozenset({"Ready", "Reconciling", "Stalled"})
-"""These conditions repeat the reasons of the others."""
+"""These conditions repeat the reasons of other conditions."""
 
 
 class ConditionHistory:
@@ -31,7 +34,7 @@ class ConditionHistory:
         return tuple(self._moments.get(uid, ()))
 
     def keep_only(self, uids: Set[str]) -> None:
-        """Forget all other resources. A full list may show that one is gone, without an event."""
+        """Forget all other resources. A full list may show a deletion without an event."""
         for known in (self._moments, self._seen):
             for uid in known.keys() - uids:
                 del known[uid]
@@ -73,7 +76,7 @@ def timeline(
         *_moment(started, "Started", "The operator began this attempt."),
         *known,
         *(Moment(each.last_transition_time.timestamp(), each.reason, _words(each)) for each in missing),
-        *_moment(completed, "Completed", "Nothing was left to do."),
+        *_moment(completed, "Completed", "The work was complete."),
     ]
     return tuple(sorted(every, key=lambda moment: moment.at))
 

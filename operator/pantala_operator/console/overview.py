@@ -1,4 +1,4 @@
-"""Builds the views from what the operator knows. 10,000 Tasks take a moment, so it is done in slices and kept.
+"""Builds the views from the operator's observation. 10,000 Tasks take a moment, so views are built in slices and kept.
 
 The summary of a finished Task follows from its status alone, so it is kept as long as the resource does not change.
 """
@@ -30,16 +30,16 @@ _SLICE: Final = 200
 _FRESH: Final = 0.4
 """Seconds for which a built overview is used again, at least."""
 _ECHO: Final = timedelta(seconds=2 * WINDOW)
-"""After this time, a finished Task has no rate any more."""
+"""Seconds after which a finished Task has no rate any more."""
 _CALM: Final = 4
-"""It is used so many times longer than it took to build."""
+"""A built overview is used this many times longer than it took to build."""
 _MOST_IMAGES: Final = 50
 """The most unfinished images whose nodes are looked at for their rates."""
 
 
 @dataclass(frozen=True, slots=True)
 class _Built:
-    """The whole view, and how long it is used."""
+    """The whole view, and until when it is used."""
 
     view: Console
     until: float

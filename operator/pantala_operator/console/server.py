@@ -1,7 +1,7 @@
 """Serves the console: the views as JSON, and the web page. Read-only, and only for programs on the same machine.
 
-Everybody who reaches the port may read. So the port is on loopback, and ``kubectl port-forward`` is the way to it: the
-API server asks for the user's own rights. A web page of another site could reach a loopback port through the user's
+Every program that reaches the port may read. So the port is on loopback. Users reach it by ``kubectl port-forward``:
+the API server asks for the user's own rights. A web page of another site could reach a loopback port through the user's
 browser under a name of its own (DNS rebinding). So requests must name a loopback host.
 """
 
@@ -136,7 +136,7 @@ def _flag(text: str) -> bool:
 
 @web.middleware
 async def _guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Refuse requests that are not for us, give all errors one form, and add the headers."""
+    """Refuse requests for other hosts, give all errors the same form, and add the headers."""
     response = await _answer(request, handler)
     response.headers.update(HEADERS)
     response.headers.setdefault(hdrs.CACHE_CONTROL, "no-store")

@@ -1,4 +1,4 @@
-"""Summaries of Tasks, by their status and by what the supernodes reported since it was written. Pure."""
+"""Summaries of Tasks, by their status and by newer reports of the supernodes. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -67,7 +67,7 @@ def is_over(summary: TaskSummary) -> bool:
 
 
 def with_nodes(summary: TaskSummary, nodes: Sequence[NodeView]) -> TaskSummary:
-    """The summary with what all its ``nodes`` show: their exact counts, and for images the newest progress."""
+    """The summary with facts from all its ``nodes``: their exact counts, and for images the newest progress."""
     if not nodes:
         return summary
     counts = counted(nodes)
@@ -98,7 +98,7 @@ def _traffic(status: ByteCount | None, report: TaskReport | None, progress: Task
         return Traffic(origin, supernode, peers)
     nodes = progress.nodes.values()
     by_supernode = sum(flow.rate for node in nodes for flow in node.flows if not flow.provider)
-    # A message names only the providers with the most bytes, so the rest of a node's rate is that of peers.
+    # A message names only the providers with the most bytes, so the missing part of a node's rate comes from peers.
     by_peers = max(0, sum(node.rate for node in nodes) - by_supernode)
     return Traffic(origin, supernode, peers, progress.origin_rate, by_supernode, by_peers)
 
@@ -142,7 +142,7 @@ def percentage(text: str) -> float | None:
 
 
 def _held(nodes: Mapping[str, NodeDownload], length: int) -> tuple[int, int]:
-    """How many nodes have all bytes although they still show a rate, and the verified bytes of the others."""
+    """How many nodes have all bytes although they still show a rate, and the verified bytes of the other nodes."""
     partial = [node.bytes for node in nodes.values() if node.bytes < length]
     return len(nodes) - len(partial), sum(partial)
 
@@ -150,7 +150,7 @@ def _held(nodes: Mapping[str, NodeDownload], length: int) -> tuple[int, int]:
 def _eta(
     task: TaskResource, share: float | None, length: int | None, counts: NodeCounts, progress: TaskDownloads | None
 ) -> float | None:
-    """Seconds until everything is done at the present pace of what is not done."""
+    """Seconds until all nodes are done, at the present rate of the unfinished nodes."""
     if share is None or length is None or share >= 1 or progress is None:
         return None
     nodes = progress.nodes.values()

@@ -1,1 +1,1 @@
-"""Decides when to plan, plans, and writes the results: the control loop, its controllers and the writer."""
+"""The control loop, its controllers and the writer. They decide when to plan, make the plans and write the results."""

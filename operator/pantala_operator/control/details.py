@@ -1,4 +1,4 @@
-"""The nodes of one Task or ImagePrefetch, and the causes why it is not done. The console and the commands show them."""
+"""The nodes of one Task or ImagePrefetch, and the causes why it is not done. The console and its clients show them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Final
@@ -32,7 +32,7 @@ class Details:
         self._clock = clock
 
     def nodes(self, each: TaskResource | ImagePrefetch) -> tuple[NodeView, ...]:
-        """All nodes of the object, in the sequence of their names."""
+        """All nodes of the object, sorted by their names."""
         if isinstance(each, TaskResource) and not each.spec.is_image:
             return self._tasks.nodes(each, self._clock.now()).views()
         snapshot, keys = self._images(each)
@@ -44,7 +44,7 @@ class Details:
         return tuple(_image_node(name, snapshot, keys, moving, zones.get(name, "")) for name in snapshot.targets.wanted)
 
     def causes(self, each: TaskResource | ImagePrefetch, nodes: Sequence[NodeView]) -> tuple[Cause, ...]:
-        """Why the object with these ``nodes`` is not done. Empty if it is, or if nothing is in its way."""
+        """Why the object with these ``nodes`` is not done. Empty if it is done, or if nothing blocks it."""
         source = None
         if isinstance(each, TaskResource) and each.status.task_id:
             source = self._known.progress.downloads(each.status.task_id).source
@@ -55,7 +55,8 @@ class Details:
         snapshot, keys = self._images(each)
         blobs = set(_blobs(snapshot, keys)) if snapshot is not None else set[str]()
         origin, supernode, peers = self._known.progress.moved_of(blobs) or (0, 0, 0)
-        if isinstance(each, TaskResource) and each.status.transferred is not None:  # from before this process
+        # the bytes are from before the start of this process
+        if isinstance(each, TaskResource) and each.status.transferred is not None:
             before = each.status.transferred
             origin, supernode, peers = (
                 max(origin, before.origin), max(supernode, before.from_supernode), max(peers, before.from_peers),

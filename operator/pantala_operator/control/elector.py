@@ -1,7 +1,7 @@
-"""Elects the leading replica of the operator by a Lease, as client-go does. Only the leader plans, writes and states.
+"""Elects the leading replica of the operator by a Lease, as client-go does. Only the leader plans and writes.
 
 Clocks of machines are not compared. A replica takes the Lease if it has seen no change of it for the Lease's duration,
-by its own monotonic clock. The leader counts its term from the moment before the request that renewed it.
+by its own monotonic clock. The leader counts its term from the moment before the request that renewed the Lease.
 """
 
 import asyncio
@@ -30,7 +30,7 @@ log = structlog.get_logger(__name__)
 _AGAIN = 0.1
 """Seconds until another attempt after a conflict."""
 _CUT_OFF = 3
-"""The number of failed attempts after which the API server counts as away."""
+"""The number of failed attempts after which the API server counts as unavailable."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +38,13 @@ class LeaseTiming:
     """Times of an election in seconds."""
 
     duration: float = 10.0
-    """The Lease's duration: so long after the leader's last renewal, another replica takes over."""
+    """The Lease's duration: the time after the leader's last renewal at which another replica takes over."""
     margin: float = 2.0
-    """The leader ends its term so much earlier, because a write may take a moment."""
+    """The leader ends its term earlier by this time, because a write may take a moment."""
     interval: float = 2.0
-    """Between two renewals, and between two looks of the other replicas."""
+    """The time between two renewals, and between two checks of the Lease by the other replicas."""
     timeout: float = 4.0
-    """For one request."""
+    """The time limit of one request."""
 
 
 class Elector:
@@ -66,9 +66,9 @@ class Elector:
         timing: LeaseTiming | None = None,
     ) -> None:
         self.identity = f"{pod or os.uname().nodename}_{secrets.token_hex(4)}"
-        """Differs after each start, so that a new process never takes the term of a former one for its own."""
+        """Differs after each start, so that a new process never takes the term of a former process for its own."""
         self.problem = ""
-        """Why the Lease cannot be used. Empty if it can, and while the API server is away."""
+        """Why the Lease cannot be used. Empty if it can be used, and while the API server is unavailable."""
         self._cluster = cluster
         self._term = term
         self._supernodes = supernodes
@@ -84,7 +84,7 @@ class Elector:
 
     @property
     def leader(self) -> str:
-        """The pod that holds the Lease, as last read. Empty: none, or not known."""
+        """The pod that holds the Lease, as last read. Empty: no pod, or not known."""
         return self._lease.holder.rpartition("_")[0]
 
     async def run(self) -> None:
@@ -121,7 +121,7 @@ class Elector:
             async with asyncio.timeout(self._timing.timeout):
                 await self._cluster.write_lease(given_back)
         except (ClusterError, TimeoutError) as error:
-            log.warning("The Lease is not released, so another operator waits for its end.", error=str(error))
+            log.warning("The Lease was not released, so another operator waits until the Lease ends.", error=str(error))
 
     async def _turn(self) -> float:
         began = self._clock.monotonic()
@@ -157,12 +157,12 @@ class Elector:
         self._recovered()
 
     def _left(self) -> float:
-        """Seconds until this replica may take the Lease of another one."""
+        """Seconds until this replica may take the Lease of another replica."""
         duration = self._lease.spec.lease_duration_seconds or self._timing.duration
         return self._seen[2] + duration - self._clock.monotonic()
 
     async def _write(self, began: float, transitions: int) -> None:
-        """Take or renew the Lease. The epoch exceeds all that supernodes know, also if the Lease was deleted."""
+        """Take or renew the Lease. The epoch exceeds all epochs that supernodes know, also if the Lease was deleted."""
         if self._supernodes.epoch > transitions or (not self._holds and self._supernodes.epoch == transitions):
             transitions = self._supernodes.epoch + 1
         wanted = self._lease.held(self.identity, transitions, round(self._timing.duration), self._clock.now())
@@ -198,5 +198,5 @@ class Elector:
         if self._term.leads != self._led:
             self._led = self._term.leads
             if not self._led:
-                log.warning("This replica leads no longer", lease=self._lease.metadata.key)
+                log.warning("This replica no longer leads", lease=self._lease.metadata.key)
             self._events.publish(LeadershipChanged(self._led))

@@ -1,4 +1,4 @@
-"""Keeps a bug in the plan of one object from stopping the operator, and so all other objects."""
+"""Keeps the operator running if the plan of one object has a bug. The plans of all other objects continue."""
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -23,7 +23,7 @@ log = structlog.get_logger(__name__)
 
 _SUMMARY = (ConditionType.READY, ConditionType.RECONCILING, ConditionType.STALLED)
 _LOGGED = 1000
-"""Bugs that are remembered, so that each is logged once and not at each turn."""
+"""The most bugs that are remembered. A remembered bug is logged once and not at each turn."""
 
 
 class PlanGuard:
@@ -35,7 +35,7 @@ class PlanGuard:
 
     @contextmanager
     def planning(self, each: Planned | None, now: datetime) -> Iterator[None]:
-        """Run the plan of an object, or of one that does not exist yet. The object is planned again when it changes."""
+        """Run the plan of an object. The object is planned again when it changes. ``None``: it does not exist yet."""
         try:
             yield
         except Exception as error:
@@ -54,7 +54,7 @@ class PlanGuard:
 
 
 def conditions_of(each: Planned, error: Exception, now: datetime) -> tuple[Condition, ...]:
-    """The object's conditions with the bug. Those that the bug does not concern stay as they are."""
+    """The object's conditions with the bug. Conditions that the bug does not concern stay the same."""
     text = f"The operator cannot plan this object because of a bug ({type(error).__name__})"
     obstacle = Obstacle(Reason.INTERNAL, f"{text}. Read the operator's log, and please report the problem.")
     summary = status.evaluate(StatusInputs(status.PENDING, obstacle=obstacle))

@@ -189,7 +189,7 @@ class Loop:
             await self._sleep()
 
     def turn(self) -> None:
-        """Plan all that is marked, once. The writer and the clients act on it later."""
+        """Plan all marked objects once. The writer and the clients use the plans later."""
         now = self._clock.now()
         marked, everything = self._marked, self._all_marked
         self._marked, self._all_marked = set(), False
@@ -235,7 +235,7 @@ class Loop:
         self._mark_all()
 
     def _longest_sleep(self) -> float:
-        """The seconds until the loop runs its next turn, if no event arrives before."""
+        """The seconds until the loop runs its next turn, if no event arrives before that."""
         longest, now = _LONGEST_SLEEP, self._clock.now()
         if not self._term.leads:
             return longest

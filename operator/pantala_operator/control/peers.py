@@ -1,4 +1,4 @@
-"""Keeps one Peer resource for each peer, with what the supernodes report about it."""
+"""Keeps one Peer resource for each peer, with the supernodes' reports about the peer."""
 
 from datetime import datetime
 
@@ -13,7 +13,7 @@ from pantala_operator.watch.observation import Observation
 _RECONNECT = 15.0
 """Seconds that peers have to reconnect to a restarted supernode before they count as disconnected."""
 _INTERVAL = 5.0
-"""Seconds between two turns if no event asks for one earlier."""
+"""Seconds between two turns, if no event requests an earlier turn."""
 
 
 class ReconnectGrace:

@@ -1,7 +1,8 @@
 """Plans all ImagePrefetches, and the Tasks with an image that no ImagePrefetch owns, for one common statement.
 
 Only three things are kept between plans: registries' answers, the orders, and a status that the API server does not
-have yet. After a restart the operator asks the registries again. It finds the rest in nodes' reports and in the status.
+have yet. After a restart the operator asks the registries again. It finds all other facts in nodes' reports and in the
+status.
 """
 
 from collections import Counter
@@ -52,14 +53,14 @@ class SharedView:
 
     cluster: ClusterNodes
     pulls: Mapping[str, Mapping[str, Mapping[str, PullState]]]
-    """How far the nodes' pulls are: namespace -> Task -> node -> state."""
+    """The states of the nodes' pulls: namespace -> Task -> node -> state."""
     runtimes: Mapping[str, RuntimeState]
     tasks: Mapping[str, list[OwnedTask]]
     """All Tasks, by namespace."""
     secrets: Mapping[str, Mapping[str, SecretReading]]
     """The Secrets that were read: namespace -> name -> reading."""
     reported: bool
-    """True if all peers have reported since the supernodes started, or had the time to do so."""
+    """True if all peers have reported since the supernodes started, or have had enough time to report."""
     away: str
 
     @classmethod
@@ -302,13 +303,13 @@ class PrefetchController:
         return next(((pin.platforms or {}).values() for pin in pins if pin.task == each.metadata.name), ())
 
     def _write_nodes(self, planned: Mapping[str, Planned]) -> None:
-        """Remove startup taints, and write the condition of nodes, once every vote is known."""
+        """Remove startup taints, and write the condition of nodes, when every vote is known."""
         voters = [each for each in planned.values() if isinstance(each, ImagePrefetch) and each.spec.votes]
         votes = [state.vote for state in self._states.values() if state.vote is not None]
         if any(self._states[each.metadata.uid].vote is None for each in voters):
             return
         self._writer.remove_taints(startup_taint.removable(votes, self._rights))
-        if self._rights.condition and self._grace.over:  # before, no node is known to have its images
+        if self._rights.condition and self._grace.over:  # until the first report, no node is known to have its images
             self._writer.set_images_ready(startup_taint.node_conditions(votes, self._known.nodes.items))
 
     def _forget(self, uid: str) -> None:
@@ -328,7 +329,7 @@ class PrefetchController:
         self._settle(known)
 
     def _settle(self, known: list[PrefetchState[Any]]) -> None:
-        """Allow the first statement once every image is known: nodes remove an image that it leaves out."""
+        """Allow the first statement when every image is known, because nodes remove each image that it leaves out."""
         read, over = self._known.secrets.keys(), self._grace.over
         self.settled |= all(state.images is not None for state in known) and self._known.pull_secrets <= read
         if self.settled or not over:

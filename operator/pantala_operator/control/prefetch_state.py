@@ -1,4 +1,4 @@
-"""What the operator remembers about one object with images between two plans. A restart loses it."""
+"""The data that the operator remembers about one object with images between two plans. A restart loses the data."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -42,7 +42,7 @@ class PrefetchState(Generic[S]):
     """The digests that nodes should look up in their runtimes, and the time of that request."""
     wake_at: datetime | None = None
     snapshot: Snapshot | None = None
-    """The newest judgement of all pulls, for readers that want to see each node."""
+    """The newest judgement of all pulls, for views that show each node."""
     late: Mapping[str, Trouble] = field(default_factory=dict)
     """The nodes that make too little progress."""
 
@@ -83,7 +83,10 @@ class PrefetchState(Generic[S]):
         return {**reported, **known}
 
     def awaited_blobs(self, now: datetime) -> frozenset[str] | None:
-        """The digests that nodes look up now, for the report of mode ``Plan``. ``None``: the time for that is over."""
+        """The digests that nodes look up now, for the report of mode ``Plan``.
+
+        ``None``: the time for their answers is over.
+        """
         blobs = frozenset(
             blob.digest
             for each in self.answers.values()
@@ -100,7 +103,7 @@ class PrefetchState(Generic[S]):
 
 
 def has_looked(runtime: RuntimeState | None, blobs: frozenset[str]) -> bool:
-    """True if a node has reported on each of these blobs, or cannot because its runtime does not answer."""
+    """True if a node has reported on each of these blobs, or cannot report because its runtime does not answer."""
     if runtime is None:
         return False
     return blobs <= runtime.blobs.keys() or not (runtime.name or runtime.version)

@@ -1,4 +1,4 @@
-"""Plans all SourcePolicies for the statement. They are few, so each turn plans all of them."""
+"""Plans all SourcePolicies for the statement. There are few SourcePolicies, so each turn plans all of them."""
 
 from datetime import datetime
 

@@ -1,4 +1,4 @@
-"""Plans the Tasks that distribute a file: what each wants from the supernodes, and its status."""
+"""Plans the Tasks that distribute a file: the task of each in the statements, and its status."""
 
 from collections import Counter
 from collections.abc import Mapping, Set
@@ -52,10 +52,10 @@ class SharedNodes:
 
 
 class TargetChoice:
-    """The nodes of each Task at one moment. Most Tasks want the same nodes, so they are chosen once."""
+    """The nodes of each Task at one moment. Most Tasks want the same nodes, so these nodes are chosen once."""
 
     def __init__(self, observation: Observation, shared: SharedNodes) -> None:
-        """``observation`` must not change while this is used."""
+        """``observation`` must not change while this object is used."""
         self._observation = observation
         self._shared = shared
         self._peers = observation.peer_states()
@@ -80,7 +80,7 @@ class TargetChoice:
         wish, uid = each.spec.target, each.metadata.uid
         holders = self.view(each).holders
         limited = wish.count is not None or wish.percentage is not None
-        if not limited:  # Only on these nodes does it matter whether they have the file.
+        if not limited:  # The choice depends on the holders only among these nodes.
             holders = holders & self._marked
         key = (msgspec.json.encode(wish), uid if limited else "", frozenset(holders))
         if key not in self._chosen:
@@ -89,7 +89,7 @@ class TargetChoice:
         return self._chosen[key]
 
     def young(self, each: TaskResource, now: datetime) -> dict[str, datetime]:
-        """The nodes that joined the cluster less than the time of one node ago, and when that time ends."""
+        """The nodes that joined less than ``spec.timeoutSecondsPerNode`` ago, and when that time ends."""
         if each.spec.timeout_seconds_per_node is None:
             return {}
         if self._joined is None:
@@ -141,7 +141,7 @@ class TaskController:
         return self._by_supernode[supernode]
 
     def turn(self, tasks: Mapping[str, TaskResource], marked: Set[str], now: datetime, *, everything: bool) -> None:
-        """Plan the ``marked`` Tasks (UIDs), and those that depend on them."""
+        """Plan the ``marked`` Tasks (UIDs), and the Tasks that depend on them."""
         dirty = set(tasks) if everything else set(marked)
         dirty |= {uid for uid, at in self._wake.items() if at <= now}
         for uid in (self._wanted.keys() | self._claims.keys() | self._wake.keys() | marked) - tasks.keys():
@@ -160,7 +160,7 @@ class TaskController:
                 self._plan(tasks[uid], choice, now)
 
     def _claim(self, each: TaskResource, chosen: Targets, now: datetime) -> set[str]:
-        """Note the path that a Task claims. Returns the Tasks whose plan may change by it."""
+        """Note the path that a Task claims. Returns the Tasks whose plan may change by this claim."""
         metadata = each.metadata
         path = self._paths.of(each)
         source = statement.origin(each, self._observation.secret_of(each))
@@ -223,7 +223,7 @@ class TaskController:
             self._writer.write(each, plan.status, announce=True, settling=settling)
 
     def nodes(self, each: TaskResource, now: datetime) -> TaskNodes:
-        """All nodes of a Task, for a reader that wants to see each of them."""
+        """All nodes of a Task, for views that show each node."""
         observed = self._observed(each, TargetChoice(self._observation, SharedNodes()), now)
         zones = self._observation.zones
         return task.plan(each, replace(observed, zones=zones), self._paths, now).nodes

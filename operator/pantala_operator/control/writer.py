@@ -1,6 +1,6 @@
 """Writes the newest planned state of each object to the API server, with a limited number of requests at once.
 
-A failed write is dropped. Only the earliest time of the next attempt is kept, and the object is planned again.
+A failed write is dropped. The writer keeps only the earliest time of the next attempt, and the object is planned again.
 """
 
 import asyncio
@@ -40,11 +40,11 @@ _AT_ONCE = 8
 SETTLING = 1.0
 """Seconds that a finished Task has to finish again after an edit, before its status says that it is unfinished."""
 CATCHING_UP = 4.0
-"""Seconds that a new operator has to learn which nodes are late, before a status says that none is."""
+"""Seconds that a new operator has to learn which nodes are late, before a status says that no node is late."""
 _PEER_INTERVAL = 30.0
 """Seconds between two writes of one Peer's numbers."""
 _QUIET, _ANNOUNCED = 60.0, 20_000
-"""Seconds without a second Event for the same object and reason, and how many Events are remembered for that."""
+"""Seconds without a second Event for the same object and reason, and the number of Events that are remembered."""
 _LONGEST_PAUSE = 8.0
 """The longest pause after a failed write, in seconds."""
 
@@ -93,7 +93,7 @@ class Writer:
         return len(self._pending)
 
     def lag(self) -> float:
-        """The seconds by which the oldest planned write is overdue. 0 if none is."""
+        """The seconds by which the oldest planned write is overdue. 0 if no write is overdue."""
         now = self._clock.monotonic()
         return max([0.0, *(now - due for due, _ in self._pending.values())])
 
@@ -130,7 +130,7 @@ class Writer:
         )
 
     def apply_children(self, bodies: Iterable[Mapping[str, Any]]) -> None:
-        """Create an ImagePrefetch's Tasks, or change those that differ."""
+        """Create an ImagePrefetch's Tasks, or change the Tasks that differ."""
         for body in bodies:
             wanted = msgspec.convert(body, TaskResource)
             key = wanted.metadata.key
@@ -211,7 +211,7 @@ class Writer:
         return None
 
     def _on_leadership(self, _: LeadershipChanged) -> None:
-        """Drop what was planned in another term: the loop plans everything again."""
+        """Drop all writes that were planned in another term. The loop plans all objects again."""
         self._pending.clear()
         self._queue.clear()
         self._signal.set()
@@ -264,7 +264,7 @@ class Writer:
             await self._create_events(written, notices(resource.status.conditions, status.conditions))
 
     async def _create_events(self, about: TaskResource | ImagePrefetch | PeerResource, found: Iterable[Notice]) -> None:
-        """Write Events. One that cannot be written is dropped, as is a repeated one of a state that comes and goes."""
+        """Write Events. Drop an Event that cannot be written, and an Event that repeats a recent one."""
         metadata = about.metadata
         attempt = metadata.uid, str(metadata.generation), metadata.annotations.get(REQUESTED_AT, "")
         for each in found:

@@ -1,7 +1,8 @@
 """``python3 -m pantala_operator.hooks.growth``: makes the supernodes' volumes larger, run by a hook of the chart.
 
 A StatefulSet's claim templates cannot change. So the hook requests more storage in each existing claim, and deletes the
-StatefulSet without its pods and claims. Helm then creates it again with the new size, and it adopts both.
+StatefulSet without its pods and claims. Helm then creates the StatefulSet again with the new size, and it adopts the
+pods and claims.
 """
 
 import argparse
@@ -25,7 +26,7 @@ _POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
 
 class Growth(NamedTuple):
-    """What is done for one StatefulSet."""
+    """The changes for one StatefulSet."""
 
     larger: tuple[str, ...]
     """The claims that request more storage."""
@@ -37,7 +38,7 @@ def quantity(text: str) -> int:
     """The bytes of a Kubernetes quantity such as ``50Gi``. Raises :class:`ValueError`."""
     match = _QUANTITY.fullmatch(text)
     if match is None:
-        raise ValueError(f"{text!r} is not a size. Write one like 50Gi.")
+        raise ValueError(f"{text!r} is not a size. Write a size such as 50Gi.")
     unit = match[2] or ""
     return int(Decimal(match[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit.removesuffix("i")])
 
@@ -74,7 +75,7 @@ class GrowthCluster:
         return found
 
     async def request_storage(self, claim: str, size: str, *, trial: bool) -> None:
-        """Request more storage, or only ask the API server if it allows that."""
+        """Request more storage, or only ask the API server if it would allow the request."""
         body = {"spec": {"resources": {"requests": {"storage": size}}}}
         more = {"dry_run": "All"} if trial else {}
         await self._request("patch", f"{self._claims}/{claim}", body=body, content_type=_MERGE, **more)
@@ -87,7 +88,7 @@ class GrowthCluster:
 async def grow(
     cluster: GrowthCluster, volume: str, size: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
 ) -> str:
-    """Make the volumes larger, once the API server would allow all changes. Returns what was done.
+    """Make the volumes larger, if the API server would allow all changes. Returns what was done.
 
     Raises a ``ClusterError``, whose text says if nothing was changed.
     """

@@ -41,7 +41,7 @@ class TrialObject(NamedTuple):
 class _Server(ThreadingHTTPServer):
     content = b""
     reads = 0
-    """How often the file was read as a whole or from its start."""
+    """How many requests read the whole file or its start."""
 
 
 class _Handler(BaseHTTPRequestHandler):

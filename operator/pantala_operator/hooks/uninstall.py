@@ -18,7 +18,7 @@ _INTERVAL = 1.0
 _TIMEOUT = 10.0
 """Seconds for one request: shorter than the operator's, because Helm waits."""
 _NAMED = 20
-"""The message names at most so many nodes, and counts the others."""
+"""The message names at most this many nodes, and counts the other nodes."""
 
 
 class CleanupDaemonSet(NamedTuple):
@@ -27,9 +27,9 @@ class CleanupDaemonSet(NamedTuple):
     observed: bool
     """True if Kubernetes has seen the DaemonSet's latest spec, so that ``desired`` is current."""
     desired: int
-    """The number of nodes that should run a pod of it."""
+    """The number of nodes that should run a pod of the DaemonSet."""
     labels: dict[str, str]
-    """The labels that select its pods."""
+    """The labels that select the DaemonSet's pods."""
 
 
 class CleanupPod(NamedTuple):
@@ -152,8 +152,8 @@ def report(result: CleanupResult, certs_d: str) -> str:
         done = result.desired - len(names) - result.podless
         sentences.append(
             f"containerd's files are restored on {done} of {result.desired} nodes. They are not restored on: "
-            f"{missing}. Image pulls work there: containerd tries the removed mirror, then the registry. To skip the "
-            f"mirror, remove Pantala's part from the hosts.toml files below {certs_d}."
+            f"{missing}. Image pulls work on these nodes too: containerd tries the removed mirror, then the registry. "
+            f"To skip the mirror, remove Pantala's part from the hosts.toml files below {certs_d}."
         )
     elif not result.error:
         sentences.append(f"containerd's files are restored on all {result.desired} nodes.")

@@ -12,7 +12,7 @@ from pantala_protocol.console.views import Cause, NodePhase, NodeView
 from pantala_protocol.reasons import Reason
 
 _NO_CAUSE: Final = frozenset({PROGRESSING, PENDING.reason, "Distributing", "Fetching", "Waiting"})
-"""The reasons of conditions while all goes well."""
+"""The reasons of conditions without a problem."""
 _MAX_EVIDENCE: Final = 5
 
 
@@ -23,7 +23,7 @@ def causes(
     source: Trouble | None = None,
     clocks: Mapping[str, int] | None = None,
 ) -> tuple[Cause, ...]:
-    """The causes, the most general one first. Empty if the object is Ready, or if nothing is in its way.
+    """The causes, the most general cause first. Empty if the object is Ready, or if nothing blocks it.
 
     ``source``: why the supernode gets too few bytes. ``clocks``: by how many seconds the clocks of nodes are ahead, for
     those that are wrong.
@@ -43,7 +43,7 @@ def causes(
 
 
 def _of_conditions(current: tuple[Condition, ...], of_nodes: Iterable[str]) -> Iterator[Cause]:
-    """The cause that the conditions give, unless it is one of nodes, which have more to say."""
+    """The cause that the conditions name. Nothing if ``of_nodes`` explains the same reason in more detail."""
     ready = conditions.find(current, "Ready")
     if ready is None or ready.reason in _NO_CAUSE or ready.reason in set(of_nodes):
         return
@@ -100,7 +100,7 @@ def _sentence(node: NodeView) -> str:
 
 
 def _parts(message: str, reason: str) -> tuple[str, str]:
-    """A message and its advice apart."""
+    """Divide a message into what happened and the advice."""
     for action in (_action(reason), *reasons.ACTIONS):
         if action and message.endswith(action):
             return message.removesuffix(action).rstrip(), action

@@ -34,7 +34,7 @@ from pantala_protocol.reasons import Reason
 
 
 def owner(task: TaskResource) -> str:
-    """The UID of the ImagePrefetch that owns a Task, as the Task says. Empty if none does."""
+    """The UID of the ImagePrefetch that a Task names as its owner. Empty if it names none."""
     controller = task.metadata.controller
     if controller is None or controller.kind != KIND or controller.api_version.partition("/")[0] != GROUP:
         return ""
@@ -42,7 +42,7 @@ def owner(task: TaskResource) -> str:
 
 
 def is_made_for(task: TaskResource, prefetch: ImagePrefetch | None) -> bool:
-    """True if the operator makes exactly such a Task for ``prefetch``. Every user can write an owner reference."""
+    """True if the operator would make exactly this Task for ``prefetch``. Every user can write an owner reference."""
     spec, source = task.spec, task.spec.source
     return (
         prefetch is not None
@@ -53,14 +53,14 @@ def is_made_for(task: TaskResource, prefetch: ImagePrefetch | None) -> bool:
 
 
 def owned(task: TaskResource, prefetches: Mapping[str, ImagePrefetch]) -> OwnedTask:
-    """The Task as the plan of an ImagePrefetch sees it. ``prefetches`` has all of them, by UID."""
+    """The Task as the plan of an ImagePrefetch sees it. ``prefetches``: all ImagePrefetches, by UID."""
     uid, source = owner(task), task.spec.source
     believed = uid if is_made_for(task, prefetches.get(uid)) else ""
     return OwnedTask(task.metadata.name, believed, source.image, source.platform)
 
 
 def demand(task: TaskResource, state: PlanState | None) -> ImageDemand:
-    """The demand of a Task. ``state`` is that of the previous plan, if this process made one."""
+    """The demand of a Task. ``state``: the state after the previous plan, if this process made a plan before."""
     spec = task.spec
     return ImageDemand(
         metadata=task.metadata,
@@ -139,7 +139,7 @@ def status_of_child(
 
 
 def with_bytes(status: TaskStatus, moved: MovedBytes | None) -> TaskStatus:
-    """The status with the bytes of its image. They never become fewer: the operator forgets them at its end."""
+    """The status with the bytes of its image. A restarted operator counts from 0, so the greater number stays."""
     if moved is None or not status.digest:
         return status
     known = status.transferred or ByteCount(0, 0, 0, 0)
@@ -159,12 +159,13 @@ def status_of_stranger(task: TaskResource, now: datetime) -> TaskStatus:
 
 
 def _summary(owner_status: PrefetchStatus, mine: ImageStatus, distributed: Verdict) -> Summary:
-    """Reduce the owner's conditions, which are about all its images, to the Task's one image."""
+    """Reduce the owner's conditions, which cover all its images, to the image of the Task."""
     if distributed.status is ConditionStatus.TRUE:
         rest = no(distributed.reason, "Nothing is left to do")
         return Summary(distributed, rest, rest)
     ready, reconciling, stalled = (kept(owner_status.conditions, kind) for kind in ("Ready", "Reconciling", "Stalled"))
-    if ready.status is ConditionStatus.TRUE:  # The owner was done before, and stays so while nothing newer is known.
+    # The owner was done before. It stays done until a newer report contradicts it.
+    if ready.status is ConditionStatus.TRUE:
         ready = distributed
     failure = next((each for each in owner_status.failures if each.node and each.image == mine.image), None)
     if failure is not None:

@@ -1,4 +1,4 @@
-"""The nodes of one Task with a file: how far each of them is, and why a late or failed one lacks the file. Pure."""
+"""The nodes of one Task with a file: the state of each node, and why a late or failed node lacks the file. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from dataclasses import dataclass, field
@@ -41,7 +41,10 @@ class Trouble(NamedTuple):
 
     @classmethod
     def of_failure(cls, failure: Failure) -> Self:
-        """The trouble of a node that reports a failure. A node fetches a wrong file again, so this needs no advice."""
+        """The trouble of a node that reports a failure.
+
+        A node fetches a wrong file again, so ``DigestMismatch`` has no advice.
+        """
         found = cls.of(failure.reason, failure.message or failure.reason, 0)
         return found._replace(action="") if failure.reason == Reason.DIGEST_MISMATCH else found
 
@@ -75,12 +78,12 @@ class TaskDownloads:
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     """Why nodes get too few bytes of this task."""
     silent: Mapping[str, Trouble] = field(default_factory=dict)
-    """The peers of the cluster that the supernodes do not hear from."""
+    """The peers of the cluster that do not report to the supernodes."""
     source: Trouble | None = None
     """Why the supernode gets too few bytes."""
     origin_rate: int = 0
     origin_pace: int = 0
-    """The rate since the first bytes arrived, which tells the time left."""
+    """The rate since the first bytes arrived, from which the time left is computed."""
 
 
 @dataclass(frozen=True)
@@ -91,20 +94,20 @@ class TaskNodes:
     holders: Set[str] = frozenset()
     """The nodes that have the file. It may contain nodes that are not desired."""
     failures: tuple[Failure, ...] = ()
-    """The failures that the supernode reports. It leaves some out if there are many."""
+    """The failures that the supernode reports. If there are many, it reports only some of them."""
     failing: int = 0
     """How many nodes the supernode reports as failed."""
     active: int = 0
     """How many nodes the supernode reports as downloading."""
     downloads: TaskDownloads = field(default_factory=TaskDownloads)
     overdue: Trouble | None = None
-    """Set if the time of one node has passed. Nodes without the file have then failed, except for young ones."""
+    """Set if ``spec.timeoutSecondsPerNode`` has passed. Nodes without the file have then failed, except ``young``."""
     young: Set[str] = frozenset()
-    """The nodes that joined the cluster so late that their time has not passed."""
+    """The nodes that joined the cluster less than ``spec.timeoutSecondsPerNode`` ago."""
     length: int | None = None
     """The bytes of the file."""
     zones: Mapping[str, str] = field(default_factory=dict)
-    """The zones of nodes that have one."""
+    """The zone of each node. Nodes without a zone are missing."""
 
     @property
     def ready(self) -> int:
@@ -138,7 +141,7 @@ class TaskNodes:
         return NodeCounts(desired, ready, fetching, desired - ready - failed - late - fetching, late, failed)
 
     def views(self) -> tuple[NodeView, ...]:
-        """All nodes in the sequence of their names."""
+        """All nodes, sorted by their names."""
         late, failed = self.late, self.failed
         return tuple(self._view(name, late.get(name), failed.get(name)) for name in sorted(self.desired))
 
@@ -196,7 +199,7 @@ def listed(late: Mapping[str, Trouble], room: int = MAX_NODES) -> tuple[LateNode
 
 
 def late_verdict(progress: str, late: Mapping[str, Trouble]) -> Verdict:
-    """The condition that names a late or failed node: the oldest one, so that it stays the same."""
+    """The condition that names the node with the oldest trouble, so that the condition stays the same."""
     name = min(late, key=lambda each: (late[each].since, each))
     others = f" and {len(late) - 1} more" if len(late) > 1 else ""
     return no(late[name].reason, f"{progress}. {name}{others}: {late[name].text}")
@@ -211,7 +214,7 @@ def overdue(seconds: int | None, started: datetime | None, now: datetime) -> Tro
 
 
 def _varied(late: Mapping[str, Trouble]) -> Iterator[tuple[str, Trouble]]:
-    """All entries: first one of each reason, then a second one, and so on."""
+    """All entries: first one entry of each reason, then a second entry of each reason, and so on."""
     ranks: dict[str, int] = {}
     ranked = []
     for name, each in late.items():

@@ -1,7 +1,7 @@
 """Decides at which path a Task publishes its file, and which paths belong to its namespace. Pure.
 
-Each namespace owns the folder with its name below the folder of published files. So no namespace can take a path that
-another one may use. An administrator may allow a namespace further folders.
+Each namespace owns the folder with its name below the folder of published files. So no namespace can take a path of
+another namespace. An administrator may allow a namespace further folders.
 """
 
 from collections.abc import Collection

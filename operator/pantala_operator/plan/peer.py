@@ -43,11 +43,11 @@ class ObservedPeer:
     on_node: bool = True
     """True if the Node exists."""
     reconnected: bool = False
-    """True if peers have had the time to reconnect to their supernode."""
+    """True if peers have had enough time to reconnect to their supernode."""
     away: str = ""
-    """Why no supernode answers. Empty if one does."""
+    """Why no supernode answers. Empty if a supernode answers."""
     silence: Trouble | None = None
-    """Why the supernodes do not hear from the peer, if so."""
+    """Why the peer does not report to the supernodes. ``None`` if it does."""
     zone: str = ""
     """The zone of the Node."""
 
@@ -66,7 +66,7 @@ def plan(peer: PeerResource | None, observed: ObservedPeer, now: datetime) -> Pe
     elif report is not None and report.connected:
         verdict = Verdict(ConditionStatus.TRUE, "Connected", "The peer is connected to a supernode")
     elif observed.reconnected:
-        verdict = no("Disconnected", "The peer is not connected to a supernode. Check its pod on this node")
+        verdict = no("Disconnected", "The peer is not connected to a supernode. Check the peer's pod on this node")
     else:
         return PeerPlan()
     return PeerPlan(status=_status(peer, report, verdict, observed.zone, now))
@@ -124,7 +124,7 @@ def _mirror(runtime: RuntimeState) -> Verdict:
 
 
 def _clock(ahead: int) -> Verdict:
-    """The condition ``ClockSynchronized``: whether the node's time is about that of the API server."""
+    """The condition ``ClockSynchronized``: whether the node's clock agrees with the API server's clock."""
     if abs(ahead) <= MAX_CLOCK_SKEW:
         return Verdict(ConditionStatus.TRUE, "Synchronized", "The node's clock agrees with that of the API server")
     where = "ahead of" if ahead > 0 else "behind"

@@ -41,7 +41,7 @@ class Denied:
     """The operator may not read the Secret."""
 
     command: str
-    """The command with which an administrator of the namespace allows it."""
+    """The command with which an administrator of the namespace lets the operator read the Secret."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,14 +71,14 @@ class PullSecrets(NamedTuple):
 
 
 def opted_in(secret: Secret) -> bool:
-    """True if the owner of a Secret allows one of its uses. The operator keeps no content of any other Secret."""
+    """True if the owner of a Secret allows a use of it. The operator keeps the content of no other Secret."""
     return secret.metadata.labels.get(ALLOW) in (_FOR_TASKS, _FOR_IMAGES)
 
 
 def headers(name: str, reading: SecretReading, url: str | None = None) -> Headers | Obstacle | Unread:
     """Read headers from a Secret: each key is a header's name, and each value is one line.
 
-    ``url``: where the headers would be sent. ``None``: it does not matter.
+    ``url``: where the headers would be sent. ``None``: do not check the host.
     """
     match reading:
         case Unread():
@@ -109,7 +109,7 @@ def _not_allowed(secret: Secret, use: str) -> Obstacle | None:
 
 
 def _not_for(secret: Secret, url: str | None) -> Obstacle | None:
-    """The obstacle if the Secret names hosts, and the URL's host is not one of them."""
+    """The obstacle if the Secret names hosts, and the URL's host is not among them."""
     named = re.split(r"[\s,]+", secret.metadata.annotations.get(HOSTS, "").strip().lower())
     if url is None or named == [""] or _leads_to(url, named):
         return None
@@ -158,7 +158,7 @@ def _fault(key: str, before: set[str]) -> str | None:
     if lower in _REFUSED or lower.startswith(_REFUSED_PREFIXES):
         return "the supernode sets this header itself"
     if lower in before:
-        return "the Secret has the same header twice"
+        return "the Secret has this header twice"
     return None
 
 
@@ -167,7 +167,7 @@ def _line(encoded: str) -> str | None:
         data = base64.b64decode(encoded, validate=True)
     except (binascii.Error, ValueError):
         return None
-    # `kubectl create secret --from-file` keeps the file's last newline; no header can have one.
+    # `kubectl create secret --from-file` keeps the file's last newline, but no header can contain a newline.
     value = values.of_bytes(data.removesuffix(b"\n").removesuffix(b"\r").strip(b" \t"))
     return value if len(value) <= values.MAX_VALUE and values.is_valid(value) else None
 

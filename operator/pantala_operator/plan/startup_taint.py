@@ -1,6 +1,6 @@
 """Decides when a startup taint is removed from a node, and what a node's condition says about its images. Pure.
 
-Each ImagePrefetch with a startup taint votes on the nodes that it targets: one vote to wait is enough.
+Each ImagePrefetch with a startup taint votes on the nodes that it targets. A node waits if at least one vote says so.
 """
 
 from collections.abc import Iterable, Mapping, Set
@@ -18,9 +18,9 @@ class NodeRights(NamedTuple):
     """What the operator may change at nodes."""
 
     taints: tuple[str, ...] = ()
-    """The keys of the taints that it may remove. A key that ends with ``/`` is a prefix."""
+    """The keys of the taints that the operator may remove. A key that ends with ``/`` is a prefix."""
     condition: bool = False
-    """True if it may write the condition ``pantala.dev/ImagesReady``."""
+    """True if the operator may write the condition ``pantala.dev/ImagesReady``."""
 
     def may_remove(self, key: str) -> bool:
         return any(key.startswith(each) if each.endswith("/") else key == each for each in self.taints)
@@ -31,7 +31,7 @@ class TaintVote:
     """The vote of one ImagePrefetch on its target nodes."""
 
     key: str
-    """The key of its startup taint."""
+    """The key of the ImagePrefetch's startup taint."""
     keep: frozenset[str] = frozenset()
     """The tainted nodes that must keep the taint, because they do not have all images yet."""
     release: frozenset[str] = frozenset()
@@ -88,7 +88,7 @@ def removable(votes: Iterable[TaintVote], rights: NodeRights) -> Mapping[str, fr
 def node_conditions(votes: Iterable[TaintVote], nodes: Mapping[str, Node]) -> Mapping[str, Verdict]:
     """What the condition ``pantala.dev/ImagesReady`` of each node must say, by node.
 
-    A node without a vote has the condition only if it had one before. Then nothing holds the node back any more.
+    A node without a vote has the condition only if it had one before. Such a node waits for no image any more.
     """
     waiting: set[str] = set()
     ready: set[str] = set()

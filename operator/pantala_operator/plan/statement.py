@@ -37,9 +37,9 @@ class PathClaim:
 def origin(task: TaskResource, reading: SecretReading) -> TaskOrigin | Obstacle | Unread:
     """Compute the task's ID.
 
-    All namespaces share a task that is named by its whole URL. Another URL may have other content, and a signature is a
-    right to the file. So tasks with filtered parameters stay within their namespace, and tasks with headers also within
-    their Secret. A digest in the spec names content, but it is not a right to read it.
+    All namespaces share a task that is named by its whole URL. A filtered parameter may select other content, or be a
+    signature that is a right to the file. So tasks with filtered parameters stay within their namespace, and tasks with
+    headers also within their Secret. A digest in the spec names content, but it is not a right to read it.
     """
     spec, namespace = task.spec, task.metadata.namespace
     if not spec.source.url:

@@ -29,15 +29,15 @@ class ObservedTask:
     owner: PathClaim | None = None
     """The claim of another Task that owns this Task's path, if any."""
     excess: Obstacle | None = None
-    """Set if the namespace has too many Tasks, and this is one of the youngest."""
+    """Set if the namespace has too many Tasks, and this Task is among the youngest."""
     report: TaskReport | None = None
-    """The report that counts: usually that of the supernode that owns the task."""
+    """The report that counts: usually the report of the supernode that owns the task."""
     holders: Set[str] = frozenset()
     """The nodes that have the file at the Task's path."""
     reported: bool = False
     """True if the supernodes have reported their peers."""
     away: str = ""
-    """Why no supernode answers. Empty if one does."""
+    """Why no supernode answers. Empty if a supernode answers."""
     downloads: TaskDownloads = field(default_factory=TaskDownloads)
     young: Mapping[str, datetime] = field(default_factory=dict)
     """The nodes that joined the cluster less than ``spec.timeoutSecondsPerNode`` ago, and when that time ends."""
@@ -149,7 +149,7 @@ def _inputs(
 
 
 def _stays(task: TaskResource, inputs: TaskInputs) -> bool:
-    """True if a Ready Task keeps its status, because nothing contradicts it.
+    """True if a Ready Task keeps its status, because no report contradicts it.
 
     So a restart of the operator or of the supernode, or an outage, does not make a finished Task look unfinished.
     """
@@ -178,7 +178,7 @@ def _later(started: datetime, seconds: int) -> datetime:
 
 
 def _lacking_since(task: TaskResource, started: datetime, completed: datetime | None, now: datetime) -> datetime:
-    """The time since which nodes lack the file: the start, or the first loss after all nodes had it."""
+    """The time since which nodes lack the file: the start, or the first loss after all nodes had the file."""
     if completed is None:
         return started
     former = conditions.find(task.status.conditions, ConditionType.DISTRIBUTED)
@@ -186,7 +186,7 @@ def _lacking_since(task: TaskResource, started: datetime, completed: datetime | 
 
 
 def _patience(task: TaskResource, observed: ObservedTask, since: datetime) -> Iterator[datetime]:
-    """When the time of nodes that lack the file passes."""
+    """The times at which nodes that lack the file exceed ``spec.timeoutSecondsPerNode``."""
     lacking = observed.targets.desired - observed.holders
     if task.spec.timeout_seconds_per_node is not None and lacking:
         yield _later(since, task.spec.timeout_seconds_per_node)
@@ -263,7 +263,7 @@ def _nodes(
     *,
     halted: bool,
 ) -> TaskNodes:
-    """``since``: when the time of each node began. ``halted``: nothing runs, so no node can be late."""
+    """``since``: when the time of each node began. ``halted``: the Task makes no progress, so no node can be late."""
     desired = observed.targets.desired
     return TaskNodes(
         desired=desired,

@@ -38,7 +38,7 @@ class TaskInputs:
     overdue: Obstacle | None = None
     """Set if the Task's deadline has passed."""
     report: TaskReport | None = None
-    """The newest report, if it is about the current attempt."""
+    """The newest report, if it belongs to the current attempt."""
     desired: int = 0
     ready: int = 0
     failed: Mapping[str, Trouble] = field(default_factory=dict)
@@ -46,11 +46,11 @@ class TaskInputs:
     late: Mapping[str, Trouble] = field(default_factory=dict)
     """The nodes that make too little progress."""
     slow: Trouble | None = None
-    """Why the supernode gets too few bytes, if so."""
+    """Why the supernode gets too few bytes. ``None`` if it gets enough."""
     away: str = ""
-    """Why no supernode answers. Empty if one does."""
+    """Why no supernode answers. Empty if a supernode answers."""
     former: tuple[Condition, ...] = ()
-    """The conditions so far, if they are about the same content. They stay while nothing newer is known."""
+    """The former conditions, if they are about the same content. They stay until a newer report arrives."""
 
     @property
     def complete(self) -> bool:
@@ -62,7 +62,7 @@ class TaskInputs:
 
     @property
     def obstacle(self) -> Obstacle | None:
-        """What blocks the Task until somebody acts. ``None`` if nothing does."""
+        """What blocks the Task until a user acts. ``None`` if nothing blocks it."""
         failure = self.report.failure if self.report is not None else None
         if self.source is not None:
             return self.source
@@ -164,7 +164,7 @@ def _failed(failure: Failure) -> Verdict:
 
 
 def words(failure: Failure) -> str:
-    """The failure's message with what to do, except for a wrong file on a node, which fetches it again."""
+    """The failure's message with the advice. A wrong file on a node needs no advice: the node fetches it again."""
     advice = None if failure.peer and failure.reason == Reason.DIGEST_MISMATCH else reasons.of_file(failure.reason)
     return status.advised(failure.message or failure.reason, advice)
 

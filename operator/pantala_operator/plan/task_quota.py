@@ -1,4 +1,4 @@
-"""Finds the Tasks that their namespace may not have by its quota. Pure."""
+"""Finds the Tasks that exceed the quota of their namespace. Pure."""
 
 from collections import defaultdict
 from collections.abc import Iterable
@@ -13,7 +13,7 @@ _NEVER = datetime.max.replace(tzinfo=UTC)
 
 
 def excess(tasks: Iterable[TaskResource], quotas: Quotas) -> dict[str, Obstacle]:
-    """The youngest Tasks of each namespace that has too many, by UID, with what their conditions say.
+    """The youngest Tasks of each namespace that has too many, by UID, with the obstacle for their conditions.
 
     Tasks with an image do not count: the operator makes most of them itself.
     """

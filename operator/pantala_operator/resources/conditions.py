@@ -47,7 +47,7 @@ class Condition(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Verdict(NamedTuple):
-    """What a plan says about one condition: it becomes a :class:`Condition`."""
+    """The status, reason and message that a plan gives to one condition. :func:`merge` adds the times."""
 
     status: ConditionStatus
     reason: str
@@ -55,7 +55,7 @@ class Verdict(NamedTuple):
 
 
 MAX_MESSAGE = 4096
-"""The most bytes of a message. It may join texts of several parties, and each of them is clipped where it enters."""
+"""The most bytes of a message. It may join texts from several processes. Each text was shortened when it arrived."""
 
 
 def find(conditions: Iterable[Condition], kind: str) -> Condition | None:

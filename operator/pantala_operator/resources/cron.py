@@ -1,7 +1,7 @@
 """Cron expressions, read as CronJobs read them: by the standard parser of robfig/cron. Pure.
 
-``?`` means ``*`` in every field. ``*`` or ``?`` in a day field leaves the choice to the other one, while ``*/2`` is a
-choice of its own: then a day that fits one of both is due. CronSim decides that by the first character of a field.
+``?`` means ``*`` in every field. ``*`` or ``?`` in a day field leaves the choice to the other day field, while ``*/2``
+is a choice of its own: then a day that fits one of both is due. CronSim decides that by the first character of a field.
 """
 
 import re
@@ -31,7 +31,7 @@ class CronField(NamedTuple):
     least: int
     most: int
     words: tuple[str, ...] = ()
-    """Names of values, from the least one."""
+    """Names of values, beginning with the least value."""
     stars: bool = False
     """CronSim may see that all values are stepped through: it follows changes of the clock by that."""
 
@@ -54,8 +54,8 @@ _PATTERN = re.compile(PATTERN)
 def standard(text: str) -> str:
     """The same schedule for CronSim. Raises :class:`ValueError`."""
     if _PATTERN.fullmatch(text) is None:
-        why = "it has not the form of a CronJob's schedule, such as 30 2 * * *"
-        raise ValueError(f"{why}; put a time zone into timeZone" if "TZ" in text else why)
+        why = "it does not have the form of a CronJob's schedule, such as 30 2 * * *"
+        raise ValueError(f"{why}. Put a time zone into timeZone" if "TZ" in text else why)
     fields = zip(_FIELDS, _MACROS.get(text, text).split(), strict=True)
     return " ".join(_field(field, part) for field, part in fields)
 

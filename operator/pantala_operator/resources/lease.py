@@ -9,7 +9,10 @@ from pantala_operator.resources.api import Metadata
 
 
 class LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
-    """The fields of a Lease that the election uses. Times are only for people: clocks may differ."""
+    """The fields of a Lease that the election uses.
+
+    The election does not compare the times, because clocks may differ. They only inform users.
+    """
 
     holder_identity: str | None = None
     """The leading replica. Empty: none."""

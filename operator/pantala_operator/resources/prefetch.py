@@ -19,7 +19,10 @@ _DIGITS: Final = 12
 
 
 class ImageKey(NamedTuple):
-    """One wanted image: its full reference and its platform. Without a platform, each node gets its own."""
+    """One wanted image: its full reference and its platform.
+
+    Without a platform, each node gets the image for its own platform.
+    """
 
     reference: str
     platform: str = ""
@@ -60,7 +63,7 @@ class LabelRequirement(msgspec.Struct, frozen=True):
 
 
 class LabelSelector(msgspec.Struct, frozen=True, rename="camel"):
-    """A label selector of Kubernetes; an empty one matches everything."""
+    """A label selector of Kubernetes. An empty selector matches everything."""
 
     match_labels: dict[str, str] = {}
     match_expressions: tuple[LabelRequirement, ...] = ()
@@ -214,7 +217,7 @@ class PrefetchBytes(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class PullFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A failure on one node, or on all of them if no ``node`` is named."""
+    """A failure on one node, or on all nodes if ``node`` is empty."""
 
     node: str = ""
     reason: str = ""

@@ -18,7 +18,10 @@ def render(size: int) -> str:
 
 
 def percent(done: float, whole: float) -> str:
-    """A share in whole percent, rounded down: ``42%``. It is 100 % only if nothing is left, and 0 % of nothing."""
+    """A share in whole percent, rounded down: ``42%``.
+
+    It is 100 % only if nothing is left. It is 0 % if ``whole`` is 0.
+    """
     return f"{int(100 * done / whole) if whole > 0 else 0}%"
 
 
@@ -26,5 +29,5 @@ def parse(text: str) -> int:
     """Return the bytes of a quantity such as ``20Gi``. Raises :class:`ValueError`."""
     match = re.fullmatch(r"([0-9]+)([A-Za-z]*)", text)
     if match is None or match[2] not in _FACTORS:
-        raise ValueError(f"{text!r} is not a quantity of bytes; give a whole number with Ki, Mi, Gi, Ti or Pi")
+        raise ValueError(f"{text!r} is not a quantity of bytes. Give a whole number with Ki, Mi, Gi, Ti or Pi")
     return int(match[1]) * _FACTORS[match[2]]

@@ -1,6 +1,6 @@
 """Decides when a failed pull, or a question that a registry refused, is tried again. Pure.
 
-The table of reasons says how each failure passes: by itself, by a change elsewhere, or by a new spec only.
+The table of reasons says what ends each failure: time, a change outside of the resource, or only a new spec.
 """
 
 from typing import Final
@@ -10,7 +10,8 @@ from pantala_protocol import reasons
 from pantala_protocol.reasons import Retry
 
 _LONGEST_PAUSE: Final = 300
-"""The longest pause in seconds, and the pause after failures that pass only by a change elsewhere."""
+"""The longest pause in seconds. It is also the pause after failures that end only by a change outside of the
+resource."""
 
 
 def pause(reason: str, tries: int, limit: int | None, backoff: int) -> int | None:

@@ -1,7 +1,7 @@
 """Derives Ready, Reconciling and Stalled of all kinds of resources, and the Events and expiry from them. Pure.
 
 Each kind supplies :class:`StatusInputs`. The first that is set counts, in the order ``done``, ``pause``, ``obstacle``,
-``activity``. Of ``Ready``, ``Reconciling`` and ``Stalled`` at most one is True; during a pause none is.
+``activity``. At most one of ``Ready``, ``Reconciling`` and ``Stalled`` is True. During a pause, all three are False.
 """
 
 from __future__ import annotations
@@ -61,7 +61,7 @@ class StatusInputs:
     activity: Verdict
     """The condition ``Ready`` while work is in progress."""
     done: Verdict | None = None
-    """The condition ``Ready`` if everything is done, else ``None``."""
+    """The condition ``Ready`` if all work is done, else ``None``."""
     pause: Verdict | None = None
     """The condition during a pause that the user wants, else ``None``."""
     obstacle: Obstacle | None = None
@@ -100,7 +100,7 @@ def unavailable(away: str) -> Verdict:
 
 
 def kept(former: Iterable[Condition], kind: str) -> Verdict:
-    """The condition as it was last written, for a plan that knows nothing newer."""
+    """The condition as it was last written, for a plan without a newer report."""
     found = conditions.find(former, kind)
     return PENDING if found is None else Verdict(ConditionStatus(found.status), found.reason, found.message)
 

@@ -1,1 +1,1 @@
-"""Finds the supernodes, talks to them, and knows what each reported."""
+"""Finds the supernodes, talks to them, and stores the report of each supernode."""

@@ -35,11 +35,11 @@ _REPORT_PAUSE = 0.1
 _PROGRESS_PAUSE = 1.0
 """Seconds between two requests for progress while a download is unfinished. So a silent peer is named within 15 s."""
 _LONG_PROGRESS_PAUSE = 2.0
-"""The same after a long answer, and while no download is unfinished."""
+"""Seconds between two requests for progress after a long answer, and while no download is unfinished."""
 _LONG_ANSWER = 200
-"""An answer about so many nodes is long."""
+"""An answer about at least this many nodes is long."""
 _OLDER_PAUSE = 10.0
-"""Seconds until a supernode without progress is asked again. It may be newer by then."""
+"""Seconds until a supernode whose version sends no progress is asked again. It may have been upgraded."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +87,7 @@ class SupernodeClient:
             self._changed.set()
 
     def wake(self) -> None:
-        """Look again whether a statement may be sent."""
+        """Check again whether a statement may be sent."""
         self._changed.set()
 
     def mute(self) -> None:
@@ -178,12 +178,12 @@ class SupernodeClient:
         while True:
             began, progress, pause = self._clock.monotonic(), None, _LONG_PROGRESS_PAUSE
             if self._term.leads:
-                with suppress(SupernodeCallError):  # the other calls report the problem
+                with suppress(SupernodeCallError):  # the tasks for statements and changes report the problem
                     progress = await self._api.progress()
                     pause = _OLDER_PAUSE if progress is None else _pause(progress)
                 if not self._muted:
                     self._events.publish(ProgressReported(self._name, progress))
-            # A steady beat: rates that are read once a second add up to the bytes.
+            # The requests have equal distances, because rates that are read once a second add up to the bytes.
             await asyncio.sleep(max(pause - (self._clock.monotonic() - began), pause / 2))
 
     async def _watch_silence(self) -> None:

@@ -29,7 +29,7 @@ class SupernodeClients:
         events.subscribe(LeadershipChanged, self._on_leadership)
 
     def set_replicas(self, members: Sequence[Member]) -> None:
-        """Talk to these supernodes from now on, and to no others."""
+        """Keep clients for exactly these supernodes."""
         urls = {member.name: member.url for member in members}
         for name, client in list(self._clients.items()):
             if urls.get(name) != client.url:

@@ -22,7 +22,7 @@ PodURL = Callable[[StatefulSet, str], str]
 
 
 def of_urls(urls: Sequence[str]) -> ReplicasFound:
-    """The supernodes at these URLs. A single one has no name; several are named by host and port."""
+    """The supernodes at these URLs. A single supernode has no name. Several are named by host and port."""
     if len(urls) == 1:
         return ReplicasFound((Member("", urls[0]),))
     return ReplicasFound(tuple(Member(urlsplit(url).netloc.rpartition("@")[2], url) for url in urls))
@@ -33,7 +33,7 @@ def of_stateful_set(found: StatefulSet, pod_url: PodURL) -> ReplicasFound:
     spec, name = found.spec, found.metadata.name
     names = [f"{name}-{spec.ordinals.start + number}" for number in range(max(spec.replicas, found.status.replicas))]
     members = tuple(Member(each, pod_url(found, each)) for each in names)
-    absent = "" if spec.replicas else f"the StatefulSet {found.metadata.key} is scaled to 0; scale it to 1 or more"
+    absent = "" if spec.replicas else f"the StatefulSet {found.metadata.key} is scaled to 0. Scale it to 1 or more"
     return ReplicasFound(members[: spec.replicas], members[spec.replicas :], absent)
 
 
@@ -43,7 +43,7 @@ def service_url(found: StatefulSet, pod: str) -> str:
 
 
 def secured_url(found: StatefulSet, pod: str) -> str:
-    """The same with TLS. The pod's certificate has this name."""
+    """The base URL of a pod with TLS. The pod's certificate has this name."""
     return "https" + service_url(found, pod).removeprefix("http")
 
 

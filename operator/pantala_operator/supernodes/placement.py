@@ -60,7 +60,7 @@ def _caught_up(own: ReplicaReport | None, other: ReplicaReport) -> bool:
 
 
 def _worth_waiting(own: TaskReport, other: TaskReport) -> bool:
-    """True if the owner should wait for the other copy, because that is whole, grows, or has pieces."""
+    """True if the owner should wait for the other copy, because this copy is whole, grows, or has pieces."""
     if other.cdn_status in {CDNStatus.SUCCESS, CDNStatus.RUNNING}:
         return True
     return other.pieces_cached > 0 and not (_ended(own) and _ended(other))

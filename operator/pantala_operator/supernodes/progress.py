@@ -1,4 +1,4 @@
-"""What the supernodes say about unfinished downloads, and which of them are in trouble. Pure."""
+"""The supernodes' messages about unfinished downloads, and which downloads are in trouble. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
 from functools import reduce
@@ -12,7 +12,7 @@ from pantala_protocol.console.progress import NodeDownload, Progress, TaskProgre
 _HOLD: Final = 5.0
 """Seconds for which a trouble stays at least, so that a status does not change back and forth."""
 _SOURCE: Final = ""
-"""Stands for the supernode where other keys name a node."""
+"""Stands for the supernode in a key where other keys name a node."""
 
 _MOST_MOVED: Final = 20_000
 """The tasks whose bytes are remembered after their end."""
@@ -50,7 +50,7 @@ class ProgressStore:
 
     def __init__(self) -> None:
         self.messages: dict[str, Progress] = {}
-        """The newest message of each supernode that sends them."""
+        """The newest message of each supernode that sends messages about progress."""
         self._tasks: dict[str, dict[str, TaskProgressView]] = {}
         self._slow: dict[str, SlowNodes] = {}
         self._held: dict[str, HeldTroubles] = {}
@@ -58,15 +58,16 @@ class ProgressStore:
         self._troubles: dict[str, dict[str, Trouble]] = {}
         self._silent: dict[str, Trouble] = {}
         self._unheard_by: dict[str, frozenset[str]] = {}
-        """The supernodes that do not hear from each silent peer. Empty: all of them."""
+        """The supernodes at which each silent peer is silent. Empty: all supernodes."""
         self.known = False
-        """True once a supernode has answered, and its silent peers have been asked. Before, no reason has ended."""
+        """True when a supernode has answered and the operator has asked its silent peers. Before, no reason counts as
+        ended."""
         self._moved: dict[str, dict[str, MovedBytes]] = {}
         """The bytes of each task by supernode. The tasks that moved last are at the end."""
 
     @property
     def silent(self) -> Mapping[str, Trouble]:
-        """The peers that the supernodes do not hear from, each with the reason."""
+        """The silent peers, each with the reason."""
         return self._silent
 
     @property
@@ -85,7 +86,7 @@ class ProgressStore:
 
     @property
     def moving(self) -> Set[str]:
-        """The IDs of the tasks of which a download is unfinished or still shows a rate."""
+        """The IDs of the tasks with a download that is unfinished or still shows a rate."""
         return {task_id for tasks in self._tasks.values() for task_id in tasks}
 
     def on_progress(self, supernode: str, progress: Progress | None, now: float) -> set[str]:
@@ -109,7 +110,7 @@ class ProgressStore:
         return {task_id for task_id, _ in changed}
 
     def on_silence(self, found: Mapping[str, Trouble], now: float) -> set[str]:
-        """Store which peers are silent, and why. Returns those for which this changed."""
+        """Store which peers are silent, and why. Returns the peers for which this changed."""
         self.known |= bool(self.messages)
         changed = self._silence.update({("", name): trouble for name, trouble in found.items()}, now)
         if changed:
@@ -124,7 +125,7 @@ class ProgressStore:
         }
 
     def forget(self, supernode: str) -> None:
-        """Drop all about a supernode that was removed."""
+        """Drop all data about a supernode that was removed."""
         for kept in (self.messages, self._tasks, self._slow, self._held):
             kept.pop(supernode, None)
         self._gather()
@@ -141,7 +142,7 @@ class ProgressStore:
         troubles = dict(self._troubles.get(task_id, ()))
         source = troubles.pop(_SOURCE, None)
         silent: Mapping[str, Trouble] = self._silent
-        # A peer that is silent towards one supernode may still get this file from another one.
+        # A peer that is silent at one supernode may still get this file from another supernode.
         served = {name for name in silent.keys() & nodes.keys() if nodes[name].rate}
         if found and len(self.messages) > 1:
             served |= {name for name, unheard in self._unheard_by.items() if unheard and not unheard & found.keys()}
@@ -151,7 +152,10 @@ class ProgressStore:
         return TaskDownloads(nodes, troubles, silent, source, origin_rate, origin_pace)
 
     def moved(self, task_id: str) -> MovedBytes | None:
-        """The bytes of one task so far, also after its end. ``None``: no supernode has told them since the start."""
+        """The bytes of one task so far, also after its end.
+
+        ``None``: no supernode has reported them since the start.
+        """
         known = self._moved.get(task_id)
         if known is None:
             return None
@@ -159,7 +163,7 @@ class ProgressStore:
         return MovedBytes(max(origin), sum(supernode), sum(peers))
 
     def moved_of(self, task_ids: Iterable[str]) -> MovedBytes | None:
-        """The bytes of all these tasks that are known, each once. ``None``: none of them is."""
+        """The known bytes of all these tasks, each task once. ``None``: the bytes of no task are known."""
         known = [moved for task_id in set(task_ids) if (moved := self.moved(task_id)) is not None]
         return reduce(MovedBytes.plus, known) if known else None
 

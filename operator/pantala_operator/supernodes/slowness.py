@@ -1,4 +1,4 @@
-"""Finds the nodes that download a task much more slowly than the others. Pure."""
+"""Finds the nodes that download a task much more slowly than the task's other nodes. Pure."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -30,7 +30,7 @@ class _Track:
 
     began: float
     before: int
-    """The bytes that the node had before that."""
+    """The bytes that the node had before its newest bytes."""
     grew: float
     """When the node got its newest bytes."""
     seen: float

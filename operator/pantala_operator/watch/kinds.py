@@ -43,7 +43,7 @@ class ServedKinds:
         await self._served.wait()
 
     async def missing(self) -> None:
-        """Return at the API server's answer that it does not serve all of them."""
+        """Return at the API server's next answer that it does not serve all of our custom resources."""
         await self._missing.wait()
 
     async def run(self) -> None:
@@ -59,7 +59,7 @@ class ServedKinds:
             if missing:
                 self._served.clear()
                 self._missing.set()
-                self._wait_for(f"the API server does not serve the CRD {missing[0]}; apply crds/")
+                self._wait_for(f"the API server does not serve the CRD {missing[0]}. Apply crds/")
                 await backoff.pause()
                 continue
             backoff.reset()

@@ -34,7 +34,7 @@ class Collection(Generic[R]):
     def __init__(self) -> None:
         self.items: dict[str, R] = {}
         self.listed = False
-        """True once a full list has succeeded since the start."""
+        """True when a full list has succeeded since the start."""
         self._deleted: set[str] = set()
 
     def update(self, item: R) -> bool:
@@ -111,7 +111,7 @@ class Observation:
 
     @property
     def zones(self) -> dict[str, str]:
-        """The zones of the nodes that have one."""
+        """The zone of each node that has a zone."""
         return {name: node.zone for name, node in self.nodes.items.items() if node.zone}
 
     def secret_of(self, task: TaskResource) -> SecretReading:

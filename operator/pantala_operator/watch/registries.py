@@ -1,4 +1,4 @@
-"""Asks image registries through the supernodes, a few at once, until each question has an answer."""
+"""Asks image registries through the supernodes, until each question has an answer. A few questions run at once."""
 
 import asyncio
 from dataclasses import dataclass
@@ -98,7 +98,10 @@ class ImageResolver:
             return None
 
     def _supernode_for(self, key: ImageKey) -> str | None:
-        """The supernode that owns the repository and asks its registry for peers, too. Otherwise any reachable one."""
+        """The supernode that owns the repository, or any reachable supernode.
+
+        The owner asks the registry for peers too.
+        """
         views = self._supernodes.views
         reachable = [each.name for each in self._supernodes.members if not views[each.name].silent]
         staying = {each.name for each in self._supernodes.members if not each.leaving}

@@ -25,7 +25,7 @@ _TURN = 0.5
 
 
 class SecretReader:
-    """Keeps the observed Secrets up to date, and publishes ``SecretRead`` when one differs."""
+    """Keeps the observed Secrets up to date, and publishes ``SecretRead`` when a Secret differs."""
 
     def __init__(
         self, cluster: ClusterAPI, observation: Observation, events: OperatorEvents, clock: Clock, grant: str

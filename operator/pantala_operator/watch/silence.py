@@ -1,4 +1,4 @@
-"""Finds out why peers are silent: the operator asks the health port of each peer that supernodes do not hear from."""
+"""Finds out why peers are silent: the operator asks the health port of each peer that stopped its exchanges."""
 
 import asyncio
 from contextlib import suppress
@@ -68,7 +68,7 @@ class SilenceWatch:
             self._events.publish(SilenceChanged())
 
     def _quiet(self) -> dict[str, float]:
-        """The peers that a supernode does not hear from, and since when."""
+        """The peers that are silent at a supernode, and since when."""
         supernodes, now = self._known.supernodes, self._clock.now().timestamp()
         if supernodes.boots != self._boots:  # all peers connect again
             self._boots, self._absent = supernodes.boots, {}
@@ -83,7 +83,7 @@ class SilenceWatch:
         return absent | self._known.progress.quiet
 
     def _heard_elsewhere(self) -> set[str]:
-        """The peers that at least one supernode hears from. Empty if there is only one supernode."""
+        """The peers that send requests to at least one supernode. Empty if there is only one supernode."""
         supernodes = self._known.supernodes
         several = len(supernodes.members) > 1
         return {name for name, peer in supernodes.peers.items() if several and peer.connected}
@@ -102,9 +102,9 @@ class SilenceWatch:
 
 
 def _trouble(since: float, *, answers: bool, heard: bool) -> Trouble:
-    """``heard``: another supernode hears from the peer."""
+    """``heard``: another supernode receives requests from the peer."""
     found = Trouble.of(Reason.NODE_CUT_OFF.value if answers else Reason.NODE_SILENT.value, "", since)
-    unheard = "One supernode has not" if heard else "No supernode has"
-    answer = "but its health port answers" if answers else "and its health port does not answer"
+    which = "One supernode has not" if heard else "No supernode has"
+    answer = "but the peer's health port answers" if answers else "and the peer's health port does not answer"
     when = f"since {found.begun:%H:%M:%S} UTC"
-    return found._replace(message=f"{unheard} heard from the node's peer {when}, {answer}")
+    return found._replace(message=f"{which} received a request from the node's peer {when}, {answer}")

@@ -1,7 +1,7 @@
 """Watches with kopf. Its handlers only pass events on: they write nothing and set no finalizer.
 
 kopf ends all other tasks of its event loop when it ends. It ends when credentials are refused or a CRD is removed.
-So it runs in a thread with an event loop of its own, and is started again.
+So it runs in a thread with an event loop of its own. When it ends, this module starts it again.
 """
 
 import asyncio
@@ -40,7 +40,10 @@ class EndlessBackoffs:
 
 
 class KopfWatch:
-    """Keeps kopf running while the API server serves our custom resources. Without them, kopf would idle forever."""
+    """Keeps kopf running while the API server serves our custom resources.
+
+    Without them, kopf would do nothing at all.
+    """
 
     def __init__(self, inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
         self._inbox = inbox

@@ -21,7 +21,7 @@ ListScope = tuple[str, str]
 """A kind and a namespace; an empty namespace means all."""
 
 _SHARE = 0.005
-"""The share of time for one list: a list that takes 25 ms is made every 5 s, a longer one less often."""
+"""The share of time for one list: a list that takes 25 ms is made every 5 s, and a longer list less often."""
 _SOONEST, _LATEST = 5.0, 30.0
 """The least and the most seconds between two lists of the same scope."""
 _FAILED = 5.0
@@ -80,7 +80,7 @@ class WorkloadLists:
 
 
 class WorkloadWatch:
-    """Makes the lists that the observed ImagePrefetches need, and publishes ``WorkloadsChanged`` when one differs."""
+    """Makes the lists that the observed ImagePrefetches need. Publishes ``WorkloadsChanged`` when a list differs."""
 
     def __init__(
         self,

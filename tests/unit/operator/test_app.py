@@ -226,7 +226,7 @@ async def test_a_missing_crd_is_a_problem(stopped: OperatorStage) -> None:
     stopped.cluster.missing = ["tasks.pantala.dev"]
     async with stopped.operator() as app:
         await eventually(
-            lambda: "the API server does not serve the CRD tasks.pantala.dev; apply crds/" in app.problems()
+            lambda: "the API server does not serve the CRD tasks.pantala.dev. Apply crds/" in app.problems()
         )
         stopped.cluster.missing = []
         await eventually(lambda: app.problems() == [])

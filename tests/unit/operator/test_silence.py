@@ -121,7 +121,8 @@ async def test_a_peer_that_another_supernode_hears_is_cut_off_from_one() -> None
         await eventually(lambda: ("False", "NodeCutOff") == peer(made, "a"), within=30)
     found = msgspec.convert(made.cluster.objects["peers"]["a"], PeerResource).status.conditions
     assert (ready := conditions.find(found, "Ready")) is not None
-    assert ready.message.startswith("One supernode has not heard from the node's peer since 00:00:00 UTC, but")
+    expected = "One supernode has not received a request from the node's peer since 00:00:00 UTC, but"
+    assert ready.message.startswith(expected)
 
 
 async def test_a_new_operator_does_not_forget_who_is_silent() -> None:

@@ -100,7 +100,7 @@ def test_scaled_to_0_all_supernodes_stay_with_a_reason(supernodes: SupernodeOver
     assert dict.fromkeys(ALL, False) == members(supernodes)
     found = view(supernodes)
     assert {"s-0"} == found.stated
-    assert "the StatefulSet ns/s is scaled to 0; scale it to 1 or more" == found.away
+    assert "the StatefulSet ns/s is scaled to 0. Scale it to 1 or more" == found.away
     supernodes.set_replicas(scaled(3))
     assert "" == view(supernodes).away
 

@@ -27,7 +27,7 @@ class ChildTasks:
 def child_tasks(snapshot: Snapshot) -> ChildTasks:
     """Plan the Tasks. They stay the same in mode ``Plan``, before the first run and after a run with policy ``Once``.
 
-    A Task with a former digest stays until all nodes have the new one.
+    A Task with a former digest stays until all nodes have the new digest.
     """
     demand, observed = snapshot.demand, snapshot.observed
     if not demand.owns_tasks or demand.planning or snapshot.run.started is None or snapshot.run.resting:

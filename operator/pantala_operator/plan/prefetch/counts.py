@@ -18,7 +18,7 @@ from pantala_protocol.rules import text
 
 _MAX_MESSAGE: Final = 512
 _LAST = (
-    "This run does not try it again. To start a new run, set the annotation pantala.dev/requested-at to a new value."
+    "This run does not retry the pull. To start a new run, set the annotation pantala.dev/requested-at to a new value."
 )
 EVICTED = "The node's kubelet removed the image twice within an hour"
 LEFT_OUT = "The node does not get the image"
@@ -35,13 +35,13 @@ class PrefetchCounts:
     fetched: int
     """Bytes that the nodes have fetched in this run."""
     size: int | None
-    """Bytes of all images for all platforms, each blob once. ``None`` if some are not known."""
+    """Bytes of all images for all platforms, each blob once. ``None`` if the size of a blob is not known."""
     failures: tuple[PullFailure, ...]
     """The failures that are about single nodes."""
     unresolved: tuple[PullFailure, ...]
     """The failures that are about an image on all nodes: no node can pull it."""
     listed: tuple[PullFailure, ...]
-    """Some of ``failures`` and ``unresolved``, for the status. With the late nodes there, they are at most 10."""
+    """Some of ``failures`` and ``unresolved``, for the status. Together with the late nodes, they are at most 10."""
     progress: str
     """The progress as a text for a condition's message."""
     late: Mapping[str, Trouble] = field(default_factory=dict)

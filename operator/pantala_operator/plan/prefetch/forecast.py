@@ -17,7 +17,7 @@ from pantala_protocol.reasons import Reason
 LISTED: Final = 50
 """The most nodes that a status lists."""
 _UNPACKED: Final = 2.5
-"""The size of an unpacked layer, relative to the compressed layer. The compressed one stays on the disk, too."""
+"""The size of an unpacked layer, relative to the compressed layer. The compressed layer also stays on the disk."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,10 +31,10 @@ class NodeImages:
 
 
 _WHY: Final = {
-    PassedOver.NO_PEER: "The node has no peer; check the peers' DaemonSet",
-    PassedOver.PEER_UNSCHEDULABLE: "The node's Peer has spec.unschedulable set; unset it",
-    PassedOver.TAINTED: "A taint excludes the node; add it to spec.target.tolerations",
-    PassedOver.NOT_CHOSEN: "The field count or percentage of spec.target limits the nodes; raise it",
+    PassedOver.NO_PEER: "The node has no peer. Check the peers' DaemonSet.",
+    PassedOver.PEER_UNSCHEDULABLE: "The node's Peer has spec.unschedulable set. Set it to false.",
+    PassedOver.TAINTED: "A taint excludes the node. Add the taint to spec.target.tolerations.",
+    PassedOver.NOT_CHOSEN: "The field count or percentage of spec.target limits the nodes. Raise it.",
 }
 
 
@@ -80,7 +80,7 @@ def _missing(node: NodeImages, pins: Mapping[ImageKey, Pin]) -> dict[str, int]:
 
 
 def _images(node: NodeImages, pins: Mapping[ImageKey, Pin], missing: Mapping[str, int]) -> int:
-    """The number of images of which a node lacks a blob, or whose blobs are not known."""
+    """The number of images that a node does not have completely, or whose blobs are not known."""
     wanted = (key for key, step in node.steps.items() if step not in (Step.READY, Step.LEFT_OUT))
     known = ((pins[key].platforms or {}).get(key.platform or node.platform) for key in wanted)
     return sum(blobs is None or any(blob.digest in missing for blob in blobs) for blobs in known)
@@ -95,7 +95,7 @@ def _node(node: NodeImages, images: int, fetched: int) -> NodeForecast:
 def _left_out(snapshot: Snapshot) -> Iterator[PullFailure]:
     """Yield the selected nodes that get no image, or not every image, each with the reason."""
     for name in snapshot.unavailable:
-        yield PullFailure(name, Reason.NODE_UNAVAILABLE, message="The node or its peer cannot be reached; check both")
+        yield PullFailure(name, Reason.NODE_UNAVAILABLE, message="The node or its peer cannot be reached. Check both.")
     for name, why in snapshot.targets.passed_over.items():
         yield PullFailure(name, why.value, message=_WHY[why])
     for name, omitted in snapshot.omitted.items():

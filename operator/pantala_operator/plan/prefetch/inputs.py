@@ -30,7 +30,7 @@ from pantala_protocol.registry import Resolved
 
 @dataclass(frozen=True, slots=True)
 class PlanState:
-    """What one plan passes on to the next. After a restart of the operator it is read from the object's status."""
+    """What a plan passes on to the next plan. After a restart, the operator reads it from the object's status."""
 
     generation: int = 0
     """The newest generation of the object that was planned."""
@@ -51,7 +51,7 @@ class ImageDemand:
     metadata: Metadata
     """The metadata of the ImagePrefetch or Task."""
     request: str
-    """The value of the annotation with the user's newest request for a run. Empty without one."""
+    """The value of the annotation with the user's newest request for a run. Empty without a request."""
     former: PlanState
     images: tuple[SpecImage, ...]
     target: Target
@@ -155,7 +155,7 @@ class ObservedImages:
     pulls: Pulls = field(default_factory=dict)
     """The reported pulls. After a supernode's restart, older reports count for nodes that have not reported again."""
     orders: Orders = field(default_factory=dict)
-    """The orders of the previous plan, if this process made one."""
+    """The orders of the previous plan, if this process made a plan before."""
     runtimes: Mapping[str, RuntimeState] = field(default_factory=dict)
     """The nodes' container runtimes, by node."""
     unsurveyed: frozenset[str] = frozenset()
@@ -166,7 +166,7 @@ class ObservedImages:
     """True if running pulls may be cancelled before every node has reported. Unsafe only right after the operator's
     restart: a silent node may have images that the operator does not know of."""
     away: str = ""
-    """Why no supernode answers. Empty if one does."""
+    """Why no supernode answers. Empty if a supernode answers."""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     """Why nodes get too few bytes of the images, by node."""
     moved: MovedBytes | None = None
@@ -174,4 +174,4 @@ class ObservedImages:
     rights: NodeRights = field(default_factory=NodeRights)
     """What the operator may change at nodes."""
     state: PlanState | None = None
-    """The state of the previous plan, if this process made one."""
+    """The state of the previous plan, if this process made a plan before."""

@@ -26,7 +26,7 @@ class OrderPlan:
 
 
 def give(snapshot: Snapshot) -> OrderPlan:
-    """Give orders for pulls that start, for pulls that run, and for images that nodes keep.
+    """Give orders for pulls that start, for running pulls, and for images that nodes keep.
 
     If pulls must stop, the orders to stop do not wait for the reports of all nodes, if that is safe.
     """
@@ -74,7 +74,7 @@ def give(snapshot: Snapshot) -> OrderPlan:
         )
         if demand.depth is Depth.PEER:
             wanted = _with_blobs(wanted, pins.get(task), snapshot.platforms)
-            if not wanted.blobs:  # They are not known yet, as after a restart.
+            if not wanted.blobs:  # The blobs are not known yet, for example after a restart.
                 return OrderPlan(orders)
         stated.append(wanted)
     return OrderPlan(orders, tuple(stated))

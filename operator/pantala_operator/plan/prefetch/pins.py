@@ -26,7 +26,8 @@ class Pin:
     task: str = ""
     """The name of the image's Task, by which nodes also report its pulls. Empty without a digest."""
     current: bool = False
-    """True if the digest was resolved in this run. One of a former run stays on nodes, but no other node gets it."""
+    """True if the digest was resolved in this run. A digest of a former run stays on nodes, but no further node gets
+    it."""
     resolved: datetime | None = None
     latest: str = ""
     """The digest that the tag names now, if it differs from ``digest``."""
@@ -40,13 +41,13 @@ class Pin:
     reference: str = ""
     """The image's reference with its tag and its digest, as the image's Task shows it."""
     ordered: str = ""
-    """The reference in the orders of nodes. Pods may use the tag, but nodes must not bring back a former meaning of it.
+    """The reference in the orders of nodes. Pods may use the tag, so nodes must not set it to a former digest.
     So the tag is there only if the registry resolved it to this digest in this run, and has not moved or refused it
     since."""
     awaited: bool = False
     """True if the registry has not answered yet, or will be asked again soon."""
     lacking: bool = False
-    """True if no node can start to pull it, because its digest or its needed blobs are not known in this run."""
+    """True if no node can start to pull the image, because this run does not know its digest or its needed blobs."""
 
 
 def resolve(

@@ -69,7 +69,7 @@ class PrefetchPlan(Generic[S]):
     secrets: tuple[str, ...]
     """The names of the Secrets that the operator must read."""
     vote: TaintVote | None
-    """The object's vote on its startup taint, if it has one."""
+    """The object's vote on its startup taint, if it has a startup taint."""
     delete: bool
     """True if the operator should delete the object, because its time to live is over."""
     wake_at: datetime | None
@@ -136,7 +136,10 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
 
 
 def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
-    """The demand of an ImagePrefetch. ``state`` is that of the previous plan, if this process made one."""
+    """The demand of an ImagePrefetch.
+
+    ``state``: the state after the previous plan, if this process made a plan before.
+    """
     spec, former = prefetch.spec, prefetch.status
     limit, taint, target = spec.retry.limit, spec.startup_taint, spec.target
     if taint is not None:

@@ -30,7 +30,7 @@ _GRACE: Final = 30
 """Seconds after a pull's timeout at which a node without a report counts as failed."""
 _EVICTION_WINDOW: Final = 3600
 _LAST: Final = 1 << 37
-"""The latest accepted time, in seconds since the epoch. A node with a wrong clock may report an impossible one."""
+"""The latest accepted time, in seconds since the epoch. A node with a wrong clock may report an impossible time."""
 
 
 class Step(Enum):
@@ -68,7 +68,7 @@ class JudgedPull:
     """One pull, and what may happen next to it."""
 
     state: PullState
-    """The pull's state. A node with a new order counts as pulling before it reports that."""
+    """The pull's state. A node with a new order counts as pulling even before it reports the pull."""
     step: Step
     changes_at: int | None = None
     """The time at which the step changes without a further report, in seconds since the epoch. ``None``: never."""
@@ -76,7 +76,7 @@ class JudgedPull:
     """The reason of a failure. A pull without a report for longer than its timeout counts as failed."""
     message: str = ""
     retrying: bool = False
-    """True if the pull repeats one that failed in this run. A pull after a removal of the image does not count."""
+    """True if the pull repeats a failed pull of this run. A pull after a removal of the image does not count."""
 
 
 Starts = Mapping[str, tuple[ImageKey, ...]]
@@ -96,7 +96,7 @@ class Snapshot:
     images: ImageSet
     pins: Mapping[ImageKey, Pin]
     unresolved: Mapping[ImageKey, Obstacle]
-    """Why no node can start to pull these images. A resolved image stays so if a later question fails."""
+    """Why no node can start to pull these images. A resolved image stays resolved if a later question fails."""
     targets: Targets
     unavailable: tuple[str, ...]
     """The wanted nodes that cannot be reached."""
@@ -116,7 +116,7 @@ class Snapshot:
     complete: bool
     """True if every node has every image, and every wanted reference is known."""
     troubles: Mapping[str, Trouble]
-    """Why nodes get too few bytes, by node. Empty while no node is to get any."""
+    """Why nodes get too few bytes, by node. Empty while no node should get bytes."""
     changes_at: datetime | None
     """The earliest time at which a step changes without a report. ``None``: never."""
 
@@ -265,9 +265,10 @@ def judge(pull: PullState, given: GivenOrder | None, rules: PullRules, now: int)
 
 
 def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping[ImageKey, Reason]:
-    """The images that a node of ``platform`` does not get: not made for it, or beyond ``budget`` bytes in all.
+    """The images that a node of ``platform`` does not get: not built for it, or beyond ``budget`` bytes in total.
 
-    Images use up the budget in order. After one that does not fit, a smaller one may fit. An unknown size counts as 0.
+    Images use up the budget in order. After an image that does not fit, a smaller image may fit. An unknown size counts
+    as 0.
     """
     held: dict[str, int] = {}
     omitted = {}

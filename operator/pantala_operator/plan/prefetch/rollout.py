@@ -83,7 +83,7 @@ def starts(nodes: Iterable[NodeProgress], rollout: Rollout) -> Starts:
 
 
 def halted(nodes: Iterable[NodeProgress], rollout: Rollout) -> bool:
-    """True if too many nodes are failing for another to start. They repeat a pull, or their last attempt failed."""
+    """True if too many nodes are failing. A node is failing if it repeats a pull, or if its last attempt failed."""
     known = list(nodes)
     if rollout.max_failures is None:
         return False
@@ -100,7 +100,7 @@ def share(value: Share, total: int, *, up: bool) -> int:
 
 
 def waves(nodes: Iterable[NodeProgress], wanted: tuple[Wave, ...]) -> list[list[NodeProgress]]:
-    """Divide the nodes into the wanted waves, in their order. Nodes without a wave are in a last one."""
+    """Divide the nodes into the wanted waves, in their order. Nodes without a wave form the last wave."""
     left = sorted(nodes, key=lambda node: node.place)
     total = len(left)
     groups = []
@@ -114,7 +114,7 @@ def waves(nodes: Iterable[NodeProgress], wanted: tuple[Wave, ...]) -> list[list[
 
 
 def _admitted(nodes: list[NodeProgress], wanted: tuple[Wave, ...]) -> list[NodeProgress]:
-    """The nodes of the waves that may start: all up to the first with an image that is neither ready nor failed."""
+    """The nodes of the waves that may start: up to the first wave with an image that is neither ready nor failed."""
     admitted: list[NodeProgress] = []
     for wave in waves(nodes, wanted):
         admitted += wave
@@ -124,5 +124,5 @@ def _admitted(nodes: list[NodeProgress], wanted: tuple[Wave, ...]) -> list[NodeP
 
 
 def _holds_back(nodes: Iterable[NodeProgress]) -> bool:
-    """True if a node that has not begun could start."""
+    """True if one of the nodes has not begun and could start."""
     return any(node.steps and all(step is Step.WAITING for step in node.steps.values()) for node in nodes)

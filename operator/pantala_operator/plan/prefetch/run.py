@@ -17,7 +17,7 @@ from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
 
 _OVERLAP = timedelta(days=1)
-"""A search begins so much earlier, so that forward and backward searches agree at changes of the clock."""
+"""A search begins earlier by this time, so that forward and backward searches agree at changes of the clock."""
 
 
 @dataclass(frozen=True, slots=True)

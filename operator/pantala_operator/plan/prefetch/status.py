@@ -59,7 +59,7 @@ class PrefetchOutcome:
     summary: Summary
     resolved: Verdict
     failed: bool
-    """True if nothing is left to do, because the rest has failed finally."""
+    """True if nothing is left to do, because all other pulls have failed finally."""
 
 
 def of_prefetch(
@@ -176,17 +176,17 @@ def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
     """The condition for a pause: before the first run, while suspended, or after the report of mode ``Plan``."""
     run = snapshot.run
     if snapshot.demand.suspended:
-        return no(SUSPENDED, "spec.suspend is set. Nodes keep their images and pull no others")
+        return no(SUSPENDED, "spec.suspend is set. Nodes keep their images and pull no further images")
     if run.started is None and run.fault is None:
         when = "never" if run.upcoming is None else f"{run.upcoming:%Y-%m-%dT%H:%M:%SZ}"
         return no(_SCHEDULED, f"Nothing runs before the first time of spec.schedule: {when}")
     if obstacle is None:
-        return no(_PLANNED, "spec.mode is Plan. Nodes pull nothing; see status.plan")
+        return no(_PLANNED, "spec.mode is Plan. Nodes pull nothing. See status.plan")
     return None
 
 
 def _obstacle(snapshot: Snapshot, counts: PrefetchCounts, *, planned: bool) -> Obstacle | None:
-    """What blocks the object until somebody acts. ``None`` while something happens, or will happen soon."""
+    """What blocks the object until a user acts. ``None`` while work continues, or will continue soon."""
     pins, places = snapshot.pins.values(), snapshot.places
     if snapshot.run.fault is not None:
         return snapshot.run.fault

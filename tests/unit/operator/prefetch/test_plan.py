@@ -136,7 +136,7 @@ def test_a_failure_is_retried_with_a_new_number_up_to_the_limit() -> None:
     assert [(NO, "Unreachable"), (YES, "Unreachable")] == [it.says("Ready"), it.says("Stalled")]
     assert it.message("Stalled").startswith(f"0 of 1 node has all images. a, {ONE}: it failed. Check the registry")
     (listed,) = it.each.status.failures
-    assert "This run does not try it again. To start a new run, set the annotation" in listed.message
+    assert "This run does not retry the pull. To start a new run, set the annotation" in listed.message
 
 
 def test_nodes_get_the_same_digest_though_a_tag_moves_during_a_run() -> None:
