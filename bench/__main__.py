@@ -152,7 +152,7 @@ def _report_parser() -> argparse.ArgumentParser:
 
 def _scenario(text: str) -> str:
     if text not in SCENARIOS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a scenario. Give some of {', '.join(SCENARIOS)}")
+        raise argparse.ArgumentTypeError(f"{text!r} is not a scenario. Choose from {', '.join(SCENARIOS)}")
     return text
 
 

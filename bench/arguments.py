@@ -7,7 +7,7 @@ from collections.abc import Callable
 
 
 def numbers(most: int) -> Callable[[str], list[int]]:
-    """A type for numbers from 1 to ``most``, with commas between them. Equal ones count once."""
+    """A type for numbers from 1 to ``most``, with commas between them. Equal numbers count once."""
 
     def convert(text: str) -> list[int]:
         found = [number(most)(part) for part in text.split(",")]

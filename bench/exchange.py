@@ -31,7 +31,7 @@ class PeerExchange:
 
 
 async def ask(connection: BenchConnection, request: bytes) -> bytes:
-    """The body of the answer. Other statuses than 200 reach the loop's exception handler."""
+    """The body of the answer. A status other than 200 goes to the loop's exception handler."""
     answered: asyncio.Future[bytes] = asyncio.get_running_loop().create_future()
 
     def take(body: bytes) -> None:

@@ -1,4 +1,4 @@
-"""Files in memory: on a common disk the measured processes would wait for each other."""
+"""Keeps files in memory, because on a common disk the measured processes would wait for each other."""
 
 from __future__ import annotations
 

@@ -15,9 +15,10 @@ from testbed.cluster.command import run
 from testbed.process import free_ports
 
 MOST_HOSTS = 40
-"""The number of hosts of a network. Each knows the hardware addresses of all from the start."""
+"""The number of hosts of a network. Each host has the hardware addresses of all hosts from the start."""
 _SEGMENTS = 8
-"""The TCP segments that a host hands to its link at once, as with segmentation offload. Single ones need a timer each.
+"""The TCP segments that a host hands to its link at once, as with segmentation offload. Single segments need a timer
+each.
 
 The shaper still counts the headers of each segment.
 """
@@ -40,10 +41,10 @@ class Place(Protocol):
         """The IP address at which its processes listen."""
 
     def command(self, *arguments: str) -> list[str]:
-        """The command line that runs the command there, in the same process (``exec``)."""
+        """The command line that runs the command at this place, in the same process (``exec``)."""
 
     def port(self, usual: int) -> int:
-        """A free port: the usual one, if the place is used by one process of each kind."""
+        """A free port: the usual port, if the place has one process of each kind."""
 
     def entered(self) -> contextlib.AbstractContextManager[None]:
         """Sockets that this thread opens in the block belong to the place."""
@@ -88,7 +89,7 @@ class Loopback:
 
 
 class Network:
-    """The switch and its hosts. At the end of the context all of them are removed."""
+    """The switch and its hosts. They are removed at the end of the context."""
 
     def __init__(self) -> None:
         self._prefix = f"pantala-bench-{os.getpid()}"
@@ -147,7 +148,7 @@ def _hardware(number: int) -> str:
 
 
 def _neighbour(number: int) -> str:
-    """A permanent entry, because the kernel limits the others: 1024 over all namespaces, that is 32 hosts."""
+    """A permanent entry, because the kernel allows only 1024 other entries, which is enough for 32 hosts."""
     return f"neighbour add {_address(number)} lladdr {_hardware(number)} dev eth0 nud permanent"
 
 

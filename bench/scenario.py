@@ -1,4 +1,4 @@
-"""What each scenario is: its options, its measurement, and how its results are shown."""
+"""The interface of a scenario: its options, its measurement, and the form of its results."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ Run = Callable[[], Sample]
 
 Runs = Generator[Run, None, None]
 Targets = Mapping[tuple[Key, ...], str]
-"""What the medians should reach, by the values of the case."""
+"""The targets for the medians, by the values of the case."""
 
 
 @dataclass(frozen=True)
@@ -50,7 +50,7 @@ class Scenario(ABC):
 
     name: ClassVar[str]
     summary: ClassVar[str]
-    """What is measured, and how long it takes. For the help."""
+    """What is measured, and how long the measurement takes, for the help."""
     columns: ClassVar[Sequence[Column]]
     targets: ClassVar[Targets] = {}
 
@@ -64,7 +64,7 @@ class Scenario(ABC):
 
     @abstractmethod
     def lacks(self) -> str:
-        """Why it cannot run here, as a sentence. Empty: it can."""
+        """Why the scenario cannot run here, as a sentence. Empty if it can."""
 
     @abstractmethod
     def runs(self, options: argparse.Namespace) -> Runs:
@@ -75,14 +75,14 @@ class Scenario(ABC):
 
     @abstractmethod
     def legend(self, plan: Mapping[str, Key]) -> str:
-        """What a reader must know to understand the table."""
+        """The explanation of the table for readers."""
 
     @abstractmethod
     def charts(self, result: Result) -> list[Chart]:
         """Plots of the medians."""
 
     def target(self, row: Row) -> str:
-        """What the medians of this row should reach. Empty: nothing is stated."""
+        """The targets for the medians of this row. Empty: no targets."""
         return self.targets.get(tuple(row.case.values()), "")
 
 

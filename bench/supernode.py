@@ -89,7 +89,7 @@ class SupernodeProcess:
             raise BenchError(f"The supernode does not accept a statement:\n{self.process.tail()}")
 
     def changes(self) -> Changes:
-        """The supernode's report about everything."""
+        """The supernode's report about all its tasks and peers."""
         answer = self._ask("GET", "/api/v1/changes?boot=&since=0&wait=0")
         if answer is None:
             raise BenchError(f"The supernode does not report:\n{self.process.tail()}")
@@ -130,7 +130,7 @@ class SupernodeProcess:
     def wait(self, condition: Callable[[], object], what: str, longest: float = 60.0, *, pause: float = 0.01) -> None:
         """Wait until the condition is true. Raises :class:`BenchError` if the process or the time ends before.
 
-        ``pause``: seconds between two questions. Each one costs the supernode about 1 ms of CPU time.
+        ``pause``: seconds between two questions. Each question costs the supernode about 1 ms of CPU time.
         """
         deadline = time.monotonic() + longest
         while not condition():
@@ -152,7 +152,7 @@ class SupernodeProcess:
         return usage.peak_mebibytes(self.process.pid)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes | None:
-        """The body of an answer with status 200. ``None``: there was none."""
+        """The body of an answer with status 200. ``None``: there was no such answer."""
         try:
             if self._connection is None:
                 with self.place.entered():

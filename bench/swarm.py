@@ -41,7 +41,7 @@ class PeerProcess:
 
     @property
     def published(self) -> float:
-        """The time of publication in seconds since the epoch, which is the directory's change time. 0 before it."""
+        """The time of publication in seconds since the epoch: the directory's change time. 0 without the file."""
         path = self.file(_PATH)
         return path.parent.stat().st_mtime if path.exists() else 0.0
 
@@ -60,7 +60,7 @@ class SwarmRun:
     """Exchanges per second and peer. ``None``: the supernode does not count them."""
     supernode_mebibytes: float
     peer_mebibytes: float
-    """The peak memory of the peer with the most, in MiB."""
+    """The greatest peak memory of a peer, in MiB."""
 
 
 class Swarm:

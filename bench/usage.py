@@ -30,7 +30,7 @@ def tree_cpu_seconds(pid: int) -> float:
 
 
 def peak_mebibytes(pid: int) -> float:
-    """The peak memory of a process. ``ru_maxrss`` may show that of its parent instead."""
+    """The peak memory of a process. ``ru_maxrss`` may show the peak memory of its parent instead."""
     for line in Path(f"/proc/{pid}/status").read_text().splitlines():
         if line.startswith("VmHWM:"):
             return int(line.split()[1]) / 1024

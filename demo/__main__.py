@@ -1,6 +1,6 @@
 """``python -m demo``: shows Pantala's main job on this machine, or on a cluster, in under a minute.
 
-Exit codes: 0 if every node has the file and it left the origin once, 1 if not, 130 after Ctrl-C.
+Exit codes: 0 if every node has the file and the origin sent it once, 1 if not, 130 after Ctrl-C.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
         wrong = story.judge(result, payload, 1 if options.cluster else len(NODES))
         if wrong:
             raise DemoError("; ".join(wrong), place.log("supernode"))
-        screen.console.print("[bold green]Right: each node has the file, and it left its origin once.[/]")
+        screen.console.print("[bold green]Right: each node has the file, and the origin sent it once.[/]")
         screen.console.print()
         screen.say("what to try next:")
         for line in summary.next_steps(place, kept=options.keep, task=result.task["metadata"]["name"]):
@@ -99,7 +99,7 @@ def _ignore_signals() -> None:
 
 @contextlib.contextmanager
 def _undisturbed_end() -> Iterator[None]:
-    """Ignore signals after the block: a second Ctrl-C must not interrupt the cleaning up."""
+    """Ignore signals after the block: a second Ctrl-C must not interrupt the clean-up."""
     try:
         yield
     finally:

@@ -126,7 +126,7 @@ class LocalPlace:
         self.kubectl("apply", "--server-side", "-f", str(_ROOT / "crds"))
         nodes = [{"apiVersion": "v1", "kind": "Node", "metadata": {"name": name}} for name in NODES]
         self.kubectl("create", "-f", "-", text=json.dumps({"apiVersion": "v1", "kind": "List", "items": nodes}))
-        # Without a controller manager, this taint of new nodes would stay.
+        # Without a controller manager, this taint stays on new nodes.
         self.kubectl("taint", "nodes", "--all", "node.kubernetes.io/not-ready-")
         self.kubectl("wait", "--for=condition=Established", "--timeout=30s", "--all", "crd")
 

@@ -38,7 +38,7 @@ class Payload:
 
 
 def choose(preferred: Sequence[Path], folder: Path) -> Payload:
-    """The largest suitable file of ``preferred``, or of this machine, or else one generated in ``folder``."""
+    """The largest suitable file of ``preferred`` or of this machine, or else a file that is generated in ``folder``."""
     fitting = [path for path in preferred if _fits(path)] or [path for path in _search() if _fits(path)]
     generated = not fitting
     path = _generate(folder / "generated.bin") if generated else max(fitting, key=lambda path: path.stat().st_size)

@@ -32,7 +32,7 @@ class Place(AbstractContextManager["Place"], Protocol):
 
     @property
     def kubeconfig(self) -> Path | None:
-        """The cluster's kubeconfig. ``None``: the user's own one."""
+        """The cluster's kubeconfig. ``None``: the user's own kubeconfig."""
 
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Run kubectl with ``text`` as its standard input. Raises :class:`demo.errors.DemoError`."""

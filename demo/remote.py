@@ -57,7 +57,7 @@ class RemotePlace:
         if not ready:
             raise DemoError("No Peer is Ready in this cluster. Install the chart first (see README.md).")
         self.origin_host = self.origin_host or self._own_address()
-        self._say(f"{ready} Peers are Ready; the origin is this machine, at {self.origin_host}")
+        self._say(f"{ready} Peers are Ready. The origin is this machine, at {self.origin_host}")
         self._allow_origin()
         return self
 

@@ -26,7 +26,7 @@ Resource = dict[str, Any]
 
 @dataclass(frozen=True)
 class NodeResult:
-    """What one node has at the end."""
+    """The file of one node at the end, and the bytes that the node received."""
 
     node: str
     path: Path

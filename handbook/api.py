@@ -22,14 +22,15 @@ _START = """\
 
 # API of the supernode
 
-Pantala's own processes use this API. It may change in each minor version: use the resources instead, which are stable.
-A request needs a ServiceAccount token with the audience `pantala` as a bearer token, and by default a client
-certificate. All bodies except contents are JSON. An error is `{"error": {"reason": ..., "message": ...}}`.
+Pantala's own processes use this API. It may change in each minor version. Use the resources instead, because they stay
+compatible. A request needs a ServiceAccount token with the audience `pantala` as a bearer token. By default, it also
+needs a client certificate. All bodies except contents are JSON. An error is
+`{"error": {"reason": ..., "message": ...}}`.
 
-`GET /openapi.json` is the OpenAPI document of the running supernode, with all fields. The operator's read-only endpoint
-is for people and tools. With `--dragonfly` there are [further routes](managers.md).
+`GET /openapi.json` is the OpenAPI document of the running supernode, with all fields. For users and tools, the operator
+has a read-only endpoint, the [console](../console.md). With `--dragonfly` there are [further routes](managers.md).
 
-| request | who may call it | what it does |
+| request | which clients may call it | what it does |
 |---|---|---|
 """
 

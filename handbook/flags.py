@@ -28,7 +28,7 @@ _START = """\
 
 Each flag has an environment variable. A flag overrides its variable, and an empty value counts as not given. After an
 invalid value, the process prints one line and exits with code 2. The chart sets most flags from its
-[values](values.md). Set others with `extraArgs` or `extraEnv` of the component.
+[values](values.md). Set all other flags with `extraArgs` or `extraEnv` of the component.
 
 All programs also have the flags `--help` and `--version`.
 """

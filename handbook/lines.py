@@ -16,7 +16,7 @@ class Step:
     expected: tuple[str, ...]
 
     def missing(self, output: str) -> str | None:
-        """The first expected line that the output does not have after the lines before it."""
+        """The first expected line that the output does not have, or not after the expected lines before it."""
         printed = iter(" ".join(line.split()) for line in output.splitlines())
         for line in self.expected:
             pattern = ".*".join(re.escape(" ".join(part.split())) for part in line.split("…"))

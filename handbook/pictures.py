@@ -1,6 +1,6 @@
 """Draws the pictures of the documentation as SVG files in ``docs/pictures``.
 
-They need no program to draw them, load nothing, and follow the colour scheme of the reader's system.
+The pictures load nothing from other servers, and follow the colour scheme of the reader's system.
 ``python -m handbook.pictures`` writes all files.
 """
 
@@ -100,7 +100,7 @@ class Arrow:
 
 @dataclass
 class Picture:
-    """A picture with its title, and a description for readers that do not see it."""
+    """A picture with its title, and a description for screen readers."""
 
     width: int
     height: int
@@ -162,11 +162,11 @@ def file() -> Picture:
     supernode = Box(320, 150, ["supernode", "pieces 1 2 3 4 5 6"], 170)
     first = Box(620, 40, ["node 1", "has 1 4, fetches 2"], 170)
     second = Box(620, 150, ["node 2", "has 2 5, fetches 3"], 170)
-    third = Box(620, 260, ["node 3", "has 3 6, gives 3"], 170)
+    third = Box(620, 260, ["node 3", "has 3 6, sends 3"], 170)
     return Picture(
         760, 300, "How a file reaches the nodes",
-        "The supernode reads the origin once and gives different pieces to different nodes. Nodes get the other pieces "
-        "from each other.",
+        "The supernode reads the origin once and sends different pieces to different nodes. The nodes get the other "
+        "pieces from each other.",
         [
             origin, supernode, first, second, third,
             Arrow(origin, supernode, "once"),
@@ -186,9 +186,9 @@ def image() -> Picture:
     registry = Box(290, 210, ["registry"], 130, 50, "outside")
     return Picture(
         860, 260, "How an image reaches a node",
-        "containerd asks the mirror of its node. The mirror gets blobs from other peers and from the supernode, which "
-        "reads the registry once and asks it for each client's right. If the mirror is slow, containerd reads the "
-        "registry.",
+        "containerd asks the mirror of its node. The mirror gets blobs from other peers and from the supernode. The "
+        "supernode reads each blob once, and asks the registry if each client may read it. If the mirror is slow, "
+        "containerd reads from the registry.",
         [
             pod, containerd, mirror, peers, supernode, registry,
             Arrow(pod, containerd, "pull"), Arrow(containerd, mirror, "blob"),
@@ -203,12 +203,12 @@ def states() -> Picture:
     """The states of a Task."""
     new = Box(70, 150, ["new"], 90, 50, "outside")
     working = Box(260, 150, ["Reconciling", "reads, distributes, retries"], 200)
-    ready = Box(660, 50, ["Ready", "every selected node has it"], 200)
+    ready = Box(660, 50, ["Ready", "each selected node has it"], 200)
     stalled = Box(660, 250, ["Stalled", "needs a correction"], 200)
     return Picture(
         780, 300, "The states of a Task",
-        "A new Task is Reconciling until every selected node has the file. Then it is Ready. A failure that no retry "
-        "can mend makes it Stalled. A new node, a correction or a request makes it Reconciling again.",
+        "A new Task is Reconciling until every selected node has the file. Then it is Ready. A failure that needs a "
+        "correction makes it Stalled. A new node, a correction or a request makes it Reconciling again.",
         [
             new, working, ready, stalled,
             Arrow(new, working), Arrow(working, ready, "complete", shift=-14),

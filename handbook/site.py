@@ -41,15 +41,15 @@ def on_files(files: Files, *, config: Any, **_: Any) -> None:
 def on_page_markdown(markdown: str, *, page: Any, **_: Any) -> str:
     """Turn links between files of the project into links between pages of the site."""
     here = page.file.src_uri
-    parts = _CODE.split(markdown)  # each second part is code
+    parts = _CODE.split(markdown)  # every second part is code
     parts[::2] = [_LINK.sub(lambda link: target(here, link[1]) + (link[2] or ""), part) for part in parts[::2]]
-    # GitHub needs a backslash before a bar in a table's code. Here it would be shown.
+    # In code in a table, GitHub needs a backslash before a bar. The site would show this backslash.
     parts[1::2] = [part.replace(r"\|", "|") if not part.startswith("```") else part for part in parts[1::2]]
     return "".join(parts)
 
 
 def target(here: str, link: str) -> str:
-    """The link on the page ``here`` for a link in its file. A link that leads nowhere stays, and mkdocs reports it."""
+    """The link on the page ``here`` for a link in its file. A dead link stays, and mkdocs reports it."""
     source = next((name for name, page in PAGES.items() if page == here), f"docs/{here}")
     path = posixpath.normpath(posixpath.join(posixpath.dirname(source), link))
     if path.startswith("crds/samples"):

@@ -42,7 +42,7 @@ rules:
 _READY_SECONDS = 60.0
 _POLL_SECONDS = 0.05
 _GRACE = 1.0
-"""Seconds after which etcd is killed, which loses no write. The API server is killed at once: it would end slowly."""
+"""Seconds after which etcd is killed, which loses no write. The API server ends slowly, so it is killed at once."""
 
 
 class ControlPlaneError(RuntimeError):
@@ -130,7 +130,7 @@ class ControlPlane:
         return result.stdout
 
     def user(self, name: str) -> Path:
-        """The kubeconfig of another administrator, whose writes the audit log tells from others."""
+        """The kubeconfig of another administrator, so that the audit log names the author of each write."""
         credentials = self._authority.issue(name, name, "system:masters")
         path: Path = self.directory / f"{name}.kubeconfig"
         self._authority.kubeconfig(path, self.server, credentials)

@@ -3,10 +3,10 @@
 ``assets(["etcd", "kube-apiserver", "kubectl"])`` gives their paths. Each program is looked for in this order:
 
 1. the folder that ``KUBEBUILDER_ASSETS`` names (etcd, kube-apiserver and kubectl only),
-2. ``PATH``, for ``kubectl`` only, because the user's kubectl is as good as ours,
+2. ``PATH``, for ``kubectl`` only, because any recent kubectl is good enough,
 3. ``${XDG_CACHE_HOME:-~/.cache}/pantala/bin/<version>``,
 
-Otherwise it is built into that cache. That takes minutes the first time. No root is needed.
+Otherwise the program is built into that cache. The first build takes minutes. It needs no root.
 """
 
 from __future__ import annotations

@@ -59,7 +59,7 @@ class Layer:
     files: Mapping[str, bytes | Path] = field(default_factory=dict)
     """Further files by path. All are executable."""
     compressed: bool = False
-    """True to compress the layer with gzip. Random bytes do not become smaller by it."""
+    """True to compress the layer with gzip. Compression does not make random bytes smaller."""
     tar: Path | None = None
     """An archive to use as the layer. The other fields are then ignored."""
 
@@ -70,7 +70,7 @@ class Image:
 
     folder: Path
     digest: str
-    """The digest of the index, or of the only manifest without an index."""
+    """The digest of the index. Without an index: the digest of the only manifest."""
     manifests: Mapping[str, str]
     """The manifests' digests, by platform."""
     blobs: Mapping[str, int]

@@ -48,7 +48,7 @@ _PHRASES = {status.value: status.phrase for status in HTTPStatus}
 
 
 class Body(Protocol):
-    """What is served at a path."""
+    """The content at a path."""
 
     @property
     def size(self) -> int:
@@ -175,9 +175,9 @@ class Behaviour:
     if_range: bool = True
     """False: ``If-Range`` is ignored, so a range of another content is sent."""
     shift: int = 0
-    """A range starts so many bytes later than requested, and ``Content-Range`` says so."""
+    """A range starts this many bytes later than requested, and ``Content-Range`` says so."""
     most: int | None = None
-    """A range has at most so many bytes, and ``Content-Range`` says so."""
+    """A range has at most this many bytes, and ``Content-Range`` says so."""
     conditional: bool = True
     """False: ``If-None-Match`` and ``If-Modified-Since`` are ignored."""
     validators: Literal["all", "etag", "weak", "modified", "none"] = "all"
@@ -508,7 +508,7 @@ async def _reset(writer: asyncio.StreamWriter) -> None:
     connection = writer.get_extra_info("socket")
     for _ in range(200):
         if connection.fileno() < 0:
-            return  # the client was first
+            return  # the client has already closed the connection
         waiting = struct.unpack("i", fcntl.ioctl(connection.fileno(), termios.TIOCOUTQ, b"\0" * 4))[0]
         if waiting == 0:
             break

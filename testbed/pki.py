@@ -17,7 +17,7 @@ _SKEW = datetime.timedelta(hours=1)
 
 
 class Authority:
-    """A certificate authority. Its folder has ``ca.crt``, ``ca.key`` and all issued files; they are made if missing."""
+    """A certificate authority. Its folder has ``ca.crt``, ``ca.key`` and all issued files; missing files are made."""
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder

@@ -17,7 +17,7 @@ _PR_SET_PDEATHSIG = 1
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PORTS = (20000, 32000)
-"""Below the ports from which Linux takes those of outgoing connections. Another process could get one of them."""
+"""Ports below the range that Linux uses for outgoing connections. A port in that range could be taken meanwhile."""
 
 
 class Process:
@@ -45,7 +45,7 @@ class Process:
             signal.pthread_sigmask(signal.SIG_SETMASK, former)
             raise
         try:
-            signal.pthread_sigmask(signal.SIG_SETMASK, former)  # an interrupt that came meanwhile is raised here
+            signal.pthread_sigmask(signal.SIG_SETMASK, former)  # an interrupt that arrived meanwhile is raised here
         except BaseException:
             self.kill()
             raise

@@ -28,7 +28,7 @@ _READY_SECONDS = 20.0
 
 
 def program(name: str) -> Path:
-    """The path of ``prometheus`` or ``promtool``. Raises :class:`CommandError` if the package cannot be had."""
+    """The path of ``prometheus`` or ``promtool``. Raises :class:`CommandError` if the package cannot be downloaded."""
     if on_path := shutil.which(name):
         return Path(on_path)
     folder = cache() / "prometheus"
@@ -47,7 +47,7 @@ def _unpack(folder: Path) -> None:
     try:
         run(*download)
     except CommandError:
-        run("apt-get", "update", "-qq")  # the lists of packages are missing or old
+        run("apt-get", "update", "-qq")  # the package lists of this machine are missing or old
         run(*download)
     [archive] = folder.glob("*.deb")
     run("dpkg-deb", "-x", str(archive), str(folder / "files"))

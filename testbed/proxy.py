@@ -138,7 +138,7 @@ async def _refuse(client: asyncio.StreamWriter, status: int) -> None:
 
 
 async def _both_ways(client: Connection, origin: Connection) -> None:
-    """Copy bytes until the origin ends, or the client is gone."""
+    """Copy bytes until the origin ends or the client closes its connection."""
     up = asyncio.ensure_future(_copy(client[0], origin[1]))
     try:
         await _copy(origin[0], client[1])

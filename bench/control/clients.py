@@ -46,7 +46,7 @@ class Tally:
     cycles: int = 0
     """The number of reports on a piece that were answered with more work, or with the end of the task."""
     waits: int = 0
-    """The number of delayed answers: the supernode had no work at once for a client without any."""
+    """The number of delayed answers: the supernode had no work for a client that had none."""
     latencies: list[float] = field(default_factory=list)
     """The seconds of each request of a client that still had work. The supernode never delays these answers."""
 
@@ -79,7 +79,7 @@ def registration(url: str) -> tuple[str, bytes]:
 
 
 class Dfget:
-    """Simulates clients of Dragonfly on one connection. After a client has all pieces, a new one begins."""
+    """Simulates clients of Dragonfly on one connection. After a client has all pieces, a new client begins."""
 
     def __init__(self, connection: BenchConnection, file: File, tally: Tally) -> None:
         self._connection = connection
@@ -154,7 +154,10 @@ class Dfget:
 
 
 class Native:
-    """Simulates a peer. Each exchange reports one piece and gets work for another. With all pieces, it starts again."""
+    """Simulates a peer.
+
+    Each exchange reports one piece and gets work for another piece. With all pieces, it starts again.
+    """
 
     def __init__(self, connection: BenchConnection, file: File, name: str, tally: Tally) -> None:
         self._connection = connection
@@ -200,7 +203,10 @@ class Native:
             self._report(1 if self._left > len(self._running) else self._left)
 
     def _report(self, count: int) -> None:
-        """Report the oldest pieces. The last ones are reported together: no work follows, so the answer may be held."""
+        """Report the oldest pieces.
+
+        The last pieces are reported together. No work follows, so the supernode may hold the answer.
+        """
         done, self._running = self._running[:count], self._running[count:]
         self._left -= count
         pieces = ranges.render(sum(1 << work.piece for work in done))

@@ -1,4 +1,4 @@
-"""Direct downloads of the same file by as many hosts, over the same links."""
+"""Direct downloads of the same file by the same number of hosts, over the same links."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class LinkPlan:
 
     @property
     def line_seconds(self) -> float:
-        """The seconds that the file's bytes need on a peer's link, without headers: no download is faster."""
+        """The seconds that the file's bytes need on a peer's link, without headers. No download can be faster."""
         return self.size * 8 / (self.peer_megabits * 1e6)
 
 

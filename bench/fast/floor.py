@@ -1,7 +1,7 @@
 """``python -m bench.fast.floor send|receive ...``: the least work of a verified transfer, with blocking sockets.
 
-A sender gives pieces of 4 MiB by ``sendfile`` over four connections. A receiver takes them with four threads, computes
-the sha256 of each and writes it. Nothing in Python is cheaper, so the rate is what this machine allows.
+A sender sends pieces of 4 MiB by ``sendfile`` over four connections. A receiver takes them with four threads, computes
+the sha256 of each and writes it. No transfer in Python is cheaper, so the rate is what this machine allows.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The origin of the scenario: nginx if it is installed, else the testbed's, which is slower."""
+"""The origin of the scenario: nginx if it is installed, else the testbed's origin, which is slower."""
 
 from __future__ import annotations
 

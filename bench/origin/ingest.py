@@ -1,4 +1,4 @@
-"""Reads of one file from nginx: by a supernode, by one that is killed meanwhile, and by ``curl | openssl``."""
+"""Reads of one file from nginx: by a supernode, by a supernode that is killed meanwhile, and by ``curl | openssl``."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ class IngestRun:
     """One read of the whole file."""
 
     seconds: float
-    """From the order to the verified file on the volume. With kills, the restarts are included."""
+    """Seconds from the statement to the verified file on the volume. With kills, the restarts are included."""
     cpu: float
     """CPU seconds of the reader's processes, while they read."""
     sent: int
@@ -90,7 +90,7 @@ def read_by_supernode(plan: OriginPlan, folder: Path, way: str, sha256: str, kil
             supernode.state(task)
             report = supernode.wait_cached(_UID)
             seconds, cpu = time.monotonic() - began, cpu + cpu_seconds(supernode.process.pid)
-            supernode.kill()  # its idle connections end, so that nginx logs all answers
+            supernode.kill()  # ends its idle connections, so that nginx logs all answers
         meter.stop()
         if report.digest != f"sha256:{sha256}":
             raise BenchError(f"The supernode read a file with the digest {report.digest} instead of {sha256}.")

@@ -96,7 +96,7 @@ class Nginx:
     def sent(self) -> int:
         """Bytes of body that nginx has handed to the network. Ask after all connections have ended."""
         seen = -1
-        while (found := self._sum()) != seen:  # the lines of connections that a kill has cut arrive a moment later
+        while (found := self._sum()) != seen:  # nginx logs connections that a kill has cut a moment later
             seen = found
             time.sleep(0.3)
         return found

@@ -1,4 +1,4 @@
-"""The results of scenarios, as one form for all of them: cases, and the measured values of each run of a case."""
+"""The results of all scenarios in the same form: cases, and the measured values of each run of a case."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Row(msgspec.Struct):
     """The values of each run by name. A run may lack values."""
 
     def values(self, name: str) -> list[float]:
-        """The value of each run that has it."""
+        """The values of all runs that have the value."""
         return [run[name] for run in self.runs if name in run]
 
     def median(self, name: str) -> float | None:
@@ -34,7 +34,7 @@ class Row(msgspec.Struct):
 
     @property
     def count(self) -> int:
-        """The number of runs of the case. Values that were measured apart are not a run of their own."""
+        """The number of runs of the case. Values that were measured separately do not count as a run."""
         return max((len(self.values(name)) for run in self.runs for name in run), default=0)
 
     def figures(self) -> dict[str, float]:
@@ -65,7 +65,7 @@ class Result(msgspec.Struct):
 
 
 class Machine(msgspec.Struct, frozen=True):
-    """Where the results were measured."""
+    """The machine on which the results were measured."""
 
     cores: int
     kernel: str

@@ -39,7 +39,7 @@ class ScriptedCluster:
         return list(self.objects[TaskResource].values())
 
     async def watch(self, inbox: ResourceInbox, kinds: ServedKinds) -> None:
-        """Nothing changes but by the operator, which knows what it writes."""
+        """Report no events, because only the operator changes objects."""
         await kinds.served()
         inbox.begin()
         await asyncio.Event().wait()

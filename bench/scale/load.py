@@ -27,7 +27,7 @@ _PATIENCE = 1800.0
 
 
 def measure(folder: Path, tasks: int, nodes: int, peers: int) -> dict[str, float]:
-    """Run an operator with ``tasks`` Tasks for ``nodes`` nodes. ``peers`` of them are connected, and get each file.
+    """Run an operator with ``tasks`` Tasks for ``nodes`` nodes. ``peers`` connected peers get each file.
 
     Raises :class:`BenchError`.
     """
@@ -49,7 +49,7 @@ def measure(folder: Path, tasks: int, nodes: int, peers: int) -> dict[str, float
 
 
 async def _until(operator: subprocess.Popen[bytes], port: int, peers: int) -> None:
-    """Play the peers until the operator has ended."""
+    """Act as the peers until the operator has ended."""
     playing = [asyncio.create_task(ScriptedPeer(node_name(number)).run(port)) for number in range(peers)]
     try:
         async with asyncio.timeout(_PATIENCE):

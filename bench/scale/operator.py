@@ -1,6 +1,7 @@
 """``python -m bench.scale.operator SUPERNODE TASKS NODES PEERS ORIGIN`` runs the operator until each status is right.
 
-It prints a line of JSON: after how many seconds all Tasks were stated and each status was right, and the memory.
+It prints a line of JSON: the seconds until the statement had all Tasks, the seconds until each status was right, and
+the memory.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ async def _run(url: str, tasks: int, nodes: int, peers: int, origin: str) -> dic
 
 
 def _is_right(task: TaskResource, nodes: int, peers: int) -> bool:
-    """True if the status says: the supernode has the file, and so many nodes of all have it."""
+    """True if the status says that the supernode has the file, and on how many of all nodes the file is."""
     found, counts = task.status, task.status.peers
     ready = conditions.find(found.conditions, "Ready")
     whole = counts is not None and (counts.desired, counts.ready, counts.active) == (nodes, peers, 0)

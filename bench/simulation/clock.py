@@ -12,7 +12,10 @@ from typing import Any
 
 
 class _Agenda(selectors.SelectSelector):
-    """The events of the model in the order of their time. To wait for sockets is to carry out the next event."""
+    """The events of the model in the order of their time.
+
+    The next event is carried out instead of a wait for sockets.
+    """
 
     def __init__(self) -> None:
         super().__init__()
@@ -28,7 +31,7 @@ class _Agenda(selectors.SelectSelector):
             self.now = max(self.now, when)
             call(*arguments)
         elif timeout is None:
-            raise RuntimeError("Nothing is left to happen, but the simulation has not ended. Look for a lost wake-up.")
+            raise RuntimeError("No event is left, but the simulation has not ended. Look for a lost wake-up.")
         else:
             self.now += timeout
         return []

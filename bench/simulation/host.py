@@ -74,7 +74,7 @@ class Host:
             self._free(transfer)
 
     def power_off(self) -> None:
-        """Send nothing more. The receivers do not notice."""
+        """Send nothing more. The receivers get no notice of this."""
         self.powered = False
         for transfer in self._sending:
             if transfer.flow is not None:

@@ -30,7 +30,7 @@ class Link:
         self.flows: list[Flow] = []
 
     def level(self, but: "Flow | None" = None) -> float:
-        """The share of one more transfer, or of ``but``, if the others do not get faster."""
+        """The share of one more transfer, or of ``but``, if the other transfers do not get faster."""
         rates = [flow.rate for flow in self.flows if flow is not but]
         room, count = self.rate, len(rates) + 1
         level = room / count
@@ -57,7 +57,7 @@ class Flow:
         self.rate = 0.0
         self.since = now
         self.due = float("inf")
-        """When the model looks at the transfer next. It does not end earlier."""
+        """When the model checks the transfer next. The transfer does not end earlier."""
 
 
 class Network:
@@ -103,7 +103,7 @@ class Network:
         self._raise(down)
 
     def _raise(self, link: Link) -> None:
-        """Share the room of a link among its transfers, as far as their other links allow."""
+        """Share the free rate of a link among its transfers, as far as their other links allow."""
         room = link.rate - link.used
         if not link.flows or room < link.rate * 0.005:
             return
@@ -144,7 +144,7 @@ class Network:
         flow.down.used += change
         flow.rate = rate
         due = now + flow.left / rate
-        if due < flow.due:  # a later end is found when the model looks
+        if due < flow.due:  # the model finds a later end when it checks the transfer
             flow.due = due
             self._loop.at(due, self._look, flow, due)
 

@@ -21,7 +21,7 @@ _HEAD = 3.0
 
 
 class SimulatedPeer:
-    """One process of a peer. ``hosts`` has the host of each peer, ``on_whole`` is called once it has the file."""
+    """One process of a peer. ``hosts`` has the host of each peer, ``on_whole`` is called when the peer has the file."""
 
     def __init__(
         self,
@@ -143,7 +143,10 @@ class SimulatedPeer:
             self._on_whole(self)
 
     def on_provider_lost(self) -> None:
-        """Notice after a while that a provider lost power. Call this for each peer that fetches from it."""
+        """Let the peer notice, after a while, that a provider lost power.
+
+        Call this for each peer that fetches from it.
+        """
         for transfer in self._running.values():
             if not transfer.provider.powered:
                 self._loop.at(self._loop.time() + self._stall, self._fail, transfer, "stalled")

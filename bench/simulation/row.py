@@ -19,7 +19,7 @@ class Costs:
     answer: float = 0.09e-3
     """For each answer: to encode and send it."""
     piece: float = 0.015e-3
-    """For each piece that is given: to decide."""
+    """For each assigned piece: to decide."""
 
 
 @dataclass(frozen=True)
@@ -30,7 +30,7 @@ class SimulatedRow:
     size: int = 64 * _MEBIBYTE
     """The file's size in bytes."""
     zones: int = 1
-    """The number of zones. The supernode and the origin are in the first one."""
+    """The number of zones. The supernode and the origin are in the first zone."""
     churn: float = 0.0
     """The share of the peers whose nodes lose power during one line time. A node is back after ``outage`` seconds."""
     outage: float = 20.0
@@ -60,7 +60,7 @@ class SimulatedRow:
 
     @property
     def line_seconds(self) -> float:
-        """The seconds that the file's bytes need on a peer's link, without headers: no download is faster."""
+        """The seconds that the file's bytes need on a peer's link, without headers. No download can be faster."""
         return self.size / self.peer_rate
 
     @property

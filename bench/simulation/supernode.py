@@ -44,7 +44,7 @@ _MEASURED = 16
 
 
 class _NoImages:
-    """Stands for the parts of the exchange about images, of which the simulated peers have none."""
+    """Replaces the parts of the exchange about images, because the simulated peers have no images."""
 
     def __init__(self) -> None:
         self.stated = StatedImages()
@@ -180,14 +180,14 @@ class SimulatedSupernode:
             self.dispatcher.on_fetch(PieceFetch(session.reader, transfer.work.task_id, transfer.work.piece), state)
 
     def _use(self, since: float, seconds: float) -> float:
-        """Use the core for some seconds as soon as it is free. Returns when that ends."""
+        """Use the core for some seconds as soon as it is free. Returns the time of the end."""
         self.busy_seconds += seconds
         self.longest_wait = max(self.longest_wait, self._free_at - since)
         self._free_at = max(since, self._free_at) + seconds
         return self._free_at
 
     def _share_link(self) -> None:
-        """Leave to pieces what the exchanges do not use of the supernode's link."""
+        """Give the part of the supernode's link that the exchanges do not use to the pieces."""
         for link, total in ((self.host.up, self.answer_bytes), (self.host.down, self.request_bytes)):
             used, self._shared[link] = (total - self._shared[link]) / _SECOND, total
             rate = max(self._row.supernode_rate - used, 0.1 * self._row.supernode_rate)

@@ -24,7 +24,7 @@ _LONGEST, _LEAST_LONGEST = 8.0, 120.0
 
 @dataclass(frozen=True)
 class SwarmOutcome:
-    """What one run has shown. Times are multiples of the line time."""
+    """The results of one run. Times are multiples of the line time."""
 
     slowest: float
     median: float
@@ -40,23 +40,23 @@ class SwarmOutcome:
     core: float
     """The share of one core that the exchange uses on the supernode."""
     longest_wait: float
-    """The longest time in seconds that a request or an answer waited for that core."""
+    """The longest time in seconds that a request or an answer waited for the supernode's core."""
     answer_megabits: float
-    """What the answers use of the supernode's link, in the direction of the pieces."""
+    """The rate of the answers on the supernode's link, in the direction of the pieces."""
     failures: float
     returned: float
     """Nodes that lost power and came back."""
     slowest_returned: float
-    """The time of the slowest of them, counted from its return."""
+    """The time of the slowest of these nodes, counted from its return."""
 
 
 @dataclass(frozen=True)
 class Spent:
-    """What the exchanges have cost the supernode since its start, or between two moments."""
+    """The cost of the exchanges for the supernode since its start, or between two moments."""
 
     exchanges: int
     core: float
-    """Seconds of its core."""
+    """Seconds of the supernode's core."""
     answer_bytes: float
 
     @classmethod
@@ -90,7 +90,8 @@ class SimulatedSwarm:
 
     def run(self) -> SwarmOutcome:
         """Raises :class:`TimeoutError` if a peer does not get the file."""
-        with _quiet(), asyncio.Runner(loop_factory=lambda: self.loop) as runner:  # it ends all tasks
+        # the end of the group cancels all tasks
+        with _quiet(), asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             return runner.run(self._run())
 
     async def _run(self) -> SwarmOutcome:

@@ -1,1 +1,1 @@
-"""The scenario ``small``: small files that the supernode has already."""
+"""The scenario ``small``: reads of small files that the supernode already has."""

@@ -33,7 +33,7 @@ class Reader(ABC):
         """The whole file. The time of this call is measured."""
 
     def finish(self) -> None:  # noqa: B027 - most readers need nothing
-        """What follows after a read. Its time is not measured."""
+        """Clean up after a read. The time of this call is not measured."""
 
 
 class DirectReader(Reader):

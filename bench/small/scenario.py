@@ -35,7 +35,7 @@ SIZES = {"1 KiB": 1024, "1 MiB": MEBIBYTE}
 _WARM_UP = 10
 """The number of reads before the measurement."""
 _PAUSE = 0.02
-"""Seconds between two deliveries to the real peer, in which it removes the former file."""
+"""Seconds between two deliveries to the real peer, in which the peer removes the former file."""
 _LONGEST = 30.0
 _LONG_ENOUGH = 0.5
 """Seconds that a kind of read must take for a meaningful foreign load: the kernel counts in steps of 10 ms."""
@@ -195,7 +195,7 @@ def _read(lab: _Lab, label: str, reader: Reader, kept: bool, count: int) -> list
 
 
 def _deliver(lab: _Lab, label: str, count: int) -> list[float]:
-    """State one file after the other for the real peer, and wait until it has published each."""
+    """Send a statement with one file after the other for the real peer, and wait until it has published each file."""
     peer, seconds = lab.swarm.peers[0], []
     for index in range(1, count + 1):
         path = peer.file(_path(label, index))

@@ -1,1 +1,1 @@
-"""kubectl-pantala shows and controls Pantala's Tasks from the command line."""
+"""``kubectl pantala`` shows and controls Pantala from the command line."""

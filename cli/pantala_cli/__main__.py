@@ -20,7 +20,7 @@ def main() -> NoReturn:
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # the reader of the pipe, such as head, has enough
+    except BrokenPipeError:  # the program at the other end of the pipe, such as head, has ended
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.FAILED
     sys.exit(code)
@@ -39,7 +39,7 @@ def run(arguments: list[str]) -> int:
     except typer.Abort:
         return ExitCode.INTERRUPTED
     except Exception as error:
-        # typer keeps the class of invalid flags private. All of them can format themselves.
+        # typer keeps the class of its errors about flags private. Each of these errors can format itself.
         if not hasattr(error, "format_message"):
             raise
         context = getattr(error, "ctx", None)

@@ -1,4 +1,4 @@
-"""The commands of ``kubectl pantala``, and the habits that all of them share."""
+"""The commands of ``kubectl pantala``, and their common options and errors."""
 
 import contextlib
 import sys
@@ -37,7 +37,7 @@ COMMANDS = (
 
 
 _NO_FILES, _FILES = ":4", ":0"
-"""What the shell does after our words: complete no files, or complete files too."""
+"""What the shell does after the words: complete no files, or complete files too."""
 
 
 class HabitGroup(TyperGroup):
@@ -52,7 +52,7 @@ class HabitGroup(TyperGroup):
 
 
 def _words(args: list[str]) -> int:
-    """How many words at the start of ``args`` are an option of the connection. 0: none."""
+    """The number of words at the start of ``args`` that are an option of the connection. 0: no option."""
     first = args[0]
     if first in VALUED:
         return 2

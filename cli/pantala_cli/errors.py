@@ -90,4 +90,4 @@ class InputFileError(CLIError):
 
 
 class WaitError(CLIError):
-    """What the command waited for failed, or did not come in time."""
+    """An object failed, or did not reach the condition in time."""

@@ -30,8 +30,8 @@ class Term:
     def may_state(self) -> bool:
         """True if this replica may send statements.
 
-        A replica that is cut off repeats its statement to a restarted supernode. Another one may lead meanwhile: then
-        supernodes refuse the older epoch.
+        A replica that is cut off repeats its statement to a restarted supernode. Another replica may lead meanwhile.
+        Then supernodes refuse the older epoch.
         """
         return self.leads or (self.cut_off and self.epoch > 0)
 

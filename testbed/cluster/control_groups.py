@@ -24,7 +24,7 @@ def make(name: str) -> None:
     for hierarchy in _ROOT.iterdir():
         if (hierarchy / "cgroup.procs").exists() and hierarchy.name != "unified":
             (hierarchy / name).mkdir(exist_ok=True)
-    for limit in ("cpuset.cpus", "cpuset.mems"):  # a new group starts without any CPU
+    for limit in ("cpuset.cpus", "cpuset.mems"):  # a new group has no CPUs at first
         with contextlib.suppress(FileNotFoundError):
             (_ROOT / "cpuset" / name / limit).write_text((_ROOT / "cpuset" / limit).read_text())
 

@@ -114,7 +114,7 @@ class ControlPlane:
         self._daemons.start("registry", ["docker-registry", "serve", str(path)])
 
     def _start_dns(self) -> None:
-        """Start DNS. It answers names of the cluster, and no other name exists."""
+        """Start DNS. It answers only names of the cluster and of the testbed. All other names do not exist."""
         path = layout.STATE / "Corefile"
         layout.HOSTS.write_text(
             "127.0.0.1 localhost\n::1 localhost\n"

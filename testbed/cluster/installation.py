@@ -1,4 +1,4 @@
-"""The product on the cluster: images of this checkout in the cluster's registry, and the chart with their names."""
+"""Installs Pantala on the cluster: builds and pushes images of this checkout, and installs the chart with them."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _FILES = ("Dockerfile", ".dockerignore", "pyproject.toml", "README.md", "LICENSE
 
 
 def values(cluster: Cluster) -> Sequence[str]:
-    """Helm's flags for this cluster. Images that the checkout has no build of are built and pushed first."""
+    """Helm's flags for this cluster. Missing images of this checkout are built and pushed first."""
     tag = _digest()
     for component in COMPONENTS:
         image = f"pantala/{component}:{tag}"

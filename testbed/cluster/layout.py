@@ -1,6 +1,6 @@
 """The cluster's folders, names and addresses. A machine has at most one cluster.
 
-With ``PANTALA_TESTBED_IPV6=1`` the cluster has IPv6 alone: no node, pod or Service has an IPv4 address.
+With ``PANTALA_TESTBED_IPV6=1`` the cluster has only IPv6: no node, pod or Service has an IPv4 address.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ HOST: Final = f"{PREFIX}1"
 API_PORT: Final = 6444
 SERVER: Final = f"https://{at(HOST, API_PORT)}"
 REGISTRY: Final = "registry.testbed:5078" if IPV6 else at(HOST, 5078)
-"""As in the names of images. Older tools do not read IPv6 addresses there."""
+"""The registry's host in the names of images. Older tools cannot read IPv6 addresses in these names."""
 
 REGISTRIES: Final = {
     name: f"{name}.testbed:5000" if IPV6 else at(f"{PREFIX}{number}", 5000)
@@ -83,7 +83,7 @@ OWN: Final = (
     "/var/log/containers",
     "/var/lib/pantala",
 )
-"""The folders of which each node has its own copy. All nodes share the rest of the file system."""
+"""The folders of which each node has its own copy. All nodes share all other folders of the file system."""
 
 
 @dataclass(frozen=True, order=True)

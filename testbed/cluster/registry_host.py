@@ -51,7 +51,7 @@ class RegistryHost:
 
     def lose(self, digest: str) -> None:
         """Delete a blob's file, as a damaged disk does. Manifests still name the blob."""
-        self.registry.stop()  # it caches the list of its blobs
+        self.registry.stop()  # the registry caches the list of its blobs
         shutil.rmtree(self._blob(digest))
         self.registry.start()
 

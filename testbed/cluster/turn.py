@@ -33,7 +33,10 @@ def turn(within: float = 2400.0) -> Iterator[None]:
 
 @contextmanager
 def lent(nodes: int, *, keep: bool = False) -> Iterator[Cluster]:
-    """Use the cluster in a :func:`turn`. At the end it is removed if it did not run before, except with ``keep``."""
+    """Use the cluster in a :func:`turn`.
+
+    At the end, the cluster is removed if it did not run before, except with ``keep``.
+    """
     with turn():
         was_up = "kubelet" in status()
         try:

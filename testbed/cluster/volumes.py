@@ -13,7 +13,7 @@ from testbed.cluster.layout import NodePlace
 
 _PER_NODE = 2
 _SIZE = "100Gi"
-"""The stated size of a volume. Nothing enforces it."""
+"""The size in the PersistentVolume. It is not enforced."""
 
 
 def storage_class() -> dict[str, Any]:

@@ -165,7 +165,7 @@ def test_plan_writes_nothing(plugin: Plugin, tmp_path: Path) -> None:
     file = tmp_path / "task.yaml"
     file.write_text(yaml.safe_dump(body))
     shown = plugin("plan", "-f", str(file))
-    assert "Task default/new would be created; the API server accepts it" in shown
+    assert "Task default/new would be created. The API server accepts it" in shown
     assert "2 nodes: node-a, node-b" in shown
     assert "1Mi for each node, 2Mi for all, from the Task default/old" in shown
     assert "does not exist" in plugin("get", "task", "new", code=1)

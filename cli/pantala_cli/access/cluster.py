@@ -109,7 +109,7 @@ class Cluster:
         self._ask("DELETE", f"{kind.kind} {namespace}/{name}", f"{kind.plural}/{quote(name, safe='')}", kind, namespace)
 
     def try_apply(self, kind: ResourceKind, namespace: str, body: Resource) -> Resource:
-        """Let the API server check an object as ``kubectl apply --dry-run=server`` does. Nothing is written."""
+        """Let the API server check an object, as ``kubectl apply --dry-run=server`` does. It stores nothing."""
         name = body["metadata"]["name"]
         return self._ask(
             "PATCH",
@@ -173,14 +173,14 @@ def _selected(selector: str) -> dict[str, str]:
 
 
 def _from_status(error: Any, what: str) -> CLIError:
-    from_server: bool = isinstance(error, HTTPError)  # an answer of the API itself, and not a web page
+    from_server: bool = isinstance(error, HTTPError)  # an answer of the API server, and not a web page of a proxy
     code = error.code if from_server else error.response.status_code
     message = str(error).splitlines()[0]
     if code == 401:
         return UnauthorizedError("The API server rejected your credentials. Renew them (kubectl auth whoami).")
     if code == 403:
         return PermissionMissingError(
-            f"You may not do this: {message}. Ask the cluster's administrator for permission."
+            f"You lack the permission for this request: {message}. Ask the cluster's administrator for the permission."
         )
     listed = "peers" if what.startswith("Peer ") else "tasks,images -A"
     if code == 404 and from_server and "could not find the requested resource" not in message:

@@ -31,10 +31,10 @@ class ConsoleClient:
     def __init__(self, url: str) -> None:
         self.url = url.rstrip("/")
         self._session = requests.Session()
-        self._session.trust_env = False  # no proxy leads to a loopback address
+        self._session.trust_env = False  # a proxy cannot reach a loopback address of this machine
 
     def console(self, namespace: str = "", *, unfinished: bool = False, limit: int = 500) -> Console:
-        """The state of the installation, with the Tasks of a namespace or of all."""
+        """The state of the installation, with the Tasks of one namespace or of all namespaces."""
         params = {"namespace": namespace, "unfinished": "true" if unfinished else "", "limit": str(limit)}
         return self._get("api/v1/console", Console, {key: value for key, value in params.items() if value})
 
@@ -83,7 +83,10 @@ def at(url: str) -> Iterator[ConsoleClient]:
 
 @contextlib.contextmanager
 def through(cluster: Cluster, forward: Forward, home: str) -> Iterator[ConsoleClient]:
-    """The console of the leading operator in the namespace ``home``, or in the one where its pod is."""
+    """The console of the leading operator in the namespace ``home``.
+
+    Without ``home``, the namespace of its pod is searched.
+    """
     pods = operators(cluster, home)
     with contextlib.ExitStack() as stack:
         client = _reach(stack, forward, pods[0])
@@ -100,7 +103,7 @@ def operators(cluster: Cluster, home: str) -> list[Resource]:
     try:
         pods = cluster.objects(POD, home or None, SELECTOR)
     except PermissionMissingError as error:
-        hint = "" if home else " Name its namespace with --pantala-namespace, if you may read pods there."
+        hint = "" if home else " If you may read pods in its namespace, name the namespace with --pantala-namespace."
         raise PermissionMissingError(f"The operator's pod cannot be found: {error}{hint}") from error
     running = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
     if not running:

@@ -12,7 +12,7 @@ from pantala_cli.errors import CLIError, ConsoleError, PermissionMissingError, P
 
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 _SECONDS = 15.0
-"""Seconds that kubectl may take until it forwards."""
+"""Seconds that kubectl may take until it forwards the port."""
 _GRACE = 2.0
 
 
@@ -31,7 +31,7 @@ def forwarded(flags: Sequence[str], namespace: str, pod: str, port: int) -> Iter
     ``flags`` name the kubeconfig and the context.
     """
     command = [kubectl(), *flags, "port-forward", "--address=127.0.0.1", f"--namespace={namespace}", f"pod/{pod}"]
-    # A session of its own: Ctrl-C interrupts this program only, which then stops kubectl.
+    # kubectl has a session of its own, so Ctrl-C interrupts only this program. This program then stops kubectl.
     child = subprocess.Popen(  # noqa: S603 - kubectl, with arguments from the cluster after a fixed prefix
         [*command, f":{port}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,

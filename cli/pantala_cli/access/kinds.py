@@ -32,7 +32,7 @@ class ResourceKind(NamedTuple):
 
     @property
     def many(self) -> str:
-        """The plural for people, such as ``ImagePrefetches``."""
+        """The plural for messages, such as ``ImagePrefetches``."""
         return self.kind + self.plural.removeprefix(self.singular)
 
 
@@ -68,7 +68,7 @@ CRD = ResourceKind("CustomResourceDefinition", "customresourcedefinitions", "api
 
 
 def named(word: str) -> ResourceKind | None:
-    """The kind that a user means by ``word``. ``None`` if the word names none."""
+    """The kind that a user means by ``word``. ``None`` if the word names no kind."""
     return next((kind for kind in SHOWN if word.lower() in kind.words), None)
 
 

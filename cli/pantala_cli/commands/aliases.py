@@ -1,4 +1,4 @@
-"""``status`` and ``peers``: the former names of ``get`` and ``explain``, which stay."""
+"""``status`` and ``peers``: former names of ``get`` and ``explain``, which still work."""
 
 from typing import Annotated
 

@@ -115,7 +115,7 @@ def _values(command: Any, given: Sequence[str]) -> list[str]:
 
 
 def _without_options(given: Sequence[str]) -> list[str]:
-    """The words that are neither options nor the values of ``-n`` and its like."""
+    """The words that are neither options nor the values of options of the connection, such as ``-n``."""
     rest, skip = [], False
     for word in given:
         if skip:

@@ -12,14 +12,14 @@ from pantala_cli.access.targets import ObjectName
 from pantala_cli.commands.waiting import Timeout, seconds, until
 from pantala_cli.show import terminal
 
-URL = Annotated[str, typer.Argument(metavar="URL", help="Where the origin has the file.", show_default=False)]
-Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="Such as nginx:1.29.", show_default=False)]
+URL = Annotated[str, typer.Argument(metavar="URL", help="The URL of the file.", show_default=False)]
+Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="An image, such as nginx:1.29.", show_default=False)]
 Name = Annotated[str, typer.Option("--name", help="Default: made from the argument.", show_default=False)]
 Path = Annotated[
-    str, typer.Option("--path", help="Where nodes publish the file, such as default/model.bin.", show_default=False)
+    str, typer.Option("--path", help="The path of the file on nodes, such as default/model.bin.", show_default=False)
 ]
 Digest = Annotated[
-    str, typer.Option("--digest", help="What the file must have, such as sha256:...", show_default=False)
+    str, typer.Option("--digest", help="The digest that the file must have, such as sha256:...", show_default=False)
 ]
 Headers = Annotated[
     str,
@@ -43,7 +43,7 @@ Wait = Annotated[bool, typer.Option("--wait", help="Wait until all nodes are rea
 Print = Annotated[bool, typer.Option("--dry-run", help="Print the resource as YAML, and create nothing.")]
 
 _NAME = 53
-"""Characters of a name, without the hash."""
+"""The most characters of a name, without the hash."""
 
 
 def fetch(

@@ -22,7 +22,13 @@ from pantala_cli.show import terminal
 from pantala_cli.show.words import counted, size
 
 RoundTrip = Annotated[
-    str, typer.Option("--round-trip", metavar="URL", help="Distribute this small file too.", show_default=False)
+    str,
+    typer.Option(
+        "--round-trip",
+        metavar="URL",
+        help="The URL of a small file, which reaches all nodes and is deleted again.",
+        show_default=False,
+    ),
 ]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="json", help="A list of findings.", show_default=False)]
 

@@ -19,11 +19,11 @@ from pantala_protocol.reasons import of_file
 Words = Annotated[
     list[str], typer.Argument(metavar="TYPE/NAME", help="task/NAME or image/NAME.", show_default=False)
 ]  # fmt: skip
-Node = Annotated[str, typer.Option("--node", help="Only what concerns this node.", show_default=False)]
+Node = Annotated[str, typer.Option("--node", help="Explain only this node.", show_default=False)]
 
 
 def explain(access: UserAccess, target: Words, node: Node = "") -> None:
-    """Say why something is not done. For each cause: the nodes, the evidence and the next step."""
+    """Say why a Task or an ImagePrefetch is not done. Each cause has its nodes, the evidence and the next step."""
     wanted = targets.one(target)
     targets.work([wanted])
     explain_one(access, wanted, node)
@@ -34,7 +34,7 @@ def explain_one(access: UserAccess, target: ObjectName, node: str = "") -> None:
 
 
 def detail(access: UserAccess, target: ObjectName) -> TaskDetail:
-    """What the console knows. Without the console: what the resource's status says."""
+    """The details from the console. Without the console: the details from the resource's status."""
     if access.console_url and access.namespace:  # the cluster is asked only if the console does not answer
         with contextlib.suppress(ConsoleError), access.console() as client:
             return client.detail(target.kind, access.namespace, target.name)
@@ -45,7 +45,7 @@ def detail(access: UserAccess, target: ObjectName) -> TaskDetail:
             with access.console(cluster) as client:
                 return client.detail(target.kind, namespace, target.name)
         except CLIError as error:
-            terminal.note(f"note: {error} This explanation is from the resource only.")
+            terminal.note(f"note: {error} This explanation uses only the resource's status.")
             return from_status(resource, target)
 
 

@@ -35,12 +35,16 @@ class Form(StrEnum):
 
 Words = Annotated[
     list[str],
-    typer.Argument(metavar="TYPE", help="tasks, images, peers or all; then names. Or TYPE/NAME.", show_default=False),
+    typer.Argument(metavar="TYPE", help="tasks, images, peers or all, then names. Or TYPE/NAME.", show_default=False),
 ]  # fmt: skip
-Output = Annotated[Form, typer.Option("--output", "-o", help="wide adds what the operator's console knows.")]
-AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="The objects of all namespaces.")]
-Watch = Annotated[bool, typer.Option("--watch", "-w", help="Then show each change, until Ctrl-C.")]
-Selector = Annotated[str, typer.Option("--selector", "-l", help="Labels, such as app=model.", show_default=False)]
+Output = Annotated[
+    Form, typer.Option("--output", "-o", help="The format. wide adds facts from the operator's console.")
+]
+AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Show the objects of all namespaces.")]
+Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show each later change too, until Ctrl-C.")]
+Selector = Annotated[
+    str, typer.Option("--selector", "-l", help="Show objects with these labels, such as app=model.", show_default=False)
+]
 NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Print no heading.")]
 
 
@@ -117,7 +121,7 @@ def name_of(kind: ResourceKind, resource: Resource) -> str:
 def table(
     kind: ResourceKind, objects: Iterable[Resource], live: Console | None, *, namespaces: bool, wide: bool
 ) -> Table:
-    """The table of one kind. ``live`` replaces what the console knows better than the resource."""
+    """The table of one kind. ``live`` replaces the rows for which the console has newer facts."""
     if kind == PEER:
         known = {peer.name: peer for peer in live.peers} if live else {}
         listed = list(objects)

@@ -17,31 +17,31 @@ from pantala_protocol.console.views import Console
 
 _EVERY = 1.0
 _CALM = 3
-"""Looks in a row without an upload after which other nodes read nothing more from the node."""
+"""The number of checks in a row without an upload, after which the node counts as drained."""
 
 Node = Annotated[str, typer.Argument(metavar="NODE", help="The node's name.", show_default=False)]
 Undo = Annotated[bool, typer.Option("--undo", help="Let the node get Tasks again.")]
 
 
 def drain(access: UserAccess, node: Node, undo: Undo = False, timeout: Timeout = "5m") -> None:
-    """Prepare a node for maintenance. It gets nothing new, and its files and images stay."""
+    """Prepare a node for maintenance. It gets no new files and images, and its present ones stay."""
     limit = seconds(timeout)
     with access.cluster() as cluster:
         _mark(cluster, node, drained=not undo)
         if undo:
             typer.echo(f"peer {node} gets Tasks again")
             return
-        typer.echo(f"peer {node} gets nothing new; its unfinished downloads end")
+        typer.echo(f"peer {node} gets no new files and images. Its unfinished downloads end")
         try:
             with access.console(cluster) as client:
                 _quiet(lambda: _from_console(client.console(limit=1), node), node, limit)
         except CLIError as error:
             if isinstance(error, WaitError | ObjectMissingError):
                 raise
-            terminal.note(f"note: {error} The Peer's status is read instead.")
+            terminal.note(f"note: {error} This command reads the Peer's status instead.")
             _quiet(lambda: int((_peer(cluster, node).get("status") or {}).get("uploads", 0)), node, limit)
     typer.echo(
-        f"peer {node} is drained: no node reads from it. After the work, run kubectl pantala drain {node} --undo"
+        f"peer {node} is drained: no node reads from it. After the maintenance, run kubectl pantala drain {node} --undo"
     )
 
 
@@ -49,7 +49,9 @@ def _mark(cluster: Cluster, node: str, *, drained: bool) -> None:
     try:
         cluster.patch(PEER, "", node, {"spec": {"unschedulable": drained}})
     except ObjectMissingError as error:
-        raise ObjectMissingError(f"No peer runs on node {node}. List them with kubectl pantala get peers.") from error
+        raise ObjectMissingError(
+            f"No peer runs on node {node}. List all peers with kubectl pantala get peers."
+        ) from error
 
 
 def _peer(cluster: Cluster, node: str) -> Resource:
@@ -72,8 +74,8 @@ def _quiet(uploads: Callable[[], int], node: str, limit: float) -> None:
         last = running
         if calm < _CALM and time.monotonic() >= ends:
             raise WaitError(
-                f"Other nodes still read from {node} after {limit:.0f} s. They continue from other providers when it "
-                f"stops. Raise --timeout, or go on with the maintenance."
+                f"Other nodes still read from {node} after {limit:.0f} s. When the peer stops, they continue "
+                f"with other providers. Raise --timeout, or continue with the maintenance."
             )
         if calm < _CALM:
             time.sleep(_EVERY)

@@ -1,4 +1,4 @@
-"""``plan``: what resources in a file would do. Nothing is written."""
+"""``plan``: what the resources in a file would do if they were applied. Nothing is applied."""
 
 import secrets
 import sys
@@ -21,12 +21,15 @@ from pantala_cli.forecast.outlook import Outlook, outlook, picture, planned
 from pantala_cli.show import resources, terminal
 
 File = Annotated[
-    str, typer.Option("--filename", "-f", help="A file with Tasks and ImagePrefetches; -: stdin.", show_default=False)
+    str, typer.Option("--filename", "-f", help="A file with Tasks and ImagePrefetches. -: stdin.", show_default=False)
 ]
 
 
 Exact = Annotated[
-    bool, typer.Option("--exact", help="Ask the registry: a temporary ImagePrefetch in mode Plan downloads nothing.")
+    bool,
+    typer.Option(
+        "--exact", help="Ask the registry, with a temporary ImagePrefetch in mode Plan. It downloads nothing."
+    ),
 ]
 
 _NOT_PLANNED = ("schedule", "startupTaint", "suspend", "mode")
@@ -42,7 +45,7 @@ def plan(access: UserAccess, filename: File, exact: Exact = False, timeout: Time
         for kind, body in wanted:
             found = _forecast(cluster, access.chosen(cluster), kind, body)
             head = f"{kind.kind} {found.namespace}/{found.name}"
-            terminal.show(Text.assemble((head, "bold"), f" would be {found.change}; the API server accepts it"))
+            terminal.show(Text.assemble((head, "bold"), f" would be {found.change}. The API server accepts it"))
             terminal.show(picture(found))
             if exact and kind == IMAGE:
                 terminal.show(planned(_ask(cluster, found.namespace, body, limit)))
@@ -87,7 +90,7 @@ def read(name: str) -> list[tuple[ResourceKind, Resource]]:
         if kind is None or not str(each.get("apiVersion", "")).startswith("pantala.dev/"):
             continue
         if not isinstance(each.get("metadata"), dict) or not each["metadata"].get("name"):
-            raise InputFileError(f"A {kind.kind} in {name} has no metadata.name. Add one.")
+            raise InputFileError(f"A {kind.kind} in {name} has no metadata.name. Add a name.")
         found.append((kind, each))
     if not found:
         raise InputFileError(f"{name} has no Task and no ImagePrefetch of pantala.dev. Check apiVersion and kind.")

@@ -32,11 +32,11 @@ class Component(StrEnum):
 Which = Annotated[Component, typer.Argument(metavar="PROCESS", help="operator, supernode, peer or runtime.")]
 Node = Annotated[str, typer.Option("--node", help="Only the pods of this node.", show_default=False)]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until Ctrl-C.")]
-Tail = Annotated[int, typer.Option("--tail", help="The newest lines of each pod; -1: all.")]
-Since = Annotated[str, typer.Option("--since", help="Such as 10m.", show_default=False)]
-Previous = Annotated[bool, typer.Option("--previous", "-p", help="The container before its restart.")]
-NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Only print the page's address.")]
-Client = Annotated[bool, typer.Option("--client", help="Only this command's version; asks no cluster.")]
+Tail = Annotated[int, typer.Option("--tail", help="The number of the newest lines of each pod. -1: all lines.")]
+Since = Annotated[str, typer.Option("--since", help="Only lines of the last time, such as 10m.", show_default=False)]
+Previous = Annotated[bool, typer.Option("--previous", "-p", help="The log of the container before its restart.")]
+NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the page's address, and open no browser.")]
+Client = Annotated[bool, typer.Option("--client", help="Show only this command's version, without a cluster.")]
 
 
 def logs(
@@ -50,7 +50,8 @@ def logs(
 ) -> None:
     """Show the log of one of Pantala's processes."""
     with access.cluster() as cluster:
-        pods = pods_of(cluster, access.home or access.namespace, process, node)  # -n can only mean Pantala's own here
+        # -n can only mean Pantala's own namespace here
+        pods = pods_of(cluster, access.home or access.namespace, process, node)
     container = "runtime" if process is Component.RUNTIME else process.value
     flags = [f"--tail={tail}", f"--container={container}"]
     flags += ["--follow"] if follow else []
@@ -65,9 +66,9 @@ def logs(
 
 
 def ui(access: UserAccess, no_browser: NoBrowser = False) -> None:
-    """Open the console's web page. It ends with Ctrl-C."""
+    """Open the console's web page, until Ctrl-C."""
     with access.console() as client:
-        client.console(limit=1)  # an address where no console answers is an error
+        client.console(limit=1)  # fail here if no console answers at the address
         address = f"{client.url}/"
         typer.echo(f"Pantala's console is at {address} until Ctrl-C.")
         if not no_browser and _has_display():
@@ -119,7 +120,7 @@ def _has_display() -> bool:
 
 
 def _run(command: list[str]) -> None:
-    """Run kubectl in place, so that its output and its end are ours."""
+    """Run kubectl with this program's output. If kubectl fails, this command fails too."""
     ended = subprocess.run(command, check=False)  # noqa: S603 - kubectl, with fixed flags
     if ended.returncode:
         raise ProgramError(f"kubectl logs ended with {ended.returncode}. Read its message above.")

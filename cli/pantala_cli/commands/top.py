@@ -18,11 +18,11 @@ from pantala_cli.show import bars, terminal
 from pantala_protocol.console.views import Console, TaskDetail
 
 _DETAILED = 5
-"""Tasks whose nodes are shown, unless the user names them."""
+"""The most Tasks whose nodes are shown, unless the user names the Tasks."""
 _LISTED, _MOST = 100, 20_000
-"""Tasks in the list, and Tasks among which a named one is searched."""
+"""The most Tasks in the list, and the most Tasks among which named Tasks are searched."""
 _NODES = 10
-"""Nodes of each Task."""
+"""The most nodes that are shown of each Task."""
 _PAUSE = 2.0
 """Seconds before another attempt to connect."""
 
@@ -30,14 +30,14 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="nodes|TYPE/NAME",
-        help="nodes: the rates of all nodes. Default: all unfinished work.",
+        help="nodes, for the rates of all nodes, or the names of Tasks. Default: all unfinished work.",
         show_default=False,
     ),
 ]
 Once = Annotated[bool, typer.Option("--once", help="Print one sample and end.")]
 Interval = Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two samples.")]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="json", help="One line of JSON for each sample.")]
-AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces; the default.")]
+Output = Annotated[str, typer.Option("--output", "-o", metavar="json", help="json: one line of JSON for each sample.")]
+AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces, which is the default.")]
 
 
 def top(
@@ -48,7 +48,7 @@ def top(
     all_namespaces: AllNamespaces = False,
     output: Output = "",
 ) -> None:
-    """Show progress, rates and the time left of unfinished work. It ends with Ctrl-C."""
+    """Show progress, rates and the time left of unfinished work, until Ctrl-C."""
     if output not in ("", "json"):
         raise typer.BadParameter(f"-o {output} is not a format of top. Use -o json.")
     sample = _Sample(what or [], "" if all_namespaces else access.namespace)
@@ -89,7 +89,7 @@ def _print(sample: "_Sample", client: ConsoleClient, output: str) -> None:
 
 
 class _Sample:
-    """What to ask the console for each picture."""
+    """The requests to the console for each sample."""
 
     def __init__(self, words: list[str], namespace: str) -> None:
         self._nodes = words in (["nodes"], ["node"], ["peers"])
@@ -116,7 +116,7 @@ class _Sample:
             try:
                 details[bars.key(task)] = client.detail(kind, task.namespace, task.name)
             except ObjectMissingError:
-                continue  # it was deleted since
+                continue  # the object was deleted meanwhile
         return console, details
 
     def picture(self, client: ConsoleClient) -> RenderableType:

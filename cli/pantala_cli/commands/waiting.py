@@ -18,19 +18,19 @@ from pantala_cli.show.words import share
 from pantala_protocol.console.views import TaskSummary
 
 _EVERY = 1.0
-"""Seconds between two looks. A wait is about a few objects, so a look is cheap."""
+"""Seconds between two reads of the objects. A wait concerns few objects, so a read is cheap."""
 
 Words = Annotated[
     list[str], typer.Argument(metavar="TYPE/NAME", help="task/NAME and image/NAME.", show_default=False)
 ]  # fmt: skip
-For = Annotated[str, typer.Option("--for", metavar="condition=TYPE", help="Ready by default, as in kubectl wait.")]
-Timeout = Annotated[str, typer.Option("--timeout", help="Such as 90s, 10m or 1h; 0: no limit.")]
+For = Annotated[str, typer.Option("--for", metavar="condition=TYPE", help="The condition, as in kubectl wait.")]
+Timeout = Annotated[str, typer.Option("--timeout", help="The longest wait, such as 90s, 10m or 1h. 0: no limit.")]
 
 _UNITS = {"s": 1, "m": 60, "h": 3600}
 
 
 def wait(access: UserAccess, target: Words, for_: For = "condition=Ready", timeout: Timeout = "10m") -> None:
-    """Wait until Tasks and ImagePrefetches are ready. Exit code 1: one failed, or the time is over."""
+    """Wait until Tasks and ImagePrefetches are ready. Exit code 1: an object failed, or the time is over."""
     wanted = targets.work(targets.several(target))
     what = for_.removeprefix("condition=")
     if what == for_ or not what:
@@ -87,7 +87,7 @@ def seconds(text: str) -> float:
             else:
                 number += letter
         return total + (float(number) if number else 0.0)
-    raise typer.BadParameter(f"{text!r} is not a duration. Use one such as 90s, 10m or 1h.")
+    raise typer.BadParameter(f"{text!r} is not a duration. Use a duration such as 90s, 10m or 1h.")
 
 
 def _looks() -> Iterator[None]:

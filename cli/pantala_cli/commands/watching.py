@@ -13,7 +13,7 @@ from pantala_cli.errors import RefusedError
 from pantala_cli.show import columns, terminal
 
 _GONE = 410
-"""The API server no longer has the changes since our version. We list again."""
+"""The API server no longer has the changes since this version, so the objects must be listed again."""
 
 Printer = Callable[[ResourceKind, list[Resource]], Table | str]
 

@@ -13,7 +13,7 @@ _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
 
 class Level(StrEnum):
-    """How good a finding is."""
+    """The severity of a finding."""
 
     OK = "ok"
     WARNING = "warning"
@@ -21,13 +21,13 @@ class Level(StrEnum):
 
 
 class Diagnosis(NamedTuple):
-    """What one check found."""
+    """One finding of a check."""
 
     check: str
     level: Level
     message: str
     action: str = ""
-    """What to do next, as a sentence. Empty: nothing."""
+    """What to do next, as a sentence. Empty: nothing to do."""
 
 
 def ok(check: str, message: str) -> Diagnosis:
@@ -51,7 +51,7 @@ def grouped(check: str, level: Level, found: Iterable[tuple[str, str]], action: 
 
 
 def picture(findings: Iterable[Diagnosis]) -> Table:
-    """A line for each finding, and below it what to do next."""
+    """A line for each finding. The line below has the next step."""
     table = Table(box=None, padding=(0, 2, 0, 0), show_header=False)
     table.add_column(no_wrap=True)
     table.add_column(no_wrap=True)

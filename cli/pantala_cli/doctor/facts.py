@@ -1,4 +1,7 @@
-"""Collects what the checks read. A fact that the user may not read is missing, and the checks go on without it."""
+"""Collects the facts for the checks.
+
+A fact that the user may not read is missing, and the checks continue without it.
+"""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -18,7 +21,7 @@ _Fact = TypeVar("_Fact")
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What is known about the cluster and about Pantala in it."""
+    """The facts about the cluster, and about Pantala in the cluster."""
 
     version: str
     nodes: tuple[Resource, ...] = ()
@@ -91,7 +94,7 @@ def _try(missing: dict[str, str], what: str, ask: Callable[[], _Fact], otherwise
     try:
         return ask()
     except (NotInstalledError, ObjectMissingError):
-        return otherwise  # the checks notice that it does not exist
+        return otherwise  # the checks report the missing object
     except CLIError as error:
         missing[what] = str(error)
         return otherwise

@@ -13,17 +13,17 @@ from pantala_protocol import __version__
 _CRDS = ("tasks", "imageprefetches", "peers", "sourcepolicies")
 _ENFORCE = "pod-security.kubernetes.io/enforce"
 _SCARCE, _FULL = 0.1, 0.02
-_INSTALL = "Install Pantala's chart; README.md has the command."
+_INSTALL = "Install Pantala's chart. README.md has the command."
 
 
 def readable(facts: Facts) -> Iterator[Diagnosis]:
-    """What the user may not read."""
+    """A warning for each kind of object that the user may not read."""
     for what, why in facts.missing.items():
-        yield warning(what, f"The doctor cannot read this, and skips its checks. {why}", "")
+        yield warning(what, f"The doctor cannot read these objects, so their checks are left out. {why}", "")
 
 
 def crds(facts: Facts) -> Iterator[Diagnosis]:
-    """Whether the cluster has all CRDs, and has established them."""
+    """Whether the API server has all CRDs, and serves them."""
     if "customresourcedefinitions" in facts.missing:
         return
     found = {each["spec"]["names"]["plural"]: each for each in facts.crds}
@@ -38,7 +38,7 @@ def crds(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def pods(facts: Facts) -> Iterator[Diagnosis]:
-    """Whether all pods run, and what stops the others."""
+    """Whether all pods run, and why a pod does not run."""
     if not facts.workloads and not facts.pods:
         if "deployments" not in facts.missing and "pods" not in facts.missing:
             yield failed("installation", "No pod of Pantala runs in this cluster", _INSTALL)
@@ -90,7 +90,7 @@ def pod_security(facts: Facts) -> Iterator[Diagnosis]:
             f"Run kubectl label namespace {facts.home} {_ENFORCE}=privileged --overwrite.",
         )
     else:
-        yield ok("Pod Security", f"Namespace {facts.home} enforces {level or 'nothing of its own'}")
+        yield ok("Pod Security", f"Namespace {facts.home} enforces {level or 'no level of its own'}")
 
 
 def ports(facts: Facts) -> Iterator[Diagnosis]:
@@ -115,7 +115,7 @@ def ports(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def policies(facts: Facts) -> Iterator[Diagnosis]:
-    """Whether NetworkPolicies of others cut Pantala's processes off."""
+    """Whether NetworkPolicies that are not Pantala's stop the conversations of Pantala's processes."""
     ours = [each for each in facts.policies if labels(each).get("app.kubernetes.io/part-of") == "pantala"]
     for each in facts.policies:
         selected = [
@@ -136,7 +136,7 @@ def policies(facts: Facts) -> Iterator[Diagnosis]:
         elif not ours:
             yield warning(
                 "policies",
-                f"NetworkPolicy {name} limits who connects to {counted(len(selected), 'pod')} of Pantala",
+                f"NetworkPolicy {name} limits which pods connect to {counted(len(selected), 'pod')} of Pantala",
                 "Set the chart's value networkPolicy.enabled, which allows exactly what Pantala needs.",
             )
     if "networkpolicies" not in facts.missing and facts.home:
@@ -176,7 +176,7 @@ def _counts(workload: Resource) -> tuple[int, int]:
 
 
 def _trouble(pod: Resource) -> str:
-    """Why a pod does not run. Empty: it runs, or it only starts."""
+    """Why a pod does not run. Empty: it runs, or is still starting."""
     status = pod.get("status") or {}
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":

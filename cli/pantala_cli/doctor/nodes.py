@@ -15,7 +15,7 @@ _CLOCK = "Synchronise the clock of the node, for example with chrony."
 
 
 def distribution(facts: Facts) -> Iterator[Diagnosis]:
-    """Which distribution the nodes run, and whether the chart's paths fit to it."""
+    """Which distribution the nodes run, and whether the chart's paths fit the distribution."""
     found = platform.count(facts.nodes)
     if not found:
         return
@@ -25,7 +25,8 @@ def distribution(facts: Facts) -> Iterator[Diagnosis]:
     if used is None:
         return
     for each in found:
-        if each is not Distribution.OTHER:  # of others, only the condition MirrorConfigured knows the layout
+        # for other distributions, only the condition MirrorConfigured shows if the paths are right
+        if each is not Distribution.OTHER:
             yield from _layout(each, used)
 
 
@@ -55,7 +56,7 @@ def runtimes(facts: Facts) -> Iterator[Diagnosis]:
         yield warning(
             "runtime",
             f"{several(foreign)} run {several(set(foreign.values()))}, which does not ask the mirror",
-            "Files and image prefetches work there. Pulls come from the registry. See docs/mirror.md.",
+            "Files and image prefetches work on these nodes. Each node pulls from the registry. See docs/mirror.md.",
         )
     elif others:
         versions = {version for node in facts.nodes for _, version in [platform.runtime(node)]}
@@ -63,7 +64,7 @@ def runtimes(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def peers(facts: Facts) -> Iterator[Diagnosis]:
-    """Whether each node has a peer that is connected."""
+    """Whether each node has a connected peer."""
     if not facts.peers:
         if facts.home and "peers" not in facts.missing:
             yield failed("peers", "No peer has connected yet", "Check the peers' DaemonSet and the supernode's log.")
@@ -76,8 +77,8 @@ def peers(facts: Facts) -> Iterator[Diagnosis]:
     if without:
         yield warning(
             "peers",
-            f"{several(without)}: no peer runs there, so nothing is distributed to it",
-            "If Tasks should reach it, set the chart's values peer.nodeSelector and peer.tolerations.",
+            f"{several(without)}: no peer runs there, so the node gets no file and no image",
+            "If Tasks should reach the node, set the chart's values peer.nodeSelector and peer.tolerations.",
         )
     closed = [_name(peer) for peer in facts.peers if (peer.get("spec") or {}).get("unschedulable")]
     if closed:
@@ -103,7 +104,7 @@ def mirror(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def clocks(facts: Facts) -> Iterator[Diagnosis]:
-    """Whether the nodes' clocks agree with that of the API server."""
+    """Whether the nodes' clocks agree with the API server's clock."""
     known = [(_name(peer), condition(peer, "ClockSynchronized")) for peer in facts.peers]
     wrong = [(node, found["message"]) for node, found in known if found.get("status") == "False"]
     yield from grouped("clocks", Level.FAILED, wrong, _CLOCK)
@@ -121,7 +122,10 @@ def disks(facts: Facts) -> Iterator[Diagnosis]:
         if each["type"] == "DiskPressure" and each["status"] == "True"
     ]
     yield from grouped(
-        "disks", Level.FAILED, full, "Free space on the node. Pantala leaves a headroom, but needs some."
+        "disks",
+        Level.FAILED,
+        full,
+        "Free space on the node. Pantala fetches no file that would use the headroom of the disk.",
     )
     if facts.nodes and not full:
         yield ok("disks", f"No disk of {counted(len(facts.nodes), 'node')} is full")

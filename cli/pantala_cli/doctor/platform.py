@@ -1,4 +1,4 @@
-"""Recognises the Kubernetes distribution of nodes, and where its containerd has its files. Pure."""
+"""Recognises the Kubernetes distribution of nodes, and the folders of its containerd. Pure."""
 
 from collections import Counter
 from collections.abc import Iterable

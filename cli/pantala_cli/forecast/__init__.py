@@ -1,1 +1,1 @@
-"""What a Task or an ImagePrefetch would do, before it exists. Pure."""
+"""What a Task or an ImagePrefetch would do if it were applied. Pure."""

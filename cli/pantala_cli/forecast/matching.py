@@ -18,7 +18,7 @@ class Match(NamedTuple):
     nodes: tuple[str, ...]
     """The nodes that may get the content. ``limit`` may choose only some of them."""
     limit: int | None
-    """How many of the nodes get it. ``None``: all."""
+    """How many of the nodes get the content. ``None``: all."""
     passed_over: Mapping[str, str]
     """The nodes that match by name and labels but get nothing, each with the reason."""
 
@@ -31,7 +31,7 @@ class Match(NamedTuple):
 def match(
     target: Mapping[str, Any], nodes: Iterable[Resource], peers: Iterable[Resource], pods: Iterable[Resource] = ()
 ) -> Match:
-    """Choose among ``nodes``. ``pods`` are those of the namespace, for a target with a pod selector."""
+    """Choose among ``nodes``. ``pods``: the pods of the namespace, for a target with a pod selector."""
     by_name = {peer["metadata"]["name"]: peer for peer in peers}
     names, wanted = target.get("names") or (), target.get("nodeSelector") or {}
     with_pods = _with_pods(target.get("podSelector"), pods)
@@ -52,7 +52,7 @@ def match(
 
 def _excluded(target: Mapping[str, Any], node: Resource, peer: Resource | None) -> str:
     if peer is None:
-        return "no peer runs there"
+        return "no peer runs on it"
     if (peer.get("spec") or {}).get("unschedulable"):
         return "its peer is drained"
     spec = node.get("spec") or {}

@@ -1,4 +1,4 @@
-"""What a resource would do: its nodes, its bytes, and what is in its way. Pure."""
+"""What a resource would do: its nodes, its bytes, and what would block it. Pure."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
@@ -25,13 +25,13 @@ class Outlook(NamedTuple):
     """``created``, ``changed`` or ``unchanged``."""
     match: Match
     path: str = ""
-    """Where nodes publish the file. Empty: an image."""
+    """Where nodes publish the file. Empty for an image."""
     conflicts: tuple[str, ...] = ()
-    """What stops it."""
+    """What would block the resource."""
     each: int | None = None
     """Bytes for each node. ``None``: not known."""
     basis: str = ""
-    """From where ``each`` is known, or why it is not."""
+    """The source of ``each``, or why ``each`` is not known."""
 
     @property
     def possible(self) -> bool:

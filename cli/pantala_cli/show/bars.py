@@ -19,7 +19,7 @@ _NUMBERS = 95
 _NAME = 24
 """Cells that a name has at least. Longer names continue on the next line."""
 _SHORT_NAME = 16
-"""The same on a narrow terminal."""
+"""Cells that a name has at least on a narrow terminal."""
 
 Key = tuple[str, str, str]
 """Kind, namespace and name of a Task or an ImagePrefetch."""
@@ -30,7 +30,7 @@ def key(task: TaskSummary) -> Key:
 
 
 def tasks(console: Console, details: Mapping[Key, TaskDetail], *, most: int, screen: int = 0) -> Group:
-    """All unfinished work, with the nodes of those Tasks that have ``details``.
+    """All unfinished work, with the nodes of the Tasks that have ``details``.
 
     ``screen``: the width of the terminal. 0: a program reads the table, which then has no bars.
     """
@@ -108,7 +108,7 @@ def _nodes(table: Table, detail: TaskDetail, *, most: int, bar: int, compact: bo
 
 
 def _traffic(node: NodeView) -> Traffic:
-    """A node's rates by source. What no flow explains comes from a provider that is not listed."""
+    """A node's rates by source. The part of the rate that no flow explains comes from providers that are not listed."""
     supernode = sum(flow.rate for flow in node.flows if flow.provider == "supernode")
     return Traffic(supernode_rate=supernode, peers_rate=sum(flow.rate for flow in node.flows) - supernode)
 
@@ -129,7 +129,7 @@ def _flow(peer: PeerView) -> int:
 
 
 def _bar_width(screen: int, longest: int) -> int:
-    """The cells of a bar. 0: none fits."""
+    """The cells of a bar. 0: no bar fits."""
     room = screen - _NUMBERS - min(longest, _NAME)
     return min(room, _LONGEST) if room >= _SHORTEST else 0
 

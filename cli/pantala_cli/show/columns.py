@@ -20,7 +20,7 @@ def is_plain(table: Table) -> bool:
 
 
 def widths(table: Table) -> list[int]:
-    """The width of each column. All its cells fit."""
+    """The width of each column, so that all its cells fit."""
     return [
         max([column.min_width or 0, *(cell_len(_text(cell)) for cell in (column.header, *column.cells))])
         for column in table.columns
@@ -28,7 +28,7 @@ def widths(table: Table) -> list[int]:
 
 
 def lines(table: Table, paint: Paint) -> Iterator[str]:
-    """The lines of a plain table, with its heading if it shows one."""
+    """The lines of a plain table, with its heading if the table shows a heading."""
     wide = widths(table)
     if table.show_header:
         yield _line([column.header for column in table.columns], wide, paint)

@@ -13,13 +13,13 @@ from pantala_protocol.console.views import Cause, Moment, NodePhase, NodeView, T
 
 _OPEN = (NodePhase.FAILED, NodePhase.LATE, NodePhase.FETCHING, NodePhase.WAITING)
 _SHOWN = 20
-"""Nodes in the table. More are counted only."""
+"""The most nodes in the table. Further nodes are only counted."""
 _STEPS = 12
-"""Moments of the timeline, the newest ones."""
+"""The number of the newest moments in the timeline."""
 
 
 def explain(detail: TaskDetail, now: float, node: str = "") -> Group:
-    """Explain one Task, or only what concerns one node."""
+    """Explain one Task, or only one node of it."""
     task = detail.task
     parts: list[RenderableType] = [headline(task), facts(task)]
     causes = [cause for cause in detail.causes if not node or not cause.nodes or node in cause.nodes]
@@ -32,11 +32,11 @@ def explain(detail: TaskDetail, now: float, node: str = "") -> Group:
     if not causes and task.ready == "True":
         parts.append(Text("\nNothing is missing."))
     elif not causes and not any(each.reason for each in shown):
-        parts.append(Text("\nNothing is in the way. The work continues."))
+        parts.append(Text("\nNothing blocks the work. It continues."))
     if shown:
         parts += [Text(), tables.progress_of_nodes(shown[:_SHOWN], task.length, now)]
         if len(shown) > _SHOWN:
-            parts.append(Text(f"... and {counted(len(shown) - _SHOWN, 'more node')}. Name one with --node."))
+            parts.append(Text(f"... and {counted(len(shown) - _SHOWN, 'more node')}. Choose a node with --node."))
     if node:
         parts += [_node_step(each) for each in shown if each.message or each.action]
     elif detail.timeline:
@@ -45,7 +45,7 @@ def explain(detail: TaskDetail, now: float, node: str = "") -> Group:
 
 
 def headline(task: TaskSummary) -> Text:
-    """One line: what it is, and its state."""
+    """One line: the object and its state."""
     text = Text.assemble((f"{task.kind} {task.namespace}/{task.name}", "bold"), ": ")
     state = "ready" if task.ready == "True" else "not ready" if task.ready == "False" else "state unknown"
     return text.append(f"{state} ({task.reason})", tables.style_of(task))
@@ -79,7 +79,7 @@ def facts(task: TaskSummary) -> Table:
 
 
 def unfinished(nodes: Iterable[NodeView]) -> list[NodeView]:
-    """The nodes that are not ready: failed and late ones first."""
+    """The nodes that are not ready, the failed and late nodes first."""
     waiting = [node for node in nodes if node.state in _OPEN]
     return sorted(waiting, key=lambda node: (_OPEN.index(node.state), node.name))
 

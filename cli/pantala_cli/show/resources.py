@@ -1,4 +1,4 @@
-"""Reads resources into the console's messages, so that both have one shape and one table. Pure."""
+"""Converts resources into the console's messages, so that the same tables show both. Pure."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -9,7 +9,7 @@ from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, Peer
 
 Object = Mapping[str, Any]
 
-NOT_SEEN = "The operator has not seen it yet. If this lasts, run kubectl pantala logs operator."
+NOT_SEEN = "The operator has not planned this object yet. If this lasts, run kubectl pantala logs operator."
 
 
 def summary(resource: Object, kind: ResourceKind) -> TaskSummary:
@@ -40,7 +40,7 @@ def summary(resource: Object, kind: ResourceKind) -> TaskSummary:
 
 
 def stalled(resource: Object) -> bool:
-    """True if nothing more happens until a user acts."""
+    """True if no work continues until a user acts."""
     return condition(resource, "Stalled").get("status") == "True"
 
 

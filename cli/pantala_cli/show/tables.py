@@ -17,7 +17,7 @@ _PEER_COLUMNS = ("NAME", "READY", "ADDRESS", "ZONE", "TASKS", "CACHE", "UPLOADS"
 
 
 def tasks(found: Iterable[TaskSummary], now: float, *, namespaces: bool = False, wide: bool = False) -> Table:
-    """A line for each Task. ``wide`` adds what only the console knows."""
+    """A line for each Task. ``wide`` adds facts that only the console has."""
     more = (*_WAITING, "RATE", "ETA", "FROM-SUPERNODE", "FROM-PEERS", "IMAGE") if wide else ()
     table = plain(*(("NAMESPACE",) if namespaces else ()), *_FILE_COLUMNS, *more)
     for task in _sorted(found):
@@ -46,7 +46,7 @@ def images(found: Iterable[TaskSummary], now: float, *, namespaces: bool = False
 
 
 def peers(found: Iterable[PeerView], drained: Container[str] = (), *, wide: bool = False) -> Table:
-    """A line for each peer. ``drained``: the nodes that get nothing new."""
+    """A line for each peer. ``drained``: the nodes that get no new Tasks."""
     more = ("MIRROR", "CLOCK", "IN", "OUT", "REASON", "MESSAGE") if wide else ()
     table = plain(*_PEER_COLUMNS, *more)
     for peer in sorted(found, key=lambda each: each.name):
@@ -85,7 +85,7 @@ def nodes(counts: NodeCounts) -> str:
 
 
 def origin(task: TaskSummary) -> str:
-    """How often the file or image left its origin, such as ``1.00x``. Only the console knows it for images."""
+    """How often the origin sent the file or image, such as ``1.00x``. For images, only the console has this number."""
     moved = task.traffic
     known = not task.image or moved.origin or moved.supernode or moved.peers
     return f"{moved.origin / task.length:.2f}x" if task.length and known else UNKNOWN

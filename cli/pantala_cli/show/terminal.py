@@ -1,4 +1,4 @@
-"""Prints to the terminal as kubectl does: whole lines, colours only where a person reads them."""
+"""Prints to the terminal as kubectl does: whole lines, and colours only on a terminal."""
 
 import json
 import os
@@ -86,7 +86,7 @@ def _width(shown: Console, part: RenderableType, screen: int) -> int:
 
 
 def note(text: str) -> None:
-    """Print a line for people to stderr."""
+    """Print a note to stderr."""
     typer.echo(printable(text), err=True)
 
 
@@ -107,7 +107,7 @@ def listed(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
 
 
 def beats(every: float) -> Iterator[None]:
-    """Yield at once, and then each ``every`` seconds. The time of the caller's work does not add up."""
+    """Yield at once, and then each ``every`` seconds. The time of the caller's work is part of these seconds."""
     following = time.monotonic()
     while True:
         yield
@@ -116,7 +116,7 @@ def beats(every: float) -> Iterator[None]:
 
 
 class Screen:
-    """Shows one picture after the other: in place on a terminal, otherwise below each other."""
+    """Shows one output after the other: in place on a terminal, otherwise below each other."""
 
     def __init__(self) -> None:
         shown = console()

@@ -1,4 +1,4 @@
-"""Numbers as people read them: sizes, rates, ages, durations and shares. Pure."""
+"""Writes numbers in a readable form: sizes, rates, ages, durations and shares. Pure."""
 
 import re
 from collections.abc import Iterable
@@ -61,13 +61,13 @@ def counted(count: int, noun: str, many: str = "") -> str:
 
 
 def several(names: Iterable[str]) -> str:
-    """A list of names for people. It names at most five."""
+    """A readable list of names. It names at most five."""
     known = sorted(names)
     return ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")
 
 
 def printable(text: str, *, styled: bool = False) -> str:
-    """Replace control characters. Messages of origins and registries must not steer the user's terminal.
+    """Replace control characters. Messages of origins and registries must not control the user's terminal.
 
     ``styled``: keep the codes of colours.
     """

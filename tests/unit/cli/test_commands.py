@@ -73,7 +73,7 @@ def test_version(command: Command) -> None:
         (("status",), refusal(404, "could not find the requested resource"), "does not have Pantala's CRDs"),
         (("status",), refusal(401, "Unauthorized"), "rejected your credentials"),
         (("status",), refusal(403, 'tasks is forbidden: User "u" cannot list'), 'User "u" cannot list'),
-        (("suspend", "model"), refusal(403, "tasks is forbidden"), "You may not do this"),
+        (("suspend", "model"), refusal(403, "tasks is forbidden"), "You lack the permission for this request"),
         (("status",), refusal(500, "etcd is away"), "request for Tasks with 500: etcd is away"),
     ],
 )

@@ -70,7 +70,7 @@ def test_explain_without_the_console_reads_the_resource(command: Command) -> Non
     """The scripted cluster has no operator."""
     code, out, err = command("explain", "task/model")
     assert (0, 1) == (code, err.count("\n"))
-    assert "from the resource only" in err
+    assert "uses only the resource's status" in err
     for fact in ("not ready (Progressing)", "1 of 2 nodes", "node-9", "NodeDiskFull"):
         assert fact in out
     assert "secret" not in out
@@ -135,4 +135,4 @@ def test_ui_and_explain_without_an_answer_of_the_console(command: Command) -> No
     assert (3, "", True) == (code, out, "does not answer" in err)
     for flags in ((), ("-n", "default")):
         code, out, err = command("explain", "task/model", "--console=http://127.0.0.1:1", *flags)
-        assert (0, True, True) == (code, "Task default/model" in out, "from the resource only" in err)
+        assert (0, True, True) == (code, "Task default/model" in out, "uses only the resource's status" in err)

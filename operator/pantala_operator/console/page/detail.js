@@ -24,7 +24,7 @@ function drawCause(section, cause, now) {
   const [head, message, nodes, next, evidence] = section.children;
   text(head.lastChild, cause.since ? ` since ${clock(cause.since)}, for ${duration(now - cause.since)}` : "");
   text(message, cause.message);
-  // The message of a single node begins with its name.
+  // The message of a cause with a single node begins with the node's name.
   nodes.hidden = cause.nodes.every((name) => cause.message.startsWith(name));
   text(nodes, `Nodes: ${cause.nodes.join(", ")}`);
   next.hidden = !cause.action;
@@ -87,7 +87,7 @@ export class DetailView {
     this.cap = new Cap(100, "nodes", () => this.update(this.shown, this.now));
     this.nodes = h("section", { class: "panel", "aria-labelledby": "nodes-title" }, h("h2", { id: "nodes-title" }, "Nodes"),
       table("Nodes", NODE_COLUMNS.map(([id, name]) => ({ name, class: CLASSES[id] })), this.nodeBody), h("div", { class: "empty" }, "No node is known yet."), this.cap.button);
-    this.graph = new SwarmGraph("Who gives the bytes of this task to whom");
+    this.graph = new SwarmGraph("Which node sends the bytes of this task to which");
     this.flows = new FlowTable("Flows of bytes of this task");
     this.swarm = h("section", { class: "panel", "aria-labelledby": "task-swarm-title" }, h("h2", { id: "task-swarm-title" }, "Swarm"), h("div", { class: "swarm-parts" }, this.graph.element, this.flows.element));
     this.moments = h("ol", { class: "timeline" });
@@ -107,7 +107,7 @@ export class DetailView {
     const mood = moodOf(task);
     const word = stateWord(task);
     setBadge(this.badge, mood, inTrouble(task) ? `${word}: ${task.reason}` : word);
-    // The causes repeat the message, with more.
+    // The causes repeat the message, with more details.
     text(this.message, [task.image, detail.causes.length ? "" : task.message].filter(Boolean).join(" · "));
     setBar(this.bar, task.progress, partsOf(task), progressWords(task));
     text(this.words, progressWords(task));

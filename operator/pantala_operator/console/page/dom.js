@@ -30,7 +30,7 @@ export function number(element, value, shown) {
   attribute(element, "data-value", value === null || value === undefined ? "" : value);
 }
 
-// Keeps one child for each item, in the order of the items. Children stay the same elements, so focus stays too.
+// Keeps one child for each item, in the order of the items. Elements are reused, so the focus stays.
 export function keyed(parent, items, keyOf, create, update) {
   const known = parent.pantalaChildren ?? new Map();
   const next = new Map();
@@ -76,7 +76,7 @@ export function table(label, columns, body, extra = {}) {
     h("table", {}, h("caption", { class: "unseen" }, label), h("thead", {}, head), body));
 }
 
-// Long lists show the first rows, and a button for the others.
+// Long lists show the first rows, and a button that shows all rows.
 export class Cap {
   constructor(most, what, draw) {
     this.most = most;

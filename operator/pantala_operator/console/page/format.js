@@ -18,7 +18,7 @@ export const rate = (value) => (value ? `${bytes(value)}/s` : "–");
 
 export function percent(share) {
   if (share === null || share === undefined) return "–";
-  // 100 % means that everything is there.
+  // 100 % means that no byte is missing.
   return `${share >= 1 ? 100 : Math.min(99, Math.floor(share * 100))}${NB}%`;
 }
 

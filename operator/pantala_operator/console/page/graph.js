@@ -81,7 +81,7 @@ function curve(from, to, center, few) {
   };
   const start = cut(from, control, from.r + 2);
   const end = cut(to, control, to.r + 7);
-  // The rate is nearer to the receiver, so that those of two directions are apart.
+  // The label with the rate is nearer to the receiver, so that the labels of both directions are apart.
   const at = from.r === ORIGIN_RADIUS ? 0.3 : 0.64;
   const along = (axis) => (1 - at) ** 2 * start[axis] + 2 * at * (1 - at) * control[axis] + at ** 2 * end[axis];
   const label = { x: along("x"), y: along("y") };
@@ -157,7 +157,7 @@ export class SwarmGraph {
   drawEdges(plan, edges, top) {
     const named = edges.length <= 14 && plan.radius >= 130 ? edges.filter((edge) => edge.rate) : [];
     const curveOf = (edge) => curve(plan.places.get(edge.provider), plan.places.get(edge.node), plan.center, plan.ordered.length <= 6);
-    // Many arrows are drawn without dashes, and the slow ones are fainter.
+    // If there are many arrows, they have no dashes, and the slow arrows are fainter.
     this.svg.classList.toggle("many", edges.length > 24);
     keyed(this.layers.edges, edges, (edge) => `${edge.provider} ${edge.node}`,
       (edge) => {
@@ -231,7 +231,7 @@ export class SwarmGraph {
       const left = cos < 0;
       set(x, y, left ? "end" : "start", `rotate(${((place.angle * 180) / Math.PI + (left ? 180 : 0)).toFixed(1)} ${x.toFixed(1)} ${(y - 4).toFixed(1)})`);
     } else {
-      // The first of several lines is higher above the node, and at the side of it the lines are centred.
+      // Above a node, several lines begin higher. Beside a node, the lines are centred.
       const lift = 7 * (rows - 1) * (1 - sin);
       set(x, y + sin * 6 - lift, cos > 0.3 ? "start" : cos < -0.3 ? "end" : "middle");
     }

@@ -1,4 +1,4 @@
-// Starts the page: asks the console for news, keeps the chosen view up to date, and announces what changed.
+// Starts the page: polls the console, keeps the chosen view up to date, and announces changes.
 import { count, duration } from "./format.js";
 import { attribute, h, keyed, text } from "./dom.js";
 import { DetailView } from "./detail.js";
@@ -139,7 +139,7 @@ class Page {
     text($("link-text"), { lost: `No answer${silent}`, paused: "Paused", wait: "Connecting", live: "Live" }[state]);
   }
 
-  // Screen readers hear which Tasks became ready or got a problem, and nothing else.
+  // Screen readers announce only the Tasks that became ready or got a problem.
   announce() {
     const now = new Map(this.view.tasks.map((task) => [`${task.kind} ${task.namespace}/${task.name}`, isDone(task) ? "is ready" : inTrouble(task) ? `has a problem: ${task.reason}` : ""]));
     if (this.states) {

@@ -1,4 +1,4 @@
-// The view of the swarm: which node gives to which, as a graph and as a table.
+// The view of the swarm: which node sends bytes to which, as a graph and as a table.
 import { bytes, plural, rate } from "./format.js";
 import { h, keyed, number, table, text } from "./dom.js";
 import { kindOf, ORIGIN, SUPERNODE, SwarmGraph } from "./graph.js";
@@ -61,7 +61,7 @@ export class SwarmView {
       h("div", { class: "swarm-parts" }, this.graph.element, this.flows.element));
   }
 
-  // detail: that of the chosen Task, or null for all tasks.
+  // detail: the details of the chosen Task, or null for all tasks.
   update(view, chosen, detail) {
     const open = view.tasks.filter((task) => task.kind === "Task" && (!isDone(task) || `${task.namespace}/${task.name}` === chosen));
     keyed(this.select, [null, ...open], (task) => (task ? `${task.namespace}/${task.name}` : ""),

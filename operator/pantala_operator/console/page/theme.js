@@ -1,4 +1,4 @@
-// Sets the colours before the page is drawn, so that nothing flashes. "auto" follows the system.
+// Sets the colours before the page is drawn, so that the colours do not change while it loads. "auto" follows the system.
 (() => {
   let chosen = null;
   try {

@@ -68,7 +68,7 @@ export class Tiles {
   }
 
   draw(sample) {
-    // Nothing is known about the time while the page was hidden or paused.
+    // The rates while the page was hidden or paused are not known.
     if (this.samples.length && sample.at - this.samples[this.samples.length - 1].at > GAP) this.samples = [];
     this.samples.push(sample);
     while (this.samples.length > 1 && this.samples[1].at < sample.at - LONGEST) this.samples.shift();
