@@ -14,9 +14,20 @@ from pantala_cli.access import console, forward
 from pantala_cli.access.cluster import Cluster, connect
 from pantala_cli.access.console import ConsoleClient
 
-Namespace = Annotated[str, typer.Option("--namespace", "-n", help="Default: the kubeconfig's.", show_default=False)]
-File = Annotated[str, typer.Option("--kubeconfig", help="Default: KUBECONFIG, ~/.kube/config.", show_default=False)]
-Context = Annotated[str, typer.Option("--context", help="Default: the current context.", show_default=False)]
+Namespace = Annotated[
+    str,
+    typer.Option("--namespace", "-n", help="The namespace. Default: the namespace of the context.", show_default=False),
+]
+File = Annotated[
+    str,
+    typer.Option(
+        "--kubeconfig", help="The kubeconfig. Default: the files in KUBECONFIG, or ~/.kube/config.", show_default=False
+    ),
+]
+Context = Annotated[
+    str,
+    typer.Option("--context", help="The context of the kubeconfig. Default: the current context.", show_default=False),
+]
 ConsoleURL = Annotated[
     str,
     typer.Option(
@@ -28,7 +39,7 @@ Home = Annotated[
     str,
     typer.Option(
         "--pantala-namespace", metavar="NAMESPACE", envvar="KUBECTL_PANTALA_NAMESPACE", show_default=False,
-        help="Where Pantala runs. Default: search all namespaces.",
+        help="The namespace of Pantala. Default: search all namespaces.",
     ),
 ]  # fmt: skip
 

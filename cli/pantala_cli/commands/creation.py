@@ -14,7 +14,12 @@ from pantala_cli.show import terminal
 
 URL = Annotated[str, typer.Argument(metavar="URL", help="The URL of the file.", show_default=False)]
 Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="An image, such as nginx:1.29.", show_default=False)]
-Name = Annotated[str, typer.Option("--name", help="Default: made from the argument.", show_default=False)]
+Name = Annotated[
+    str,
+    typer.Option(
+        "--name", help="The name of the resource. Default: made from the URL or the image.", show_default=False
+    ),
+]
 Path = Annotated[
     str, typer.Option("--path", help="The path of the file on nodes, such as default/model.bin.", show_default=False)
 ]

@@ -37,7 +37,7 @@ _EVERY = 0.5
 
 
 def plan(access: UserAccess, filename: File, exact: Exact = False, timeout: Timeout = "2m") -> None:
-    """Say what the resources in a file would do. Exit code 1: one of them cannot work."""
+    """Say what the resources in a file would do. Exit code 1: a resource cannot work."""
     limit = seconds(timeout)
     wanted = read(filename)
     possible = True

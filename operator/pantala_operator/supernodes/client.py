@@ -1,4 +1,4 @@
-"""Talks to one supernode: sends statements and receives reports. It retries forever."""
+"""Talks to one supernode: sends statements and receives reports. It retries until it is cancelled."""
 
 import asyncio
 from collections.abc import Mapping

@@ -172,7 +172,7 @@ export class SwarmGraph {
         path.style.opacity = edges.length > 24 ? (0.18 + 0.72 * share * share).toFixed(2) : "";
         group.dataset.ends = `${edge.provider} ${edge.node}`;
         group.classList.toggle("idle", !edge.rate);
-        text(title, `${edge.provider} gives ${edge.node} ${rate(edge.rate)}${edge.bytes ? `, ${bytes(edge.bytes)} so far` : ""}`);
+        text(title, `${edge.provider} sends ${edge.node} ${rate(edge.rate)}${edge.bytes ? `, ${bytes(edge.bytes)} so far` : ""}`);
       });
     keyed(this.layers.rates, named, (edge) => `${edge.provider} ${edge.node}`, () => s("text", { "text-anchor": "middle" }),
       (words, edge) => {

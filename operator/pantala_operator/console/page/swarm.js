@@ -48,7 +48,7 @@ export class FlowTable {
 
 export class SwarmView {
   constructor(choose) {
-    this.graph = new SwarmGraph("Who gives bytes to whom");
+    this.graph = new SwarmGraph("Which node sends bytes to which");
     this.flows = new FlowTable("Flows of bytes");
     this.select = h("select", { id: "swarm-task", onchange: (event) => choose(event.target.value) });
     this.words = h("p", { class: "muted", id: "swarm-words" });
