@@ -165,7 +165,7 @@ class App:
     async def run(self) -> None:
         """Run until cancelled, or until an error that a restart may cure.
 
-        Raises :class:`LeaseLostError` when another replica leads instead of this one.
+        Raises :class:`LeaseLostError` when another replica leads instead.
         """
         try:
             await self._run()
@@ -214,7 +214,7 @@ class App:
 
 
 async def build(settings: Settings, pod_url: PodURL | None = None, probe: HealthProbe | None = None) -> App:
-    """Build the operator with its real adapters. A test may have others for ``pod_url`` and ``probe``."""
+    """Build the operator with its real adapters. A test may replace ``pod_url`` and ``probe``."""
     clock = SystemClock()
     term, time = Term(clock, alone=settings.lease is None), ServerClock()
     cluster = await kubernetes.connect(settings.kubeconfig, term=term, clock=time)

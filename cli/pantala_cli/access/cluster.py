@@ -29,7 +29,7 @@ from pantala_cli.errors import (
 _TIMEOUT = 10.0
 """Seconds to wait for the next byte of an answer."""
 _WATCH_SECONDS = 300
-"""Seconds after which the API server ends a watch. The caller starts the next one."""
+"""Seconds after which the API server ends a watch. The caller starts the next watch."""
 _MANAGER = "kubectl-pantala"
 
 

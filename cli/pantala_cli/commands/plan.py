@@ -1,4 +1,4 @@
-"""``plan``: what the resources in a file would do if they were applied. Nothing is applied."""
+"""``plan``: what the resources in a file would do if they were applied. It applies no resource."""
 
 import secrets
 import sys

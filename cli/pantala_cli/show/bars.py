@@ -15,7 +15,7 @@ from pantala_protocol.console.views import Console, NodeView, PeerView, TaskDeta
 _LONGEST, _SHORTEST = 20, 6
 """Cells of a bar."""
 _NUMBERS = 95
-"""Cells that the numbers and the state take. Names and bars share the rest."""
+"""Cells that the numbers and the state take. Names and bars share the other cells."""
 _NAME = 24
 """Cells that a name has at least. Longer names continue on the next line."""
 _SHORT_NAME = 16

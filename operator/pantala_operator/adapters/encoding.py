@@ -1,4 +1,4 @@
-"""Encodes the bodies of Events, and those of server-side apply, which the API server reads as YAML.
+"""Encodes the bodies of Events and of server-side apply. The API server reads the latter as YAML.
 
 JSON is YAML, except for some characters. The Kubernetes client writes a character such as an emoji as two escapes (a
 surrogate pair), and YAML has no such pairs. Then the API server refuses the whole body. So the operator encodes the
@@ -25,7 +25,7 @@ APPLY: Final[Mapping[str, Any]] = {
 """The parameters of each such request. With this spelling of the content type, the client sends a text as it is."""
 
 _UNPRINTABLE = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff]")
-"""YAML allows these characters only as escapes. JSON already escapes the ones below 0x20."""
+"""YAML allows these characters only as escapes. JSON already escapes the characters below 0x20."""
 
 
 def apply_body(body: Mapping[str, Any]) -> str:

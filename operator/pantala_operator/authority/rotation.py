@@ -1,4 +1,7 @@
-"""Decides when the authority changes. Processes trust a new authority before it signs, and an old one for a while."""
+"""Decides when the authority changes.
+
+Processes trust a new authority before it signs, and a former authority for a while.
+"""
 
 from __future__ import annotations
 

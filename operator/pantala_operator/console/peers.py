@@ -49,7 +49,7 @@ class Rates:
 
 
 def view(peer: PeerResource, report: PeerReport | None, rates: Rates, zone: str) -> PeerView:
-    """One peer, by its status and by the newest report of the supernodes. ``zone`` is that of its Node."""
+    """One peer, by its status and by the newest report of the supernodes. ``zone``: the zone of the peer's Node."""
     status, name = peer.status, peer.metadata.name
     ready, reason, message = ready_of(status.conditions)
     cache_bytes, tasks = (0, 0) if status.cache is None else (status.cache.used, status.cache.tasks)

@@ -90,7 +90,7 @@ class Elector:
     async def run(self) -> None:
         """At the end, give the Lease back, so that another replica takes over at once.
 
-        Raises :class:`LeaseLostError` when another replica has taken the Lease from this one.
+        Raises :class:`LeaseLostError` when another replica has taken the Lease from this replica.
         """
         try:
             while True:

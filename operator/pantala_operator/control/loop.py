@@ -1,7 +1,7 @@
-"""The control loop plans everything in one place. Its subscriptions show which event makes it plan which objects.
+"""The control loop makes all plans in one place. Its subscriptions show which objects each event makes it plan.
 
-An event only marks what must be planned again. So it does not matter whether an event comes once, twice, late or not
-at all: each round of full lists marks everything.
+An event only marks the objects to plan again. So an event may arrive once, twice, late or not at all. Each round of
+full lists marks all objects.
 """
 
 import asyncio
@@ -252,4 +252,4 @@ class Loop:
                 await self._signal.wait()
         except TimeoutError:
             return
-        await asyncio.sleep(0.02)  # events that come together are planned together
+        await asyncio.sleep(0.02)  # events that arrive together are planned together

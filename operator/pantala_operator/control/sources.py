@@ -22,7 +22,7 @@ class SourceController:
         """The rules of all valid policies, by name."""
 
     def turn(self, now: datetime) -> bool:
-        """Plan all SourcePolicies. Returns True if their rules differ from those of the turn before."""
+        """Plan all SourcePolicies. Returns True if their rules differ from the rules of the turn before."""
         policies = sorted(self._observation.sources.items.values(), key=lambda each: each.metadata.name)
         former, self._plans = self._plans, {}
         for each in policies:

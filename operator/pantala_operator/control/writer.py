@@ -104,7 +104,8 @@ class Writer:
     ) -> None:
         """Write a status: at once if a condition differs, else at the progress interval.
 
-        ``announce``: write Events for its conditions, too. ``settling``: delay a changed condition by so many seconds.
+        ``announce``: write Events for its conditions, too. ``settling``: delay a changed condition by this many
+        seconds.
         """
         key, now = _key(resource), self._clock.monotonic()
         if status == resource.status:
@@ -191,7 +192,7 @@ class Writer:
         self._signal.set()
 
     def _start(self, group: asyncio.TaskGroup) -> float | None:
-        """Start the jobs that are due. Returns the seconds until the next one. ``None``: wait for the signal."""
+        """Start the jobs that are due. Returns the seconds until the next job. ``None``: wait for the signal."""
         now = self._clock.monotonic()
         if not self._term.leads:
             return None
@@ -221,7 +222,7 @@ class Writer:
             await job()
         except ClusterError as error:
             self._fail(key, error)
-        except Exception as error:  # an error with one object must not end the writing of all others
+        except Exception as error:  # an error with one object must not stop the writes of all other objects
             log.exception("A write failed because of a bug. Please report it.", key=key)
             self._fail(key, ClusterError(repr(error)))
         else:

@@ -85,7 +85,7 @@ def _of_nodes(behind: list[NodeView]) -> Iterator[Cause]:
 def _of_clocks(clocks: Mapping[str, int]) -> Iterator[Cause]:
     if clocks:
         evidence = tuple(
-            f"The clock of {name} is {abs(ahead)} s {'ahead of' if ahead > 0 else 'behind'} that of the API server."
+            f"The clock of {name} is {abs(ahead)} s {'ahead of' if ahead > 0 else 'behind'} the API server's clock."
             for name, ahead in sorted(clocks.items())[:_MAX_EVIDENCE]
         )
         what = f"The clocks of {len(clocks)} nodes are wrong" if len(clocks) > 1 else "The clock of a node is wrong"

@@ -126,9 +126,9 @@ def _mirror(runtime: RuntimeState) -> Verdict:
 def _clock(ahead: int) -> Verdict:
     """The condition ``ClockSynchronized``: whether the node's clock agrees with the API server's clock."""
     if abs(ahead) <= MAX_CLOCK_SKEW:
-        return Verdict(ConditionStatus.TRUE, "Synchronized", "The node's clock agrees with that of the API server")
+        return Verdict(ConditionStatus.TRUE, "Synchronized", "The node's clock agrees with the API server's clock")
     where = "ahead of" if ahead > 0 else "behind"
-    what = f"The node's clock is {abs(ahead)} s {where} that of the API server"
+    what = f"The node's clock is {abs(ahead)} s {where} the API server's clock"
     return no(Reason.CLOCK_SKEWED.value, advised(what, of_image(Reason.CLOCK_SKEWED)))
 
 

@@ -115,7 +115,7 @@ def _not_for(secret: Secret, url: str | None) -> Obstacle | None:
         return None
     what = (
         f"The Secret {secret.metadata.key} is only for the hosts in its annotation {HOSTS}, and spec.source.url "
-        "names another one. Use another Secret, or let its owner add the host"
+        "names another host. Use another Secret, or let the owner of the Secret add the host"
     )
     return Obstacle(Reason.SECRET_FORBIDDEN.value, f"{what}.")
 

@@ -144,7 +144,7 @@ class PieceCount(msgspec.Struct, frozen=True):
 
 
 class PeerCount(msgspec.Struct, frozen=True):
-    """Numbers of nodes that should have the file, and of those in each state."""
+    """The number of nodes that should have the file, and the numbers of nodes in each state."""
 
     desired: int
     ready: int

@@ -1,7 +1,7 @@
 """Conditions of a resource, as Kubernetes and kstatus expect them. Pure.
 
-``Reconciling`` and ``Stalled`` should be False; all others should be True. Every condition exists from the first plan
-on. It names the generation of the spec that it describes, because ``kubectl wait`` compares that number.
+``Reconciling`` and ``Stalled`` should be False. All other conditions should be True. Every condition exists from the
+first plan on. It names the generation of the spec that it describes, because ``kubectl wait`` compares that number.
 """
 
 from collections.abc import Iterable, Mapping

@@ -33,7 +33,7 @@ class CronField(NamedTuple):
     words: tuple[str, ...] = ()
     """Names of values, beginning with the least value."""
     stars: bool = False
-    """CronSim may see that all values are stepped through: it follows changes of the clock by that."""
+    """CronSim may see that all values are stepped through: it handles changes of the clock accordingly."""
 
 
 _FIELDS: Final = (

@@ -15,11 +15,11 @@ class LeaseSpec(msgspec.Struct, frozen=True, rename="camel"):
     """
 
     holder_identity: str | None = None
-    """The leading replica. Empty: none."""
+    """The leading replica. Empty: no replica leads."""
     lease_duration_seconds: int | None = None
-    """The others take the Lease if it does not change for so long."""
+    """Another replica takes the Lease if it does not change for this time."""
     lease_transitions: int | None = None
-    """How often the Lease went to another replica."""
+    """How often the Lease has changed its holder."""
     acquire_time: str | None = None
     renew_time: str | None = None
 

@@ -135,7 +135,7 @@ class SupernodeClient:
             await asyncio.sleep(_REPORT_PAUSE)
 
     async def _state(self) -> None:
-        """Send a statement whenever the desired state differs from the last one sent."""
+        """Send a statement whenever the desired state differs from the last sent statement."""
         backoff = Backoff(0.5, 8)
         while True:
             await self._changed.wait()

@@ -34,12 +34,13 @@ class Placement:
     counted: str = ""
     """The supernode whose report counts. Empty if no supernode has reported the task."""
     moving: bool = False
-    """True while the owner does not yet have all that another supernode has."""
+    """True while another supernode has pieces or reports that the owner does not have yet."""
 
 
 def place(owner: str | None, reports: Mapping[str, ReplicaReport], attempt: str) -> Placement:
-    """Decide where a task should be. ``reports`` come from the supernodes that have it; ``attempt`` is its newest one.
+    """Decide where a task should be.
 
+    ``reports``: the reports of the supernodes that have the task. ``attempt``: the newest attempt of the Task.
     ``owner`` is ``None`` while no supernode should run. Then the task stays where it is.
     """
     if owner is None:

@@ -15,7 +15,7 @@ _SHARE: Final = 4
 _LASTS: Final = 5.0
 """Seconds that a node must be slow before it counts as slow."""
 _FIRST_BYTE: Final = 10.0
-"""Seconds until a node without any byte is compared with the others."""
+"""Seconds until a node without any byte is compared with the other nodes."""
 _LEAST: Final = 3
 """The least nodes to compare."""
 _REMEMBERED: Final = 60.0

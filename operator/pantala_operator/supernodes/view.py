@@ -176,7 +176,8 @@ class SupernodeOverview:
         if all(not member.name for member in self.members):
             return None
         if self._membership is None or self._membership.members != self.members:
-            # The revision must exceed those of earlier operators. No statement has a lower one than its membership.
+            # The revision must exceed those of earlier operators. No statement has a lower revision than its
+            # membership.
             known = [view.revision for view in self.views.values()]
             known += [self._membership.revision] if self._membership is not None else []
             revision = max(int(now.timestamp() * 1000), *(each + 1 for each in known))

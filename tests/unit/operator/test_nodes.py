@@ -368,7 +368,7 @@ def test_one_cause_for_each_reason() -> None:
     assert source.action not in source.message
     assert (("b", "c"), f"b, and 1 more: {SILENT.message}") == (silent.nodes, silent.message)
     assert 2 == len(silent.evidence)
-    assert ("The clock of a is 60 s ahead of that of the API server.",) == clock.evidence
+    assert ("The clock of a is 60 s ahead of the API server's clock.",) == clock.evidence
 
 
 def test_nothing_is_in_the_way() -> None:

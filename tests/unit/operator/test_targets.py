@@ -198,8 +198,8 @@ def test_a_connected_peer_gets_its_resource_once_its_node_exists() -> None:
     [
         (5, ("True", "Synchronized"), "agrees"),
         (-5, ("True", "Synchronized"), "agrees"),
-        (37, ("False", "ClockSkewed"), "37 s ahead of that of the API server. Synchronise the node's clock"),
-        (-3600, ("False", "ClockSkewed"), "3600 s behind that of the API server. Synchronise the node's clock"),
+        (37, ("False", "ClockSkewed"), "37 s ahead of the API server's clock. Synchronise the node's clock"),
+        (-3600, ("False", "ClockSkewed"), "3600 s behind the API server's clock. Synchronise the node's clock"),
     ],
 )
 def test_m5_a_peer_says_how_wrong_its_clock_is(ahead: int, expected: tuple[str, str], says: str) -> None:

@@ -49,7 +49,7 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
             continue
         secrets[key] = tuple(dict.fromkeys((*secrets.get(key, ()), *demand.pull_secrets, *own)))
     if len(secrets) > MAX_IMAGES:
-        what = f"{len(secrets)} images are wanted, but at most {MAX_IMAGES} are allowed. The others are ignored"
+        what = f"{len(secrets)} images are wanted, but at most {MAX_IMAGES} are allowed. The other images are ignored"
         problems.append(Obstacle.of(Reason.TOO_MANY_IMAGES, what))
         secrets = dict(list(secrets.items())[:MAX_IMAGES])
     if not secrets and not problems:

@@ -3,7 +3,7 @@
 Each stage is one module, and a plan enters each module once. A stage takes plain values that the stages before have
 made, and returns such values. It calls no function of another stage::
 
-    run         when the run started, and when the schedule starts the next one
+    run         when the run started, and when the schedule starts the next run
     images      which references are wanted, by name or from workloads
     pins        the digest of each image
     pulls       the snapshot: which nodes are wanted, and how far each image is on each of them

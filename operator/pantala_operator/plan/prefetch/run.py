@@ -40,7 +40,7 @@ class Run:
     """Why the schedule cannot be used, if so."""
 
     token: str = ""
-    """A text that distinguishes the orders of this run from those of other runs. Empty before the first run."""
+    """A text that distinguishes the orders of this run from the orders of other runs. Empty before the first run."""
 
     # The stage ``pulls`` sets the following fields, by the nodes' reports.
     overdue: Obstacle | None = None

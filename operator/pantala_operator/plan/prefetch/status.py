@@ -55,7 +55,7 @@ class PrefetchOutcome:
     """The part of the status that ImagePrefetches and Tasks have in common."""
 
     stays: bool
-    """True if the former status stays: everything is done, or nothing newer is known."""
+    """True if the former status stays: all work is done, or there is no newer report."""
     summary: Summary
     resolved: Verdict
     failed: bool
