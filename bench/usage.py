@@ -96,6 +96,6 @@ def _times(pid: int) -> tuple[float, float, float, float]:
 
 
 def own_seconds() -> float:
-    """The CPU time of this process, and of those of its children that have ended."""
+    """The CPU time of this process, and of its children that have ended."""
     found = os.times()
     return found.user + found.system + found.children_user + found.children_system

@@ -44,7 +44,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             console.print(error.log, markup=False, soft_wrap=True)
         return 1
     except KeyboardInterrupt:
-        console.print("Interrupted. Nothing is left behind.")
+        console.print("Interrupted. All processes and files of the demo are removed.")
         return 130
 
 
@@ -69,7 +69,7 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
             screen.say("everything runs until Ctrl-C")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
-            screen.say("stopping everything; nothing is left behind")
+            screen.say("stopping all processes and deleting their files")
     return 0
 
 

@@ -111,7 +111,7 @@ class ControlPlane:
         self._wait_ready(self._apiserver)
 
     def stop_apiserver(self) -> None:
-        """Stop the API server, as in an outage: connections break, and new ones are refused."""
+        """Stop the API server, as in an outage: connections break, and new connections are refused."""
         if self._apiserver is not None:
             self._apiserver.kill()
             self._apiserver = None

@@ -138,7 +138,7 @@ def _cached(name: str) -> Path:
 
 @contextlib.contextmanager
 def _lock() -> Iterator[None]:
-    """Let only one process build at a time. Others wait, and then find the programs built."""
+    """Let only one process build at a time. Other processes wait, and then find the programs."""
     path = cache() / "build.lock"
     path.parent.mkdir(parents=True, exist_ok=True)
     with path.open("w") as file:

@@ -253,7 +253,10 @@ class Origin:
     def serve(
         self, path: str, body: Body, *, script: Iterable[Behaviour] = (), always: Behaviour | None = None
     ) -> None:
-        """Serve ``body`` at ``path``. The n-th request gets the n-th behaviour of ``script``, later ones ``always``."""
+        """Serve ``body`` at ``path``.
+
+        The n-th request gets the n-th behaviour of ``script``, and later requests get ``always``.
+        """
         self._resources[path] = _Resource(body, deque(script), always or Behaviour())
 
     def url(self, path: str) -> str:
@@ -306,7 +309,7 @@ class Origin:
                 await writer.wait_closed()
 
     async def _serve_request(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> bool:
-        """Answer one request. Returns True if the connection stays open for another one."""
+        """Answer one request. Returns True if the connection stays open for another request."""
         head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").split("\r\n")
         method, target, _ = head[0].split(" ", 2)
         fields = [

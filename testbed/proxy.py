@@ -46,7 +46,7 @@ class ForwardProxy:
         self.hosts = dict(hosts or {})
         self.status: int | None = None
         self.log: list[str] = []
-        """Method and target of every request, also of a refused one."""
+        """Method and target of every request, also of refused requests."""
         self.heads: list[bytes] = []
         self._report = log
         self._tasks: set[asyncio.Task[None]] = set()

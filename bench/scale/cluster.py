@@ -1,4 +1,4 @@
-"""An API server in memory, with many Tasks and nodes. The operator's own code does everything else."""
+"""An API server in memory, with many Tasks and nodes. All other code is the operator's own."""
 
 from __future__ import annotations
 

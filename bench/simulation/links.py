@@ -1,7 +1,7 @@
 """Links that transfers share, as TCP does: no link carries more than its rate, and each transfer gets its fair share.
 
 A transfer uses the link up of its sender and the link down of its receiver. Its fair share of a link is the level of
-max-min fairness: transfers that are slower because of their other link leave the rest to the others.
+max-min fairness: transfers that are slower because of their other link leave their unused part to the other transfers.
 
 A model that computed all rates of the swarm again after each event would be exact and too slow. This one computes only
 the rates at the two links of the transfer that begins or ends, and lowers transfers elsewhere where a link would carry

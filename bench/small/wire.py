@@ -37,7 +37,7 @@ class Wires:
         return connection
 
     def close(self) -> None:
-        """Close all connections. The next requests open new ones."""
+        """Close all connections. The next requests open new connections."""
         for connection in self._sockets.values():
             connection.close()
         self._sockets.clear()

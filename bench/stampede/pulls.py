@@ -1,4 +1,4 @@
-"""Three nodes of a real cluster pull one large image: all at the same moment, or one node before the others.
+"""Three nodes of a real cluster pull one large image: all at the same moment, or one node before the other nodes.
 
 They pull through the mirror of an installation of this checkout, and directly from the registry. The registry is on its
 own host. Its link and the link of each node are shaped in both directions.
@@ -66,7 +66,7 @@ class StampedeSample:
     first: Pulls
     """The pull of another image by one node."""
     later: Pulls
-    """The pulls of that second image by the other nodes, after ``first`` has ended."""
+    """The pulls of the second image by the other nodes, after ``first`` has ended."""
 
 
 def prepared(plan: StampedePlan, runs: int) -> Generator[Callable[[], StampedeSample], None, None]:

@@ -19,7 +19,7 @@ from bench.stampede.pulls import StampedePlan, StampedeSample
 
 
 class StampedeScenario(Scenario):
-    """All nodes at once, and one node before the others."""
+    """All nodes at once, and one node before the other nodes."""
 
     name = "stampede"
     summary = "three nodes of a real cluster pull an image of 600 MiB (root; 7 min a run, not by default)"

@@ -203,7 +203,7 @@ def _places() -> list[NodePlace]:
 
 
 def _make_mount_points() -> None:
-    """Make the folders that a node mounts its own folders on, and record the new ones."""
+    """Make the folders that a node mounts its own folders on, and record the new folders."""
     layout.DATA.mkdir(parents=True, exist_ok=True)
     made: list[str] = json.loads(_MADE.read_text()) if _MADE.exists() else []
     for path in map(Path, layout.OWN):

@@ -25,7 +25,7 @@ class ControlPlane:
         self._authority = authority
 
     def up(self) -> None:
-        """Start everything that does not run yet. Returns when the API server is ready."""
+        """Start all processes that do not run yet. Returns when the API server is ready."""
         self._network()
         if not layout.KUBECONFIG.exists():
             admin = self._authority.issue("admin", "admin", "system:masters")
@@ -56,7 +56,7 @@ class ControlPlane:
         self._wait_ready()
 
     def stop_apiserver(self) -> None:
-        """Stop the API server, as in an outage: connections break, and new ones are refused."""
+        """Stop the API server, as in an outage: connections break, and new connections are refused."""
         self._daemons.stop("kube-apiserver", grace=0)
 
     def restart_clients(self) -> None:
