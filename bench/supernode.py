@@ -152,7 +152,10 @@ class SupernodeProcess:
         return usage.peak_mebibytes(self.process.pid)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes | None:
-        """The body of an answer with status 200. ``None``: there was no such answer."""
+        """The body of an answer with status 200.
+
+        ``None``: the status was another one, or the supernode did not answer.
+        """
         try:
             if self._connection is None:
                 with self.place.entered():

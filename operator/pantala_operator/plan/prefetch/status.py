@@ -55,7 +55,7 @@ class PrefetchOutcome:
     """The part of the status that ImagePrefetches and Tasks have in common."""
 
     stays: bool
-    """True if the former status stays: all work is done, or there is no newer report."""
+    """True if the former status stays: all work is done, or no newer report has arrived."""
     summary: Summary
     resolved: Verdict
     failed: bool
