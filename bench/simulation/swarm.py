@@ -90,7 +90,7 @@ class SimulatedSwarm:
 
     def run(self) -> SwarmOutcome:
         """Raises :class:`TimeoutError` if a peer does not get the file."""
-        # the end of the group cancels all tasks
+        # the runner cancels all tasks at its end
         with _quiet(), asyncio.Runner(loop_factory=lambda: self.loop) as runner:
             return runner.run(self._run())
 

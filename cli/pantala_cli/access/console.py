@@ -85,7 +85,7 @@ def at(url: str) -> Iterator[ConsoleClient]:
 def through(cluster: Cluster, forward: Forward, home: str) -> Iterator[ConsoleClient]:
     """The console of the leading operator in the namespace ``home``.
 
-    Without ``home``, the namespace of its pod is searched.
+    Without ``home``, its pod is searched in all namespaces.
     """
     pods = operators(cluster, home)
     with contextlib.ExitStack() as stack:

@@ -24,7 +24,7 @@ Undo = Annotated[bool, typer.Option("--undo", help="Let the node get Tasks again
 
 
 def drain(access: UserAccess, node: Node, undo: Undo = False, timeout: Timeout = "5m") -> None:
-    """Prepare a node for maintenance. It gets no new files and images, and its present ones stay."""
+    """Prepare a node for maintenance. It gets no new files and images. Its present files and images stay."""
     limit = seconds(timeout)
     with access.cluster() as cluster:
         _mark(cluster, node, drained=not undo)

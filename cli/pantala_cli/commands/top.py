@@ -30,7 +30,7 @@ Words = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="nodes|TYPE/NAME",
-        help="nodes, for the rates of all nodes, or the names of Tasks. Default: all unfinished work.",
+        help="nodes: the rates of all nodes. TYPE/NAME: one object. Default: all unfinished work.",
         show_default=False,
     ),
 ]
