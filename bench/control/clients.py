@@ -1,7 +1,7 @@
 """Simulated clients, which send requests as fast as the supernode answers, and transfer no pieces.
 
-Each is a state machine on one connection, without an asyncio task or an HTTP library, so that five hundred clients
-leave a core to the supernode. They support only the part of HTTP that the supernode uses.
+Each is a state machine on one connection, without an asyncio task or an HTTP library. So five hundred clients leave a
+core to the supernode. They support only the part of HTTP that the supernode uses.
 """
 
 from __future__ import annotations

@@ -1,11 +1,11 @@
 """Links that transfers share, as TCP does: no link carries more than its rate, and each transfer gets its fair share.
 
 A transfer uses the link up of its sender and the link down of its receiver. Its fair share of a link is the level of
-max-min fairness: transfers that are slower because of their other link leave their unused part to the other transfers.
+max-min fairness. Some transfers are slower because of their other link. They leave their unused part to the others.
 
-A model that computed all rates of the swarm again after each event would be exact and too slow. This one computes only
-the rates at the two links of the transfer that begins or ends, and lowers transfers elsewhere where a link would carry
-too much. So links are never over-committed. A link that gets room from elsewhere uses it at its own next event.
+To compute all rates of the swarm again after each event would be exact, but too slow. This model computes only the
+rates at the two links of the transfer that begins or ends. It also lowers transfers on other links that would carry too
+much. So no link carries more than its rate. A link that gets free rate from another link uses it at its own next event.
 """
 
 from collections.abc import Callable

@@ -63,7 +63,7 @@ def task_id_of(task: TaskResource, source: TaskOrigin | Obstacle | Unread) -> st
 def winner(claim: PathClaim, rivals: Mapping[str, PathClaim]) -> PathClaim | None:
     """The rival Task that owns the path: an older Task with other content on one of the same nodes.
 
-    ``None`` without.
+    ``None``: no Task owns the path before this one.
     """
     for rival in sorted(rivals.values(), key=_age):
         if _age(rival) >= _age(claim):

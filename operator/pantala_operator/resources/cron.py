@@ -1,7 +1,8 @@
 """Cron expressions, read as CronJobs read them: by the standard parser of robfig/cron. Pure.
 
-``?`` means ``*`` in every field. ``*`` or ``?`` in a day field leaves the choice to the other day field, while ``*/2``
-is a choice of its own: then a day that fits one of both is due. CronSim decides that by the first character of a field.
+``?`` means ``*`` in every field. ``*`` or ``?`` in a day field leaves the choice to the other day field. ``*/2`` is a
+choice of its own. If both day fields make a choice, a day that fits one of them is due. CronSim decides this by the
+first character of a field.
 """
 
 import re
