@@ -3,7 +3,7 @@
 CLIError
 ├── KubeconfigError         the kubeconfig is missing or cannot be used
 ├── UnreachableError        no API server answers
-├── UnauthorizedError       the API server does not know the user
+├── UnauthorizedError       the API server rejects the user's credentials
 ├── PermissionMissingError  the user lacks permission
 ├── NotInstalledError       the cluster does not know Pantala's kinds
 ├── ObjectMissingError      the object does not exist
@@ -52,7 +52,7 @@ class UnreachableError(CLIError):
 
 
 class UnauthorizedError(CLIError):
-    """The API server does not know the user."""
+    """The API server rejects the user's credentials."""
 
     code = ExitCode.FORBIDDEN
 

@@ -1,4 +1,4 @@
-"""``logs``, ``ui`` and ``version``: commands that look at Pantala's own processes."""
+"""``logs``, ``ui`` and ``version``: commands about Pantala's own processes."""
 
 import os
 import signal

@@ -141,7 +141,7 @@ class ConsoleOverview:
         return built
 
     def _summary(self, each: TaskResource | ImagePrefetch) -> TaskSummary:
-        """The summary of an object. Without the nodes of an unfinished image, which take longer to look at."""
+        """The summary of an object, without the nodes of an unfinished image. A view of these nodes takes longer."""
         uid, status = each.metadata.uid, each.status
         if uid in self._kept and self._kept[uid][0] is each:
             return self._kept[uid][1]

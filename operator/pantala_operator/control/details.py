@@ -71,7 +71,7 @@ class Details:
         return Traffic(origin, supernode, peers, origin_rate, supernode_rate, max(0, rate - supernode_rate))
 
     def _images(self, each: TaskResource | ImagePrefetch) -> tuple[Snapshot | None, list[ImageKey]]:
-        """The newest judgement about an object with images, and its images."""
+        """The newest snapshot of an object with images, and its images."""
         owner = image_task.owner(each) if isinstance(each, TaskResource) else ""
         snapshot = self._prefetches.snapshot(owner or each.metadata.uid)
         if snapshot is None:

@@ -150,7 +150,7 @@ class PrefetchController:
         return uid in self._states
 
     def snapshot(self, uid: str) -> Snapshot | None:
-        """The newest judgement of all pulls of one object. ``None`` before its first plan."""
+        """The newest snapshot of all pulls of one object. ``None`` before its first plan."""
         state = self._states.get(uid)
         return state.snapshot if state is not None else None
 

@@ -42,7 +42,7 @@ class PrefetchState(Generic[S]):
     """The digests that nodes should look up in their runtimes, and the time of that request."""
     wake_at: datetime | None = None
     snapshot: Snapshot | None = None
-    """The newest judgement of all pulls, for views that show each node."""
+    """The newest snapshot of all pulls, for views that show each node."""
     late: Mapping[str, Trouble] = field(default_factory=dict)
     """The nodes that make too little progress."""
 

@@ -16,7 +16,7 @@ _HEALTH = {"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"}
 
 @dataclass(frozen=True, slots=True)
 class PeerState:
-    """What the choice of nodes needs to know about a peer."""
+    """The facts about a peer that the choice of nodes uses."""
 
     connected: bool = False
     unschedulable: bool = False
@@ -25,7 +25,7 @@ class PeerState:
 
 @dataclass(frozen=True, slots=True)
 class Pod:
-    """What the choice of nodes needs to know about a running pod."""
+    """The facts about a running pod that the choice of nodes uses."""
 
     node: str
     labels: Mapping[str, str] = field(default_factory=dict)

@@ -1,4 +1,4 @@
-"""What the operator knows about the supernodes: which exist, and what each reported. Pure."""
+"""Stores which supernodes exist, and the report of each supernode. Pure."""
 
 import operator
 from collections.abc import Iterable, Mapping, Set
@@ -43,7 +43,8 @@ class SupernodeView:
     def holders(self, uid: str) -> Set[str]:
         """The nodes that have the file of the Task ``uid`` at its path.
 
-        A restarted supernode learns a node's files when its peer reconnects. Until then an older report counts.
+        After a restart of the supernode, a node's files are unknown until its peer reconnects. Until then, an older
+        report counts.
         """
         report = self.reports.get(uid)
         attempt, remembered = self._remembered.get(uid, ("", frozenset[str]()))
@@ -126,7 +127,7 @@ class TaskView:
 
 
 class SupernodeOverview:
-    """What the operator knows about all supernodes: which ones are members, and what they report."""
+    """All supernodes: which of them are members, and what they report."""
 
     def __init__(self) -> None:
         self.members: tuple[Member, ...] = ()

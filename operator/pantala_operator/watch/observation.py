@@ -1,4 +1,4 @@
-"""What the operator knows about the cluster. Pure: the watch, the lists and the clients fill it in."""
+"""The observed state of the cluster. Pure: the watch, the lists and the clients fill it in."""
 
 from collections import Counter
 from collections.abc import Iterable, Mapping

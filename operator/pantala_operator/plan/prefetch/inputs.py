@@ -164,7 +164,7 @@ class ObservedImages:
     """True if all nodes that can report their pulls have done so."""
     may_cancel: bool = False
     """True if running pulls may be cancelled before every node has reported. Unsafe only right after the operator's
-    restart: a silent node may have images that the operator does not know of."""
+    restart: a silent node may have images that the operator does not know."""
     away: str = ""
     """Why no supernode answers. Empty if a supernode answers."""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)

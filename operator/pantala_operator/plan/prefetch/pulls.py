@@ -53,7 +53,7 @@ STARTABLE: Final = frozenset({Step.WAITING, Step.DUE})
 
 @dataclass(frozen=True, slots=True)
 class PullRules:
-    """The rules by which the pulls of one run are judged."""
+    """The rules that :func:`judge` applies to the pulls of one run."""
 
     run: str
     started: int
@@ -139,7 +139,7 @@ def snapshot(
     pins: Mapping[ImageKey, Pin],
     now: datetime,
 ) -> Snapshot:
-    """Choose the nodes, and judge their pulls. The result may complete the run, or show that it is overdue."""
+    """Choose the nodes, and evaluate their pulls. The result may complete the run, or show that it is overdue."""
     unix = int(now.timestamp())
     started = unix if run.started is None else int(run.started.timestamp())
     rules = PullRules(run.token, started, demand.backoff_seconds, demand.retry_limit, demand.pull_timeout)
