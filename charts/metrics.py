@@ -66,6 +66,6 @@ def _label(name: str, values: tuple[str, ...]) -> str:
         return "`version`"
     if len(values) <= _SHOWN:
         return f"`{name}`: {', '.join(f'`{value}`' for value in values)}"
-    other = f", and `{OTHER}` for the rest" if OTHER in values else ""
+    other = f", and `{OTHER}` for all other values" if OTHER in values else ""
     kind = {"reason": "the reason of a condition", "status": "an HTTP status", "type": "the type of a condition"}
     return f"`{name}`: {kind.get(name, 'one of a list')}{other}"

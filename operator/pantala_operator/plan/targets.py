@@ -59,7 +59,7 @@ class Targets:
     desired: frozenset[str] = frozenset()
     """The nodes that count. The work is done when all of them have the file."""
     why_none: str = ""
-    """Why no node is selected, if so."""
+    """Why no node is selected. Empty if a node is selected."""
     passed_over: Mapping[str, PassedOver] = field(default_factory=dict)
     """The nodes that match, but get nothing, each with the reason."""
 
@@ -67,9 +67,9 @@ class Targets:
 def choose(
     target: Target, uid: str, nodes: Mapping[str, Node], peers: Mapping[str, PeerState], holders: Set[str]
 ) -> Targets:
-    """Choose among ``nodes`` those that have a peer and match; ``holders`` have the file already.
+    """Choose the ``nodes`` that have a peer and match. ``holders`` already have the file.
 
-    A holder keeps its file whatever its taints. A tainted node without a connected peer is wanted too, because it may
+    A holder keeps its file, with any taint. A tainted node without a connected peer is wanted too, because it may
     have the file. It gets nothing new and does not count.
     """
     matching: dict[str, PassedOver] = {}
@@ -133,7 +133,7 @@ def _tolerates(toleration: Toleration, taint: Taint) -> bool:
 
 
 def _limited(target: Target, uid: str, candidates: list[str], holders: Set[str], counting: Set[str]) -> list[str]:
-    """Choose the wanted number of nodes: those with the file first, then those that count."""
+    """Choose the wanted number of nodes. Nodes with the file are first, then nodes that count."""
 
     def preference(name: str) -> tuple[bool, bool, bytes]:
         return name not in holders, name not in counting, hashlib.sha256(f"{uid}/{name}".encode()).digest()
