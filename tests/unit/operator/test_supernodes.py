@@ -346,7 +346,7 @@ async def test_an_unreachable_supernode_is_named_without_its_password(unused_tcp
 async def test_a_file_that_is_not_a_valid_kubeconfig(tmp_path: Path, content: str) -> None:
     file = tmp_path / "config"
     file.write_text(content)
-    with pytest.raises(ClusterError, match="set --kubeconfig") as caught:
+    with pytest.raises(ClusterError, match="Set --kubeconfig") as caught:
         await kubernetes.connect(str(file))
     assert "\n" not in str(caught.value)
 
