@@ -263,7 +263,7 @@ def _nodes(
     *,
     halted: bool,
 ) -> TaskNodes:
-    """``since``: when the time of each node began. ``halted``: the Task makes no progress, so no node can be late."""
+    """``since``: when the time of each node began. ``halted``: the Task is suspended or blocked, so no node is late."""
     desired = observed.targets.desired
     return TaskNodes(
         desired=desired,
