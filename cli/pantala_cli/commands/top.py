@@ -48,7 +48,7 @@ def top(
     all_namespaces: AllNamespaces = False,
     output: Output = "",
 ) -> None:
-    """Show progress, rates and the time left of unfinished work, until Ctrl-C."""
+    """Show progress, rates and the time left of unfinished work. Runs until Ctrl-C."""
     if output not in ("", "json"):
         raise typer.BadParameter(f"-o {output} is not a format of top. Use -o json.")
     sample = _Sample(what or [], "" if all_namespaces else access.namespace)

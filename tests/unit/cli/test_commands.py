@@ -85,7 +85,7 @@ def test_a_failure_is_one_line_with_its_code(
             api.answers[key] = answer
         api.answers["GET", f"{API}/namespaces/default/tasks/a%2F..%2Fb"] = answer
     code, out, err = command(*arguments)
-    forbidden = "rejected your credentials" in err or "You may not" in err
+    forbidden = "rejected your credentials" in err or "You lack the permission" in err or "You may not" in err
     assert (4 if forbidden else 1, "") == (code, out)
     assert expected in err
     assert ("error: ", 1) == (err[:7], err.count("\n"))

@@ -159,7 +159,7 @@ _FULL = msgspec.structs.replace(swarm()[0].supernodes[0], volume_free=1 << 20)
         (
             "policies",
             "warning",
-            "closed limits who",
+            "closed limits which pods",
             {"policies": (thing("NetworkPolicy", "closed", {"podSelector": {}}),)},
         ),
         ("runtime", "warning", "b run cri-o", {"nodes": (node("a"), node("b", runtime="cri-o://1.34.0"))}),
