@@ -1,3 +1,3 @@
-"""What all processes share: names, piece geometry, digests and messages. Without input and output."""
+"""What all processes share: names, sizes of pieces, digests and messages. Pure."""
 
 __version__ = "0.1.0"

@@ -33,7 +33,7 @@ def parse(text: str) -> Digest:
 
 
 def parse_checksum(text: str) -> Digest:
-    """Read a digest or an ``md5:`` checksum, which protects from accidents but not from malice.
+    """Read a digest or an ``md5:`` checksum. MD5 detects accidental damage, but not manipulation.
 
     Raises :class:`ValueError`.
     """
@@ -47,7 +47,7 @@ def new_checksum(algorithm: str) -> hashlib._Hash:
 
 
 def new(algorithm: str) -> hashlib._Hash:
-    """A hash for an integrity algorithm. Raises :class:`ValueError` for others."""
+    """A hash for an algorithm in :data:`HEX_LENGTH`. Raises :class:`ValueError` for other algorithms."""
     if algorithm not in HEX_LENGTH:
         raise ValueError(f"{algorithm} does not guarantee integrity. Use sha256 or sha512.")
     return hashlib.new(algorithm)

@@ -1,6 +1,6 @@
 """The pieces of a file, and the wrapped pieces of Dragonfly's clients: sizes, offsets and bytes.
 
-Piece ``n`` has the file's bytes ``[n * piece_size, (n + 1) * piece_size)``, and the last one has the rest. Peers and
+Piece ``n`` has the file's bytes ``[n * piece_size, (n + 1) * piece_size)``. The last piece may be shorter. Peers and
 Dragonfly's clients cut a file at the same bytes, so they can exchange pieces.
 
 A wrapped piece is ``header || content || 0x7f``. ``header`` is ``(len(content) | wire piece size << 4) mod 2**32``, big
@@ -21,11 +21,11 @@ MAX_PIECE_SIZE = 4 * 1024 * 1024
 SMALL_FILE = 64 * 1024
 """The supernode sends a file of at most this many bytes together with the work for it."""
 UNKNOWN_LENGTH_PIECE_SIZE = 1024 * 1024
-"""Bytes of a piece if the file's length is unknown: small enough for a small file, large enough for a large one."""
+"""Bytes of a piece if the file's length is unknown: a compromise between small and large files."""
 
 _TARGET_PIECES = 256
-"""Pieces of a large file. N peers and k pieces take about (k + log2 N) / k times as long as one peer alone, but each
-piece costs CPU time. The measured optimum for 16 and for 64 peers is 128 to 256 pieces."""
+"""The number of pieces to aim at. With k pieces, N peers take about (k + log2 N) / k times as long as one peer, but
+each piece costs CPU time. The measured optimum for 16 and for 64 peers is 128 to 256 pieces."""
 
 _MIB = 1024 * 1024
 
@@ -133,7 +133,7 @@ class Wrapping:
         return self.head(len(content)) + content + TAIL
 
     def range(self, piece: int) -> str:
-        """The range ``first-last`` by which clients request a piece. It has the full size, also for the last piece."""
+        """The range ``first-last`` by which clients request a piece. The last piece's range has the full size too."""
         return f"{piece * self.wire_size}-{(piece + 1) * self.wire_size - 1}"
 
     def piece(self, text: str) -> int:

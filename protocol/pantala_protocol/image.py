@@ -23,7 +23,7 @@ _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
 
 
 class ImageReference(msgspec.Struct, frozen=True):
-    """An image in a registry, by its tag or by its digest. Exactly one of them is set."""
+    """An image in a registry. Either ``tag`` or ``digest`` is set."""
 
     registry: str
     """``host[:port]`` as in the names of images: ``docker.io``, never ``registry-1.docker.io``."""
@@ -39,7 +39,7 @@ class ImageReference(msgspec.Struct, frozen=True):
 
     @property
     def target(self) -> str:
-        """The last part of the manifest's URL at the registry: the digest, or else the tag."""
+        """The last part of the manifest's URL at the registry: the digest if it is set, else the tag."""
         return self.digest or self.tag
 
     def pinned(self, digest: str) -> Self:
@@ -98,7 +98,7 @@ def check_tag(text: str) -> None:
 
 
 def endpoint(registry: str) -> str:
-    """The ``host[:port]`` that serves ``registry``. It differs for Docker Hub: ``docker.io`` has another host."""
+    """The ``host[:port]`` that serves ``registry``. Only Docker Hub's host differs from the registry's name."""
     return _DOCKER_HUB_HOST if registry == DOCKER_HUB else registry.lower()
 
 

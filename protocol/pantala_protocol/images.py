@@ -103,7 +103,7 @@ class NodeOrders(msgspec.Struct, frozen=True, omit_defaults=True):
     """All orders for a node about images. Pulls that are not listed are cancelled, and their images are not kept."""
 
     revision: Count
-    """The revision of the operator's statement. Supernodes may send different ones: the greatest is in force."""
+    """The revision of the operator's statement. If supernodes send different revisions, the greatest is in force."""
     pulls: tuple[NodeOrder, ...] = ()
     survey: tuple[str, ...] = ()
     """Digests of blobs. The node must report which of them its runtime has."""
@@ -147,7 +147,7 @@ class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
 
     name: str = ""
     version: str = ""
-    """``name`` and ``version`` are empty if the runtime does not answer, or without a runtime helper."""
+    """``name`` and ``version`` are empty if the runtime does not answer, or if the node has no runtime helper."""
     mirror: bool | None = None
     """True if a test pull has reached this node's mirror. ``None``: not known."""
     message: str = ""

@@ -1,10 +1,10 @@
-"""Sets of pieces: a bit mask in memory, ``"0-3,7"`` on the wire."""
+"""Sets of pieces: a bit mask in memory, ``"0-3,7"`` in messages. Sets of nodes by number have the same form."""
 
 import re
 from collections.abc import Iterator
 
 MAX_PIECE = (1 << 22) - 1
-"""The highest piece number: 4 Mi pieces of 4 MiB are 16 TiB. The limit keeps a hostile text from filling memory."""
+"""The highest piece number: 4 Mi pieces of 4 MiB are 16 TiB. The limit bounds the memory that a hostile text takes."""
 
 _RANGE = re.compile(r"(0|[1-9][0-9]{0,6})(?:-(0|[1-9][0-9]{0,6}))?")
 
@@ -26,7 +26,7 @@ def parse(text: str) -> int:
         if last < first or last > MAX_PIECE:
             raise ValueError(f"{part!r} is not a valid range of pieces.")
         if first < end:
-            raise ValueError(f"The range of pieces {part!r} overlaps the range before it, or should stand before it.")
+            raise ValueError(f"The range of pieces {part!r} overlaps the previous range, or is not in ascending order.")
         digits += ("0" * (first - end), "1" * (last + 1 - first))
         end = last + 1
     return int("".join(digits)[::-1], 2) if digits else 0

@@ -1,6 +1,6 @@
-"""One table of all reasons for a failure: when it is retried, and what the user can do.
+"""All reasons for a failure: when Pantala retries, and what the user can do.
 
-The resources for files and for images use it. A reason appears in conditions, in ``status.failures``, and in the
+Tasks and ImagePrefetches use the same reasons. A reason appears in conditions, in ``status.failures``, and in the
 messages between processes.
 """
 
@@ -13,9 +13,9 @@ from typing import NamedTuple
 class Retry(enum.Enum):
     """When a failure is retried without a user's request."""
 
-    SOON = "soon"  # it may pass by itself: pauses grow up to about a minute
-    LATER = "later"  # something else must change first, and an attempt is cheap: pauses of minutes
-    NEVER = "never"  # an attempt would have the same result until the spec changes
+    SOON = "soon"  # the cause may end by itself: pauses grow up to about a minute
+    LATER = "later"  # the user must change something other than the spec: pauses of minutes
+    NEVER = "never"  # each attempt has the same result until the spec changes
 
 
 SOON, LATER, NEVER = Retry
@@ -61,7 +61,7 @@ class Reason(enum.StrEnum):
     SOURCE_ERROR = "SourceError", SOON, "Check the origin, and read its log."
     SOURCE_CHANGED = (
         "SourceChanged", SOON,
-        "The file is read again from the start. If this repeats, the file changes too often: change it less often.",
+        "The supernode reads the file again from its start. If this repeats, change the file at the origin less often.",
     )  # fmt: skip
     SOURCE_DENIED = (
         "SourceDenied", LATER,
@@ -97,7 +97,7 @@ class Reason(enum.StrEnum):
         "NodeFilesExhausted", SOON, "Raise the limit of open files on the node, or end the programs that use them up.",
     )  # fmt: skip
     NODE_SILENT = (
-        "NodeSilent", SOON, "Check that the node runs, and read the log of its peer. It continues by itself.",
+        "NodeSilent", SOON, "Check that the node runs, and read its peer's log. The download continues by itself.",
     )  # fmt: skip
     NODE_CUT_OFF = (
         "NodeCutOff", SOON,
@@ -110,7 +110,7 @@ class Reason(enum.StrEnum):
         "ProviderRefused", SOON,
         "Read the logs of the named provider and of the node's peer. The node asks other providers meanwhile.",
     )  # fmt: skip
-    SUPERNODE_UNAVAILABLE = "SupernodeUnavailable", SOON, "Check the supernode's pod. Running downloads continue later."
+    SUPERNODE_UNAVAILABLE = "SupernodeUnavailable", SOON, "Check the supernode's pod. Downloads then continue."
     NODE_DISK_FAILED = "NodeDiskFailed", SOON, "Check the node's disk and the peer's log."
     PATH_OUTSIDE_ROOT = (
         "PathOutsideRoot",
@@ -124,7 +124,7 @@ class Reason(enum.StrEnum):
             "path in the chart's value paths.shared."
         ),
     )  # fmt: skip
-    PATH_CONFLICT = "PathConflict", LATER, "Choose another spec.path, or delete the Task or file that has this one."
+    PATH_CONFLICT = "PathConflict", LATER, "Choose another spec.path, or delete the Task or file that has this path."
     SECRET_MISSING = "SecretMissing", LATER, "Create the Secret in the Task's namespace."
     SECRET_INVALID = "SecretInvalid", LATER, "Each key of the Secret must be a header's name, and each value one line."
     SECRET_FORBIDDEN = (
@@ -153,7 +153,7 @@ class Reason(enum.StrEnum):
     FORBIDDEN = "Forbidden", LATER, "Check that the credentials in spec.pullSecrets may read this repository."
     RATE_LIMITED = (
         "RateLimited", LATER,
-        "The registry is asked again later. Most registries allow more requests with credentials in spec.pullSecrets.",
+        "Pantala asks the registry again later. Most registries allow more requests if spec.pullSecrets is set.",
     )  # fmt: skip
     UNREACHABLE = "Unreachable", SOON, "Check the registry's name, that it is up, and the network to it."
     CERTIFICATE_INVALID = (
@@ -210,11 +210,11 @@ class Reason(enum.StrEnum):
         ),
     )  # fmt: skip
     BUDGET_EXCEEDED = "BudgetExceeded", NEVER, "Raise spec.retention.byteBudget, or prefetch fewer images."
-    NODE_UNAVAILABLE = "NodeUnavailable", LATER, "Check the node and its peer's pod. The rollout does not wait for it."
+    NODE_UNAVAILABLE = "NodeUnavailable", LATER, "Check the node and its peer's pod. The rollout continues without it."
 
 
 ACTIONS = tuple(reason.action for reason in Reason)
-"""All sentences that say what to do. A message that ends with one of them needs no other."""
+"""The actions of all reasons. A message that ends with one of these sentences already says what to do."""
 
 
 def of_file(reason: str) -> Advice | None:

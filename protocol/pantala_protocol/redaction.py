@@ -10,14 +10,14 @@ _MAX_HOST = 253
 class RedactedURL(str):
     """Scheme, host and port of a URL. The omitted parts are marked with an ellipsis.
 
-    User info, query and path may all hold secrets: object stores and file shares put tokens into paths too. The name
-    of the Task or of the image, which is beside the URL in each message, says which file it is.
+    User info, query and path may all hold secrets: object stores and file shares put tokens into paths too. Each
+    message also names the Task or the image, so readers know which file it is about.
     """
 
     __slots__ = ()
 
     def __new__(cls, url: str) -> RedactedURL:
-        """Redact ``url``. Other text becomes ``<unreadable URL>``."""
+        """Redact ``url``. A text that is not a URL becomes ``<unreadable URL>``."""
         try:
             parts = urlsplit(url)
             host, port = parts.hostname, parts.port

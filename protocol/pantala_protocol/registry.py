@@ -1,8 +1,8 @@
 """The HTTP interface by which peers and the operator ask registries through a supernode.
 
 A peer sends ``GET /api/v1/registry/manifests?registry=&repository=&reference=[&order=]``. The answer is a
-:class:`ManifestAnswer` with 200. ``order`` is the key of an ordered image. Then the order's credentials are used, but
-only for the image's own manifests.
+:class:`ManifestAnswer` with 200. ``order`` is the key of an ordered image. The supernode then uses that order's
+credentials, but only for the image's own manifests.
 
 A peer sends ``GET /api/v1/registry/blobs?registry=&repository=&digest=[&order=]`` for each client, before it sends the
 client a byte of a blob. The supernode holds the request for some seconds, until it knows whether the client has a right
@@ -35,7 +35,7 @@ MAX_MANIFEST: Final = 4 * 1024 * 1024
 
 
 class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A manifest or an index. ``body`` is missing if the client may not read the manifest, or if there is none."""
+    """A manifest or an index. ``body`` is empty if the client may not read the manifest, or if it does not exist."""
 
     digest: str = ""
     """The digest of ``body``."""
@@ -47,14 +47,14 @@ class ManifestAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class BlobAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
-    """Whether a client may read a blob. Without ``generation``, it may not, or not yet."""
+    """Whether a client may read a blob. Without ``generation``, the client may not read it, or not yet."""
 
     generation: str = ""
     """The generation of the blob's copy that the client may read."""
     seconds: Annotated[float, Meta(ge=0, le=3600)] = 0.0
-    """For how many seconds the client may begin to read it."""
+    """For how many seconds the client may begin to read the blob."""
     refused: bool = False
-    """True if another question within some minutes would have the same answer."""
+    """True if the same request within some minutes would have the same answer."""
 
 
 class Resolve(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -79,7 +79,7 @@ class Resolved(msgspec.Struct, frozen=True, omit_defaults=True):
     platforms: dict[str, tuple[ImageBlob, ...]] = {}
     """Configuration and layers by platform. A platform without the image has no entry."""
     reason: str = ""
-    """Why the registry gave no answer, in CamelCase. Empty: it gave one."""
+    """Why the registry gave no answer, in CamelCase. Empty: the registry answered."""
     message: str = ""
 
     def __post_init__(self) -> None:

@@ -50,7 +50,7 @@ class ImageNameRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ImagePinRequest(Struct, frozen=True, forbid_unknown_fields=True):
-    """``POST /v1/pin`` and ``POST /v1/unpin``: protect an image from the kubelet's clean-up, or stop that."""
+    """``POST /v1/pin`` and ``POST /v1/unpin``: protect an image from the kubelet's clean-up, or end the protection."""
 
     image: str
 
@@ -83,7 +83,7 @@ class ProbeRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProbeOutcome(Struct, frozen=True):
-    """How the probe's pull ended. Whether the runtime asked the mirror, only the mirror itself knows."""
+    """How the probe's pull ended. Only the mirror knows whether the runtime asked the mirror."""
 
     image: str
     outcome: str
@@ -116,7 +116,7 @@ class MirrorStatus(Struct, frozen=True):
     """Whether the runtime reads a ``certs.d`` folder, which can name mirrors. Not every runtime reports this."""
 
     config_path: str | None
-    """The folder in the runtime's configuration. Empty: none is set. ``None``: the runtime does not report it."""
+    """The folder in the runtime's configuration. Empty: no folder is set. ``None``: the runtime does not report it."""
     in_force: bool | None = None
 
 

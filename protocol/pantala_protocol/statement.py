@@ -1,7 +1,7 @@
 """The interface between operator and supernode: all wanted tasks, and the reports about them.
 
 ``PUT /api/v1/statement`` takes a :class:`Statement` and answers a :class:`StatementReceipt`. ``GET
-/api/v1/changes?boot=&since=&wait=`` answers :class:`Changes`, and is held open until there are any.
+/api/v1/changes?boot=&since=&wait=`` answers :class:`Changes`. The supernode holds it until something changes.
 """
 
 import hashlib
@@ -28,7 +28,7 @@ from pantala_protocol.rules.fields import (
 )
 
 MAX_CLOCK_SKEW: Final = 5
-"""Seconds by which clocks may differ before that is reported. Kubernetes itself needs clocks that differ by less."""
+"""Seconds by which clocks may differ before Pantala reports the difference."""
 
 
 class Member(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -46,7 +46,7 @@ class Membership(msgspec.Struct, frozen=True):
     """All replicas. The operator sends this to the supernodes, and they send it to the peers."""
 
     revision: Count
-    """A number that grows with each change, also after restarts of the operator. The greatest one is in force."""
+    """A number that grows with each change, also after restarts of the operator. The greatest revision is in force."""
     members: tuple[Member, ...]
 
     def owner(self, task_id: str) -> Member | None:
@@ -60,7 +60,7 @@ class Membership(msgspec.Struct, frozen=True):
 
 
 def owner_among(task_id: str, names: Iterable[str]) -> str | None:
-    """The owner of a task by rendezvous hashing. A new name takes tasks from all others in equal parts."""
+    """The owner of a task by rendezvous hashing. A new replica takes about equally many tasks from each old replica."""
     return max(names, key=lambda name: (hashlib.sha256(f"{task_id} {name}".encode()).digest(), name), default=None)
 
 
@@ -86,7 +86,7 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     priority: Number = 0
     """Tasks with a higher priority are fetched first."""
     suspended: bool = False
-    """True if supernode and peers must keep their pieces, but fetch no more."""
+    """True if supernode and peers must keep their pieces, but fetch no more pieces."""
     attempt: str = ""
     """A new value asks for another attempt after a failure, and resets the count of ``retry_limit``."""
     retry_limit: Count | None = None
@@ -103,7 +103,7 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
 class SourceRule(msgspec.Struct, frozen=True, omit_defaults=True):
     """Sources that an administrator allows. A connection is covered if its host, its address and its port match.
 
-    Empty ``hosts``, ``networks`` or ``ports`` match everything. One of ``hosts`` and ``networks`` has an entry.
+    Empty ``hosts``, ``networks`` or ``ports`` match everything. Either ``hosts`` or ``networks`` has an entry, or both.
     """
 
     name: str
@@ -114,7 +114,7 @@ class SourceRule(msgspec.Struct, frozen=True, omit_defaults=True):
     """Networks in CIDR notation."""
     ports: tuple[int, ...] = ()
     authorities: str = ""
-    """Certificate authorities for ``hosts`` in PEM, in addition to the supernode's own ones."""
+    """Certificate authorities for ``hosts`` in PEM, in addition to the supernode's own authorities."""
     max_bytes: int | None = None
     """The largest file that the rule allows. ``None``: any size."""
 
@@ -123,26 +123,26 @@ class Statement(msgspec.Struct, frozen=True):
     """All wanted tasks of one supernode. Other tasks are dropped after a grace period."""
 
     revision: Annotated[int, Meta(ge=1, lt=1 << 53)]
-    """The operator chooses it. :class:`Changes` repeats it, so that the operator sees a lost statement."""
+    """The statement's number. :class:`Changes` repeats it, so the operator notices a lost statement."""
     tasks: tuple[WantedTask, ...] = ()
     membership: Membership | None = None
-    """All replicas. ``None``: this supernode is the only one."""
+    """All replicas. ``None``: this supernode is the only replica."""
     member: str = ""
     """The name of the receiving supernode in the membership."""
     images: tuple[WantedImage, ...] = ()
-    """All images that nodes must have. Every supernode receives the same ones."""
+    """All images that nodes must have. Every supernode receives the same list."""
     survey: tuple[str, ...] = ()
     """Digests of blobs. All nodes must report which of them their runtime has."""
     sources: tuple[SourceRule, ...] = ()
     """The accepted SourcePolicies. Without them, a supernode reads only public addresses and those of its flags."""
     epoch: Annotated[int, Meta(ge=0, lt=1 << 31)] = 0
-    """The term of the leading operator. A supernode refuses an older epoch than the one in force. 0: no leader."""
+    """The term of the leading operator. A supernode refuses an epoch older than any before. 0: no operator leads."""
     nodes: tuple[str, ...] = ()
-    """The names of all nodes. Numbers of nodes are positions in it. See :mod:`pantala_protocol.nodes.numbers`."""
+    """The nodes' names. The number of a node is its position here. See :mod:`pantala_protocol.nodes.numbers`."""
     node_sets: tuple[str, ...] = ()
     """The distinct sets of nodes, as ranges of numbers, such as ``0-3,7``."""
     zones: dict[Name, Name] = {}
-    """The zone of each node that has one. It counts for a peer that does not report its zone."""
+    """The zones of nodes, by the node's name. The supernode uses them for peers that do not report their zone."""
 
 
 class StatementReceipt(msgspec.Struct, frozen=True):
@@ -153,7 +153,7 @@ class StatementReceipt(msgspec.Struct, frozen=True):
 
 
 class CDNStatus(WireWord):
-    """The state of a task's copy on the supernode. The names are Dragonfly's. ``SOURCE_ERROR`` is not set."""
+    """The state of a task's copy on the supernode. The names are Dragonfly's. Pantala never sets ``SOURCE_ERROR``."""
 
     WAITING = "WAITING"
     RUNNING = "RUNNING"
@@ -161,7 +161,7 @@ class CDNStatus(WireWord):
     SUCCESS = "SUCCESS"
     SOURCE_ERROR = "SOURCE_ERROR"
     UNKNOWN = UNKNOWN
-    """A status of a newer version. The Task's status keeps the last one that is known."""
+    """A status of a newer version. The resource keeps the last status that is known."""
 
 
 class Failure(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -247,9 +247,9 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     version: Count
     """The operator sends it as ``since`` in its next request."""
     revision: Count = 0
-    """The revision of the statement in force. 0: none since the supernode's start, so the operator must send one."""
+    """The revision of the statement in force. 0: the supernode has just started, and needs a statement."""
     full: bool = False
-    """True if this contains the reports about all tasks and peers, not only about changed ones."""
+    """True if this contains the reports about all tasks and peers. False: only about changed tasks and peers."""
     tasks: tuple[TaskReport, ...] = ()
     gone: tuple[str, ...] = ()
     """UIDs of tasks that are not wanted any more and that the supernode has dropped."""

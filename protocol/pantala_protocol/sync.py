@@ -1,11 +1,11 @@
 """The exchange between a peer and a supernode: ``POST /api/v1/sync``, as a long poll that the peer repeats.
 
-A peer joins its reports about pieces: it begins at most 15 exchanges a second, or fewer if the supernode says so. It
+A peer combines its reports about pieces: it begins at most 15 exchanges a second, or fewer if the supernode demands. It
 reports at once if it has hardly any piece left to fetch, or if a program waits. A peer with free download slots has one
 exchange that the supernode holds until there is work. A newer exchange releases the held one with an empty answer.
 
-An exchange without an answer is repeated with the same ``seq`` and gets the same answer. Each field is a state or an
-idempotent report, so order and repetition do no harm.
+If an exchange fails, the peer repeats it with the same ``seq`` and gets the same answer. Each field is a state or an
+idempotent report, so exchanges may arrive twice or in another order.
 """
 
 from typing import Annotated, Any
@@ -41,7 +41,7 @@ class HeldPieces(msgspec.Struct, frozen=True):
 
 
 class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A piece that the peer was given as work and did not receive."""
+    """A piece of the peer's work that the peer did not receive."""
 
     task_id: Id
     piece: PieceNumber
@@ -50,7 +50,7 @@ class PieceFailure(msgspec.Struct, frozen=True, omit_defaults=True):
     kind: Id
     """One of ``unreachable``, ``stalled``, ``missing``, ``refused``, ``corrupt``, ``local`` (the peer's own node)."""
     reason: str = ""
-    """Why the node itself failed, as a :class:`~pantala_protocol.reasons.Reason`. Empty: not known, or it did not."""
+    """The node's own failure, as a :class:`~pantala_protocol.reasons.Reason`. Empty: none, or not known."""
     message: str = ""
 
     def __post_init__(self) -> None:
@@ -73,7 +73,7 @@ class DeliveryState(msgspec.Struct, frozen=True, omit_defaults=True):
     reason: str = ""
     message: str = ""
     path: Url = ""
-    """The path that this state is about. After a change of the path, the state of the former path does not count."""
+    """The path that this state is about. The supernode ignores the state of a path that the Task no longer has."""
 
     def __post_init__(self) -> None:
         text.clean_failure(self)
@@ -101,7 +101,7 @@ class WantedBlob(msgspec.Struct, frozen=True, omit_defaults=True):
     digest: Id
     """The digest of the blob."""
     position: Count = 0
-    """The first byte that the blob's readers still need. The supernode gives its piece first."""
+    """The first byte that the blob's readers still need. The supernode gives the piece with this byte first."""
     stalls: Count = 0
     """How often a reader has waited too long for the next piece, because its provider did not send it."""
     credential: str = ""
@@ -131,7 +131,7 @@ class Assignment(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
-    """A peer's request in an exchange: what changed on its node since the last one."""
+    """A peer's request in an exchange: what changed on its node since the last exchange."""
 
     peer: Name
     """The name of the peer, which is the name of its node."""
@@ -139,7 +139,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """A random ID of the peer's process."""
     seq: Count
     supernode: Id = ""
-    """Boot ID of the supernode that answered last. Empty: none yet."""
+    """The boot ID in the supernode's last answer. Empty: the peer has received no answer yet."""
     revision: Count = 0
     """The revision of the assignments in force. 0: none."""
     port: Port = 0
@@ -153,7 +153,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """Pieces that were verified since the last exchange, by task ID."""
     failures: tuple[PieceFailure, ...] = ()
     deliveries: dict[Id, DeliveryState | None] = {}
-    """Changed states since the last exchange, by UID; with an inventory all states. ``None``: no longer published."""
+    """States that changed since the last exchange, by UID. With ``inventory``: all. ``None``: no longer published."""
     wants: dict[Id, WantedBlob] = {}
     """All blobs that this supernode owns and the node waits for now, by task ID. The exchange with the greatest ``seq``
     counts."""
@@ -202,7 +202,7 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     wire_size: PieceSize = 0
     """The size of a full wrapped piece in bytes, if ``path`` is set."""
     content: bytes | None = None
-    """The bytes of the piece, if it is a small file. ``None``: fetch the piece from its provider."""
+    """The bytes of the piece, if it is the whole of a small file. ``None``: fetch the piece from its provider."""
 
 
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -216,11 +216,11 @@ class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):
     inventory_wanted: bool = False
     revision: Count = 0
     assignments: tuple[Assignment, ...] | None = None
-    """All tasks that the peer must hold; it drops others. ``None``: unchanged since the request's ``revision``."""
+    """All tasks of this supernode that the peer must hold. ``None``: unchanged since the request's ``revision``."""
     work: tuple[PieceWork, ...] = ()
     membership: Membership | None = None
-    """Sent together with assignments: the replicas with which the peer must have sessions. ``None``: only this one."""
+    """Sent with assignments: the replicas with which the peer must have sessions. ``None``: only this supernode."""
     images: NodeOrders | None = None
-    """All orders about images. ``None``: unchanged, or none yet."""
+    """All orders about images. ``None``: they are unchanged, or the supernode does not know them yet."""
     pace: Annotated[float, Meta(ge=0, le=10)] = 0.0
     """The least seconds between two exchanges that only report pieces. Less than the peer's own interval: no limit."""

@@ -1,4 +1,4 @@
-"""The ID of a task. Requests for the same bytes get the same ID."""
+"""The ID of a task. Requests with the same URL, digest, scope and credentials get the same ID."""
 
 import functools
 import hashlib
@@ -36,12 +36,12 @@ def compute(url: str, *, digest: str = "", scope: str = "", credentials: str = "
 
 @functools.lru_cache(maxsize=16384)
 def of_blob(digest: str) -> TaskID:
-    """The ID for an image's blob. All registries and repositories of the cluster share it."""
+    """The ID for an image's blob. It is the same for all registries and repositories."""
     return compute("", digest=digest)
 
 
 def without_query_parameters(url: str, names: Iterable[str]) -> str:
-    """Remove the query parameters ``names`` (exact, still encoded) from ``url``. The others stay unchanged.
+    """Remove the query parameters ``names`` (exact, still encoded) from ``url``. All other parameters stay unchanged.
 
     Signed URLs of one file differ only by signature and expiry. Dragonfly's ``--filter`` does the same.
     """

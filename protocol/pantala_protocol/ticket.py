@@ -1,19 +1,19 @@
-"""Tickets: with one, a client may read the pieces of one task from one piece server.
+"""Tickets. A client with a ticket may read the pieces of one task from one piece server.
 
 Each piece server (peer or supernode) shares a key with the supernode, which signs the tickets. A ticket is
-``<expiry>.<mac>`` with ``mac = HMAC-SHA256(key, task ID, generation, expiry, client)``. The server checks it itself.
+``<expiry>.<mac>`` with ``mac = HMAC-SHA256(key, task ID, generation, expiry, client)``. The piece server checks it.
 
 With TLS, ``client`` is the name in the certificate of the client that got the ticket, so no other client can use it. On
 plain HTTP it is empty, because the server cannot know the client.
 
-A *reader* may precede it: ``<reader>-<expiry>.<mac>``. It marks the client that got the ticket, and proves nothing.
+A *reader* may precede the ticket: ``<reader>-<expiry>.<mac>``. It names the client that got the ticket, without proof.
 """
 
 import hashlib
 import hmac
 
 LIFETIME = 600
-"""Seconds that a ticket is valid, as long as a projected token. A stolen ticket works no longer than this."""
+"""Seconds that a ticket is valid. The projected tokens of the processes are valid as long."""
 
 HEADER = "X-Pantala-Ticket"
 

@@ -1,7 +1,7 @@
 """What a supernode knows about unfinished downloads: ``GET /api/v1/progress``.
 
 The operator asks every few seconds. The message names only nodes whose download is unfinished or still shows a rate,
-so its size follows the work, and not the size of the cluster. Reports about finished nodes are in ``Changes``.
+so finished nodes do not make it larger. Reports about finished nodes are in ``Changes``.
 
 A rate is the number of bytes in the last :data:`WINDOW` seconds, divided by :data:`WINDOW`. If a program reads the
 rates once a second and adds them, the sum is the number of bytes that were moved.
@@ -48,7 +48,7 @@ class NodeDownload(msgspec.Struct, frozen=True, omit_defaults=True):
     pace: Count = 0
     """Bytes per second since the download began to move, at most over :data:`WINDOW` seconds. 0: not known yet.
 
-    A rate is too small at the start, because it is a mean over the whole window. So the pace tells the time left.
+    At the start, ``rate`` is too small, because it is a mean over the whole window. So the time left follows from this.
     """
 
     def __post_init__(self) -> None:
@@ -67,7 +67,7 @@ class TaskProgressView(msgspec.Struct, frozen=True, omit_defaults=True):
     since: float = 0.0
     nodes: tuple[NodeDownload, ...] = ()
     origin_pace: Count = 0
-    """The pace of the bytes from the origin or from another replica."""
+    """Like :attr:`NodeDownload.pace`, for the bytes from the origin or from another replica."""
     origin_bytes: Count = 0
     """Bytes that all supernodes together read from the origin for their copies."""
     supernode_bytes: Count = 0
@@ -84,7 +84,7 @@ class SilentPeer(msgspec.Struct, frozen=True):
 
     name: Name
     since: float
-    """When the supernode last heard of the peer, in seconds since the epoch."""
+    """When the peer's last exchange began, in seconds since the epoch."""
 
 
 class Progress(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -94,7 +94,7 @@ class Cause(msgspec.Struct, frozen=True):
 
 
 class Moment(msgspec.Struct, frozen=True):
-    """One line of a timeline."""
+    """One event in the timeline of a Task or an ImagePrefetch."""
 
     at: float
     reason: str
@@ -137,7 +137,7 @@ class TaskDetail(msgspec.Struct, frozen=True):
 
 
 class PeerFinding(msgspec.Struct, frozen=True):
-    """One condition of a peer besides ``Ready``."""
+    """One condition of a peer other than ``Ready``."""
 
     type: str
     status: str
@@ -147,7 +147,7 @@ class PeerFinding(msgspec.Struct, frozen=True):
 
 
 class PeerView(msgspec.Struct, frozen=True):
-    """One peer, and so one node."""
+    """One peer and its node."""
 
     name: str
     ready: str
@@ -178,7 +178,7 @@ class SupernodeState(msgspec.Struct, frozen=True):
 
 
 class Edge(msgspec.Struct, frozen=True):
-    """One provider gives bytes to one node now, over all tasks."""
+    """The bytes per second that one provider sends to one node now, for all tasks together."""
 
     provider: str
     node: str
@@ -193,7 +193,7 @@ class Console(msgspec.Struct, frozen=True):
     leads: bool
     """True if this replica of the operator leads. Only the leader knows progress."""
     leader: str = ""
-    """The name of the leading pod. Empty: this one, or not known."""
+    """The name of the leading pod. Empty: this pod leads, or the leader is not known."""
     tasks: tuple[TaskSummary, ...] = ()
     omitted: int = 0
     """How many Tasks and ImagePrefetches ``limit`` left out."""

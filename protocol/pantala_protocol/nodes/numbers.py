@@ -14,7 +14,7 @@ from pantala_protocol.statement import Statement, WantedTask
 
 
 def numbered(statement: Statement) -> Statement:
-    """The same statement with each set of nodes once, as numbers."""
+    """The same statement with numbers instead of names. It contains each set of nodes once."""
     distinct = {id(task.peers): task.peers for task in statement.tasks}
     sets = dict.fromkeys(peers for peers in distinct.values() if peers)
     names = {name for peers in sets for name in peers}
@@ -32,7 +32,7 @@ def numbered(statement: Statement) -> Statement:
 
 
 def named(statement: Statement) -> Statement:
-    """The same statement with names instead of numbers. Tasks with the same nodes share one tuple. ``nodes`` stays.
+    """The same statement with names instead of numbers. Tasks with the same nodes share one tuple. ``nodes`` is kept.
 
     Raises :class:`ValueError` if a number is not valid.
     """

@@ -1,6 +1,6 @@
 """Sets of nodes as bit masks over a table of names. Pure.
 
-A set of 1,000 nodes takes 200 bytes here, and 32 KiB as a ``frozenset``. The operator has one set for each Task.
+A :class:`NodeSet` of 1,000 nodes takes 200 bytes, and a ``frozenset`` 32 KiB. The operator has one set for each Task.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 from pantala_protocol import ranges
 
 _MASKS = 16
-"""The most sets of names whose masks a table remembers."""
+"""The number of sets of names whose masks a table caches."""
 
 
 class NodeTable:
@@ -55,7 +55,7 @@ class NodeTable:
 
 
 class NodeSet(Set[str]):
-    """An immutable set of nodes of one table. Results that may have nodes of no table are ``frozenset``."""
+    """An immutable set of nodes of one table. An operation gives a ``frozenset`` if the table may lack a node of it."""
 
     __slots__ = ("mask", "table")
 

@@ -3,7 +3,7 @@
 A message that breaks a bound is refused before it takes memory or time.
 
 Processes whose versions differ by one minor version understand each other. Unknown fields are ignored. An unknown word
-becomes ``UNKNOWN``, so the rest of the message holds. The code that reads the field decides what ``UNKNOWN`` means.
+becomes ``UNKNOWN``, and all other fields stay valid. The code that reads the field decides what ``UNKNOWN`` means.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from pantala_protocol.ranges import MAX_PIECE
 Count = Annotated[int, Meta(ge=0, lt=1 << 53)]
 """A whole number that every JSON reader reads exactly, because it has at most 53 bits (RFC 8259, section 6)."""
 Number = Annotated[int, Meta(gt=-(1 << 53), lt=1 << 53)]
-"""The same with a sign."""
+"""A whole number that may be negative, with the same bounds as :data:`Count`."""
 SmallCount = Annotated[int, Meta(ge=0, lt=1 << 31)]
-"""A number of things in one cluster. Statuses have 32 bits for it."""
+"""A number of things in one cluster. The fields of statuses have 32 bits."""
 PieceNumber = Annotated[int, Meta(ge=0, le=MAX_PIECE)]
 PieceSize = Annotated[int, Meta(ge=0, le=1 << 26)]
 """Bytes of a piece. The largest that Pantala makes have 15 MiB."""
 Slots = Annotated[int, Meta(ge=0, le=1 << 16)]
-"""Pieces at the same time."""
+"""How many pieces a process can send or receive at the same time."""
 Port = Annotated[int, Meta(ge=0, lt=1 << 16)]
 Name = Annotated[str, Meta(max_length=253)]
-"""The name of a node, a pod or a registry, or nothing."""
+"""The name of a node, a pod or a registry, or an empty text."""
 Key = Annotated[str, Meta(max_length=512)]
 """``namespace/name``, a path or another short text of an object."""
 Id = Annotated[str, Meta(max_length=256)]

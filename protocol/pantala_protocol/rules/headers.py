@@ -8,7 +8,7 @@ import re
 from typing import Final
 
 MAX_VALUE: Final = 16 * 1024
-"""The most bytes of one value that a user sets."""
+"""The most bytes of a header value that a user sets."""
 _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
@@ -30,7 +30,7 @@ def to_bytes(value: str) -> bytes:
 
 
 def to_text(value: str) -> str:
-    """The value for readers: decoded as UTF-8 if its bytes are valid UTF-8, else as latin-1."""
+    """The value as text that people can read: decoded as UTF-8 if its bytes are valid UTF-8, else as latin-1."""
     try:
         return to_bytes(value).decode()
     except UnicodeDecodeError:

@@ -15,7 +15,7 @@ MAX_PATH: Final = 1024
 MAX_NAME: Final = 255
 """The most bytes of one part of a path, which is the limit of Linux."""
 RESERVED: Final = ".pantala-"
-"""The prefix of our own temporary files."""
+"""The prefix of Pantala's temporary files."""
 
 
 class ForbiddenPart(NamedTuple):

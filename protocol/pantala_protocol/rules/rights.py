@@ -6,9 +6,9 @@ A right to the bytes of a blob needs two kinds of evidence at once:
    that sent the whole blob to the supernode, which verified it. A copy that is not verified has only one origin.
 2. *That repository's registry allows the client.* Its answer to the client's credential is a :class:`Right`.
 
-A right to a blob is for one *generation*, which is one copy of its bytes. So bytes that a registry invents are evidence
-for nothing but themselves. To know a digest is not evidence at all. The supernode finds evidence, and decides. The peer
-only remembers the decisions of the supernode.
+A right to a blob is for one *generation*, which is one copy of its bytes. So if a registry sends false bytes, it gives
+no right to another copy. A client that only knows a digest has no evidence. The supernode finds evidence, and decides.
+The peer only caches the decisions of the supernode.
 """
 
 import hashlib
@@ -17,14 +17,14 @@ from enum import Enum, StrEnum, auto
 from typing import Final, NamedTuple, NewType, TypeVar
 
 SECONDS: Final = 300.0
-"""A right ends this many seconds after its evidence, used or not: the time for which most tokens are valid."""
+"""A right ends this many seconds after its evidence, also if a client uses it. Most tokens are valid as long."""
 
 ORIGINS: Final = 256
-"""The most origins of one copy. The oldest are forgotten, and must send the blob again."""
+"""The most origins of one copy. An older origin is forgotten, and must send the blob again to count."""
 
 _T = TypeVar("_T")
 _LIMIT: Final = 100_000
-"""The number of rights that are kept, and of refusals. The oldest are forgotten."""
+"""The most rights that a process keeps, and the most refusals. The oldest are forgotten."""
 
 Subject = NewType("Subject", bytes)
 """A client of a repository, as a keyed hash. It contains no credential."""
@@ -34,29 +34,29 @@ class EvidenceKind(StrEnum):
     """Why a client has a right."""
 
     ALLOWED = "allowed"
-    """The registry answered the client's credential that it may read the content."""
+    """The registry answered that the client's credential may read the content."""
     SENT = "sent"
     """The registry sent the content to the supernode for the client's credential."""
     DECIDED = "decided"
-    """A supernode has decided so. Only peers have this evidence."""
+    """A supernode has decided that the client may read the content. Only peers use this evidence."""
 
 
 class Right(NamedTuple):
-    """The right of a subject to read one thing."""
+    """The right of a subject to read one blob or one manifest."""
 
     evidence: EvidenceKind
     until: float
     """When the right ends, in monotonic seconds."""
     generation: str = ""
-    """The generation of the blob that may be read. Empty: the thing is not a blob."""
+    """The generation of the blob that may be read. Empty: the right is to a manifest."""
     origin: str = ""
-    """The repository whose registry allows the client, if that is another one than the client names."""
+    """The repository whose registry allows the client, if it is not the repository that the client names."""
 
 
 class Rights:
-    """The rights and refusals of subjects. A thing is a digest, or a tag. ``now`` is always in monotonic seconds.
+    """The rights and refusals of subjects. A ``thing`` is a digest or a tag. ``now`` is always in monotonic seconds.
 
-    ``key`` is random and never leaves the process.
+    ``key`` is the random key of the hashes. It never leaves the process.
     """
 
     def __init__(self, key: bytes, *, limit: int = _LIMIT) -> None:
@@ -66,11 +66,11 @@ class Rights:
         self._refusals: dict[tuple[Subject, str], float] = {}
 
     def subject(self, repository: str, credential: str = "") -> Subject:
-        """The client with a ``credential`` at ``repository``. Empty: the public, so each client."""
+        """The client with ``credential`` at ``repository``. An empty credential stands for all clients (the public)."""
         return self._hash(b"client", repository, credential)
 
     def everyone(self, registry: str) -> Subject:
-        """All clients of a registry together. They are refused for a while after it sent wrong bytes."""
+        """All clients of a registry together. They are refused for some time after the registry sent wrong bytes."""
         return self._hash(b"registry", registry)
 
     def grant(
@@ -94,12 +94,12 @@ class Rights:
         )
 
     def refuse(self, subject: Subject, thing: str, now: float) -> None:
-        """End a right. For as long as a right would have lasted, the subject is refused without another question."""
+        """End a right. For :data:`SECONDS`, the subject is refused and the registry is not asked."""
         self.revoke(subject, thing)
         _put(self._refusals, (subject, thing), now + SECONDS, self._limit)
 
     def revoke(self, subject: Subject, thing: str) -> None:
-        """End a right. The next question is asked again."""
+        """End a right. The next claim needs new evidence."""
         self._rights.pop((subject, thing), None)
 
     def find(self, subject: Subject, thing: str, now: float) -> Right | None:
@@ -148,13 +148,14 @@ class Ruling(Enum):
     GIVE = auto()
     """The client may read the copy."""
     REFUSE = auto()
-    """The client may not read the blob, and there is nothing to ask for some minutes."""
+    """The client may not read the blob. It was refused less than :data:`SECONDS` ago, so ask no registry."""
     ASK = auto()
     """Ask the claim's registry whether it allows the client."""
     PROVE = auto()
-    """Ask the origins at the same registry if they allow the client. Else the claim's repository must send the blob."""
+    """Ask the origins at the same registry if they allow the client. If not, the claim's repository must send the blob.
+    """
     WAIT = auto()
-    """The copy is not verified yet and comes from another repository, or no copy exists."""
+    """Ask later: the copy comes from another repository and is not verified yet, or no copy exists."""
 
 
 def related(claim: BlobClaim, origins: Collection[str]) -> list[str]:

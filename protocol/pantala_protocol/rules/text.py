@@ -1,7 +1,7 @@
 """Text from other parties: failures and names that peers, registries, origins and replicas report.
 
-Messages clean such text where they take it, so it is one line of bounded size everywhere after that. Otherwise one long
-text could make the API server refuse a whole status, or break the lines of a log.
+A message cleans its texts when it is created or decoded, so they are lines of bounded size from then on. Otherwise a
+long text could make the API server refuse a whole status, and a line break could forge a line of a log.
 """
 
 import re
@@ -22,9 +22,9 @@ _REASON = re.compile(r"[A-Z][A-Za-z0-9]{0,62}")
 
 
 def clean(text: str, most: int = MESSAGE) -> str:
-    """``text`` in one line of at most ``most`` bytes (at least 3) in UTF-8, without special blanks. Never raises.
+    """``text`` in one line of at most ``most`` bytes (at least 3) in UTF-8. Never raises.
 
-    A character that is not printable becomes a blank: it may end a line, hide, or change the direction of text.
+    A character that is not printable becomes a blank, because it may end a line, hide, or change the direction of text.
     """
     if len(text) <= most and text.isascii() and text.isprintable():
         return text
@@ -38,7 +38,7 @@ def clean(text: str, most: int = MESSAGE) -> str:
 
 
 def reason(word: str, otherwise: str) -> str:
-    """A reason in CamelCase, as conditions need it. Any other text but an empty one becomes ``otherwise``."""
+    """Return ``word`` if it is in CamelCase, as conditions need it, or empty. Otherwise return ``otherwise``."""
     return word if not word or _REASON.fullmatch(word) else otherwise
 
 
