@@ -23,7 +23,7 @@ class Backoff:
         self._failures = 0
 
     def next(self) -> float:
-        """Count a failure. Returns half of the pause or more, at random, so that clients do not retry together."""
+        """Count a failure. Returns between half of the pause and the pause, so clients retry at different times."""
         self._failures += 1
         return doubled(self._first, self._longest, self._failures) * self._rng.uniform(0.5, 1)
 

@@ -1,8 +1,8 @@
 """Divides a scarce resource among tenants by their shares, and within a tenant equally among its clients. Pure.
 
 The method is start-time fair queueing. Each flow has a *start*: how much it has received, divided by its share. The
-waiting flow with the lowest start is the next one. A flow that begins to wait starts where the others are now, so time
-without demand gives no credit.
+waiting flow with the lowest start is served next. A flow that begins to wait gets a start as high as the start of the
+item that was served last. So a flow gains nothing by time in which it did not wait.
 """
 
 import heapq
@@ -13,18 +13,18 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 _FORGOTTEN_ABOVE = 256
-"""Flows without waiting items that are remembered before those without influence are dropped."""
+"""The number of flows or tenants above which those that do not wait, and have no debt, are forgotten."""
 
 
 class Claim(NamedTuple):
-    """For whom an item waits."""
+    """The tenant and the client for which an item waits."""
 
     tenant: str = ""
     share: float = 1.0
     """A tenant with twice the share gets twice as much, while both wait."""
     client: str = ""
     priority: int = 0
-    """Within a tenant, items with a higher priority are the first. Priorities of two tenants are not compared."""
+    """Within a tenant, items with a higher priority come first. Priorities of two tenants are not compared."""
 
 
 @dataclass(slots=True)
@@ -44,7 +44,7 @@ class _Tenant(Generic[T]):
     start: float = 0.0
     now: float = 0.0
     latest: float = 0.0
-    """The greatest start of a flow. It becomes ``now`` when nothing waits, so that no flow stays behind."""
+    """The greatest start of a flow. It becomes ``now`` when nothing waits, so the next demand begins without debts."""
     waiting: int = 0
     arrivals: int = 0
     flows: dict[tuple[int, str], _Flow[T]] = field(default_factory=dict)
@@ -77,10 +77,10 @@ class _Tenant(Generic[T]):
 
 
 class FairQueue(Generic[T]):
-    """Items that wait for a resource. ``cost`` is what an item takes of it, in any unit.
+    """Items that wait for a resource. The ``cost`` of an item is the amount that it takes, in any unit.
 
-    A flow may begin to wait at most ``slack`` behind the others. So a flow that waits again a moment after its last
-    item loses nothing. One thread at a time may use the queue.
+    A flow that begins to wait keeps an advantage of at most ``slack``. So a flow that waits again a moment after its
+    last item loses nothing. Only one thread at a time may use the queue.
     """
 
     def __init__(self, *, slack: float = 0.0) -> None:
@@ -114,7 +114,7 @@ class FairQueue(Generic[T]):
         self._waiting += 1
 
     def pop(self) -> T:
-        """Take the next item. Raises :class:`IndexError` if none waits."""
+        """Take the next item. Raises :class:`IndexError` if no item waits."""
         waiting = [tenant for tenant in self._tenants.values() if tenant.waiting]
         if not waiting:
             raise IndexError("no item waits")
@@ -141,7 +141,7 @@ class FairQueue(Generic[T]):
         self._waiting -= removed
 
     def _forget(self) -> None:
-        """Forget tenants without influence, if there are many."""
+        """If there are many tenants, forget those that do not wait and have no debt."""
         if len(self._tenants) > _FORGOTTEN_ABOVE:
             self._tenants = {
                 name: each for name, each in self._tenants.items() if each.waiting or each.start > self._now

@@ -18,8 +18,8 @@ class _Call(Generic[V]):
 class SingleFlight(Generic[K, V]):
     """Runs at most one call at a time for each key. Its result or its error goes to all callers.
 
-    A cancelled caller does not cancel the call. By default the call goes on even without callers, so it needs a time
-    limit of its own. With ``stop_unattended`` it is cancelled when its last caller is.
+    A cancelled caller does not cancel the call. By default the call continues without callers, so it needs a time limit
+    of its own. With ``stop_unattended``, the call is cancelled when its last caller is cancelled.
     """
 
     def __init__(self, *, stop_unattended: bool = False) -> None:

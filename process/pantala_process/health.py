@@ -1,6 +1,6 @@
 """The routes ``/healthz`` (the process lives), ``/readyz`` (the process can do its work now) and ``/metrics``.
 
-They have a port and a thread of their own. So clients that fill the other ports do not make probes fail.
+They have a port and a thread of their own. So probes succeed even if clients use up the connections of other ports.
 """
 
 import asyncio
@@ -23,10 +23,10 @@ from pantala_process.settings import ListenAddress
 T = TypeVar("T")
 
 Check = Callable[[], Sequence[str]]
-"""Returns the reasons why the process is not healthy, or not ready. Empty if it is."""
+"""Returns the reasons why the process is not healthy, or not ready. Empty: it is healthy, or ready."""
 
 _MOST, _SHARE = 64, 1 / 16
-"""Connections at the port, and their part of the limit of open files. A new one replaces one without a request."""
+"""The most connections at the port, as a number and as a part of the limit of open files. The lower one counts."""
 
 _IDLE = 1.0
 """Seconds until a connection without a request ends. A probe sends one request."""
@@ -51,7 +51,7 @@ class Unhealthy(msgspec.Struct, frozen=True):
 
 
 def health_response(reasons: Sequence[str], reason: str = "NotReady") -> web.Response:
-    """Answer 200 if ``reasons`` is empty, else 503 with them. ``reason`` is the short name of the error."""
+    """Answer 200 if ``reasons`` is empty, else 503 with ``reasons``. ``reason`` is the short name of the error."""
     if not reasons:
         return json_response(Health())
     return json_response(Unhealthy(ErrorDetail(reason, "; ".join(reasons)), tuple(reasons)), 503)
@@ -63,8 +63,8 @@ async def serving(
 ) -> AsyncIterator[int]:
     """Serve the routes in a thread while the block runs, and yield the port. Without ``registry``: no ``/metrics``.
 
-    Without ``address``, nothing is served. The checks are called in the running event loop, because they look at its
-    objects. Raises :class:`OSError`.
+    Without ``address``, nothing is served. The checks run in the caller's event loop, because they read its objects.
+    Raises :class:`OSError`.
     """
     if address is None:
         yield 0

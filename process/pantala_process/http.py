@@ -25,7 +25,7 @@ async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
 
 
 def bearer(token_file: Path | None) -> dict[str, str]:
-    """The ``Authorization`` header with the token in a file; empty without a file.
+    """The ``Authorization`` header with the token in a file. Without a file, the result is empty.
 
     The kubelet replaces the file, so call this for each request. Raises :class:`OSError`, also for a file that is not
     ASCII text.
@@ -50,7 +50,7 @@ class TokenFile:
         self._read: tuple[tuple[int, int, int], dict[str, str]] | None = None
 
     def headers(self) -> dict[str, str]:
-        """The same as :func:`bearer`."""
+        """The headers, as from :func:`bearer`."""
         if self._path is None:
             return {}
         try:
@@ -75,13 +75,13 @@ class ErrorDetail(msgspec.Struct, frozen=True):
 
 
 class ErrorBody(msgspec.Struct, frozen=True):
-    """The JSON body of every error answer of our processes."""
+    """The JSON body of every error answer of Pantala's processes."""
 
     error: ErrorDetail
 
 
 def error_response(status: int, reason: str, message: str, **headers: str) -> web.Response:
-    """An error answer with an :class:`ErrorBody`, as in all our HTTP interfaces."""
+    """An error answer with an :class:`ErrorBody`."""
     return json_response(ErrorBody(ErrorDetail(reason, message)), status, **headers)
 
 

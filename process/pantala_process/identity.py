@@ -22,15 +22,15 @@ _log = structlog.get_logger(__name__)
 
 AUDIENCE = "pantala"
 _RELOAD_INTERVAL = 3600.0
-"""Seconds between two requests for the keys while they are known, so that a withdrawn key ends."""
+"""Seconds between two requests for the keys if a token's key is known, so that a withdrawn key is soon rejected."""
 _MIN_RELOAD_INTERVAL = 5.0
-"""Seconds between two requests for the keys, so that clients with invalid tokens cannot cause many of them."""
+"""Seconds between two requests for the keys, so that clients with invalid tokens cannot cause many requests."""
 _LEEWAY = 60
-"""Seconds by which the clocks of the supernode and the API server may differ."""
+"""Seconds by which the clocks of this process and the API server may differ."""
 _SLOW = 2.0
-"""An answer that takes more seconds does not tell the time."""
+"""Seconds. The time in an answer that takes longer is ignored, because it is too inexact."""
 _MAX_KNOWN = 20_000
-"""The most verified tokens that are remembered: a few for each node."""
+"""The most verified tokens in the cache: a few for each node."""
 _MAX_ANSWER = 1024 * 1024
 _TIMEOUT = aiohttp.ClientTimeout(total=10)
 
@@ -55,10 +55,10 @@ ReadDocument = Callable[[str], Awaitable[Mapping[str, Any]]]
 
 
 class ServerClock:
-    """The time of the API server, which issues the tokens. Until an answer of it is known, the machine's time.
+    """The time of the API server, which issues the tokens. Before its first answer, the machine's time.
 
-    It continues with the monotonic clock. So neither a wrong clock of this machine nor a jump of it refuses a token.
-    The API server's certificate is verified, and it signs the tokens: a false time gives it no more power.
+    Between answers, the monotonic clock counts on. So no token is refused because this machine's clock is wrong or
+    jumps. The API server's certificate is verified. It also signs the tokens, so a false time gives it no more power.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -76,7 +76,7 @@ class ServerClock:
         return None if self._ahead is None else self._wall() - self.now()
 
     def learn(self, date: str, took: float = 0.0) -> None:
-        """Take the ``Date`` header of an answer that has just come, ``took`` seconds after its request.
+        """Use the ``Date`` header of an answer that has just arrived, ``took`` seconds after its request.
 
         A slow answer and a text that is not a valid date change nothing.
         """
@@ -96,7 +96,7 @@ class ServerClock:
 
 
 class APIServerDocuments:
-    """Reads JSON documents from the API server with a ServiceAccount's token, and learns its time."""
+    """Reads JSON documents from the API server with a ServiceAccount's token, and sets ``clock`` by its answers."""
 
     def __init__(
         self,
@@ -125,17 +125,17 @@ class APIServerDocuments:
 
 
 class ClusterKeys:
-    """Verifies tokens with the public keys from the API server's ``/openid/v1/jwks``, without a request for each.
+    """Verifies tokens with the public keys from the API server's ``/openid/v1/jwks``, without a request for each token.
 
     Any ServiceAccount may read the keys (``system:service-account-issuer-discovery``), so no role is needed. A token
     stays valid until it expires, even after its pod is deleted. The tokens that the chart mounts are valid for 600 s.
 
-    A verified token is remembered by its hash until it expires, or until the keys are read again. The keys are read
-    again every hour, while the former ones stay in force.
+    A verified token is cached by its hash until it expires, or until the keys are read again. This happens every hour.
+    The former keys stay in force while the new keys are read, and if that fails.
     """
 
     def __init__(self, read: ReadDocument, clock: ServerClock) -> None:
-        """``read`` reads a document of the API server, and ``clock`` learns from that."""
+        """``read`` reads a document of the API server, and also sets ``clock``."""
         self._read = read
         self._clock = clock
         self._again: asyncio.Task[None] | None = None
@@ -203,7 +203,7 @@ class ClusterKeys:
         try:
             await self._load()
         except TokenRejectedError as error:
-            _log.warning("the cluster's keys are not read again; the former ones stay in force", error=str(error))
+            _log.warning("cannot read the cluster's keys again; the former keys stay in force", error=str(error))
 
     async def _key(self, kid: str) -> jwt.PyJWK:
         now = time.monotonic()

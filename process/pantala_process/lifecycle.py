@@ -22,12 +22,12 @@ T = TypeVar("T")
 _SIGNALS = (signal.SIGTERM, signal.SIGINT)
 
 _SWITCH_INTERVAL = 0.001
-"""Seconds that a busy event loop keeps the interpreter from the threads that move bytes. They need it for microseconds,
-and with the default of 5 ms each of their steps could wait as long."""
+"""Seconds that a busy event loop may hold the interpreter while the threads that move bytes wait for it. They need it
+for microseconds. With the default of 5 ms, each of their steps could wait 5 ms."""
 
 _GARBAGE = (50_000, 20, 20)
-"""Thresholds for Python's garbage collector. Exchanges leave few cycles. With the default threshold of 700 objects, the
-collector took a fifth of the CPU time of a supernode with 500 peers."""
+"""Thresholds for Python's garbage collector. Exchanges create few cycles of objects. With the default threshold of 700
+objects, the collector took a fifth of the CPU time of a supernode with 500 peers."""
 
 
 def start(module: str) -> None:
@@ -39,7 +39,7 @@ def start(module: str) -> None:
 
 
 def settings(program: str, parse: Callable[[Sequence[str], Mapping[str, str]], T]) -> T:
-    """Read the settings from the command line; wrong ones end the process with one line and exit code 2."""
+    """Read the settings from the command line. Wrong settings end the process with one line and exit code 2."""
     from pantala_process.settings import SettingsError
 
     try:
@@ -95,7 +95,7 @@ def run(
 
 
 async def until(stop: asyncio.Event, work: Coroutine[Any, Any, T]) -> T | None:
-    """Run ``work``, and cancel it when ``stop`` is set: then the result is ``None``. Raises the errors of ``work``."""
+    """Run ``work``. When ``stop`` is set, cancel it and return ``None``. Raises the errors of ``work``."""
     import asyncio
 
     running, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())

@@ -19,7 +19,7 @@ _WITHOUT_IPV6 = frozenset({errno.EAFNOSUPPORT, errno.EADDRNOTAVAIL})
 _EVERY = frozenset({"", "::"})
 
 _MOST_FILES = 1 << 16
-"""The most open files that a process of ours needs."""
+"""The most open files that a process of Pantala needs."""
 
 
 def allow_files() -> None:

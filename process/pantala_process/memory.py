@@ -1,6 +1,6 @@
-"""Returns freed memory to the system. Without it, the C library keeps the memory.
+"""Returns freed memory to the system, because the C library keeps it.
 
-Blocks of a few MiB come and go in several threads. The C library keeps the gaps between them for later blocks. After
+Several threads allocate and free blocks of a few MiB. The C library keeps the gaps between them for later blocks. After
 many files at once, these gaps take more memory than everything else in the process.
 """
 
@@ -9,7 +9,7 @@ import contextlib
 import ctypes
 
 _INTERVAL = 60.0
-"""Seconds between two calls. One call takes some milliseconds, if there is much to return."""
+"""Seconds between two calls. A call that returns much memory takes some milliseconds."""
 
 
 def trim() -> None:

@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from pantala_protocol import __version__
 
 OTHER: Final = "Other"
-"""The value of a label in place of one that is not in its list."""
+"""The value of a label that replaces a value which is not in the label's list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +24,7 @@ class Family:
     """The declaration of one family. ``docs/reference/metrics.md`` is written from it."""
 
     name: str
-    """The name in queries. That of a counter ends with ``_total``."""
+    """The name in queries. The name of a counter ends with ``_total``."""
     type: Literal["counter", "gauge", "histogram"]
     text: str
     question: str
@@ -34,7 +34,7 @@ class Family:
 
     @property
     def base(self) -> str:
-        """The name without the suffix of counters, as the library wants it."""
+        """The name without ``_total``, as the Prometheus library needs it."""
         return self.name.removesuffix("_total")
 
     def value(self, value: float) -> Metric:

@@ -1,6 +1,6 @@
 """Resolves host names in threads of their own, because a name server may never answer.
 
-asyncio uses the threads of files for it, and then nothing reads a file until the name server answers.
+asyncio resolves names in the threads that also read files. Then no file can be read until the name server answers.
 """
 
 import asyncio
@@ -20,7 +20,7 @@ _LIMIT = 10.0
 """Seconds that a caller in the event loop waits for a name server."""
 
 _MOST = 512
-"""The most lookups at once. 128 callers leave that many behind if each lookup takes 40 s and each wait 10 s."""
+"""The most lookups at once. If 128 callers wait 10 s each, and each lookup takes 40 s, 512 lookups run at once."""
 
 
 class LookupsBusyError(OSError):
@@ -33,7 +33,7 @@ class LookupsBusyError(OSError):
 class LookupThreads(Generic[K, R]):
     """Calls ``lookup`` in threads. Callers with the same key share one call. Any thread may use this.
 
-    Nothing can end a lookup that has begun. So each has a thread of its own, which does not delay the end of the
+    Nothing can end a lookup that has begun. So each lookup has a thread of its own, which does not delay the end of the
     process.
     """
 
@@ -44,7 +44,7 @@ class LookupThreads(Generic[K, R]):
         self._pending: dict[K, Future[R]] = {}
 
     def ask(self, key: K) -> Future[R]:
-        """The result for ``key``, which nothing can cancel. Raises :class:`LookupsBusyError`."""
+        """The future result for ``key``. A caller cannot cancel the lookup. Raises :class:`LookupsBusyError`."""
         with self._lock:
             if key in self._pending:
                 return self._pending[key]
@@ -104,7 +104,7 @@ class NamesEventLoop(asyncio.SelectorEventLoop):
 
 
 def addresses(host: str, port: int, *, seconds: float) -> AddressInfo:
-    """What :func:`socket.getaddrinfo` returns for a connection, in a thread. Raises :class:`OSError`."""
+    """Resolve a host name for a TCP connection, for a caller in any thread. Raises :class:`OSError`."""
     query = host, port, 0, socket.SOCK_STREAM, 0, 0
     if is_address(host):
         return _getaddrinfo(query)

@@ -1,6 +1,6 @@
 """Settings of a process. Each field of a dataclass declares its flag, environment variable, default and help.
 
-A flag ``--foo-bar`` wins over ``PANTALA_FOO_BAR``, which wins over the default. An empty value counts as not given.
+The flag ``--foo-bar`` overrides the variable ``PANTALA_FOO_BAR``, which overrides the default. Empty means not given.
 """
 
 import argparse
@@ -43,7 +43,7 @@ class ListenAddress(NamedTuple):
 
 
 class Flag(NamedTuple):
-    """How the text of one setting is read. ``read`` raises :class:`ValueError`. A switch has no ``metavar``."""
+    """The declaration of one flag. ``read`` raises :class:`ValueError`. A switch has no ``metavar``."""
 
     read: Callable[[str], Any]
     metavar: str | None
@@ -65,7 +65,7 @@ def switch(text: str) -> Any:
 
 def log_level_flag() -> Any:
     """Declare the dataclass field of ``--log-level``, which each process has."""
-    text = "the least level of lines in the log: debug, info, warning or error (info)"
+    text = "the lowest level of lines in the log: debug, info, warning or error (info)"
     return flag(log_level, "LEVEL", text, default=logging.INFO)
 
 
@@ -119,14 +119,14 @@ def is_on(text: str) -> bool:
     return text.lower() in {"1", "true", "yes"}
 
 
-# Each of these functions reads one kind of value. The text of its ValueError follows the value in the message.
+# Each of these functions reads one kind of value. In the message, the text of its ValueError follows the value.
 
 
 def log_level(text: str) -> int:
     """Read the name of a level of logs."""
     levels = logging.getLevelNamesMapping()
     if text not in ("debug", "info", "warning", "error"):
-        raise ValueError("is not a level of logs. Give debug, info, warning or error.")
+        raise ValueError("is not a log level. Give debug, info, warning or error.")
     return levels[text.upper()]
 
 
@@ -136,7 +136,7 @@ def address(text: str) -> ListenAddress:
     if not colon or not port.isascii() or not port.isdigit() or (":" in host and not _BRACKETED.fullmatch(host)):
         raise ValueError("is not a valid HOST:PORT. Give an address like 0.0.0.0:8080 or [::]:8080.")
     if int(port[:6]) > 65535:
-        raise ValueError("has no port from 0 to 65535. Give an address like 0.0.0.0:8080.")
+        raise ValueError("has a port above 65535. Give an address like 0.0.0.0:8080.")
     return ListenAddress(host.removeprefix("[").removesuffix("]"), int(port))
 
 
@@ -149,7 +149,7 @@ def http_url(text: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise ValueError("is not a URL. Give one like http://supernode:8002.")
+        raise ValueError("is not a valid http or https URL. Give a URL like http://supernode:8002.")
     return text.rstrip("/")
 
 
@@ -158,7 +158,7 @@ def unix_socket(text: str) -> Path:
     scheme, _, path = text.partition(":")
     path = "/" + path.lstrip("/") if path.startswith("/") else ""
     if scheme != "unix" or len(path) < 2 or len(path.encode()) > 107:
-        raise ValueError("is not a unix socket. Give one like unix:/run/pantala/runtime.sock.")
+        raise ValueError("is not the address of a unix socket. Give an address like unix:/run/pantala/runtime.sock.")
     return Path(path)
 
 
@@ -203,5 +203,5 @@ def rate(text: str) -> float:
 def yes_or_no(text: str) -> bool:
     """Read ``yes`` or ``no``."""
     if text not in {"yes", "no"}:
-        raise ValueError("is neither yes nor no. Give one of them.")
+        raise ValueError("is not yes or no. Give yes or no.")
     return text == "yes"

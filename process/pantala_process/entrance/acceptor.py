@@ -1,4 +1,4 @@
-"""Accepts connections for asyncio, within limits that keep clients without requests from filling a process."""
+"""Accepts connections for asyncio, within limits. Clients that send no request cannot use up the connections."""
 
 from __future__ import annotations
 
@@ -25,22 +25,22 @@ _CLOSING = 8
 """Sockets that may be open beyond the limit, because asyncio closes them a moment later."""
 
 _PAUSE = 1.0
-"""Seconds until another try, after no file was left for a connection."""
+"""Seconds until the next attempt, after the process had no file descriptor left for a connection."""
 
 _LOOK = 1.0
-"""Seconds between two looks for connections without a request."""
+"""Seconds between two checks for connections without a request."""
 
 _WARNING_INTERVAL = 60.0
 """Seconds between two log lines about refused connections."""
 
 _MOST_HEAD = 64 * 1024
-"""Bytes without the end of a head, after which a connection is closed."""
+"""The most bytes of a request's head. A connection that sends more is closed."""
 
 _END = b"\r\n\r\n"
 
 
 class _CountedSocket(socket.socket):
-    """A socket that reports when it is closed, whatever part of asyncio closes it."""
+    """A socket that calls ``on_close`` when it is closed, because several parts of asyncio may close it."""
 
     on_close: Callable[[], None] | None = None
 
@@ -56,20 +56,20 @@ class Visit:
 
     def __init__(self, acceptor: Acceptor, accepted: socket.socket) -> None:
         self.begun_at = 0.0
-        """Since when a head is awaited."""
+        """When the connection began to wait for the head of a request, in the event loop's time."""
         self.waits = True
-        """True while a head is awaited that may take only :data:`FIRST_REQUEST` seconds."""
+        """True while the connection waits for a head that must be complete within :data:`FIRST_REQUEST` seconds."""
         self._acceptor = acceptor
         self._socket = accepted
 
     def arrived(self) -> None:
-        """Note that a head is complete."""
+        """Record that a head is complete."""
         if self.waits:
             self.waits = False
             self._acceptor.table.served(self)
 
     def expect(self) -> None:
-        """Note that another head is awaited."""
+        """Record that the connection waits for another head."""
         self.waits = True
         self._acceptor.watch(self)
 
@@ -83,7 +83,7 @@ class Acceptor:
     """Accepts at ``listeners`` at most ``most`` connections. ``factory`` makes the protocol for each.
 
     A connection is closed if the head of its first request is not complete after :data:`FIRST_REQUEST` seconds. The
-    protocol must report it with :meth:`Visit.arrived`; :class:`FirstHead` does so for any other protocol.
+    protocol must call :meth:`Visit.arrived` when it is complete. :class:`FirstHead` does so for any protocol.
     """
 
     def __init__(
@@ -99,7 +99,7 @@ class Acceptor:
         self._tls = tls
         self.table: ConnectionTable[Visit] = ConnectionTable(most)
         self._new: dict[Visit, None] = {}
-        """The connections that may wait for a head, the oldest first."""
+        """The connections that may still wait for a head, the oldest first."""
         self._loop = asyncio.get_running_loop()
         self._open = 0
         """The sockets that are not closed yet."""
@@ -116,7 +116,7 @@ class Acceptor:
         self._look()
 
     def close(self) -> None:
-        """Accept no further connection. The open ones stay."""
+        """Accept no further connection. Open connections stay."""
         self._closed = True
         self._pause()
         for timer in self._timers:
@@ -162,7 +162,7 @@ class Acceptor:
         except FullError:
             accepted.close()
             self._warn(
-                "too many connections: new ones are refused; raise the limit of open files", most=self.table.most
+                "too many connections: refusing new connections; raise the limit of open files", most=self.table.most
             )
             return
         if former is not None:
@@ -219,7 +219,7 @@ class Acceptor:
 
 
 class FirstHead(asyncio.Protocol):
-    """Passes bytes on to ``inner``, and takes itself away when the head of the first request has ended."""
+    """Passes bytes on to ``inner``, which becomes the connection's protocol after the head of the first request."""
 
     def __init__(self, inner: asyncio.Protocol, visit: Visit) -> None:
         self._inner = inner

@@ -1,4 +1,4 @@
-"""Which connections are open at a port, and which one is closed for a new one. Pure."""
+"""The open connections at a port, and the choice of a connection to close when a new client connects. Pure."""
 
 from collections import Counter
 from typing import Generic, TypeVar
@@ -6,21 +6,22 @@ from typing import Generic, TypeVar
 K = TypeVar("K")
 
 FIRST_REQUEST = 10.0
-"""Seconds from a connection's begin to the end of the head of its first request."""
+"""The most seconds from the beginning of a connection to the end of the head of its first request."""
 
 _EACH, _LEAST = 4, 16
-"""One address may have a quarter of the connections, so that it cannot keep others out, but always some."""
+"""One address may have a quarter of all connections, but always 16. So it cannot take the place of all others."""
 
 
 class FullError(Exception):
-    """No further connection is possible, and none that is open may be closed for it."""
+    """No further connection is possible, because each open connection has sent a request."""
 
 
 class ConnectionTable(Generic[K]):
     """At most ``most`` connections, of which one address may have a part.
 
-    A connection without a complete request so far is *new*. For another connection than these, the oldest new one
-    is closed. So clients that connect and send nothing do not keep others out. One thread may use the table.
+    A connection that has not sent a complete request is *new*. If an address has too many connections, its oldest new
+    connection must end. If the table is full, the address with the most new connections loses the oldest of these. So
+    clients that send nothing cannot use up the connections. Only one thread may use the table.
     """
 
     def __init__(self, most: int) -> None:
@@ -35,7 +36,7 @@ class ConnectionTable(Generic[K]):
         return len(self._addresses)
 
     def dispensable(self, address: str) -> K | None:
-        """The connection to close before one from ``address`` is added. ``None``: there is room.
+        """The connection to close before a connection from ``address`` is added. ``None``: there is room.
 
         Raises :class:`FullError`.
         """
@@ -55,13 +56,13 @@ class ConnectionTable(Generic[K]):
         self._new.setdefault(address, {})[key] = None
 
     def served(self, key: K) -> None:
-        """Note that a connection has sent a complete request."""
+        """Record that a connection has sent a complete request."""
         address = self._addresses.get(key)
         if address is not None:
             self._forget_new(key, address)
 
     def remove(self, key: K) -> None:
-        """Forget a connection that was closed. Does nothing for an unknown one."""
+        """Forget a connection that was closed. Does nothing for an unknown connection."""
         address = self._addresses.pop(key, None)
         if address is None:
             return

@@ -16,7 +16,7 @@ from pantala_process.settings import ListenAddress
 async def accepting(
     runner: web.AppRunner, sockets: Sequence[socket.socket], *, most: int, tls: ssl.SSLContext | None = None
 ) -> AsyncIterator[None]:
-    """Serve a runner that is set up, while the block runs. Its open connections stay at the end."""
+    """Accept connections for a runner that is set up, while the block runs. Open connections then continue."""
     server = runner.server
     if server is None:
         raise RuntimeError("the runner is not set up")
@@ -40,9 +40,9 @@ async def serving(app: web.Application, address: ListenAddress, *, grace: float,
 async def serving_at(
     app: web.Application, sockets: Sequence[socket.socket], *, grace: float, most: int, keepalive: float = 75.0
 ) -> AsyncIterator[None]:
-    """The same at sockets that are bound. A client that disconnects does not end its request.
+    """Serve ``app`` at bound sockets while the block runs. A client that disconnects does not end its request.
 
-    A connection without a request ends after ``keepalive`` seconds.
+    A connection is closed ``keepalive`` seconds after its last request.
     """
     runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace, keepalive_timeout=keepalive)
     await runner.setup()

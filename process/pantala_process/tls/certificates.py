@@ -16,7 +16,7 @@ class CertificateError(Exception):
 
 
 class CertificateFacts(NamedTuple):
-    """What a certificate says."""
+    """The names and the validity of a certificate."""
 
     names: tuple[str, ...]
     """Its DNS names."""
@@ -39,7 +39,7 @@ def new_key() -> bytes:
 
 
 def signing_request(key: bytes) -> bytes:
-    """A request for a certificate of ``key``. It has no names: the operator decides them by the client's token."""
+    """A request for a certificate of ``key``. It has no names: the operator takes them from the client's token."""
     loaded = _private(key)
     return (
         x509.CertificateSigningRequestBuilder()
@@ -67,7 +67,7 @@ def first(chain: bytes) -> bytes:
 
 
 def check(identity: bytes, authorities: bytes, *, now: float) -> CertificateFacts:
-    """Check a key and its certificate: it is valid now, and one of the authorities signed it.
+    """Check a key and its certificate: the certificate is valid now, and one of the authorities signed it.
 
     Raises :class:`CertificateError`.
     """

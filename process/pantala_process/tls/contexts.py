@@ -1,4 +1,4 @@
-"""The TLS contexts of a process. A renewed certificate replaces them, and open connections stay."""
+"""The TLS contexts of a process. A renewed certificate replaces the contexts. Open connections continue."""
 
 import os
 import ssl
@@ -9,10 +9,10 @@ from typing import Any
 from pantala_process.tls import names
 
 _TICKETS = 0
-"""Tickets to resume a session. Without them, each new connection proves its certificate again."""
+"""The number of TLS session tickets. Without them, each new connection proves its certificate again."""
 
 _VERIFY = ssl.VERIFY_X509_STRICT | ssl.VERIFY_X509_PARTIAL_CHAIN
-"""The authority may be an intermediate one of cert-manager's issuer, whose root is not in the bundle."""
+"""Partial chains are allowed: cert-manager may use an intermediate authority whose root is not in the bundle."""
 
 
 class TLSContexts:
@@ -38,7 +38,7 @@ class TLSContexts:
             context.num_tickets = _TICKETS
 
     def load(self, name: str, identity: bytes, authorities: bytes) -> None:
-        """Use a key with its certificate, and the authorities that sign those of others. Raises ``SSLError``."""
+        """Use a key with its certificate, and the authorities that sign other certificates. Raises ``SSLError``."""
         server, client = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         server.num_tickets = _TICKETS
         for context in (server, client):
@@ -77,7 +77,7 @@ def name_of(certificate: Mapping[str, Any] | None) -> str | None:
 
 
 def _load_chain(context: ssl.SSLContext, identity: bytes) -> None:
-    """Load a key and its certificate. ``ssl`` reads only files, so they are in a file without a disk."""
+    """Load a key and its certificate. ``ssl`` reads only files, so a file in memory contains them."""
     memory = os.memfd_create("certificate", os.MFD_CLOEXEC)
     try:
         with os.fdopen(memory, "wb", closefd=False) as file:

@@ -1,4 +1,4 @@
-"""Gets this process's certificate, renews it, and loads it again when it or the authorities change."""
+"""Gets this process's certificate and renews it. Loads it again when the certificate or the authorities change."""
 
 import asyncio
 import contextlib
@@ -23,10 +23,10 @@ FILE = "identity.pem"
 """The file with the process's key and certificate. It is replaced as a whole, so the two always match."""
 
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0
-"""Seconds between two requests for a certificate that fail."""
+"""The first and the longest pause after a failed request for a certificate, in seconds."""
 
 _SPREAD = 0.1
-"""The part of a certificate's life in which renewals are spread, so that nodes do not renew together."""
+"""The part of a certificate's life over which renewals are spread, so that nodes do not all renew at once."""
 
 log = structlog.get_logger()
 
@@ -36,7 +36,7 @@ SignRequest = Callable[[bytes, bytes], Awaitable[bytes]]
 
 
 def keeper_of(flags: TLSFlags, token_file: Path | None) -> "CertificateKeeper | None":
-    """The keeper of the certificate. ``None`` without the flags: the process speaks plain HTTP."""
+    """The keeper of the certificate. ``None``: the flags are not given, so the process uses plain HTTP."""
     if flags.tls_dir is None or flags.tls_ca is None:
         return None
     sign = AuthorityClient(flags.tls_authority, token_file) if flags.tls_authority else None
@@ -66,7 +66,7 @@ class CertificateKeeper:
         look: float = 5.0,
     ) -> None:
         self.problem = "the process has no certificate yet"
-        """Why the process lacks a valid certificate. Empty if it has one."""
+        """Why the process lacks a valid certificate. Empty: the certificate is valid."""
         self._file = folder / FILE
         self._authorities_file = authorities
         self.contexts = contexts
@@ -135,7 +135,7 @@ class CertificateKeeper:
         return self._wall() >= facts.renewal() + self._spread * (facts.ends - facts.begins)
 
     async def _renew(self, sign: SignRequest, problem: str) -> str:
-        """Get and load a new certificate. Returns why the process lacks one. ``problem``: the same before."""
+        """Get and load a new certificate. Takes and returns why the process lacks a certificate, or an empty text."""
         try:
             authorities = await asyncio.to_thread(self._read_authorities)
             key = certificates.new_key()

@@ -1,6 +1,6 @@
 """The names of processes in their certificates, such as ``node-1.peer.pantala``. Pure.
 
-The operator signs only the name that the process's token proves. The first name of a certificate is one of these.
+The operator signs only the name that the process's token proves. It is the first name in the certificate.
 """
 
 from enum import StrEnum

@@ -1,7 +1,7 @@
-"""Where the spans of this process go: to the collector that the environment names, or nowhere.
+"""Chooses where this process sends its spans: to the collector that the environment names, or nowhere.
 
-The variables are OpenTelemetry's own ones. Its operator may set them in every pod, so a process without OpenTelemetry
-runs all the same.
+The variables are those of OpenTelemetry. The OpenTelemetry Operator may set them in every pod, so a process must also
+run without OpenTelemetry's libraries.
 """
 
 from collections.abc import Mapping
@@ -17,7 +17,7 @@ _ENDPOINTS = ("OTEL_EXPORTER_OTLP_ENDPOINT", "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT
 
 
 def open_traces(process: str, environment: Mapping[str, str]) -> Traces:
-    """Traces to the collector that the environment names. Without one, they go nowhere."""
+    """Traces that go to the collector that the environment names. If it names none, spans are dropped."""
     if not any(environment.get(name) for name in _ENDPOINTS):
         return NOWHERE
     try:

@@ -47,7 +47,7 @@ class ExportedTraces(Traces):
 
     def record(self, span: Span) -> None:
         found = _CONTEXT.fullmatch(span.trace)
-        if found is None:  # of a newer version
+        if found is None:  # the context of a newer version
             return
         trace, first = int(found[1], 16), int(found[2], 16)
         parent = SpanContext(trace, first, is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))

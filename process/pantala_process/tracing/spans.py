@@ -1,8 +1,8 @@
-"""The spans of a Task's trace, and where they go. By default they go nowhere.
+"""The spans of a Task's trace, and the interface that records them. By default, nothing is recorded.
 
-A Task's attempt has one trace. Its IDs follow from the Task, so a process that restarts continues the same trace, and
-the statement does not change. The operator sends the trace's context with the Task, and the supernode with the
-assignment. A span is recorded when it has ended.
+A Task's attempt has one trace. Its IDs are computed from the Task's UID and the attempt. So a process that restarts
+continues the same trace, and the statement does not change. The operator sends the trace's context with the Task, and
+the supernode sends it with the assignment. A span is recorded when it has ended.
 """
 
 from collections.abc import Mapping
@@ -12,7 +12,7 @@ from hashlib import sha256
 
 @dataclass(frozen=True, slots=True)
 class Span:
-    """Something that happened for a Task. Times are in seconds since the epoch."""
+    """One step of a Task. Times are in seconds since the epoch."""
 
     name: str
     trace: str
@@ -23,7 +23,7 @@ class Span:
     error: str = ""
     """The reason of a failure. Empty: success."""
     first: bool = False
-    """True for the Task's first span, which contains the others."""
+    """True for the Task's first span, which contains all other spans."""
 
 
 class Traces:

@@ -86,7 +86,7 @@ def test_the_environment_mirrors_every_flag() -> None:
 @pytest.mark.parametrize(
     ("flags", "message"),
     [
-        (["--supernode", "http://sn:99999"], "is not a URL"),
+        (["--supernode", "http://sn:99999"], "is not a valid http or https URL"),
         (["--listen", "65002"], "--listen '65002' is not a valid HOST:PORT"),
         (["--downloads", "0"], "--downloads '0' is not a whole number of pieces from 1 to 64"),
         (["--blob-cache", "10G"], "--blob-cache '10G' is not a size"),

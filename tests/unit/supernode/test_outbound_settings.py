@@ -91,10 +91,10 @@ def test_the_flags_win_over_the_variables() -> None:
     ("flags", "variables", "said"),
     [
         (["--proxy=http://ann:secret@proxy:1"], {}, "--proxy-credentials"),
-        (["--proxy=socks5://proxy:1"], {}, "not a URL"),
-        ([], {"HTTPS_PROXY": "socks5://proxy:1"}, "not a URL"),
+        (["--proxy=socks5://proxy:1"], {}, "is not a valid http or https URL"),
+        ([], {"HTTPS_PROXY": "socks5://proxy:1"}, "is not a valid http or https URL"),
         ([], {"HTTPS_PROXY": "http://\uff11.1.1.1:1"}, "ASCII"),
-        (["--proxy=http://"], {}, "not a URL"),
+        (["--proxy=http://"], {}, "is not a valid http or https URL"),
         (["--proxy=proxy:1", "--proxy-credentials=/missing"], {}, "cannot be read"),
         (["--proxy=proxy:1", "--proxy-credentials=/dev/null"], {}, "user:password"),
         (["--origin-ca=/missing"], {}, "cannot be read"),
