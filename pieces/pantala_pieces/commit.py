@@ -1,4 +1,4 @@
-"""Joins the commits of several threads: one of them writes and syncs for all that wait."""
+"""Combines the commits of several threads: one thread writes and syncs for all threads that wait."""
 
 import copy
 import threading
@@ -21,11 +21,11 @@ class Commit(msgspec.Struct, eq=False):
 
 
 class GroupCommit:
-    """Writes the records of pieces whose bytes are written.
+    """Makes the bytes of pieces durable, and then writes their records.
 
-    ``sync`` makes all written bytes durable. ``write`` writes records, durably, and raises :class:`OSError`. Both are
-    called by one thread at a time. If a sync fails, the disk may have lost any bytes that were written before. So each
-    caller that began before the failure gets an error.
+    ``sync`` makes all written bytes durable. ``write`` writes records, durably, and raises :class:`OSError`. One thread
+    at a time calls them. If a sync fails, the disk may have lost any bytes that were written before. So each caller
+    that began before the failure gets an error.
     """
 
     def __init__(self, sync: Callable[[], None], write: Callable[[Sequence[JournalRecord]], None]) -> None:
@@ -42,7 +42,7 @@ class GroupCommit:
         return Commit(self._failures)
 
     def end(self, commit: Commit, records: Sequence[JournalRecord]) -> None:
-        """Return when the records are written, by this thread or by another one. Raises :class:`OSError`."""
+        """Return when this thread or another thread has written the records. Raises :class:`OSError`."""
         commit.records = records
         with self._lock:
             self._queued.append(commit)

@@ -1,4 +1,4 @@
-"""A file that is opened on its first use, and closed after its last one."""
+"""A file that is opened on its first use, and closed after its last use."""
 
 import errno
 import os
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 _SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""A link is not followed, and a named pipe that took the file's name does not block the thread."""
+"""A symbolic link is not followed, and a named pipe with the file's name does not block the thread."""
 
 
 class _Opened:
@@ -69,7 +69,7 @@ class Descriptor:
                     os.close(opened.fd)
 
     def end(self) -> None:
-        """Close it forever, because the file at ``path`` is deleted or replaced."""
+        """Close the descriptor and refuse later uses, because the file at ``path`` is deleted or replaced."""
         with self._lock:
             self._ended = True
         self.close()

@@ -36,7 +36,7 @@ class PieceMissingError(LookupError):
 
 
 LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
-"""These errors mean that the disk has lost the bytes. Other errors may pass by themselves."""
+"""These errors mean that the disk has lost the bytes. The causes of all other errors may end."""
 _KINDS: dict[int, type[StoreError]] = {
     errno.ENOSPC: StoreFullError,
     errno.EDQUOT: StoreFullError,
@@ -55,7 +55,7 @@ def store_errors(operation: str) -> Iterator[None]:
 
 
 def store_error(operation: str, error: OSError) -> StoreError:
-    """The :class:`StoreError` for a failed operation. A path that runs for each piece calls this in its ``except``."""
+    """The :class:`StoreError` for a failed operation. For each piece, this is faster than :func:`store_errors`."""
     why = error.strerror or str(error)
     kind = _KINDS.get(error.errno or 0, StoreError)
     if kind is StoreFullError:
@@ -64,7 +64,7 @@ def store_error(operation: str, error: OSError) -> StoreError:
 
 
 def _advice(error: OSError) -> str:
-    """What to do about an error that does not pass by itself, as the rest of a message."""
+    """What to do about an error whose cause does not end by itself, as the end of a message."""
     if error.errno in (errno.EACCES, errno.EPERM):
         return f". Let the user {os.geteuid()}, as which this process runs, write there"
     return ". Mount the disk so that this process can write to it" if error.errno == errno.EROFS else ""

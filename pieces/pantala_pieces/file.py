@@ -24,17 +24,17 @@ from pantala_protocol.rules.fields import Count, PieceSize
 
 
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The content of ``meta.json``. It holds no URL and no credentials: they arrive again after a restart."""
+    """The content of ``meta.json``. It has no URL and no credentials: the supernode gets them again after a restart."""
 
     task_id: str
     generation: str
-    """The name of the content that the pieces belong to. When the origin has new content, it gets another name."""
+    """The name of the content that the pieces belong to. New content of the origin gets another name."""
     piece_size: PieceSize
     length: Count | None = None
     etag: str = ""
     last_modified: str = ""
     digest: str = ""
-    """``sha256:`` of the whole file. It is set when all pieces are verified and durable. Then no data changes."""
+    """``sha256:`` of the whole file. Set when all pieces are verified and durable. No data changes after that."""
     origin_bytes: int = 0
     """Bytes that were read from the origin until the whole file was verified."""
     confirmed: float = 0.0
@@ -42,9 +42,9 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     lifetime: float | None = None
     """Seconds for which the origin declared this content fresh. ``None``: not declared."""
     checked: float = 0.0
-    """When the whole file was last found right, in seconds since the epoch. 0: never."""
+    """When the whole file was last verified, in seconds since the epoch. 0: never."""
     claims: tuple[str, ...] = ()
-    """UIDs of the Task resources that use this file. After a restart they use it without asking the origin again."""
+    """UIDs of the Task resources that use this file. For them, the origin is not asked again after a restart."""
     origins: tuple[str, ...] = ()
     """For a blob of an image: the repositories that are evidence for its bytes, as in ``rules.rights``."""
 
@@ -102,7 +102,7 @@ class PieceFile:
 
     @property
     def allocated(self) -> int:
-        """The bytes that the data file takes on the disk. 0 if it is deleted."""
+        """The bytes that the data file takes on the disk. 0 if the data file is deleted."""
         try:
             return self.path.stat().st_blocks * 512
         except OSError:
@@ -132,7 +132,7 @@ class PieceFile:
         if not 0 <= start < end:
             return False
         first, last = start // self.meta.piece_size, (end - 1) // self.meta.piece_size
-        if last >= self.have.bit_length():  # a client chooses the range, so nothing of its size may be made
+        if last >= self.have.bit_length():  # a client chooses the range: create no integer of its size
             return False
         if first == last:  # the usual case; for a large file, three long integers take longer than one
             held = self.have >> first & 1 == 1
@@ -155,7 +155,7 @@ class PieceFile:
         """Write the next bytes of an unfinished piece, from its byte ``start`` on. Several threads may do so.
 
         Nothing is written if bytes before ``start`` are missing.
-        A part must not take the room of whole pieces. If no room is reserved, some must remain free.
+        A part must not take the room of whole pieces. If the file has no reserved room, some pieces must still fit.
         """
         part = self._written.get(piece, NO_PART)
         if start > part.size:
@@ -183,10 +183,10 @@ class PieceFile:
         return data
 
     def put(self, pieces: Iterable[Piece]) -> None:
-        """Store some pieces: all their bytes, then their records. At the end, all of them are in :attr:`have`.
+        """Store some pieces: all their bytes, then their records. At the end, :attr:`have` contains all these pieces.
 
         The caller guarantees that the data begins with the bytes of :meth:`extend`, if there are any.
-        Several threads write their bytes in parallel. One of them then writes the records of all, and syncs once.
+        Several threads write their bytes in parallel. One of them then syncs once, and writes all their records.
         """
         stored = list(pieces)
         written = self._written
@@ -207,7 +207,7 @@ class PieceFile:
             raise store_error(f"write pieces to {self.path}", error) from error
 
     def _sync(self) -> None:
-        """Make the data durable. After a failure, the disk may have lost any bytes written before, so no part stays."""
+        """Make the data durable. If that fails, forget all parts, because the disk may have lost their bytes."""
         if not self._durable:
             return
         try:
@@ -255,7 +255,7 @@ class PieceFile:
         return self.have
 
     def _read_parts(self) -> Iterator[tuple[int, Part]]:
-        """The parts whose bytes are as they were written."""
+        """The parts whose bytes are still as they were written."""
         for piece, part in self._parts.load().items():
             # A finished piece with wrong bytes is damaged. Its bytes must not be continued.
             if 0 < part.size <= self._room(piece) and piece not in self._records:
@@ -297,7 +297,7 @@ class PieceFile:
                 raise
 
     def renew(self) -> None:
-        """Copy the held pieces to a new data file, because programs may read the former one. It is incomplete then."""
+        """Copy the held pieces to a new, incomplete data file, because programs may read the former file."""
         fresh = self.path.with_name("data.new")
         with store_errors(f"copy {self.path}"), self._data.using() as source:
             target = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
@@ -316,12 +316,12 @@ class PieceFile:
         self.meta = meta
 
     def stamp(self) -> None:
-        """Set the modification time of ``meta.json`` to :attr:`used`, so that the next process knows it."""
+        """Set the modification time of ``meta.json`` to :attr:`used`, so that it survives a restart."""
         with contextlib.suppress(OSError):
             os.utime(self.directory / "meta.json", (self.used, self.used))
 
     def close(self) -> None:
-        """Close the file descriptors. They are opened again when they are needed."""
+        """Close the file descriptors. A later use opens them again."""
         self._data.close()
         self._journal.close()
         self._parts.close()

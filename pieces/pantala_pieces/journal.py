@@ -1,7 +1,7 @@
 """The journal of a file: the pieces on the disk and their digests.
 
 A record has 44 bytes, ``piece:u32 | size:u32 | sha256:32 | crc32 of the first 40:u32``, big endian. Records are only
-appended, and only after the piece's bytes are durable. Reading stops at an incomplete or wrong record.
+appended, and only after the piece's bytes are written. Reading stops at an incomplete or wrong record.
 """
 
 import os
@@ -23,7 +23,7 @@ RECORD_SIZE = _BODY.size + _CRC.size
 
 
 class JournalRecord(msgspec.Struct, frozen=True):
-    """One durable piece."""
+    """One piece whose bytes are on the disk."""
 
     piece: int
     size: int
@@ -37,7 +37,7 @@ def encode(record: JournalRecord) -> bytes:
 
 
 def decode(data: bytes) -> Iterator[JournalRecord]:
-    """Yield the records up to the first incomplete or wrong one."""
+    """Yield the records before the first incomplete or wrong record."""
     for start in range(0, len(data) - RECORD_SIZE + 1, RECORD_SIZE):
         body = data[start : start + _BODY.size]
         (crc,) = _CRC.unpack_from(data, start + _BODY.size)
@@ -60,7 +60,7 @@ class Journal:
         """True if the names of the journal and the data are durable. A synced file without a name is lost."""
 
     def read(self) -> list[JournalRecord]:
-        """The valid records. Cuts the file after the last of them."""
+        """The valid records. Cuts the file after the last valid record."""
         with self._file.using() as fd:
             try:
                 content = os.pread(fd, os.fstat(fd).st_size, 0)

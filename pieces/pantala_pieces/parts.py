@@ -1,9 +1,9 @@
-"""A table of unfinished pieces, with the bytes of each that are written. It survives a killed process, but no reboot.
+"""A table of unfinished pieces and their written bytes. It survives the end of the process, but not a reboot.
 
 The page cache keeps the data file and this table consistent while the machine runs, so neither is synced. The table has
 the boot ID of the machine (16 bytes) and ``_SLOTS`` records, ``piece:u32 | bytes:u32 | crc32 of these bytes:u32 | crc32
 of the first 12:u32``, big endian. A piece uses the slot with its number modulo ``_SLOTS``. A wrong record is ignored.
-So a table of the version before counts as empty, because its records are shorter. After a reboot the table counts as
+So a table of the previous version counts as empty, because its records are shorter. After a reboot, the table counts as
 empty too.
 """
 
@@ -37,7 +37,7 @@ class Part(NamedTuple):
 
     size: int
     crc: int
-    """The crc32 of these bytes. The digest of the piece is not known yet, so nothing else shows that they changed."""
+    """The crc32 of these bytes. It shows damage on the disk while the digest of the piece is not known."""
 
     def extended(self, data: bytes | bytearray | memoryview) -> "Part":
         return Part(self.size + len(data), zlib.crc32(data, self.crc))
@@ -73,7 +73,7 @@ class PartTable:
         return dict(decode(content[_HEADER:]))
 
     def note(self, piece: int, part: Part) -> None:
-        """Record the part of a piece that is written."""
+        """Record which part of a piece is written."""
         with self._table.using(os.O_CREAT) as fd:
             if not self._begun:
                 self._begin(fd)
@@ -108,7 +108,7 @@ def encode(piece: int, part: Part) -> bytes:
 
 
 def decode(records: bytes) -> Iterator[tuple[int, Part]]:
-    """Yield the right records of a table, without its header."""
+    """Yield the records with a correct checksum. ``records`` is the table without its header."""
     for start in range(0, len(records) - _RECORD_SIZE + 1, _RECORD_SIZE):
         body, crc = records[start : start + _BODY.size], records[start + _BODY.size : start + _RECORD_SIZE]
         if _CRC.pack(zlib.crc32(body)) == crc:

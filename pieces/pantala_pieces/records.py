@@ -1,10 +1,10 @@
 """Small records on the disk: JSON objects whose last member is a checksum, in regular files only.
 
-A record is ``{..., "checksum": "crc32:<8 hex>"}``. The checksum is that of the record without this member. The version
-before can read such a record, because it ignores members that it does not know.
+A record is ``{..., "checksum": "crc32:<8 hex>"}``. The checksum is of the record without this member. The previous
+version can read the record, because it ignores members that it does not know.
 
-The version before wrote no checksum. Its records are read if they are exactly what :func:`seal` would write without a
-checksum, so a damaged checksum never makes a new record look like an old one.
+The previous version wrote no checksum. Its records are read if they are exactly what this version would write without a
+checksum. So a record with a damaged checksum never looks like a record of the previous version.
 """
 
 import errno
@@ -24,7 +24,7 @@ MAX_RECORD: Final = 16 * 1024 * 1024
 """The largest record in bytes."""
 
 READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""The flags to open a file whose name another program may have replaced. A named pipe does not block the opener."""
+"""The flags to open a path at which another program may have put something else, such as a link or a named pipe."""
 
 _LOST = LOST - {errno.ENOENT} | {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENOTDIR}
 """These errors mean that the record is damaged, or that something else has its name."""
@@ -89,7 +89,7 @@ def load_pair(path: Path, kind: type[_T]) -> _T:
 
 
 def store_pair(path: Path, value: object) -> None:
-    """Replace the record at ``path``, and then its copy. Use this for a record on which more than one task depends.
+    """Replace the record at ``path``, and then its copy. Use this for a record that more than one task needs.
 
     Raises :class:`pantala_pieces.errors.StoreError`.
     """

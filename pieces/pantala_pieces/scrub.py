@@ -1,7 +1,6 @@
-"""The scrub verifies whole files in the background: each one soon after it is complete, then once a week.
+"""The scrub verifies whole files in the background: each file soon after it is complete, then once a week.
 
-It has one thread of low priority, which is busy at most half of the time. It waits while the process is busy. Between
-two passes it uses no CPU.
+The scrub has one thread of low priority, which is busy at most half of the time. It waits while the process is busy.
 """
 
 import asyncio
@@ -23,16 +22,16 @@ from pantala_protocol import ranges
 INTERVAL = 7 * 86400.0
 """Seconds between two verifications of a file."""
 _LOOK = 3600.0
-"""Seconds after which the scrub looks for files that are due, even if nothing woke it."""
+"""The most seconds between two searches for files that are due."""
 _RETRY = 60.0
-"""Seconds after a pass that found damage or failed, until the same file may be due again."""
+"""Seconds from a pass that failed or found damage until the same file may be due again."""
 _PAUSE = 0.5
 """Seconds between two checks whether the process is still busy."""
 _PATIENCE = 3600.0
-"""The most seconds that one pass waits for an idle process. Some processes are never idle."""
+"""The most seconds that a pass waits for an idle process, because some processes are never idle."""
 _NICE = 10
-"""How much nicer the thread is than the others. With a lower priority, a busy machine could stop the thread while it
-holds Python's lock."""
+"""How much the scrub's nice value exceeds that of other threads. With a still lower priority, a busy machine could stop
+the thread while it holds Python's lock."""
 
 log = structlog.get_logger(__name__)
 
@@ -44,9 +43,9 @@ class ScrubCandidate(NamedTuple):
     digest: str
     """The digest that the file must have, as ``sha256:`` and hex digits."""
     checked: float
-    """When the file was last found right, in seconds since the epoch. 0: never."""
+    """When the file was last verified, in seconds since the epoch. 0: never."""
     pressing: bool = False
-    """True if the file was changed, so that the scrub does not wait until the process is idle."""
+    """True if the file was changed. The scrub then does not wait until the process is idle."""
 
 
 class ScrubFiles(Protocol):
@@ -75,7 +74,7 @@ class Scrub:
         sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
     ) -> None:
         self.damaged = 0
-        """The number of wrong files that were found since the start."""
+        """The number of damaged files that this scrub has found."""
         self._files = files
         self._busy = busy
         self._interval = interval
@@ -84,10 +83,10 @@ class Scrub:
         self._woken = asyncio.Event()
         self._resting: dict[str, float] = {}
         self._patience = _PATIENCE
-        """The seconds that are left of the wait for an idle process. A finished pass renews them."""
+        """How many more seconds the scrub waits for an idle process. Each finished pass resets it."""
 
     def wake(self) -> None:
-        """Look for files that are due now, because a file became whole or was changed."""
+        """Look for files that are due now, because a file became complete or was changed."""
         self._woken.set()
 
     async def run(self, on_damage: Callable[[str], None] = lambda _: None) -> None:
@@ -99,14 +98,14 @@ class Scrub:
                 for candidate in due:
                     await self._verify(candidate, thread, on_damage)
                     if self._woken.is_set():
-                        break  # a file that presses more may be due
+                        break  # a more urgent file may be due
                 if not due:
                     with contextlib.suppress(TimeoutError):
                         async with asyncio.timeout(rest):
                             await self._woken.wait()
 
     def _due(self) -> tuple[list[ScrubCandidate], float]:
-        """The files to verify now, the most pressing first, and the seconds until another one is due."""
+        """The files to verify now, the most urgent first, and the seconds until another file is due."""
         now, rest, due = self._wall(), min(_LOOK, self._interval), []
         self._resting = {name: until for name, until in self._resting.items() if until > now}
         for candidate in self._files.candidates():
@@ -143,7 +142,7 @@ class Scrub:
             on_damage(name)
 
     async def _pass(self, candidate: ScrubCandidate, thread: Executor) -> Finding | None:
-        """Verify a file in steps. ``None``: it is no longer in service, or another file may press more."""
+        """Verify a file in steps. ``None``: the file is no longer in service, or another file may be more urgent."""
         loop = asyncio.get_running_loop()
         verification = VerificationPass(candidate.file, candidate.digest)
         while True:
@@ -174,7 +173,7 @@ def _lowly_thread() -> Iterator[Executor]:
 
 
 def _lower_priority() -> None:
-    """Lower the priority of the calling thread only: for Linux, each thread has its own."""
+    """Lower the priority of the calling thread only. On Linux, each thread has its own priority."""
     with contextlib.suppress(OSError):
         own = os.getpriority(os.PRIO_PROCESS, 0)
         os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), min(own + _NICE, 19))

@@ -24,7 +24,7 @@ _log = structlog.get_logger(__name__)
 class PieceStore:
     """The directory ``root``, with one :class:`PieceFile` per task in ``<first two hex digits>/<task ID>``.
 
-    The methods block and raise :class:`StoreError`. Other files in the directory are not touched.
+    The methods block and raise :class:`StoreError`. They do not change other files in the directory.
     """
 
     def __init__(self, root: Path, *, durable: bool, headroom: float = 0.0) -> None:
@@ -35,7 +35,7 @@ class PieceStore:
         self._files: dict[str, PieceFile] = {}
 
     def open(self) -> list[PieceFile]:
-        """Make the root if it is missing, and return its files. They hold no pieces before :meth:`PieceFile.verify`."""
+        """Create the root if it is missing, and return its files. :meth:`PieceFile.verify` then finds their pieces."""
         with store_errors(f"open the store {self.root}"):
             self.root.mkdir(mode=0o700, parents=True, exist_ok=True)
             self._files = {file.meta.task_id: file for file in self._load()}
@@ -48,7 +48,7 @@ class PieceStore:
         return self._files.get(name)
 
     def create(self, meta: Meta) -> PieceFile:
-        """Create the :class:`PieceFile` of a task, without pieces. An existing one is deleted."""
+        """Create the :class:`PieceFile` of a task, without pieces. An existing file of the task is deleted."""
         self.delete(meta.task_id)
         directory = self._directory(meta.task_id)
         with store_errors(f"create {directory}"):
@@ -64,7 +64,7 @@ class PieceStore:
     def delete(self, name: str) -> None:
         """Remove a task's pieces. Readers with an open data file can continue.
 
-        If something foreign remains in the task's directory, the directory gets another name.
+        If the task's directory contains something that Pantala did not write, the directory is renamed.
         """
         file = self._files.pop(name, None)
         if file is not None:
@@ -118,7 +118,7 @@ class PieceStore:
 
 
 def _read_meta(directory: Path) -> Meta:
-    """The metadata in a task's directory. Raises :class:`RecordError`, also if something else has a file's name."""
+    """The metadata in a task's directory. Raises :class:`RecordError`, also if a file of it is not a regular file."""
     if not stat.S_ISDIR(directory.lstat().st_mode) or not all(records.is_regular(directory / name) for name in _DATA):
         raise RecordError("it is not a directory, or one of its files is not a regular file")
     meta = records.load(directory / "meta.json", Meta)

@@ -1,4 +1,4 @@
-"""How much room a disk has. A part of it, the headroom, stays free for other programs."""
+"""How much room a disk has. A part of the disk, the headroom, stays free for other programs."""
 
 import os
 from pathlib import Path
@@ -40,6 +40,6 @@ class Usage(NamedTuple):
 
 
 def check_unreserved(fd: int, headroom: float, size: int) -> None:
-    """Raise :class:`StoreFullError` if pieces for which no room is reserved need the headroom of the disk."""
+    """Raise :class:`StoreFullError` if ``size`` bytes of a file without reserved room would use the disk's headroom."""
     if headroom:
         Usage.of(fd, headroom).check(size, "write pieces")

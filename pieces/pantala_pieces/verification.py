@@ -1,7 +1,7 @@
 """One pass over a whole file on the disk. It finds whether the digest is right, and if not, which pieces are wrong.
 
-The pass reads in steps, so that its caller can pause it. It bypasses the page cache. So it evicts no data of another
-program, and reads what is really on the disk.
+The pass reads in steps, so that its caller can pause it. It bypasses the page cache. So it does not evict the data of
+other programs, and it reads the bytes that are on the disk.
 """
 
 import contextlib
@@ -18,7 +18,7 @@ from pantala_pieces.file import PieceFile
 from pantala_protocol.geometry import Geometry
 
 CHUNK = 1 << 20
-"""Bytes of one read. It is a multiple of every block size, as reads past the page cache need it."""
+"""Bytes of one read. Reads that bypass the page cache need a multiple of the disk's block size."""
 STEP = 32 * CHUNK
 """Bytes of one step."""
 
@@ -43,7 +43,7 @@ class Finding(NamedTuple):
 
 
 class VerificationPass:
-    """Compares a whole file with the digest ``expected``. Only if that differs, it compares each piece.
+    """Compares a whole file with the digest ``expected``. If the digest differs, compares each piece.
 
     Its methods block, and raise :class:`pantala_pieces.errors.StoreError`.
     """
@@ -57,7 +57,7 @@ class VerificationPass:
         self._begin(each_piece=False)
 
     def step(self) -> Finding | None:
-        """Read the next bytes. ``None``: bytes remain."""
+        """Read the next bytes. ``None``: the pass is not finished."""
         with store_errors(f"verify {self._file.path}"):
             try:
                 with self._opened() as fd:
@@ -82,7 +82,7 @@ class VerificationPass:
         self._piece = hashlib.sha256()
         self._wrong = 0
         self._odd: bool = False
-        """True if the size of the file is wrong."""
+        """True if the file has a wrong size, or has bytes that the disk cannot read."""
 
     def _conclude(self) -> Finding | None:
         if not self._wrong and not self._odd and f"sha256:{self._whole.hexdigest()}" == self._expected:

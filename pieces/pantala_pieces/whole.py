@@ -7,8 +7,8 @@ import threading
 class RunningDigest:
     """The sha256 of a file, as long as its pieces arrive in order. Any thread may use it.
 
-    The first piece out of order ends the computation. So does a piece that arrives while another one is being hashed,
-    because a download must not wait for this digest.
+    The first piece out of order ends the computation. A piece that arrives while another piece is being hashed ends it
+    too, because a download must not wait for this digest.
     """
 
     def __init__(self) -> None:
@@ -32,6 +32,6 @@ class RunningDigest:
             self._lock.release()
 
     def of(self, pieces: int) -> str | None:
-        """The digest of a file that has ``pieces`` pieces. ``None`` if not all of them arrived in order."""
+        """The digest of a file with ``pieces`` pieces. ``None``: they did not all arrive in order."""
         with self._lock:
             return None if self._ended or self._next != pieces else f"sha256:{self._hash.hexdigest()}"

@@ -1,4 +1,4 @@
-"""Writing to files: all of some bytes, and whole small files that survive a crash."""
+"""Writes bytes to files, and replaces small files so that they survive a crash."""
 
 import errno
 import os
@@ -21,7 +21,7 @@ def write_bytes(fd: int, data: bytes | bytearray | memoryview, offset: int) -> N
 def copy_bytes(source: int, target: int, offset: int, size: int) -> None:
     """Copy bytes to the same offset of another file. Raises :class:`OSError`.
 
-    Some filesystems share the room of both instead.
+    Some filesystems do not copy, but let both files share the same blocks.
     """
     end = offset + size
     while offset < end:
@@ -32,9 +32,9 @@ def copy_bytes(source: int, target: int, offset: int, size: int) -> None:
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Replace a file. After a crash it has the whole old or the whole new content. Raises :class:`StoreError`.
+    """Replace a file. After a crash, it has either the old or the new content. Raises :class:`StoreError`.
 
-    Without ``durable``, that holds only if the process crashes. If the machine crashes, the file may be damaged.
+    Without ``durable``, this is true for a crash of the process. A crash of the machine may damage the file.
     """
     temporary = path.with_name(f".{path.name}.new")
     with store_errors(f"write {path}"):
@@ -54,7 +54,7 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
 
 
 def clear_name(path: Path) -> None:
-    """Make a name free. A file is removed. A directory gets another name. Raises :class:`OSError`."""
+    """Make a name free: remove a file, or rename a directory. Raises :class:`OSError`."""
     try:
         path.unlink()
     except FileNotFoundError:
@@ -66,7 +66,7 @@ def clear_name(path: Path) -> None:
 
 
 def set_aside(path: Path) -> None:
-    """Give a foreign file or directory another name, because Pantala needs its name. Raises :class:`OSError`."""
+    """Rename a file or directory of another program, because Pantala needs its name. Raises :class:`OSError`."""
     path.rename(path.with_name(f"{path.name}.foreign-{secrets.token_hex(4)}"))
 
 

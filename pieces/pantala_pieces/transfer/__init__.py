@@ -1,1 +1,1 @@
-"""The transfer engine: threads that receive and send pieces, while the event loop decides."""
+"""Threads that receive and send pieces. The event loop decides which pieces they receive, and from which provider."""

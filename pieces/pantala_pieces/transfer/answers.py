@@ -1,4 +1,4 @@
-"""Receives the answer to one request for a piece: its head is checked, and its body goes directly into the buffer."""
+"""Receives the answer to one request for a piece: checks its head, and receives its body directly into the buffer."""
 
 from pantala_pieces.transfer.channel import Channel, ChannelClosedError
 from pantala_pieces.transfer.deadlines import AnswerWatch
@@ -6,15 +6,15 @@ from pantala_pieces.transfer.errors import CorruptError, ProviderUnreachableErro
 from pantala_pieces.transfer.requests import PieceRequest
 
 _MAX_HEAD = 8192
-"""Bytes of an answer's head, at most."""
+"""The most bytes of an answer's head."""
 
 _END_OF_HEAD = b"\r\n\r\n"
 
 _AT_ONCE = 256 * 1024
-"""If at most this many bytes of a piece are missing, the kernel wakes the thread once, when all of them are there."""
+"""If at most this many bytes of a piece are missing, the kernel wakes the thread only when all have arrived."""
 
 _WAKE_AT = 128 * 1024
-"""Earlier in a piece, the kernel wakes the thread each time that this many bytes have arrived."""
+"""If more bytes are missing, the kernel wakes the thread each time that this many bytes have arrived."""
 
 
 def receive_answer(channel: Channel, request: PieceRequest, into: memoryview, watch: AnswerWatch) -> bool:

@@ -1,4 +1,4 @@
-"""A connection with blocking calls, for one thread at a time. Each call that moves bytes releases Python's lock."""
+"""A connection with blocking calls, for one thread at a time. A call that moves bytes does not hold Python's lock."""
 
 from __future__ import annotations
 
@@ -18,16 +18,16 @@ from pantala_pieces.transfer.secured import SecuredConnection
 from pantala_process import names
 
 TICK = 0.5
-"""Seconds that one call waits at most. Between two calls, the caller checks its deadlines."""
+"""The most seconds that one call waits. Between two calls, the caller checks its deadlines."""
 
 SEND_TICK = 0.1
-"""The same for a call that sends. It is shorter, so that a slow reader soon gives its slot to a request that waits."""
+"""The most seconds that a call waits to send. It is short, so that slow readers soon give back their slots."""
 
 _OF_FILE = frozenset({errno.EIO, errno.EBADMSG, errno.ESTALE, errno.EINVAL, errno.EOVERFLOW})
 """The errors of ``sendfile`` that come from the file. All others come from the connection."""
 
 _CHUNK = 256 * 1024
-"""Bytes that are read at once from a file, if the kernel cannot send the file itself."""
+"""The number of bytes to read at once from a file, if the kernel cannot send the file directly."""
 
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
@@ -42,7 +42,7 @@ class ChannelClosedError(Exception):
 class Channel:
     """One connection. A call returns after :data:`TICK` seconds at the latest, whether bytes moved or not.
 
-    Another thread may call :meth:`abort`. Then the present call and all later ones raise :class:`ChannelClosedError`.
+    Another thread may call :meth:`abort`. The current call and all later calls then raise :class:`ChannelClosedError`.
     """
 
     def __init__(self, connection: socket.socket) -> None:
@@ -68,7 +68,7 @@ class Channel:
     ) -> Channel:
         """Open a connection within ``timeout`` seconds. Raises :class:`OSError`, also if a certificate is not valid.
 
-        With ``tls``, the server's certificate must have ``name``; by default the host.
+        With ``tls``, the server's certificate must have the name ``name``, or ``host`` if ``name`` is empty.
         ``begun`` is called with the channel before it connects to an address, so that another thread can abort it.
         """
         until = time.monotonic() + timeout
@@ -115,7 +115,7 @@ class Channel:
         return self._socket.fileno()
 
     def receive(self, into: memoryview, *, wake_at: int = 1) -> int:
-        """Receive into ``into``, and return the number of bytes. 0: none arrived within :data:`TICK`.
+        """Receive into ``into``, and return the number of bytes. 0: no byte arrived within :data:`TICK`.
 
         The kernel wakes the thread when ``wake_at`` bytes are there. After :data:`TICK`, the call returns fewer.
         """
@@ -138,7 +138,7 @@ class Channel:
         return count
 
     def receive_some(self, most: int) -> bytes:
-        """Receive what has arrived, and at most ``most`` bytes. Empty: nothing arrived within :data:`TICK`."""
+        """Receive at most ``most`` of the bytes that have arrived. Empty: no byte arrived within :data:`TICK`."""
         if self._secured is not None:
             buffer = bytearray(most)
             return bytes(buffer[: self.receive(memoryview(buffer))])
@@ -154,7 +154,7 @@ class Channel:
         return arrived
 
     def _receive_secured(self, secured: SecuredConnection, into: memoryview, wake_at: int) -> int:
-        """The same as :meth:`receive` with TLS. Raises :class:`OSError`."""
+        """What :meth:`receive` does on a connection with TLS. Raises :class:`OSError`."""
         until = time.monotonic() + TICK
         while not (count := secured.read(into)):
             left = until - time.monotonic()
@@ -172,9 +172,9 @@ class Channel:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, count)
 
     def send(self, data: bytes | memoryview, *, more: bool = False) -> int:
-        """Send the first bytes of ``data``. Returns how many were sent: 0 if none were sent in :data:`SEND_TICK`.
+        """Send the first bytes of ``data``. Returns how many: 0 if no byte was sent within :data:`SEND_TICK`.
 
-        ``more``: the caller sends more bytes at once. Then the kernel sends no packet that is not full yet.
+        ``more``: the caller sends more bytes immediately after, so the kernel need not send a packet that is not full.
         """
         try:
             if self._secured is not None:
@@ -188,7 +188,7 @@ class Channel:
             raise ChannelClosedError(f"the connection broke: {error}") from error
 
     def send_file(self, fd: int, offset: int, count: int) -> int:
-        """Send up to ``count`` bytes of a file. Returns how many were sent: 0 if none were sent in :data:`SEND_TICK`.
+        """Send up to ``count`` bytes of a file. Returns how many: 0 if no byte was sent within :data:`SEND_TICK`.
 
         Raises :class:`EOFError` if the file ends at ``offset`` or before, and :class:`OSError` if it cannot be read.
         """
@@ -210,14 +210,14 @@ class Channel:
 
     @property
     def writable(self) -> bool:
-        """True if the kernel takes more bytes now. Otherwise the other side has not read what was sent."""
+        """True if the kernel accepts more bytes now. False: the other side has not read the bytes that were sent."""
         poller = select.poll()
         poller.register(self._socket, select.POLLOUT)
         return bool(poller.poll(0))
 
     @property
     def stale(self) -> bool:
-        """True if an idle connection cannot take another request: it is closed, or has bytes without a request."""
+        """True if an idle connection cannot take another request: it is closed, or unexpected bytes have arrived."""
         if not self._plain:
             return bool(self._poller.poll(0))
         try:  # poll() would wait for as many bytes as the last call of receive()

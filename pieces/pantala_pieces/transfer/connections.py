@@ -1,4 +1,4 @@
-"""Connections that are kept open for the next request to the same provider."""
+"""Keeps idle connections open for the next request to the same provider."""
 
 import threading
 import time
@@ -7,7 +7,7 @@ from typing import NamedTuple
 from pantala_pieces.transfer.channel import Channel
 
 _MAX_IDLE = 64
-"""The most idle connections that are kept, such as 4 to each of 16 providers."""
+"""The most idle connections: for example 4 to each of 16 providers."""
 
 
 class Address(NamedTuple):
@@ -16,7 +16,7 @@ class Address(NamedTuple):
     host: str
     port: int
     name: str = ""
-    """Empty on plain HTTP."""
+    """The name in the provider's certificate. Empty: the provider uses plain HTTP."""
 
 
 class KeptConnections:
@@ -25,11 +25,11 @@ class KeptConnections:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._idle: dict[Address, list[tuple[Channel, float]]] = {}
-        """The connections to each provider, and since when each is idle. The longest idle ones come first."""
+        """The idle connections to each provider, with the time at which they became idle, the oldest first."""
         self._count = 0
 
     def take(self, address: Address) -> Channel | None:
-        """A connection to the provider that can take a request. ``None`` if none is kept."""
+        """A connection to the provider that can take a request. ``None``: no such connection is kept."""
         while True:
             with self._lock:
                 if address not in self._idle:

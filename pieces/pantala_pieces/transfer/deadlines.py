@@ -1,4 +1,4 @@
-"""How long a provider may take. The limits follow the usual time of a piece."""
+"""How long a provider may take. The limits depend on the usual time of a piece."""
 
 import time
 from dataclasses import dataclass
@@ -8,18 +8,18 @@ from pantala_pieces.transfer.errors import StalledError
 from pantala_protocol.sync import PieceWork
 
 _MAX_STALL = 10.0
-"""Seconds without a byte after which any provider counts as stalled."""
+"""The longest time limit, in seconds, for an answer from which no byte arrives."""
 
 _MAX_SLOW = 15.0
-"""Seconds that a provider may be too slow, at most. This limit applies until the usual time of a piece is known."""
+"""The longest time limit, in seconds, for a provider that is too slow. It applies until the usual time is known."""
 
 _MAX_HEAD_TIME = 3.0
-"""Seconds until the head of a peer's answer, at most. The peer answers within 2 s, also if all its upload slots are
-busy. Another provider must then send the piece before the container runtime gives up. The supernode limits its rate,
-so it may take longer."""
+"""The most seconds until the head of a peer's answer. A peer answers within 2 s, also if all its upload slots are busy.
+If it does not, another provider must send the piece before the container runtime gives up. The supernode may take
+longer, because it limits its rate."""
 
 _MIN_RATE = 32 * 1024
-"""The minimum rate in bytes per second. A provider that sends less for some seconds counts as stalled."""
+"""The minimum rate in bytes per second. A provider that stays below it for some seconds counts as stalled."""
 
 _MOST_DURATIONS = 15
 """The usual time of a piece is the median time of this many recent pieces."""
@@ -44,10 +44,10 @@ class AdaptiveTimeouts:
     def __init__(self, timeouts: ReceiveTimeouts) -> None:
         self._timeouts = timeouts
         self._durations: tuple[float, ...] = ()
-        """The last times of a piece. Replaced as a whole: if two threads do so at once, one time is lost."""
+        """How long recent pieces took. If two threads replace the tuple at once, one time is lost."""
 
     def note(self, seconds: float) -> None:
-        """Note the time that one piece took."""
+        """Record how long one piece took."""
         self._durations = (*self._durations[-_MOST_DURATIONS + 1 :], seconds)
 
     def timeouts_for(self, work: PieceWork) -> ReceiveTimeouts:
@@ -61,7 +61,7 @@ class AdaptiveTimeouts:
 
 
 class AnswerWatch:
-    """Compares the progress of one answer with the timeouts now and then. Other pieces may change the timeouts."""
+    """Compares the progress of one answer with the timeouts, at most four times a second."""
 
     def __init__(self, timeouts: AdaptiveTimeouts, work: PieceWork) -> None:
         self._timeouts = timeouts
@@ -73,7 +73,7 @@ class AnswerWatch:
         """True once a byte of the answer has arrived."""
 
     def progress(self, body: int = 0) -> None:
-        """Note that bytes arrived, ``body`` of them in the body of the answer. Raises :class:`StalledError`."""
+        """Record that bytes arrived, ``body`` of them in the body of the answer. Raises :class:`StalledError`."""
         now = time.monotonic()
         self.answered = True
         self._received += body
@@ -82,12 +82,12 @@ class AnswerWatch:
             self._compare(now)
 
     def begin_body(self, received: int) -> None:
-        """Note that the head is complete, and that ``received`` bytes of the body arrived with it."""
+        """Record that the head is complete, and that ``received`` bytes of the body arrived with it."""
         self._in_body = True
         self._received = received
 
     def check(self) -> None:
-        """Raise :class:`StalledError` if a deadline has passed. Looks at them twice a second."""
+        """Raise :class:`StalledError` if a deadline has passed. Call this while no byte arrives."""
         now = time.monotonic()
         if now - self._checked_at >= TICK / 2:
             self._compare(now)

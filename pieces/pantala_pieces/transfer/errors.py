@@ -8,7 +8,7 @@
     ├── MissingError            missing         the provider does not hold the piece
     ├── ProviderRefusedError    refused         the provider rejects the request, or is busy
     └── CorruptError            corrupt         the bytes or the answer's head are wrong
-    ReceiverError               this process could not receive the piece, whatever the provider does
+    ReceiverError               this process could not receive the piece; the provider is not the cause
     ├── ReceiverFullError       too many pieces wait
     └── ReceiverBugError        a bug ended the thread that received the piece
 """

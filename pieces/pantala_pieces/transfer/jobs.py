@@ -1,4 +1,4 @@
-"""One piece to receive, from the order of the event loop to the result."""
+"""One piece to receive, from the event loop's request to the result."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ class ReceiveJob:
         return self._state
 
     def cancel(self) -> bool:
-        """Cancel the job. True: nothing is written, and no result follows. False: it is stored now, or has ended."""
+        """Cancel the job. True: nothing is written, and no result follows. False: the job is STORING or ENDED."""
         with self._lock:
             if self._state in (JobState.STORING, JobState.ENDED):
                 return False
@@ -62,7 +62,7 @@ class ReceiveJob:
     # Called by the thread that carries out the job
 
     def advance(self, state: JobState) -> bool:
-        """Continue with the next state. False if the job is cancelled. From STORING on it cannot be cancelled."""
+        """Continue with the next state. False: the job is cancelled. From STORING on, a job cannot be cancelled."""
         with self._lock:
             if self._state is JobState.CANCELLED:
                 return False

@@ -12,8 +12,8 @@ T = TypeVar("T")
 class Mailbox(Generic[T]):
     """Calls ``deliver`` in the event loop with all results that arrived since its last call.
 
-    The loop is woken once for many results. It delivers the results of the ``join`` seconds after a delivery together,
-    unless one is urgent. Create the mailbox in the loop; any thread may :meth:`post`.
+    The loop is woken once for many results. After a delivery, results wait for ``join`` seconds and are then delivered
+    together, unless one is urgent. Create the mailbox in the loop. Any thread may :meth:`post`.
     """
 
     def __init__(self, deliver: Callable[[Sequence[T]], None], *, join: float = 0.0) -> None:
@@ -25,7 +25,7 @@ class Mailbox(Generic[T]):
         self._called = False
         """True from the wake-up of the loop until it delivers."""
         self._timer: asyncio.TimerHandle | None = None
-        """Runs for ``join`` seconds after a delivery, while results wait for each other."""
+        """Runs for ``join`` seconds after a delivery. Meanwhile, results that are not urgent wait."""
 
     @property
     def waiting(self) -> int:

@@ -1,4 +1,4 @@
-"""Fetches pieces from their providers: other peers, Dragonfly's clients and the supernode."""
+"""Fetches pieces over HTTP from their providers: peers, Dragonfly's clients and supernodes."""
 
 import time
 
@@ -54,7 +54,7 @@ class Providers:
     def _reuse(
         self, job: ReceiveJob, address: Address, request: PieceRequest, into: memoryview, watch: AnswerWatch
     ) -> bool:
-        """Receive the piece over a kept connection. False if there is none, or if the provider has closed it."""
+        """Receive the piece over an idle connection. False: no connection is idle, or the provider closed it."""
         channel = self._kept.take(address)
         if channel is None:
             return False

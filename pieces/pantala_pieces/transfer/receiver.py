@@ -1,4 +1,4 @@
-"""Threads that receive pieces, verify them and store them, while the event loop decides which pieces."""
+"""Threads that receive, verify and store the pieces that the event loop chooses."""
 
 import hashlib
 import threading
@@ -16,16 +16,16 @@ from pantala_pieces.transfer.jobs import JobCancelledError, JobResult, JobState,
 from pantala_protocol.sync import PieceWork
 
 _MAX_WAITING = 4096
-"""Jobs that may wait for a thread. Supernodes give only a few pieces at once, so a longer queue is a mistake."""
+"""The most jobs that may wait for a thread. Supernodes give few pieces at once, so only a bug fills the queue."""
 
 _SPARE = 2
 """Threads that only urgent jobs may use."""
 
 _IDLE = 30.0
-"""Seconds without a job after which a thread ends. So its buffer is freed."""
+"""Seconds without a job after which a thread ends and frees its buffer."""
 
 _END = 10.0
-"""Seconds that the end of the process waits for pieces that are being written."""
+"""The most seconds that :meth:`PieceReceiver.close` waits for pieces that are being written."""
 
 log = structlog.get_logger()
 
@@ -39,9 +39,9 @@ class PieceReceiver:
     Urgent jobs may use two more threads, so that they do not wait behind the large pieces of another file. A piece
     whose bytes came with its work is only verified and stored.
 
-    ``fetch`` receives a piece. ``store`` stores it once its digest is right, and raises :class:`StoreError` or
-    :class:`PieceMissingError`. ``rest`` is called when a thread had nothing to do for a while. All of them, and
-    ``urgent``, are called in the threads. A thread that meets a bug is replaced, and its job ends with an error.
+    ``fetch`` receives a piece. ``store`` stores a piece with the right digest, and raises :class:`StoreError` or
+    :class:`PieceMissingError`. ``rest`` is called when a thread ends because it had no job. The threads call these
+    functions. If a bug ends a thread, its job fails, and another thread replaces it.
     """
 
     def __init__(
@@ -68,11 +68,11 @@ class PieceReceiver:
         self._waiting: deque[ReceiveJob] = deque()
         self._threads: set[threading.Thread] = set()
         self._wakeups: SimpleQueue[None] = SimpleQueue()
-        """One entry for each thread that must wake up and look for a job."""
+        """One entry for each thread that must wake up and take a job."""
         self._free = 0
-        """The number of threads that wait for a wake-up, without those that have one in the queue."""
+        """The number of threads that wait, minus the wake-ups that are in the queue."""
         self._usual: set[ReceiveJob] = set()
-        """The jobs under way that are not urgent."""
+        """The running jobs that are not urgent."""
         self._closed = False
 
     def submit(self, work: PieceWork, ended: Callable[[JobResult], None]) -> ReceiveJob:
@@ -93,7 +93,7 @@ class PieceReceiver:
         return job
 
     def close(self) -> None:
-        """End the threads, and cancel the waiting jobs. Cancel running jobs before, because this waits for them."""
+        """Cancel the waiting jobs, and wait for the running jobs. The caller should cancel the running jobs before."""
         with self._lock:
             self._closed = True
             waiting, self._waiting = self._waiting, deque()
@@ -109,7 +109,7 @@ class PieceReceiver:
             log.warning("threads that receive pieces do not end, because the disk or a name server does not answer")
 
     def _summon(self) -> None:
-        """Let one more thread look for a job: one that waits, or a new one."""
+        """Let one more thread take a job: wake a thread that waits, or start a thread."""
         if self._free:
             self._free -= 1
             self._wakeups.put(None)
@@ -164,7 +164,7 @@ class PieceReceiver:
         except Empty:
             with self._lock:
                 try:
-                    self._wakeups.get_nowait()  # it came just now
+                    self._wakeups.get_nowait()  # the wake-up arrived just after the timeout
                 except Empty:
                     self._free -= 1
 

@@ -16,20 +16,20 @@ ANSWER_HEAD = (
     b"HTTP/1.1 206 Partial Content\r\nContent-Type: application/octet-stream\r\n"
     b"Content-Length: %d\r\nContent-Range: bytes %d-%d/"
 )
-"""How the head of an answer of our own providers begins. The length of the file follows."""
+"""How the head of a supernode's or a peer's answer begins. The length of the file follows."""
 
 _RANGE = b"Range: bytes=%d-%d\r\n\r\n"
-"""How a request ends."""
+"""The end of a request."""
 
 _MOST_KNOWN = 256
-"""The most beginnings of requests that are remembered: one for each task and provider."""
+"""The most beginnings of requests in the cache: one for each task and provider."""
 
 _PRINTABLE = re.compile(r"[!-~]{1,512}")
-"""The text that a request line or a header may contain."""
+"""Matches a text that may be in a request line or a header."""
 
 
 class PieceRequest(msgspec.Struct, frozen=True):
-    """One request for a piece: its bytes, and the range that it asks for."""
+    """One request for a piece: the text to send, and the requested range."""
 
     text: bytes
     first: int
@@ -81,7 +81,7 @@ class PieceRequest(msgspec.Struct, frozen=True):
 
 @lru_cache(_MOST_KNOWN)
 def _native(task_id: str, generation: str, shown: str, host: str, port: int) -> bytes:
-    """The beginning of each request for a piece of a task. It is the same for many pieces."""
+    """The beginning of a request to a peer or supernode. It is the same for all pieces of a task."""
     _check(task_id, generation, shown)
     return _begin(f"/pieces/{task_id}/{generation}", host, port, f"{ticket.HEADER}: {shown}\r\n")
 

@@ -1,7 +1,7 @@
 """TLS for a connection that receives pieces, in large steps.
 
-A TLS record has at most 16 KiB. ``ssl.SSLSocket`` calls the kernel twice for each record. Here one call takes what has
-arrived, up to 256 KiB, and the records are decrypted from memory. That halves the CPU time of a connection with TLS.
+A TLS record has at most 16 KiB. ``ssl.SSLSocket`` calls the kernel twice for each record. Here one call reads up to 256
+KiB, and the records are decrypted from memory. That halves the CPU time of a connection with TLS.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import threading
 import time
 
 _AT_ONCE = 256 * 1024
-"""Bytes that are taken from the kernel at once."""
+"""The most bytes that one call reads from the kernel."""
 
 _RECORD = 16 * 1024
 _OVERHEAD = 22
@@ -31,7 +31,7 @@ class SecuredConnection:
         except ValueError as error:  # also UnicodeError, from the encoding of names in other scripts
             raise OSError(f"{name[:100]!r} is not a valid name of a server: {error}") from error
         self._taken = self._decrypted = 0
-        """Bytes of the present answer: taken from the kernel, and decrypted."""
+        """Bytes of the current answer: read from the kernel, and decrypted."""
 
     def handshake(self, until: float) -> None:
         """Verify the server's certificate, until a time in monotonic seconds."""
@@ -50,19 +50,19 @@ class SecuredConnection:
                 raise ConnectionError("the server closed the connection during the handshake")
 
     def send(self, request: bytes | memoryview) -> int:
-        """Send a request. The server has answered the former one completely."""
+        """Send a request. The server must have answered the former request completely."""
         self._taken = self._decrypted = 0
         self._tls.write(request)
         self._socket.sendall(self._leaving.read())
         return len(request)
 
     def missing(self, count: int) -> int:
-        """How many bytes must arrive at least, so that ``count`` further bytes of the answer can be decrypted."""
+        """How many more bytes must arrive before ``count`` further bytes of the answer can be decrypted."""
         kept = self._taken - self._decrypted - _OVERHEAD * (self._decrypted // _RECORD)
         return max(count - max(kept, 0), 1)
 
     def take(self, flags: int = socket.MSG_DONTWAIT) -> int:
-        """Take what has arrived from the kernel, and return the number of bytes. 0: the server closed its side."""
+        """Read from the kernel, and return the number of bytes. 0: the server closed its side."""
         buffer = _buffer()
         count = self._socket.recv_into(buffer, 0, flags)
         self._arrived.write(buffer[:count])
@@ -70,7 +70,7 @@ class SecuredConnection:
         return count
 
     def read(self, into: memoryview) -> int:
-        """Decrypt what was taken. 0: a whole record is not there yet."""
+        """Decrypt bytes that were read from the kernel. 0: no whole record has arrived yet."""
         done = 0
         try:
             while done < len(into):
@@ -88,7 +88,7 @@ _threads = threading.local()
 
 
 def _buffer() -> memoryview:
-    """The buffer of the present thread."""
+    """The buffer of the current thread."""
     try:
         found: memoryview = _threads.buffer
     except AttributeError:

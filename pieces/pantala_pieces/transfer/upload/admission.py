@@ -1,4 +1,4 @@
-"""Decides whether a request for a piece is answered: its ticket, its range, and whether the bytes are held."""
+"""Decides whether a request gets a piece: checks its ticket and its range, and whether this process has the bytes."""
 
 import re
 from collections.abc import Callable, Iterable
@@ -18,7 +18,7 @@ from pantala_protocol.geometry import HEAD, TAIL, Wrapping
 _RANGE = re.compile(rb"bytes=([0-9]{1,18})-([0-9]{1,18})")
 
 _MOST_GRANTS = 4096
-"""Valid tickets that are remembered, without the marks of readers. So an attacker cannot add one without a key."""
+"""The most valid tickets in the cache, without the marks of their readers. Without a key, no entry can be added."""
 
 
 class PieceAnswer(msgspec.Struct, frozen=True):
@@ -47,10 +47,10 @@ class _Grant(NamedTuple):
 
 
 class Admission:
-    """Checks requests. One thread may use it.
+    """Checks requests. Only one thread may use this object.
 
     ``lookup`` finds a task's file. ``keys`` returns the ticket keys of all supernodes. ``clock`` returns seconds since
-    the epoch. A verified ticket is remembered until it expires, so that a piece costs no HMAC.
+    the epoch. A verified ticket is cached until it expires, so most requests need no HMAC.
     """
 
     def __init__(
@@ -81,7 +81,7 @@ class Admission:
         return _wrapped(head, reader, file) if found.wrapped else _native(head, reader, file)
 
     def _check(self, found: PieceRoute, client: str, now: float) -> None:
-        """Verify the ticket of a request, and remember it without the mark of its reader."""
+        """Verify the ticket of a request, and cache it without the mark of its reader."""
         name = found.task_id, found.generation, found.ticket.rpartition("-")[2], client
         grant = self._grants.get(name)
         if grant is not None and now <= grant.expiry and grant.key in self._keys():

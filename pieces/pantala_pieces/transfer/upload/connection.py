@@ -11,10 +11,10 @@ from pantala_pieces.transfer.upload.heads import MAX_HEAD, RequestHead, parse, s
 from pantala_process.tls.contexts import name_of
 
 _DRAINED = 64 * 1024
-"""Bytes that are read and dropped at once, after the last answer."""
+"""The most bytes that one call reads and drops after the last answer."""
 
 _NAMELESS = "-"
-"""The client of a certificate without a name. No ticket is issued for it."""
+"""Stands for a client whose certificate has no name. No ticket is issued for this name."""
 _AT_ONCE = struct.pack("ii", 1, 0)
 
 _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
@@ -23,7 +23,7 @@ _PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 class InboundConnection:
     """One client's connection. The reception reads heads from it, and lends its channel to an uploader for an answer.
 
-    One thread at a time uses it. Only :meth:`abort` may be called by another thread at any time.
+    Only one thread at a time may use a connection, except for :meth:`abort`.
     """
 
     def __init__(self, accepted: socket.socket, tls: ssl.SSLContext | None, address: str = "") -> None:
@@ -32,9 +32,9 @@ class InboundConnection:
         self.number = accepted.fileno()
         """The number of its file descriptor, also after it was closed."""
         self.deadline = 0.0
-        """When the reception closes it, in monotonic seconds. Infinity while an answer waits or is sent."""
+        """When the reception closes the connection, in monotonic seconds. Infinity while an answer waits or is sent."""
         self.ending = False
-        """True after the last answer. Its bytes may still be on their way, so what the client sends is dropped."""
+        """True after the last answer. The client may not have read all of it, so its further bytes are only dropped."""
         self._received = b""
         self._client: str | None = None
         self._secured: ssl.SSLSocket | None = None
@@ -69,11 +69,11 @@ class InboundConnection:
 
     @property
     def readable(self) -> bool:
-        """True if this process has bytes of the next request. The kernel does not report those."""
+        """True if this process has already read bytes of the next request. The kernel does not report them."""
         return bool(self._received) or (self._secured is not None and self._secured.pending() > 0)
 
     def receive(self) -> bool:
-        """Read what has arrived, at most one head's size. False: nothing has. Raises :class:`ChannelClosedError`."""
+        """Read at most the size of a head. False: nothing has arrived. Raises :class:`ChannelClosedError`."""
         most = MAX_HEAD - len(self._received)
         try:
             if self._secured is not None:
@@ -98,7 +98,7 @@ class InboundConnection:
         return parse(head)
 
     def drain(self) -> None:
-        """Drop what has arrived. Raises :class:`ChannelClosedError` once the client has closed its side."""
+        """Drop all bytes that have arrived. Raises :class:`ChannelClosedError` once the client has closed its side."""
         self._received = b""
         try:
             arrived = socket.socket.recv(self._socket, _DRAINED, socket.MSG_DONTWAIT)  # with TLS: not decrypted
@@ -117,7 +117,7 @@ class InboundConnection:
             else:
                 sent = self._socket.send(data, socket.MSG_DONTWAIT)
         except OSError as error:
-            raise ChannelClosedError(f"the client does not take its answer: {error}") from error
+            raise ChannelClosedError(f"the client does not read its answer: {error}") from error
         if sent < len(data):
             raise ChannelClosedError("the client does not read its answers")
 
@@ -128,17 +128,17 @@ class InboundConnection:
 
     @property
     def unread(self) -> bool:
-        """True if the client has sent more. If the connection is closed now, the client may lose the last answer."""
+        """True if unread bytes of the client have arrived. Closing the connection now could lose the last answer."""
         return bool(self._received or self._peek())
 
     def finish(self) -> None:
-        """Announce that no answer follows. What the client still sends is dropped."""
+        """Close this side, because no answer follows. Bytes that the client still sends are dropped."""
         self.ending = True
         with contextlib.suppress(OSError):
             socket.socket.shutdown(self._socket, socket.SHUT_WR)  # SSLSocket's would make it a plain socket
 
     def forget_unsent(self) -> None:
-        """Let the kernel drop what the client has not read when the connection is closed."""
+        """When the connection is closed, let the kernel drop the bytes that the client has not read."""
         with contextlib.suppress(OSError):
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _AT_ONCE)
 
@@ -149,7 +149,7 @@ class InboundConnection:
         self.channel.close()
 
     def _peek(self) -> bytes | None:
-        """A byte that has arrived, which stays. Empty: the client has closed its side. ``None``: nothing has."""
+        """The next byte, without removing it. Empty: the client has closed its side. ``None``: no byte has arrived."""
         poller = select.poll()
         poller.register(self._socket, select.POLLIN)
         if not poller.poll(0):  # with TLS, Python would wait for a byte until the timeout of the socket

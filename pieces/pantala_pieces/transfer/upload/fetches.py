@@ -9,7 +9,7 @@ import msgspec
 from pantala_pieces.transfer.mailbox import Mailbox
 
 _JOIN = 0.02
-"""Seconds for which events are joined, so that the loop is not woken for each piece."""
+"""Seconds for which events are collected, so that the loop is not woken for each piece."""
 
 
 class FetchState(Enum):
@@ -25,7 +25,7 @@ class PieceFetch(msgspec.Struct, frozen=True):
     """One request for a piece."""
 
     reader: str
-    """The mark in the ticket that stands for the client. Empty if it is not known."""
+    """The mark in the ticket that stands for the client. Empty: the ticket has no mark."""
     task_id: str
     piece: int
 
@@ -54,12 +54,12 @@ class FetchLog:
         self._missing = Mailbox(self._report_missing)
 
     def wait(self, fetch: PieceFetch) -> None:
-        """Note that a fetch waits for a slot."""
+        """Report that a fetch waits for a slot."""
         if self._fetches is not None:
             self._note(fetch, FetchState.BEGUN)
 
     def give_up(self, fetch: PieceFetch) -> None:
-        """Note that a fetch got no slot, or that it broke while its answer was parked."""
+        """Report that a fetch got no slot, or that its connection broke while its answer was parked."""
         self._note(fetch, FetchState.BROKEN)
 
     def begin(self) -> None:
@@ -68,12 +68,12 @@ class FetchLog:
             self.uploads += 1
 
     def pause(self) -> None:
-        """Count that the answer to a fetch is parked. Its client still fetches the piece."""
+        """Count that an answer is parked. Its fetch has not ended."""
         with self._lock:
             self.uploads -= 1
 
     def end(self, fetch: PieceFetch, size: int) -> None:
-        """Count the end of an upload, and the bytes of a whole piece. ``size`` is 0 if it broke."""
+        """Count and report the end of an upload. ``size``: the bytes of a whole answer. 0: the upload broke."""
         with self._lock:
             self.uploads -= 1
             self.bytes_sent += size

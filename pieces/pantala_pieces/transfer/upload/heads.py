@@ -2,7 +2,7 @@
 
 There are two routes. Peers request ``/pieces/<task ID>/<generation>`` with a ``Range`` and a ticket in a header.
 Dragonfly's clients request ``/wrapped/<ticket>/<task ID>/<generation>`` with the ``Range`` of one wrapped piece (see
-:mod:`pantala_protocol.geometry`). They do not send our header, so the path has the ticket.
+:mod:`pantala_protocol.geometry`). They cannot send the ticket's header, so the path has the ticket.
 """
 
 import re
@@ -17,7 +17,7 @@ from pantala_process.http import ErrorBody, ErrorDetail
 from pantala_protocol import ticket
 
 MAX_HEAD = 8192
-"""Bytes of a request's head, at most."""
+"""The most bytes of a request's head."""
 
 _END = b"\r\n\r\n"
 
@@ -26,7 +26,7 @@ _HEAD = re.compile(rb"([A-Za-z]++) ([!-~]++) HTTP/1\.([01])\r\n((?:" + _TOKEN + 
 _USUAL = re.compile(
     rb"GET ([!-~]++) HTTP/1\.1\r\nHost: [!-~]++\r\n%b: ([!-~]++)\r\nRange: ([!-~]++)\r\n\r\n" % ticket.HEADER.encode()
 )
-"""The request of our own peers."""
+"""The form in which peers send requests. It is read faster than other requests."""
 _TICKET = ticket.HEADER.lower().encode()
 _FIELD = re.compile(
     rb"(?:\A|\n)(range|connection|content-length|transfer-encoding|" + _TICKET + rb"):([^\r]*+)", re.IGNORECASE
@@ -36,7 +36,7 @@ _AUTHORITY = re.compile(rb"https?://[^/?]*+", re.IGNORECASE)
 
 
 class PieceRefusedError(Exception):
-    """A request is refused. ``header`` is one more line of the answer. ``close``: no other request can follow."""
+    """A request is refused. ``header`` is a further line of the answer. ``close``: the connection must end."""
 
     def __init__(
         self, status: HTTPStatus, reason: str, message: str, *, header: str = "", close: bool = False, body: bool = True
@@ -64,7 +64,7 @@ class PieceRefusedError(Exception):
 
 
 class RequestHead(msgspec.Struct, frozen=True):
-    """The parts of a request for a piece. They are not checked yet."""
+    """The parts of a request for a piece, not checked yet."""
 
     target: bytes
     ticket: bytes
@@ -91,7 +91,7 @@ def wrapped_path(shown: str, task_id: str, generation: str) -> str:
 
 
 def split(received: bytes) -> tuple[bytes, bytes] | None:
-    """Divide bytes into one request's head and what follows. ``None``: the head is not complete.
+    """Split bytes into one request's head and the bytes after it. ``None``: the head is not complete.
 
     The result does not depend on how the bytes arrived. Raises :class:`PieceRefusedError` for a head that is too large
     or cannot become valid.
@@ -131,7 +131,7 @@ def parse(head: bytes) -> RequestHead:
 
 
 def route(head: RequestHead) -> PieceRoute:
-    """Find the route of a request. Raises :class:`PieceRefusedError` if there is none."""
+    """Find the route of a request. Raises :class:`PieceRefusedError` if the path has no route."""
     path = _AUTHORITY.sub(b"", head.target, 1) if head.target[:1] != b"/" else head.target
     match [unquote_to_bytes(part).decode(errors="replace") for part in path.partition(b"?")[0].split(b"/")]:
         case ["", "pieces", task_id, generation]:

@@ -1,11 +1,11 @@
-"""The answers whose clients read slowly. They have no slot until their clients have read what was sent."""
+"""Answers to clients that read slowly. A parked answer has no slot until its client has read the bytes sent so far."""
 
 from collections import Counter
 
 from pantala_pieces.transfer.upload.queue import Upload
 
 _MOST = 256
-"""The kernel may hold a few MiB of each."""
+"""The most parked uploads. For each, the kernel may hold a few MiB."""
 
 
 class Parking:
@@ -16,7 +16,7 @@ class Parking:
         self._parked: dict[int, Upload] = {}
 
     def add(self, upload: Upload) -> None:
-        """Park an upload. If there are too many, break the oldest one of the client that has the most of them."""
+        """Park an upload. If too many are parked, abort the oldest one of the client with the most parked uploads."""
         self._parked[upload.connection.number] = upload
         if len(self._parked) > self._most:
             parked = list(self._parked.values())
@@ -27,5 +27,5 @@ class Parking:
         return number in self._parked
 
     def take(self, number: int) -> Upload | None:
-        """Take the upload of a connection, if it has one."""
+        """Remove and return the parked upload of a connection, if there is one."""
         return self._parked.pop(number, None)

@@ -1,4 +1,4 @@
-"""The answers that wait for a slot, and which of them is sent next."""
+"""The answers that wait for a slot, and the choice of the next answer to send."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from pantala_pieces.transfer.upload.connection import InboundConnection
 from pantala_process.fair import Claim, FairQueue
 
 _SLACK = 8.0 * 1024 * 1024
-"""Bytes. A client asks for its next piece a moment after it got one, and does not lose its turn by that."""
+"""Bytes of credit. Between two pieces, a client waits for a short time, and must not lose its turn meanwhile."""
 
 
 class Upload:
@@ -28,7 +28,7 @@ class Upload:
         self.until = float("inf")
         """When the client must have the answer, in monotonic seconds. Known once the first byte is sent."""
         self.begun = False
-        """True once a slot has begun to send it. From then on, it is not refused."""
+        """True once a slot has begun to send the answer. From then on, it is not refused for lack of a slot."""
         self.waits = False
 
 
@@ -44,11 +44,11 @@ class UploadQueue:
         self._changed = threading.Condition()
         self._queue: FairQueue[Upload] = FairQueue(slack=_SLACK)
         self._order: deque[Upload] = deque()
-        """Uploads in the order of their requests. Those that no longer wait are removed when they are the first."""
+        """Uploads in the order of their requests. An upload that no longer waits is removed when it is the first."""
         self._idle = 0
-        """Threads that wait for an upload."""
+        """The number of threads that wait for an upload."""
         self._paced = False
-        """True while one of them waits for the rate."""
+        """True while a thread waits until the rate allows the next piece."""
         self._open_at = 0.0
         self._closed = False
 

@@ -1,4 +1,4 @@
-"""The thread that accepts connections, reads requests for pieces, and refuses those that get no piece."""
+"""The thread that accepts connections, reads requests for pieces, and refuses requests that get no piece."""
 
 from __future__ import annotations
 
@@ -29,10 +29,10 @@ from pantala_process.tls.contexts import TLSContexts
 _log = structlog.get_logger(__name__)
 
 _SLOT_TIMEOUT = 2.0
-"""Seconds that a request waits for a slot. A longer wait would look like a stall to the peer."""
+"""The most seconds that a request waits for a slot. The client would take a longer wait for a stall."""
 
 _HEAD_TIMEOUT = 5.0
-"""Seconds from the first byte of a head to its last one."""
+"""The most seconds from the first byte of a head to its last byte."""
 
 _IDLE_TIMEOUT = 75.0
 """Seconds that a connection may be idle between two requests."""
@@ -41,13 +41,13 @@ _END_TIMEOUT = 2.0
 """Seconds that a client has to close its side after the last answer."""
 
 _LOOK = 1.0
-"""Seconds between two looks at the deadlines of all connections, and before another try to accept some."""
+"""Seconds between two checks of all connections' deadlines, and before another attempt to accept connections."""
 
 _END_LOOK = 0.05
-"""The same while this process ends, and waits for the last answer."""
+"""The most seconds between two turns while this process ends and waits for the last answer."""
 
 _WARNING_INTERVAL = 60.0
-"""Seconds between two log lines about it."""
+"""Seconds between two log lines about connections that cannot be accepted."""
 
 _AT_ONCE = 64
 """Connections that are accepted, and events that are handled, before other work gets its turn."""
@@ -57,10 +57,10 @@ _WRITE = select.EPOLLOUT | select.EPOLLONESHOT
 
 
 class Reception:
-    """Owns all connections that wait for requests. ``most`` limits them. ``claim`` is that of :class:`PieceSender`.
+    """Owns all connections, at most ``most``. ``claim`` is as in :class:`PieceSender`.
 
-    A connection with a complete request is lent to an uploader, which gives it back after the answer. Meanwhile the
-    kernel reports nothing about it, so one thread at a time uses it.
+    A connection with a complete request is lent to an uploader, which gives it back after the answer. Meanwhile, the
+    reception gets no events of the connection, so only one thread at a time uses it.
     """
 
     def __init__(
@@ -85,10 +85,10 @@ class Reception:
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._connections: dict[int, InboundConnection] = {}
         self._returned: deque[InboundConnection] = deque()
-        """Connections that were given back and have bytes of their next request."""
+        """Connections that uploaders gave back, and that have bytes of their next request."""
         self._parking = Parking()
         self._lock = threading.Lock()
-        """Held while connections are counted, because uploaders close some, too."""
+        """Held while connections are counted, because uploaders also close connections."""
         self._stopping = self._broken = self._accepting = False
         self._looked_at = self._warned_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="piece-reception", daemon=True)
@@ -115,7 +115,7 @@ class Reception:
         return not self._thread.is_alive()
 
     def close(self) -> None:
-        """Close what is left, after all threads have ended."""
+        """Close the remaining connections, after all threads have ended."""
         for connection in list(self._connections.values()):
             self.abandon(connection)
         self._epoll.close()
@@ -154,7 +154,7 @@ class Reception:
             self.give_back(connection, keep=keep)
 
     def park(self, upload: Upload) -> None:
-        """Send the rest of an answer when its client has read what was sent. Meanwhile it has no slot."""
+        """Continue an answer when its client has read the bytes sent so far. Meanwhile, the answer has no slot."""
         connection = upload.connection
         connection.take_back()
         with self._lock:
@@ -281,7 +281,7 @@ class Reception:
             self.refuse(upload.connection, busy(), keep=upload.answer.keep)
 
     def _look(self, now: float) -> None:
-        """Close the connections whose time is over, and accept again after a pause."""
+        """Close the connections whose deadline has passed. Accept connections again after a pause."""
         for connection in list(self._connections.values()):
             if connection.deadline <= now:
                 connection.forget_unsent()

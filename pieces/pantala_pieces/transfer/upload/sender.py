@@ -1,10 +1,10 @@
 """Serves pieces over HTTP, in threads beside the event loop.
 
-Answers 206 only with bytes of verified pieces. 403: the ticket is not valid. 404: the range is not held. 416: the range
-is not valid. 503: too many pieces are being sent.
+Answers 206 only with bytes of verified pieces. 403: the ticket is not valid. 404: this process lacks a piece of the
+range. 416: the range is not valid. 503: too many pieces are being sent.
 
-One thread, the reception, waits for requests at all connections. ``slots`` threads send pieces. A piece costs the event
-loop nothing, and each call that moves bytes releases Python's lock.
+One thread, the reception, waits for requests at all connections. ``slots`` threads send pieces. The event loop has no
+work for a piece, and a call that moves bytes does not hold Python's lock.
 """
 
 import asyncio
@@ -36,8 +36,8 @@ class PieceSender:
 
     ``lookup`` finds a task's file. ``keys`` returns the ticket keys of all supernodes. ``clock`` returns seconds since
     the epoch. Threads call these three, and ``pace`` with the size of a piece before it is sent. ``pace`` returns the
-    seconds to wait. ``slots`` pieces are sent at once. While more are requested, each tenant gets its share, and each
-    client of a tenant gets the same. ``claim`` returns the tenant of a task, its share and the task's priority.
+    seconds to wait. ``slots`` pieces are sent at once. While more pieces are requested, each tenant gets its share, and
+    the clients of a tenant get equal parts. ``claim`` returns the tenant of a task, its share and the task's priority.
 
     In the event loop, ``on_missing`` is called with a task's ID when its data file is missing although it has verified
     pieces. ``on_fetch`` is called when a fetch begins and when it ends.
@@ -72,14 +72,14 @@ class PieceSender:
 
     @property
     def bytes_sent(self) -> int:
-        """The bytes of all pieces that were sent whole."""
+        """The bytes of all answers that were sent completely."""
         return self.log.bytes_sent
 
     @contextlib.asynccontextmanager
     async def serving(self, address: ListenAddress, *, share: float, grace: float) -> AsyncIterator[int]:
         """Serve pieces while the block runs, and yield the port. Then running uploads get ``grace`` seconds to end.
 
-        Connections may use the fraction ``share`` of the limit of open files. Further ones are closed at once.
+        Connections may use the fraction ``share`` of the limit of open files. Further connections are closed at once.
         """
         with listening(address) as sockets:
             for each in sockets:
@@ -99,7 +99,7 @@ class PieceSender:
 
 
 def _end(reception: Reception, uploaders: Uploaders, grace: float) -> None:
-    """Let running uploads end within ``grace`` seconds, and break the rest."""
+    """Let running uploads end within ``grace`` seconds, and then abort all that still run."""
     reception.stop()
     if not reception.join(time.monotonic() + grace):
         uploaders.cut()

@@ -1,4 +1,4 @@
-"""Sends one answer in one or more turns. A client that reads slowly gives its slot to others between two turns."""
+"""Sends one answer in one or more turns. Between two turns, the slot of a slow client serves other clients."""
 
 from __future__ import annotations
 
@@ -15,24 +15,24 @@ from pantala_pieces.transfer.channel import Channel, ChannelClosedError
 from pantala_pieces.transfer.upload.queue import Upload
 
 _MIN_RATE = 32 * 1024
-"""Bytes per second. A slower reader is cut off, so that a few stuck readers cannot hold connections and buffers."""
+"""Bytes per second. The connection of a slower reader is closed, so that it does not hold a connection and buffers."""
 
 _PATIENCE = 30.0
 """Seconds that a reader gets for any piece, in addition to the time of the piece at :data:`_MIN_RATE`."""
 
 _AT_ONCE = 64 * 1024
-"""A piece of at most this many bytes is sent together with its head: one call, and often one packet."""
+"""A piece of at most this many bytes is sent together with its head, in one call."""
 
 _MOST_OPEN = 128
-"""Files that are kept open."""
+"""The most files that are kept open."""
 
 
 class ParkedError(Exception):
-    """The client has not read what was sent, and others wait for the slot."""
+    """The client has not read the bytes sent so far, and other uploads wait for a slot."""
 
 
 class AnswerStream:
-    """Sends the bytes of an answer that were not sent yet. ``crowded`` returns True if others wait for the slot."""
+    """Sends the remaining bytes of an answer. ``crowded`` returns True if other uploads wait for a slot."""
 
     def __init__(self, upload: Upload, channel: Channel, ended: threading.Event, crowded: Callable[[], bool]) -> None:
         self._upload = upload
@@ -44,7 +44,7 @@ class AnswerStream:
             upload.until = time.monotonic() + _PATIENCE + upload.answer.size / _MIN_RATE
 
     def send(self) -> None:
-        """Send the rest. Raises :class:`ParkedError` if this turn ends before.
+        """Send the remaining bytes. Raises :class:`ParkedError` if another upload needs the slot before the end.
 
         Raises :class:`ChannelClosedError` if the connection ends or the client is too slow, and :class:`OSError` or
         :class:`EOFError` if the file cannot be read.
@@ -84,7 +84,7 @@ class AnswerStream:
 
 
 class OpenFiles:
-    """Closes the files that were not used for the longest time, so that few descriptors are open."""
+    """Closes the least recently used files, so that few descriptors are open."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -20,7 +20,7 @@ from pantala_pieces.transfer.upload.stream import AnswerStream, OpenFiles, Parke
 _log = structlog.get_logger(__name__)
 
 _SOON = 0.05
-"""After a wait of this many seconds, the thread checks that the client is still there."""
+"""Seconds. If a request has waited longer, the thread checks whether its client is still connected."""
 
 
 class Returns(Protocol):
@@ -32,7 +32,7 @@ class Returns(Protocol):
         """Answer with an error, and take the connection back."""
 
     def park(self, upload: Upload) -> None:
-        """Keep an upload until its client has read what was sent."""
+        """Keep an upload until its client has read the bytes sent so far."""
 
     def abandon(self, connection: InboundConnection) -> None:
         """Close a connection that broke."""
@@ -111,7 +111,7 @@ class Uploaders:
 
 
 def _check_present(upload: Upload) -> None:
-    """Raise :class:`ChannelClosedError` if the client has gone while its request waited."""
+    """Raise :class:`ChannelClosedError` if the client closed the connection while its request waited."""
     if time.monotonic() - upload.queued_at > _SOON and not upload.begun and upload.connection.gone:
         raise ChannelClosedError("the client closed the connection before the answer")
 
