@@ -1,1 +1,1 @@
-"""The CDN: reads origins and keeps the copies of files on the volume."""
+"""The CDN reads origins, and keeps copies of their files on the volume."""

@@ -66,13 +66,13 @@ class Adoption:
         return await self._begin(answer), False
 
     def _continues(self, answer: Answer, resume: Resume | None, recorder: Recorder) -> bool:
-        """True if an answer has the content of the recorder. The first answer may have been cut before any piece."""
+        """True if an answer has the recorder's content. Without ``resume``, the recorder may have no piece yet."""
         if resume is None:
             return bool(answer.validator) and freshness.same_content(answer, recorder.meta)
         return freshness.same_content(answer, recorder.meta, pinned=self._pinned)
 
     async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
-        """As :meth:`adopt`, for the answer of a replica: its content is the same if it has the same generation."""
+        """As :meth:`adopt`, for the answer of a replica. Its content is the same if its generation is the same."""
         recorder = self._attempts.recorder
         continued = recorder is not None and recorder.meta.generation == provenance.generation
         if recorder is None or not continued:
@@ -107,7 +107,7 @@ class Adoption:
 
 
 def is_foreign(meta: Meta, order: FetchOrder) -> bool:
-    """True if an incomplete blob comes from another repository. Joined, it would not be known whose bytes it has."""
+    """True if an incomplete blob comes from another repository. A copy must not mix the bytes of two repositories."""
     origin = order.source.origin
     return bool(origin) and origin not in meta.origins and not meta.digest
 

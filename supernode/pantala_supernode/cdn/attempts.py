@@ -1,4 +1,4 @@
-"""What one try to complete a copy leaves to the next: pieces, and facts about the origin. An attempt has many tries."""
+"""What later tries to complete a copy need from earlier tries: pieces, and facts about the origin."""
 
 import random
 from dataclasses import dataclass
@@ -10,10 +10,10 @@ from pantala_supernode.errors import SourceError, SupernodeError
 from pantala_supernode.origin.source import Provenance
 
 FIRST_DELAY = 0.5
-"""The longest delay before the first retry, in seconds. It doubles with each retry up to ``MAX_DELAY``."""
+"""The longest delay before the first retry, in seconds. It doubles with each further retry, up to :data:`MAX_DELAY`."""
 MAX_DELAY = 60.0
 LATER_DELAY = 300.0
-"""Seconds between tries if something else must change first (:attr:`Retry.LATER`)."""
+"""Seconds between tries after a failure with :attr:`Retry.LATER`."""
 MAX_RESTARTS = 3
 """How often one attempt may discard its pieces and start again, because the file changed at its origin."""
 
@@ -25,11 +25,11 @@ class RetryBudget:
     failures: int = 0
     """How many failures of the origin led to a retry."""
     streak: int = 0
-    """How many failures came one after another, without a new piece between them."""
+    """The number of failures since the last new piece."""
     furthest: int = 0
-    """The most pieces that were kept at once. Only more pieces are progress."""
+    """The most pieces that the copy has had. Only more pieces count as progress."""
     restarts: int = 0
-    """How often the copy started from zero, because the origin had other content than before."""
+    """How often the copy started from zero, because the origin's content had changed."""
 
     @property
     def spent(self) -> bool:
@@ -38,7 +38,7 @@ class RetryBudget:
     def delay(self, error: SupernodeError, limit: int | None, rng: random.Random) -> float | None:
         """Seconds until the next try after ``error``. ``None``: no further try.
 
-        ``limit``: the most retries of origin failures that may pass soon. ``None``: unlimited.
+        ``limit``: the most retries after failures of the origin with :attr:`Retry.SOON`. ``None``: unlimited.
         """
         asked = error.retry_after if isinstance(error, SourceError) and error.retry_after is not None else 0.0
         if error.reason.retry is Retry.NEVER:
@@ -57,7 +57,7 @@ class RetryBudget:
 
 
 class Attempts:
-    """The part of one copy's state that tries pass on to the next try. Only its own methods write it."""
+    """The part of one copy's state that a try leaves to the next try. Only the methods of this class change it."""
 
     def __init__(self) -> None:
         self.recorder: Recorder | None = None
@@ -65,13 +65,13 @@ class Attempts:
         self.origin_bytes = 0
         """Bytes of bodies that were read from the origin for this copy."""
         self.room_needed = 0
-        """Bytes that the last try could not write. The next try asks the origin only once that many are free."""
+        """Bytes that the last try could not write. The next try asks the origin only if this many bytes are free."""
         self.lost = 0
-        """Pieces that are damaged on the volume, as a bit mask."""
+        """The pieces that are damaged on the volume, as a bit mask."""
         self.provenance: Provenance | None = None
-        """The replica's copy from which pieces come. ``None``: all pieces come from the origin."""
+        """The replica's copy that sent pieces. ``None``: all pieces come from the origin."""
         self.stale = False
-        """True if the copy is whole but may be out of date: the origin must confirm it before it is used."""
+        """True if the copy is complete but may be out of date. The origin must confirm the copy before it is used."""
         self.unverified_join = False
         """True if pieces of several answers were joined without a validator. The file's digest shows if they match."""
         self.cut_at: int | None = None
@@ -98,7 +98,7 @@ class Attempts:
         self.know_origin_bytes(provenance.origin_bytes)
 
     def continue_unverified(self) -> None:
-        """Note that an answer without a validator continues the pieces. See :attr:`unverified_join`."""
+        """Record that an answer without a validator continues the pieces. See :attr:`unverified_join`."""
         self.unverified_join = True
 
     def know_origin_bytes(self, count: int) -> None:
@@ -108,7 +108,7 @@ class Attempts:
         self.origin_bytes += count
 
     def progress(self) -> None:
-        """Note that pieces were kept. Pieces that an origin sends again and again are not progress."""
+        """Record that pieces were stored. It is progress only if the copy has more pieces than ever before."""
         kept = self.recorder.have.bit_count() if self.recorder is not None else 0
         if kept > self.budget.furthest:
             self.budget.furthest, self.budget.streak = kept, 0
@@ -117,13 +117,13 @@ class Attempts:
         self.budget = RetryBudget()
 
     def restart(self, *, same_content: bool = True) -> None:
-        """Count a start from zero. Without ``same_content``, also forget where former bodies were cut."""
+        """Count a start from zero. If the content has changed, also forget where former bodies were cut."""
         self.budget.restarts += 1
         if not same_content:
             self.cut_at = None
 
     def cut(self, position: int) -> int:
-        """Note that a body ended too early at byte ``position``. Returns how many bodies in a row ended there."""
+        """Record that a body ended too early at byte ``position``. Returns how many bodies in a row ended there."""
         self._cuts = self._cuts + 1 if position == self.cut_at else 1
         self.cut_at = position
         return self._cuts

@@ -1,4 +1,4 @@
-"""Reads one copy over several connections, as long as more of them raise the throughput."""
+"""Reads one copy over several connections. Their number grows while that raises the throughput."""
 
 import asyncio
 import time
@@ -9,15 +9,15 @@ from pantala_supernode import errors
 from pantala_supernode.cdn.segments import ConnectionScale, Segment, SegmentPlan
 
 _FATAL = (errors.SourceChangedError, errors.LengthMismatchError)
-"""The origin contradicts itself, so no other connection can complete the copy either."""
+"""After these errors, no other connection can complete the copy either, because the origin's answers contradict."""
 
 
 class Connections:
     """The connections of one try to complete a copy.
 
-    ``read`` requests and reads a segment. ``size`` is the number of bytes that are missing. ``received`` returns how
-    many have arrived on all connections.
-    ``spare`` returns True if a place for a connection is free, and no other copy waits for it. The throughput is
+    ``read`` requests and reads a segment. ``size`` is the number of missing bytes. ``received`` returns how many bytes
+    have arrived on all connections.
+    ``spare`` returns True if a place for a connection is free, and no other copy waits for a place. The throughput is
     measured over ``window`` seconds.
     """
 
@@ -44,10 +44,10 @@ class Connections:
         self._running: dict[asyncio.Task[None], Segment] = {}
 
     async def run(self, lead: Segment, reading: Coroutine[Any, Any, None]) -> None:
-        """Read all segments of the plan. ``reading`` reads the first one, ``lead``, on the connection that is open.
+        """Read all segments of the plan. ``reading`` reads the first segment, ``lead``, on the open connection.
 
-        If a connection fails while others work, the others read its rest, and no new connection replaces it. Raises the
-        error of the last connection, or a fatal error.
+        If a connection fails while other connections work, these read the missing part of its segment. No new
+        connection replaces the failed connection. Raises the error of the last connection, or a fatal error.
         """
         self._add(lead, reading)
         first = self._received()
@@ -71,7 +71,7 @@ class Connections:
         self._running[asyncio.create_task(reading)] = segment
 
     def _start(self, lead: Segment) -> None:
-        """Start connections up to the target. A second or later one starts only while a place is spare."""
+        """Start connections up to the target. After the first, a connection starts only while a place is spare."""
         while len(self._running) < self._scale.target and (not self._running or self._spare()):
             segment = self._plan.take()
             if segment is None and lead in self._running.values():

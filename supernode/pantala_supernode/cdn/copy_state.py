@@ -16,20 +16,20 @@ _WORKING = (CopyPhase.WAITING, CopyPhase.RUNNING, CopyPhase.RETRYING)
 
 
 class CopyUse(StrEnum):
-    """How a copy was used when a task started to want it."""
+    """How a copy was used for a new order."""
 
     HIT = "hit"
-    """The copy was whole and known to be current."""
+    """The copy was complete and known to be current."""
     REVALIDATED = "revalidated"
-    """The copy was whole, and the origin confirmed it."""
+    """The copy was complete, and the origin confirmed it."""
     STALE = "stale"
-    """The copy was whole. The origin was not available, so the copy was used without its confirmation."""
+    """The copy was complete. It was used without a confirmation, because the origin was not available."""
     MISS = "miss"
-    """At least a part of the copy had to be read from the origin."""
+    """At least a part of the copy had to be read from the origin or from another replica."""
 
 
 class CopyState:
-    """One copy, its fetch order, and the job that works on it. Only its own methods write the phase and the order."""
+    """One copy, its fetch order, and its job. Only the methods of this class change the phase and the order."""
 
     def __init__(self, task_id: TaskID, executor: SerialExecutor) -> None:
         self.task_id = task_id
@@ -70,7 +70,7 @@ class CopyState:
         return True
 
     def blame(self, source: FileSource) -> None:
-        """Note from which source the last try read, before its failure is shown."""
+        """Record from which source the last try read. Call this before the failure is shown."""
         self.failed_source = source
 
     def take(self, order: FetchOrder) -> bool:
@@ -79,7 +79,7 @@ class CopyState:
         return self.phase is CopyPhase.PAUSED and self.become(CopyPhase.WAITING)
 
     def pause(self) -> bool:
-        """Stop the job. Returns whether the phase changed. An order from before the volume was read is dropped."""
+        """Stop the job. Returns whether the phase changed. If the volume has not been read yet, drop the order."""
         if self.phase is CopyPhase.FOUND:
             self.order = None
             self.stop()
@@ -95,9 +95,9 @@ class CopyState:
         self.become(CopyPhase.RELEASED)
 
     def decide(self, *, now: float, fresh_for: float) -> CopyUse | None:
-        """Decide how to use a copy that a task starts to want. ``None``: not decidable yet, or decided before.
+        """Decide how to use a copy for a new order. ``None``: the origin must decide, or this was decided before.
 
-        A whole copy that may be stale is hidden until the origin has confirmed it.
+        A complete copy that may be out of date is hidden until the origin has confirmed it.
         """
         if self.phase not in _IDLE or self.order is None:
             return None
@@ -121,7 +121,7 @@ class CopyState:
         return self.job is not None and not self.job.done() and not self.job.cancelling()
 
     def stop(self) -> None:
-        """Cancel the job, but only once: a second cancellation would end its wait for a running disk operation."""
+        """Cancel the job, but only once. A second cancellation would end its wait for a running disk operation."""
         if self.job is not None and self.running:
             self.job.cancel()
 

@@ -38,7 +38,7 @@ class SerialExecutor:
 
 
 class VolumeWriter:
-    """Runs the disk jobs of one copy, and evicts other copies if they need room. ``attempts`` notes a lack of room."""
+    """Runs the disk jobs of one copy. If a job needs room, evicts other copies. ``attempts`` records a lack of room."""
 
     def __init__(self, executor: SerialExecutor, store: PieceStore, attempts: Attempts, make_room: MakeRoom) -> None:
         self._executor = executor
@@ -47,7 +47,7 @@ class VolumeWriter:
         self._make_room = make_room
 
     async def run(self, job: Callable[[], T], size: int = 0) -> T:
-        """Run ``job``, which writes ``size`` bytes; repeat it after an eviction. Raises :class:`VolumeFullError`."""
+        """Run ``job``, which writes ``size`` bytes, and repeat it after evictions. Raises :class:`VolumeFullError`."""
         while True:
             try:
                 return await self._executor.run(job)
@@ -58,7 +58,7 @@ class VolumeWriter:
                 raise
 
     async def run_once(self, job: Callable[[], T]) -> T:
-        """Run ``job`` with the room that there is. Raises :class:`VolumeFullError`."""
+        """Run ``job`` without evicting copies. Raises :class:`VolumeFullError`."""
         return await self._executor.run(job)
 
     async def check_room(self, shown: RedactedURL) -> None:
@@ -78,7 +78,7 @@ async def no_room(_: int) -> bool:
 
 
 async def settled(future: asyncio.Future[T]) -> None:
-    """Wait until ``future`` is done, with any outcome. If the caller is cancelled, it is so only afterwards."""
+    """Wait until ``future`` is done, with any outcome. A cancellation of the caller takes effect only after that."""
     cancelled: asyncio.CancelledError | None = None
     while not future.done():
         try:

@@ -58,7 +58,7 @@ class Fetch:
         )
 
     def received(self) -> int:
-        """The bytes that this try has got from its sources."""
+        """The bytes that this try has received."""
         return self._intake.received
 
     async def run(self) -> None:
@@ -93,14 +93,14 @@ class Fetch:
             self._budget.close(self._attempts.size)
 
     def _is_useless(self) -> bool:
-        """True if the pieces came from another repository, and not from a replica that may send the rest of them."""
+        """True if the pieces came from another repository, and no replica can send the missing pieces."""
         recorder = self._attempts.recorder
         if recorder is None or not is_foreign(recorder.meta, self._order):
             return False
         return self._attempts.provenance is None or not (recorder.have or recorder.parts)
 
     async def _release_endless(self, error: errors.VolumeFullError) -> None:
-        """Free the pieces of a body that filled the volume, unless its length is known. It may have no end."""
+        """Delete the pieces of a body of unknown length that filled the volume, because the body may never end."""
         recorder = self._attempts.recorder
         if recorder is None or recorder.meta.length is not None:
             return
@@ -117,7 +117,7 @@ class Fetch:
         self._attempts.forgot(lost)
 
     async def _revalidate(self) -> None:
-        """Ask the origin if the copy is current. If the copy is not, read the new content from the same answer."""
+        """Ask the origin whether the copy is current. If it is not, read the new content from the same answer."""
         recorder = self._attempts.recorder
         if recorder is None:
             return
@@ -133,7 +133,7 @@ class Fetch:
                     await self._intake.take_in(answer, other, Segment(range(_ALL)))
 
     def _gap(self) -> range | None:
-        """The first range of missing pieces. ``None``: all pieces arrived.
+        """The first range of missing pieces. ``None``: all pieces have arrived.
 
         If the length of the file is not known, the range is longer than the file.
         """
@@ -155,7 +155,7 @@ class Fetch:
         return None if recorder.missing is None else recorder.missing & ~last
 
     async def _read(self, gap: range) -> None:
-        """Request a gap and read it. If the file is large and the origin serves ranges, read the other gaps too."""
+        """Read a range of missing pieces. If the file is large and the origin serves ranges, read all ranges."""
         resume = self._resume(gap)
         async with AsyncExitStack() as opened, self._intake.keeping():
             answer = await opened.enter_async_context(self._reader.open(self._order.source, resume))
@@ -169,21 +169,21 @@ class Fetch:
                 await reading
 
     async def _read_lead(self, opened: AsyncExitStack, answer: Answer, recorder: Recorder, lead: Segment) -> None:
-        """Read the first answer. Then give up its place, because another segment may wait for one."""
+        """Read the first answer. Then release its place, because another segment may wait for a place."""
         async with opened:
             await self._intake.take_in(answer, recorder, lead)
 
     def _lead(self, answer: Answer, recorder: Recorder, wanted: range) -> Segment:
-        """The pieces that the first connection reads: those of ``wanted`` that the answer has."""
+        """The pieces that the first connection reads: the part of ``wanted`` that the answer contains."""
         stop = wanted.stop if recorder.total is None else min(wanted.stop, recorder.total)
         if answer.provenance is not None and answer.provenance.end is not None:
             stop = min(stop, -(-answer.provenance.end // recorder.meta.piece_size))
         return Segment(range(wanted.start, stop))
 
     def _divisible(self, recorder: Recorder, least: int = 0) -> bool:
-        """True if ``least`` bytes, and enough pieces for several connections, are missing.
+        """True if at least ``least`` bytes are missing, and enough pieces for several connections.
 
-        A digest or a validator must also show that the parts from all connections belong together.
+        A digest or a validator must also show that the bytes from all connections belong together.
         """
         missing, meta = self._missing(recorder), recorder.meta
         certain = self._expected is not None or meta.etag or meta.last_modified
@@ -218,10 +218,10 @@ class Fetch:
             await self._intake.take_in(answer, recorder, segment)
 
     def _resume(self, gap: range) -> Resume | None:
-        """What to request for a gap. ``None``: the whole file, because nothing shows that its rest fits our pieces.
+        """The request for a range of missing pieces. ``None``: request the whole file.
 
-        A validator shows it, or the digest of the task at the end. With a digest, validators are ignored, because the
-        servers of one origin may send different ones.
+        A range is requested if a validator or the task's digest can show that it fits the stored pieces. With a digest,
+        validators are ignored, because the servers of one origin may send different validators.
         """
         recorder = self._attempts.recorder
         if recorder is None or not (recorder.have or recorder.parts):
@@ -235,11 +235,11 @@ class Fetch:
         end = None if to_the_end else pieces.stop * meta.piece_size
         start = pieces.start * meta.piece_size + recorder.part_size(pieces.start)
         if meta.length is None and start:
-            start -= 1  # the file may end here, and a request from its end would be refused
+            start -= 1  # the file may end here, and the origin would refuse a range that begins at its end
         return Resume(start, end, validator, meta.generation)
 
     def _judged(self, error: errors.SourceInterruptedError) -> errors.SourceError:
-        """The error for a body that was cut. If cuts repeat at the same byte, the announced length is wrong."""
+        """The error for a cut body. After :data:`_CUTS` cuts at the same byte, the announced length counts as wrong."""
         if self._intake.cut_at is None or self._attempts.cut(self._intake.cut_at) < _CUTS:
             return error
         recorder = self._attempts.recorder
@@ -275,18 +275,18 @@ class Fetch:
         self._on_pieces()
 
     def _digest_of_whole(self) -> Digest | None:
-        """The expected digest of the file: from the order, else from the replica that sent the pieces, if known."""
+        """The expected digest of the file: from the order, or else from the replica that sent the pieces."""
         provenance = self._attempts.provenance
         given = provenance.digest if provenance is not None else ""
         return self._expected or (digest.parse(given) if given else None)
 
     def _begin(self) -> None:
-        """The pieces of the former content are gone."""
+        """Start with new content. The former content's pieces were deleted."""
         self._intake.begin()
         self._on_pieces()
 
     async def _discard(self) -> None:
-        """Delete all pieces of the copy, because they are wrong or of a former content."""
+        """Delete all pieces of the copy, because they are wrong or belong to former content."""
         self._attempts.discard()
         self._on_pieces()  # before the deletion, so that no peer relies on them
         await self._writer.run(lambda: self._tools.store.delete(self._order.task_id))

@@ -1,4 +1,4 @@
-"""Reads bodies from origins and replicas, and stores their pieces. The last piece waits for the check of the digest."""
+"""Reads bodies from origins and replicas, and stores their pieces. The last piece waits for the digest's check."""
 
 import asyncio
 import contextlib
@@ -23,9 +23,9 @@ BUFFER = 16 * 1024 * 1024
 
 
 class Pipeline:
-    """Passes pieces to ``keep`` in groups: pieces that arrive during one write are written and synced together.
+    """Passes pieces to ``keep`` in groups. Pieces that arrive during a write are written and synced together after it.
 
-    At most ``bound`` bytes (or one larger piece) wait or are being written. At this limit, :meth:`give` waits.
+    At most ``bound`` bytes, or one larger piece, wait or are being written. At this limit, :meth:`give` waits.
     """
 
     def __init__(self, keep: Keep, bound: int) -> None:
@@ -58,7 +58,7 @@ class Pipeline:
         try:
             while self._waiting:
                 group, self._waiting = self._waiting, {}
-                size = sum(map(len, group.values()))  # before the blocks go to other bodies
+                size = sum(map(len, group.values()))  # now, because other bodies may use the blocks later
                 await self._keep(group)
                 self._size -= size
                 self._room.set()
@@ -84,13 +84,13 @@ class Intake:
         on_pieces: Callable[[], None],
     ) -> None:
         self.last: dict[int, bytearray] = {}
-        """The last piece of the file by its number, once it has arrived; else empty."""
+        """The last piece of the file by its number. Empty until this piece has arrived."""
         self.length: int | None = None
-        """The length of the file, if the end of a body showed it. ``None``: it was announced, or no body has ended."""
+        """The length of the file, if only the end of a body showed it. ``None``: it was announced, or is not known."""
         self.framed = True
-        """True if the last answer shows (by its length or chunks) whether its body was cut."""
+        """True if the last answer has a length or chunks, which show whether its body was cut."""
         self.cut_at: int | None = None
-        """The position in the file at which a body ended too early. ``None``: no body has."""
+        """The position in the file at which a body ended too early. ``None``: no body ended too early."""
         self._shown = shown
         self._attempts = attempts
         self._writer = writer
@@ -107,7 +107,7 @@ class Intake:
         self.last, self.length = {}, None
 
     def release(self) -> None:
-        """Free all blocks at once. The garbage collector, which runs rarely, frees the rest of this object."""
+        """Free all blocks now, because the garbage collector runs rarely."""
         self.last = {}
         self._pool.clear()
 
@@ -118,7 +118,7 @@ class Intake:
 
     @asynccontextmanager
     async def keeping(self) -> AsyncIterator[None]:
-        """Store the pieces that are read in this context. At its end, all of them are durable."""
+        """Store the pieces that are read inside the block. At its end, all these pieces are durable."""
         self._pipeline = Pipeline(self._keep, BUFFER)
         try:
             yield
@@ -163,7 +163,7 @@ class Intake:
                             return
                         body.stop_at(segment.stop * size - answer.offset)
                 # Reading a body to its end lets the next request use the same connection.
-            if body.received >= allowed:  # the quota has stopped the body, unless more room was freed meanwhile
+            if body.received >= allowed:  # the quota stopped the body; this raises unless the quota now allows more
                 self._allow(answer, recorder)
                 raise errors.SourceInterruptedError.with_action(f"{self._shown} was not read to its end")
             self._check_end(answer, recorder, segment)
@@ -191,7 +191,7 @@ class Intake:
         return allowed
 
     def _count(self, answer: Answer, counted: int) -> int:
-        """Add the bytes that arrived after the first ``counted`` ones to the sums. Returns how many have arrived."""
+        """Count the bytes of an answer after its first ``counted`` bytes. Returns how many bytes have arrived."""
         received = answer.body.received
         read = received - counted if answer.provenance is None else 0
         self._attempts.read(read)
@@ -200,7 +200,7 @@ class Intake:
         return received
 
     async def _take(self, number: int, block: bytearray, recorder: Recorder) -> None:
-        """Store a block as a piece. The last piece only goes to :attr:`last`, and an incomplete piece is dropped."""
+        """Store a block as a piece. The last piece is only put into :attr:`last`. An incomplete piece is dropped."""
         length, size = recorder.meta.length, recorder.meta.piece_size
         expected = size if length is None else min(size, length - number * size)
         if len(block) > max(expected, 0):
@@ -215,8 +215,8 @@ class Intake:
     def _check_end(self, answer: Answer, recorder: Recorder, segment: Segment) -> None:
         """Check where the body ended. If no length was announced, this is the end of the file.
 
-        The answer to a request for the rest may have only a part of it. Then it usually announces the length.
-        Otherwise, one more request shows if bytes follow: without any, it brings only the byte that it asks for again.
+        The answer to a request for all remaining bytes may contain only some of them, and usually announces the length.
+        If the length is missing, the next request repeats the last byte. If only this byte arrives, the file ends.
         """
         end, length = answer.offset + answer.body.received, recorder.meta.length
         if length is None:

@@ -1,4 +1,4 @@
-"""Completes each ordered copy with one read of its origin, which is resumed after failures and restarts."""
+"""Completes each ordered copy. A read of the origin continues after failures and restarts."""
 
 import asyncio
 import random
@@ -26,10 +26,10 @@ from pantala_supernode.tasks.tenancy import ReadBudget, unlimited
 
 
 class CDNManager:
-    """Completes the copies that are ordered. Each copy has at most one reader, and all together have ``fetches``.
+    """Completes the ordered copies. One job works on each copy. All jobs together read ``fetches`` answers at once.
 
-    A copy counts as current for ``fresh_for`` seconds after the origin confirmed it, unless the origin says otherwise.
-    ``wall`` returns seconds since the epoch.
+    A copy counts as current for ``fresh_for`` seconds after the origin confirmed it, unless the origin declares another
+    time. ``wall`` returns seconds since the epoch.
     """
 
     def __init__(
@@ -70,7 +70,7 @@ class CDNManager:
     async def recover(self) -> None:
         """Find the copies on the volume, then verify them by hashing. Ordered copies are verified first.
 
-        Raises :class:`pantala_supernode.errors.VolumeFailedError` if the volume is not readable at all.
+        Raises :class:`pantala_supernode.errors.VolumeFailedError` if the volume cannot be read.
         """
         for file in await self.copies.load():
             self.copies.ensure(TaskID(file.meta.task_id)).attempts.load(Recorder(file, verified=False))
@@ -106,7 +106,7 @@ class CDNManager:
             self._start(copy)
 
     def pause(self, task_id: TaskID) -> None:
-        """Stop reading the origin, and keep the pieces; :meth:`trigger` continues. Does nothing for a whole copy."""
+        """Stop reading the origin, and keep the pieces. :meth:`trigger` continues. Does nothing for a complete copy."""
         copy = self.copies.get(task_id)
         if copy is not None and copy.pause():
             self.copies.on_change(task_id)
@@ -119,7 +119,7 @@ class CDNManager:
             self.copies.on_change(task_id)
 
     def retry(self, reason: Reason) -> None:
-        """Try at once the copies that failed for ``reason``, because its cause may be gone."""
+        """Retry the copies that failed for ``reason`` at once, because the cause may have ended."""
         for copy in self.copies:
             if copy.order is not None and copy.failure is not None and copy.failure.reason == reason:
                 copy.attempts.renew()
@@ -139,9 +139,9 @@ class CDNManager:
             self._start(copy)
 
     async def vouch(self, task_id: TaskID, generation: str, origin: str) -> None:
-        """Note that a repository sent the whole blob of a copy. Does nothing if the copy has been replaced.
+        """Record that a repository sent the whole blob of a copy. Does nothing if the copy has been replaced.
 
-        Raises :class:`pantala_supernode.errors.SupernodeError` if that cannot be written.
+        Raises :class:`pantala_supernode.errors.SupernodeError` if the record cannot be written.
         """
         copy = self.copies.get(task_id)
         recorder = copy.attempts.recorder if copy is not None else None
@@ -150,12 +150,12 @@ class CDNManager:
             self.copies.on_change(task_id)
 
     def status(self, task_id: TaskID) -> Copy:
-        """The state of a copy. For an unknown task, it is the state of a waiting copy without pieces."""
+        """The state of a copy. For an unknown task: the state of a waiting copy without pieces."""
         copy = self.copies.get(task_id)
         return Copy(task_id) if copy is None else copy.snapshot()
 
     def kept_bytes(self, task_id: str) -> int:
-        """How many bytes of the present copy are on the volume, with those of unfinished pieces."""
+        """How many bytes of the copy are on the volume, including unfinished pieces."""
         copy = self.copies.get(TaskID(task_id))
         recorder = copy.attempts.recorder if copy is not None else None
         return recorder.kept_bytes if recorder is not None else 0

@@ -1,4 +1,4 @@
-"""Stores the pieces of one generation of a file, and computes the digest of the whole file meanwhile."""
+"""Stores the pieces of one generation of a file, and computes the digest of the complete file at the same time."""
 
 from __future__ import annotations
 
@@ -72,11 +72,11 @@ class Recorder:
 
     @property
     def kept_bytes(self) -> int:
-        """The bytes of the pieces (the last one counts as a full one) and of unfinished pieces."""
+        """The bytes of all pieces and of unfinished pieces. The last piece counts as a full piece."""
         return self.have.bit_count() * self.meta.piece_size + sum(tuple(self._file.parts.values()))
 
     def part_size(self, piece: int) -> int:
-        """How many bytes of an unfinished piece need not be requested. At least its last byte must be."""
+        """How many bytes of an unfinished piece need not be requested. Its last byte is always requested."""
         size, length = self.meta.piece_size, self.meta.length
         expected = size if length is None else min(size, length - piece * size)
         return max(0, min(self._file.parts.get(piece, 0), expected - 1))
@@ -136,7 +136,7 @@ class Recorder:
         self._file.update(msgspec.structs.replace(self.meta, claims=tuple(sorted(claims))))
 
     def vouch(self, origin: str) -> None:
-        """Record that a repository sent the whole blob, and that it has the same digest."""
+        """Record that a repository sent the whole blob, with the right digest."""
         origins = [known for known in self.meta.origins if known != origin]
         self._file.update(msgspec.structs.replace(self.meta, origins=(*origins[1 - rights.ORIGINS :], origin)))
 
@@ -147,9 +147,9 @@ class Recorder:
         self._whole = whole
 
     def conclude(self, last: Mapping[int, Buffer], length: int, expected: Digest | None, origin_bytes: int) -> None:
-        """Check the whole file's digest, store its ``last`` piece (empty if it is stored), and record the digest.
+        """Check the whole file's digest, store ``last`` (its last piece, or nothing), and record the digest.
 
-        ``origin_bytes`` is recorded for the next process. After :class:`DigestMismatchError`, ``last`` is not stored.
+        After :class:`DigestMismatchError`, ``last`` is not stored. ``origin_bytes`` is recorded for the next process.
         """
         algorithms = {"sha256"} if expected is None else {"sha256", expected.algorithm}
         found = {name: self._finish(name, last, length) for name in algorithms}

@@ -8,22 +8,22 @@ class Division:
     """How one copy is divided among connections."""
 
     segment: int = 16 * 1024 * 1024
-    """Bytes of a segment, but at least one piece. Short segments cost round trips; long ones delay early pieces."""
+    """Bytes of a segment, at least one piece. Short segments cost round trips. Long segments delay the first pieces."""
     least: int = 512 * 1024 * 1024
-    """The first request is divided if this many bytes are missing. To end it early wastes the few MiB on their way."""
+    """The first request is divided if so many bytes are missing. Its early end wastes a few MiB on their way."""
     window: float = 0.2
     """Seconds for which the throughput of a number of connections is measured."""
     gain: float = 1.25
-    """The factor by which twice the connections must raise the throughput. Otherwise their number is halved again."""
+    """The factor by which twice the connections must raise the throughput. If they do not, their number is halved."""
     pause: int = 20
-    """Windows without another attempt, after twice the connections did not raise the throughput enough."""
+    """How many windows pass without another doubling, after a doubling did not raise the throughput enough."""
     patience: float = 3.0
-    """Seconds. A connection that needs no longer for the rest of the file is left alone.
+    """Seconds. If one connection can read the rest of the file in this time, no other connection is opened.
 
-    To end it early, so that others take its rest, wastes the bytes on their way.
+    To end its request early wastes the bytes that the origin has already sent.
     """
     fast: float = 200_000_000
-    """Bytes per second. If one connection is so fast, a second one would gain little."""
+    """Bytes per second of one connection. If the connections are so fast, more connections would gain little."""
 
     def pieces(self, piece_size: int) -> int:
         """The number of pieces in a segment."""
@@ -43,21 +43,21 @@ class Segment:
         return range(self.next, self.stop)
 
     def advance(self) -> None:
-        """Note that the next piece arrived."""
+        """Record that the next piece has arrived."""
         self.next += 1
 
     def shorten(self, stop: int) -> range:
-        """End the segment before the piece ``stop``. Returns the pieces that are left out."""
+        """End the segment before the piece ``stop``. Returns the removed pieces."""
         left_out = range(min(stop, self.stop), self.stop)
         self.stop -= len(left_out)
         return left_out
 
 
 class SegmentPlan:
-    """The missing pieces that no connection reads yet. The first ones are read first, because peers wait for them."""
+    """The missing pieces that no connection reads yet. The first pieces are read first, because peers wait for them."""
 
     def __init__(self, missing: int, parts: int, pieces: int) -> None:
-        """``missing``: the missing pieces, and ``parts``: those of which a part is written, both as bit masks.
+        """``missing``: the missing pieces. ``parts``: the pieces of which a part is written. Both are bit masks.
 
         ``pieces``: the number of pieces in a segment.
         """
@@ -79,25 +79,25 @@ class SegmentPlan:
         return Segment(range(first, first + length))
 
     def give_back(self, pieces: range) -> None:
-        """Note that no connection reads ``pieces`` any more. A part of the first one may be written by now."""
+        """Record that no connection reads ``pieces`` any more. A part of the first of them may be written."""
         if pieces:
             self._parts |= 1 << pieces.start
         self._free |= ((1 << len(pieces)) - 1) << pieces.start
 
     def divide(self, segment: Segment) -> None:
-        """Shorten ``segment`` to the length of a normal one, and make its other pieces free."""
+        """Shorten ``segment`` to the usual length, and make its other pieces free."""
         self.give_back(segment.shorten(segment.next + self._pieces))
 
 
 class ConnectionScale:
-    """How many connections read one copy. The number doubles while that raises the throughput."""
+    """Decides how many connections read one copy. The number doubles while that raises the throughput."""
 
     def __init__(self, most: int, division: Division) -> None:
         self.target = 1
         self._most = most
         self._division = division
         self._skipped = 1
-        """Windows that are still skipped. Many servers send the first bytes faster than the following ones."""
+        """How many windows are still skipped. Many servers send the first bytes faster than later bytes."""
         self._former = (0, 0.0)
         """The number of connections before the last doubling, and their throughput in bytes per second."""
 
@@ -120,7 +120,7 @@ class ConnectionScale:
             self.target = min(2 * self.target, self._most)
 
     def limit(self, connections: int) -> None:
-        """Use at most ``connections`` from now on, because the origin refused or cut one while others worked."""
+        """Use at most ``connections`` from now on, because the origin refused or cut a further connection."""
         self._most = self.target = max(1, min(connections, self.target))
         self._former = 0, 0.0
 

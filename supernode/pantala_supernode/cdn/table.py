@@ -53,7 +53,7 @@ class CopyTable:
         return [task for task in (copy.job, self._deletions.get(copy.task_id)) if task is not None]
 
     async def delete(self, task_id: TaskID) -> None:
-        """Stop reading, and remove everything that the volume has of a task.
+        """Stop reading, and remove all files of a task from the volume.
 
         Raises :class:`pantala_supernode.errors.VolumeFailedError`. The caller may try again.
         """

@@ -23,14 +23,14 @@ class FetchTools:
     rng: random.Random
     make_room: MakeRoom
     budget: Callable[[TaskID], ReadBudget]
-    """Returns what a try to complete a copy may store and read."""
+    """Returns the quotas for one try to complete a copy."""
     fresh_for: float
-    """Seconds for which a copy counts as current after the origin confirmed it, unless the origin says otherwise."""
+    """Seconds for which a copy counts as current after the origin confirmed it. The origin may declare another time."""
     connections: int
     """The most connections that read one file."""
     division: Division
     spare: Callable[[], bool]
-    """True if a further connection may start: a place is free, and no copy waits for it."""
+    """Returns True if a further connection may start: a place is free, and no copy waits for a place."""
     sleep: Sleep
     wall: Callable[[], float]
     """Returns seconds since the epoch."""

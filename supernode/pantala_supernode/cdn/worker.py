@@ -1,4 +1,4 @@
-"""The job that completes one copy: it tries, rests after a failure, and tries again."""
+"""The job that completes one copy: it tries, waits after a failure, and tries again."""
 
 import asyncio
 from collections import Counter
@@ -24,19 +24,19 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Fetches copies until they are whole. ``on_change`` is called with a task's ID after a visible change."""
+    """Fetches copies until they are complete. ``on_change`` is called with a task's ID after a visible change."""
 
     def __init__(
         self, tools: FetchTools, reader: GatedReader, choose: SourceChoice, on_change: Callable[[TaskID], None]
     ) -> None:
         self.uses: Counter[CopyUse] = Counter()
-        """Counts how copies were used when a task started to want them."""
+        """Counts how copies were used for new orders."""
         self.origin_bytes = 0
-        """Bytes of body read from origins, including discarded ones."""
+        """Bytes of bodies that were read from origins, including bytes that were discarded."""
         self.arrivals = Arrivals()
         """How fast the bytes of each copy arrive."""
         self.loaded = asyncio.Event()
-        """Set once it is known which copies the volume has."""
+        """Set once the copies on the volume are known."""
         self._tools = tools
         self._reader = reader
         self._choose = choose
@@ -56,7 +56,7 @@ class Worker:
         self._on_change(copy.task_id)
 
     def decide(self, copy: CopyState) -> None:
-        """Decide how to use a copy that a task starts to want. Does nothing before the volume's copies are known."""
+        """Decide how to use a copy for a new order. Does nothing before the copies on the volume are known."""
         if self.loaded.is_set():
             shown = copy.status
             use = copy.decide(now=self._tools.wall(), fresh_for=self._tools.fresh_for)
@@ -66,7 +66,7 @@ class Worker:
                 self._on_change(copy.task_id)
 
     async def complete(self, copy: CopyState, blockers: list[asyncio.Task[None]]) -> None:
-        """Try until the copy is whole or no further try is allowed. First wait for ``blockers``: they use its files."""
+        """Try until the copy is complete or no try is allowed. First wait for ``blockers``, which use its files."""
         for job in blockers:
             await settled(job)
         await self.loaded.wait()
@@ -79,7 +79,7 @@ class Worker:
                 continue
             delay = await self._try(copy, copy.order)
             if (me := asyncio.current_task()) is not None and me.cancelling():
-                return  # the end of a transfer may have swallowed the cancellation
+                return  # the end of a transfer may have hidden the cancellation
             if delay is not None:
                 await self._rest(copy, delay)
             elif copy.phase is CopyPhase.FAILED:
@@ -93,7 +93,7 @@ class Worker:
             self._on_change(copy.task_id)
 
     async def _try(self, copy: CopyState, order: FetchOrder) -> float | None:
-        """Try once. Returns the seconds until the next try, or ``None`` if there is none."""
+        """Try once. Returns the seconds until the next try. ``None``: no further try."""
         copy.woken.clear()
         attempts = copy.attempts
         asked_about = attempts.recorder if attempts.stale else None
@@ -105,7 +105,7 @@ class Worker:
                     await fetch.run()
         except SupernodeError as error:
             if attempts.stale and not attempts.lost and order.stale_will_do and error.reason.retry is Retry.SOON:
-                log.warning("the origin is not available; an older copy is used", task=order.task_id, error=str(error))
+                log.warning("the origin is not available; using an older copy", task=order.task_id, error=str(error))
                 self._use(copy, CopyUse.STALE)
                 return None
             return self._failed(copy, order, error, str(error))
@@ -114,7 +114,7 @@ class Worker:
             return self._failed(
                 copy, order, SupernodeError(), f"A bug: {type(error).__name__}. {Reason.INTERNAL.action}"
             )
-        if attempts.lost:  # found while the rest was fetched
+        if attempts.lost:  # these pieces were found damaged during the fetch
             return 0.0
         log.info("the supernode has a whole file", task=order.task_id, url=RedactedURL(order.source.url))
         if asked_about is not None:
@@ -129,7 +129,7 @@ class Worker:
         self.show(copy, CopyPhase.SUCCESS)
 
     async def _claim(self, copy: CopyState, order: FetchOrder) -> bool:
-        """Record on the volume which Task resources use a whole copy. Returns whether that changed anything."""
+        """Record on the volume which Task resources use a complete copy. Returns whether the record changed."""
         recorder = copy.attempts.recorder
         if recorder is None or not copy.unclaimed:
             return False
