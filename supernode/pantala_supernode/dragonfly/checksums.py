@@ -1,6 +1,6 @@
-"""The md5 sums that Dragonfly's clients ask for. They are computed on demand, in threads, and cached.
+"""The md5 sums that Dragonfly's clients request. They are computed on demand, in threads, and cached.
 
-They are not for security: the pieces are verified with sha256.
+They do not provide security. The pieces are verified with sha256.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pantala_pieces.file import PieceFile
 from pantala_protocol.geometry import OVERHEAD, Geometry, Wrapping
 
 _MAX_CONTENTS = 1024
-"""The most files whose sums are cached. The least recently used ones are dropped."""
+"""The most files whose sums are cached. The sums of the least recently used file are dropped first."""
 
 
 class _Sums:
@@ -47,7 +47,7 @@ class Checksums:
         return sums.pieces[piece]
 
     async def whole(self, task_id: str, generation: str) -> str:
-        """The md5 of the file. If the caller is cancelled, the computation goes on. Raises as :meth:`piece`."""
+        """The md5 of the file. If the caller is cancelled, the computation continues. Raises as :meth:`piece`."""
         sums = self._of(task_id, generation)
         if sums.whole is None or (sums.whole.done() and (sums.whole.cancelled() or sums.whole.exception())):
             sums.whole = asyncio.create_task(self._whole(self._file(task_id, generation)))

@@ -1,4 +1,4 @@
-"""Dragonfly's clients. Each is one run of dfget with one task. It may serve pieces after the run has ended."""
+"""Dragonfly's clients. A client is one run of dfget with one task. It may serve pieces after the run has ended."""
 
 import secrets
 from collections.abc import Callable, Iterator
@@ -20,16 +20,16 @@ _MAX_CLIENTS = 50_000
 
 @dataclass(frozen=True, slots=True)
 class ClientLifetimes:
-    """How long a client may be silent. All fields are seconds since the client's last request."""
+    """How long a client may be silent: seconds since the client last sent a request or served a piece."""
 
     work: float = 90.0
-    """After so long, a client's given pieces go to others. A client is silent while it fetches a slow piece."""
+    """When other clients get the client's pieces. A client is also silent while it fetches a slow piece."""
     client: float = 300.0
-    """After so long, a client that does not have the whole file is removed."""
+    """When a client whose run has not ended is removed."""
     provider: float = 600.0
-    """After so long, a client that has the whole file is removed. It can serve pieces for minutes without a request."""
+    """When a client whose run has ended is removed. It can serve pieces for minutes without a request."""
     lease: float = 600.0
-    """After so long, the lease of the client's task ends. It must not be shorter than the other lifetimes."""
+    """When the lease of the client's task ends, since the last request. Not shorter than the other lifetimes."""
 
 
 @dataclass(slots=True, eq=False)
@@ -42,15 +42,15 @@ class Client:
     generation: str
     """The generation of the content when the client registered."""
     md5: str
-    """The md5 that the file must have. Empty: any."""
+    """The md5 that the file must have. Empty: any content is accepted."""
     last_alive: float
     """When the client last sent a request or served a piece, in monotonic seconds."""
     released: bool = False
     finished: bool = False
     uploads: int = 0
-    """The number of pieces that others had fetched from this client at the last check."""
+    """The number of pieces that this client had served at the last check."""
     entries: dict[tuple[int, str], PieceEntry] = field(default_factory=dict)
-    """The entries of the last answer by piece and provider. Each answer repeats those that are not reported yet."""
+    """The entries of the last answer by piece and provider. Each answer repeats the entries without a report."""
     failure_kinds: dict[str, str] = field(default_factory=dict)
     """The kinds of failures, by the range of the piece or by provider. The client sends them before the failures."""
 
@@ -73,7 +73,7 @@ class Clients:
 
     @property
     def full(self) -> bool:
-        """True if no other client can be added. There is a limit, because clients do not authenticate."""
+        """True if no further client can be added. The number is limited, because clients do not authenticate."""
         return len(self._clients) >= _MAX_CLIENTS
 
     def __iter__(self) -> Iterator[Client]:
@@ -90,7 +90,7 @@ class Clients:
                 yield client
 
     def add(self, registration: Registration, task: Task, host: str) -> Client:
-        """Add a client to the task's swarm. A client that is there begins again.
+        """Add a client to the task's swarm. A client that is already there starts again.
 
         ``host`` is the source address of its connection. A client that registers another address cannot be a provider.
         """
@@ -154,7 +154,7 @@ class Clients:
 def piece_number(task: Task, text: str) -> int:
     """The number of the wrapped piece with the range ``text``.
 
-    Raises :class:`InvalidValueError` for a range that is not one of a piece, :class:`NotFoundError` for a piece after
+    Raises :class:`InvalidValueError` if the range does not match a piece, :class:`NotFoundError` if the piece is after
     the end of the file, and :class:`ConflictError` while the task has no content.
     """
     if not task.copy.piece_size:

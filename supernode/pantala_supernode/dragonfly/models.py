@@ -1,4 +1,4 @@
-"""The bodies and queries of Dragonfly's REST API, with Dragonfly's keys. Keys of requests match in any case."""
+"""The bodies and queries of Dragonfly's REST API. In requests, keys may have any mix of upper and lower case."""
 
 import ipaddress
 from typing import Annotated, Any, Self, TypeVar
@@ -26,7 +26,7 @@ Text = Annotated[str, Meta(max_length=8192)]
 
 
 class ErrorResponse(msgspec.Struct, frozen=True):
-    """The body of an error. ``code`` is Dragonfly's code for it, or the HTTP status if there is none."""
+    """The body of an error. ``code`` is Dragonfly's code for the error, or the HTTP status if Dragonfly has no code."""
 
     code: int
     message: str
@@ -103,7 +103,7 @@ class TaskCreateRequest(msgspec.Struct, frozen=True):
     dfdaemon: bool = False
     call_system: Short = msgspec.field(name="callSystem", default="")
     filter: list[str] = []
-    """Names of query parameters of the URL that do not matter for the content."""
+    """Names of the URL's query parameters that do not change the content."""
     peer: Text = msgspec.field(name="peerID", default="")
     """The ID of the client's registered peer. Empty: the client cannot be a provider."""
 
@@ -166,7 +166,7 @@ class TaskQuery(msgspec.Struct, frozen=True):
     """The query of a request to delete a task."""
 
     full: bool = False
-    """True to delete the copy on the volume, too."""
+    """True to delete also the copy on the volume."""
 
 
 class TaskUpdateRequest(msgspec.Struct, frozen=True):
@@ -176,7 +176,7 @@ class TaskUpdateRequest(msgspec.Struct, frozen=True):
 
 
 class PieceQuery(msgspec.Struct, frozen=True):
-    """The query of a client that asks for pieces."""
+    """The query of a client's request for pieces."""
 
     client: Short = msgspec.field(name="clientID")
     number: Annotated[int, Meta(ge=1, le=1_000_000)] = msgspec.field(name="num", default=4)
@@ -218,7 +218,7 @@ class PreheatCreateRequest(msgspec.Struct, frozen=True):
     """Always ``file``. For an image, preheat the URLs of its layers instead."""
     url: Text
     filter: Text = ""
-    """Names of query parameters of the URL that do not matter for the content, joined by ``&``."""
+    """Names of the URL's query parameters that do not change the content, joined by ``&``."""
     identifier: Text = ""
     headers: dict[str, str] = {}
 

@@ -1,6 +1,6 @@
 """Peers that register by Dragonfly's REST API, their downloads, and the deletion of peers and tasks.
 
-A registered peer creates tasks, asks for pieces and reports them. Our own peers use the exchange instead. Pure.
+A registered peer creates tasks, requests pieces and reports them. Pantala's peers use the exchange instead. Pure.
 """
 
 from collections.abc import Callable
@@ -17,7 +17,7 @@ from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.tasks.task import LeaseHolder
 
 _MAX_PEERS = 10_000
-"""The most registered peers. There is a limit, because they do not authenticate."""
+"""The most registered peers. Their number is limited, because they do not authenticate."""
 
 
 @dataclass(slots=True)
@@ -51,7 +51,7 @@ class RegisteredPeers:
     def register(self, request: PeerCreateRequest) -> str:
         """Register a peer and return its ID. Each registration makes a new peer, even for the same address."""
         if len(self._entries) >= _MAX_PEERS:
-            raise NotReadyError("too many peers are registered; delete some, or wait until silent ones are removed")
+            raise NotReadyError("too many peers are registered; delete peers, or wait until silent peers are removed")
         address = request.address
         name = f"{request.host_name}-{address}-{self._new_id()}"
         peer = SwarmPeer(name, address, request.port, b"", host=request.host_name, version=request.version)
@@ -68,8 +68,8 @@ class RegisteredPeers:
     def deregister(self, name: str) -> None:
         """Remove a peer with its downloads, pieces and reputation.
 
-        Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` for a connected peer on a
-        node, which would be there again in a moment.
+        Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` for a connected peer of a
+        node, because that peer would connect again in a moment.
         """
         self._managers.peers.known(name)
         entry = self._entries.get(name)
@@ -82,7 +82,7 @@ class RegisteredPeers:
             self._remove_node(name)
 
     def finish(self, name: str, task_id: str) -> None:
-        """Note that a peer has the whole file of a task. Raises :class:`NotFoundError` without a download of it."""
+        """Record that a peer has the whole file of a task. Raises :class:`NotFoundError` if it does not download it."""
         self._managers.tasks.known(task_id)
         self._managers.peers.known(name)
         entry = self._entries.get(name)
@@ -115,7 +115,7 @@ class RegisteredPeers:
     def delete_task(self, task_id: str, *, full: bool) -> None:
         """Delete a task, its downloads and all progress. With ``full``, also delete the copy on the volume.
 
-        Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` if a Task resource wants it.
+        Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` if a Task resource needs it.
         """
         task = self._managers.tasks.known(task_id)
         if task.wanted:
@@ -126,7 +126,7 @@ class RegisteredPeers:
         self._leases.end_lease(task_id, keep=not full)
 
     def tick(self) -> None:
-        """Remove peers after :attr:`ClientLifetimes.provider` without a request. Call about once a second."""
+        """Remove peers that had no download for :attr:`ClientLifetimes.provider` seconds. Call about once a second."""
         now = self._clock()
         for name, entry in list(self._entries.items()):
             if self._downloads(entry):
@@ -157,7 +157,7 @@ class RegisteredPeers:
     def _remove_node(self, name: str) -> None:
         peer, session = self._managers.peers.known(name), self._dispatcher.sessions.get(name)
         if peer.connected:
-            raise ConflictError(f"{name!r} is a connected peer of a node; drain the node or its Peer resource instead")
+            raise ConflictError(f"{name!r} is the connected peer of a node; run kubectl pantala drain instead")
         if session is not None:
             self._dispatcher.forget(session)
         else:

@@ -1,6 +1,6 @@
 """Preheats: files that the supernode fetches before a client asks for them. Pure.
 
-A preheat puts a lease on a task, although no client has asked for it: the CDN fetches the file and keeps it for hours.
+A preheat puts a lease on a task before a client requests it. So the CDN fetches the file and keeps it for hours.
 """
 
 from collections.abc import Callable, Iterator
@@ -18,7 +18,7 @@ from pantala_supernode.tasks.shares import DRAGONFLY
 from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _LEASE = 6 * 3600.0
-"""Seconds for which a preheat puts a lease on its task."""
+"""Seconds that a preheat's lease lasts."""
 _KEPT_FOR = timedelta(hours=24)
 """How long the REST API still shows a preheat after its end."""
 _MAX_PREHEATS = 10_000
@@ -34,7 +34,7 @@ class PreheatStatus(StrEnum):
 
 
 class Preheat(msgspec.Struct, omit_defaults=True):
-    """The preheat of one file, as REST clients read it. Its ID is the task's."""
+    """The preheat of one file, as the REST API shows it. Its ID is the ID of the task."""
 
     id: str = msgspec.field(name="ID")
     status: PreheatStatus
@@ -61,9 +61,9 @@ class PreheatManager:
         task_id = registration.task_id
         former = self._preheats.get(task_id)
         if former is not None and former.status is not PreheatStatus.FAILED:
-            raise ConflictError(f"this file already has preheat {former.id}; read or delete that one")
+            raise ConflictError(f"this file already has the preheat {former.id}; read or delete that preheat")
         if former is None and len(self._preheats) >= _MAX_PREHEATS:
-            raise NotReadyError("the supernode keeps too many preheats; delete some")
+            raise NotReadyError("the supernode has too many preheats; delete some of them")
         now, task = self._clock(), self._tasks.get(task_id)
         attempt = task.lease.attempt if task is not None and task.lease is not None else ""
         if task is None or task.copy.given_up:
@@ -87,7 +87,7 @@ class PreheatManager:
         return iter(tuple(self._preheats.values()))
 
     def delete(self, name: str) -> None:
-        """Delete a preheat, and stop it unless clients want the file. Raises the errors of :meth:`get`."""
+        """Delete a preheat, and end its lease unless clients fetch the file. Raises the errors of :meth:`get`."""
         preheat = self.get(name)
         del self._preheats[name]
         task = self._tasks.get(name)

@@ -1,4 +1,4 @@
-"""Registrations of clients: put a lease on the task, wait for the origin, and answer with a :class:`Code`."""
+"""Registers clients: puts a lease on the task, waits for the origin, and answers with a :class:`Code`."""
 
 import asyncio
 import contextlib
@@ -24,7 +24,7 @@ OTHER_MD5 = "the origin's file does not have the requested md5"
 class CopyWatch:
     """Watches the status, the generation and the failure of copies. It ignores new pieces.
 
-    ``lookup`` finds a task. ``on_change`` is called with the ID of a task after such a change.
+    ``lookup`` finds a task. ``on_change`` is called with the ID of the task after a change.
     """
 
     def __init__(self, lookup: Callable[[str], Task | None], on_change: Callable[[str], None]) -> None:
@@ -47,7 +47,7 @@ class CopyWatch:
         self._on_change(task_id)
 
     async def until(self, task_id: str, decided: Callable[[Task], bool], seconds: float) -> Task | None:
-        """Wait until ``decided`` is true for the task, at most ``seconds``. Returns the task; ``None``: not wanted."""
+        """Wait at most ``seconds`` until ``decided`` is true for the task. Returns the task, unless it was dropped."""
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
                 while (task := self._lookup(task_id)) is not None and not decided(task):
@@ -57,16 +57,16 @@ class CopyWatch:
 
 @dataclass(frozen=True, slots=True)
 class RegistrationTimeouts:
-    """Timeouts in seconds. They are short, because a client waits for an answer for 5 s only."""
+    """Timeouts in seconds. A client waits only 5 s for an answer."""
 
     registration: float = 4.0
     """How long a registration waits for the origin's answer."""
     hold: float = 1.5
     """How long a pull waits for a piece."""
     pause: float = 0.1
-    """How long the answer to a reported failure is delayed, to slow down a client that reaches no provider."""
+    """How long the answer to a reported failure is delayed. This slows down a client that reaches no provider."""
     refusal: float = 10.0
-    """How long the origin is not asked again for a file that it refused for good."""
+    """How long the origin is not asked again after a failure that is not retried."""
     rejection: float = 180.0
     """How long a file with the wrong md5 is not fetched again."""
 
@@ -129,7 +129,7 @@ class Registrations:
         return envelope(Code.OK, data=data)
 
     def reject(self, task: Task) -> None:
-        """End the lease and delete the copy, because its md5 is not the requested one."""
+        """End the lease and delete the copy, because its md5 differs from the requested md5."""
         _log.warning("a file from the origin does not have the md5 that a client requested", task=task.id)
         self._rejected[task.id] = self._clock()
         self._leases.end_lease(task.id)
@@ -140,7 +140,7 @@ class Registrations:
         self._rejected = {name: at for name, at in self._rejected.items() if now - at < self._timeouts.rejection}
 
     def _attempt(self, task_id: TaskID, task: Task | None) -> str:
-        """The order's ``attempt``: a new one if the origin refused the file for good, and was not asked lately."""
+        """The order's ``attempt``. It is new if the former attempt has failed, and is not one of the last seconds."""
         if task is not None and (not task.copy.given_up or task_id in self._tried):
             return task.lease.attempt if task.lease is not None else ""
         now = self._tried[task_id] = self._clock()
@@ -148,7 +148,7 @@ class Registrations:
 
 
 def is_stale(client: Client, task: Task) -> bool:
-    """True if the client may have pieces of a former generation, which it would mix with the present ones."""
+    """True if the client may have pieces of a former generation. It would mix them with the current pieces."""
     return client.generation != task.copy.generation
 
 

@@ -137,10 +137,10 @@ class RestAPI:
     # Pieces
 
     async def get_pieces(self, request: web.Request) -> web.Response:
-        """Give a client pieces: new ones, and again those that it was given and has not reported."""
+        """Give a client pieces: new pieces, and again the pieces that it has not reported."""
         query = read_query(request, models.PieceQuery)
         if not query.client:
-            raise EmptyValueError("clientID is empty; name the client that asks for pieces")
+            raise EmptyValueError("clientID is empty; give the ID of the client that requests pieces")
         self.managers.tasks.known(_id(request))
         answer = await self.service.pull(PullRequest(query.client, _id(request)))
         if answer["code"] in (Code.FINISHED, Code.WAIT):

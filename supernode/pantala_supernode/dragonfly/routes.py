@@ -26,7 +26,7 @@ from pantala_supernode.http.front import HotRequest, HotRoute
 _log = structlog.get_logger(__name__)
 
 _MAX_BODY = 1024 * 1024
-"""The largest body of a request in bytes: enough for a registration with certificates."""
+"""The most bytes of a request's body: enough for a registration with certificates."""
 
 
 class DragonflyAPI:
@@ -88,7 +88,7 @@ class DragonflyAPI:
         return envelope(Code.OK, data={"needRegister": False, "seedTaskIDs": [], "version": __version__})
 
     async def network(self, request: web.Request) -> Envelope:
-        """Answer a seed peer that looks for other seed peers: there are none."""
+        """Answer a seed peer that looks for other seed peers. The list is always empty."""
         await _body(request)
         return envelope(Code.OK, data={"nodes": []})
 
@@ -101,7 +101,7 @@ class DragonflyAPI:
 
 async def _body(request: web.Request) -> bytes:
     if (request.content_length or 0) > _MAX_BODY or request.headers.get("Transfer-Encoding"):
-        raise MalformedRequestError(f"the body must have a Content-Length of at most {_MAX_BODY} bytes")
+        raise MalformedRequestError(f"the request must have a Content-Length of at most {_MAX_BODY} bytes")
     return await request.read()
 
 

@@ -1,8 +1,8 @@
 """The service for Dragonfly's clients: registrations, pulls and reports.
 
-The clients take part in the same swarms as our peers, with the same scheduler. Two rules come from the clients' code:
-the supernode holds a pull for a moment before it answers "wait", because the client sleeps after that answer. It does
-not answer "wait" while the client fetches a piece, because old clients would then wait forever.
+The clients take part in the same swarms as Pantala's peers, with the same scheduler. Two rules come from the clients'
+code. The supernode holds a pull for a moment before it answers "wait", because the client sleeps after that answer. It
+does not answer "wait" while the client fetches a piece, because old clients would then never continue.
 """
 
 import asyncio
@@ -26,7 +26,7 @@ from pantala_supernode.sync.session import SupersededError
 from pantala_supernode.tasks.task import LeaseHolder, Task
 
 _DOWN_LINK = 20480
-"""The bandwidth in KiB per second that each answer allows. Without it, v0.3.1 uses only half of its link."""
+"""The bandwidth in KiB per second that each answer allows. Without this field, v0.3.1 uses only half of its link."""
 _MAX_FAILURE_KINDS = 64
 
 
@@ -67,7 +67,7 @@ class DragonflyService:
         return await answer if isinstance(answer, Coroutine) else answer
 
     def begin_pull(self, request: PullRequest) -> Envelope | Coroutine[Any, Any, Envelope]:
-        """The same as :meth:`pull`, with the answer at once, or with a coroutine if the client must wait."""
+        """What :meth:`pull` does. Returns the answer, or a coroutine for the answer if the client must wait."""
         client, task = self._client(request.task_id, request.cid)
         if client is None or task is None:
             return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
@@ -107,7 +107,7 @@ class DragonflyService:
             return envelope(Code.WAIT, "a newer request of this client replaced this one")
 
     def _answer_at_once(self, client: Client) -> Envelope | None:
-        """An error or pieces for the client. ``None`` if it has all pieces, or if the answer takes longer."""
+        """An error or pieces for the client. ``None``: the client has all pieces, or the answer takes longer."""
         known, task = self._client(client.task_id, client.cid)
         if known is not client or task is None:
             return envelope(Code.NOT_FOUND, "the supernode no longer knows this client; register again")
@@ -130,9 +130,9 @@ class DragonflyService:
             waiting.leave(client.name, held)
 
     def _entries(self, client: Client, task: Task, fresh: tuple[PieceWork, ...]) -> list[PieceEntry]:
-        """All pieces that the client was given and has not reported. They are repeated, in case an answer was lost.
+        """All pieces that the client was given and has not reported. They are repeated in case an answer was lost.
 
-        Empty if a checksum is missing.
+        Empty: the client has no such piece, or a checksum is missing.
         """
         works = {(work.piece, work.provider): work for work in fresh}
         entries = {}
@@ -149,7 +149,7 @@ class DragonflyService:
         return list(entries.values())
 
     async def _prepare(self, client: Client, task: Task) -> bool:
-        """Compute the missing checksums of the given pieces. False if none was missing."""
+        """Compute the missing checksums of the client's pieces. False: no checksum was missing."""
         computed = False
         for given in self._dispatcher.given(client.session, task):
             generation = task.copy.generation
@@ -183,18 +183,18 @@ class DragonflyService:
         )
 
     def _reject(self, client: Client, task: Task, given: tuple[int, str]) -> None:
-        """Take back a piece that cannot be read from the volume, and have it checked."""
+        """Take back a piece that cannot be read from the volume, and let the piece be checked."""
         self._managers.progress.fail(task.id, client.name, given[0], blame=False)
         self._accuse(task.id, given[0])
 
     def _cid(self, work: PieceWork) -> str:
-        """The provider's ID in answers. Clients fail if an ID has less than 25 characters."""
+        """The provider's ID in answers. Clients fail if an ID has fewer than 25 characters."""
         if work.provider == SUPERNODE:
             return f"cdnnode:{self._advertise}~{work.task_id}"
         return work.provider if work.path else f"peer:{work.provider}~{work.task_id}"
 
     async def _finish(self, client: Client, task: Task) -> Envelope:
-        """Answer a client that has all pieces: with the md5 of the file, or with an error if it asked for another."""
+        """Answer a client that has all pieces: with the file's md5, or an error if the client requires another md5."""
         copy = task.copy
         try:
             async with asyncio.timeout(self._timeouts.hold):
@@ -220,7 +220,7 @@ class DragonflyService:
         return envelope(Code.PIECE_TAKEN)
 
     def piece_failed(self, task_id: str, cid: str, provider: str, text: str, error: str) -> Envelope:
-        """Keep the cause of a failure. The client sends it before it reports the failure in a pull."""
+        """Store the cause of a failure. The client sends the cause before it reports the failure in a pull."""
         client, _ = self._client(task_id, cid)
         if client is not None and len(client.failure_kinds) < _MAX_FAILURE_KINDS:
             client.failure_kinds[(text or provider)[:512]] = "missing" if error == "FILE_NOT_EXIST" else "corrupt"
@@ -233,7 +233,7 @@ class DragonflyService:
         return envelope(Code.DOWN_TAKEN)
 
     def release_idle(self) -> bool:
-        """End the lease that ends first, among those of files that no client fetches. True if there was one."""
+        """End one lease on a file that no client fetches: the lease that expires first. False: no such lease exists."""
         busy = {client.task_id for client in self._clients if not client.finished}
         idle = [
             (task.lease.until, task.id)

@@ -1,4 +1,4 @@
-"""URLs as users type them, and as the supernode can send them. Pure."""
+"""Encodes URLs as users type them into URLs that the supernode can send. Pure."""
 
 import re
 from urllib.parse import quote, urlsplit
@@ -8,14 +8,14 @@ from pantala_protocol.rules.names import MAX_URL
 _PARTS = re.compile(r"(https?)://([^/?#\\]+)([^\x00-\x1f\x7f]*)", re.IGNORECASE | re.DOTALL)
 _AUTHORITY = re.compile(r"[!-~\u00a0-\U0010ffff]+")
 _AS_THEY_ARE = "".join(map(chr, range(0x21, 0x7F)))
-"""The printable characters of ASCII. They stay, so what is encoded already stays so."""
+"""The printable characters of ASCII. They are not encoded, so encoded characters are not encoded twice."""
 
 
 def encoded(text: str) -> str:
-    """A URL without blanks and with ASCII characters only. Raises :class:`ValueError` for any other than http(s).
+    """A URL without blanks and with ASCII characters only. Raises :class:`ValueError` unless it is an http(s) URL.
 
-    Dragonfly's clients send a URL as the user typed it. Its path may hold Chinese characters or a blank, for which the
-    origin expects ``%20`` and the like.
+    Dragonfly's clients send a URL as the user typed it. Its path may contain Chinese characters or blanks, which the
+    origin expects in encoded form, such as ``%20``.
     """
     match = _PARTS.fullmatch(text)
     if match is None or _AUTHORITY.fullmatch(match[2]) is None:
@@ -31,5 +31,5 @@ def _host(authority: str) -> str:
     """Host and port, in the spelling of DNS. Raises :class:`ValueError`."""
     read = urlsplit(f"//{authority}")
     if not read.hostname or read.port == 0:
-        raise ValueError("it must name a host, and a port from 1 to 65535 if any")
+        raise ValueError("it must name a host. A port must be from 1 to 65535")
     return authority if authority.isascii() else authority.encode("idna").decode()

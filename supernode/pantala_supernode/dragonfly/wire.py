@@ -1,7 +1,7 @@
 """The protocol of Dragonfly's clients: codes, envelopes and requests. Pure.
 
-Every answer is HTTP 200 with an envelope ``{"code", "msg", "data"}``. Clients send keys in any case, and some numbers
-as text.
+Every answer is HTTP 200 with an envelope ``{"code", "msg", "data"}``. Clients write keys in upper or lower case, and
+send some numbers as text.
 """
 
 import ipaddress
@@ -40,13 +40,13 @@ class PieceEntry(msgspec.Struct, frozen=True, rename="camel"):
 
 _PATH = re.compile(r"/[!-~]{1,511}")
 _CID = re.compile(r"[A-Za-z0-9._:@~-]{1,256}")
-"""dfget sends it in queries without encoding, so nothing else comes back as it was."""
+"""Matches a client ID. dfget does not encode the ID in queries, so other characters would not survive."""
 _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
 _HARMLESS = frozenset({"accept", "accept-charset", "accept-language", "cache-control", "pragma", "user-agent"})
-"""Headers that do not affect what the origin sends. Requests that differ in any other header get different tasks."""
+"""Headers that do not change the content. Requests that differ in any other header get different tasks."""
 
 _HOP_NAMES = (
     "accept-encoding connection content-length host if-match if-modified-since if-none-match if-range "
@@ -57,7 +57,7 @@ _HOP = frozenset(_HOP_NAMES.split(" "))
 
 
 class Code(IntEnum):
-    """The codes in answers, by which clients decide what to do."""
+    """The codes in answers. A client decides by the code what to do next."""
 
     METRIC_TAKEN = 1
     OK = 200
@@ -84,13 +84,13 @@ class PieceStatus(StrEnum):
 
 
 class PieceResult(StrEnum):
-    """The result for one piece or, at the end, for the whole download."""
+    """The result of one piece, or in the last report, of the whole download."""
 
     FAILED = "FAILED"
     SUCCESS = "SUCCESS"
     INVALID = "INVALID"
     SEMISUC = "SEMISUC"
-    """The client has the piece and cannot serve it yet."""
+    """The client has the piece, but cannot serve it yet."""
 
 
 _STATUSES = {700: PieceStatus.STARTED, 701: PieceStatus.RUNNING, 702: PieceStatus.FINISHED}
@@ -132,9 +132,9 @@ class Registration:
     def task_id(self) -> TaskID:
         """The ID of the task.
 
-        Clients do not authenticate. So a client shares a task with Task resources only if it sends exactly their
-        request: the whole URL, without a header. A client that ignores query parameters may be wrong. So it shares its
-        task only with clients that ignore the same ones.
+        Clients do not authenticate. So a client shares a task with Task resources only if it requests the whole URL
+        without a header. A client may be wrong to ignore query parameters. So it shares its task only with clients that
+        ignore the same parameters.
         """
         ignored = self._ignored()
         scope = f"dragonfly:{len(ignored)}:{ignored}{self.identifier}"
@@ -161,7 +161,7 @@ class Registration:
 
 @dataclass(frozen=True, slots=True)
 class PullRequest:
-    """``GET /peer/task``: a client reports the result of a piece and asks for more."""
+    """``GET /peer/task``: a client reports the result of a piece and requests more pieces."""
 
     cid: str
     task_id: str
