@@ -1,1 +1,1 @@
-"""The supernode's own HTTP interface, for the operator, peers and replicas."""
+"""The supernode's HTTP interface for the operator, peers and replicas. ``dragonfly`` has the other routes."""

@@ -100,7 +100,7 @@ class Guard:
     def authorize_at_once(
         self, access: Access, authorization: str, path: str, client: str | None = None
     ) -> TokenIdentity | None:
-        """The same as :meth:`authorize`. Raises :class:`TokenUnknownError` if the token must be verified first."""
+        """What :meth:`authorize` does. Raises :class:`TokenUnknownError` if the token must be verified first."""
         if access in WITHOUT_TOKEN:
             return None
         if client is not None:
@@ -136,7 +136,7 @@ class Guard:
     def _checked(self, identity: TokenIdentity, access: Access, path: str, client: str | None) -> TokenIdentity:
         if identity.subject != self._subjects[access]:
             _log.warning(
-                "refused a request, because the client may not call its route", subject=identity.subject, path=path
+                "refused a request, because the client may not call the route", subject=identity.subject, path=path
             )
             raise AccessRefusedError(403, "Forbidden", f"{identity.subject} may not call this route")
         if client is not None:
@@ -157,7 +157,7 @@ def _check_role(client: str, access: Access, path: str) -> None:
 
 
 def guard_of(settings: Settings, session: aiohttp.ClientSession, clock: ServerClock) -> Guard:
-    """The guard of a supernode with these settings. ``clock`` learns the API server's time."""
+    """The guard of a supernode with these settings. Its requests set ``clock`` to the API server's time."""
     documents = APIServerDocuments(
         session, settings.api_server, clock, ca=settings.api_ca, token=settings.api_token_file
     )

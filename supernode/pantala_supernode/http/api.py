@@ -38,7 +38,7 @@ class ChangesQuery(msgspec.Struct, frozen=True):
     wait: Annotated[float, Meta(ge=0, le=_MAX_WAIT)] = 0.0
     """How many seconds to wait for a change."""
     numbers: bool = False
-    """Let reports refer to nodes by number. Older operators do not understand that."""
+    """True if reports may refer to nodes by number. Older operators do not set this."""
 
 
 class NativeAPI:
@@ -65,7 +65,7 @@ class NativeAPI:
                 "GET", f"{api}/changes", self.changes, op, "Read changes, or wait for one", changes, query=ChangesQuery
             ),
             Operation("GET", f"{api}/progress", self.progress, op, "Read the progress of downloads", {200: Progress}),
-            Operation("POST", f"{api}/sync", self.sync, peer, "Exchange news with a peer", sync, body=SyncRequest),
+            Operation("POST", f"{api}/sync", self.sync, peer, "Take reports, and give work", sync, body=SyncRequest),
         )
 
     async def healthz(self, _request: web.Request) -> web.Response:
@@ -76,7 +76,7 @@ class NativeAPI:
         return health_response(self.problems(), "Recovering")
 
     def problems(self) -> Sequence[str]:
-        """The reasons why the supernode is not ready. Empty if it is."""
+        """The reasons why the supernode is not ready. Empty: it is ready."""
         return () if self._supernode.recovered else ("the supernode is still reading its volume",)
 
     async def statement(self, request: web.Request) -> web.Response:

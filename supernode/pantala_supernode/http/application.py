@@ -14,7 +14,7 @@ from pantala_supernode.http.operations import Operation, document, mount
 from pantala_supernode.metrics import Metrics
 
 MAX_BODY = 64 * 1024 * 1024
-"""The largest body of a request in bytes: enough for a statement of some ten thousand Tasks."""
+"""The most bytes of a request's body: enough for a statement of some ten thousand Tasks."""
 
 
 def application(

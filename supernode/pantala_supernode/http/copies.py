@@ -16,7 +16,7 @@ from pantala_supernode.replicas.copies import CopyEndedError, CopyServer, Misdir
 from pantala_supernode.replicas.decision import CopyReport
 
 _WRITE_TIMEOUT = 30.0
-"""Seconds in which another replica must receive a piece. Then the connection is closed."""
+"""The most seconds in which another replica must receive a piece. After that, the connection is closed."""
 
 
 class MisdirectedBody(msgspec.Struct, frozen=True):
@@ -32,7 +32,7 @@ class ContentQuery(msgspec.Struct, frozen=True):
     generation: Id
     start: Count = 0
     end: Count | None = None
-    """The byte after the last one. Bytes before it must be here now. Without it, all bytes are sent as they arrive."""
+    """The end of the range. All bytes before it must be there now. ``None``: all bytes are sent as they arrive."""
 
 
 class CopiesAPI:
@@ -69,7 +69,7 @@ class CopiesAPI:
             return json_response(MisdirectedBody(ErrorDetail(error.name, str(error)), error.owner), error.status)
 
     async def content(self, request: web.Request) -> web.StreamResponse:
-        """Send bytes of a copy. If it ends early, cut the connection, so that the replica notices."""
+        """Send bytes of a copy. If the copy ends early, abort the connection, so that the replica notices."""
         task_id, query = request.match_info["task_id"], read_query(request, ContentQuery)
         response = web.StreamResponse(headers={"Content-Type": "application/octet-stream"})
         response.content_length = self._copies.check(task_id, query.generation, query.start, query.end)

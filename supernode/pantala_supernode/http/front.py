@@ -1,9 +1,9 @@
-"""The front of the API port: answers the most frequent requests itself, and hands every other connection to aiohttp.
+"""The front of the API port: answers the most frequent requests itself, and hands all other connections to aiohttp.
 
-Peers and Dragonfly's clients send thousands of small requests a second. aiohttp needs more time for one than the
+Peers and Dragonfly's clients send thousands of small requests a second. aiohttp needs more time for a request than the
 supernode needs for its answer, mostly for tasks and header objects (ADR 18). So a :class:`HotRoute` is a plain function
 that is called when a request has arrived. If a request is not for a hot route, or if its head is not plain
-(:mod:`pantala_supernode.http.head`), aiohttp gets the connection with all bytes that are not answered yet.
+(:mod:`pantala_supernode.http.head`), aiohttp gets the connection, with all bytes that are not answered yet.
 """
 
 import asyncio
@@ -31,16 +31,16 @@ _IDLE = 75.0
 """Seconds after which a connection without a request is closed."""
 
 _HEAD = 10.0
-"""Seconds from the first byte of a request to the end of its head."""
+"""The most seconds from the first byte of a request to the end of its head."""
 
 _BODY, _RATE = 30.0, 32 * 1024
-"""Seconds for a body, and the bytes for which it gets a second more."""
+"""The most seconds for a body, and the rate in bytes per second by which a long body gets more time."""
 
 _UNREAD, _UNREAD_TIME = 256 * 1024, 2.0
-"""Bytes of a refused body that are read and dropped, and seconds for that. Otherwise the client may lose the answer."""
+"""The most bytes of a refused body to read and drop, and the most seconds. Otherwise the client may lose the answer."""
 
 _SWEEP = 2.0
-"""Seconds between two looks for connections to close."""
+"""Seconds between two checks for connections to close."""
 
 _AHEAD = 64 * 1024
 """The most bytes that are read while an answer is pending."""
@@ -63,14 +63,14 @@ class HotRoute(NamedTuple):
     method: str
     path: str
     handler: Callable[[HotRequest], object]
-    """Returns what is sent as JSON, or a future of it. If the connection closes first, the future is cancelled."""
+    """Returns an object to send as JSON, or a future of it. If the connection closes, the future is cancelled."""
     access: Access
     most_body: int = 0
-    """The most bytes in a body. aiohttp serves requests with longer ones."""
+    """The most bytes in a body. aiohttp serves requests with longer bodies."""
 
 
 class Front:
-    """Owns the connections that aiohttp does not serve. It closes silent ones."""
+    """Owns the connections that aiohttp does not serve, and closes silent connections."""
 
     def __init__(self, routes: tuple[HotRoute, ...], guard: Guard, metrics: Metrics) -> None:
         self.routes = {(route.method, route.path): route for route in routes}
@@ -84,7 +84,7 @@ class Front:
         self._left: asyncio.Event = asyncio.Event()
 
     def protocol(self, fallback: Callable[[], asyncio.Protocol], visit: Visit) -> asyncio.Protocol:
-        """The protocol of a new connection. ``fallback`` creates aiohttp's."""
+        """The protocol of a new connection. ``fallback`` creates aiohttp's protocol."""
         if not self.routes:
             return FirstHead(fallback(), visit)
         if self._sweeping is None:
@@ -110,7 +110,7 @@ class Front:
             self._left.set()
 
     def drain(self) -> None:
-        """Close each connection when it has no request any more."""
+        """Close each connection after the answer to its last request."""
         self.closing = True
         if self._sweeping is not None:
             self._sweeping.cancel()
@@ -139,7 +139,7 @@ class Front:
 
 
 class FrontConnection(asyncio.Protocol):
-    """One connection. It serves one request at a time, in the order of their arrival."""
+    """One connection. It serves one request at a time, in the order in which they arrive."""
 
     def __init__(self, front: Front, fallback: Callable[[], asyncio.Protocol], visit: Visit) -> None:
         self._front = front
@@ -156,13 +156,13 @@ class FrontConnection(asyncio.Protocol):
         self._route: HotRoute
         self._identity: TokenIdentity | None = None
         self._pending: asyncio.Future[Any] | None = None
-        """What the present request waits for: the check of its token, or its answer."""
+        """What the current request waits for: the check of its token, or its answer."""
         self._choked = False
         """True while the client does not read its answers."""
         self._due = self._time() + _IDLE
-        """When the connection is closed, unless its request has arrived or its answer was read."""
+        """When the connection is closed if its request has not arrived, or its answer was not read."""
         self._unread = 0
-        """Bytes of a refused body that are still dropped. Then the connection is closed."""
+        """How many bytes of a refused body must still be dropped before the connection is closed."""
 
     # Called by asyncio
 
@@ -221,7 +221,7 @@ class FrontConnection(asyncio.Protocol):
     # Requests
 
     def _serve(self) -> None:
-        """Serve all requests that have arrived, until one must wait."""
+        """Serve all requests that have arrived, until a request must wait."""
         while self._pending is None and not self._choked and not self._over:
             if self._head is None and not (self._received and self._begin()):
                 return
@@ -234,7 +234,7 @@ class FrontConnection(asyncio.Protocol):
             self._handle(head, body)
 
     def _begin(self) -> bool:
-        """Read the head of a request. False if the request cannot be served yet, or not here."""
+        """Read the head of a request. False: the request cannot be served yet, or aiohttp serves it."""
         try:
             head = read_head(self._received)
             if head is None:
@@ -274,7 +274,7 @@ class FrontConnection(asyncio.Protocol):
             self._answer(200, self._front.encode(answer), {})
 
     def _decided(self, decision: "asyncio.Future[TokenIdentity | None]") -> None:
-        """Continue the present request after the check of its token."""
+        """Continue the current request after the check of its token."""
         self._pending = None
         if decision.cancelled() or self._transport.is_closing():
             self._transport.close()
@@ -289,7 +289,7 @@ class FrontConnection(asyncio.Protocol):
         self._resume()
 
     def _ended(self, answer: "asyncio.Future[object]") -> None:
-        """Send the answer that the present request waited for."""
+        """Send the answer that the current request waited for."""
         self._pending = None
         if answer.cancelled():
             self._transport.close()
@@ -309,7 +309,7 @@ class FrontConnection(asyncio.Protocol):
             self._serve()
 
     def _refuse(self, error: AccessRefusedError) -> None:
-        """Refuse the present request. Its body is dropped, so it is the last one of the connection."""
+        """Refuse the current request. Its body is dropped, and the connection ends."""
         self._fail(ErrorAnswer(error.status, error.reason, str(error), error.headers), last=True)
 
     def _fail(self, failure: ErrorAnswer, *, last: bool = False) -> None:
@@ -326,13 +326,13 @@ class FrontConnection(asyncio.Protocol):
             self._end()
 
     def _end(self) -> None:
-        """Close the connection. If a part of the body is on its way, drop it first."""
+        """Close the connection. If a part of the body has not arrived yet, drop it first."""
         self._unread, self._head = 0 if self._head is None else min(self._head.length, _UNREAD), None
         self._due = self._time() + _UNREAD_TIME
         arrived = len(self._received)
         self._received.clear()
         self._drop(arrived)
-        self._transport.resume_reading()  # it may have paused while the token was verified
+        self._transport.resume_reading()  # reading may have paused while the token was verified
 
     def _drop(self, count: int) -> None:
         self._unread = max(self._unread - count, 0)

@@ -7,10 +7,10 @@ The rules are stricter than HTTP's: a head passes only if every parser reads it 
 from typing import NamedTuple
 
 _MAX_HEAD = 8190
-"""Bytes of a head, at most. aiohttp refuses longer lines."""
+"""The most bytes of a head. aiohttp refuses longer lines."""
 
 _MAX_DIGITS = 9
-"""Digits of a ``Content-Length``, at most."""
+"""The most digits of a ``Content-Length``."""
 
 _VISIBLE = bytes(range(0x21, 0x7F))
 _ALLOWED = _VISIBLE + b" \t\r\n"
@@ -18,7 +18,7 @@ _ALLOWED = _VISIBLE + b" \t\r\n"
 _HARMLESS = frozenset(
     b"accept accept-encoding accept-language cache-control content-type date pragma user-agent".split()
 )
-"""Headers that have no influence on the answer."""
+"""Headers that do not change the answer."""
 
 
 class UnusualHeadError(Exception):
@@ -26,7 +26,7 @@ class UnusualHeadError(Exception):
 
 
 class PlainHead(NamedTuple):
-    """What the front needs of a plain head."""
+    """The parts of a plain head that the front needs."""
 
     method: str
     path: str

@@ -1,6 +1,6 @@
 """Operations of an HTTP interface, and functions that read their bodies and queries.
 
-Routes and the OpenAPI 3.1 document come from the same table.
+Routes and the OpenAPI 3.1 document are made from the same operations.
 """
 
 import re
@@ -165,7 +165,7 @@ def decode_body(body: bytes, kind: type[T]) -> T:
 
 
 def read_query(request: web.Request, kind: type[S]) -> S:
-    """Read a query as ``kind``. Keys match in any case. A list comes as a repeated key, or separated by commas.
+    """Read a query as ``kind``. Upper and lower case of keys do not matter. A list is a repeated key, or has commas.
 
     Raises :class:`InvalidValueError`.
     """

@@ -1,4 +1,4 @@
-"""The routes to ask registries. The handlers only convert between HTTP and method calls."""
+"""The routes by which peers and the operator ask registries. Handlers only convert between HTTP and method calls."""
 
 import msgspec
 from aiohttp import web
@@ -25,7 +25,7 @@ _ERRORS: dict[type[RegistryError], type[RequestError]] = {
     RegistryDeniedError: ForbiddenError,
     RegistryUnreachableError: NotReadyError,
 }
-"""The error of the API for each error of a registry. Any other one becomes a :class:`GatewayError` (502)."""
+"""The error of the API for each error of a registry. Any other error becomes a :class:`GatewayError` (502)."""
 
 
 class ManifestQuery(msgspec.Struct, frozen=True):
@@ -38,11 +38,11 @@ class ManifestQuery(msgspec.Struct, frozen=True):
     order: str = ""
     """The key of the ordered image, if an order needs the manifest. Then the order's credentials are used."""
     peer: str = ""
-    """The node's name, only for ``--no-auth``; else the token names it. Empty: an order of any node counts."""
+    """The node's name. Used only with ``--no-auth``, because otherwise the token names the node. Empty: any node."""
 
 
 class BlobQuery(msgspec.Struct, frozen=True):
-    """The query of a question about a blob."""
+    """The query of a request whether a client may read a blob."""
 
     registry: str
     repository: str
@@ -94,7 +94,7 @@ class RegistriesAPI:
 
 
 def _node(request: web.Request, query: ManifestQuery | BlobQuery) -> str:
-    """The node that asks. Raises :class:`ForbiddenError` for an order without a node."""
+    """The node of the peer. Raises :class:`ForbiddenError` for an order if the token names no node."""
     identity = request.get(IDENTITY)
     if query.order and identity is not None and not identity.node:
         raise ForbiddenError("only a peer's token, which names its node, may read images of that node's orders")

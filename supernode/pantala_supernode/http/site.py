@@ -12,10 +12,10 @@ from pantala_process.tls.contexts import TLSContexts
 from pantala_supernode.http.front import Front
 
 GRACE = 25.0
-"""Seconds that running requests get to finish after a signal to stop. A pod is killed after 30 s."""
+"""Seconds that running requests get to finish after a signal to stop. Kubernetes kills a pod after 30 s."""
 
 _LAST = 5.0
-"""Seconds that the last answers of the front get, after all held requests were released."""
+"""Seconds that the front's last answers get, after all held requests were answered."""
 
 
 @contextlib.asynccontextmanager
@@ -30,7 +30,7 @@ async def site(
     """Serve ``app`` while the block runs, and yield the port.
 
     Its connections may use the fraction ``share`` of the limit of open files. Further connections are closed at once,
-    because the supernode needs files for origins and the volume, too. When a connection closes, the handler of its
+    because the supernode also needs files for origins and the volume. When a connection closes, the handler of its
     request is cancelled. ``front`` serves its own routes instead of ``app``.
     """
     runner = web.AppRunner(
