@@ -1,1 +1,1 @@
-"""Container images: orders for nodes, manifests from registries, and leases on the blobs of images."""
+"""Container images: orders for nodes, manifests from registries, and leases on blobs."""

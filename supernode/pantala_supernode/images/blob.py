@@ -1,4 +1,4 @@
-"""One leased blob: the peers and clients that wait for it, and the sources from which it may come. Pure."""
+"""One leased blob: the peers and clients that wait for it, and its sources, which take turns. Pure."""
 
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -10,13 +10,13 @@ from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.task import Task
 
 _TURN = 2.0
-"""Seconds of a turn. A source that is slow during a turn loses it, if another repository waits for one."""
+"""Seconds of a period. A source that is slow for a period loses its turn if another registry offers a source."""
 _LEAST = 256 * 1024
-"""The bytes a second with which a source keeps its turn."""
+"""The bytes per second that a source needs to keep its turn."""
 
 
 class KeptBlob(NamedTuple):
-    """The record of a kept blob, with which the next process can keep it as long as this one would. Without secrets."""
+    """A kept blob, as the ledger records it for the next process. It contains no secret."""
 
     digest: str
     generation: str
@@ -26,7 +26,7 @@ class KeptBlob(NamedTuple):
 
 
 class Offer(NamedTuple):
-    """One source of a blob, and the claim of the client whose credential it uses."""
+    """One source of a blob, and the claim of the client whose credential the source uses."""
 
     source: FileSource
     claim: BlobClaim
@@ -38,7 +38,7 @@ class Offer(NamedTuple):
 
 @dataclass(slots=True, eq=False)
 class Question:
-    """A client's question whether it may read the blob. ``answer`` is called once, with ``None`` if it may not."""
+    """A client's question whether it may read the blob. ``answer`` is called once. ``None``: the client may not."""
 
     peer: str
     offers: tuple[Offer, ...]
@@ -47,16 +47,16 @@ class Question:
 
 @dataclass(slots=True)
 class Turn:
-    """The turn of a source."""
+    """The turn of a source. It consists of periods of :data:`_TURN` seconds."""
 
     offer: Offer
     begun: float
-    """When the present period of the turn began, in monotonic seconds."""
+    """When the current period began, in monotonic seconds."""
     received: int
-    """The most bytes that the copy had until then. Bytes that are sent again are not progress."""
+    """The most bytes that the copy had before the current period. Bytes that are sent again are not progress."""
 
     def is_slow(self, now: float, received: int) -> bool:
-        """True if a whole period has passed with too few bytes. After a period with enough, the next one begins."""
+        """True if a period has ended with too few bytes. After each period, the next period begins."""
         passed = now - self.begun
         if passed < _TURN:
             return False
@@ -66,7 +66,7 @@ class Turn:
 
 
 class AdmissionBasis(NamedTuple):
-    """What a decision about waiting peers depends on, besides the rights. It stays the same for most pieces."""
+    """The facts, besides rights, on which a decision about waiting peers depends. Most pieces do not change them."""
 
     generation: str
     origins: tuple[str, ...]
@@ -82,11 +82,11 @@ class AdmissionBasis(NamedTuple):
 
 @dataclass(slots=True)
 class LeasedBlob:
-    """One blob: the peers that wait for it, and the sources from which it may come."""
+    """One blob, the peers and clients that wait for it, and its sources."""
 
     digest: str
     waiting: dict[str, tuple[Offer, ...]] = field(default_factory=dict)
-    """The sources that each waiting peer may read."""
+    """The sources that each waiting peer offers."""
     questions: list[Question] = field(default_factory=list)
     """The open questions of clients."""
     turn: Turn | None = None
@@ -94,13 +94,13 @@ class LeasedBlob:
     turns: Counter[str] = field(default_factory=Counter)
     """How many turns the sources of each peer have had."""
     basis: AdmissionBasis | None = None
-    """On what the last decision about waiting peers was based."""
+    """The facts of the last decision about waiting peers."""
     seen: tuple[str, int] | None = None
     """The generation and the pieces (bit mask) of the copy at its last change. ``None``: no change was seen yet."""
     slow: set[str] = field(default_factory=set)
     """The registries that lost a turn because they were slow."""
     failed: set[bytes] = field(default_factory=set)
-    """The clients whose sources failed. They are tried again after a while without demand."""
+    """The clients whose sources failed. They are used again once no peer or client has waited for the blob."""
     attempt: int = 1
     wanted_at: float = 0.0
     restored: str | None = None
@@ -118,14 +118,14 @@ class LeasedBlob:
             yield from ((question.peer, offer) for offer in question.offers)
 
     def has_grown(self, copy: Copy) -> bool:
-        """True if pieces have arrived since the last change. The first change only shows what was there before."""
+        """True if pieces have arrived since the last change. The first change only records the present pieces."""
         before, self.seen = self.seen, (copy.generation, copy.cached)
         if before is None:
             return False
         return bool(copy.cached & ~(before[1] if before[0] == copy.generation else 0))
 
     def rest(self, now: float) -> None:
-        """Note that a peer or client has stopped waiting."""
+        """Record that a peer or client has stopped waiting."""
         self.wanted_at = now
         if self.idle:
             self.failed.clear()

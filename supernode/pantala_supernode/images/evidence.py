@@ -1,7 +1,7 @@
 """Finds evidence for claims on cached blobs, with requests to registries.
 
-A few equal bytes prove nothing, because a registry may know them, or guess them. So a repository that has not sent a
-blob must send the whole of it once. It need not do so if the same registry allows the client to read the blob in a
+A few equal bytes prove nothing, because a registry may know or guess them. So a repository that has not sent a blob
+must send the whole blob once. There is one exception: the same registry allows the client to read the blob in a
 repository that has sent it. So a layer that many repositories of a registry share is read once.
 """
 
@@ -41,11 +41,11 @@ _QUESTIONS, _READS = 32, 8
 _READS_OF_ONE = 2
 """The most reads of whole blobs from one registry at the same time."""
 _SLOWEST = 1024 * 1024
-"""The bytes a second with which a registry must send a whole blob."""
+"""The bytes per second that a registry needs to send a whole blob in time."""
 _ORIGINS = 4
-"""The most origins that are asked for a claim on another repository: the latest ones."""
+"""The most origins that are asked for a claim on another repository. The latest origins are asked."""
 _PAUSE, _PAUSES = 5.0, 10_000
-"""Seconds without another question after one that was not answered, and the most of such pauses."""
+"""Seconds without another question after a question without an answer, and the most such pauses at the same time."""
 _BLOCK = 1024 * 1024
 
 REFUSALS = (
@@ -58,11 +58,11 @@ REFUSALS = (
 )
 
 Vouch = Callable[[TaskID, str, str], Awaitable[None]]
-"""Records that a repository sent the whole blob of a task. The generation of the copy is in between."""
+"""Records that a repository sent a whole blob. The arguments are the task ID, the copy's generation, the repository."""
 
 
 class EvidenceFinder:
-    """Asks registries about claims, each claim once at a time. ``clock`` returns monotonic seconds."""
+    """Asks registries about claims. For each claim, only one question is open. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -84,7 +84,7 @@ class EvidenceFinder:
         self._running: dict[tuple[Subject, str], asyncio.Task[None]] = {}
 
     def find(self, copy: Copy, offer: Offer, ruling: Ruling, tell: Callable[[str], None]) -> None:
-        """Find evidence for an offer's claim in the background. Then call ``tell`` with the ID of the copy's task."""
+        """Find evidence for an offer's claim in the background. Then call ``tell`` with the copy's task ID."""
         key = (offer.claim.client, copy.generation)
         if key not in self._running and key not in self._paused:
             self._running[key] = asyncio.create_task(self._find(copy, offer, ruling, tell))
@@ -109,7 +109,7 @@ class EvidenceFinder:
         tell(copy.task_id)
 
     async def _ask(self, copy: Copy, offer: Offer) -> None:
-        """Ask a claim's own registry. Raises :class:`SupernodeError` if it does not answer."""
+        """Ask the repository of the claim, and grant or refuse. Raises :class:`SupernodeError` without an answer."""
         client, digest = offer.claim.client, offer.claim.digest
         try:
             await self._read_byte(copy, offer.source)
@@ -119,7 +119,7 @@ class EvidenceFinder:
             self._rights.grant(client, digest, EvidenceKind.ALLOWED, self._clock(), generation=copy.generation)
 
     async def _is_shared(self, copy: Copy, offer: Offer) -> bool:
-        """True if the claim's registry gives the blob in another repository to the public, or to the client."""
+        """True if the claim's registry gives the blob from another repository to the public, or to the client."""
         digest, client = offer.claim.digest, offer.claim.client
         for origin in related(offer.claim, copy.origins)[:_ORIGINS]:
             registry, _, name = origin.partition("/")
@@ -136,10 +136,10 @@ class EvidenceFinder:
         return False
 
     async def _read_byte(self, copy: Copy, source: FileSource) -> None:
-        """Request the last byte of a blob. A registry that sends it allows the client, else this raises.
+        """Request the last byte of a blob. Returns if the registry sends this byte: then it allows the client.
 
-        A page for people to log in has another length than the blob. Raises :class:`SupernodeError`,
-        :class:`ValueError`.
+        Raises :class:`SupernodeError`. Raises :class:`ValueError` for an answer of another length, such as a login
+        page.
         """
         length = copy.length
         if length is None:

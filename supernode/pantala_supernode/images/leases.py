@@ -3,9 +3,9 @@
 The supernode fetches a blob while a peer waits for it, and keeps it for some time after. A waiting peer receives
 pieces. When it stops waiting, it keeps its pieces for other peers until the lease ends.
 
-The supernode fetches the blob with the credentials of any waiting peer. But each peer receives it only if it has a
-right to the blob (see :mod:`pantala_protocol.rules.rights`). Such a peer is *admitted*. A peer has the rights of its
-clients. It asks for each client before it sends the client a byte.
+The supernode fetches the blob with the credentials of any waiting peer. But a peer receives the blob only if it has a
+right to it (see :mod:`pantala_protocol.rules.rights`). Such a peer is *admitted*. A peer has the rights of its clients.
+It asks the supernode for each client before it sends the client a byte.
 """
 
 from collections.abc import Callable, Iterable, Mapping
@@ -26,9 +26,9 @@ from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _log = structlog.get_logger(__name__)
 PRIORITY = 1_000
-"""The priority of fetches of blobs. It is above that of most Tasks, because a container waits for a blob."""
+"""The priority of blobs. It is higher than the priority of most Tasks, because a container waits for the blob."""
 _UNFINISHED = 60.0
-"""Seconds for which the fetch of a blob goes on after the last peer stopped waiting, because runtimes retry."""
+"""Seconds for which the fetch of a blob continues after the last peer stopped waiting, because runtimes retry."""
 _MOST = 4096
 """The most blobs for which one peer may wait at the same time."""
 
@@ -40,8 +40,8 @@ FindEvidence = Callable[[Copy, Offer, Ruling, Callable[[str], None]], None]
 class BlobLeases:
     """All leased blobs, and the peers that wait for them.
 
-    ``reassign`` is called with the peers whose assignments changed. ``received`` returns how many bytes of a copy are
-    here. A blob is kept for ``seconds`` (at least 60) after a peer last waited for it. ``clock`` returns
+    ``reassign`` is called with the peers whose assignments changed. ``received`` returns how many bytes of a copy this
+    supernode has. A blob is kept for ``seconds`` (at least 60) after a peer last waited for it. ``clock`` returns
     monotonic seconds.
     """
 
@@ -72,7 +72,7 @@ class BlobLeases:
         self._blobs: dict[str, LeasedBlob] = {}
 
     def take(self, peer: str, wants: Mapping[str, WantedBlob]) -> None:
-        """Replace the blobs for which a peer waits. Before the first statement, they are only remembered."""
+        """Replace the blobs for which a peer waits. They take effect after the first statement."""
         before = self._demand.get(peer, {})
         if wants:
             self._demand[peer] = wants
@@ -82,7 +82,7 @@ class BlobLeases:
             self._apply(peer, wants, before.keys() - wants.keys())
 
     def ask(self, peer: str, wanted: WantedBlob, answer: Callable[[Right | None], None]) -> Question:
-        """Ask for a client of a peer whether it may read a blob. The question is open until :meth:`end`.
+        """Ask whether a client of a peer may read a blob. The question is open until :meth:`end`.
 
         Raises :class:`ForbiddenError` if the question is not valid.
         """
@@ -108,7 +108,7 @@ class BlobLeases:
     def take_holdings(self, peer: str, held: Mapping[str, tuple[str, int]]) -> None:
         """Let a peer keep its pieces of restored blobs. ``held``: the generation and the pieces that it has, by task.
 
-        Call this before the peer's assignments are sent. A peer with another generation was not admitted before.
+        Call this before the peer's assignments are sent. A peer that has this generation was admitted before.
         """
         for name, (generation, _) in held.items():
             blob = self._blobs.get(name)
@@ -133,9 +133,9 @@ class BlobLeases:
         return tuple(found)
 
     def restore(self, kept: Iterable[KeptBlob]) -> None:
-        """Put leases on the blobs of an earlier process, until their time is over. Call this before serving peers.
+        """Put leases on the blobs of an earlier process, for the rest of their time. Call this before serving peers.
 
-        It does not admit a peer or fetch anything.
+        This does not admit a peer, and does not fetch a blob.
         """
         for blob in kept:
             idle = max(blob.idle, 0.0)
@@ -159,9 +159,9 @@ class BlobLeases:
             self._apply(peer, wants, ())
 
     def on_task_changed(self, name: str) -> None:
-        """Admit waiting peers once pieces arrive. If the current source failed, use another one.
+        """Admit waiting peers once pieces arrive. If the current source has failed, use another source.
 
-        Most changes are only further pieces. They change nothing for 1,000 waiting peers, so the peers are skipped.
+        Most changes are only further pieces, which do not change the rights of waiting peers. Then no peer is checked.
         """
         blob, task = self._blobs.get(name), self._tasks.get(name)
         if blob is None or task is None:
@@ -176,7 +176,7 @@ class BlobLeases:
             self._tasks.renew(name, until=self._until(name))
 
     def _grant_sent(self, copy: Copy, blob: LeasedBlob) -> bool:
-        """Let the client read the copy for whose credential pieces arrived. Returns False if it had this right."""
+        """Grant the copy to the client whose credential fetched pieces. False: the client had this right before."""
         if not copy.client:
             return False
         client, now = Subject(bytes.fromhex(copy.client)), self._clock()
@@ -206,7 +206,7 @@ class BlobLeases:
                 self._admit(name, blob)
 
     def release_idle(self) -> bool:
-        """End the lease on the blob for which peers have not waited for the longest time. True if there was one."""
+        """End the lease on the blob that has been idle for the longest time. False: no blob is idle."""
         idle = [
             (blob.wanted_at, name)
             for name, blob in self._blobs.items()
@@ -250,7 +250,7 @@ class BlobLeases:
     # Rights
 
     def _admit(self, name: str, blob: LeasedBlob) -> None:
-        """Admit the waiting peers that have a right to the blob, and answer questions. Find evidence for the others."""
+        """Admit waiting peers that have a right to the blob, and answer questions. Find evidence for other peers."""
         task = self._tasks.get(name)
         copy = task.copy if task is not None else Copy(TaskID(name))
         held = HeldBlob(copy.generation, copy.origins, whole=task is not None and task.complete)
@@ -269,7 +269,7 @@ class BlobLeases:
             self._reassign(admitted)
 
     def _right(self, copy: Copy, held: HeldBlob, offers: tuple[Offer, ...]) -> Right | None:
-        """The right that one of the sources gives. If none does, find evidence."""
+        """The right of one of the sources' clients. If no client has a right, find evidence."""
         now = self._clock()
         for _, claim in offers:
             right = standing(self._rights, claim, held, now)
@@ -277,7 +277,7 @@ class BlobLeases:
                 return right
         for offer in offers:
             ruling = rule(self._rights, offer.claim, held, now)
-            own = not held.whole and copy.client == offer.claim.client.hex()  # its bytes are about to arrive
+            own = not held.whole and copy.client == offer.claim.client.hex()  # further bytes will be its evidence
             if ruling is Ruling.PROVE or (ruling is Ruling.ASK and copy.length is not None and not own):
                 self._find_evidence(copy, offer, ruling, self.on_evidence)
         return None
@@ -285,7 +285,7 @@ class BlobLeases:
     # Sources
 
     def _fetch(self, name: str, blob: LeasedBlob) -> None:
-        """Fetch the blob from a source of a waiting peer: the current one, if a waiting peer still names it."""
+        """Fetch the blob from a source that a waiting peer offers: from the current source, if it is still offered."""
         usable = [(peer, offer) for peer, offer in blob.offered() if self._sources.is_usable(blob, offer)]
         if not usable:
             return
@@ -300,19 +300,19 @@ class BlobLeases:
         elif task is not None and task.lease is not None:
             if task.copy.failure is None or not task.copy.failure.final:
                 return
-            blob.attempt += 1  # a peer waits for it again, so the CDN tries again
+            blob.attempt += 1  # a peer waits for the blob again, so the CDN tries again
         ordered = replace(turn.offer.source, attempt=f"blob:{blob.attempt}", priority=PRIORITY)
         self._leases.lease(name, Lease(ordered, self._until(name)))
 
     def _pass_turn(self, name: str, blob: LeasedBlob, task: Task) -> None:
-        """If the current source is slow, let a source of another registry have its turn."""
+        """If the current source is slow, give the turn to a source of another registry."""
         turn = blob.turn
         if turn is None or task.complete or not turn.is_slow(self._clock(), self._received(name)):
             return
         others = (offer for _, offer in blob.offered() if self._sources.is_usable(blob, offer))
         if any(not self._sources.is_suspect(blob, offer) and offer.registry != turn.offer.registry for offer in others):
             blob.slow.add(turn.offer.registry)
-            _log.warning("a registry is slow, so another one has its turn", task=name, slow=turn.offer.source)
+            _log.warning("a registry is slow; using another registry", task=name, slow=turn.offer.source)
             blob.turn = None
             blob.attempt += 1
             self._fetch(name, blob)

@@ -1,4 +1,4 @@
-"""Records on the volume, for the next process, which blobs are kept and when peers last waited for them."""
+"""Records on the volume which blobs are kept, and when peers last waited for them. The next process reads this."""
 
 import asyncio
 import threading
@@ -18,11 +18,11 @@ from pantala_supernode.images.leases import BlobLeases
 _log = structlog.get_logger(__name__)
 
 _LOOK = 1.0
-"""Seconds between two checks for changes. After a crash, blobs that are not recorded yet are not kept."""
+"""Seconds between two checks for changes. Blobs that a crash leaves unrecorded are not kept."""
 _STAMP = 60.0
-"""A recorded time may be wrong by this many seconds. Exact times would need a write at each check."""
+"""The most seconds by which a recorded time is too old. Exact times would need a write at each check."""
 _PAUSE = 60.0
-"""Seconds until the next try after a failed write."""
+"""Seconds from a failed write to the next attempt."""
 
 
 class _Entry(msgspec.Struct, frozen=True):
@@ -76,12 +76,12 @@ class BlobLedger:
         except FileNotFoundError:
             return {}
         except (OSError, RecordError) as error:
-            _log.warning("the list of cached blobs cannot be read; they are fetched again", error=str(error))
+            _log.warning("cannot read the list of cached blobs; fetching the blobs again", error=str(error))
             return {}
         return {name: entry for name, entry in entries.items() if _is_digest(name)}
 
     def _write(self, entries: _Entries) -> bool:
-        with self._turn:  # the last write may start during another one
+        with self._turn:  # the last write may start while another write runs
             if entries == self._written:
                 return True
             try:

@@ -85,7 +85,7 @@ class ManifestService:
         return await self._counted(self._ordered(node, key, repository, reference))
 
     async def resolve(self, asked: Resolve) -> Resolved:
-        """Ask the registry for an image's present digest. Raises :class:`InvalidValueError` for an invalid platform."""
+        """Ask the registry for an image's current digest. Raises :class:`InvalidValueError` for an invalid platform."""
         try:
             wanted = {text: platforms.parse(text) for text in asked.platforms}
         except ValueError as error:
@@ -111,14 +111,14 @@ class ManifestService:
         if verdict.allowed:
             try:
                 return _given(await self._read(repository, reference, _account(authorization)))
-            except (RegistryUnauthorizedError, RegistryForbiddenError):  # the remembered consent has ended
+            except (RegistryUnauthorizedError, RegistryForbiddenError):  # the cached right is out of date
                 verdict = await self._access.check(repository, reference, authorization, fresh=True)
                 if verdict.allowed:
                     return _given(await self._read(repository, reference, ANONYMOUS))
         return ManifestAnswer(challenges=verdict.challenges)
 
     async def _read(self, repository: ImageRepository, reference: str, account: RegistryAccount) -> ManifestDocument:
-        """Read a manifest, or take it from memory. The caller has checked that the client may read it."""
+        """Read a manifest from the cache or the registry. The caller has checked that the client may read it."""
         held = self._held.get((repository, reference))
         if held is not None:
             return held
@@ -142,7 +142,7 @@ class ManifestService:
     async def _of_order(
         self, wanted: WantedImage, ordered: ImageReference, reference: str, account: RegistryAccount
     ) -> ManifestDocument:
-        """The manifest ``reference``. It must be the ordered image, or in its index; else :class:`ForbiddenError`."""
+        """The manifest ``reference``. Raises :class:`ForbiddenError` if it is not the ordered image or in its index."""
         repository = ImageRepository(ordered.registry, ordered.repository)
         top = await self._client.manifest(repository, ordered.digest, account)
         if reference == ordered.digest:
@@ -173,7 +173,7 @@ def _given(document: ManifestDocument) -> ManifestAnswer:
 
 
 def _account(authorization: str) -> RegistryAccount:
-    """The account in an ``Authorization`` header. A header that is not readable counts as anonymous."""
+    """The account in an ``Authorization`` header. A header that cannot be read counts as anonymous."""
     try:
         return RegistryAccount.read(authorization)
     except ValueError:

@@ -1,7 +1,7 @@
-"""The operator's orders about images, and the accounts to carry them out with. Pure.
+"""The operator's orders about images, and the registry accounts for them. Pure.
 
-The operator decides about images. A supernode only passes on each node's orders, and asks registries for what the
-orders of a node need.
+The operator decides about images. A supernode only passes the orders on to their nodes, and asks registries for the
+manifests and blobs that an order needs.
 """
 
 from collections.abc import Iterable
@@ -70,7 +70,7 @@ class StatedImages:
 
 
 class OrderAccounts:
-    """Finds the accounts of an order in its pull secrets, and remembers which of them the registry accepted."""
+    """Finds the accounts of an order in its pull secrets, and caches which account the registry accepted."""
 
     def __init__(self, choice: AccountChoice) -> None:
         self._choice = choice
@@ -95,7 +95,7 @@ class OrderAccounts:
 
 
 def _is_readable(secret: str) -> bool:
-    """False for a malformed secret. It is skipped here, as by the kubelet. Resolving the image reports it."""
+    """False for a malformed secret. It is skipped here, as the kubelet does. The image's resolution reports it."""
     try:
         Keyring.read(secret)
     except ValueError:

@@ -11,7 +11,7 @@ from pantala_supernode.images.leases import BlobLeases
 from pantala_supernode.tasks.manager import TaskManager
 
 _HOLD = 8.0
-"""Seconds for which a question waits for evidence. Peers wait a little longer."""
+"""The most seconds that a question waits for evidence. Peers wait a little longer for the answer."""
 
 
 class BlobQuestions:

@@ -1,4 +1,4 @@
-"""The sources of blobs: who offers them, which of them failed, and which should not be used first. Pure."""
+"""The sources of blobs: which clients offer them, which of them failed, and which are used last. Pure."""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -19,7 +19,7 @@ from pantala_supernode.tasks.shares import IMAGES
 _log = structlog.get_logger(__name__)
 
 _POD_IDENTITY = "\n"
-"""Stands for the credential of the supernode's own identity in a cloud. No header has this value."""
+"""Stands for the credential of the supernode's own cloud identity. No header can have this value."""
 _ANY = "*"
 """Stands for all blobs of a registry that sent wrong bytes."""
 _REFUSED = frozenset({Reason.SOURCE_FORBIDDEN, Reason.SOURCE_NOT_FOUND, Reason.SOURCE_UNAUTHORIZED})
@@ -27,7 +27,7 @@ _WRONG = frozenset({Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURC
 
 
 class BlobSources:
-    """Makes the sources for wanted blobs, and judges them. ``clock`` returns monotonic seconds."""
+    """Makes the sources of wanted blobs, and records failed sources. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -64,17 +64,17 @@ class BlobSources:
             return ()
 
     def is_usable(self, blob: LeasedBlob, offer: Offer) -> bool:
-        """False for a source that failed, or that was refused some minutes ago."""
+        """False for a source that failed, or whose client was refused some minutes ago."""
         client = offer.claim.client
         return client not in blob.failed and not self._rights.is_refused(client, blob.digest, self._clock())
 
     def is_suspect(self, blob: LeasedBlob, offer: Offer) -> bool:
-        """True for a source that must not be used before others: its registry sent wrong bytes, or was slow."""
+        """True for a source that is used only after all others: its registry sent wrong bytes, or was slow."""
         lied = self._rights.is_refused(self._rights.everyone(offer.registry), _ANY, self._clock())
         return lied or offer.registry in blob.slow
 
     def blame(self, copy: Copy, blob: LeasedBlob) -> bool:
-        """Note the final failure of a source. Returns True if it is the failure of the current one, and is new."""
+        """Record the final failure of a source. Returns True if the current source can no longer be used."""
         failure, source, now = copy.failure, copy.failed_source, self._clock()
         if failure is None or not failure.final or source is None or not source.client:
             return False
@@ -85,7 +85,7 @@ class BlobSources:
         if failure.reason in _REFUSED:
             self._rights.refuse(client, blob.digest, now)
         elif failure.reason in _WRONG:
-            # Only this client: its credential may be what the registry answers with other bytes.
+            # Refuse only this client, because the wrong bytes may be the registry's answer to its credential.
             self._rights.refuse(client, blob.digest, now)
             self._rights.refuse(self._rights.everyone(failed.registry), _ANY, now)
         else:
