@@ -1,1 +1,1 @@
-"""Origins: the interface for reading files, its HTTP client, and the limits and rules of reading."""
+"""Origins: the interface that reads files, its HTTP client, and the limits and rules of reading."""

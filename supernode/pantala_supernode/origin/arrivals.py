@@ -1,7 +1,7 @@
-"""How fast the bytes of each copy arrive, and whether its origin is to blame if they arrive slowly.
+"""How fast the bytes of each copy arrive, and whether the origin is the cause if they arrive slowly.
 
-A second counts against the origin if a request is open, and this supernode holds back no body. This supernode holds
-back a body until the limit of all origins together, the volume or a place permits it to continue.
+A second counts for the origin if a request is open, and this supernode does not hold back a body. This supernode holds
+back a body while the rate limit of all origins, the volume or a lack of places does not permit it to continue.
 """
 
 from collections import deque
@@ -15,11 +15,11 @@ from pantala_supernode.origin.body import Body
 from pantala_supernode.swarm.flows import FlowMeter
 
 SLOW_RATE: Final = 1024 * 1024
-"""An origin below so many bytes per second is slow."""
+"""An origin that sends fewer bytes per second is slow."""
 _PATIENCE: Final = 8.0
 """Seconds for which an origin must be slow before it is reported."""
 _SHORT: Final = 30.0
-"""An origin is not reported if it needs less than so many seconds for the rest of the file."""
+"""A slow origin is not reported if it needs fewer seconds for the rest of the file."""
 
 
 class OpenRequest:
@@ -37,16 +37,16 @@ class Arrival:
 
     def __init__(self, shown: RedactedURL) -> None:
         self.slow_since: float | None = None
-        """Since when the origin has been slow. ``None``: it is not."""
+        """Since when the origin has been slow. ``None``: it is not slow."""
         self._shown = shown
         self._meter = FlowMeter()
         self._received: Callable[[], int] | None = None
         self._counted = 0
         self._waiting = 0
-        """The bytes that arrived since the last sample, and before the end of a try."""
+        """The bytes of ended tries that arrived since the last sample."""
         self._open: set[OpenRequest] = set()
         self._samples: deque[tuple[float, int]] = deque()
-        """The times of the last seconds that were the origin's fault, and the bytes that arrived in each."""
+        """The last seconds that count for the origin: their times, and the bytes that arrived in each."""
 
     @property
     def running(self) -> bool:
@@ -54,7 +54,7 @@ class Arrival:
 
     @property
     def problem(self) -> str:
-        """What the origin does, as a sentence that stays the same while the origin is slow."""
+        """Describes the slow origin, in a sentence that does not change with each byte."""
         if any(amount for _, amount in self._samples):
             return f"{self._shown} sends less than {SLOW_RATE >> 20} MiB/s."
         return f"{self._shown} sends nothing."
@@ -71,7 +71,7 @@ class Arrival:
 
     @contextmanager
     def following(self, received: Callable[[], int]) -> Iterator[None]:
-        """Follow one try in this context. ``received`` returns the bytes of the try that have arrived."""
+        """Count one try while the block runs. ``received`` returns how many bytes of the try have arrived."""
         self._received, self._counted = received, 0
         try:
             yield
@@ -82,7 +82,7 @@ class Arrival:
 
     @contextmanager
     def asking(self) -> Iterator[OpenRequest]:
-        """Note that a request waits for its origin in this context."""
+        """Record that a request to the origin is open while the block runs."""
         request = OpenRequest()
         self._open.add(request)
         try:

@@ -1,4 +1,4 @@
-"""The body of an answer. Its bytes are copied once, directly into blocks of the size of a piece."""
+"""The body of an answer. Its bytes are copied once, directly into blocks that have the size of a piece."""
 
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 PART = 128 * 1024
-"""Bytes. An unfinished block is saved each time that this many more have arrived."""
+"""Bytes. An unfinished block is saved each time that this many further bytes have arrived."""
 _SPARE_BLOCKS = 8
 
 
 class BlockPool:
-    """Keeps the blocks whose bytes are stored, for further bytes of the same copy. Any thread may use it.
+    """Keeps blocks whose bytes are stored, and uses them again for the same copy. Any thread may use it.
 
-    A new block takes as long as to fill it: the process clears it, and the kernel maps each of its pages.
+    To create a block takes as long as to fill it: the process clears it, and the kernel maps each of its pages.
     """
 
     def __init__(self) -> None:
@@ -30,11 +30,11 @@ class BlockPool:
                 return block
 
     def give(self, block: bytearray) -> None:
-        """Return a block that no other code uses."""
+        """Return a block to the pool. No other code may use it any more."""
         self._blocks.append(block)
 
     def clear(self) -> None:
-        """Free the blocks that no other code uses."""
+        """Free the blocks in the pool."""
         self._blocks.clear()
 
 
@@ -47,7 +47,7 @@ class Layout:
     skip: int = 0
     """Bytes at the start of the body that are not needed."""
     prefix: bytes = b""
-    """The first bytes of the first block, which an earlier process saved. The body continues after them."""
+    """The first bytes of the first block, which were saved before. The body continues after them."""
     save: Callable[[int, int, memoryview], None] | None = None
     """Saves a part of an unfinished block: the number of the block, the position in the block, and the bytes.
 
@@ -65,7 +65,7 @@ class Body(Protocol):
 
     @property
     def held(self) -> bool:
-        """True while this supernode takes no bytes, so that the sender must wait."""
+        """True while this supernode accepts no bytes, so that the sender must wait."""
 
     def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
         """Read the body in blocks. Raises :class:`pantala_supernode.errors.SupernodeError` if the body is cut."""
@@ -85,7 +85,7 @@ class BlockCutter:
         self._number = 0
         self._block = bytearray()
         self._view = memoryview(self._block)
-        """The bytes of the block. To assign a slice of a bytearray itself would copy the chunk twice."""
+        """The bytes of the block. An assignment to a slice of the bytearray would copy the chunk twice."""
         self._filled = self._saved = 0
         if layout.prefix:
             self._begin()
@@ -97,7 +97,7 @@ class BlockCutter:
         end = self._filled + len(chunk)
         if self._skip or not self._filled or end >= self._size:
             return list(self._split(chunk))
-        self._view[self._filled : end] = chunk  # nearly every chunk, because libcurl's have 16 KiB
+        self._view[self._filled : end] = chunk  # the usual case, because libcurl's chunks have 16 KiB
         self._filled = end
         if end - self._saved >= PART:
             self.save()
@@ -122,7 +122,7 @@ class BlockCutter:
         self._view = memoryview(self._block)
 
     def _end(self) -> bytearray:
-        """Hand the block over. The cutter must not keep it, because it may live longer than the body's reader."""
+        """Hand the block over. The cutter must not keep it, because the cutter may outlive the body's reader."""
         self._view.release()
         block, self._block = self._block, bytearray()
         return block

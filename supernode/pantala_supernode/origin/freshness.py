@@ -11,17 +11,17 @@ from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import FetchOrder
 
 LONGEST = 24 * 3600.0
-"""Seconds after which an origin must confirm a copy again, even if it declared a longer lifetime."""
+"""Seconds after which an origin must confirm a copy again, even if the origin declared a longer lifetime."""
 _DIRECTIVE = re.compile(r'([a-z-]+)(?:\s*=\s*"?([0-9]{1,10})"?)?')
 _NEVER = frozenset({"no-cache", "no-store", "private"})
 
 
 def lifetime(headers: Mapping[str, str]) -> float | None:
-    """For how many seconds an answer declares itself fresh (RFC 9111, 4.2). ``None``: it declares nothing."""
+    """For how many seconds an answer declares itself fresh (RFC 9111, 4.2). ``None``: the answer declares no time."""
     directives = {match[1]: match[2] for match in _DIRECTIVE.finditer(headers.get("Cache-Control", "").lower())}
     if _NEVER & directives.keys():
         return 0.0
-    for name in ("s-maxage", "max-age"):  # this is a shared cache
+    for name in ("s-maxage", "max-age"):  # the supernode is a shared cache
         if directives.get(name):
             return min(max(float(directives[name]) - _age(headers), 0.0), LONGEST)
     if "Expires" not in headers:
@@ -64,7 +64,7 @@ def same_content(answer: Answer, meta: Meta, *, pinned: bool = False) -> bool:
         return answer.etag == meta.etag
     if meta.last_modified:
         return answer.last_modified == meta.last_modified
-    return answer.offset > 0 and answer.length == meta.length  # the file's digest shows later if this is right
+    return answer.offset > 0 and answer.length == meta.length  # later, the file's digest shows if this is right
 
 
 def is_proven(answer: Answer, meta: Meta) -> bool:
@@ -94,7 +94,7 @@ def check_continues(answer: Answer, resume: Resume, meta: Meta, shown: RedactedU
 
 
 def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool) -> None:
-    """Raise :class:`SourceUnusableError` if a cut body could not be distinguished from a complete one."""
+    """Raise :class:`SourceUnusableError` if a cut body could not be distinguished from a complete body."""
     if answer.length is None and not answer.framed and not digest_known:
         raise errors.SourceUnusableError.with_action(
             f"{shown} declares neither the length nor the end of its body, and the task has no digest"

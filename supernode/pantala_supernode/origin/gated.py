@@ -1,6 +1,6 @@
 """Limits how many files are read at once, with fair shares for tenants.
 
-An origin that is silent or very slow does not keep others waiting.
+An origin that is silent or very slow does not block files of other origins.
 """
 
 import asyncio
@@ -28,22 +28,22 @@ class Patience:
     slow: float = 5.0
     """The length of a window in which the speed of a body is measured, in seconds."""
     minimum: int = 256 * 1024
-    """Bytes that a body must bring in each window."""
+    """Bytes of a body that must arrive in each window."""
     most_silent: int = 48
-    """The most requests without a place that wait for an answer. With more, the oldest one ends and is repeated."""
+    """The most requests without a place that wait for an answer. With more, one request ends and is retried."""
     most_slow: int = 24
-    """The same for slow bodies. Each may hold a block in memory."""
+    """The most slow bodies without a place. Each may hold a block in memory."""
 
 
 @dataclass(slots=True)
 class _Lenders:
-    """The requests that have given their place away, the oldest first."""
+    """The requests that have lent their places, the oldest first."""
 
     most: int
     limits: dict[GatePlace, asyncio.Timeout] = field(default_factory=dict)
 
     def add(self, place: GatePlace, limit: asyncio.Timeout) -> None:
-        """Lend a place. If too many requests have done so, end the oldest one of the tenant with the most of them."""
+        """Lend a place. If too many places are lent, end the oldest such request of the tenant with the most."""
         if not place.held:
             return
         if len(self.limits) >= self.most:
@@ -57,11 +57,11 @@ class _Lenders:
 
 
 class GatedReader:
-    """Opens files with ``reader``. Each open file holds a place in ``gate``, and waits for it.
+    """Opens files with ``reader``. Each open file needs a place in ``gate``, and waits until it has one.
 
-    A silent request gives its place to a file that waits. Once the answer has arrived, the request waits for a place
-    again. A slow body gives its place away too, and is read on without one. If a tenant has more places than its share,
-    its files do the same as soon as another tenant waits.
+    A silent request lends its place to a file that waits. Once the answer has arrived, the request waits for a place
+    again. A slow body lends its place too, and is then read without a place. If a tenant has more places than its
+    share, its files lend their places as soon as another tenant waits.
     """
 
     def __init__(
@@ -79,7 +79,7 @@ class GatedReader:
         self._slow = _Lenders(self._patience.most_slow)
 
     def followed(self, arrival: Arrival) -> SourceReader:
-        """The same reader for one copy. ``arrival`` learns which requests wait for their origin."""
+        """This reader for one copy. ``arrival`` is informed of the open requests."""
         return _FollowedReader(self, arrival)
 
     @asynccontextmanager
@@ -100,7 +100,7 @@ class GatedReader:
     async def _lending(
         self, place: GatePlace, lenders: _Lenders, watch: Coroutine[None, None, None], what: str
     ) -> AsyncIterator[None]:
-        """Let the gate take the place away. ``watch`` notes how much it is used. ``what`` describes the origin."""
+        """Let the gate lend the place to others. ``watch`` records the place's use. ``what`` describes the origin."""
         limit = asyncio.timeout(None)
         watching = asyncio.create_task(watch)
         try:

@@ -21,7 +21,7 @@ from pantala_supernode.tasks.copy import FileSource
 
 _NOT_MODIFIED = 304
 _CONDITIONS = ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Match", "If-Unmodified-Since")
-"""Headers that a task cannot set. A task is a whole file, and the CDN itself revalidates it."""
+"""Headers that a task cannot set, because a task is a whole file, and the CDN itself revalidates it."""
 _FRESH = 2.0
 """Seconds. Two contents may share a Last-Modified that is less than this old in the answer (RFC 9110, 8.8.2.2)."""
 _CODINGS = {
@@ -33,11 +33,11 @@ _CODINGS = {
     "x-gzip": (".gz", ".tgz"),
     "zstd": (".zst", ".zstd"),
 }
-"""The compressions that Content-Encoding can name, each with the name endings of files that are stored that way."""
+"""The compressions that Content-Encoding can name, each with the name endings of files with this compression."""
 _SECRET = 8
-"""The least characters of a header's word that may be a secret. Shorter ones occur in validators by chance."""
+"""The fewest characters of a word that counts as a secret. Shorter words occur in validators by chance."""
 _LENGTH = re.compile(r"[0-9]{1,18}")
-"""A longer number is not the length of a file. libcurl ignores such numbers too."""
+"""Matches the length of a file. A longer number is not valid, and libcurl ignores it too."""
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
 
 SourceThrottle = Callable[[FileSource], Throttle]
@@ -109,9 +109,9 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
 
 
 def _echoes(source: FileSource, validators: str) -> bool:
-    """True if the server sends a secret of the request back. Validators are stored on the volume, and secrets are not.
+    """True if a validator contains a secret of the request. Validators are stored on the volume. Secrets must not be.
 
-    Without validators, the copy is handled as that of a server that sends none.
+    The copy then counts as a copy without validators.
     """
     return any(
         word in validators for value in source.headers.values() for word in value.split() if len(word) >= _SECRET
@@ -136,7 +136,7 @@ def _check_coding(fields: CIMultiDict[str], source: FileSource, shown: RedactedU
 
 
 def _extent(head: Head, shown: RedactedURL, resume: Resume | None) -> tuple[int, int | None, int | None]:
-    """The byte at which the body starts, the length of the whole file, and the byte after the last one of the body."""
+    """The byte at which the body starts, the length of the whole file, and the byte at which the body ends."""
     body = None if _chunked(head.fields) else _length(head.fields)
     if head.status == 200:
         return 0, body, body

@@ -21,15 +21,15 @@ class Use(Enum):
     """How the holder of a place uses it."""
 
     BUSY = auto()
-    """It reads a body."""
+    """The holder reads a body."""
     SILENT = auto()
-    """It waits for an answer. A file of its tenant with a higher priority may have the place."""
+    """The holder waits for an answer. A file of the same tenant with a higher priority may have the place."""
     WEAK = auto()
-    """It has waited for long, or its body is slow. Any file may have the place."""
+    """The holder has waited for long, or its body is slow. Any file may have the place."""
 
 
 class GatePlace:
-    """A place in a gate. Its holder may give it to others for a while, and then is the first of those that wait."""
+    """A place in a gate. A holder that has lent its place keeps its rank when it waits for a place again."""
 
     def __init__(self, gate: Gate, claim: Claim, arrival: int) -> None:
         self.claim = claim
@@ -37,7 +37,7 @@ class GatePlace:
         self.held = False
         self.use = Use.BUSY
         self.lend: Callable[[], None] | None = None
-        """Gives the place away. ``None``: the holder cannot be without it now."""
+        """Lends the place to another file. ``None``: the holder needs the place now."""
         self._gate = gate
 
     async def take(self) -> None:
@@ -66,8 +66,8 @@ class Gate:
     """Divides ``places`` places among tenants by their shares.
 
     A free place goes to the waiting tenant with the fewest places for its share. Within a tenant, it goes to the
-    highest priority, then in order of arrival. A tenant above its share lends places to one below it at once. Within a
-    tenant, a file that waits for an answer lends its place to one with a higher priority. See also :class:`Use`.
+    highest priority, then in order of arrival. A tenant above its share lends places to a tenant below it. Within a
+    tenant, a file that waits for an answer lends its place to a file with a higher priority. See also :class:`Use`.
     """
 
     def __init__(self, places: int) -> None:
@@ -78,7 +78,7 @@ class Gate:
         self._held: Counter[str] = Counter()
         self._waiting: dict[str, list[tuple[tuple[int, int], GatePlace, asyncio.Future[None]]]] = {}
         self._last: dict[str, int] = {}
-        """The number of the last place that each waiting tenant got."""
+        """The number of the last grant of each tenant, counted over all tenants."""
         self._balancing = False
 
     @property
@@ -87,7 +87,7 @@ class Gate:
 
     @property
     def spare(self) -> bool:
-        """True if a place is free. Then no caller waits for one."""
+        """True if a place is free. Then no caller waits for a place."""
         return len(self._holders) < self._places
 
     def busy(self) -> bool:
@@ -115,7 +115,7 @@ class Gate:
         try:
             await turn
         except asyncio.CancelledError:
-            if turn.done() and not turn.cancelled():  # the place arrived in the same moment: hand it on
+            if turn.done() and not turn.cancelled():  # the place was granted at the same moment: pass it on
                 self.leave(place)
             raise
 
@@ -130,7 +130,7 @@ class Gate:
             turn.set_result(None)
 
     def balance(self) -> None:
-        """Take places away from those that have to lend them, while others wait."""
+        """Let holders lend their places while files with better claims wait."""
         if self._balancing or self.spare:
             return
         self._balancing = True
@@ -150,7 +150,7 @@ class Gate:
         self._last[tenant] = self._grants
 
     def _next(self) -> GatePlace | None:
-        """The place that is granted next."""
+        """The waiting place that is granted next."""
         heads: list[GatePlace] = []
         for tenant, waiting in list(self._waiting.items()):
             while waiting and waiting[0][2].done():
@@ -164,7 +164,7 @@ class Gate:
         return min(heads, key=lambda head: (self._load(head.claim), self._last.get(head.claim.tenant, 0)), default=None)
 
     def _lender(self, claim: Claim) -> GatePlace | None:
-        """The holder that lends its place to a file with ``claim``. ``None``: no holder has to."""
+        """The holder that must lend its place to a file with ``claim``. ``None``: no holder must lend its place."""
         lenders = [each for each in self._holders if each.lend is not None and self._yields(each, claim)]
         return max(
             lenders,

@@ -1,4 +1,4 @@
-"""Limits how many requests to registries run at once, so that hosts that do not answer leave places for others."""
+"""Limits how many requests to registries run at once. Hosts that do not answer cannot use up all places."""
 
 import asyncio
 from collections import Counter
@@ -14,8 +14,8 @@ _PART = 4
 class HostPlaces(Generic[H]):
     """``places`` places for requests, of which one host has at most ``most``.
 
-    A host gets at most a quarter of what the other hosts leave. So each further host that does not answer takes fewer
-    places than the one before, and some are left for hosts that answer.
+    A host gets at most a quarter of the places that other hosts do not use, or one place. So each further host that
+    does not answer gets fewer places, and hosts that answer still find some.
     """
 
     def __init__(self, places: int, most: int) -> None:

@@ -12,15 +12,15 @@ from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.shares import Shares
 
 _SHORTEST = 0.0002
-"""Seconds. A shorter pause would take longer than it should."""
+"""Seconds. The system cannot sleep exactly for a shorter pause."""
 _SLACK = 1024 * 1024.0
-"""Bytes. A connection asks for its next bytes a moment after it got some, and does not lose its turn by that."""
+"""Bytes of credit. Between two reads, a connection pauses for a short time, and must not lose its turn meanwhile."""
 
 
 class OriginRate:
     """Lets ``bytes_per_second`` of all bodies pass. While several tenants wait, each gets its share.
 
-    Bytes wait in a queue. One thread lets them pass, as soon as the rate allows the next ones. It never ends.
+    Bytes wait in a queue. One thread lets them pass as soon as the rate allows. It runs until the process ends.
     """
 
     def __init__(self, bytes_per_second: float, shares: Shares) -> None:
@@ -48,7 +48,7 @@ class OriginRate:
                 self._changed.wait_for(lambda: len(self._queue) > 0)
                 amount, go = self._queue.pop()
             go()
-            # The next choice is made as late as possible. Then the connection that got bytes may wait again already.
+            # Choose the next bytes as late as possible, because the same connection may wait again by then.
             pause = self._rate.reserve(amount)
-            if pause > _SHORTEST:  # the rate keeps a shorter one, and adds the next to it
+            if pause > _SHORTEST:  # the rate adds a shorter pause to the next one
                 time.sleep(pause)

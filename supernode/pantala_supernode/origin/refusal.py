@@ -25,7 +25,7 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
     """Raise the :class:`SourceError` for ``status``, unless it is 200 or 206. ``resume``: what was requested."""
     if status in (200, 206):
         return
-    if status == 416 and resume is not None and resume.validator:  # new content would come whole, with 200
+    if status == 416 and resume is not None and resume.validator:  # new content would have the status 200
         raise errors.LengthMismatchError.with_action(
             f"{shown} has no byte {resume.offset}, although it announced a longer file before"
         )
@@ -61,7 +61,7 @@ BY_FAULT: dict[Fault, type[errors.SourceError]] = {
 
 
 def _retry_after(headers: Mapping[str, str]) -> float | None:
-    """The seconds of ``Retry-After``, at most an hour. ``None`` without a valid one."""
+    """The seconds of ``Retry-After``, at most an hour. ``None``: the header is missing or not valid."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():
         return min(float(text[:9]), _MAX_RETRY_AFTER)

@@ -1,4 +1,4 @@
-"""The interface for reading files: from origins, or from other replicas that have them already."""
+"""The interface that reads files: from origins, or from other replicas that already have them."""
 
 from collections.abc import Callable
 from contextlib import AbstractAsyncContextManager, nullcontext
@@ -11,35 +11,35 @@ from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
 @dataclass(frozen=True, slots=True)
 class Resume:
-    """A request to continue a known content from a byte on, or to ask whether a whole copy is still current."""
+    """A request for a range of known content, or the question whether a complete copy is still current."""
 
     offset: int
     """The position of the first byte to request."""
     end: int | None = None
-    """The byte after the last one. ``None``: the end of the file."""
+    """The end of the range. ``None``: the end of the file."""
     validator: str = ""
     """The content's strong ETag (with quotes) or Last-Modified. Empty: not known.
 
-    With it, the origin sends the whole file if its content is another one.
+    If the content has changed, an origin that gets the validator sends the whole new file.
     """
     generation: str = ""
-    """The generation of the known content, by which replicas compare contents."""
+    """The generation of the known content. Replicas compare contents by their generations."""
     complete: bool = False
-    """True if our copy is whole: the body is wanted only if the content is another one."""
+    """True if this supernode's copy is complete, so a body is needed only if the content has changed."""
 
 
 @dataclass(slots=True)
 class Provenance:
-    """Describes the copy of another replica that a body comes from, so that our copy gets the same generation."""
+    """Describes another replica's copy from which a body comes. This supernode's copy gets the same generation."""
 
     generation: str
     piece_size: int
     origin_bytes: int
-    """Bytes of bodies that were read from the origin for that copy. Final once the body has ended."""
+    """Bytes that were read from the origin for that copy. The number is final once the body has ended."""
     digest: str = ""
-    """``sha256:`` of the whole file. Known at the latest once the body has ended."""
+    """``sha256:`` of the whole file. It may be known only when the body has ended."""
     end: int | None = None
-    """The byte after the last one that the replica has. ``None``: it sends the whole file."""
+    """The end of the bytes that the replica has. ``None``: it sends the whole file."""
     origins: tuple[str, ...] = ()
     """As in :attr:`Copy.origins`."""
     on_wrong: Callable[[], None] = lambda: None
@@ -51,15 +51,15 @@ class Answer:
     """The answer of a source: facts about the file, and the :attr:`body`."""
 
     length: int | None
-    """The announced length of the whole file. ``None``: not announced, so only the body's end shows it."""
+    """The announced length of the whole file. ``None``: only the end of the body shows the length."""
     offset: int
-    """The position in the file at which the body starts: the requested one, or 0."""
+    """The position in the file at which the body starts: the requested position, or 0."""
     etag: str
     """The strong ETag with its quotes, or empty."""
     last_modified: str
     """The Last-Modified header. Empty if it is missing, or so recent that two contents may share it."""
     framed: bool
-    """True if a cut body can be distinguished from a complete one."""
+    """True if a cut body can be distinguished from a complete body."""
     body: Body
     """The body. If it is cut, reading it raises an error."""
     provenance: Provenance | None = None
@@ -67,9 +67,9 @@ class Answer:
     lifetime: float | None = None
     """How long the origin declares the answer fresh, in seconds from now. ``None``: not declared."""
     unchanged: bool = False
-    """True if our whole copy is still current. The answer then has no body."""
+    """True if this supernode's complete copy is still current. The answer then has no body."""
     end: int | None = None
-    """The byte of the file after the last one of the body, if the answer announces it."""
+    """The position in the file at which the body ends. ``None``: the answer does not announce it."""
     ranges: bool = False
     """True if the origin serves ranges of this content."""
 
@@ -89,9 +89,9 @@ class SourceReader(Protocol):
 
 
 SourceChoice = Callable[[FetchOrder, SourceReader], AbstractAsyncContextManager[SourceReader]]
-"""Returns the reader for one try to complete a copy. It reads from a replica that has the file, else from the origin.
+"""Returns the reader for one try to complete a copy. It reads from a replica that has the file, or from the origin.
 
-Inside the context, other replicas can see the :class:`Stage` of this one.
+Inside the context, other replicas can see the :class:`Stage` of this replica.
 """
 
 

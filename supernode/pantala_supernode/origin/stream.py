@@ -13,12 +13,12 @@ from pantala_supernode.outbound.errors import CancelledTransferError, OutboundEr
 from pantala_supernode.outbound.request import Head, Request
 
 _WAITING = 4 * 1024 * 1024
-"""Bytes of complete blocks that may wait for the event loop. At this limit, the thread stops receiving."""
+"""The most bytes of complete blocks that wait for the event loop. At this limit, the thread stops receiving."""
 
 Throttle = Callable[[int, Callable[[], None]], None]
 """Called in the receiving thread with a number of bytes. It calls the given function once the bytes may pass."""
 Translate = Callable[[OutboundError], Exception]
-"""Returns the error that the reader of a body gets instead."""
+"""Returns the error that the reader of a body gets instead of the :class:`OutboundError`."""
 
 
 class StreamedBody:
@@ -50,7 +50,7 @@ class StreamedBody:
         cutter = self._cutter or self._chosen_cutter()
         if self._throttle is not None:
             self._wait_for_turn(self._throttle, len(data))
-        if self._closed:  # the copy may be read on another connection already
+        if self._closed:  # another connection may already read these bytes
             raise CancelledTransferError
         self.received += len(data)
         for block in cutter.cut(data):
@@ -116,9 +116,9 @@ class StreamedBody:
                 return
 
     def end(self, reading: asyncio.Task[Head]) -> None:
-        """Note that the transfer ended. The event loop calls this after the last :meth:`take`."""
+        """Record that the transfer has ended. The event loop calls this after the last :meth:`take`."""
         self._ended = reading
-        self._cutter = None  # its block is large, and the exception of a transfer refers to this object
+        self._cutter = None  # free its large block, because the transfer's exception still refers to this object
         self._news.set()
 
     def close(self) -> None:
