@@ -1,1 +1,1 @@
-"""The outbound client: every request of the supernode to origins, registries and token servers, on libcurl."""
+"""The outbound client sends all requests of the supernode to origins, registries and token servers, with libcurl."""

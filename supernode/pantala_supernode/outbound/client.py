@@ -1,4 +1,4 @@
-"""The outbound client. It sends requests in threads, so that no server and no name server blocks the event loop."""
+"""The outbound client. It sends requests in threads, so that servers and name servers do not block the event loop."""
 
 import asyncio
 from concurrent.futures import ThreadPoolExecutor
@@ -14,11 +14,11 @@ from pantala_supernode.outbound.route import Route
 from pantala_supernode.outbound.trust import Trust
 
 _THREADS = 216
-"""The most requests at once: 88 of the CDN, and 128 small ones to registries and token servers."""
+"""The most requests at once: 88 of the CDN, and 128 small requests to registries and token servers."""
 
 
 class OutboundClient:
-    """Sends requests to origins, registries and token servers, if ``egress`` allows their addresses. No cookies."""
+    """Sends requests to origins, registries and token servers, if ``egress`` allows their addresses."""
 
     def __init__(
         self,

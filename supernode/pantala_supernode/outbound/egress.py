@@ -1,4 +1,4 @@
-"""Allows connections to public addresses and to those of the administrator's policies, in every spelling."""
+"""Allows connections to public addresses, and to addresses that the administrator allows, in every spelling."""
 
 import socket
 from collections.abc import Iterable, Iterator
@@ -28,7 +28,7 @@ NEVER: tuple[Network, ...] = tuple(
         "ff00::/8",  # multicast
     )
 )
-"""Networks in which an origin is never allowed, whatever a policy says."""
+"""Networks in which an origin is never allowed. No policy can allow them."""
 
 _INTERNAL: tuple[Network, ...] = tuple(
     ip_network(text)
@@ -59,7 +59,7 @@ ANYWHERE = SourceRule("", networks=("0.0.0.0/0", "::/0"))
 _METADATA_NAMES = frozenset(
     {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal", "metadata.azure.internal"}
 )
-"""Names of the clouds' metadata servers. A proxy may resolve them even if our name server does not."""
+"""Names of the clouds' metadata servers. A proxy may resolve them even if the supernode's name server does not."""
 
 _NAT64 = ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ip_network("64:ff9b:1::/48")
@@ -68,7 +68,7 @@ _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 
 
 class EgressPolicy:
-    """Allows public addresses, and those of ``policies``. ``exceptions`` are allowed anyway.
+    """Allows public addresses, and addresses that ``policies`` allow. ``exceptions`` are always allowed.
 
     :data:`NEVER` and the networks ``denied`` stay forbidden, even if a policy allows them.
     """
@@ -107,7 +107,7 @@ class EgressPolicy:
                 )
 
     def size_limit(self, address: str, host: str, port: int) -> int | None:
-        """The largest body that the policies allow from a source. ``None``: any size. The widest policy decides."""
+        """The largest body that the policies allow from a source: the greatest of their limits. ``None``: any size."""
         try:
             found = ip_address(address.partition("%")[0])
         except ValueError:
@@ -143,7 +143,7 @@ class Destination:
 
 
 def literal(host: str) -> str | None:
-    """The address if a URL's host is one, also in hex, in octal or as one number. ``None``: the host is a name.
+    """The address if a URL's host is an address, also in hex, in octal or as one number. ``None``: the host is a name.
 
     Raises :class:`SourceDeniedError` for a number that is not a valid address, because programs read it differently.
     """
@@ -158,7 +158,7 @@ def literal(host: str) -> str | None:
 
 
 def is_public(address: Address) -> bool:
-    """True if the address is not internal. An address that embeds others says nothing about them."""
+    """True if the address is not internal. Addresses that are embedded in it are not checked."""
     if isinstance(address, IPv6Address) and not any(address in network for network in _PUBLIC_V6):
         return False
     return not any(address.version == network.version and address in network for network in _INTERNAL)

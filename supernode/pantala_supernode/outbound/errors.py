@@ -1,4 +1,4 @@
-"""Why a request got no usable answer. The packages ``origin`` and ``registry`` translate faults to their own errors."""
+"""Why a request got no usable answer. The packages ``origin`` and ``registry`` map faults to their own errors."""
 
 import enum
 

@@ -50,7 +50,7 @@ class Exchange:
         self._transfer: Transfer | None = None
         self._cancelled: Future[None] = Future()
         self._forwarded = False
-        """True while a proxy reads the request and its answer. It can do so only without TLS."""
+        """True while a proxy can read the request and its answer, which is the case without TLS."""
 
     def cancel(self) -> None:
         if not self._cancelled.done():
@@ -118,7 +118,7 @@ class Exchange:
 
 
 def _describe(handle: pycurl.Curl, request: Request, target: RequestTarget, *, credentials: bool) -> None:
-    """Set the URL, the method, the header fields and the body on ``handle``, and which HTTP it accepts."""
+    """Set the URL, the method, the header fields, the body and the accepted versions of HTTP on ``handle``."""
     handle.setopt(pycurl.URL, str(target))
     handle.setopt(pycurl.PROTOCOLS, pycurl.PROTO_HTTP | pycurl.PROTO_HTTPS)
     handle.setopt(pycurl.HTTP_VERSION, pycurl.CURL_HTTP_VERSION_1_1)
@@ -133,7 +133,7 @@ def _describe(handle: pycurl.Curl, request: Request, target: RequestTarget, *, c
 
 
 def _of_proxy(error: OutboundError | SourceDeniedError) -> OutboundError:
-    """The error for a failed connection to a proxy. It names the proxy and not the target as the cause."""
+    """The error for a failed connection to a proxy. It names the proxy, and not the target, as the cause."""
     if isinstance(error, SourceDeniedError):
         return OutboundError(Fault.PROXY, "the proxy's address is in a forbidden network")
     if error.fault in (Fault.REFUSED, Fault.UNREACHABLE):
@@ -157,9 +157,9 @@ def _lines(request: Request, *, credentials: bool) -> list[bytes]:
     fields["Accept-Encoding"] = "identity"
     for name, value in fields.items():
         if not _NAME.fullmatch(name) or not headers.is_valid(value):
-            raise OutboundError(Fault.HEADERS, "one has an invalid name, or a character that a header cannot have")
+            raise OutboundError(Fault.HEADERS, "a header has an invalid name or an invalid character")
         if name.lower() in _FRAMING:
-            raise OutboundError(Fault.HEADERS, f"{name} belongs to the connection")
+            raise OutboundError(Fault.HEADERS, f"{name} must not be set, because it belongs to the connection")
     # In libcurl's notation, a semicolon ends a field without a value, and a colon alone removes a field.
     lines = [f"{name}: {value}" if value else f"{name};" for name, value in fields.items()]
     return [*map(headers.to_bytes, lines), b"Expect:"]

@@ -1,4 +1,4 @@
-"""A pool of libcurl's easy handles. Each keeps its open connections, and is kept for the origin that used it last."""
+"""A pool of libcurl's easy handles. A handle keeps its open connections, and serves the origin that used it last."""
 
 import contextlib
 import os
@@ -12,18 +12,18 @@ import pycurl
 Origin = tuple[str, str, int]
 
 _IDLE = 64
-"""Idle handles. With more, the handle that has been idle the longest is closed."""
+"""The most idle handles. If there are more, the handle that has been idle the longest is closed."""
 
 
 @dataclass(frozen=True, slots=True)
 class Handle:
-    """An easy handle, and duplicates of its sockets. Another thread can only end a transfer by shutting them down."""
+    """An easy handle, and duplicates of its sockets. Another thread can end a transfer only by shutting these down."""
 
     curl: pycurl.Curl = field(default_factory=pycurl.Curl)
     sockets: list[socket.socket] = field(default_factory=list)
 
     def keep_active(self) -> None:
-        """Keep only a duplicate of the socket that the next transfer may use again."""
+        """Keep only the duplicate of the socket that the next transfer may use again."""
         descriptor = self.curl.getinfo(pycurl.ACTIVESOCKET)
         self._close_sockets()
         if descriptor >= 0:
@@ -49,7 +49,7 @@ class HandlePool:
 
     @contextlib.contextmanager
     def borrowed(self, origin: Origin) -> Iterator[Handle]:
-        """Lend a handle without options. If a handle for ``origin`` is idle, its open connections are used again."""
+        """Lend a handle without options. If an idle handle has a connection to ``origin``, that handle is lent."""
         handle = self._taken(origin) or Handle()
         try:
             yield handle
@@ -58,7 +58,7 @@ class HandlePool:
             if handle.sockets:
                 handle.curl.reset()  # its connections stay open
                 self._give_back(origin, handle)
-            else:  # without a duplicate of its socket, a connection could be neither checked nor cancelled
+            else:  # without a duplicate of its socket, its connection could not be checked or cancelled
                 handle.close()
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""Resolves host names in threads that end with the process, because a name server may never answer."""
+"""Resolves host names in threads that do not delay the end of the process, because a name server may never answer."""
 
 import socket
 from collections.abc import Callable, Sequence
@@ -18,7 +18,7 @@ def system_lookup(host: str, port: int) -> Sequence[str]:
 
 
 class Names:
-    """Asks for the addresses of host names. Requests that wait for the same name share one lookup."""
+    """Finds the addresses of host names. Requests that wait for the same name share one lookup."""
 
     def __init__(self, lookup: Lookup) -> None:
         self._threads: LookupThreads[tuple[str, int], Sequence[str]] = LookupThreads(lambda name: lookup(*name))

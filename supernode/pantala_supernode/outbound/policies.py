@@ -1,4 +1,4 @@
-"""The sources that the administrator allows: those of flags, and those of SourcePolicies in the statement."""
+"""The sources that the administrator allows, by flags or by the SourcePolicies in the statement."""
 
 import re
 from collections.abc import Iterable, Iterator
@@ -24,7 +24,7 @@ class Allowance(NamedTuple):
     networks: tuple[Network, ...]
 
     def covers(self, host: str, port: int, address: IPv4Address | IPv6Address | None) -> bool:
-        """True if the rule matches a connection. ``None``: only the proxy knows the address."""
+        """True if the rule matches a connection. ``address`` is ``None`` if only the proxy knows it."""
         rule = self.rule
         if rule.ports and port not in rule.ports:
             return False
@@ -38,7 +38,7 @@ class Allowance(NamedTuple):
 
 
 class SourcePolicies:
-    """All rules in force. Threads read them while a statement replaces those of the statement before."""
+    """All rules in force. Threads may read them while a new statement replaces them."""
 
     def __init__(self, fixed: Iterable[SourceRule] = ()) -> None:
         """``fixed``: the rules of the supernode's flags. Raises :class:`ValueError` for an invalid network."""
@@ -46,7 +46,7 @@ class SourcePolicies:
         self._stated: tuple[Allowance, ...] = ()
         self._rules: tuple[SourceRule, ...] = ()
         self.changed = Event[[]]()
-        """Published when a statement has other rules than the one before."""
+        """Published when a statement has other rules than the statement before."""
 
     def take(self, statement: Statement) -> None:
         """Replace the rules of the statement before. A rule that this version cannot read allows nothing."""
@@ -57,7 +57,7 @@ class SourcePolicies:
             try:
                 found.append(_allowance(rule))
             except ValueError as error:
-                _log.warning("a SourcePolicy cannot be read, so it allows nothing", policy=rule.name, error=str(error))
+                _log.warning("cannot read a SourcePolicy, so it allows nothing", policy=rule.name, error=str(error))
         self._stated, self._rules = tuple(found), statement.sources
         _log.info("the SourcePolicies in force changed", policies=[each.rule.name for each in found])
         self.changed.publish()
@@ -75,7 +75,7 @@ class SourcePolicies:
 
 
 def rule(text: str, name: str) -> SourceRule:
-    """Read one entry of a list: a network, an address, a host, or a host with ``:PORT``. ``name``: of the list.
+    """Read one entry of a list: a network, an address or a host, each also with ``:PORT``. ``name`` names the list.
 
     Raises :class:`ValueError` with the end of a sentence that begins with the entry.
     """

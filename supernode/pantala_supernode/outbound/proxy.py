@@ -14,7 +14,7 @@ class Proxy:
     """A forward proxy for origins and registries. Pantala's own processes never use it."""
 
     url: str = field(repr=False)
-    """``http://host:port`` or ``https://host:port``. Only an environment variable may set it with credentials."""
+    """``http://host:port`` or ``https://host:port``. Only in an environment variable, the URL may have credentials."""
     exceptions: tuple[str, ...] = ()
     """Hosts that are reached directly: a name, ``.suffix``, an address, a network in CIDR notation, or ``*``."""
     credentials: Path | None = None
@@ -40,12 +40,12 @@ class Proxy:
             return None
         user, colon, password = self.credentials.read_bytes().rstrip(b"\r\n").partition(b":")
         if not colon or b"\0" in user + password:
-            raise ValueError(f"needs user:password in {self.credentials}. Write it there on one line.")
+            raise ValueError(f"needs user:password in {self.credentials}. Write both into the file, on one line.")
         return user, password
 
 
 def refusal(status: int) -> OutboundError:
-    """The error for a proxy's own answer, with which it rejects a request or fails to reach the target."""
+    """The error for a proxy's own answer: the proxy rejects the request, or cannot reach the target."""
     wrong = (
         "--proxy-credentials are missing or wrong"
         if status == 407

@@ -15,9 +15,9 @@ class Timeouts:
     """How long a server may take, in seconds."""
 
     connect: float = 10.0
-    """To connect, including TLS. The lookup of the name may take as long again."""
+    """The longest time to connect, including TLS. The lookup of the name has the same limit."""
     first_byte: float = 300.0
-    """From the request to the first byte of the body. A caching repository may fetch the whole file first."""
+    """The longest time from the request to the first byte. A caching repository may fetch the whole file first."""
     stall: float = 30.0
     """The longest time without a byte, once the body has begun."""
     window: float = 60.0
@@ -42,13 +42,13 @@ class Request(NamedTuple):
     headers: Mapping[str, str]
     """Headers that are sent to every host, also after redirects."""
     credentials: Mapping[str, str] = {}
-    """Further headers, which are secret. After redirects they are sent only as
-    :meth:`pantala_supernode.outbound.target.RequestTarget.may_show_credentials` allows."""
+    """Further, secret headers. After a redirect they are sent only if
+    :meth:`pantala_supernode.outbound.target.RequestTarget.may_show_credentials` allows it."""
     method: Literal["GET", "HEAD", "POST"] = "GET"
     form: bytes | None = None
     """The body of a POST. A redirect of a POST is not followed."""
     ca: Path | None = None
-    """A file with certificate authorities that are trusted in addition to those of the system."""
+    """A file with certificate authorities that are trusted in addition to the system's authorities."""
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {RedactedURL(self.url)}>"
@@ -62,14 +62,14 @@ class Head:
     fields: CIMultiDict[str]
     """The header fields. Values are decoded as latin-1, so their bytes can be recovered."""
     same_origin: bool
-    """True if the requested host answered, False if a redirect led to another one."""
+    """True if the requested host answered. False: a redirect led to another host."""
 
 
 class Sink(Protocol):
-    """Receives one answer, in the thread that reads it. An exception ends the transfer and is raised to the caller."""
+    """Receives one answer, in the thread that reads it. An exception ends the transfer, and the caller gets it."""
 
     def begin(self, head: Head) -> None:
         """Receive the head of the final answer."""
 
     def take(self, data: bytes) -> None:
-        """Receive the next bytes of the body. While it blocks, the server waits."""
+        """Receive the next bytes of the body. While this call blocks, the server must wait."""

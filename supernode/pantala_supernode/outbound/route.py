@@ -1,4 +1,4 @@
-"""How a request reaches its target: directly or through a proxy, and only where the egress rules allow."""
+"""How a request reaches its target: directly or through a proxy, and only if the egress rules allow it."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from pantala_supernode.outbound.target import RequestTarget
 _SUPPRESS_CONNECT_HEADERS = 265
 """CURLOPT_SUPPRESS_CONNECT_HEADERS, which pycurl does not name."""
 _PROXIED_LOOKUP = 2.0
-"""The limit for a lookup behind a proxy. A name server there often knows no outer name, and some never answer."""
+"""The most seconds for a lookup behind a proxy. Name servers there often know only internal names, or never answer."""
 
 
 class Way(NamedTuple):
@@ -29,12 +29,12 @@ class Way(NamedTuple):
     proxy: Proxy | None
 
     def forwards(self, target: RequestTarget) -> bool:
-        """True if the proxy reads the request and its answer. For https, it only passes on encrypted bytes."""
+        """True if the proxy reads the request and its answer. For https, the proxy only passes on encrypted bytes."""
         return self.proxy is not None and target.url.scheme == "http"
 
 
 class Route:
-    """Chooses the way to a target. It resolves a name once, and the connection uses the addresses that it checked."""
+    """Chooses the way to a target. It resolves a name once, and a direct connection uses only the checked addresses."""
 
     def __init__(self, egress: EgressPolicy, proxy: Proxy | None, names: Names) -> None:
         self._egress = egress

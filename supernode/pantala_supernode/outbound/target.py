@@ -1,8 +1,8 @@
 """The URL of one request, and the URL that a redirect leads to. Pure.
 
-RFC 9110 (15.4) leaves the rules for redirects to the client. These are ours: a redirect within one origin keeps the
-credentials, and so does one from http to https of the same host at the default ports. Any other redirect drops them,
-also for later redirects. A redirect from https to http is refused.
+RFC 9110 (15.4) leaves the rules for redirects to the client. Pantala's rules: a redirect within one origin keeps the
+credentials. A redirect from http to https of the same host at the default ports keeps them too. Any other redirect
+drops them, also for later redirects. A redirect from https to http is refused.
 """
 
 import re
@@ -67,7 +67,7 @@ class RequestTarget:
         return target
 
     def may_show_credentials(self, to: Self) -> bool:
-        """True if a redirect from this target to the other keeps ``Authorization`` and the other credentials."""
+        """True if a redirect from this target to ``to`` keeps ``Authorization`` and all other credentials."""
         if self.origin == to.origin:
             return True
         return (*self.origin, *to.origin) == ("http", self.host, 80, "https", self.host, 443)
@@ -80,7 +80,7 @@ def _checked(url: URL, fault: Fault, *, scheme: Fault) -> URL:
         raise OutboundError(fault)
     if ":" not in url.raw_host and not _NAME.fullmatch(url.raw_host):
         raise OutboundError(fault)
-    if not url.port:  # yarl reads it only on demand, and raises ValueError above 65535
+    if not url.port:  # yarl reads the port only on demand, and raises ValueError above 65535
         raise OutboundError(fault)
     if not url.raw_path:
         url = url.with_path("/")
@@ -88,7 +88,7 @@ def _checked(url: URL, fault: Fault, *, scheme: Fault) -> URL:
 
 
 def _encoded(text: bytes) -> str:
-    """Percent-encode each byte that cannot stand in a URL (RFC 3986, 2). Encoded bytes stay as they are."""
+    """Percent-encode each byte that a URL cannot contain (RFC 3986, 2). Encoded bytes stay as they are."""
     found, position = [], 0
     while position < len(text):
         legal = _LEGAL.match(text, position)

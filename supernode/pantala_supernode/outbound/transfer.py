@@ -1,7 +1,7 @@
 """Performs one HTTP request with libcurl, in the thread of the caller.
 
-libcurl releases the interpreter's lock (GIL) while it waits, reads and decrypts. So the event loop does not wait for
-the threads of transfers.
+The thread does not hold Python's lock while libcurl waits, reads and decrypts. So the event loop does not wait for
+transfers.
 """
 
 import contextlib
@@ -45,17 +45,17 @@ _ECONNREFUSED = 111
 _STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
 _SWITCHING = 101
 _WHOLE = 16 * 1024
-"""The most bytes that libcurl hands over at once. It hands over fewer when it has read all that has arrived."""
+"""The most bytes that libcurl hands over at once. Fewer bytes mean that libcurl has read all that has arrived."""
 _GATHERED_ABOVE = 1024 * 1024
 _GATHER, _FAST = 0.004, 16 * 1024 * 1024
-"""Seconds to wait for more bytes of a large body, unless so many bytes arrive in a second. A slow server sends packets
-one by one. Without the wait, each of them wakes this thread, and costs as much as 16 KiB."""
+"""Seconds to wait for more bytes of a large body, and the rate above which the supernode does not wait. A slow server
+sends packets one by one. Without the wait, each packet wakes this thread, and costs as much time as 16 KiB."""
 _SURPLUS_WAIT = 0.01
-"""Seconds to wait for bytes after the announced end of a body. Bytes in transit arrive in this time."""
+"""Seconds to wait for bytes after the announced end of a body. In this time, bytes in transit arrive."""
 
 
 class Transfer:
-    """One request and the reading of its answer. :meth:`run` blocks; :meth:`cancel` may be called from any thread."""
+    """One request and its answer. :meth:`run` blocks. Any thread may call :meth:`cancel`."""
 
     def __init__(
         self,
@@ -68,7 +68,7 @@ class Transfer:
         on_body: Callable[[bytes], None],
         same_origin: bool,
     ) -> None:
-        """``on_head`` returns False to skip the body, for example after a redirect. Sizes and limits are in bytes."""
+        """``on_head`` returns False to skip the body, for example after a redirect. ``head_limit`` is in bytes."""
         self._handle = handle.curl
         self._destination = destination
         self._timeouts = timeouts
@@ -79,7 +79,7 @@ class Transfer:
         self._cancelled = False
         self._sockets = handle.sockets
         self._lock = threading.Lock()
-        """Held while the sockets are shut down or handed on."""
+        """Held while the sockets are shut down or released."""
         self._error: BaseException | None = None
         self._lines: list[bytes] = []
         self._size = 0
@@ -102,14 +102,14 @@ class Transfer:
                     each.shutdown(socket.SHUT_RDWR)
 
     def release(self) -> None:
-        """Leave the sockets to the next transfer of the handle. From then on, :meth:`cancel` does not touch them."""
+        """Leave the sockets to the next transfer of the handle. :meth:`cancel` does not shut them down any more."""
         with self._lock:
             self._sockets = []
 
     def run(self) -> Head:
         """Perform the request that the handle describes, and read its whole answer. Returns the answer's head.
 
-        Raises :class:`OutboundError`, :class:`CancelledTransferError`, or what ``on_head`` and ``on_body`` raise.
+        Raises :class:`OutboundError`, :class:`CancelledTransferError`, and errors of ``on_head`` and ``on_body``.
         """
         handle = self._handle
         handle.setopt(pycurl.HEADERFUNCTION, self._header)
@@ -131,7 +131,7 @@ class Transfer:
                 self._check_surplus()
         finally:
             for each in tuple(self._sockets):
-                each.close()  # libcurl has duplicates of them
+                each.close()  # libcurl has its own duplicates
         if self._head is None:
             raise OutboundError(Fault.PROTOCOL, "no status line")
         return self._head
@@ -151,7 +151,7 @@ class Transfer:
         return OutboundError(_FAULTS.get(number, Fault.PROTOCOL), f"curl {number}")
 
     # libcurl calls these methods, and would only print their exceptions. So they store an exception and end the
-    # transfer, and run() raises it.
+    # transfer. Then run() raises the stored exception.
 
     def _header(self, line: bytes) -> int | None:
         self._size += len(line)
@@ -180,7 +180,7 @@ class Transfer:
         return None
 
     def _check_source(self, head: Head) -> None:
-        """Check the address at the other end again, because a kept connection may be older than the policies."""
+        """Check the server's address again, because a kept connection may be older than the policies."""
         for each in self._sockets:
             with contextlib.suppress(OSError):  # libcurl did not choose this connection
                 address = str(each.getpeername()[0])
@@ -220,7 +220,7 @@ class Transfer:
             time.sleep(_GATHER)
 
     def _has_arrived(self) -> bool:
-        """True if the kernel may have bytes for libcurl. With TLS, libcurl hands over one record at a time."""
+        """True if the kernel may have bytes for libcurl."""
         poll, own = select.poll(), tuple(self._sockets)
         for each in own:
             poll.register(each, select.POLLIN)
@@ -255,17 +255,17 @@ class Transfer:
         return 0
 
     def _fail(self, error: BaseException) -> int:
-        # Frames in the traceback hold blocks of the body, and the cycle with this object would keep them for long.
+        # The traceback refers to blocks of the body. Its cycle with this object would keep them in memory for long.
         self._error = error.with_traceback(None) if isinstance(error, CancelledTransferError) else error
         return -1
 
     def _debug(self, kind: int, text: bytes) -> None:
-        """Detect bytes after the announced end of a body. libcurl drops them, and reports them only as a debug text."""
+        """Detect bytes after the announced end of a body. libcurl drops them, and reports them only in a debug text."""
         if kind == pycurl.INFOTYPE_TEXT and text.startswith(b"Excess found"):
             self._surplus = True
 
     def _check_surplus(self) -> None:
-        """Raise :class:`OutboundError` if the server sent bytes after the announced end, at once or a moment later."""
+        """Raise :class:`OutboundError` if the server sent bytes after the announced end, also a moment later."""
         own = self._sockets[-1].fileno() if self._sockets else -1
         late = own >= 0 and self._received and self._handle.getinfo(pycurl.SCHEME).lower() == "http" and _waiting(own)
         if self._surplus or late:
@@ -273,7 +273,7 @@ class Transfer:
 
 
 def _announced(head: Head) -> int:
-    """The length of the whole file, as far as an answer announces it."""
+    """The length of the whole file that an answer announces. 0: none."""
     total = head.fields.get("Content-Range", "").rpartition("/")[2]
     return max(_number(total), _number(head.fields.get("Content-Length", "")))
 
@@ -285,9 +285,9 @@ def _number(text: str) -> int:
 
 
 def _waiting(descriptor: int) -> bool:
-    """True if a connection has unread bytes, or receives some within ``_SURPLUS_WAIT``."""
+    """True if a connection has unread bytes, or receives bytes within :data:`_SURPLUS_WAIT`."""
     with contextlib.suppress(OSError):
-        poll = select.poll()  # unlike select, it takes descriptors above 1023
+        poll = select.poll()  # unlike select, poll accepts descriptors above 1023
         poll.register(descriptor, select.POLLIN)
         if poll.poll(_SURPLUS_WAIT * 1000):
             with socket.socket(fileno=os.dup(descriptor)) as connection:
@@ -300,7 +300,7 @@ def _parse(lines: list[bytes], *, same_origin: bool) -> Head:
     status = _STATUS.match(lines[0])
     if status is None:
         raise OutboundError(Fault.PROTOCOL, "its status line is wrong")
-    if int(status[1]) == _SWITCHING:  # no request asks for it
+    if int(status[1]) == _SWITCHING:  # no request asks for another protocol
         raise OutboundError(Fault.PROTOCOL, "it changes to another protocol")
     fields: CIMultiDict[str] = CIMultiDict()
     for line in lines[1:]:

@@ -1,4 +1,4 @@
-"""Which certificate authorities are trusted: those of the system, and those that the administrator adds."""
+"""Decides which certificate authorities are trusted: the system's, and those that the administrator adds."""
 
 import ssl
 from collections.abc import Iterable
@@ -11,18 +11,18 @@ from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.policies import SourcePolicies
 
 ALL = "*"
-"""Stands in place of a host for an authority that is trusted for all hosts."""
+"""Stands for all hosts."""
 
 
 class Trust:
-    """The additional authorities: pairs of a host (or :data:`ALL`) and a PEM file, and those of ``policies``."""
+    """The additional authorities: pairs of a host (or :data:`ALL`) and a PEM file, and those in ``policies``."""
 
     def __init__(self, authorities: Iterable[tuple[str, Path]] = (), policies: SourcePolicies | None = None) -> None:
         self._policies = policies or SourcePolicies()
         self._authorities = tuple((host.lower(), path) for host, path in authorities)
 
     def apply(self, handle: pycurl.Curl, host: str, own: Path | None = None) -> None:
-        """Let a handle trust the system's authorities, those for ``host``, and those in the file ``own``.
+        """Let a handle trust the system's authorities, the authorities for ``host``, and those in the file ``own``.
 
         A changed file is read again. Raises :class:`OutboundError` if a file has no readable certificate.
         """
@@ -31,11 +31,11 @@ class Trust:
         _set(handle, files, texts, pycurl.CAPATH, pycurl.CAINFO, pycurl.CAINFO_BLOB)
 
     def apply_to_proxy(self, handle: pycurl.Curl, host: str) -> None:
-        """Let a handle trust the system's authorities and those for ``host``, for the certificate of a proxy."""
+        """Let a handle trust a proxy's certificate by the system's authorities and the authorities for ``host``."""
         _set(handle, self._files(host), (), pycurl.PROXY_CAPATH, pycurl.PROXY_CAINFO, pycurl.PROXY_CAINFO_BLOB)
 
     def check(self, *more: Path) -> None:
-        """Raise :class:`OutboundError` if a file of these authorities, or a file in ``more``, cannot be used now."""
+        """Raise :class:`OutboundError` if one of the authority files, or a file in ``more``, cannot be used now."""
         for file in (*(path for _, path in self._authorities), *more):
             _bundle(None, ((file, _changed_at(file)),), ())
 
