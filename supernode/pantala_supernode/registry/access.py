@@ -38,7 +38,7 @@ class _Question(NamedTuple):
 
 
 class AccessCheck:
-    """Checks a client's ``Authorization`` header with a request to the registry, and remembers the right for a while.
+    """Checks a client's ``Authorization`` header with a request to the registry, and caches the right for a while.
 
     A right is for one manifest, because a registry's endpoints may have different contents. ``clock`` returns monotonic
     seconds.
@@ -56,10 +56,10 @@ class AccessCheck:
     async def check(
         self, repository: ImageRepository, digest: str, authorization: str = "", *, fresh: bool = False
     ) -> RegistryVerdict:
-        """Whether a client with this ``authorization`` (empty: an anonymous one) may read the manifest.
+        """Whether a client with this ``authorization`` (empty: an anonymous client) may read the manifest.
 
-        ``fresh``: ignore remembered rights. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the
-        registry's answer says neither yes nor no.
+        ``fresh``: ignore cached rights. Raises :class:`pantala_supernode.registry.errors.RegistryError` if the registry
+        neither allows nor refuses.
         """
         if not fresh and self._is_allowed(str(repository), digest, authorization):
             return RegistryVerdict(allowed=True)
@@ -85,13 +85,13 @@ class AccessCheck:
         if reply.status not in _REFUSALS:
             _check_manifest(reply, location, digest)
         elif authorization or not await self._is_public(reply, location, digest):
-            # A client that gets another host's challenge would send the registry's password to that host.
+            # After another host's challenge, the client would send the registry's password to that host.
             challenges = reply.headers.getall(CHALLENGE, []) if reply.own else []
             return RegistryVerdict(allowed=False, challenges=tuple(challenges))
         return RegistryVerdict(allowed=True)
 
     async def _is_public(self, refusal: RegistryReply, location: RepositoryLocation, digest: str) -> bool:
-        """True if the registry gives anonymous clients a token that opens the repository, as for public images."""
+        """True if an anonymous client gets a token with which it may read the manifest, as for public images."""
         if not self._api.learned(refusal, location, ANONYMOUS, ""):
             return False
         try:

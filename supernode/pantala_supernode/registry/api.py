@@ -17,7 +17,7 @@ CHALLENGE: Final = "WWW-Authenticate"
 _ACCEPT = {"Accept": ", ".join(manifest.MEDIA_TYPES)}
 DIGEST: Final = "Docker-Content-Digest"
 _NO_HEAD = frozenset({400, 405, 406, 415, 500, 501})
-"""Statuses of registries that do not support HEAD. A GET then shows the real problem."""
+"""Statuses with which registries without support for HEAD answer. A GET then shows the real problem."""
 _T = TypeVar("_T")
 
 Method = Literal["GET", "HEAD"]
@@ -79,9 +79,9 @@ class RegistryAPI:
             raise
 
     async def challenged(self, location: RepositoryLocation, url: str, account: RegistryAccount, refused: str) -> bool:
-        """Request ``url`` again after a 401, to learn the challenge.
+        """Request ``url`` again after a 401, to get the challenge.
 
-        Returns True if there is an ``Authorization`` header other than ``refused`` to try.
+        Returns True if there is another ``Authorization`` header to try than ``refused``.
         """
         reply = await self._ask("HEAD", location, url, refused)
         if reply.status == 200 or self.learned(reply, location, await self._real(location, account), refused):
@@ -96,9 +96,9 @@ class RegistryAPI:
     def learned(
         self, reply: RegistryReply, location: RepositoryLocation, account: RegistryAccount, refused: str
     ) -> bool:
-        """Remember the challenge of a 401, unless it follows a redirect.
+        """Store the challenge of a 401, unless another host sent it after a redirect.
 
-        Returns True if there is an ``Authorization`` header other than ``refused`` to try.
+        Returns True if there is another ``Authorization`` header to try than ``refused``.
         """
         if reply.status != 401 or not reply.own:
             return False
@@ -123,16 +123,16 @@ class RegistryAPI:
         return reply
 
     async def _real(self, location: RepositoryLocation, account: RegistryAccount) -> RegistryAccount:
-        """The account to authenticate with, which may stand for the supernode's identity in a cloud."""
+        """The account, or if it stands for the supernode's cloud identity, the account that the cloud gave it."""
         return await self._clouds.account(location.endpoint) if account.pod_identity else account
 
     def _drop(self, location: RepositoryLocation, account: RegistryAccount) -> None:
-        """Forget the credentials of a refused identity, so that the next attempt gets new ones."""
+        """Forget the credentials of a refused cloud identity, so that the next attempt gets new credentials."""
         if account.pod_identity:
             self._clouds.forget(location.endpoint)
 
 
 def image_name(location: RepositoryLocation, target: str) -> str:
-    """The image for messages. If an administrator chose the endpoint, its URL follows the image's name."""
+    """The image's name for messages. If an administrator chose the endpoint, the endpoint's URL follows."""
     name = f"{location.repository}{'@' if ':' in target else ':'}{target}"
     return f"{name} at {location.endpoint.root}" if location.mapped else name

@@ -1,4 +1,4 @@
-"""Authenticates at registries: remembers each registry's challenge and the tokens that it issued."""
+"""Authenticates at registries, and caches each registry's challenge and tokens."""
 
 from collections.abc import Callable, Iterable
 from pathlib import Path
@@ -28,7 +28,7 @@ _LIMIT = 10_000
 _CHALLENGE_SECONDS = 3600.0
 _MAX_TOKEN_BYTES = 128 * 1024
 _USED_UP = 0.9
-"""The share of a token's lifetime for which it is used. The rest is a margin for requests in transit."""
+"""The part of a token's lifetime for which the token is used, so that it does not expire in transit."""
 
 
 class _Account(NamedTuple):
@@ -44,7 +44,7 @@ class _IssuedToken(NamedTuple):
 class Authenticator:
     """Makes ``Authorization`` headers for registries.
 
-    For each account and repository, it requests one token at a time.
+    Only one request for a token runs at a time for each account and repository.
     """
 
     def __init__(self, transport: RegistryTransport, clock: Callable[[], float]) -> None:
@@ -78,7 +78,7 @@ class Authenticator:
     def challenged(
         self, location: RepositoryLocation, credentials: RegistryAccount, values: Iterable[str], refused: str
     ) -> bool:
-        """Remember a challenge of a 401. Returns True if it allows a header other than ``refused``."""
+        """Store the challenge of a 401. Returns True if it allows another header than ``refused``."""
         try:
             offered = challenge.parse(values)
         except ValueError as error:
@@ -122,7 +122,7 @@ class Authenticator:
         if reply.status in (400, 401, 403):
             kind = RegistryForbiddenError if reply.status == 403 and credentials else RegistryUnauthorizedError
             raise kind.of(what, _refusal(credentials))
-        if reply.status in (404, 410):  # the token server is missing, and not the image
+        if reply.status in (404, 410):  # the token server is missing, not the image
             raise InvalidAnswerError.of(
                 what, f"the token server at {RedactedURL(wanted.realm)} answered {reply.status}"
             )
@@ -147,7 +147,7 @@ def _check_realm(realm: str, account: _Account, what: str) -> None:
     """Raise a :class:`RegistryError` if the token server may not receive the credentials."""
     location, credentials = account
     if credentials.only_host and urlsplit(realm).hostname != credentials.only_host:
-        text = "the token server is on another host, and the supernode sends its cloud credentials only to the registry"
+        text = "the token server is on another host, but the supernode sends its cloud credentials only to the registry"
         raise InvalidAnswerError.of(what, text)
     if credentials and not realms.is_trusted(realm, location.endpoint.host, location.endpoint.realms):
         registry, shown = location.repository.registry, RedactedURL(realm)

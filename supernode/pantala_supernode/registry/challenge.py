@@ -26,7 +26,7 @@ _SCOPE = re.compile(r"repository:[a-z0-9][a-z0-9/._-]{0,511}:pull")
 _TOKEN = re.compile(r"[\x21-\x7e]{1,32768}")
 _CLIENT = "pantala"
 _SEVERAL = "scope"
-"""The only parameter that may be repeated with different values. They are joined."""
+"""The only parameter that may be repeated with different values. The values are joined."""
 
 
 class AuthChallenge(NamedTuple):
@@ -39,7 +39,7 @@ class AuthChallenge(NamedTuple):
 
 
 class TokenRequest(NamedTuple):
-    """A request for a token: which one to ask for, and the URL of the token server."""
+    """A request for a token: the URL of the token server, and what the token must allow."""
 
     realm: str
     service: str
@@ -116,7 +116,7 @@ def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool
 
 
 def read_token(body: bytes) -> Token:
-    """Read a token server's answer. Raises :class:`ValueError` without quoting it."""
+    """Read a token server's answer. Raises :class:`ValueError`, which does not quote the answer."""
     try:
         reply = foreign.read(body, _TokenReply)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Resolves image names at registries, and remembers the answers for a while."""
+"""Resolves image names at registries, and caches the answers for a while."""
 
 from collections.abc import Awaitable, Callable, Iterable
 from typing import NamedTuple, TypeVar
@@ -26,17 +26,17 @@ _MAX_DEPTH = 3
 """The most documents on the way from a tag to one platform's image: nested indexes, and the manifest."""
 _ENTRIES = 10_000
 _TAG_SECONDS = 30.0
-"""Seconds for which the digest of a tag is remembered. A moved tag may go unnoticed for as long."""
+"""Seconds for which the digest of a tag is cached. For this time, a moved tag may go unnoticed."""
 _MANIFEST_SECONDS = 3600.0
-"""Seconds for which a manifest is remembered for an account, because the account may lose access to it."""
+"""Seconds for which a manifest is cached for an account. The time is limited, because the account may lose access."""
 _REFUSAL_SECONDS = 5.0
-"""Seconds for which a missing image or denied access is remembered. Longer if the registry asks for that."""
+"""Seconds for which a missing image or denied access is cached, or longer if the registry demands it."""
 _MANIFEST_BYTES = 64 * 1024 * 1024
 _DOCUMENT_BYTES = 512
 """Bytes of memory that a document takes in addition to its body."""
 _T = TypeVar("_T")
 _LASTING = (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError, RateLimitedError)
-"""Errors that are remembered, because a repeated request would have the same answer within seconds."""
+"""Errors that are cached, because the same request would have the same answer within seconds."""
 
 
 class ResolvedImage(NamedTuple):
@@ -59,7 +59,7 @@ class _Tag(NamedTuple):
 
 
 class RegistryClient:
-    """Reads manifests with the credentials of accounts, and remembers the answers for each account separately."""
+    """Reads manifests with the credentials of accounts, and caches the answers for each account separately."""
 
     def __init__(self, api: RegistryAPI, choice: AccountChoice, clock: Callable[[], float]) -> None:
         self._api = api
@@ -134,7 +134,7 @@ class RegistryClient:
         return document
 
     async def _ask(self, key: _Key) -> ManifestDocument:
-        """Read a document. For a tag, first ask for its digest, because its document may be remembered."""
+        """Read a document. For a tag, first request its digest, because the document may be in the cache."""
         repository, target, account = key
         digest = None if ":" in target else await self._api.digest(repository, target, account)
         if digest:

@@ -19,7 +19,7 @@ from pantala_protocol.rules import foreign
 _MAX_CONFIG = 1024 * 1024
 """The largest accepted text in bytes, which is the limit of a Kubernetes Secret."""
 _IDENTITY_USER = "<token>"
-"""The user name by which Docker marks a password as an identity token."""
+"""The user name that Docker sets if the password is an identity token."""
 _DEFAULT_KEY = "index.docker.io"
 _DEFAULT_REGISTRY = "docker.io"
 _ANY_BYTE: Final = "surrogateescape"
@@ -31,7 +31,7 @@ _API_PATH = re.compile(r"^/v[12](?=/)")
 
 @dataclass(frozen=True, slots=True, repr=False)
 class RegistryAccount:
-    """One account at a registry. With all fields empty it is anonymous."""
+    """One account at a registry. If all fields are empty, the account is anonymous."""
 
     username: str = ""
     password: str = ""
@@ -40,7 +40,7 @@ class RegistryAccount:
     registry_token: str = ""
     """A bearer token that the registry accepts directly."""
     pod_identity: bool = False
-    """It stands for the supernode's identity in a cloud, see :mod:`pantala_supernode.registry.clouds`."""
+    """True if the account stands for the supernode's cloud identity, see :mod:`pantala_supernode.registry.clouds`."""
     only_host: str = ""
     """The only host that may receive the credentials. Empty: any token server that the registry names."""
 
@@ -57,7 +57,7 @@ class RegistryAccount:
 
     @property
     def authorization(self) -> str:
-        """The account as an ``Authorization`` header that :meth:`read` can read. Empty if anonymous."""
+        """The account as an ``Authorization`` header that :meth:`read` can read. Empty: the account is anonymous."""
         if self.registry_token:
             return f"Bearer {self.registry_token}"
         if self.identity_token:
@@ -66,7 +66,7 @@ class RegistryAccount:
 
     @classmethod
     def read(cls, authorization: str) -> Self:
-        """Read an ``Authorization`` header. Raises :class:`ValueError` without quoting it."""
+        """Read an ``Authorization`` header. Raises :class:`ValueError`, which does not quote the header."""
         scheme, _, value = authorization.strip().partition(" ")
         match scheme.lower():
             case "":
@@ -75,7 +75,7 @@ class RegistryAccount:
                 return cls(registry_token=_token(value.strip()))
             case "basic":
                 return cls.decode(value.strip())
-        raise ValueError("the Authorization header is neither Basic nor Bearer")
+        raise ValueError("the Authorization header is not Basic or Bearer")
 
     @classmethod
     def decode(cls, text: str) -> Self:
@@ -122,7 +122,7 @@ class Keyring:
 
     @classmethod
     def read(cls, *configs: bytes | str) -> Self:
-        """Read ``.dockerconfigjson`` texts. The accounts of earlier ones come first.
+        """Read ``.dockerconfigjson`` texts. The accounts of earlier texts come first.
 
         Raises :class:`ValueError` without quoting a secret.
         """
@@ -144,7 +144,7 @@ class Keyring:
         """The accounts for ``registry/repository``, in the order to try them.
 
         The rules are the kubelet's: an entry fits if its key is a prefix of the name, and the longest key comes first.
-        ``*`` matches one label of a host name. Entries for Docker Hub's old address are the last resort for Docker Hub.
+        ``*`` matches one label of a host name. Entries for Docker Hub's old address count only if no other entry fits.
         """
         found: list[RegistryAccount] = []
         for key in sorted(self._entries, reverse=True):

@@ -35,9 +35,9 @@ class RegistryEndpoint(NamedTuple):
     root: str
     """The part of its URLs before ``/`` and a repository's name, for example ``https://ghcr.io/v2``."""
     ca: Path | None = None
-    """A file with an additional certificate authority for the endpoint. ``None``: only the usual ones."""
+    """A file with an additional certificate authority for the endpoint. ``None``: only the usual authorities."""
     realms: tuple[str, ...] = ()
-    """Token servers that may receive the registry's passwords, besides the endpoint's own host: ``host[:port]``."""
+    """Token servers that may receive the registry's passwords, in addition to the endpoint's host: ``host[:port]``."""
 
     @property
     def plain_http(self) -> bool:
@@ -50,7 +50,7 @@ class RegistryEndpoint(NamedTuple):
 
     @property
     def prefix(self) -> str:
-        """What the endpoint's own repository names have before ours: the path of :attr:`root` after ``/v2/``."""
+        """What precedes a repository's name at this endpoint: the path of :attr:`root` after ``/v2/``."""
         _, mark, rest = f"{self.root}/".partition("://")[2].partition("/v2/")
         return rest if mark else ""
 
@@ -83,18 +83,18 @@ class RegistrySettings:
     """An administrator's settings for one registry."""
 
     plain_http: bool | None = False
-    """True if the registry has no TLS. Passwords for it cross the network in clear text. ``None``: not stated."""
+    """True if the registry has no TLS, so its passwords cross the network in clear text. ``None``: not set."""
     ca: Path | None = None
     """A file with an additional certificate authority for this registry."""
     endpoints: tuple[RegistryEndpoint, ...] = ()
-    """Other URLs at which the registry is reached, in the order to try them. Then ``ca`` and ``plain_http`` have no
-    effect. Empty: the registry is reached at its own name."""
+    """Other URLs at which the registry is reached, in the order to try them. They make ``ca`` and ``plain_http``
+    ineffective. Empty: the registry is reached at its own name."""
     realms: tuple[str, ...] = ()
     """As :attr:`RegistryEndpoint.realms`, if there are no :attr:`endpoints`."""
 
 
 class RegistryEndpoints:
-    """Finds the endpoints of each registry. They are https:, unless a setting says otherwise or the host is loopback.
+    """Finds the endpoints of each registry. They have https:, unless a setting differs or the host is loopback.
 
     ``only`` names the allowed registries. ``None``: all registries that the egress policy allows.
     """
@@ -106,7 +106,7 @@ class RegistryEndpoints:
         self._only = None if only is None else frozenset(registry.lower() for registry in only)
 
     def base(self, registry: str) -> str:
-        """The URL before ``/v2/`` that a registry's name means. Raises :class:`RegistryDeniedError` if not allowed."""
+        """The URL before ``/v2/`` for a registry's name. Raises :class:`RegistryDeniedError` if it is not allowed."""
         if self._only is not None and registry.lower() not in self._only:
             raise RegistryDeniedError.of(registry, "the supernode's list of allowed registries does not include it")
         return f"{'http' if self._plain_http(registry) else 'https'}://{image.endpoint(registry)}"

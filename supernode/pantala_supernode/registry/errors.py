@@ -5,15 +5,15 @@
     SourceError
     └── RegistryError                    Failed           any other error status
         ├── RegistryFailedError          Failed           5xx
-        ├── ImageNotFoundError           NotFound         no such tag, digest or repository
-        ├── RegistryUnauthorizedError    Unauthorized     no credentials, or wrong ones
-        │   └── CloudIdentityError       Unauthorized     the supernode's identity in a cloud is not accepted
+        ├── ImageNotFoundError           NotFound         the tag, digest or repository does not exist
+        ├── RegistryUnauthorizedError    Unauthorized     missing or wrong credentials
+        │   └── CloudIdentityError       Unauthorized     a cloud does not accept the supernode's identity
         ├── RegistryForbiddenError       Forbidden        credentials that may not read the repository
         ├── RateLimitedError             RateLimited      ``retry_after`` says for how long
         ├── RegistryUnreachableError     Unreachable      DNS, no route, refused, too slow, cut
         ├── RegistryCertificateError     CertificateInvalid
         ├── RegistryDeniedError          Denied           an address, redirect or registry that is not allowed
-        ├── InvalidManifestError         InvalidManifest  malformed, too large, or another digest
+        ├── InvalidManifestError         InvalidManifest  malformed, too large, or with a wrong digest
         └── InvalidAnswerError           InvalidAnswer    an answer that breaks the registry's protocol
 """
 
@@ -34,11 +34,11 @@ class RegistryError(SourceError):
     """The registry answered with an error."""
 
     image_reason: ClassVar[Reason] = Reason.FAILED
-    """The reason to report for an image. ``reason`` is the one to report for a single blob."""
+    """The reason to report for an image. ``reason`` is the reason to report for a single blob."""
 
     @classmethod
     def of(cls, what: str, happened: str, *, retry_after: float | None = None) -> RegistryError:
-        """The error with a message of three parts: ``what`` is affected, what ``happened``, and the advice."""
+        """The error with a message of three parts: the affected object ``what``, what ``happened``, and the advice."""
         return cls(f"{what}: {happened}. {cls.image_reason.action}", retry_after=retry_after)
 
 
@@ -54,7 +54,7 @@ class ImageNotFoundError(RegistryError):
 
 
 class RegistryUnauthorizedError(RegistryError):
-    """The registry requires credentials, or rejected the given ones."""
+    """The registry requires credentials, or rejected the given credentials."""
 
     reason = Reason.SOURCE_UNAUTHORIZED
     image_reason = Reason.UNAUTHORIZED
@@ -65,7 +65,7 @@ class CloudIdentityError(RegistryUnauthorizedError):
 
 
 class RegistryForbiddenError(RegistryError):
-    """The registry accepted the credentials and denied access."""
+    """The registry accepted the credentials, but denied access."""
 
     reason = Reason.SOURCE_FORBIDDEN
     image_reason = Reason.FORBIDDEN
@@ -99,7 +99,7 @@ class RegistryDeniedError(RegistryError):
 
 
 class InvalidManifestError(RegistryError):
-    """The registry sent an invalid manifest, or another one than requested."""
+    """The registry sent an invalid manifest, or a manifest with a wrong digest."""
 
     reason = Reason.SOURCE_PROTOCOL
     image_reason = Reason.INVALID_MANIFEST
@@ -117,7 +117,7 @@ _BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {
     403: (RegistryForbiddenError, "the registry denied access"),
     404: (ImageNotFoundError, "not found in the registry"),
     410: (ImageNotFoundError, "removed from the registry"),
-    429: (RateLimitedError, "the registry rejected the request, because it received too many"),
+    429: (RateLimitedError, "the registry rejected the request, because it received too many requests"),
 }
 _BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
     errors.SourceCertificateError: (RegistryCertificateError, "the server's certificate is not valid"),
@@ -128,7 +128,7 @@ _BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
     errors.SourceInterruptedError: (RegistryUnreachableError, "the connection was cut"),
     errors.SourceNotFoundError: _BY_STATUS[404],
     errors.SourceProtocolError: (InvalidAnswerError, "the answer is not valid HTTP"),
-    errors.SourceProxyError: (RegistryUnreachableError, "it was not reached through the proxy"),
+    errors.SourceProxyError: (RegistryUnreachableError, "the server was not reached through the proxy"),
     errors.SourceRefusedError: (RegistryUnreachableError, "the connection was refused"),
     errors.SourceTimeoutError: (RegistryUnreachableError, "the server did not answer in time"),
     errors.SourceUnauthorizedError: _BY_STATUS[401],

@@ -16,7 +16,7 @@ from pantala_supernode.registry.errors import InvalidAnswerError, InvalidManifes
 from pantala_supernode.registry.platform import Platform
 
 MAX_SIZE: Final = 4 * 1024 * 1024
-"""The largest manifest in bytes. The distribution specification asks registries to accept this size."""
+"""The largest manifest in bytes. The OCI distribution specification wants registries to accept this size."""
 
 OCI_INDEX: Final = "application/vnd.oci.image.index.v1+json"
 OCI_MANIFEST: Final = "application/vnd.oci.image.manifest.v1+json"
@@ -27,7 +27,7 @@ MEDIA_TYPES: Final = (DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX)
 """The supported media types, in the order of the ``Accept`` header."""
 
 _GENERIC = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
-"""Content types that name no kind of manifest. Then the field ``mediaType`` of the body counts."""
+"""Content types that do not name a kind of manifest. With these, the field ``mediaType`` of the body counts."""
 _MAX_LENGTH = (1 << 53) - 1
 
 
@@ -67,14 +67,14 @@ class ManifestDocument:
 
     digest: str
     media_type: str
-    """The media type, which is one of :data:`MEDIA_TYPES`."""
+    """One of :data:`MEDIA_TYPES`."""
     body: bytes = field(repr=False)
 
     @classmethod
     def checked(cls, body: bytes, content_type: str, expected: str | None, what: str) -> ManifestDocument:
         """Check that ``body`` has the digest ``expected``. ``None``: no check, and the digest is the body's sha256.
 
-        Raises :class:`InvalidManifestError`; ``what`` names the image in its text.
+        ``what`` names the image in errors. Raises :class:`InvalidManifestError`.
         """
         wanted = digests.parse(checked_digest(expected, what)) if expected else None
         running = digests.new(wanted.algorithm if wanted else "sha256")
@@ -88,7 +88,7 @@ class ManifestDocument:
             raise InvalidManifestError.of(what, f"its manifest {error}") from None
 
     def parse(self, what: str) -> ImageIndex | ImageManifest:
-        """The parsed bytes. Raises :class:`InvalidManifestError`; ``what`` names the image in its text."""
+        """The parsed manifest. ``what`` names the image in errors. Raises :class:`InvalidManifestError`."""
         try:
             return parse(self.media_type, self.body)
         except ValueError as error:
@@ -154,10 +154,10 @@ def _decode(body: bytes) -> _Content:
 
 
 def _kind(content_type: str, content: _Content) -> str:
-    """The media type: from the header, else from the body, else OCI's type for the fields of the body.
+    """The media type: from the header, or from the body, or else OCI's type for the fields of the body.
 
-    As in containerd, one may name a type of OCI and the other a type of Docker. But if one names an index and the other
-    an image, the manifest is ambiguous. Raises :class:`ValueError`.
+    As in containerd, header and body may name different types, of OCI and of Docker. But if only the header or
+    only the body names an index, the manifest is ambiguous. Raises :class:`ValueError`.
     """
     is_index = content.manifests is not None
     is_image = content.config is not None or content.layers is not None
@@ -167,9 +167,9 @@ def _kind(content_type: str, content: _Content) -> str:
     if kind not in MEDIA_TYPES:
         raise ValueError("has a media type that is not supported")
     if content.media_type in MEDIA_TYPES and (content.media_type in INDEXES) is not (kind in INDEXES):
-        raise ValueError("has two media types: the header or the body says index, and the other says image")
+        raise ValueError("has two media types: of the header and the body, only one names an index")
     if (kind in INDEXES) is not is_index or (kind not in INDEXES) is not is_image:
-        raise ValueError("has the fields of an index but the media type of an image, or the reverse")
+        raise ValueError("has the fields of an index and the media type of an image, or the reverse")
     return kind
 
 

@@ -13,7 +13,7 @@ _ALIASES = {
     "armhf": ("arm", "v7"),
     "armel": ("arm", "v6"),
 }
-"""Other names of architectures: the normal name and the implied variant. ``None``: the variant stays as given."""
+"""Other names of architectures: the normal name and the implied variant. ``None``: the given variant stays."""
 _USUAL = {("amd64", "v1"): "", ("arm64", "8"): "", ("arm64", "v8"): "", ("arm", ""): "v7"}
 """The normal spelling of variants with two spellings."""
 _OLDEST_ARM = 5
@@ -58,7 +58,7 @@ def acceptable(wanted: Platform) -> tuple[Platform, ...]:
 def choose(wanted: Platform, images: Iterable[tuple[Platform | None, T]]) -> T | None:
     """The image for a node of platform ``wanted``.
 
-    The best platform of :func:`acceptable` wins, then the first entry. An image without a platform is the last resort.
+    The best platform of :func:`acceptable` wins, then the first entry. An image without a platform comes last.
     """
     given = list(images)
     for platform in (*acceptable(wanted), None):
@@ -95,6 +95,6 @@ def _lesser_arm64(os: str, variant: str) -> Iterator[Platform]:
 
 
 def _number(text: str) -> int:
-    """The number at the start of ``text``, with or without ``v``, at most 99. 0 if there is none."""
+    """The number at the start of ``text``, with or without ``v``, at most 99. 0: ``text`` has no number there."""
     match = re.match(r"v?([0-9]{1,2})(?![0-9])", text)
     return int(match[1]) if match else 0

@@ -1,4 +1,4 @@
-"""Builds everything that the supernode needs to work with registries."""
+"""Builds the parts that the supernode needs to work with registries."""
 
 import asyncio
 import secrets
@@ -26,7 +26,7 @@ from pantala_supernode.registry.transport import TOTAL, RegistryTransport
 
 @dataclass(frozen=True)
 class RegistryService:
-    """The parts that use registries: for manifests, for blobs, for rights and for accounts."""
+    """The parts that use registries, for manifests, blobs, rights and accounts."""
 
     client: RegistryClient
     reader: RegistryReader
@@ -49,9 +49,9 @@ async def open_service(
 ) -> AsyncIterator[RegistryService]:
     """Build the parts, and close them at the end of the context.
 
-    ``total``: the time limit for one small answer, in seconds. ``environment``: the variables that describe the
-    identity in a cloud. Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if a certificate
-    authority's file has no readable certificate.
+    ``total``: the time limit for one small answer, in seconds. ``environment``: the variables that describe the cloud
+    identity. Raises :class:`pantala_supernode.registry.errors.RegistryCertificateError` if an authority's file has no
+    readable certificate.
     """
     for ca in endpoints.authorities:
         try:

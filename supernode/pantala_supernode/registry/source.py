@@ -1,4 +1,4 @@
-"""Reads blobs from registries for the CDN, as :class:`RegistryReader`."""
+"""Reads blobs from registries for the CDN."""
 
 from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
@@ -23,8 +23,8 @@ class RegistryReader:
     """Reads the blobs of :meth:`RegistryEndpoints.blob`. ``origins`` reads every other source.
 
     A source's ``Authorization`` header identifies the account. A registry with a token server receives a token instead,
-    which is valid for one repository. ``private`` has the readers for endpoints with their own certificate authority,
-    by its file.
+    which is valid for one repository. ``private`` has the readers for endpoints with a certificate authority of their
+    own, by the authority's file.
     """
 
     api: RegistryAPI

@@ -20,11 +20,11 @@ from pantala_supernode.registry.errors import InvalidAnswerError, RegistryError,
 
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
 _PLACES = 128
-"""The most requests at once. The other threads of the outbound client are left for the CDN."""
+"""The most requests at once. All other threads of the outbound client are for the CDN."""
 _HOST_PLACES = 16
-"""The most requests to one host at once, so that a host that does not answer leaves places for others."""
+"""The most requests to one host at once, so that a host that does not answer cannot use up all places."""
 TOTAL = 30.0
-"""Seconds for a request with its whole answer and all redirects. The answers are small."""
+"""The most seconds for a request with its answer and all redirects. The answers are small."""
 
 
 class RegistryRequest(NamedTuple):
@@ -53,7 +53,7 @@ class RegistryReply(NamedTuple):
     headers: CIMultiDict[str]
     body: bytes
     own: bool
-    """True if the requested host answered, False if a redirect led to another one."""
+    """True if the requested host answered. False: a redirect led to another host."""
 
 
 class RegistryTransport:
@@ -106,7 +106,7 @@ class _Memory:
 
 
 def _check_coding(head: Head, body: bytearray, what: str) -> None:
-    """Raise :class:`InvalidAnswerError` if the answer is compressed. Plain JSON with a wrong header is accepted."""
+    """Raise :class:`InvalidAnswerError` if the answer is compressed. Accepts plain JSON with a wrong header."""
     coding = head.fields.get("Content-Encoding", "identity").strip().lower()
     if coding in _CODINGS and body and not body.lstrip().startswith(b"{"):
         what_happened = f"the answer is compressed ({coding}) although the request forbids it"

@@ -1,1 +1,1 @@
-"""The supernode's identity in a cloud. AWS, Google and Azure exchange a token of the pod for registry credentials."""
+"""The supernode's cloud identity. AWS, Google and Azure exchange the pod's token for registry credentials."""

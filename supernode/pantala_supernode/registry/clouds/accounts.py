@@ -1,4 +1,4 @@
-"""Decides when the supernode's identity in a cloud is used, and keeps the credentials that the cloud gave to it."""
+"""Decides when the supernode's cloud identity is used, and caches the credentials that the cloud gave for it."""
 
 from collections.abc import Callable, Iterable
 from typing import NamedTuple, Protocol
@@ -18,9 +18,9 @@ from pantala_supernode.registry.errors import (
 
 _LIMIT = 1000
 _USED_UP = 0.9
-"""The share of the lifetime of credentials after which new ones are requested."""
+"""The part of the credentials' lifetime after which new credentials are requested."""
 _ENDED = 0.99
-"""The share of their lifetime after which no request starts with them."""
+"""The part of the credentials' lifetime after which no request starts with them."""
 _PAUSE = 60.0
 """Seconds between two tries to renew credentials that are still valid."""
 _AWAY = (RegistryUnreachableError, RegistryFailedError, RateLimitedError)
@@ -39,7 +39,7 @@ class _Held(NamedTuple):
     renewal: float
     """When to request new credentials, in monotonic seconds."""
     until: float
-    """When to stop using these, in monotonic seconds."""
+    """When to stop using these credentials, in monotonic seconds."""
 
 
 class CloudIdentity(Protocol):
@@ -55,8 +55,8 @@ class CloudIdentity(Protocol):
 class CloudAccounts:
     """Keeps the credentials of the identities, and renews them before they expire.
 
-    They are used only for the vendors' own hosts, and only with TLS. While a vendor's token server does not answer,
-    they are used until they expire. ``clock`` returns monotonic seconds.
+    The credentials are used only for the vendors' own hosts, and only with TLS. While a vendor's token server does not
+    answer, they are used until they expire. ``clock`` returns monotonic seconds.
     """
 
     def __init__(self, identities: Iterable[CloudIdentity], clock: Callable[[], float]) -> None:
@@ -72,7 +72,7 @@ class CloudAccounts:
         return self._identity(endpoint) is not None
 
     async def account(self, endpoint: RegistryEndpoint) -> RegistryAccount:
-        """The account for an endpoint. It is anonymous if no identity is for this endpoint.
+        """The account for an endpoint. Anonymous if no identity serves the endpoint.
 
         Raises :class:`pantala_supernode.registry.errors.RegistryError`.
         """
@@ -108,7 +108,7 @@ class CloudAccounts:
 
 
 class AccountChoice:
-    """Chooses the accounts for an image: those of its pull secrets. If it has none: no account, then the identity."""
+    """Chooses the accounts for an image: those of its pull secrets, or else anonymous and the cloud identity."""
 
     def __init__(self, endpoints: RegistryEndpoints, clouds: CloudAccounts) -> None:
         self._endpoints = endpoints
@@ -117,8 +117,8 @@ class AccountChoice:
     def of(self, image: ImageReference, keyring: Keyring) -> tuple[RegistryAccount, ...]:
         """The accounts in the order to try them.
 
-        The anonymous one is tried before the identity. So public images can be read while the vendor's token servers do
-        not answer.
+        The anonymous account is tried before the cloud identity. So public images can be read while the vendor's token
+        servers do not answer.
         """
         found = keyring.find(image.name)
         if found:

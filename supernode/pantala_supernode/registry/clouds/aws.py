@@ -20,7 +20,7 @@ _HOST = re.compile(
 )
 _TARGET = "AmazonEC2ContainerRegistry_V20150921.GetAuthorizationToken"
 _API = {"on.aws": "api.aws", "on.amazonwebservices.com.cn": "api.amazonwebservices.com.cn"}
-"""The domain of the API for the domains of registries that have IPv6."""
+"""The API's domain for each registry domain with IPv6."""
 
 
 class ECRHost(NamedTuple):

@@ -63,8 +63,8 @@ class WebIdentityKeys:
 class PodIdentityKeys:
     """EKS Pod Identity: an agent on the node exchanges a token of the cluster for the keys of a role.
 
-    The agent's address is link-local. ``agent`` makes a transport that reaches one such address and no other. It is
-    used for this request alone. See docs/adr/0016-cloud-identities.md.
+    The agent's address is link-local. ``agent`` creates a transport that reaches only this address, and that is used
+    only for this request. See docs/adr/0016-cloud-identities.md.
     """
 
     def __init__(
@@ -113,7 +113,7 @@ def source(
 
 
 def sts_url(environment: Mapping[str, str], region: str) -> str:
-    """The URL of the token service in the pod's region. If that is not known: in the registry's region."""
+    """The URL of the token service in the pod's region, or in the registry's region if the pod's is not known."""
     own = environment.get("AWS_REGION") or environment.get("AWS_DEFAULT_REGION") or region
     fips = "-fips" if environment.get("AWS_USE_FIPS_ENDPOINT", "").lower() == "true" else ""
     suffix = _SUFFIXES.get(own.partition("-")[0], "amazonaws.com")
@@ -121,6 +121,6 @@ def sts_url(environment: Mapping[str, str], region: str) -> str:
 
 
 def endpoint(environment: Mapping[str, str], service: str) -> str:
-    """The URL that the environment sets for a service, as for AWS's own programs. Empty: it sets none."""
+    """The URL that the environment sets for a service, as for AWS's own programs. Empty: no URL is set."""
     url = environment.get(f"AWS_ENDPOINT_URL_{service}") or environment.get("AWS_ENDPOINT_URL") or ""
     return f"{url.rstrip('/')}/" if url else ""

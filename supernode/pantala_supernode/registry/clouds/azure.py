@@ -24,9 +24,9 @@ _AUTHORITY = "https://login.microsoftonline.com/"
 _SCOPE = "https://containerregistry.azure.net/.default"
 _ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 _MOST_SECONDS = 24 * 3600.0
-"""The most seconds for which a refresh token is used, whatever its expiry says."""
+"""The most seconds for which a refresh token is used, even if it expires later."""
 _UNKNOWN_SECONDS = 3600.0
-"""The seconds for which a refresh token is used if its expiry is not readable. Usually it is valid for three hours."""
+"""The seconds for which a refresh token is used if its expiry cannot be read. Most are valid for three hours."""
 
 
 class _EntraToken(msgspec.Struct):

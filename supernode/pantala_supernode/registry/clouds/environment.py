@@ -46,6 +46,6 @@ async def identities(
 
 
 def agent_client(address: str) -> OutboundClient:
-    """A client that reaches one address and no other. It follows no redirect and uses no proxy."""
+    """A client that reaches only one address. It follows no redirect and uses no proxy."""
     egress = EgressPolicy(EVERYWHERE, exceptions=[ip_address(address)])
     return OutboundClient(egress=egress, limits=Limits(redirects=0))

@@ -1,4 +1,4 @@
-"""Sends requests to the token servers of clouds. Of an answer, errors quote only the code: the rest may be secret."""
+"""Sends requests to the token servers of clouds. Errors quote only an answer's code: other parts may be secret."""
 
 import asyncio
 import re
@@ -37,7 +37,7 @@ class TokenServer:
         return self._body(host, await self._ask(RegistryRequest("POST", url, host, headers or {}, _LIMIT, form=form)))
 
     async def get(self, host: str, url: str, headers: Mapping[str, str], *, trusted: bool = False) -> bytes:
-        """GET ``url``, to get credentials for ``host``. Returns the body. A ``trusted`` URL is on this node: no TLS."""
+        """GET ``url``, for credentials for ``host``. Returns the body. A ``trusted`` URL is on this node (no TLS)."""
         request = RegistryRequest("GET", url, host, headers, _LIMIT)
         return self._body(host, await self._ask(request, trusted=trusted))
 

@@ -2,7 +2,7 @@
 
 The credential configuration (``GOOGLE_APPLICATION_CREDENTIALS``) names a token file. Google's token service (STS)
 exchanges this token for an access token. If the configuration names a service account, the IAM service exchanges the
-access token for one of this account.
+access token for an access token of this account.
 """
 
 import asyncio

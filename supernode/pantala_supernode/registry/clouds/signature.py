@@ -1,6 +1,6 @@
 """Signs requests to AWS with Signature Version 4. Pure.
 
-The supernode needs no other part of AWS's own library, which is about 30 times as large as the supernode. The tests use
+AWS's library is not used, because it is many times larger than the supernode, which needs only this part. The tests use
 the test vectors that AWS publishes.
 """
 

@@ -27,7 +27,7 @@ _AWAY = (
 )
 _FAILING = (RateLimitedError, RegistryFailedError)
 _AWAY_SECONDS: Final = 30.0
-"""Seconds for which an endpoint that was not reached is tried last, because each failure may take 10 s."""
+"""Seconds for which an unreachable endpoint is tried last, because each failure may take 10 s."""
 _LIMIT: Final = 1000
 
 
@@ -43,9 +43,9 @@ class EndpointAttempts:
         self._away: TTLCache[RegistryEndpoint, bool] = TTLCache(_LIMIT, _AWAY_SECONDS, timer=clock)
 
     async def first(self, repository: ImageRepository, attempt: Callable[[RepositoryLocation], Awaitable[_T]]) -> _T:
-        """The result of ``attempt`` at the first endpoint that has one.
+        """The result of ``attempt`` at the first endpoint that gives a result.
 
-        If no endpoint has one, raises the first failure other than "not found", else the first failure.
+        Otherwise raises the first failure other than "not found". If all are "not found", raises the first.
         """
         failures: list[SourceError] = []
         locations = self._endpoints.locations(repository)

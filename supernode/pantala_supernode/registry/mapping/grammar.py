@@ -56,11 +56,11 @@ def listed(registries: str, authorities: str, realms: str = "", *, only: bool) -
         default = False if name in allowed else None
         settings[name] = _settings(plain.get(name, default), mapped.get(name, []), files, trusted.get(name, ()), name)
     if only and not allowed:
-        raise ValueError("--registries-only allows listed registries only, but none is listed")
+        raise ValueError("--registries-only allows only listed registries, but --registries is empty")
     found = RegistryEndpoints(settings, allowed if only else None)
     for host in found.listed:
         if _server(host) is None:
-            raise ValueError(f"{host} is not a valid host. Give a name such as registry.corp:5000")
+            raise ValueError(f"{host} is not a valid host. Give a host such as registry.corp:5000")
     return found
 
 

@@ -1,7 +1,7 @@
 """Which token servers may receive the passwords of a registry. Pure.
 
 A registry names its token server in each challenge, as the challenge's *realm*. So a registry, or a proxy in front of
-it, could have passwords sent to any server. They go only to the registry's own host, and to hosts that are listed.
+it, could have passwords sent to any server. Only the registry's own host, and known or listed hosts, get passwords.
 """
 
 import re
@@ -20,7 +20,7 @@ _KNOWN: Final = tuple(
         (rf"registry(-vpc|-internal)?\.{_ALIBABA}", rf"dockerauth(-vpc|-internal)?\.{_ALIBABA}"),
     )
 )
-"""The registries of large vendors whose token server has another host, and that host."""
+"""Registries of large vendors whose token server has another host, and the host of the token server."""
 
 
 _PORTS: Final = {"http": 80, "https": 443}
@@ -41,7 +41,7 @@ def is_trusted(realm: str, host: str, listed: Collection[str]) -> bool:
 
 
 def _is_of(entry: str, realm: str) -> bool:
-    """True if a listed server is that of a token URL."""
+    """True if a listed server is the server of a token URL."""
     listed, url = urlsplit(f"//{entry}"), urlsplit(realm)
     try:
         port = url.port or _PORTS.get(url.scheme)
