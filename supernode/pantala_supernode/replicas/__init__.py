@@ -1,1 +1,1 @@
-"""The other supernodes: the membership, and how all of them share one read of an origin."""
+"""The other replicas: the membership, and how all replicas share one read of an origin."""

@@ -22,16 +22,16 @@ from pantala_supernode.replicas.decision import CopyReport
 _log = structlog.get_logger(__name__)
 
 _REPORT_TIMEOUT = aiohttp.ClientTimeout(total=2.0)
-"""The limit for a report. It is short, because each read of an origin waits for the answers of all replicas."""
+"""The time limit for a report. It is short, because each read of an origin waits for the answers of all replicas."""
 _BODY_TIMEOUT = aiohttp.ClientTimeout(total=None, connect=5.0, sock_read=45.0)
-"""The limits for a body. ``sock_read`` is longer than an origin's silence, which the reading replica itself notices."""
+"""The time limits for a body. ``sock_read`` is long, so that a replica notices first that its origin is silent."""
 _SILENCE = 2.0
-"""Seconds for which a replica is not asked again after it did not answer, because many files wait for it."""
+"""Seconds for which a replica that did not answer is not asked again, because many files wait for its answer."""
 _TIMEOUTS = 3
-"""A replica that does not answer so many times in a row is down. One that is only busy, or leaves, answers before."""
+"""A replica counts as down after this many timeouts in a row. A replica that is only busy answers before."""
 _MAX_REPORT = 4 * 1024 * 1024
 _PARALLEL = 32
-"""The most requests at the same time. With more, they would slow each other down and time out."""
+"""The most requests at the same time. More requests would slow each other down and time out."""
 
 
 class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -39,13 +39,13 @@ class SourceRequest(msgspec.Struct, frozen=True, omit_defaults=True):
 
     url: Annotated[str, Meta(pattern="^[hH][tT][tT][pP][sS]?://[!-~]+$")]
     headers: dict[str, str] = {}
-    """Headers for the origin. They are sent to its host only, and kept in memory only."""
+    """Headers for the origin. They are sent only to the origin's host, and kept only in memory."""
     digest: str = ""
     """The expected digest of the whole file. Empty: any content is accepted."""
     attempt: str = ""
-    """If it differs from that of the last request, the owner tries again after a failure."""
+    """If it differs from the attempt of the last request, the owner tries again after a failure."""
     pod_identity: bool = False
-    """Read a blob of an image with the supernode's identity in a cloud."""
+    """True if a blob of an image is read with the supernode's cloud identity."""
     tenants: tuple[str, ...] = ()
     """The namespaces that want the file."""
     origin: str = ""
@@ -82,16 +82,16 @@ class ReplicaClient:
         self._silent: dict[str, _Silence] = {}
 
     def in_doubt(self, replica: Member) -> bool:
-        """Whether a replica timed out, but may just be busy. The caller must ask it again before it reads an origin."""
+        """True if a replica timed out, but may only be busy. Before reading an origin, the caller must ask it again."""
         silence = self._silent.get(replica.url)
         return silence is not None and silence.timeouts < _TIMEOUTS
 
     async def report(self, replica: Member, task_id: TaskID) -> CopyReport | None:
-        """What a replica has of a file. ``None`` if nothing wants the file at that replica."""
+        """What a replica has of a file. ``None``: the replica does not know the task."""
         return await self._ask(replica, "GET", task_id)
 
     async def want(self, replica: Member, task_id: TaskID, request: SourceRequest) -> CopyReport | None:
-        """Ask a replica to fetch a file, and to keep it wanted for the next minute. Returns its state of the file."""
+        """Let a replica lease the task for a minute, and so fetch the file. Returns what the replica has of it."""
         return await self._ask(replica, "PUT", task_id, msgspec.json.encode(request))
 
     @asynccontextmanager
@@ -139,7 +139,7 @@ class ReplicaClient:
         return await self._session.request(method, url, headers=headers, timeout=timeout, allow_redirects=False, **more)
 
     def _note_silence(self, replica: Member, error: Exception) -> None:
-        """Note that a replica did not answer, so that it is not asked for a moment. Log each kind of failure once."""
+        """Record that a replica did not answer, so that it is not asked for a moment. Log each kind of failure once."""
         before, text, now = self._silent.get(replica.url), f"{type(error).__name__} {error}".strip(), self._clock()
         timeouts = before.timeouts if before is not None else 0
         if not isinstance(error, TimeoutError):

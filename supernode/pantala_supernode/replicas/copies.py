@@ -1,4 +1,4 @@
-"""Serves this supernode's copies to other replicas: reports and bytes. Fetches files on their request."""
+"""Serves reports about this supernode's copies, and their bytes, to other replicas. Fetches files for them."""
 
 import asyncio
 import contextlib
@@ -19,7 +19,7 @@ from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, LeaseHolder
 
 _LEASE = 60.0
-"""Seconds that a file stays wanted for another replica. That replica repeats its request while it needs the file."""
+"""Seconds of a lease for another replica. That replica repeats its request while it needs the file."""
 _LOOK = 1.0
 """A reader that waits for a piece checks after this many seconds whether the piece can still arrive."""
 
@@ -36,7 +36,7 @@ class MisdirectedError(RequestError):
 
 
 class CopyEndedError(Exception):
-    """The bytes of a copy end too early: they do not arrive, are damaged, or were removed."""
+    """The bytes of a copy end too early, because they do not arrive, are damaged, or were removed."""
 
 
 class CopyServer:
@@ -58,7 +58,7 @@ class CopyServer:
         clock: Callable[[], float],
     ) -> None:
         self.readers = 0
-        """How many requests of replicas read a copy now."""
+        """How many requests of other replicas read a copy now."""
         self._leases = leases
         self._tasks = tasks
         self._store = store
@@ -74,7 +74,7 @@ class CopyServer:
             news.set()
 
     def report(self, task_id: str) -> CopyReport:
-        """What this supernode has of a task. Raises :class:`NotFoundError` for an unwanted task."""
+        """What this supernode has of a task. Raises :class:`NotFoundError` for an unknown task."""
         task = self._tasks.known(task_id)
         copy, file = task.copy, self._file(task_id, task.copy.generation)
         stage = self._stage(task.id)
@@ -118,7 +118,7 @@ class CopyServer:
             origin=request.origin,
         )
         if leased is not None and leased.origin != source.origin and attempt != request.attempt:
-            source = leased  # one repository at a time: a change would discard the pieces
+            source = leased  # stay with this repository, because a change would discard the pieces
         self._leases.lease(task_id, Lease(source, self._clock() + _LEASE))
         return self.report(task_id)
 
@@ -149,10 +149,10 @@ class CopyServer:
             self.readers -= 1
 
     def check(self, task_id: str, generation: str, start: int, end: int | None) -> int | None:
-        """How many bytes :meth:`content` yields; ``None``: not known yet.
+        """How many bytes :meth:`content` yields. ``None``: not known yet.
 
-        Raises :class:`NotFoundError` for another generation than that of the copy, :class:`ConflictError` for a range
-        that is not here or will not arrive.
+        Raises :class:`NotFoundError` if the copy has another generation, and :class:`ConflictError` if bytes of the
+        range are missing and will not arrive.
         """
         report = self.report(task_id)
         if not report.generation or report.generation != generation:
@@ -162,11 +162,11 @@ class CopyServer:
         if end is not None:
             return end - start
         if not report.whole and report.stage is not Stage.READING:
-            raise ConflictError(f"This supernode has only a part of task {task_id}, and does not read the rest now.")
+            raise ConflictError(f"This supernode has only a part of task {task_id}, and is not downloading the rest.")
         return report.length - start if report.length is not None else None
 
     def _file(self, task_id: str, generation: str) -> PieceFile | None:
-        """The pieces of a wanted task. ``None`` if they are of another generation."""
+        """The file with the pieces of a task. ``None``: the task is unknown, or its pieces have another generation."""
         task, file = self._tasks.get(task_id), self._store.get(task_id)
         if task is None or file is None or not generation:
             return None

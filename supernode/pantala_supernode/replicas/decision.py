@@ -1,8 +1,8 @@
-"""Which replica reads the origin when several want one file, and from which replica the others copy it. Pure.
+"""Decides which replica reads an origin if several need the file, and from which replica the others copy it. Pure.
 
 Each replica shows the others the stage of its work on a file. Before a replica reads the origin, it shows
-:attr:`Stage.CLAIMING` and then asks all others for their stages. It reads only if none of them reads or claims. If two
-replicas claim at the same moment, at least one sees the other's claim. If both do, the one with the lesser name reads.
+:attr:`Stage.CLAIMING` and then asks all others for their stages. It reads only if no other replica reads or claims. If
+two replicas claim at the same moment, at least one sees the other's claim. If both see it, the lesser name reads.
 """
 
 import re
@@ -24,26 +24,26 @@ class Stage(WireWord):
     """The stage of a replica's work on a file."""
 
     IDLE = "idle"
-    """The replica does nothing: it has the whole file, pauses after a failure, or nothing wants the file there."""
+    """The replica does nothing: it has the whole file, pauses after a failure, or does not need the file."""
     ASKING = "asking"
-    """The replica looks for another one that has the file. It does not claim the origin."""
+    """The replica looks for another replica that has the file. It does not claim the origin."""
     CLAIMING = "claiming"
-    """The replica reads the origin next, unless another one reads or claims it."""
+    """The replica reads the origin next, unless another replica reads or claims it."""
     READING = "reading"
     """The replica reads the origin."""
     COPYING = "copying"
-    """The replica copies the file from another one. Others may copy its pieces, but must not wait for the next one."""
+    """The replica copies the file from another replica. Others may copy its pieces, but must not wait for more."""
     UNKNOWN = UNKNOWN
     """A stage of a newer version. It counts as ``COPYING``."""
 
 
 class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
-    """What one replica has of a file that something wants there."""
+    """What one replica has of a file."""
 
     task_id: Id
     stage: Stage
     whole: bool = False
-    """True if the replica has all of the file, verified."""
+    """True if the replica has the whole file, and has verified it."""
     generation: Id = ""
     """The generation of the replica's copy. Empty: the replica has nothing yet."""
     piece_size: PieceSize = 0
@@ -51,7 +51,7 @@ class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
     etag: Url = ""
     last_modified: Url = ""
     digest: Id = ""
-    """``sha256:`` of the whole file. Empty until the replica has all of it."""
+    """``sha256:`` of the whole file. Empty until the replica has the whole file."""
     cached: str = ""
     """The pieces that the replica can serve now, as ranges such as ``"0-3,7"``."""
     origin_bytes: Count = 0
@@ -61,11 +61,11 @@ class CopyReport(msgspec.Struct, frozen=True, omit_defaults=True):
     """For a blob of an image: the repositories that are evidence for its bytes. See ``rules.rights``."""
 
     def __post_init__(self) -> None:
-        """Check the fields, because another process has sent them. Raises :class:`ValueError`."""
+        """Check the fields, because another process sent them. Raises :class:`ValueError`."""
         if not _GENERATION.fullmatch(self.generation):
             raise ValueError("The replica's report has an invalid generation.")
         if bool(self.generation) != bool(self.piece_size):
-            raise ValueError("The replica's report has only one of generation and piece size.")
+            raise ValueError("The replica's report lacks either the generation or the piece size.")
         if self.piece_size:
             check_size(self.piece_size, self.length or 0)
         ranges.parse(self.cached)
@@ -95,7 +95,7 @@ class Decision:
     act: Act
     provider: str | None = None
     end: int | None = None
-    """The byte after the last one that the provider has. ``None``: the provider has, or will have, the whole file."""
+    """The end of the bytes that the provider has. ``None``: the provider has, or will have, the whole file."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +105,11 @@ class Need:
     name: str
     """This replica's name."""
     owner: str | None = None
-    """The other replica that should read the origin. ``None``: this one may read it."""
+    """The other replica that should read the origin. ``None``: this replica may read the origin."""
     claimed: bool = False
     """True if this replica showed :attr:`Stage.CLAIMING` before it asked the others."""
     generation: str = ""
-    """The generation of this replica's own pieces. Empty: it has none."""
+    """The generation of this replica's own pieces. Empty: this replica has no piece."""
     offset: int = 0
     """The first byte of that generation that this replica lacks."""
     pinned: bool = False
@@ -133,7 +133,7 @@ def decide(need: Need, said: Mapping[str, CopyReport | None]) -> Decision:
 
 
 def _best_provider(need: Need, reports: Mapping[str, CopyReport]) -> Decision | None:
-    """A replica with the whole file, else one that reads the origin, else the one that continues ours the furthest."""
+    """A replica with the complete file, or a replica that reads the origin, or the replica with most further bytes."""
     able = {name: report for name, report in reports.items() if report.generation}
     ordered = sorted(able, key=lambda name: (able[name].generation != need.generation, name))
     for name in ordered:

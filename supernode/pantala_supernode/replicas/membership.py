@@ -1,4 +1,4 @@
-"""The replicas of this supernode, and how this one leaves them."""
+"""The replicas, and how this replica leaves them."""
 
 import asyncio
 import time
@@ -11,12 +11,12 @@ from pantala_protocol.statement import Member, Membership, Statement
 _log = structlog.get_logger(__name__)
 
 _ANNOUNCEMENT = 5.0
-"""Seconds that a stopping replica waits for the operator to state that it leaves. The operator looks every 2 s."""
+"""Seconds in which the operator must state that a stopping replica leaves. The operator checks every 2 s."""
 _LOOK = 0.1
 
 
 class ReplicaSet:
-    """The replicas that the operator stated last. Without a statement, or with none in it, this is the only one."""
+    """The replicas in the operator's last statement. Empty: this supernode is the only replica."""
 
     def __init__(self) -> None:
         self.membership: Membership | None = None
@@ -25,7 +25,7 @@ class ReplicaSet:
         """This replica's name in the membership."""
 
     def take(self, statement: Statement) -> bool:
-        """Take the membership of a statement, unless a newer one is known. Returns whether it changed."""
+        """Use the membership of a statement, unless a newer membership is known. Returns whether it changed."""
         before, membership = self.membership, statement.membership
         if membership is not None and before is not None and membership.revision < before.revision:
             return False
@@ -40,13 +40,13 @@ class ReplicaSet:
 
     @property
     def leaving(self) -> bool:
-        """True if this replica must hand its tasks over, and another one can take them."""
+        """True if this replica must hand its tasks over, and another replica can take them."""
         own = self.membership.member(self.name) if self.membership is not None else None
         return own is not None and own.leaving and any(not other.leaving for other in self.others)
 
     @property
     def may_leave(self) -> bool:
-        """True if the operator may state that this replica leaves: it never does for the first or only replica."""
+        """True if the operator may state that this replica leaves. The first replica never leaves."""
         members = self.membership.members if self.membership is not None else ()
         return len(members) > 1 and members[0].name != self.name
 
@@ -58,7 +58,7 @@ class ReplicaSet:
 class Handover:
     """Delays the end of this replica until its tasks have moved to others, at most for ``patience`` seconds.
 
-    ``is_over`` returns whether nothing is left to hand over.
+    ``is_over`` returns True if nothing is left to hand over.
     """
 
     def __init__(self, replicas: ReplicaSet, is_over: Callable[[], bool], *, patience: float) -> None:
@@ -67,7 +67,7 @@ class Handover:
         self._patience = patience
 
     async def wait(self, at_once: asyncio.Event) -> None:
-        """Return when the replica may end: early if no other one takes its tasks, or when ``at_once`` is set."""
+        """Return when the replica may end: early if no other replica takes its tasks, or when ``at_once`` is set."""
         if self._replicas.may_leave:
             await self._until(lambda: self._replicas.leaving, _ANNOUNCEMENT, at_once)
         if not self._replicas.leaving or at_once.is_set():

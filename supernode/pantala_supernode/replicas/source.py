@@ -1,4 +1,4 @@
-"""Reads a file from other replicas if they have it, and else from the origin."""
+"""Reads a file from other replicas if they have it, or else from the origin."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator
@@ -22,20 +22,20 @@ from pantala_supernode.tasks.shares import Shares
 _log = structlog.get_logger(__name__)
 
 _COPIES = 16
-"""The most files that are copied from other replicas at the same time. It bounds the bytes in memory."""
+"""The most files that are copied from other replicas at the same time. The limit bounds the bytes in memory."""
 _FIRST_PAUSE, _PAUSE = 0.02, 1.0
-"""Seconds between two rounds of requests to all replicas: the first pause, and the longest."""
+"""The first and the longest pause between two rounds of requests to all replicas, in seconds."""
 _IDLE = 10.0
-"""Seconds to wait for an owner that was asked for a file and does nothing. Then another replica may read it."""
+"""Seconds to wait for an owner that was asked for a file and does nothing. After that, this replica may read it."""
 _RENEWAL = 20.0
-"""Seconds between two renewed requests to the owner: a third of the lease that it holds for us."""
+"""Seconds between two requests that renew the lease at the owner: a third of the lease."""
 _FINAL_REPORTS = 4
 _ALL = 1 << 62
 """A position after the end of any file."""
 
 
 def _of_origin() -> dict[str, type[errors.SupernodeError]]:
-    """The error classes, by reason, of failures that every replica would meet at the origin."""
+    """The error classes, by reason, of failures that each replica would have at the origin."""
     kinds: list[type[errors.SupernodeError]] = [errors.DigestMismatchError, errors.SourceError]
     for kind in kinds:
         kinds.extend(kind.__subclasses__())
@@ -43,7 +43,7 @@ def _of_origin() -> dict[str, type[errors.SupernodeError]]:
 
 
 class ReplicaSource:
-    """Copies files from the replicas that have them, and lets one of all replicas read the origin."""
+    """Copies files from the replicas that have them. Lets only one replica read the origin."""
 
     def __init__(self, replicas: ReplicaSet, client: ReplicaClient, shares: Shares | None = None) -> None:
         self.replicas = replicas
@@ -86,7 +86,7 @@ class _Try:
         self._order = order
         self._origin = origin
         self._helper: Member | None = None
-        """The owner, once it has accepted our request to fetch the file."""
+        """The owner, once it has accepted this replica's request to fetch the file."""
         self._idle = 0.0
 
     @asynccontextmanager
@@ -101,7 +101,7 @@ class _Try:
             yield answer
 
     async def _find(self, resume: Resume | None) -> _Provider | None:
-        """Ask the other replicas until one can provide the file, and return it.
+        """Ask the other replicas until one of them can provide the file, and return that replica.
 
         ``None``: this replica must read the origin.
         """
@@ -142,7 +142,7 @@ class _Try:
         )
 
     async def _ask(self) -> dict[Member, CopyReport | None]:
-        """The reports of all other replicas that answer. ``None`` for a copy that had a wrong digest."""
+        """The reports of all other replicas that answer. ``None``: the replica's copy had a wrong digest."""
         others = self._replicas.others
         asked = (self._client.report(replica, self._order.task_id) for replica in others)
         answers = await asyncio.gather(*asked, return_exceptions=True)
@@ -157,7 +157,7 @@ class _Try:
         return reports
 
     async def _want(self, owner: Member, pause: float) -> bool:
-        """Ask the owner to fetch the file. Returns whether it does. Raises its error if the origin caused that."""
+        """Ask the owner to fetch the file. Returns whether it does. Raises its error if the origin is the cause."""
         try:
             report = await self._request(owner)
         except errors.ReplicaError:
@@ -228,7 +228,7 @@ class _Try:
         report = await self._final_report(provider.replica)
         if report is None or not report.whole or report.generation != provenance.generation:
             raise errors.ReplicaError.with_action(
-                f"Replica {provider.replica.name} sent all bytes, but reports no whole copy"
+                f"Replica {provider.replica.name} sent all bytes, but does not report a complete copy"
             )
         provenance.digest, provenance.origin_bytes = report.digest, report.origin_bytes
 
