@@ -39,7 +39,7 @@ class DfgetTaskManager:
         self._by_peer: dict[str, dict[str, DfgetTask]] = {}
 
     def add(self, peer: str, task_id: str) -> DfgetTask:
-        """Begin a download, or return the known one. Raises :class:`EmptyValueError` for an empty name."""
+        """Add a download, or return the known download. Raises :class:`EmptyValueError` for an empty name."""
         if not peer or not task_id:
             raise EmptyValueError("The name of the peer or the task is empty. A download needs both.")
         tasks = self._by_peer.setdefault(peer, {})
@@ -51,7 +51,7 @@ class DfgetTaskManager:
     def known(self, peer: str, task_id: str) -> DfgetTask:
         """Return a download. Raises :class:`EmptyValueError` (an empty name) or :class:`NotFoundError`."""
         if not peer or not task_id:
-            raise EmptyValueError("The name of the peer or the task is empty. Name both.")
+            raise EmptyValueError("The name of the peer or the task is empty. Give both.")
         task = self.get(peer, task_id)
         if task is None:
             raise NotFoundError(f"Peer {peer[:100]!r} does not download task {task_id[:64]!r}. Register it again.")
@@ -64,7 +64,7 @@ class DfgetTaskManager:
         return (task for tasks in tuple(self._by_peer.values()) for task in tuple(tasks.values()))
 
     def update_status(self, peer: str, task_id: str, status: DfgetTaskStatus) -> None:
-        """Set the status of a download. Does nothing for a download that is unknown or has ``SUCCESS``."""
+        """Set the status of a download. Does nothing if the download is unknown or has the status ``SUCCESS``."""
         task = self.get(peer, task_id)
         if task is not None and task.status is not DfgetTaskStatus.SUCCESS:
             task.status = status
@@ -76,7 +76,7 @@ class DfgetTaskManager:
             task.status = DfgetTaskStatus.WAITING
 
     def deliver(self, peer: str, task_id: str, uid: str, state: DeliveryState | None) -> None:
-        """Record the state of a delivery that a peer reports. ``None``: the file is not there any more."""
+        """Record the state of a delivery that a peer reports. ``None``: the file is no longer published."""
         task = self.get(peer, task_id)
         if task is None:
             return

@@ -1,7 +1,7 @@
 """How many bytes each node gets from each provider, and how fast. Pure: the time is passed in.
 
-The bytes are counted in buckets of one second. A rate covers :data:`WINDOW` seconds of complete buckets, and moves on
-smoothly between two seconds. So the sum of rates that are read once a second is exactly the number of bytes.
+The bytes are counted in buckets of one second. A rate covers :data:`WINDOW` seconds of complete buckets, and changes
+smoothly within a second. So the sum of rates that are read once a second is exactly the number of bytes.
 """
 
 from collections.abc import Callable, Iterator
@@ -10,9 +10,9 @@ from typing import Final
 from pantala_protocol.console.progress import WINDOW
 
 _KEPT: Final = WINDOW + 1
-"""After so many seconds, bytes no longer count."""
+"""Seconds after which bytes no longer count for a rate."""
 _MOST_PROVIDERS: Final = 16
-"""The most providers of one download whose bytes are kept. The one with the fewest bytes is dropped."""
+"""The most providers of one download whose bytes are kept. The provider with the fewest bytes is dropped first."""
 
 
 class FlowMeter:
@@ -24,7 +24,7 @@ class FlowMeter:
         self.sums: dict[str, int] = {}
         """All bytes by provider, for the providers with the most bytes."""
         self._buckets: list[tuple[int, dict[str, int]]] = []
-        """The last seconds in which bytes arrived, the oldest first, with their bytes by provider."""
+        """The last seconds in which bytes arrived, the oldest first, each with its bytes by provider."""
         self._second = -1
         self._latest: dict[str, int] = {}
         self._began = 0.0
@@ -43,7 +43,7 @@ class FlowMeter:
             del sums[min((name for name in sums if name != provider), key=sums.__getitem__)]
 
     def rates(self, now: float) -> dict[str, float]:
-        """The bytes per second from each provider that sent any in the last seconds."""
+        """The bytes per second from each provider that sent bytes in the last seconds."""
         rates: dict[str, float] = {}
         for second, bucket in self._buckets:
             weight = min(1.0, now - 1 - second, second + _KEPT - now + 1)
@@ -53,17 +53,17 @@ class FlowMeter:
         return rates
 
     def pace(self, now: float) -> float:
-        """The bytes per second from all providers since the first ones arrived. 0: not known yet."""
+        """The bytes per second from all providers since the first bytes arrived, or in the window. 0: not known yet."""
         covered = min(now - 1 - self._began, WINDOW)
         return sum(self.rates(now).values()) * WINDOW / covered if covered >= 1 else 0.0
 
     @property
     def latest(self) -> int:
-        """The second in which the last bytes arrived. -1: it is long ago."""
+        """The second in which the last bytes arrived. -1: no bytes arrived recently."""
         return self._second
 
     def idle(self, now: float) -> bool:
-        """True if all rates are 0 from now on, unless more bytes arrive."""
+        """True if all rates are 0, and stay 0 until more bytes arrive."""
         return now >= self._second + _KEPT + 1
 
     def rest(self) -> None:
@@ -83,7 +83,7 @@ class FlowTable:
         self._meters: dict[tuple[str, str], FlowMeter] = {}
 
     def add(self, task_id: str, node: str, provider: str, amount: int, now: float) -> None:
-        """Note that a node has verified bytes from a provider."""
+        """Count bytes from a provider that a node has verified."""
         meter = self._meters.get((task_id, node))
         if meter is None:
             meter = self._meters[task_id, node] = FlowMeter()

@@ -11,7 +11,7 @@ from pantala_supernode.errors import EmptyValueError, InvalidValueError, NotFoun
 T = TypeVar("T")
 
 _NOISE = 2.0
-"""Seconds by which the measure of a clock differs from exchange to exchange: a request may be late."""
+"""Seconds by which two measurements of a clock may differ without a reason, because a request may be late."""
 
 
 @dataclass(slots=True)
@@ -19,11 +19,11 @@ class SwarmPeer:
     """One process that receives pieces and serves them: a peer on a node, or a Dragonfly client."""
 
     name: str
-    """For a peer on a node, the name of the node, which its token proves."""
+    """For a peer on a node: the name of the node, which the peer's token proves."""
     address: str
     """The source address of the process's connections."""
     port: int
-    """The port at which the process serves pieces. 0: it serves none."""
+    """The port at which the process serves pieces. 0: it serves no pieces."""
     key: bytes
     """The key for tickets of this process's piece server."""
     zone: str = ""
@@ -33,7 +33,7 @@ class SwarmPeer:
     cache_bytes: int = 0
     uploads: int = 0
     host: str = ""
-    """The host name that the process reported. Empty: none."""
+    """The host name that the process reported. Empty: not reported."""
     downloads: int | None = None
     """The most pieces that the process fetches at once. ``None``: not reported."""
     upload_slots: int | None = None
@@ -81,7 +81,7 @@ class PageFilter:
             raise InvalidValueError("A page's number and size must not be negative.")
 
     def of(self, items: Iterable[T], keys: Mapping[str, Callable[[T], str | int]]) -> list[T]:
-        """The page of ``items``. ``keys`` are the allowed sort keys; others raise :class:`InvalidValueError`."""
+        """The page of ``items``. ``keys`` are the allowed sort keys. Other keys raise :class:`InvalidValueError`."""
         unknown = [key for key in self.keys if key not in keys]
         if unknown:
             raise InvalidValueError(f"The list cannot be sorted by {unknown[0][:40]!r}. Use one of {', '.join(keys)}.")
@@ -111,7 +111,7 @@ class PeerManager:
         self._peers: dict[str, SwarmPeer] = {}
 
     def register(self, peer: SwarmPeer) -> None:
-        """Add a peer, in place of a former process of that name. Raises :class:`EmptyValueError` for an empty name."""
+        """Add a peer, or replace a former process of that name. Raises :class:`EmptyValueError` for an empty name."""
         if not peer.name:
             raise EmptyValueError("The peer's name is empty. A peer needs a name to register.")
         self._peers[peer.name] = peer
@@ -145,7 +145,7 @@ class PeerManager:
         return bool(changed)
 
     def note_clock(self, name: str, ahead: float) -> bool:
-        """Note by how many seconds a peer's clock is ahead, and return whether that has changed by more than noise."""
+        """Record by how many seconds a peer's clock is ahead. Returns whether the value has changed noticeably."""
         peer = self._peers.get(name)
         if peer is None:
             return False

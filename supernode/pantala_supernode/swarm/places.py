@@ -1,11 +1,12 @@
 """The places at providers. Each place belongs to a peer that fetches a piece. Pure.
 
-A provider has a few places. A piece that a peer is given takes one until the peer reports it. A peer that died would
-keep its places for long. The supernode sees the requests for its own pieces. If a peer does not request its piece
+A provider has a few places. A piece that a peer is given takes a place until the peer reports the piece. A dead peer
+would keep its places for long. The supernode sees the requests for its own pieces. If a peer does not request its piece
 within two usual piece times, the place lapses: the provider can serve another peer. Then the peer's other places lapse
 too. If the peer requests the piece later, the supernode still serves it, and the peer takes a place again.
 
-The supernode does not see requests to other providers, or what happens after it sent a piece. Such places lapse later.
+The supernode does not see requests to other providers, or what follows after it sent a piece. Such *unseen* places
+lapse later.
 """
 
 import heapq
@@ -18,15 +19,15 @@ from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.task_progress import SUPERNODE
 
 _UNKNOWN = 10.0
-"""Seconds until a place lapses if the supernode cannot see its fetch, while no usual piece time is known."""
+"""Seconds until an unseen place lapses, while no usual piece time is known."""
 _LEAST_UNSEEN = 2.5
-"""The least seconds until such a place lapses, once a usual piece time is known."""
+"""The fewest seconds until an unseen place lapses, once a usual piece time is known."""
 _REST = 5.0
-"""Seconds between two looks at a place that has lapsed, or whose piece is being fetched."""
+"""Seconds between two checks of a place that has lapsed, or whose piece is being fetched."""
 _MOMENT = 0.01
-"""The least seconds between two looks at a place."""
+"""The fewest seconds between two checks of a place."""
 _UNSEEN = 4.0
-"""The usual piece times until such a place lapses. They are many, because the peer may still fetch the piece."""
+"""Usual piece times until an unseen place lapses. The number is high, because the peer may still fetch the piece."""
 
 _Key = tuple[str, str, int]
 """Task, peer and piece."""
@@ -43,7 +44,7 @@ class _Place:
     sent: bool = False
     """True if the supernode sent the whole piece."""
     look_at: float = 0.0
-    """When to look at the place next."""
+    """When to check the place next."""
 
 
 class Places:
@@ -57,7 +58,7 @@ class Places:
         self._fetches: Counter[str] = Counter()
         """The number of requests that the supernode is answering now, by peer."""
         self._looks: list[tuple[float, int, _Key, _Place]] = []
-        """The next look at each place, as a heap: with 10,000 peers, a look at all places takes 0.1 s."""
+        """The next check of each place, as a heap. With 10,000 peers, a check of all places would take 0.1 s."""
         self._numbers = itertools.count()
 
     @property
@@ -66,7 +67,7 @@ class Places:
         return not self._places
 
     def give(self, task_id: str, peer: str, piece: int, provider: str, *, now: float) -> None:
-        """Note that a peer was given a piece, which it must take from ``provider`` now."""
+        """Record that a peer was given a piece, which it must take from ``provider`` now."""
         self._progress.give(task_id, peer, piece, provider)
         key = (task_id, peer, piece)
         self._remove(key)
@@ -74,7 +75,7 @@ class Places:
         self._look(key, place, now + (self._policy.least_patience if provider == SUPERNODE else _LEAST_UNSEEN))
 
     def begun(self, task_id: str, peer: str, piece: int, *, now: float) -> None:
-        """Note that a peer begins to fetch a piece from the supernode. If the peer has no place there, it takes one."""
+        """Record that a peer begins to fetch a piece from the supernode. If the peer has no place, it takes one."""
         task = self._progress.tasks.get(task_id)
         progress = task.peers.get(peer) if task is not None else None
         if task is None or progress is None or progress.have >> piece & 1 or not task.copy.cached >> piece & 1:
@@ -88,7 +89,7 @@ class Places:
             self._progress.resume(task_id, peer, piece)
 
     def ended(self, task_id: str, peer: str, piece: int, *, whole: bool, now: float) -> None:
-        """Note that a fetch of a piece from the supernode ended. ``whole``: all bytes were sent."""
+        """Record that a fetch of a piece from the supernode has ended. ``whole``: all bytes were sent."""
         key = (task_id, peer, piece)
         place = self._places.get(key)
         if place is not None and place.fetches:
@@ -98,7 +99,7 @@ class Places:
             self._look(key, place, now + self._policy.least_patience)
 
     def reported(self, task_id: str, peer: str, pieces: int, *, now: float) -> None:
-        """Note that a peer reports that it has ``pieces`` (bit mask)."""
+        """Record that a peer reports that it has ``pieces`` (bit mask)."""
         swarm = self._progress.tasks.get(task_id)
         given = swarm.peers[peer].given if swarm is not None and peer in swarm.peers else {}
         for piece in [piece for piece in given if pieces >> piece & 1]:
@@ -119,7 +120,7 @@ class Places:
         while self._looks and self._looks[0][0] <= now:
             look_at, _, key, place = heapq.heappop(self._looks)
             if self._places.get(key) is not place or place.look_at != look_at:
-                continue  # the piece was reported, or a later look is planned
+                continue  # the piece was reported, or a later check is planned
             task_id, peer, piece = key
             progress = tasks[task_id].peers.get(peer) if task_id in tasks else None
             if progress is None or progress.given.get(piece) != place.provider:

@@ -1,4 +1,4 @@
-"""A set of names with random choice. The time of each operation does not depend on the size. Pure."""
+"""A set of names with random choice. The time of an operation does not depend on the size of the set. Pure."""
 
 from collections.abc import Iterator
 from typing import Protocol, TypeVar
@@ -17,7 +17,7 @@ class Chance(Protocol):
 
 
 class Pool:
-    """A set of names from which random ones can be drawn."""
+    """A set of names from which random names can be drawn."""
 
     __slots__ = ("_names", "_place")
 
@@ -55,7 +55,7 @@ class Pool:
             self._place[last] = place
 
     def draw(self, chance: Chance, most: int) -> list[str]:
-        """Up to ``most`` names in random order. If there are more names, one may be drawn twice."""
+        """Up to ``most`` names in random order. If the set has more names, a name may be drawn twice."""
         names = self._names
         if len(names) <= most:
             return chance.sample(names, len(names)) if len(names) > 1 else names[:]

@@ -17,7 +17,7 @@ class PeerService:
     """What one provider serves to others, in all tasks together."""
 
     booked: int = 0
-    """The number of pieces that were given to others from this provider, and that they have not reported yet."""
+    """The number of pieces that others must take from this provider, and have not reported yet."""
     succeeded: int = 0
     failed: int = 0
     full_in: set[str] = field(default_factory=set)
@@ -44,7 +44,7 @@ class ProgressManager:
         self.troubles = NodeTroubles()
         """Why downloads get no bytes."""
         self.peer_bookings = 0
-        """The number of pieces that were given to peers from other peers, and that they have not reported yet."""
+        """The number of pieces that peers must take from other peers, and have not reported yet."""
         self._tasks_of: defaultdict[str, set[str]] = defaultdict(set)
         self._outstanding: defaultdict[str, int] = defaultdict(int)
         self._carried: defaultdict[str, int] = defaultdict(int)
@@ -55,7 +55,7 @@ class ProgressManager:
         return self.tasks[task_id]
 
     def init_progress(self, task_id: str, peer: str, have: int = 0, *, zone: str = "") -> PeerProgress:
-        """Begin a peer's progress with the pieces ``have`` that it reports. Its former progress is forgotten."""
+        """Begin a peer's progress with the pieces ``have`` that the peer reports. Its former progress is forgotten."""
         if not peer:
             raise EmptyValueError("The peer has no name, so it cannot take part in a task.")
         self.forget_progress(task_id, peer)
@@ -72,9 +72,9 @@ class ProgressManager:
         task.copy, task.verified = Copy(TaskID(task_id)), 0
 
     def give(self, task_id: str, peer: str, piece: int, provider: str, *, carried: bool = False) -> None:
-        """Note that a peer was given a piece, which it must take from ``provider``. Book a place at the provider.
+        """Record that a peer was given a piece, which it must take from ``provider``. Book a place at the provider.
 
-        With ``carried``, the piece's bytes come together with the work, so it takes no place.
+        With ``carried``, the work contains the piece's bytes, so it takes no place.
         """
         task, progress = self._part(task_id, peer)
         task.give(progress, piece, provider)
@@ -95,10 +95,10 @@ class ProgressManager:
         now: float,
         serves: bool = True,
     ) -> list[str] | None:
-        """Note that a peer has received and verified pieces (bit mask). Idempotent.
+        """Record that a peer has received and verified pieces (bit mask). Idempotent.
 
         Returns the providers of the pieces that the peer was given, or ``None`` if nothing is new. ``size_of``
-        returns a piece's size in bytes. If the peer ``serves``, others may take these pieces from it from now on.
+        returns a piece's size in bytes. If the peer ``serves``, other peers may now take these pieces from it.
         """
         task, progress = self._part(task_id, peer)
         known = progress.have & ~progress.withheld if serves else progress.have
@@ -118,7 +118,7 @@ class ProgressManager:
         return providers
 
     def fail(self, task_id: str, peer: str, piece: int, *, blame: bool) -> str | None:
-        """Note that a peer did not receive a piece that it was given. ``blame``: because of the provider. Idempotent.
+        """Record that a peer did not receive a given piece. ``blame``: the provider is the cause. Idempotent.
 
         Returns the provider, or ``None`` if the peer was not given the piece.
         """
@@ -140,7 +140,7 @@ class ProgressManager:
             self._book(peer, progress.given[piece], -1)
 
     def resume(self, task_id: str, peer: str, piece: int) -> None:
-        """Book a place again that lapsed, because the peer fetches the piece now. Idempotent."""
+        """Book a lapsed place again, because the peer fetches the piece now. Idempotent."""
         task, progress = self._part(task_id, peer)
         if progress.lapsed >> piece & 1:
             task.resume(progress, piece)
@@ -151,18 +151,18 @@ class ProgressManager:
         task.remove_pieces(peer, progress, pieces)
 
     def note_full(self, task_id: str, provider: str) -> None:
-        """Mark a provider as full: it is not drawn again in this task before one of its pieces is reported."""
+        """Mark a provider as full: it is not drawn again in this task until one of its places is free."""
         service = self.service.get(provider)
         if service is not None and service.booked:  # otherwise no report would end the mark
             service.full_in.add(task_id)
             self.tasks[task_id].note_full(provider, full=True)
 
     def outstanding(self, peer: str) -> int:
-        """How many pieces a peer must fetch and has not reported, in all tasks together."""
+        """How many pieces a peer must still fetch and report, in all tasks together."""
         return self._outstanding.get(peer, 0)
 
     def carried(self, peer: str) -> int:
-        """How many pieces a peer was given together with their bytes, and has not reported, in all tasks together."""
+        """How many pieces with their bytes a peer was given and has not reported, in all tasks together."""
         return self._carried.get(peer, 0)
 
     def release(self, peer: str) -> list[str]:
@@ -195,7 +195,7 @@ class ProgressManager:
             self.forget_progress(task_id, peer)
         self._tasks_of.pop(peer, None)
         service = self.service.pop(peer, None)
-        if service is not None and service.booked:  # by others, which have not noticed yet
+        if service is not None and service.booked:  # other peers have places at it, and have not noticed yet
             self.service[peer] = PeerService(booked=service.booked)
 
     def delete_task(self, task_id: str) -> None:
@@ -258,7 +258,7 @@ class ProgressManager:
         return provider
 
     def _end(self, peer: str, provider: str, *, booked: bool, carried: bool) -> None:
-        """Note that a peer need not fetch a given piece any more. ``booked``: it still has a place at the provider."""
+        """Record that a peer need not fetch a given piece any more. ``booked``: it has a place at the provider."""
         counts = self._carried if carried else self._outstanding
         counts[peer] -= 1
         if not counts[peer]:
@@ -270,7 +270,7 @@ class ProgressManager:
         if provider != SUPERNODE:
             self.peer_bookings += step
         elif peer == self.local_peer:
-            return  # it does not load the link on which the supernode has room
+            return  # the local peer does not use the supernode's link
         service = self.service[provider]
         service.booked += step
         if step > 0:

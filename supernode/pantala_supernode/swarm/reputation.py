@@ -1,4 +1,4 @@
-"""Excludes providers that serve badly for a while. Then each gets one piece at a time, on probation. Pure.
+"""Excludes providers that serve badly for a while. After that, each sends one piece at a time, on probation. Pure.
 
 Failures and successes lose weight with time, so only the last minutes count. One peer alone cannot exclude a provider:
 the failures that one peer reports count up to a limit. They count less if the peer reports failures of all providers.
@@ -14,17 +14,17 @@ class Tolerance:
     """How many failures exclude a provider, and for how long."""
 
     rate: float = 0.25
-    """The share of failures among all pieces, from 0 to 1, that excludes a provider."""
+    """The part of all pieces, from 0 to 1, that must fail before a provider is excluded."""
     evidence: float = 4.0
     """The fewest failures that exclude a provider. A wrong piece counts as two: a bad link does not cause it."""
     voice: float = 2.0
-    """The most failures that count from one peer, so that it takes two peers to exclude a provider."""
+    """The most failures that count from one peer, so that one peer cannot exclude a provider."""
     memory: float = 16.0
     """The most successes that count, so that a long good service does not hide new failures."""
     half_life: float = 60.0
     """Seconds after which a failure or a success has half of its weight."""
     out_seconds: float = 60.0
-    """Seconds of the first exclusion. Each failed probation doubles them, up to ``longest_out``."""
+    """Seconds of the first exclusion. Each failed probation doubles the time, up to ``longest_out``."""
     longest_out: float = 960.0
     probation: int = 4
     """The number of pieces that a provider must serve well, one at a time, after an exclusion."""
@@ -52,9 +52,9 @@ class _Record:
     accusers: dict[str, _Faded] = field(default_factory=dict)
     out_until: float = 0.0
     terms: int = 0
-    """The number of exclusions without a passed probation between them."""
+    """The number of exclusions since the last passed probation."""
     owed: int = 0
-    """The number of pieces that are left of the probation."""
+    """How many pieces the provider must still serve well on probation."""
 
 
 class Reputation:
@@ -64,9 +64,9 @@ class Reputation:
         self._tolerance = tolerance
         self._records: dict[str, _Record] = {}
         self._complaints: dict[str, _Faded] = {}
-        """The failures that each peer reported, whatever the provider."""
+        """The failures that each peer reported about any provider."""
         self._taken: dict[str, _Faded] = {}
-        """The pieces that each of these peers received well."""
+        """The pieces that each of these peers received without a failure."""
 
     def allows(self, provider: str, slots: int, *, now: float) -> int:
         """How many pieces others may take at once from a provider that can serve ``slots``: 0 while it is excluded."""
@@ -90,7 +90,7 @@ class Reputation:
                 record.terms = 0
 
     def failed(self, provider: str, peer: str, *, corrupt: bool, now: float) -> None:
-        """Note that a peer did not receive a piece from a provider. ``corrupt``: it received wrong bytes."""
+        """Record that a peer did not receive a piece from a provider. ``corrupt``: it received wrong bytes."""
         tolerance = self._tolerance
         record = self._records.setdefault(provider, _Record())
         weight = self._weight(peer, now) * (2.0 if corrupt else 1.0)
@@ -122,7 +122,7 @@ class Reputation:
         }
 
     def _weight(self, peer: str, now: float) -> float:
-        """How much a failure that the peer reports counts: the share of good pieces among all that it asked for."""
+        """The weight of a failure that the peer reports: the part of its pieces that it received without a failure."""
         half_life = self._tolerance.half_life
         complaints = self._complaints.setdefault(peer, _Faded())
         well = 1.0 + self._taken.setdefault(peer, _Faded()).value(now, half_life)

@@ -1,14 +1,14 @@
 """Decides which peer takes which piece from which provider. Pure: chance and time are passed in.
 
-The rules were found by simulation and by measurement. In order of weight:
+The rules were found by simulation and by measurement. The most important rules, in order:
 
-- Each peer has few unfinished pieces, and each provider sends few at once.
-- While some pieces are on the supernode only, the supernode gives only those. A peer with more than its share waits.
+- Each peer has few unfinished pieces, and each provider sends few pieces at once.
+- While some pieces are only on the supernode, it gives only those. A peer that has had more than its share waits.
 - Otherwise a peer takes the rarest piece of the least loaded provider in a random sample.
 - A peer takes pieces from the supernode and from other peers at the same time, so that its link is full.
-- With peers in two zones or more, a piece enters each zone once and spreads inside.
+- If peers are in two or more zones, a piece enters each zone once, and the peers of the zone copy it from each other.
 - The peer on the supernode's machine (the *local peer*) takes all pieces from the supernode first, without a network.
-  Both send to other peers over one link, and the local peer sends what it has in place of the supernode.
+  Both send to other peers over one link. If the local peer has a piece, it sends the piece instead of the supernode.
 """
 
 from collections.abc import Callable, Iterable
@@ -39,7 +39,7 @@ class Urgent:
 
     piece: int
     stalled: bool = False
-    """True if the piece did not arrive from its former provider, so that the supernode must give it."""
+    """True if the piece did not arrive from its former provider, so that the supernode must send it."""
 
 
 @dataclass(slots=True)
@@ -51,13 +51,13 @@ class _Demand:
     missing: int
     """The cached pieces that the peer neither has nor is fetching, as a bit mask."""
     zone: Zone | None
-    """The peer's zone, or ``None`` if pieces may come from any zone."""
+    """The peer's zone. ``None``: pieces may come from any zone."""
     task_id: str
     now: float
     urgent: bool = False
     """True if a container waits for the pieces, so that the peer may get more than its share."""
     ahead: int = 0
-    """How many more pieces a provider may have booked, because the peer asks for them before it fetches them."""
+    """How many more pieces a provider may have booked, because the peer requests work before it fetches the pieces."""
 
     @property
     def imports(self) -> int:
@@ -96,9 +96,9 @@ class SchedulerManager:
         provider: str | None = None,
         urgent: Urgent | None = None,
     ) -> list[PieceChoice]:
-        """Choose up to ``room`` pieces of a task for a peer, and their providers. Empty if none is possible now.
+        """Choose up to ``room`` pieces of a task for a peer, and their providers. Empty: no piece is possible now.
 
-        The first piece is the ``urgent`` one, if possible. Otherwise it comes from ``provider``, if that can serve it.
+        If possible, the first piece is the ``urgent`` piece, or else a piece from ``provider``.
         """
         task = self._progress.tasks[task_id]
         decided: list[PieceChoice] = []
@@ -116,14 +116,14 @@ class SchedulerManager:
         return decided
 
     def room(self, peer: str, *, urgent: bool = False) -> int:
-        """How many more pieces a peer may be given. ``urgent``: a reader waits for them."""
+        """How many more pieces a peer may be given. ``urgent``: a reader waits for these pieces."""
         known, window = self._lookup(peer), self.policy.window
         if known is not None and known.downloads is not None:
             window = max(1, min(known.downloads, self.policy.most_window)) + self._ahead(peer)
         return max(0, window + (self.policy.urgent if urgent else 0) - self._progress.outstanding(peer))
 
     def next_in_line(self, task_id: str, waiting: Pool, *, now: float, provider: str | None = None) -> list[str]:
-        """A random sample of the ``waiting`` peers of a task, those with the fewest pieces first.
+        """A random sample of the ``waiting`` peers of a task. Peers with the fewest pieces come first.
 
         With ``provider``, only peers that can take a piece from this provider.
         """
@@ -141,9 +141,9 @@ class SchedulerManager:
                 self._reputation.served(provider, peer, now=now)
 
     def failed(self, peer: str, provider: str, *, corrupt: bool = False, refused: bool = False, now: float) -> None:
-        """Note that a peer did not receive a piece from a provider. The peer gets none from there for a while.
+        """Record that a peer did not receive a piece from a provider. For a while, the peer gets no piece from there.
 
-        A provider that was given more requests than it has slots may refuse one. That is not its fault.
+        A provider that gets more requests than it has slots may refuse a request. This does not harm its reputation.
         """
         if provider == SUPERNODE:
             return
@@ -177,7 +177,7 @@ class SchedulerManager:
     def _choose(self, task: TaskProgress, demand: _Demand) -> PieceChoice | None:
         if not demand.missing:
             return None
-        if demand.progress.local:  # no link is used, so the other peers lose nothing
+        if demand.progress.local:  # this uses no link, so all other peers lose nothing
             return PieceChoice(self._any(task.rarest_of(demand.missing)), SUPERNODE)
         if self._seeds(task, demand) and not self._leans(task, demand) and (choice := self._from_here(task, demand)):
             return choice
@@ -191,12 +191,12 @@ class SchedulerManager:
         )
 
     def _leans(self, task: TaskProgress, demand: _Demand) -> bool:
-        """Whether half of a peer's pieces under way come from the supernode's machine. Peers should give the rest."""
+        """True if half of the peer's window comes from the supernode's machine. Peers should send the other half."""
         return 2 * sum(map(task.is_near, demand.progress.given.values())) >= self.policy.window
 
     def _urgent(self, task: TaskProgress, demand: _Demand, urgent: Urgent) -> PieceChoice | None:
         """The urgent piece and its provider. ``None`` if no provider can serve the piece now."""
-        if not demand.missing >> urgent.piece & 1:  # a peer names the piece, so nothing of its size may be made
+        if not demand.missing >> urgent.piece & 1:  # the peer chooses the number: create no integer of its size
             return None
         only = replace(demand, missing=1 << urgent.piece, urgent=True)
         if urgent.stalled and self._has_room(SUPERNODE, demand.now, urgent=True):
@@ -233,13 +233,13 @@ class SchedulerManager:
         return best
 
     def _from(self, task: TaskProgress, provider: str, demand: _Demand) -> PieceChoice | None:
-        """The rarest piece that ``provider`` can give to the peer now. ``None`` if there is none."""
+        """The rarest piece that ``provider`` can give to the peer now. ``None``: the provider can give no piece."""
         free = self._has_room(provider, demand.now, urgent=demand.urgent, ahead=demand.ahead)
         pieces = self._offer(task, provider, demand) if free else 0
         return PieceChoice(self._any(task.rarest_of(pieces)), provider) if pieces else None
 
     def _from_any(self, task: TaskProgress, zone: Zone, demand: _Demand) -> PieceChoice | None:
-        """Let a peer that fetches nothing take a piece from outside, although its zone has it: no provider is free."""
+        """A piece from another zone for an idle peer, if no provider in its own zone can serve it."""
         if demand.progress.given:
             return None
         stuck = demand.missing & ~zone.expected
@@ -263,8 +263,8 @@ class SchedulerManager:
     def _here(self, task: TaskProgress, demand: _Demand, provider: str) -> int:
         """The pieces that the supernode, or the local peer, may give to a peer on another machine.
 
-        Both use the same link. So the supernode does not give a piece that the local peer will have in a moment. It
-        gives a piece that the local peer has only to a peer that fetches nothing.
+        Both use the same link. So the supernode does not give a piece that the local peer will have in a moment. If the
+        local peer has a piece, the supernode gives this piece only to a peer that fetches nothing.
         """
         pieces, name = self._seeds(task, demand) or self._assistance(task, demand), self._progress.local_peer
         near = task.peers.get(name) if name is not None else None
@@ -275,20 +275,20 @@ class SchedulerManager:
         return pieces & ~(self._coming(task, near) | (near.served if demand.progress.given else 0))
 
     def _coming(self, task: TaskProgress, near: PeerProgress) -> int:
-        """The pieces that the local peer will have in a moment: those under way, or all if it lacks only a few."""
+        """The pieces that the local peer will soon have: those that it fetches, or all if it lacks only a few."""
         lacks = task.copy.cached & ~near.have
         return lacks if near.expected and lacks.bit_count() <= 2 * self.policy.window else near.expected
 
     def _seeds(self, task: TaskProgress, demand: _Demand) -> int:
-        """The needed pieces that are with no peer yet. 0 if the peer has had more than its share of such pieces."""
+        """The needed pieces that no peer has or was given. 0 if the peer has had more than its share of such pieces."""
         seeds = task.seeds & demand.missing
         return seeds if seeds and (demand.urgent or not task.had_its_share(demand.progress)) else 0
 
     def _assistance(self, task: TaskProgress, demand: _Demand) -> int:
         """The needed pieces that the supernode may give although it has given them before.
 
-        While the file still arrives from its origin, only pieces that a peer has had: a piece on its way to a peer can
-        come from that peer in a moment. Otherwise the supernode would send most pieces of a slow origin itself.
+        While the file still arrives from its origin, these are only pieces that a peer has verified. A piece on its way
+        to a peer can be taken from that peer in a moment. Otherwise, the supernode would send most pieces itself.
         """
         if task.seeds:
             return 0
@@ -304,8 +304,8 @@ class SchedulerManager:
     def _limit(self, provider: str, now: float, more: int) -> int:
         """How many pieces a provider may have booked: its slots and ``more``, or 0 if it does not serve.
 
-        If a provider asks for pieces ahead, the other peers of its swarm do so too. Then it takes as many more requests
-        from each peer. Otherwise a peer without work, which does not ask ahead, would find all providers full.
+        If a provider requests work ahead, the other peers of its swarm do so too. Then it takes as many more requests
+        from each peer. Otherwise a peer without work, which does not request ahead, would find all providers full.
         """
         slots = self._slots(provider, now)
         return slots + max(more, self._ahead(provider)) if slots else 0
@@ -340,7 +340,7 @@ class SchedulerManager:
 
 @dataclass(frozen=True, slots=True)
 class Managers:
-    """The state of the scheduling, in five managers that Dragonfly's design names. They are pure."""
+    """The state of the scheduler, in five managers. Their names come from Dragonfly's design. They are pure."""
 
     tasks: TaskManager
     dfget_tasks: DfgetTaskManager

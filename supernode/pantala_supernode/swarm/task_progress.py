@@ -1,7 +1,7 @@
 """One task's swarm: which peer has which piece, and how rare each piece is. Pure.
 
-A set of pieces is an integer, as a bit mask, so a question about all pieces is one operation. For each level of rarity
-there is one set of pieces. When the number of copies of a piece changes, the piece moves to another level.
+A set of pieces is an integer, used as a bit mask. So an operation on all pieces is one operation on integers. For each
+level of rarity there is one set of pieces. When the number of copies of a piece changes, the piece may change level.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ SUPERNODE = ""
 """The name of the supernode as a provider."""
 
 _LEAD = 2
-"""How many more pieces than the mean a peer may get from the supernode's machine. With 0, links would idle."""
+"""How many more pieces than the mean a peer may get from the supernode's machine. With 0, links would be idle."""
 
 
 @dataclass(slots=True)
@@ -26,7 +26,7 @@ class PeerProgress:
     have: int = 0
     """The pieces that the peer has verified."""
     zone: str = ""
-    """The peer's zone. Empty: none."""
+    """The peer's zone. Empty: the peer has no zone."""
     withheld: int = 0
     """The pieces of ``have`` that the peer cannot serve yet."""
     given: dict[int, str] = field(default_factory=dict)
@@ -35,13 +35,13 @@ class PeerProgress:
     lapsed: int = 0
     """The given pieces that the peer does not fetch in time. Other peers may be given these pieces too."""
     carried: int = 0
-    """The given pieces whose bytes come together with the work, so that they take no place at a provider."""
+    """The given pieces whose bytes the work contains, so that they take no place at a provider."""
     seeds: int = 0
     """The number of pieces that the peer was given from the supernode's machine."""
     full: bool = False
     """True if the peer serves as many pieces as it can."""
     local: bool = False
-    """True for the peer on the supernode's machine. For others it is as far away as the supernode."""
+    """True for the peer on the supernode's machine. For other peers, it is as far away as the supernode."""
 
     @property
     def served(self) -> int:
@@ -70,14 +70,14 @@ class Zone:
 
     @property
     def expected(self) -> int:
-        """The pieces that were given to a peer of the zone recently, so that its other peers should wait for them."""
+        """The pieces that were recently given to a peer of the zone. Other peers of the zone should wait for them."""
         return self._given | self._given_before
 
     def give(self, piece: int) -> None:
         self._given |= 1 << piece
 
     def count(self, pieces: int, step: int) -> None:
-        """Count one copy more or less (``step`` 1 or -1) of each of ``pieces``."""
+        """Add ``step`` (1 or -1) to the number of copies of each of ``pieces``."""
         for piece in ranges.members(pieces):
             self._copies[piece] += step
             if self._copies[piece]:
@@ -92,7 +92,7 @@ class Zone:
 
 
 class TaskProgress:
-    """One task's swarm: the supernode's pieces, those of each peer, and how rare each piece is among the peers."""
+    """One task's swarm: the pieces of the supernode and of each peer, and how rare each piece is among the peers."""
 
     def __init__(self, copy: Copy) -> None:
         self.copy = copy
@@ -129,7 +129,7 @@ class TaskProgress:
         return provider == SUPERNODE or (provider in self.peers and self.peers[provider].local)
 
     def zone_of(self, progress: PeerProgress) -> Zone | None:
-        """The zone of a peer. ``None`` if all peers are in one zone, because then zones do not matter."""
+        """The zone of a peer. ``None``: zones do not matter, because all peers are in one zone."""
         return self.zones.get(progress.zone) if len(self.zones) > 1 else None
 
     def rarest_of(self, pieces: int) -> int:
@@ -194,9 +194,9 @@ class TaskProgress:
         self._count(progress, 1 << piece, 1)
 
     def verify(self, name: str, progress: PeerProgress, pieces: int, *, serves: bool) -> dict[int, str]:
-        """Note that a peer has verified ``pieces``. If it ``serves``, others may take them from it from now on.
+        """Record that a peer has verified ``pieces``. If it ``serves``, other peers may now take them from it.
 
-        Returns the pieces among them that the peer was given, with their providers.
+        Returns those of the pieces that the peer was given, with their providers.
         """
         news = pieces & ~progress.have
         uncounted = news & ~progress.expected
@@ -225,11 +225,11 @@ class TaskProgress:
             self._index(name, progress)
 
     def had_its_share(self, progress: PeerProgress) -> bool:
-        """Whether a busy peer got over :data:`_LEAD` pieces more than the mean from the supernode's machine."""
+        """True if a busy peer got over :data:`_LEAD` pieces more than the mean from the supernode's machine."""
         return bool(progress.expected) and (progress.seeds - _LEAD) * self._busy > self._busy_seeds
 
     def _mark(self, progress: PeerProgress, piece: int, *, given: bool, lapsed: bool = False) -> None:
-        """Note the state of one piece of a peer. A peer with expected pieces counts as busy."""
+        """Record the state of one piece of a peer. A peer with expected pieces counts as busy."""
         bit, before = 1 << piece, progress.expected
         progress.given_mask = progress.given_mask | bit if given else progress.given_mask & ~bit
         progress.lapsed = progress.lapsed | bit if lapsed else progress.lapsed & ~bit
@@ -247,7 +247,7 @@ class TaskProgress:
             part.free.put(name, member=progress.served > 0 and not progress.full)
 
     def _count(self, progress: PeerProgress, pieces: int, step: int) -> None:
-        """Count one copy more or less (``step`` 1 or -1) of each of ``pieces``."""
+        """Add ``step`` (1 or -1) to the number of copies of each of ``pieces``."""
         if progress.local:
             return
         if progress.zone:

@@ -1,4 +1,4 @@
-"""Why nodes get no bytes: their own disk or handles, or a provider that refuses them. Pure: the time is passed in."""
+"""Why nodes get no bytes: a problem of the node itself, or a provider that refuses it. Pure: the time is passed in."""
 
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -13,13 +13,13 @@ _OWN: Final = {
 }
 """The reasons that a node may report about itself."""
 _OWN_FADES: Final = 20.0
-"""Seconds after which a failure of the node itself is forgotten, if it is not repeated. The node tries every 5 s."""
+"""Seconds after which a failure of the node itself is forgotten, unless it is repeated. The node tries every 5 s."""
 _REFUSAL_FADES: Final = 60.0
-"""The same for a provider. A node gets nothing from a peer for 30 s after a failure between the two."""
+"""Seconds after which a provider's failures are forgotten. A node avoids a peer for 30 s after a failure."""
 _REPEATED: Final = 2
-"""So many failures of one provider are reported."""
+"""The fewest failures of one provider that are reported."""
 _QUIET: Final = 3.0
-"""A node that has got a piece in the last seconds is not reported: other providers serve it."""
+"""Seconds. A node that has got a piece in this time is not reported, because other providers serve it."""
 
 
 class NodeTrouble(NamedTuple):
@@ -51,11 +51,11 @@ class NodeTroubles:
 
     def __init__(self) -> None:
         self._own: dict[tuple[str, str], tuple[NodeTrouble, float]] = {}
-        """The node's own trouble, and when it was reported last."""
+        """The node's own trouble, and when it was last reported."""
         self._refusals: dict[tuple[str, str], dict[str, _Refusals]] = {}
 
     def failed(self, node: str, failure: PieceFailure, provider: str, *, now: float) -> None:
-        """Note that a node did not get a piece that it was to take from ``provider``."""
+        """Record that a node did not get a piece from ``provider``."""
         key = (failure.task_id, node)
         if failure.kind == "local" and failure.reason in _OWN:
             known = self._own.get(key)
@@ -70,7 +70,7 @@ class NodeTroubles:
                 past.kind, past.latest, past.count = failure.kind, now, past.count + 1
 
     def succeeded(self, task_id: str, node: str, providers: Iterable[str]) -> None:
-        """Note that a node got pieces from these providers."""
+        """Record that a node got pieces from these providers."""
         key = (task_id, node)
         if key in self._own:
             del self._own[key]
@@ -100,7 +100,7 @@ class NodeTroubles:
         self._refusals.pop((task_id, node), None)
 
     def expire(self, now: float) -> None:
-        """Forget what was not repeated for long."""
+        """Forget failures that were not repeated for long."""
         self._own = {key: own for key, own in self._own.items() if now - own[1] < _OWN_FADES}
         for key, refusals in list(self._refusals.items()):
             fresh = {name: each for name, each in refusals.items() if now - each.latest < _REFUSAL_FADES}
