@@ -9,14 +9,14 @@ from pantala_supernode.tasks.task import Task
 
 
 class AssignmentTable:
-    """Updates the assignments of peers, and their places in swarms, when the wanted tasks change. Pure."""
+    """Updates the assignments of peers, and their progress in swarms, when the desired tasks change. Pure."""
 
     def __init__(self, managers: Managers, replicas: ReplicaSet) -> None:
         self._replicas = replicas
         self._managers = managers
 
     def assign(self, session: PeerSession) -> bool:
-        """Update a peer's assignments and its places in swarms. Returns whether the assignments changed.
+        """Update a peer's assignments and its progress in swarms. Returns whether the assignments changed.
 
         Nothing changes before the first statement, because any task may still be wanted. The peer's first assignments
         also need its inventory, which shows which leased tasks it keeps.
@@ -28,7 +28,7 @@ class AssignmentTable:
         for task_id in self._managers.progress.tasks_of(session.peer) - wanted:
             self._managers.progress.forget_progress(task_id, session.peer)
         for task_id in session.holdings.keys() - wanted:
-            del session.holdings[task_id]  # the peer drops its pieces, too
+            del session.holdings[task_id]  # the peer drops its pieces too
         for download in self._managers.dfget_tasks.list(session.peer):
             if download.task_id not in wanted:
                 self._managers.dfget_tasks.delete(session.peer, download.task_id)
@@ -46,7 +46,7 @@ class AssignmentTable:
         return True
 
     def update(self, session: PeerSession, task: Task) -> bool:
-        """The same as :meth:`assign` after a change of one task's copy. The cost does not depend on the other tasks."""
+        """What :meth:`assign` does, after a change of one task's copy. The time does not depend on other tasks."""
         position = session.positions.get(task.id)
         if session.last_sent is None or position is None:
             return self.assign(session)
@@ -60,7 +60,7 @@ class AssignmentTable:
         return True
 
     def take_inventory(self, session: PeerSession) -> None:
-        """Forget a peer's progress in all swarms, and begin it again from the inventory that the peer has sent."""
+        """Forget a peer's progress in all swarms, and begin again from the inventory that the peer has sent."""
         session.open_tasks.clear()
         session.small_tasks.clear()
         for task_id in self._managers.progress.tasks_of(session.peer):
@@ -97,4 +97,4 @@ class AssignmentTable:
             )
         self.note_completion(session, task)
         if session.peer in task.keepers and not task.runs_on(session.peer):
-            session.close(task.id)  # the peer keeps its pieces and gets no more
+            session.close(task.id)  # the peer keeps its pieces, but gets no more pieces

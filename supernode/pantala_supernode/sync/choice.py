@@ -14,24 +14,24 @@ from pantala_supernode.tasks.shares import Shares
 from pantala_supernode.tasks.task import Task
 
 _SLACK = 8.0 * 1024 * 1024
-"""Bytes that a tenant may be behind, because its pieces are still on their way."""
+"""The most bytes by which a tenant may be behind other tenants when it takes turns again."""
 
 
 _REMEMBERED = 64
-"""Tenants without open tasks that are remembered."""
+"""The most tenants without open tasks whose received bytes are kept."""
 
 
 class TaskTurns:
     """The order in which a peer's open tasks get pieces, for one answer.
 
-    Files that readers wait for come first. Then the tenants take turns by their shares. Within a tenant, tasks of a
-    higher priority come first, and equal ones take turns: the task that was given a piece last comes last.
+    Files that readers wait for come first. Then the tenants take turns by their shares. Within a tenant, tasks with a
+    higher priority come first. Tasks with the same priority take turns: the task that last got a piece comes last.
     """
 
     def __init__(self, session: PeerSession, tasks: TaskManager, shares: Shares) -> None:
         self._session = session
         self._lanes: dict[Claim | None, list[tuple[int, deque[str]]]] = {}
-        """The tasks of each tenant by priority, the most important first. ``None``: readers wait for them."""
+        """The tasks of each tenant by priority, the highest first. ``None``: the tasks that readers wait for."""
         self._left = len(session.open_tasks)
         self._lane: Claim | None = None
         self._priority = 0
@@ -71,7 +71,7 @@ class TaskTurns:
         return not self._left
 
     def again(self, name: str, size: int) -> None:
-        """Note that a task was given pieces of ``size`` bytes. It comes last, but before less important ones."""
+        """Record that a task was given pieces of ``size`` bytes. It is now the last task of its priority."""
         session, lane = self._session, self._lane
         if lane is not None:
             start = self._start(lane)
@@ -86,7 +86,7 @@ class TaskTurns:
         self._left += 1
 
     def _start(self, claim: Claim | None) -> float:
-        """What the tenant has received, divided by its share. A tenant that was away begins where the others are."""
+        """What the tenant has received, divided by its share. A tenant that had no open task begins near the others."""
         if claim is None:
             return 0.0
         return max(self._session.received.get(claim.tenant, 0.0), self._session.received_now - _SLACK)
@@ -101,7 +101,7 @@ class SmallFileChoice:
         self._policy = policy
 
     def choose(self, session: PeerSession) -> Iterator[Task]:
-        """The tasks whose file the peer gets now. Those that readers wait for come first.
+        """The tasks whose file the peer gets now. Files that readers wait for come first.
 
         The number is limited, because the peer has the bytes in memory until it has stored them.
         """

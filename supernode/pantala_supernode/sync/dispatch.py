@@ -1,4 +1,4 @@
-"""Gives work to peers, at once or when a waiting peer can get some, and takes their reports about pieces."""
+"""Gives work to peers, at once or when it becomes possible, and applies their reports about pieces."""
 
 import asyncio
 import itertools
@@ -24,10 +24,10 @@ from pantala_supernode.tasks.shares import Shares
 from pantala_supernode.tasks.task import Task
 
 _MOMENT = 0.25
-"""Seconds between two looks for places that are not used."""
+"""Seconds between two checks for unused places."""
 
 _LOCAL_PAUSE = 5.0
-"""Seconds for which a peer gets no piece of a task, after its own disk failed to store one."""
+"""Seconds for which a peer gets no piece of a task, after its own disk failed to store a piece."""
 
 
 class Dispatcher:
@@ -87,9 +87,9 @@ class Dispatcher:
         return tuple(work)
 
     def serve_waiting(self, task_id: str, provider: str | None = None) -> None:
-        """Give pieces of a task to the peers whose exchanges are held, those with the fewest pieces first.
+        """Give pieces of a task to peers whose exchanges are held. Peers with the fewest pieces come first.
 
-        With ``provider``, only to peers that can take a piece from this one, which has room or a new piece.
+        With ``provider``, only to peers that can take a piece from this provider, which has room or a new piece.
         """
         if task_id not in self._progress.tasks:
             return
@@ -104,7 +104,7 @@ class Dispatcher:
         return tuple(self._progress.tasks[task.id].peers[session.peer].given.items())
 
     def piece(self, session: PeerSession, task: Task, piece: int, provider: str) -> PieceWork:
-        """The work for a piece from a provider. Raises :class:`PieceMissingError` if it is not cached any more."""
+        """The work for a piece from a provider. Raises :class:`PieceMissingError` if the piece is no longer cached."""
         copy = task.copy
         peer = self._managers.peers.get(provider) if provider != SUPERNODE else None
         server = peer if peer is not None else self._endpoint
@@ -130,7 +130,7 @@ class Dispatcher:
         )
 
     def succeeded(self, session: PeerSession, task: Task, pieces: int, *, serves: bool = True) -> None:
-        """A peer has verified pieces (bit mask) of the present generation. ``serves``: others may take them from it."""
+        """A peer has verified pieces (bit mask) of the current generation. ``serves``: others may take them from it."""
         session.last_moved = now = self._clock()
         self._scheduler.places.reported(task.id, session.peer, pieces, now=now)
         providers = self._progress.succeed(
@@ -143,9 +143,9 @@ class Dispatcher:
         self._feed.touch_task(task.id)
         peers = dict.fromkeys((session.peer, *providers))
         peers.pop(SUPERNODE, None)
-        for provider in (*peers, SUPERNODE):  # the supernode is last: it only gives what no peer can give
+        for provider in (*peers, SUPERNODE):  # the supernode is last: it gives only pieces that no peer can give
             self.serve_waiting(task.id, provider)
-        if SUPERNODE in providers:  # it serves all tasks, so another task may use its room
+        if SUPERNODE in providers:  # the supernode serves all tasks, so another task may use its room
             self.serve_all_waiting(SUPERNODE)
 
     def failed(self, session: PeerSession, failure: PieceFailure) -> None:
@@ -189,7 +189,7 @@ class Dispatcher:
             self.serve_waiting(task_id)
 
     def add(self, session: PeerSession, peer: SwarmPeer) -> None:
-        """Add a peer and its session. They replace the peer and the session of a former process with that name."""
+        """Add a peer and its session. They replace those of a former process with the same name."""
         former = self.sessions.get(peer.name)
         if former is not None:
             self.forget(former)
@@ -215,10 +215,10 @@ class Dispatcher:
             self._feed.touch_peer(session.peer)
 
     def _take_back(self, task_id: str, provider: str) -> None:
-        """Free the pieces that Dragonfly's clients are to take from a removed provider.
+        """Free the pieces that Dragonfly's clients should take from a removed provider.
 
-        Without this, the clients would get the same provider again in each answer until they report the piece. Our own
-        peers notice the failure and report it.
+        Without this, the clients would get the same provider again in each answer until they report the piece.
+        Pantala's peers notice the failure and report it.
         """
         for name, progress in self._progress.tasks[task_id].peers.items():
             session = self.sessions.get(name)
@@ -227,7 +227,7 @@ class Dispatcher:
                     self._progress.fail(task_id, name, piece, blame=False)
 
     def on_fetch(self, fetch: PieceFetch, state: FetchState) -> None:
-        """Note that a peer begins or ends the fetch of a piece from this supernode."""
+        """Record that a peer begins or ends the fetch of a piece from this supernode."""
         session, now = self._readers.get(fetch.reader), self._clock()
         if session is None:
             return
@@ -263,7 +263,7 @@ class Dispatcher:
         self.serve_all_waiting()
 
     def _serve_one(self, task_id: str, provider: str | None) -> bool:
-        """Give pieces to one peer from a random sample of those that wait for a task. Returns whether one took any."""
+        """Give pieces to one peer of a random sample of the peers that wait for a task. False: no peer took a piece."""
         now, waiting = self._clock(), self.waiting.waiting(task_id)
         for name in self._scheduler.next_in_line(task_id, waiting, now=now, provider=provider) if waiting else ():
             if not self.waiting.listens(name):
@@ -277,7 +277,7 @@ class Dispatcher:
         return False
 
     def _small_files(self, session: PeerSession) -> list[PieceWork]:
-        """Small files, whose bytes come together with the work. So they need no room, and no place at a provider."""
+        """The work for small files. It contains their bytes, so they need no room, and no place at a provider."""
         work: list[PieceWork] = []
         for task in self._small.choose(session) if session.small_tasks else ():
             if self._may_get(session, task):
@@ -286,10 +286,10 @@ class Dispatcher:
         return work
 
     def _first_pieces(self, session: PeerSession) -> list[PieceWork]:
-        """One piece of each blob for which a container waits and no piece is under way, so that no blob blocks another.
+        """One piece of each blob that a container waits for, and of which no piece is being fetched.
 
-        Blobs whose readers have not received a byte yet come first, because a client waits only shortly for that. They
-        do not wait for room behind the pieces of another file.
+        So no blob blocks another. Blobs whose readers have not received a byte come first, because a client waits only
+        shortly for the first byte. They do not wait for room behind the pieces of another file.
         """
         if not session.wants:
             return []
@@ -329,7 +329,7 @@ class Dispatcher:
         for choice in decided:
             try:
                 work.append(self.piece(session, task, choice.piece, choice.provider))
-            except PieceMissingError:  # it was just found to be damaged, and the CDN will report that
+            except PieceMissingError:  # the piece was just found damaged, and the CDN will report that
                 self._progress.fail(task.id, session.peer, choice.piece, blame=False)
         return work
 

@@ -21,13 +21,13 @@ _COALESCE = 0.1
 
 
 def _refused(task: Task, wanted: WantedTask) -> TaskReport:
-    """The report about a Task resource whose namespace may not have the file."""
+    """The report about a Task resource whose namespace has no quota left for the file."""
     failure = task.refusals[wanted.namespace].failure
     return TaskReport(wanted.uid, task.id, wanted.attempt, CDNStatus.FAILED, failure=failure)
 
 
 class ChangeFeed:
-    """Numbers all changes, and reports those after a given number, the version."""
+    """Numbers all changes. Reports the changes after a given number, which is called the version."""
 
     def __init__(self, boot: str, managers: Managers, fence: EpochFence) -> None:
         self._boot = boot
@@ -38,7 +38,7 @@ class ChangeFeed:
         self._news = asyncio.Event()
 
     def touch_task(self, task_id: str) -> None:
-        """Note that a task changed, and so the reports of all Task resources that want it."""
+        """Record that a task changed, and so the reports about all Task resources that want it."""
         task = self._managers.tasks.get(task_id)
         for uid in (*task.wanted, *task.refused) if task else ():
             self._touch(("task", uid))
@@ -55,7 +55,7 @@ class ChangeFeed:
     async def changes(self, *, boot: str, since: int, wait: float, numbers: bool = False) -> Changes:
         """All changes after version ``since`` of the process ``boot``. Waits up to ``wait`` seconds for a change.
 
-        ``numbers``: let reports about tasks refer to nodes by number, as an operator of this version asks for.
+        ``numbers``: let reports about tasks refer to nodes by number. Operators of this version want this.
         """
         full = boot != self._boot or since > self._version
         if full:
@@ -74,10 +74,10 @@ class ChangeFeed:
         self._news = asyncio.Event()
 
     def task(self, uid: str, table: NodeTable | None = None) -> TaskReport | None:
-        """The report about the Task resource with this UID. ``None`` if the supernode does not have it.
+        """The report about the Task resource with this UID. ``None``: the supernode does not have it.
 
-        It refers to nodes by their numbers in ``table``. Without one it uses names, and also for a task that the
-        statement no longer has, because the table may lack its nodes.
+        The report refers to nodes by their numbers in ``table``. Without ``table``, or if the table lacks a node, it
+        refers to nodes by name.
         """
         task = self._managers.tasks.of(uid)
         if task is None:
@@ -163,7 +163,7 @@ class ChangeFeed:
         )
 
     def _touched_after(self, since: int) -> list[tuple[str, str]]:
-        """What changed after a version, the newest change first. What changes meanwhile is reported the next time."""
+        """The objects that changed after a version, the newest change first. Later changes are in the next answer."""
         found = []
         for key, version in reversed(self._touched.items()):
             if version <= since:
@@ -172,7 +172,7 @@ class ChangeFeed:
         return found
 
     def _delivered(self, task: Task, wanted: WantedTask) -> tuple[list[str], list[Failure]]:
-        """The peers that have published the file at the wanted path, and the failures of the other peers."""
+        """The peers that have published the file at the wanted path, and the failures of other peers."""
         ready, failures = [], []
         for name in wanted.peers:
             state = self._managers.dfget_tasks.delivery(name, task.id, wanted.uid)

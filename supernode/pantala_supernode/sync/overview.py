@@ -26,8 +26,8 @@ _AT_ONCE = 200
 class Overview:
     """Describes what happens now.
 
-    ``sessions`` are those of all peers. ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch. The
-    answer names at most ``most`` downloads. Those with a rate come first.
+    ``sessions`` has the sessions of all peers. ``clock`` returns monotonic seconds, and ``wall`` seconds since the
+    epoch. The answer names at most ``most`` downloads. Downloads with a rate come first.
     """
 
     def __init__(
@@ -52,13 +52,13 @@ class Overview:
         self._wall = wall
         self._most = most
         self._silent: dict[str, float] = {}
-        """The silent peers, and when each was heard last, in monotonic seconds."""
+        """The silent peers, and when the last exchange of each began, in monotonic seconds."""
 
     def tick(self) -> None:
         self._cdn.tick(self._clock())
 
     async def progress(self) -> Progress:
-        """The state of all downloads that are unfinished or have a rate, of all silent peers, and of the volume."""
+        """The state of the volume, of all silent peers, and of all downloads that are unfinished or have a rate."""
         nodes: dict[str, list[NodeDownload]] = {}
         for number, (task_id, peer) in enumerate(self._downloads()):
             if number % _AT_ONCE == _AT_ONCE - 1:
@@ -78,7 +78,7 @@ class Overview:
         )
 
     def _downloads(self) -> list[tuple[str, str]]:
-        """The task and the peer of each download that may have a rate or be unfinished, in this sequence."""
+        """The task and the peer of each download that may have a rate, and then of each that may be unfinished."""
         unfinished = (
             (task_id, peer)
             for peer, session in self._sessions.items()
@@ -92,7 +92,7 @@ class Overview:
         return list(found)
 
     def _download(self, task_id: str, peer: str) -> NodeDownload | None:
-        """``None``: the download has ended, or a client of Dragonfly makes it."""
+        """Describe one download. ``None``: it has ended, or it is the download of a client of Dragonfly."""
         swarm, session = self._progress.tasks.get(task_id), self._sessions.get(peer)
         part = swarm.peers.get(peer) if swarm is not None else None
         if swarm is None or part is None or session is None or session.path is not None:
@@ -136,7 +136,7 @@ class Overview:
         )
 
     def _silent_peers(self) -> tuple[SilentPeer, ...]:
-        """The peers that must speak and do not. Those that a task needs are listed even after they were removed."""
+        """The peers whose exchange is overdue. A peer that a task needs is listed even after it was removed."""
         now, sessions, tasks = self._clock(), self._sessions, self._managers.tasks
         removed = {
             name: heard
@@ -169,7 +169,7 @@ def _flows(meter: FlowMeter, rates: Mapping[str, float]) -> tuple[Inflow, ...]:
 
 
 def _held_bytes(copy: Copy, have: int) -> int:
-    """The bytes of the pieces ``have``, a bit mask. Only the last piece is shorter than the others."""
+    """The bytes of the pieces ``have``, a bit mask. Only the last piece may be shorter."""
     held, total = have.bit_count() * copy.piece_size, copy.total
     if total and copy.length is not None and have >> (total - 1) & 1:
         held -= total * copy.piece_size - copy.length

@@ -1,7 +1,7 @@
-"""The exchange with the peers: applies a peer's request, and answers it or holds it until there is news.
+"""The exchange with the peers: applies a peer's request, and answers it at once or holds it until something changes.
 
 Whenever work becomes possible (a piece was cached, a provider has room or a new piece), a waiting peer is found and its
-held exchange is answered. No peer polls.
+held exchange is answered. So peers need not poll.
 """
 
 import asyncio
@@ -29,23 +29,23 @@ class SyncTiming:
 
     hold: float = 8.0
     """The longest time that an exchange is held. Proxies and firewalls keep idle connections open for longer. A frozen
-    peer is noticed after this time and ``away_after``."""
+    peer is noticed after this time plus ``away_after``."""
     busy_hold: float = 5.0
-    """The same for a peer that lacks pieces. Users wait for it, so it must be noticed sooner if it is frozen."""
+    """The longest hold for a peer that lacks pieces. Users wait for this peer, so a failure must be noticed sooner."""
     away_after: float = 3.0
-    """After so long without an exchange, a peer is no longer a provider, and its given pieces go to others. The time
-    that the supernode asks peers to leave between two exchanges comes on top."""
+    """How late the next exchange of a peer may be. After that, the peer is not a provider, and its pieces are given to
+    other peers. The pause that the supernode demands between two exchanges is added."""
     forgotten_after: float = 600.0
-    """After so long without an exchange, a peer is removed. A reboot of a node takes less time."""
+    """The time without an exchange after which a peer is removed. A reboot of a node takes less time."""
     share: float = 0.0004
-    """Each peer that has pieces to fetch adds this to the seconds between two exchanges of one peer. So all peers
-    together send about 2,500 exchanges a second, which use three quarters of a core. With a full core, answers would
-    come too late, peers would run out of work and ask more often, and the swarm would not recover."""
+    """The seconds that each downloading peer adds to the pause between two exchanges of a peer. So all peers together
+    send about 2,500 exchanges a second, which use three quarters of a core. With a full core, answers would be late,
+    peers would run out of work and send more requests, and the swarm would not recover."""
     most_pace: float = 6.0
-    """The most seconds between two exchanges that the supernode asks for: 15,000 peers that download. Each piece that
-    arrives between two exchanges slows down the swarm by about 3 %, but an overloaded supernode does so much more."""
+    """The longest pause that the supernode demands: for 15,000 downloading peers. Each piece that arrives between two
+    exchanges slows down the swarm by about 3 %. An overloaded supernode would slow it down much more."""
     silence: float = 120.0
-    """If a peer does not report any of its given pieces for so long, the pieces are given to others."""
+    """If a peer does not report any of its given pieces in this time, the pieces are given to other peers."""
 
 
 class SyncServer:
@@ -81,7 +81,7 @@ class SyncServer:
         self._pace = 0.0
 
     def begin(self, request: SyncRequest, host: str) -> SyncAnswer | asyncio.Future[SyncAnswer]:
-        """Answer one exchange at once, or with a future if it takes longer. ``host``: the peer's address.
+        """Answer one exchange at once, or return a future of the answer. ``host``: the peer's address.
 
         Raises :class:`ValueError` for invalid piece ranges.
         """
@@ -111,21 +111,21 @@ class SyncServer:
             self._dispatcher.serve_waiting(task.id)
 
     def on_assignments(self, peers: Iterable[str] | None) -> None:
-        """Update the assignments of ``peers`` (``None``: all), and answer the held exchanges of those with changes."""
+        """Update the assignments of ``peers`` (``None``: all). If they changed, answer the peer's held exchange."""
         for name in list(self._sessions) if peers is None else peers:
             session = self._sessions.get(name)
             if session is not None and session.path is None and self._assignments.assign(session):
                 self._waiting.release(name)
 
     def on_orders(self, nodes: Iterable[str] | None) -> None:
-        """Answer the held exchanges of ``nodes`` (``None``: all) that have not received their orders about images."""
+        """Answer the held exchanges of ``nodes`` (``None``: all) whose orders about images have changed."""
         for name in list(self._sessions) if nodes is None else nodes:
             session = self._sessions.get(name)
             if session is not None and self._has_orders(session):
                 self._waiting.release(name)
 
     def tick(self) -> None:
-        """Notice the peers that went away, and give work to those that wait. Call about once a second."""
+        """Detect silent peers, and give work to waiting peers. Call about once a second."""
         now = self._clock()
         for session in list(self._sessions.values()):
             if session.path is None:
@@ -198,7 +198,7 @@ class SyncServer:
             self._apply_state(session, request)
 
     def _apply_state(self, session: PeerSession, request: SyncRequest) -> None:
-        """Apply the fields that describe the peer's present state. Only the newest request counts for them."""
+        """Apply the fields that describe the peer's current state. For these, only the newest request counts."""
         news = {"pulls": request.pulls, "runtime": request.runtime}
         if self._managers.peers.update(session.peer, **{name: new for name, new in news.items() if new is not None}):
             self._feed.touch_peer(session.peer)
@@ -242,7 +242,7 @@ class SyncServer:
         return session.path is None and self._images.news(session.peer, session.images)
 
     def _orders(self, session: PeerSession, request: SyncRequest) -> NodeOrders | None:
-        """The node's orders about images. ``None`` if the peer certainly has them. Repeated orders do no harm."""
+        """The node's orders about images. ``None``: the peer certainly has them. Repeated orders have no effect."""
         orders = self._images.orders(session.peer) if session.path is None else None
         if orders is None:
             return None
@@ -254,9 +254,9 @@ class SyncServer:
         return orders
 
     def _hold(self, session: PeerSession, request: SyncRequest) -> asyncio.Future[SyncAnswer]:
-        """Hold an exchange until there is news. If the returned future is cancelled, the exchange is not held any more.
+        """Hold an exchange until something changes. A cancellation of the returned future ends the hold.
 
-        An answer with work is remembered even then, so that the peer's repeated request gets it.
+        An answer with work is kept even then, so that the peer's repeated request gets it.
         """
         loop = asyncio.get_running_loop()
         held, outcome = self._waiting.enter(session, full=self._dispatcher.is_full(session)), loop.create_future()
@@ -283,7 +283,7 @@ class SyncServer:
     def _answer_held(
         self, session: PeerSession, request: SyncRequest, held: Hold, outcome: asyncio.Future[SyncAnswer]
     ) -> None:
-        if held.exception() is not None:  # a newer exchange of the peer ended this one
+        if held.exception() is not None:  # a newer exchange of the peer ended this hold
             _settle(outcome, SyncAnswer(supernode=self._boot, seq=request.seq, revision=request.revision))
             return
         try:
@@ -299,7 +299,7 @@ class SyncServer:
             filled.add_done_callback(lambda filled: _pass_on(filled, outcome))
 
     def _filled(self, answer: SyncAnswer) -> SyncAnswer | asyncio.Future[SyncAnswer]:
-        """The answer with the bytes of its small files."""
+        """The answer, completed with the bytes of its small files."""
         if self._small_files.has_all(answer):
             return self._small_files.filled(answer)
         return asyncio.ensure_future(self._small_files.fill(answer))

@@ -1,4 +1,4 @@
-"""The state of a peer's exchanges: what each side sent last, and which exchanges are held open."""
+"""The state of a peer's exchanges: what each side last sent, and which exchanges are held."""
 
 import asyncio
 from collections import OrderedDict
@@ -12,11 +12,11 @@ from pantala_protocol.sync import Assignment, HeldPieces, PieceWork, SyncAnswer,
 from pantala_supernode.swarm.pool import Pool
 
 _REMEMBERED = 4
-"""How many answers are kept in case the peer repeats a request. It has at most two exchanges under way."""
+"""How many answers are kept in case the peer repeats a request. A peer has at most two open exchanges."""
 
 _MOST_PIECES = 1 << 26
-"""The limit on the piece numbers in one request: the sum of the highest numbers of all its tasks. It bounds the memory
-that a request can take. No disk of a node holds so many pieces."""
+"""The limit on the piece numbers in one request: the sum of the highest numbers of all its tasks. The limit bounds the
+memory that a request can take. No node's disk has room for so many pieces."""
 
 
 @dataclass(slots=True)
@@ -26,13 +26,13 @@ class PeerSession:
     peer: str
     boot: str
     reader: str = ""
-    """Its mark in tickets for the supernode. So the supernode knows which of its pieces it fetches."""
+    """The process's mark in tickets for the supernode. By the mark, the supernode recognises the reader of a piece."""
     path: str | None = None
-    """The path at which a Dragonfly client serves its wrapped pieces. ``None`` for a peer of ours."""
+    """The path at which a Dragonfly client serves its wrapped pieces. ``None``: the process is a peer."""
     holdings: dict[str, tuple[str, int]] = field(default_factory=dict)
-    """The generation and the pieces of each task that the peer reported, also of tasks that are not known yet."""
+    """The generation and the pieces of each task that the peer reported, including tasks that are not known yet."""
     last_sent: tuple[Assignment, ...] | None = None
-    """The assignments in force. ``None``: none were sent yet, so the peer keeps all that it has."""
+    """The assignments in force. ``None``: not sent yet, so the peer keeps all its pieces."""
     positions: dict[str, int] = field(default_factory=dict)
     """The position of each task in ``last_sent``."""
     membership: Membership | None = None
@@ -40,31 +40,31 @@ class PeerSession:
     revision: int = 0
     """The revision of ``last_sent`` and ``membership``. It grows with each change."""
     images: NodeOrders | None = None
-    """The orders about images that were sent last."""
+    """The orders about images that were last sent."""
     seq: int = -1
     """The greatest ``seq`` of the peer's requests."""
     wants: Mapping[str, WantedBlob] = field(default_factory=dict)
     """The blobs for which the container runtime of the peer's node waits now, by task."""
     inventoried: bool = False
-    """True if the peer has sent its inventory to this process, and no newer one was asked for."""
+    """True if the peer has sent its inventory to this process, and no newer inventory was requested."""
     open_tasks: dict[str, int] = field(default_factory=dict)
-    """The tasks of which the peer lacks pieces, the most important first, and the turn in which each got pieces last.
-    """
+    """The tasks of which the peer lacks pieces, most important first, with the turn in which each last got pieces."""
     received: dict[str, float] = field(default_factory=dict)
-    """The bytes that each tenant was given for this peer, divided by its share, and the start of the last turn."""
+    """The bytes given to the peer for each tenant, divided by the tenant's share."""
     received_now: float = 0.0
+    """The tenant's value in ``received`` when the last turn began."""
     small_tasks: dict[str, None] = field(default_factory=dict)
-    """The same for tasks with a small file. They get no turns, because all of them are given at once."""
+    """The tasks with a small file that the peer lacks. They get no turns, because all are given at once."""
     paused: dict[str, float] = field(default_factory=dict)
-    """Tasks whose pieces the peer's own disk failed to store, and until when it gets none of them."""
+    """Tasks whose pieces the peer's own disk failed to store, and until when the peer gets none of these pieces."""
     under_way: int = 0
     """The number of exchanges that have no answer yet."""
     last_heard: float = 0.0
     """When the peer's last exchange began."""
     last_alive: float = 0.0
-    """When the last exchange ended."""
+    """When the peer's last exchange ended."""
     last_moved: float = 0.0
-    """When the peer was last given a piece, or reported one."""
+    """When the peer was last given a piece, or last reported a piece."""
     answers: OrderedDict[int, SyncAnswer] = field(default_factory=OrderedDict)
 
     @property
@@ -72,7 +72,7 @@ class PeerSession:
         return bool(self.open_tasks or self.small_tasks or self.wants)
 
     def open(self, task_id: str, *, small: bool) -> None:
-        """Note that the peer lacks pieces of a task."""
+        """Record that the peer lacks pieces of a task."""
         if small:
             self.open_tasks.pop(task_id, None)
             self.small_tasks[task_id] = None
@@ -81,12 +81,12 @@ class PeerSession:
             self.open_tasks.setdefault(task_id, 0)
 
     def close(self, task_id: str) -> None:
-        """Note that the peer gets no more pieces of a task."""
+        """Record that the peer gets no more pieces of a task."""
         self.open_tasks.pop(task_id, None)
         self.small_tasks.pop(task_id, None)
 
     def remember(self, answer: SyncAnswer) -> SyncAnswer:
-        """Keep an answer and return it. If it is lost, the peer repeats its request and gets it again."""
+        """Keep an answer and return it. If the answer is lost, the peer repeats its request and gets it again."""
         self.answers[answer.seq] = answer
         self.images = answer.images or self.images
         while len(self.answers) > _REMEMBERED:
@@ -100,7 +100,7 @@ _EMPTY = Pool()
 
 
 class SupersededError(Exception):
-    """A newer exchange of the same peer ended the held one."""
+    """A newer exchange of the same peer ended the held exchange."""
 
 
 class HeldExchanges:
@@ -112,9 +112,9 @@ class HeldExchanges:
         self._by_task: dict[str, Pool] = {}
 
     def enter(self, session: PeerSession, *, full: bool = False) -> Hold:
-        """Hold a peer's exchange until there is work for it, or other news.
+        """Hold a peer's exchange until there is work for the peer, or another change.
 
-        ``full``: the peer has no room for work before its next report. So it waits only for other news.
+        ``full``: the peer has no room for work before its next report. So it does not wait for work.
         """
         held = self._held[session.peer] = asyncio.get_running_loop().create_future()
         self._tasks_of[session.peer] = ()
@@ -130,7 +130,7 @@ class HeldExchanges:
                 self._by_task.setdefault(task_id, Pool()).add(session.peer)
 
     def leave(self, peer: str, held: Hold | None = None) -> Hold | None:
-        """Stop holding a peer's exchange, and return its future. With ``held``, only if it is that one."""
+        """Stop holding a peer's exchange, and return its future. With ``held``: only if it is the current hold."""
         if held is not None and self._held.get(peer) is not held:
             return None
         for task_id in self._tasks_of.pop(peer, ()):
@@ -141,7 +141,7 @@ class HeldExchanges:
         return self._held.pop(peer, None)
 
     def release(self, peer: str, work: tuple[PieceWork, ...] = (), only: Hold | None = None) -> None:
-        """End the hold of a peer's exchange, if there is one: it is answered with ``work``. ``only``: this hold."""
+        """End the hold of a peer's exchange, and answer with ``work``. ``only``: do so only if this is the hold."""
         held = self.leave(peer, only)
         if held is not None and not held.done():
             held.set_result(work)
@@ -156,7 +156,7 @@ class HeldExchanges:
             self.release(peer)
 
     def waiting(self, task_id: str) -> Pool:
-        """The peers that wait for pieces of a task. Check :meth:`listens`, because some may have an answer by now."""
+        """The peers that wait for pieces of a task. Check :meth:`listens`, because a peer may have an answer by now."""
         return self._by_task.get(task_id, _EMPTY)
 
     def listens(self, peer: str) -> bool:
@@ -177,6 +177,6 @@ def parse_held(reported: Mapping[str, HeldPieces]) -> dict[str, tuple[str, int]]
         pieces = ranges.parse(held.pieces)
         room -= pieces.bit_length()
         if room < 0:
-            raise ValueError(f"The request names more than {_MOST_PIECES} pieces. Send fewer at once.")
+            raise ValueError(f"The request names more than {_MOST_PIECES} pieces. Send fewer pieces at once.")
         parsed[task_id] = (held.generation, pieces)
     return parsed

@@ -1,4 +1,4 @@
-"""Small files: a peer gets their bytes together with its work, so that it need not fetch them."""
+"""Puts the bytes of small files into the work for a peer, so that the peer need not fetch them."""
 
 import asyncio
 from collections.abc import Callable, Mapping
@@ -13,13 +13,13 @@ from pantala_protocol.sync import PieceWork, SyncAnswer
 from pantala_supernode.swarm.task_progress import SUPERNODE
 
 _KEPT = 4 * 1024 * 1024
-"""The most bytes of small files that stay in memory. Others are read again."""
+"""The most bytes of small files in memory. Other small files are read again."""
 
 
 class SmallFiles:
     """Puts the bytes of small files into answers. ``lookup`` finds a task's file.
 
-    A file that cannot be read is left out. Then the peer requests it like any other piece, and reports what is wrong.
+    A file that cannot be read is left out. The peer then requests the file like any other piece, and reports the error.
     """
 
     def __init__(self, lookup: Callable[[str], PieceFile | None], *, kept: int = _KEPT) -> None:
@@ -39,13 +39,13 @@ class SmallFiles:
         return not any(_is_small(work) and _key(work) not in self._kept for work in answer.work)
 
     def filled(self, answer: SyncAnswer, read: Mapping[tuple[str, str], bytes] | None = None) -> SyncAnswer:
-        """The same as :meth:`fill` without reads: it uses only the bytes in ``read`` and in memory."""
+        """What :meth:`fill` does, but only with the bytes in ``read`` and in memory."""
         if not any(map(_is_small, answer.work)):
             return answer
         return structs.replace(answer, work=tuple(self._filled(work, read or {}) for work in answer.work))
 
     def forget(self, task_id: str, _piece: int) -> None:
-        """Read a file again before the next answer with it, because a peer reports that its bytes are wrong."""
+        """Forget the bytes of a file, so that it is read again, because a peer reports that they are wrong."""
         for key in [key for key in self._kept if key[0] == task_id]:
             del self._kept[key]
 
@@ -72,7 +72,7 @@ class SmallFiles:
 
 
 def _is_small(work: PieceWork) -> bool:
-    """True if the bytes of the piece come together with the work. Small files are given in no other way."""
+    """True if the work for the piece contains its bytes. Small files are always given in this way."""
     return work.provider == SUPERNODE and work.piece == 0 and work.size <= SMALL_FILE
 
 

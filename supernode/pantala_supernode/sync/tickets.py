@@ -1,4 +1,4 @@
-"""The tickets that the supernode issues, and the address of its own piece server."""
+"""Issues tickets for piece servers, and has the address of the supernode's own piece server."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -7,10 +7,10 @@ from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import ticket
 
 _REUSED_FOR = ticket.LIFETIME / 2
-"""Seconds for which a ticket is reused. Each ticket that is sent is valid for at least as many more."""
+"""Seconds for which a ticket is reused. A ticket is valid for at least as many more seconds when it is sent."""
 
 _MOST = 65_536
-"""Tickets that are remembered, about 30 MiB."""
+"""The most tickets in the cache. They take about 30 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,9 +29,9 @@ class Endpoint:
 
 
 class TicketCache:
-    """Tickets for piece servers. They are reused for a while, because signing one takes longer than scheduling a piece.
+    """Tickets for piece servers. They are reused for a while, because to sign a ticket takes longer than to schedule.
 
-    With TLS each client has its own tickets. If they become too many, they are issued again.
+    With TLS, each client has its own tickets. If the cache is full, it is emptied.
 
     ``clock`` returns seconds since the epoch.
     """
@@ -44,8 +44,8 @@ class TicketCache:
     def ticket(self, key: bytes, task_id: str, generation: str, client: str = "", *, ahead: float = 0.0) -> str:
         """A ticket. ``client``: the name in the certificate of the only client that may use it.
 
-        ``ahead``: the seconds by which the clock of the server that checks the ticket is ahead. Only minutes matter,
-        because a ticket is valid for ten of them.
+        ``ahead``: the seconds by which the clock of the server that checks the ticket is ahead. They are rounded to
+        minutes, because a ticket is valid for ten minutes.
         """
         now, minutes = self._clock(), round(ahead / 60)
         issued_at, text = self._issued.get((key, task_id, generation, client, minutes), (0.0, ""))
@@ -57,7 +57,7 @@ class TicketCache:
         return text
 
     def expire(self) -> None:
-        """Forget old tickets. Most calls do nothing, because a look at many tickets takes time."""
+        """Forget old tickets. Most calls do nothing, because to check many tickets takes time."""
         now = self._clock()
         if 0 <= now - self._expired_at < _REUSED_FOR / 4:
             return
