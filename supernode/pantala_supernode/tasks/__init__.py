@@ -1,1 +1,1 @@
-"""The tasks: which files are wanted, and the state of each copy. Pure: no input or output."""
+"""The tasks: which files are desired, and the state of each copy. Pure."""

@@ -1,7 +1,7 @@
-"""What each namespace has of its quotas: bytes on this supernode, and bytes read from origins within a day. Pure.
+"""What each namespace uses of its quotas: bytes on this supernode, and bytes read from origins within a day. Pure.
 
-A copy that several namespaces want is charged to each of them in full. So no namespace saves its own quota by the files
-of others, and none pays for a file that it does not want.
+A copy that several namespaces want is charged to each of them in full. So a namespace cannot save its own quota by the
+files of others, and is not charged for a file that it does not want.
 """
 
 import sys
@@ -21,22 +21,22 @@ class Account:
         self.kept = 0
         """The bytes of all charged copies."""
         self.read = 0
-        """The bytes that were read from origins in this day, and those that running reads have reserved."""
+        """The bytes that were read from origins on this day, and the bytes that running reads have reserved."""
         self._copies: Counter[str] = Counter()
 
     def room(self, copy: str) -> int:
-        """The most bytes that one copy may have, next to the others."""
+        """The most bytes that one copy may have, in addition to all other copies."""
         quota = self.quota.bytes
         return UNLIMITED if quota is None else max(0, quota - self.kept + self._copies[copy])
 
     @property
     def left(self) -> int:
-        """The bytes that may still be read in this day."""
+        """The bytes that may still be read on this day."""
         quota = self.quota.daily
         return UNLIMITED if quota is None else max(0, quota - self.read)
 
     def charge(self, copy: str, size: int) -> bool:
-        """Charge a copy with ``size`` bytes instead of its former ones. Returns False above the quota."""
+        """Charge a copy with ``size`` bytes, instead of its former size. False: the quota does not allow it."""
         if size > self._copies[copy] and size > self.room(copy):
             return False
         self.kept += size - self._copies[copy]
@@ -47,7 +47,7 @@ class Account:
         self.kept -= self._copies.pop(copy, 0)
 
     def reserve(self, count: int) -> bool:
-        """Reserve bytes to read. Returns False if the quota does not allow it."""
+        """Reserve bytes to read. False: the quota does not allow it."""
         if count > self.left:
             return False
         self.read += count
@@ -73,14 +73,14 @@ class Accounts:
         return self._accounts[namespace]
 
     def begin_day(self, day: int) -> None:
-        """Forget what was read before ``day``. A clock that goes back a little, over midnight, changes nothing."""
+        """Forget the reads before ``day``. A clock that is set back a little, over midnight, has no effect."""
         if day > self.day or day < self.day - 1:
             self.day = day
             for account in self._accounts.values():
                 account.read = 0
 
     def reads(self) -> dict[str, int]:
-        """The bytes that each namespace has read or reserved in this day."""
+        """The bytes that each namespace has read or reserved on this day."""
         return {name: account.read for name, account in self._accounts.items() if account.read}
 
     def restore(self, day: int, reads: Mapping[str, int]) -> None:

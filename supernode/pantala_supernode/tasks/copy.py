@@ -1,4 +1,4 @@
-"""One task's copy on the supernode: what the CDN must fetch, and how far the CDN is with it."""
+"""One task's copy on the supernode: what the CDN must fetch, and how far the CDN is."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,8 +16,8 @@ class FileSource:
 
     url: str
     headers: Mapping[str, str] = field(default_factory=dict, hash=False)
-    """Headers for the origin, with values as in :mod:`pantala_protocol.rules.headers`. They are sent to its host only.
-    They may contain secrets, and are never shown."""
+    """Headers for the origin, with values as in :mod:`pantala_protocol.rules.headers`. They are sent only to the
+    origin's host. They may contain secrets, and are never shown."""
     digest: str | None = None
     """The expected ``sha256:``, ``sha512:`` or ``md5:`` of the whole file. ``None``: any content is accepted."""
     attempt: str = ""
@@ -25,13 +25,13 @@ class FileSource:
     priority: int = 0
     """Copies with a higher priority are fetched first."""
     pod_identity: bool = False
-    """A blob of an image that is read with the supernode's identity in a cloud, and not with a header."""
+    """True for a blob of an image that is read with the supernode's cloud identity, and not with a header."""
     tenants: frozenset[str] = frozenset()
-    """The namespaces that want the file. They decide its share, and nothing about the request."""
+    """The namespaces that want the file. They decide its share, but do not change the request."""
     origin: str = ""
-    """For a blob of an image: its repository, as ``registry/repository``. A copy that is not whole has bytes of one."""
+    """For a blob of an image: its repository, as ``registry/repository``. An incomplete copy uses one repository."""
     client: str = ""
-    """For a blob of an image: a keyed hash of the client whose credential is used. Empty: not known."""
+    """For a blob of an image: a keyed hash of the client whose credential the request uses. Empty: not known."""
 
     def __repr__(self) -> str:
         return f"<FileSource {RedactedURL(self.url)}>"
@@ -44,11 +44,11 @@ class FetchOrder:
     task_id: TaskID
     source: FileSource
     retry_limit: int | None = None
-    """How many temporary failures of the origin are retried. ``None``: all of them."""
+    """How many temporary failures of the origin are retried. ``None``: no limit."""
     claims: frozenset[str] = frozenset()
     """The UIDs of the Task resources that want the copy."""
     stale_will_do: bool = False
-    """True if a former copy may be used when the origin is not available to confirm that it is still current."""
+    """True if a former copy may be used while the origin cannot confirm that it is current."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,29 +58,29 @@ class Copy:
     task_id: TaskID
     status: CDNStatus = CDNStatus.WAITING
     generation: str = ""
-    """Identifies the content of the pieces; empty: none has arrived yet."""
+    """The generation of the pieces. Empty: no piece has arrived yet."""
     piece_size: int = 0
     length: int | None = None
     cached: int = 0
     """The pieces that are durable and verified, as a bit mask."""
     digest: str = ""
-    """``sha256:`` of the whole file, once all of it is there and verified."""
+    """``sha256:`` of the whole file. Empty until the whole file is there and verified."""
     origin_bytes: int = 0
     """Bytes of bodies that were read from the origin for this copy."""
     failure: Failure | None = None
-    """The failure of the last try. If it is ``final``, no other try follows soon."""
+    """The failure of the last try. If it is ``final``, the next try does not follow soon."""
     failed_source: FileSource | None = None
-    """The source that failed, if there is a failure. It may be that of a former order."""
+    """The source that failed, if there is a failure. A former order may have named it."""
     attempt: str = ""
     """The ``attempt`` of the current order."""
     origins: tuple[str, ...] = ()
     """For a blob of an image: the repositories that are evidence for its bytes. See ``rules.rights``."""
     client: str = ""
-    """The :attr:`FileSource.client`, if all bytes were sent for this one. Empty: for several, or not known."""
+    """The :attr:`FileSource.client`, if all bytes were sent for this client. Empty: several clients, or not known."""
 
     @property
     def total(self) -> int | None:
-        """How many pieces the file has; ``None``: not known yet."""
+        """How many pieces the file has. ``None``: not known yet."""
         if self.length is None or not self.piece_size:
             return None
         return Geometry(self.piece_size, self.length).pieces
@@ -101,11 +101,11 @@ class CopyPhase(Enum):
     RUNNING = auto()
     """A task wants the copy. Bytes arrive."""
     RETRYING = auto()
-    """A task wants the copy. The last try failed, and another one follows by itself."""
+    """A task wants the copy. The last try failed, and another try follows by itself."""
     FAILED = auto()
-    """A task wants the copy. The last try failed, and no other follows without a new ``attempt``."""
+    """A task wants the copy. The last try failed, and no other try follows without a new ``attempt``."""
     PAUSED = auto()
-    """Everything that wants the copy is suspended. The pieces on the volume stay."""
+    """All Task resources that want the copy are suspended. The pieces on the volume stay."""
     SUCCESS = auto()
     """A task wants the copy. All pieces are on the volume and verified."""
     RELEASED = auto()
@@ -115,7 +115,7 @@ class CopyPhase(Enum):
 
     @property
     def status(self) -> CDNStatus:
-        """The status that the API shows. A whole copy has ``SUCCESS`` even if no task wants it."""
+        """The status for reports. A complete copy has ``SUCCESS`` even if no task wants it."""
         return _STATUS.get(self, CDNStatus.WAITING)
 
 
@@ -140,4 +140,4 @@ TRANSITIONS: Mapping[CopyPhase, frozenset[CopyPhase]] = {
     CopyPhase.RELEASED: frozenset({CopyPhase.WAITING, CopyPhase.SUCCESS, CopyPhase.REMOVED}),
     CopyPhase.REMOVED: frozenset(),
 }
-"""The phases that may follow each phase. A cancelled worker may report late: any other change is ignored."""
+"""The phases that may follow each phase. All other changes are ignored, because a cancelled worker may report late."""

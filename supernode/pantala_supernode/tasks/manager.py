@@ -1,7 +1,7 @@
-"""The tasks: what is wanted, by which Task resources, and what the CDN has of it. Pure.
+"""The desired tasks, the Task resources and leases that want them, and the state of their copies. Pure.
 
 Several Task resources may want one task: there is one copy and one read of the origin. A Task resource that is removed
-stays wanted for a grace period, so its replacement does not cost another read. Clients without a Task resource hold a
+stays wanted for a grace period, so its replacement does not cost another read. Clients without a Task resource use a
 lease: the task is wanted until the lease ends, and its copy then stays as a cache.
 """
 
@@ -18,12 +18,12 @@ from pantala_supernode.tasks.recipients import RecipientIndex
 from pantala_supernode.tasks.task import Lease, Refusal, Task
 
 _GRAIN = 1.0
-"""A lease is renewed only if that adds at least this many seconds, because clients renew with each piece."""
+"""The fewest seconds that a renewal must add to a lease, because clients renew with each piece."""
 
 
 @dataclass(slots=True)
 class TaskChanges:
-    """The changes that follow from a statement, a lease or the end of a grace period."""
+    """The changes that a statement, a lease or the end of a grace period causes."""
 
     tasks: set[TaskID] = field(default_factory=set)
     """Tasks whose order to the CDN changed."""
@@ -38,7 +38,7 @@ class TaskChanges:
     _seen: set[frozenset[str]] = field(default_factory=set, compare=False, repr=False)
 
     def concern(self, nodes: frozenset[str]) -> None:
-        """Add nodes to ``peers``. Most tasks have the same nodes, which are added once."""
+        """Add nodes to ``peers``. Most tasks share a set of nodes, and each set is added only once."""
         if nodes not in self._seen:
             self._seen.add(nodes)
             self.peers |= nodes
@@ -52,7 +52,7 @@ class TaskManager:
 
     def __init__(self, *, grace: float, keep: bool = False) -> None:
         self.revision = 0
-        """The revision of the statement in force. 0: none yet, so every task may still be wanted."""
+        """The revision of the statement in force. 0: no statement yet, so every task may still be wanted."""
         self.zones: dict[str, str] = {}
         """The zones of nodes in the statement in force, for peers that do not report theirs."""
         self.table = NodeTable()
@@ -82,10 +82,10 @@ class TaskManager:
     def known(self, name: str) -> Task:
         """The wanted task with this ID. Raises :class:`EmptyValueError` (empty ID) or :class:`NotFoundError`."""
         if not name:
-            raise EmptyValueError("The task ID is empty. Name a task.")
+            raise EmptyValueError("The task ID is empty. Give the ID of a task.")
         task = self._tasks.get(name)
         if task is None:
-            raise NotFoundError(f"Nothing wants task {name[:64]!r} now. Check its ID.")
+            raise NotFoundError(f"No resource or lease wants the task {name[:64]!r} now. Check the ID.")
         return task
 
     def of(self, uid: str) -> Task | None:
@@ -106,14 +106,14 @@ class TaskManager:
             task.fetchers.add(peer)
 
     def add_keeper(self, name: str, peer: str) -> None:
-        """Let a peer keep its pieces of a leased task without fetching more."""
+        """Let a peer keep its pieces of a leased task, but not fetch more pieces."""
         task = self._tasks.get(name)
         if task is not None and task.lease is not None:
             task.keepers.add(peer)
             self._recipients.keep(task.id, peer)
 
     def remove_fetcher(self, name: str, peer: str) -> None:
-        """Let a peer fetch no more of a leased task. It keeps its pieces."""
+        """Let a peer fetch no more pieces of a leased task. The peer keeps its pieces."""
         task = self._tasks.get(name)
         if task is not None:
             task.fetchers.discard(peer)
@@ -126,9 +126,9 @@ class TaskManager:
             self._recipients.release(task.id, {peer})
 
     def update(self, name: str, copy: Copy) -> frozenset[str]:
-        """Take the state of a copy. Returns the peers that no longer receive the task.
+        """Update the state of a copy. Returns the peers that no longer receive the task.
 
-        For each generation of a blob, the rights of peers are decided again.
+        For a new generation of a blob, the rights of peers must be decided again.
         """
         task = self._tasks.get(name)
         if task is None:
@@ -142,7 +142,7 @@ class TaskManager:
         return left
 
     def state(self, statement: Statement, *, now: float) -> TaskChanges:
-        """Replace the tasks that Task resources want, by a statement whose tasks name their nodes.
+        """Replace the tasks that Task resources want. The tasks of the statement must have nodes by name.
 
         Raises :class:`ValueError` for an invalid task ID.
         """
@@ -177,7 +177,7 @@ class TaskManager:
         return changes
 
     def lease(self, name: str, lease: Lease) -> TaskChanges:
-        """Put a lease on a task. If the task has a lease that ends later, the new one ends as late.
+        """Put a lease on a task. If the task has a lease that ends later, the new lease ends as late.
 
         Raises :class:`ValueError` for an invalid task ID.
         """
@@ -186,14 +186,14 @@ class TaskManager:
         if task is None:
             task = self._tasks[key] = Task(key, Copy(key))
         before = task.lease
-        if lease == before:  # the usual case: one more client wants the same
+        if lease == before:  # the usual case: another client requests the same file
             self.renew(key, until=lease.until)
             return TaskChanges()
         task.lease = lease if before is None else replace(lease, until=max(lease.until, before.until))
         return TaskChanges(tasks={task.id})
 
     def refuse(self, name: str, namespace: str, refusal: Refusal, changes: TaskChanges) -> None:
-        """Do nothing more for the Task resources of a namespace that want a task."""
+        """Ignore the Task resources of a namespace that want a task, because of its quotas."""
         self._retenant(self._tasks[name], lambda task: task.refuse(namespace, refusal), changes)
 
     def admit(self, name: str, namespace: str, changes: TaskChanges) -> None:
@@ -205,10 +205,10 @@ class TaskManager:
         change(task)
         self._recipients.move(task.id, before, task.peers)
         changes.tasks.add(task.id)
-        changes.concern(before | task.peers)  # also nodes that get the file at fewer paths now
+        changes.concern(before | task.peers)  # including nodes that now get the file at fewer paths
 
     def renew(self, name: str, *, until: float) -> None:
-        """Let a task's lease end later, if that is by a second or more. Does nothing for a task without a lease."""
+        """Extend a task's lease, if by a second or more. Does nothing for a task without a lease."""
         task = self._tasks.get(name)
         if task is not None and task.lease is not None and until - task.lease.until >= _GRAIN:
             task.lease = replace(task.lease, until=until)
@@ -254,7 +254,7 @@ class TaskManager:
         self._conclude(task, changes.retired if self._keep else changes.deleted, changes)
 
     def _conclude(self, task: Task, ended: set[TaskID], changes: TaskChanges) -> None:
-        """Note in ``changes`` that a task changed. If nothing wants it any more, remove it and add it to ``ended``."""
+        """Add a changed task to ``changes``, or if no resource or lease wants it, remove it and add it to ``ended``."""
         if task.wanted or task.refused or task.lease is not None:
             changes.tasks.add(task.id)
         else:

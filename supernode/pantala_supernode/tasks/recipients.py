@@ -22,7 +22,7 @@ class RecipientIndex:
         self._kept: defaultdict[str, set[TaskID]] = defaultdict(set)
 
     def share(self, tasks: Iterable[WantedTask]) -> Iterator[WantedTask]:
-        """The tasks of a new statement. Those with the same nodes, now or in the last statement, share one tuple."""
+        """The tasks of a new statement. Tasks with the same nodes, also in the last statement, share one tuple."""
         former, self._tuples = self._tuples, {}
         known: dict[int, tuple[str, ...]] = {}
         for task in tasks:
@@ -40,7 +40,7 @@ class RecipientIndex:
         return self._sets[peers]
 
     def move(self, task_id: TaskID, before: frozenset[str], after: frozenset[str]) -> None:
-        """Note that a task is assigned to the nodes ``after`` instead of ``before``."""
+        """Record that a task is assigned to the nodes ``after`` instead of ``before``."""
         if before == after:
             return
         if before:
@@ -52,11 +52,11 @@ class RecipientIndex:
             self._assigned.setdefault(after, set()).add(task_id)
 
     def keep(self, task_id: TaskID, peer: str) -> None:
-        """Note that a peer keeps a leased task."""
+        """Record that a peer keeps a leased task."""
         self._kept[peer].add(task_id)
 
     def release(self, task_id: TaskID, peers: Set[str]) -> None:
-        """Note that ``peers`` keep a task no longer."""
+        """Record that ``peers`` no longer keep a task."""
         for peer in peers & self._kept.keys():
             self._kept[peer].discard(task_id)
             if not self._kept[peer]:

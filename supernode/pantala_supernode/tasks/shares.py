@@ -1,7 +1,7 @@
-"""The shares of tenants in what is scarce: places at origins, bytes per second, and slots for sending pieces. Pure.
+"""The shares of tenants in scarce resources: places at origins, bytes per second, and slots to send pieces. Pure.
 
-A tenant is a namespace. What Dragonfly's clients and the image pulls of all nodes want has no namespace, so these two
-are tenants of their own.
+A tenant is a namespace. The files of Dragonfly's clients, and the blobs that nodes pull, have no namespace. They belong
+to two further tenants.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,22 +25,22 @@ class Shares:
     by_tenant: Mapping[str, float] = field(default_factory=dict)
 
     def claim(self, source: FileSource) -> Claim:
-        """For whom a file is read."""
+        """The claim of the tenant for which a file is read."""
         return self.claim_of(source.tenants, source.priority)
 
     def claim_of_task(self, tasks: TaskManager, task_id: str) -> Claim:
-        """For whom a task is sent. Any thread may call this."""
+        """The claim of the tenant for which a task's pieces are sent. Any thread may call this."""
         task = tasks.get(task_id)
         return Claim() if task is None else self.claim_of(task.tenants, task.priority)
 
     def claim_of(self, tenants: Iterable[str], priority: int = 0) -> Claim:
-        """The claim of the tenant with the largest share, for something that several tenants want."""
+        """The claim for a file that ``tenants`` want: the claim of the tenant with the largest share."""
         share, tenant = max(((self.by_tenant.get(each, 1.0), each) for each in tenants), default=(1.0, ""))
         return Claim(tenant, share, priority=priority)
 
 
 def parse(text: str) -> Shares:
-    """Read ``team-a=3,@images=2``. Raises :class:`ValueError`, with a text that follows the value."""
+    """Read ``team-a=3,@images=2``. Raises :class:`ValueError` with the end of a sentence that begins with the value."""
     shares: dict[str, float] = {}
     for part in filter(None, (each.strip() for each in text.split(","))):
         tenant, equals, number = part.partition("=")

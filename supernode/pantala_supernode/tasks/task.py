@@ -1,4 +1,4 @@
-"""One task: the Task resources and clients that want it, and the copy that the CDN has of it. Pure."""
+"""One task: the Task resources and clients that want it, and the CDN's copy of it. Pure."""
 
 from dataclasses import dataclass, field, replace
 from typing import Protocol
@@ -31,12 +31,12 @@ class LeaseHolder(Protocol):
         """Keep a task wanted until the lease ends. Raises :class:`ValueError` for an invalid task ID."""
 
     def end_lease(self, task_id: str, *, keep: bool = False) -> None:
-        """End the task's lease. If nothing else wants the task, its copy stays as a cache (``keep``) or is deleted."""
+        """End the task's lease. If no Task resource wants the task, its copy is kept as a cache only with ``keep``."""
 
 
 @dataclass(frozen=True, slots=True)
 class Refusal:
-    """Why a namespace may not have a file, and what it needs for it."""
+    """Why the quotas of a namespace refuse a file, and how much quota the file needs."""
 
     failure: Failure
     size: int
@@ -55,14 +55,14 @@ class Task:
     wanted: dict[str, WantedTask] = field(default_factory=dict)
     """What each Task resource wants, by UID."""
     refused: dict[str, WantedTask] = field(default_factory=dict)
-    """The Task resources of namespaces that may not have the file, by UID. Nothing happens for them."""
+    """The Task resources of namespaces whose quotas refuse the file, by UID. They are ignored."""
     refusals: dict[str, Refusal] = field(default_factory=dict)
-    """Why, by namespace."""
+    """Why the file is refused, by namespace."""
     lease: Lease | None = None
     fetchers: set[str] = field(default_factory=set)
     """Peers and clients that fetch the task because of the lease."""
     keepers: set[str] = field(default_factory=set)
-    """Peers that keep their pieces of the task as long as the lease lasts, whether they fetch more or not."""
+    """Peers that keep their pieces of the task until the lease ends. They may also be ``fetchers``."""
     peers: frozenset[str] = frozenset()
     """Peers to which a Task resource assigns the task."""
     _nodes: dict[str, frozenset[str]] = field(default_factory=dict)
@@ -73,7 +73,7 @@ class Task:
 
     @property
     def tenants(self) -> frozenset[str]:
-        """The namespaces of the Task resources that want the task, and the tenant of its lease. For any thread."""
+        """The namespaces of the Task resources that want the task, and its lease's tenant. Any thread may use this."""
         lease = self.lease
         return self.namespaces if lease is None or lease.source is None else self.namespaces | lease.source.tenants
 
@@ -83,28 +83,28 @@ class Task:
 
     @property
     def possible(self) -> int:
-        """The pieces that a peer can have, as a bit mask: all, or the cached ones while the length is unknown."""
+        """The pieces that a peer can have, as a bit mask: all, or while the length is unknown, the cached pieces."""
         return self.copy.cached if self.copy.total is None else (1 << self.copy.total) - 1
 
     def size(self, piece: int) -> int:
-        """The size of a cached piece in bytes. Only the last piece may be shorter than the others."""
+        """The size of a cached piece in bytes. Only the last piece may be shorter."""
         copy = self.copy
         return copy.piece_size if copy.length is None else Geometry(copy.piece_size, copy.length).size(piece)
 
     @property
     def is_small(self) -> bool:
-        """True if the file is one cached piece that is small enough to come together with its work."""
+        """True if the file is one cached piece, and so small that the work for it contains its bytes."""
         copy = self.copy
         return copy.length is not None and 0 < copy.length <= min(SMALL_FILE, copy.piece_size) and copy.cached == 1
 
     @property
     def priority(self) -> int:
-        """The highest priority of the Task resources that want the task. For any thread."""
+        """The highest priority of the Task resources that want the task. Any thread may read it."""
         return self._priority
 
     @property
     def suspended(self) -> bool:
-        """True if every Task resource that wants the task is suspended, and no lease asks to fetch it."""
+        """True if every Task resource that wants the task is suspended, and no lease has a source."""
         return (self.lease is None or self.lease.source is None) and all(
             wanted.suspended for wanted in self.wanted.values()
         )
@@ -116,7 +116,7 @@ class Task:
         return self.lease.source if self.lease is not None else None
 
     def order(self) -> FetchOrder:
-        """The order for the CDN. It joins the ``attempt`` of all Task resources, and has the highest retry limit."""
+        """The order for the CDN. It combines the attempts of all Task resources, and has the highest retry limit."""
         source = self.source
         if source is None:
             raise ValueError(f"no Task resource and no lease wants task {self.id}")
@@ -155,7 +155,7 @@ class Task:
         return nodes
 
     def find(self, uid: str) -> WantedTask | None:
-        """What a Task resource wants, whether its namespace may have it or not."""
+        """What a Task resource wants, even if its namespace is refused."""
         return self.wanted.get(uid) or self.refused.get(uid)
 
     @property
@@ -164,7 +164,7 @@ class Task:
         return self.lease is not None and self.lease.source is not None
 
     def refuse(self, namespace: str, refusal: Refusal) -> None:
-        """Do nothing more for the Task resources of a namespace."""
+        """Ignore the Task resources of a namespace, because of its quotas."""
         self.refusals[namespace] = refusal
         self._move(self.wanted, self.refused, namespace)
 
@@ -208,5 +208,5 @@ class Task:
 
 
 def _union(sets: list[frozenset[str]]) -> frozenset[str]:
-    """The union. A single set is not copied, so that tasks with the same nodes share it."""
+    """The union of the sets. A single set is not copied, so that tasks with the same nodes share it."""
     return sets[0] if len(sets) == 1 else frozenset().union(*sets)

@@ -1,8 +1,8 @@
 """Applies the quotas of namespaces to tasks. Pure.
 
-A Task resource is refused if its namespace may not have the file. Then the namespace is not charged, its nodes do not
-get the file, and its report names the quota. Other namespaces that want the same file are not affected. If all are
-refused, reading stops and the copy is deleted.
+A Task resource is refused if a quota of its namespace does not allow the file. Then the namespace is not charged, its
+nodes do not get the file, and its report names the quota. Other namespaces that want the same file are not affected. If
+all namespaces are refused, reading stops and the copy is deleted.
 """
 
 from __future__ import annotations
@@ -22,13 +22,13 @@ from pantala_supernode.tasks.manager import TaskChanges, TaskManager
 from pantala_supernode.tasks.task import Refusal, Task
 
 AHEAD = 24 * 1024 * 1024
-"""The bytes to reserve ahead of a body of unknown length. A connection is never further ahead of its reader."""
+"""The bytes to reserve for a body of unknown length. A connection is never further ahead of its reader."""
 _MARGIN = 64 * 1024
-"""A connection stops at most this many bytes after the position at which it should stop."""
+"""The most bytes that a connection receives after the position at which it should stop."""
 
 
 class Tenancy:
-    """The quotas of the namespaces that want each task. ``changed`` is called when Task resources were refused."""
+    """Applies the quotas of namespaces. ``changed`` is called after Task resources were refused or admitted."""
 
     def __init__(self, tasks: TaskManager, quotas: Quotas, changed: Callable[[TaskChanges], object]) -> None:
         self.accounts = Accounts(quotas.of)
@@ -46,7 +46,7 @@ class Tenancy:
         return ReadBudget(self if self._limited else None, task_id)
 
     def settle(self, changes: TaskChanges) -> None:
-        """Charge the namespaces that want a changed task, and release the others. Adds refusals to ``changes``."""
+        """Charge the namespaces that want a changed task, and release all others. Adds refusals to ``changes``."""
         if not self._limited:
             return
         for task_id in changes.tasks | changes.deleted | changes.retired:
@@ -63,7 +63,7 @@ class Tenancy:
                 self._charge(task, namespace, size, changes)
 
     def on_copy(self, task: Task) -> None:
-        """Charge a copy that is larger than known, as after a restart."""
+        """Charge a copy that is larger than its charge, for example after a restart."""
         size = copy_size(task.copy)
         if self._limited and size > self._sizes[task.id]:
             with suppress(QuotaExceededError):
@@ -84,7 +84,7 @@ class Tenancy:
             self._changed(changes)
 
     def _reconsider(self, task: Task, namespace: str, refusal: Refusal, changes: TaskChanges) -> None:
-        """Admit a namespace if it may have the file now. The size of a whole copy is known by now."""
+        """Admit a namespace if its quotas now allow the file. For a complete copy, the exact size is known."""
         size, reads = (copy_size(task.copy), 0) if task.complete else (refusal.size, refusal.reads)
         account = self.accounts.of(namespace)
         if account.left >= reads and account.charge(task.id, size):
@@ -93,9 +93,9 @@ class Tenancy:
             self._tasks.admit(task.id, namespace, changes)
 
     def grow(self, task_id: TaskID, least: int, wanted: int) -> int:
-        """Charge a copy that grows to ``wanted`` bytes. Returns how many it may have: at least ``least``.
+        """Charge a copy that grows to ``wanted`` bytes. Returns how many bytes it may have: at least ``least``.
 
-        Namespaces that may not have that many are refused. Raises :class:`QuotaExceededError` if none is left.
+        Namespaces whose quota does not allow this size are refused. Raises :class:`QuotaExceededError` if all are.
         """
         task = self._tasks.get(task_id)
         if task is None or not task.wanted:
@@ -109,7 +109,7 @@ class Tenancy:
         return self._concluded(task, changes, granted)
 
     def reserve(self, task_id: TaskID, least: int, wanted: int) -> tuple[int, Set[str]]:
-        """Reserve ``wanted`` bytes to read, or at least ``least``. Returns how many, and the charged namespaces.
+        """Reserve ``wanted`` bytes to read, or at least ``least``. Returns how many bytes, and the charged namespaces.
 
         Refuses and raises as :meth:`grow` does.
         """
@@ -127,7 +127,7 @@ class Tenancy:
         return self._concluded(task, changes, granted), task.namespaces
 
     def resize(self, task_id: TaskID, size: int) -> None:
-        """Note the bytes of a copy after a try to complete it."""
+        """Charge a copy with its size after a try to complete it."""
         self._sizes[task_id] = size
         for namespace in self._charged.get(task_id, ()):
             self.accounts.of(namespace).charge(task_id, size)
@@ -169,7 +169,7 @@ class Tenancy:
 
 
 class ReadBudget:
-    """What one try to complete a copy may store and read. Without ``tenancy``, nothing is limited."""
+    """The quotas for one try to complete a copy. Without ``tenancy``, nothing is limited."""
 
     def __init__(self, tenancy: Tenancy | None, task_id: TaskID) -> None:
         self._tenancy = tenancy
@@ -186,18 +186,18 @@ class ReadBudget:
             self._tenancy.grow(self._task_id, length, length)
 
     def expect(self, missing: int) -> None:
-        """Reserve the bytes that the copy lacks, once for all connections. Raises :class:`QuotaExceededError`."""
+        """Reserve the missing bytes of the copy, once for all connections. Raises :class:`QuotaExceededError`."""
         if not self._expected:
             self._ensure(self._received + missing, self._received + missing)
             self._expected = True
 
     def count(self, received: int) -> None:
-        """Note bytes that have arrived. Bytes that arrive twice may be more than were expected."""
+        """Count bytes that have arrived. Bytes that arrive twice may exceed the expected number."""
         self._received += received
         self._ensure(self._received, self._received)
 
     def extend(self, offset: int, arrived: int) -> int:
-        """How many bytes of a body without a known length may arrive, after ``arrived`` ones.
+        """How many bytes of a body of unknown length may arrive. ``arrived``: the bytes that have already arrived.
 
         ``offset``: the position of the body in the file. Raises :class:`QuotaExceededError` if no more may arrive.
         """
@@ -209,7 +209,7 @@ class ReadBudget:
         return min(size - offset, arrived + self._reserved - self._received) - _MARGIN
 
     def close(self, size: int) -> None:
-        """End the try: the copy has ``size`` bytes. Reserved bytes that did not arrive are given back."""
+        """End the try with a copy of ``size`` bytes. Reserved bytes that did not arrive are given back."""
         if self._tenancy is None:
             return
         unread = self._reserved - self._received
