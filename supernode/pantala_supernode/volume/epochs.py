@@ -1,4 +1,4 @@
-"""The fence against operators that no longer lead. It is on the volume, so that it also holds after a restart."""
+"""Refuses statements of operators that no longer lead. The epoch is on the volume, so it is known after a restart."""
 
 from pathlib import Path
 
@@ -19,15 +19,15 @@ class StoredEpoch(msgspec.Struct, frozen=True):
 
 
 class EpochFence:
-    """Refuses statements with an older epoch than the greatest one accepted so far.
+    """Refuses statements with an older epoch than the greatest epoch accepted so far.
 
-    Statements without an epoch (0) come from an operator without a lease, which runs alone. They pass.
+    Statements without an epoch (0) come from an operator that runs alone, without a Lease. They are accepted.
     """
 
     def __init__(self, path: Path | None = None) -> None:
-        """``path``: the file with the epoch. ``None``: it is kept in memory only. A file that is not valid counts as 0.
+        """``path``: the file with the epoch. ``None``: only in memory. If the file is not valid, the epoch is 0.
 
-        Then the fence is open until the next statement. The former leader's own clock still holds it back.
+        With epoch 0, any statement is accepted. Even so, a former leader stops by its own clock.
         """
         self._path = path
         self.epoch = 0
@@ -38,10 +38,10 @@ class EpochFence:
             except FileNotFoundError:
                 pass
             except (OSError, records.RecordError) as error:
-                _log.warning("the epoch on the volume cannot be read; it counts as 0", error=str(error))
+                _log.warning("cannot read the epoch on the volume; it counts as 0", error=str(error))
 
     def check(self, epoch: int) -> None:
-        """Raises :class:`ConflictError` for an older epoch."""
+        """Raise :class:`ConflictError` for an older epoch."""
         if 0 < epoch < self.epoch:
             raise ConflictError(
                 f"another operator leads since epoch {self.epoch}, so the statement of epoch {epoch} is refused. "
@@ -49,7 +49,7 @@ class EpochFence:
             )
 
     def accept(self, epoch: int) -> None:
-        """Remember a greater epoch. It blocks for one write, once for each new leader."""
+        """Store a greater epoch. Blocks for one write, once for each new leader."""
         if epoch <= self.epoch:
             return
         self.epoch = epoch
@@ -57,4 +57,4 @@ class EpochFence:
             try:
                 records.store_pair(self._path, StoredEpoch(epoch))
             except StoreError as error:  # a full volume must not stop the operator
-                _log.warning("the epoch is not on the volume; after a restart it is not known", error=str(error))
+                _log.warning("cannot write the epoch to the volume; a restart forgets it", error=str(error))

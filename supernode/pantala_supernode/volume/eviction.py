@@ -12,7 +12,7 @@ class EvictionCause(StrEnum):
     """Why a copy was removed."""
 
     DROPPED = "dropped"
-    """Nothing wanted the copy any more, and it was not kept as a cache."""
+    """No task wanted the copy any more, and it was not kept as a cache."""
     AGE = "age"
     """The copy was unused for too long."""
     DISK = "disk"
@@ -37,13 +37,13 @@ class Housekeeping:
     """How long copies stay, in seconds, and how full the volume's file system may become, in percent."""
 
     grace: float
-    """Seconds for which an unwanted copy stays at least."""
+    """The fewest seconds for which an unwanted copy stays."""
     kept_for: float
-    """Seconds after the last use of an unwanted copy at which it is evicted."""
+    """Seconds from the last use of an unwanted copy to its eviction."""
     high: float
     """Percentage of the file system in use above which copies are evicted."""
     low: float
-    """Percentage at which an eviction ends. It is below ``high``, so that not every new piece evicts a copy."""
+    """Percentage at which evictions end. It is below ``high``, so that not every new piece evicts a copy."""
 
     def excess(self, usage: Usage) -> int:
         taken = usage.total - usage.free
@@ -55,7 +55,7 @@ def aged(copies: Iterable[Unwanted], *, now: float, kept_for: float) -> list[Unw
 
 
 def least_recently_used(copies: Iterable[Unwanted], needed: int) -> list[Unwanted]:
-    """The least recently used copies, as many as have ``needed`` bytes together; all copies if that is not enough."""
+    """The least recently used copies that have ``needed`` bytes together, or all copies if they have fewer bytes."""
     chosen: list[Unwanted] = []
     for copy in sorted(copies, key=lambda copy: (copy.used, copy.task_id)):
         if needed <= 0:

@@ -1,7 +1,7 @@
 """Identifies the volume by its ``volume.json``, and locks it.
 
-If the volume has another format, or tasks without a ``volume.json``, the supernode leaves those files alone. It creates
-an empty directory of its own next to them.
+If the volume has another format, or tasks without a ``volume.json``, the supernode does not change those files. It
+creates a directory of its own next to them.
 """
 
 import contextlib
@@ -42,7 +42,7 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
         found = _read(directory / _NAME)
         if found is None:
             found = _begin(directory, new_id())
-        elif not records.is_intact(directory / _NAME, Volume):  # damaged, or of the version before
+        elif not records.is_intact(directory / _NAME, Volume):  # damaged, or of the previous version
             records.store_pair(directory / _NAME, found)
     return directory / found.tasks
 
@@ -60,7 +60,7 @@ async def alone(directory: Path) -> AsyncIterator[None]:
         except BlockingIOError as error:
             raise StoreError(f"another supernode uses the volume {directory}; give each its own --data") from error
         except OSError as error:  # some file systems have no locks
-            _log.warning("the volume cannot be locked; make sure that no other supernode uses it", error=error.strerror)
+            _log.warning("cannot lock the volume; make sure that no other supernode uses it", error=error.strerror)
         yield
     finally:
         os.close(fd)
@@ -72,7 +72,7 @@ def _read(path: Path) -> Volume | None:
     except FileNotFoundError:
         return None
     except RecordError as error:
-        _log.error("the record of the volume is damaged; a new directory is used for tasks", error=str(error))
+        _log.error("the record of the volume is damaged; using a new directory for tasks", error=str(error))
         return None
     safe = volume.tasks and "/" not in volume.tasks and volume.tasks not in (".", "..")
     return volume if volume.format == FORMAT and safe else None

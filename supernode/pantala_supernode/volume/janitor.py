@@ -1,4 +1,4 @@
-"""Evicts unwanted copies: by age, when the volume is too full, and when another copy needs room."""
+"""Evicts unwanted copies: because of their age, if the volume is too full, or if another copy needs room."""
 
 import asyncio
 import time
@@ -20,18 +20,18 @@ _log = structlog.get_logger(__name__)
 _TICK = 1.0
 """Seconds between two checks of the volume."""
 _STAMP = 60.0
-"""Seconds between two writes of the copies' times of last use. A crash loses at most that much."""
+"""Seconds between two writes of the copies' times of last use. A crash loses at most the changes of this time."""
 _SILENCE = 600.0
-"""Seconds without a statement after which any copy may be evicted for room, although the operator may only be late."""
+"""Seconds without a statement after which any copy may be evicted for room. The operator may still want the copy."""
 
 
 class Janitor:
     """Evicts copies that no task wants, with ``delete``.
 
-    Before the operator's first statement (``stated``), it is not known which copies are wanted. Until then only
-    ``released`` copies are evicted: a task wanted them since the start, and none does now. Other copies are evicted
-    only if room is needed and no statement has come for long. ``spare`` ends one lease that no reader needs now.
-    ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch.
+    Before the operator's first statement (``stated``), it is not known which copies are wanted. Until then, only
+    ``released`` copies are evicted: those that a task has wanted since the start, and that no task wants now. Other
+    copies are evicted only if room is needed and no statement has arrived for long. ``spare`` ends one lease that no
+    reader needs. ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch.
     """
 
     def __init__(
@@ -48,9 +48,9 @@ class Janitor:
         wall: Callable[[], float] = time.time,
     ) -> None:
         self.evictions: Counter[EvictionCause] = Counter()
-        """Counts the evicted copies since the start."""
+        """Counts the evicted copies since the start, by cause."""
         self.usage: Usage | None = None
-        """The room of the volume, as it was last measured. ``None``: not yet."""
+        """The room of the volume, as last measured. ``None``: not measured yet."""
         self._store = store
         self._delete = delete
         self._wanted = wanted
@@ -92,9 +92,9 @@ class Janitor:
             await asyncio.to_thread(self._stamp)
 
     async def make_room(self, size: int) -> bool:
-        """Evict unwanted copies so that ``size`` bytes fit. Evict nothing if they would not fit even then.
+        """Evict unwanted copies so that ``size`` bytes fit. If that cannot be enough, evict no copy.
 
-        Returns whether a copy was evicted, so that a retry may succeed.
+        Returns True if a copy was evicted, so that a retry may succeed.
         """
         async with self._turn:
             try:
@@ -103,10 +103,10 @@ class Janitor:
                 return False
             if (
                 size > usage.total - usage.headroom
-            ):  # an origin may announce any length, and must not cost others their copies
+            ):  # an origin may announce any length, which must not evict all copies
                 return False
             copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
-            # If the size alone would fit, the metadata beside it did not.
+            # If the bytes alone would fit, their metadata did not.
             while not copies or usage.spare + sum(copy.size for copy in copies) < max(size, 1):
                 if not self._spare():
                     return False
@@ -115,7 +115,7 @@ class Janitor:
             return await self._evict(least_recently_used(copies, max(size - usage.spare, 1)), EvictionCause.ROOM)
 
     def _take_note(self) -> None:
-        """Note the time of use of all wanted copies: being wanted counts as a use."""
+        """Set the time of the last use of all wanted copies. To be wanted counts as a use."""
         now, wall, unwanted = self._clock(), self._wall(), {}
         for file in self._store:
             task_id = TaskID(file.meta.task_id)
@@ -142,7 +142,7 @@ class Janitor:
     async def _evict(self, copies: Iterable[Unwanted], cause: EvictionCause) -> bool:
         evicted = False
         for copy in copies:
-            if self._wanted(copy.task_id):  # a task has begun to want it since the choice
+            if self._wanted(copy.task_id):  # since the choice, a task has begun to want the copy
                 continue
             try:
                 await self._delete(copy.task_id)

@@ -1,4 +1,4 @@
-"""Keeps on the volume how many bytes each namespace has read in this day, so that a restart does not forget it."""
+"""Keeps on the volume how many bytes each namespace has read on this day, so that the numbers survive a restart."""
 
 import asyncio
 from pathlib import Path
@@ -14,14 +14,14 @@ from pantala_supernode.tasks.accounts import Accounts
 _log = structlog.get_logger(__name__)
 
 _PAUSE = 2.0
-"""Seconds between two writes. A crash forgets what was read since the last one."""
+"""Seconds between two writes. A crash forgets the reads since the last write."""
 
 
 class StoredReads(msgspec.Struct, frozen=True):
     """The content of ``reads.json``."""
 
     day: Count
-    """In days since the epoch."""
+    """The day, in days since the epoch."""
     reads: dict[str, Count]
     """The bytes that were read, by namespace."""
 
@@ -41,7 +41,7 @@ class DailyReads:
         except FileNotFoundError:
             return
         except (OSError, records.RecordError) as error:
-            _log.warning("the reads of today on the volume cannot be read; they count as 0", error=str(error))
+            _log.warning("cannot read today's use of quotas from the volume; it counts as 0", error=str(error))
         self._accounts.begin_day(self._written.day)
         self._accounts.restore(self._written.day, self._written.reads)
 
@@ -53,11 +53,11 @@ class DailyReads:
             await self.write()
 
     async def write(self) -> None:
-        """Write the file if anything was read since the last time."""
+        """Write the file if it has changed."""
         current = StoredReads(self._accounts.day, self._accounts.reads())
         if current.reads and current != self._written:
             try:
                 await asyncio.to_thread(records.store_pair, self._path, current)
                 self._written = current
             except StoreError as error:
-                _log.warning("cannot write the reads of today; a restart would forget them", error=str(error))
+                _log.warning("cannot write today's use of quotas to the volume; a restart forgets it", error=str(error))
