@@ -1,1 +1,1 @@
-"""The supernode: it reads origins, stores files, and schedules which peer fetches which piece from where."""
+"""The supernode reads origins, stores files, and decides which peer fetches which piece from which provider."""

@@ -1,4 +1,4 @@
-"""Puts one supernode together from its settings, from the volume up to the routes."""
+"""Creates and connects the parts of one supernode."""
 
 import asyncio
 import contextlib
@@ -75,7 +75,7 @@ class App:
         self.settings = settings
         self.store = store
         self.events = events = Events()
-        clock, chance = time.monotonic, random.Random()  # noqa: S311 - it chooses among equals, and makes no secret
+        clock, chance = time.monotonic, random.Random()  # noqa: S311 - not used for secrets
 
         # Tickets and tokens use the API server's time, once it is known.
         cluster_time = ServerClock()
@@ -283,7 +283,7 @@ class App:
                     data=str(settings.data),
                 )
                 if settings.no_auth:
-                    _log.warning("--no-auth: every client that reaches the ports may do everything")
+                    _log.warning("--no-auth: every client that reaches the API may do everything")
                 if settings.dragonfly:
                     _log.warning("--dragonfly: every client that reaches the API may fetch and read files")
                 yield
@@ -296,7 +296,7 @@ class App:
             self.dragonfly.close()
 
     async def until(self, end: Coroutine[Any, Any, object]) -> None:
-        """Wait until ``end`` returns. If the supernode fails before, e.g. to read its volume, raise that error."""
+        """Wait until ``end`` returns. If a part of the supernode fails before that, raise its error."""
         ended = asyncio.create_task(end)
         both: set[asyncio.Future[Any]] = {ended, self._running}
         try:
@@ -306,7 +306,7 @@ class App:
             ended.cancel()
 
     async def _release(self, _: web.Application) -> None:
-        """Answer all requests that are held open, so that the server can stop."""
+        """Answer all requests that the supernode holds, so that the server can stop."""
         self.sync.close()
         self.feed.release()
 
@@ -317,7 +317,7 @@ class App:
         return list(self._native.problems())
 
     def _is_idle(self) -> bool:
-        """Whether no Task resource is left here, and no replica or Dragonfly client is being served."""
+        """True if this replica has no Task resource left, and serves no replica and no client of Dragonfly."""
         return not (self.supernode.stated or self.copies.readers or self.dragonfly.busy)
 
 

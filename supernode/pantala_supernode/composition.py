@@ -28,7 +28,7 @@ def outbound(settings: Settings, policies: SourcePolicies) -> OutboundClient:
 
 
 def managers(settings: Settings, chance: random.Random) -> Managers:
-    """The peers and tasks of a supernode, which are empty."""
+    """The managers of a supernode, without peers and tasks."""
     peers, progress = PeerManager(), ProgressManager(settings.node or None)
     policy = SchedulingPolicy(bandwidth=settings.uplink)
     scheduler = SchedulerManager(progress, policy=policy, chance=chance, lookup=peers.get)

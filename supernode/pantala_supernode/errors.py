@@ -1,4 +1,4 @@
-"""All errors of a supernode as one tree. Each class has a reason. The reason decides if and when to retry.
+"""All errors of a supernode. Each class has a reason, which decides whether and when the supernode retries.
 
 ::
 
@@ -14,7 +14,7 @@
     │   ├── SourceProxyError        SourceProxyFailed      not reached through the administrator's forward proxy
     │   ├── SourceTimeoutError      SourceTimeout          no connection, no byte or too few bytes in time
     │   ├── SourceInterruptedError  SourceInterrupted      cut in the middle of the body
-    │   ├── SourceChangedError      SourceChanged          another content than a moment ago
+    │   ├── SourceChangedError      SourceChanged          the content changed during the download
     │   ├── SourceDeniedError       SourceDenied           an address or a redirect that is not allowed
     │   ├── SourceCertificateError  SourceCertificateInvalid
     │   ├── SourceProtocolError     SourceProtocolError    an answer that breaks HTTP
@@ -22,18 +22,18 @@
     │   ├── SourceURLError          SourceURLInvalid
     │   ├── SourceHeadersError      SecretInvalid          headers that cannot be sent
     │   ├── LengthMismatchError     LengthMismatch         the body is not as long as announced
-    │   └── RegistryError           SourceError            a registry; its own branch is in ``registry.errors``
+    │   └── RegistryError           SourceError            a registry; its subclasses are in ``registry.errors``
     ├── ReplicaError                SourceInterrupted      the replica that provided the content stopped
     ├── DigestMismatchError         DigestMismatch         the body does not have the expected digest
-    ├── QuotaExceededError      QuotaExceeded          no namespace that wants the file may have it
+    ├── QuotaExceededError          QuotaExceeded          the quotas of all namespaces that want the file refuse it
     ├── VolumeFullError             VolumeFull
     ├── VolumeFailedError           VolumeFailed
     └── RequestError                a request to the API that fails; ``status`` is its HTTP status
         ├── InvalidValueError       400                    a value that is not valid
         │   └── EmptyValueError     400                    a required value that is empty
-        ├── ForbiddenError          403                    the client may not do it
-        ├── NotFoundError           404                    unknown, or not there any more
-        ├── ConflictError           409                    not possible in the present state
+        ├── ForbiddenError          403                    the client may not do this
+        ├── NotFoundError           404                    the object does not exist (any more)
+        ├── ConflictError           409                    not possible in the current state
         ├── MisdirectedError        421                    another replica owns the task; in ``replicas.copies``
         ├── LimitedError            429                    a registry limits its clients
         ├── GatewayError            502                    a registry failed
@@ -77,13 +77,13 @@ class SourceNotFoundError(SourceAnswerError):
 
 
 class SourceUnauthorizedError(SourceAnswerError):
-    """The origin requires credentials, or rejected ours (401)."""
+    """The origin requires credentials, or rejected the task's credentials (401)."""
 
     reason = Reason.SOURCE_UNAUTHORIZED
 
 
 class SourceForbiddenError(SourceAnswerError):
-    """The origin rejected our credentials for this file (403)."""
+    """The origin rejected the task's credentials for this file (403)."""
 
     reason = Reason.SOURCE_FORBIDDEN
 
@@ -125,13 +125,13 @@ class SourceInterruptedError(SourceError):
 
 
 class SourceChangedError(SourceError):
-    """The origin has another content now, so the pieces of the former content are useless."""
+    """The content at the origin has changed, so the pieces of the former content are useless."""
 
     reason = Reason.SOURCE_CHANGED
 
 
 class SourceDeniedError(SourceError):
-    """The supernode may not connect to the address, or the origin redirects to a place that is not allowed."""
+    """The supernode may not connect to the address, or the origin redirects to an address that is not allowed."""
 
     reason = Reason.SOURCE_DENIED
 
@@ -149,13 +149,13 @@ class SourceProtocolError(SourceError):
 
 
 class SourceUnusableError(SourceError):
-    """The origin's answer is valid, but does not provide a usable file. Another request would have the same answer."""
+    """The origin's answer is valid, but does not provide a usable file. The same request would get the same answer."""
 
     reason = Reason.SOURCE_UNUSABLE
 
 
 class SourceURLError(SourceError):
-    """The URL is not valid, or of a kind that cannot be requested."""
+    """The URL is not valid, or the supernode cannot request such URLs."""
 
     reason = Reason.SOURCE_URL_INVALID
 
@@ -188,7 +188,7 @@ class DigestMismatchError(SupernodeError):
 
 
 class QuotaExceededError(SupernodeError):
-    """No namespace that wants the file may have it by its quotas."""
+    """The quotas of all namespaces that want the file refuse it."""
 
     reason = Reason.QUOTA_EXCEEDED
 
@@ -228,14 +228,14 @@ class ForbiddenError(RequestError):
 
 
 class NotFoundError(RequestError):
-    """The object that the request names is not known, or not there any more."""
+    """The object that the request names does not exist, or no longer exists."""
 
     status = 404
     name = "NotFound"
 
 
 class ConflictError(RequestError):
-    """The present state of the object that the request names does not allow this."""
+    """The current state of the object that the request names does not allow this."""
 
     status = 409
     name = "Conflict"
@@ -256,7 +256,7 @@ class LimitedError(RequestError):
 
 
 class GatewayError(RequestError):
-    """A registry did not answer as it should."""
+    """A registry failed, or its answer is not valid."""
 
     status = 502
     name = "BadGateway"

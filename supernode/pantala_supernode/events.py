@@ -1,4 +1,4 @@
-"""Events inside one supernode. ``app.py`` lists the subscribers of all events in one place.
+"""Events inside one supernode. ``app.py`` lists the subscribers of all events.
 
 Publishing is synchronous: the subscribers run one after another, in the order in which they subscribed.
 """
@@ -34,7 +34,7 @@ class Event(Generic[P]):
             subscriber(*args, **kwargs)
 
     def request(self, *args: P.args, **kwargs: P.kwargs) -> bool:
-        """Call the subscribers until one returns a true value. Returns whether one did."""
+        """Call the subscribers until one of them returns a true value. Returns True if one of them did."""
         return any(subscriber(*args, **kwargs) for subscriber in self._subscribers)
 
 
@@ -43,27 +43,27 @@ class Events:
 
     def __init__(self) -> None:
         self.volume_read: Event[[]] = Event()
-        """The volume was read: it is known which copies it has."""
+        """The volume was read, so the copies on it are known."""
         self.statement_taken: Event[[Statement]] = Event()
         """A statement of the operator is in force now."""
         self.copy_reported: Event[[TaskID]] = Event()
-        """The CDN has changed something of a copy. Other rooms subscribe to ``copy_changed`` instead."""
+        """The CDN has changed the state of a copy. Only the supernode subscribes; other rooms use ``copy_changed``."""
         self.copy_changed: Event[[Task, Copy]] = Event()
         """The state of a task's copy changed. The second argument is its former state."""
         self.task_changed: Event[[str]] = Event()
-        """The copy or the lease of a task changed, or no task of that ID is wanted any more."""
+        """The copy or the lease of a task changed, or the task with this ID was dropped."""
         self.assignments_changed: Event[[Iterable[str] | None]] = Event()
-        """The assignments of these peers may have changed. ``None``: those of all peers."""
+        """The assignments of these peers may have changed. ``None``: the assignments of all peers."""
         self.orders_changed: Event[[Iterable[str] | None]] = Event()
-        """The orders about images of these nodes changed. ``None``: those of all nodes."""
+        """The orders about images of these nodes changed. ``None``: the orders of all nodes."""
         self.piece_accused: Event[[TaskID, int]] = Event()
         """A peer or replica reports that a piece of this supernode is wrong or missing."""
         self.piece_fetched: Event[[PieceFetch, FetchState]] = Event()
-        """A client begins to fetch a piece from this supernode, or that ended."""
+        """A client began to fetch a piece from this supernode, or the fetch ended."""
         self.room_needed: Event[[]] = Event()
-        """The volume is full. A subscriber ends one lease whose file no reader needs, and returns whether it did."""
+        """The volume is full. A subscriber ends a lease whose file is not being read, and returns whether it did so."""
         self.tenants_refused: Event[[TaskChanges]] = Event()
-        """Namespaces may not have these tasks by their quotas, or may have them again."""
+        """The quotas of namespaces began or ceased to refuse these tasks."""
         self.second_passed: Event[[]] = Event()
         """Published about once a second, for periodic work."""
 

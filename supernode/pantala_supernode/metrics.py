@@ -1,6 +1,6 @@
 """The metrics of one supernode. Labels come from closed lists and never hold a URL, an address or an ID.
 
-Most values are read from the parts of the supernode for each request, so the parts need no code for metrics.
+Most values are read from the supernode's parts when metrics are requested, so the parts need no code for metrics.
 """
 
 from collections import Counter as Tally
@@ -36,7 +36,7 @@ _STATUSES = tuple(str(status) for status in range(100, 600))
 """The values of an HTTP status."""
 
 EXCHANGES: Final = Family(
-    "pantala_exchanges_total", "counter", "Requests of peers for news and work.", "Do the peers talk to the supernode?"
+    "pantala_exchanges_total", "counter", "Exchanges that peers began.", "Do peers send requests to the supernode?"
 )
 SCHEDULING: Final = Family(
     "pantala_scheduling_seconds", "histogram", "Time to decide which pieces one peer gets.",
@@ -52,7 +52,7 @@ FAILURES: Final = Family(
 )  # fmt: skip
 TASKS: Final = Family(
     "pantala_tasks", "gauge", "Tasks, by the state of the supernode's copy.",
-    "How many tasks wait, are fetched, are whole, or failed?", {"cdn_status": tuple(CDNStatus)},
+    "How many tasks wait, are fetched, are complete, or failed?", {"cdn_status": tuple(CDNStatus)},
 )  # fmt: skip
 DFGET: Final = Family(
     "pantala_dfget_tasks", "gauge", "Downloads of Dragonfly's clients, by state.",
@@ -64,10 +64,10 @@ PEERS: Final = Family(
 )  # fmt: skip
 SERVED: Final = Family(
     "pantala_served_bytes_total", "counter", "Bytes that peers received, by sender.",
-    "How much do peers give to each other, and how much does the supernode give?", {"by": ("supernode", "peer")},
+    "How many bytes do peers send each other, and how many does the supernode send?", {"by": ("supernode", "peer")},
 )  # fmt: skip
 HELD: Final = Family(
-    "pantala_held_exchanges", "gauge", "Peers that wait for news or work.", "How many peers have nothing to do?"
+    "pantala_held_exchanges", "gauge", "Exchanges that the supernode holds.", "How many peers have nothing to do?"
 )
 QUEUED: Final = Family(
     "pantala_queued_fetches", "gauge", "Files that wait for a free place at their origins.",
@@ -82,10 +82,10 @@ SENT: Final = Family(
 )  # fmt: skip
 ORIGIN: Final = Family(
     "pantala_origin_bytes_total", "counter", "Bytes of files that were read from origins.",
-    "How many bytes do the origins send, and how many do they save?",
+    "How many bytes do the origins send, and how many does Pantala save them?",
 )  # fmt: skip
 USES: Final = Family(
-    "pantala_cache_uses_total", "counter", "Newly wanted files, by what the volume had.",
+    "pantala_cache_uses_total", "counter", "New orders for files, by what the volume had.",
     "How often is a file already on the volume?", {"found": tuple(CopyUse)},
 )  # fmt: skip
 EVICTIONS: Final = Family(
@@ -140,7 +140,7 @@ class Metrics:
 
 @dataclass(frozen=True, slots=True)
 class StateCollector(Collector):
-    """Computes the metrics that show the present state of the supernode's parts."""
+    """Computes the metrics that show the current state of the supernode's parts."""
 
     managers: Managers
     waiting: HeldExchanges

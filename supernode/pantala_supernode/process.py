@@ -16,7 +16,7 @@ def main() -> None:
 
 
 def run(settings: Settings) -> NoReturn:
-    """Run a supernode until SIGTERM and until its tasks have moved. A second SIGTERM, or SIGINT, ends it at once."""
+    """Run a supernode until SIGTERM, then until its tasks have moved. A second SIGTERM, or SIGINT, ends it at once."""
     logs.configure(settings.log_level)
 
     async def life(stop: Stop) -> None:
@@ -34,7 +34,7 @@ def run(settings: Settings) -> NoReturn:
 
 
 async def _cancel(stop: Stop, start: "asyncio.Task[None] | None") -> None:
-    """Cancel a start at a signal. It may wait long for its certificate, and it has no task to hand over."""
+    """Cancel the start at a signal. The start may wait long for its certificate, and has no task to hand over."""
     await stop.asked.wait()
     if start is not None:
         start.cancel()

@@ -30,10 +30,10 @@ Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ACCOUNT = "system:serviceaccount:pantala:pantala-"
 _WEB = (80, 443)
-"""The ports of a registry whose name has none."""
+"""The ports of a registry whose name has no port."""
 _PIECES = ListenAddress("127.0.0.1", 8001)
 _HEAD_LIMIT = 300 * 1024
-"""What libcurl reads at most."""
+"""The largest head that libcurl reads."""
 _DRAGONFLY_CACHE = 6 * 3600
 _SERVICE_ACCOUNT = Path("/var/run/secrets/kubernetes.io/serviceaccount")
 
@@ -103,7 +103,7 @@ class Settings(TLSFlags):
     piece_listen: ListenAddress = flag(
         settings.address, "HOST:PORT", "address of the pieces (127.0.0.1:8001)", default=_PIECES
     )
-    """A separate port, so that network policies and limits for pieces can differ from those for the API."""
+    """A separate port, so that pieces can have other network policies and limits than the API."""
     data: Path = flag(Path, "DIR", "the directory of the volume")
     advertise: str = flag(str, "HOST", "host at which peers reach --piece-listen (the host of that flag)", default="")
     no_auth: bool = switch("serve every client without a token; only on loopback, or with --i-know")
@@ -117,8 +117,8 @@ class Settings(TLSFlags):
     leave_seconds: float = flag(
         _duration, "SECONDS", "time to hand tasks over before the supernode stops (600)", default=600
     )
-    """The default is about the time that a large file takes from a slow origin to its new owner. It must be less than
-    the pod's grace period."""
+    """The default is about the time that a new owner needs for a large file from a slow origin. The value must be less
+    than the pod's grace period."""
     api_server: str = flag(
         settings.http_url, "URL", "API server whose tokens are trusted", default="https://kubernetes.default.svc"
     )
@@ -135,21 +135,21 @@ class Settings(TLSFlags):
         _networks, "CIDR,...", "networks that are never read, even if a SourcePolicy allows them", default=()
     )
     piece_slots: int = 16
-    """Pieces sent at once: twice as many as the scheduler gives, because a peer may fetch a lost piece again."""
+    """Pieces sent at once: twice as many as the scheduler allows, because a peer may fetch a lost piece again."""
     grace: float = 5.0
     """Seconds that a removed Task stays wanted, so that its replacement does not need a second read of the origin."""
     dragonfly: bool = switch("serve Dragonfly's clients (dfget, dfdaemon), which cannot authenticate")
-    """If it is on, every client that reaches the API can make the supernode fetch files."""
+    """If this is on, every client that reaches the API can make the supernode fetch files."""
     health_listen: ListenAddress | None = flag(
         settings.address, "HOST:PORT", "where to serve /healthz and /readyz for probes (default: nowhere)", default=None
     )
     """A port and a thread of their own, so that clients of the API cannot make probes fail."""
     metrics_open: bool = switch("serve metrics to every client that reaches the API: counts only, no names")
-    """If it is off, only the operator's ServiceAccount may read the metrics."""
+    """If this is off, only the operator's ServiceAccount may read the metrics."""
     cache_seconds: float = flag(
         _duration, "SECONDS", "time that an unwanted copy is kept (0; 21600 with --dragonfly)", default=0
     )
-    """The default is longer with ``--dragonfly``, because clients ask for the same file one after another."""
+    """The default is longer with ``--dragonfly``, because clients request the same file one after another."""
     disk_high: float = flag(
         _percent, "PERCENT", "disk use above which unwanted copies are removed, oldest first (90)", default=90
     )
@@ -195,7 +195,7 @@ class Settings(TLSFlags):
     bandwidth: float | None = flag(
         settings.rate, "RATE", "bytes a second of the supernode's network link, like 125M (not known)", default=None
     )
-    """It decides how many pieces the supernode sends at once: 8 if it is not known."""
+    """The bandwidth decides how many pieces the supernode sends at once: 8 if it is not known."""
     shares: Shares = flag(
         tenant_shares,
         "NAMESPACE=N,...",
@@ -207,13 +207,13 @@ class Settings(TLSFlags):
         settings.rate, "RATE", "bytes a second of pieces sent to all peers, like 50M or 1Gi (no limit)", default=None
     )
     node: str = flag(str, "NODE", "the node that the supernode runs on", default="")
-    """The peer on that node takes all pieces from the supernode without a network, and serves them to other peers."""
+    """The peer on that node gets all pieces from the supernode without a network, and serves them to other peers."""
     piece_size_rule: str = flag(_rule, "RULE", "rule for piece sizes: swarm, or dragonfly (swarm)", default="swarm")
     """``swarm``: small pieces, best for many peers. ``dragonfly``: the piece sizes of Dragonfly's supernode."""
     registries: RegistryEndpoints = field(default_factory=RegistryEndpoints)
-    """How to reach container registries, and which ones are allowed."""
+    """How to reach container registries, and which registries are allowed."""
     cloud: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """The variables of the pod that describe its identity in a cloud."""
+    """The variables of the pod that describe its cloud identity."""
     blob_seconds: float = flag(
         _duration, "SECONDS", "time that an image's blob is kept after the last node waited for it (21600)",
         default=21600,
@@ -222,7 +222,7 @@ class Settings(TLSFlags):
 
     @property
     def sources(self) -> tuple[SourceRule, ...]:
-        """The sources that are allowed without a SourcePolicy, in addition to public ones."""
+        """The sources that are allowed without a SourcePolicy, in addition to public addresses."""
         listed = (policies.rule(host, "--registries") for host in sorted(self.registries.listed))
         return *self.allow_source, *(replace(each, ports=each.ports or _WEB) for each in listed)
 
@@ -303,7 +303,7 @@ def _derived(given: Mapping[str, Any], environment: Mapping[str, str]) -> dict[s
 
 
 def _api_server(environment: Mapping[str, str]) -> tuple[Network, ...]:
-    """The address of the API server in a pod. It is never a source."""
+    """The address of the API server, if this is a pod. It is never an allowed source."""
     try:
         return (ipaddress.ip_network(environment.get("KUBERNETES_SERVICE_HOST", "")),)
     except ValueError:
@@ -311,7 +311,7 @@ def _api_server(environment: Mapping[str, str]) -> tuple[Network, ...]:
 
 
 def _proxy(given: Mapping[str, Any], environment: Mapping[str, str]) -> Proxy | None:
-    """The proxy of the flags, or of the variables that other programs read too."""
+    """The proxy that the flags name, or the variables that other programs read too."""
     url = given.get("proxy") or _first(environment, "https_proxy", "HTTPS_PROXY", "http_proxy", "HTTP_PROXY")
     if not url:
         return None

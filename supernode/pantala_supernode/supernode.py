@@ -1,4 +1,4 @@
-"""Applies statements of the operator, leases of clients and reports of the CDN to the tasks and their copies."""
+"""Applies the operator's statements, leases and the CDN's reports to the tasks and their copies."""
 
 import asyncio
 import time
@@ -33,7 +33,7 @@ _DAY = 86400
 
 
 class Supernode:
-    """Decides from all that is wanted what the CDN does with each copy.
+    """Keeps the desired tasks, and orders their copies from the CDN.
 
     ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch.
     """
@@ -56,9 +56,9 @@ class Supernode:
         self.stated = 0
         """The number of Task resources in the statement in force."""
         self.recovered = False
-        """True once the volume was read. Before that, it is not known which copies it has."""
+        """True once the volume was read, so that its copies are known."""
         self.dropped = 0
-        """The number of copies that were deleted because nothing wanted them any more."""
+        """The number of copies that were deleted because no task wanted them any more."""
         self._tasks = managers.tasks
         self._dfget_tasks = managers.dfget_tasks
         self._progress = managers.progress
@@ -80,8 +80,8 @@ class Supernode:
     def state(self, statement: Statement) -> StatementReceipt:
         """Apply a statement.
 
-        Raises :class:`ValueError` if a task ID, a number or the membership in it is not valid, and
-        :class:`ConflictError` if its operator no longer leads, or if a newer statement is in force.
+        Raises :class:`ValueError` if a task ID, a number or the membership is not valid, and :class:`ConflictError` if
+        the statement's operator no longer leads, or if a newer statement is in force.
         """
         self._fence.check(statement.epoch)
         if statement.epoch <= self._fence.epoch and statement.revision < self._tasks.revision:
@@ -143,7 +143,7 @@ class Supernode:
         await self._cdn.copies.close()
 
     def on_refusals(self, changes: TaskChanges) -> None:
-        """Carry out that namespaces may not have a file, or may have it again."""
+        """Apply new or ended refusals of files by quotas."""
         self._apply(changes)
 
     def _apply(self, changes: TaskChanges) -> None:
@@ -199,7 +199,7 @@ class Supernode:
 
 
 class PieceInspector:
-    """Checks pieces on the volume that a peer or replica reported as wrong or missing, and records what a scrub finds.
+    """Checks pieces on the volume that a peer or replica reported as wrong or missing. Records the scrub's findings.
 
     The CDN fetches damaged pieces again. ``wall`` returns seconds since the epoch.
     """
@@ -213,7 +213,7 @@ class PieceInspector:
         self._inspections: set[asyncio.Task[None]] = set()
 
     def inspect(self, task_id: TaskID, piece: int) -> None:
-        """Read the piece in the background. If it is wrong or not readable, let the CDN fetch it again."""
+        """Read a piece in the background. If the piece is wrong or cannot be read, let the CDN fetch it again."""
         inspection = asyncio.create_task(self._inspect(task_id, piece))
         self._inspections.add(inspection)
         inspection.add_done_callback(self._inspections.discard)
@@ -224,19 +224,19 @@ class PieceInspector:
         await asyncio.gather(*self._inspections, return_exceptions=True)
 
     def candidates(self) -> list[ScrubCandidate]:
-        """The whole copies. The CDN hashed each of them when it fetched the copy or when the process began."""
+        """The complete copies. The CDN has hashed each copy when it fetched the copy, or when the process began."""
         files = [file for file in self._store if self.serves(file, file.meta.digest)]
         self._checked = {file: self._checked.get(file, self._begun) for file in files}
         return [ScrubCandidate(file, file.meta.digest, checked) for file, checked in self._checked.items()]
 
     def serves(self, file: PieceFile, digest: str) -> bool:
-        """True while the file is a whole copy with this digest."""
+        """True while the file is a complete copy with this digest."""
         copy = self._cdn.copies.get(TaskID(file.meta.task_id))
         current = copy is not None and copy.whole and self._store.get(file.meta.task_id) is file
         return current and file.meta.digest == digest
 
     async def conclude(self, file: PieceFile, digest: str, finding: Finding) -> None:
-        """Note when a copy was verified, and let the CDN fetch its wrong pieces again."""
+        """Record when a copy was verified, and let the CDN fetch its wrong pieces again."""
         if self.serves(file, digest):
             self._checked[file] = self._wall()
             if finding.wrong:

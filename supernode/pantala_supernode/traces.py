@@ -1,4 +1,4 @@
-"""The supernode's spans: reading a file from its origin. Used only if traces are on."""
+"""Records the supernode's spans. Used only if traces are on."""
 
 import time
 from collections.abc import Callable
@@ -10,7 +10,7 @@ from pantala_supernode.tasks.task import Task
 
 
 class FetchTraces:
-    """Records the span ``fetch`` for each Task whose copy became whole or failed."""
+    """Records the span ``fetch`` for each Task whose copy became complete or failed."""
 
     def __init__(self, traces: Traces, wall: Callable[[], float] = time.time) -> None:
         """``wall`` returns seconds since the epoch."""
