@@ -1,4 +1,4 @@
-"""What this process knows about the content of one file on the disk, beyond its verified pieces."""
+"""What this process knows about the content of one file on the disk, in addition to the verified pieces."""
 
 from dataclasses import dataclass, field
 
@@ -15,17 +15,17 @@ class Evidence:
 
     running: RunningDigest = field(default_factory=RunningDigest)
     expected: str = ""
-    """The digest that the supernode states for the whole file. Empty: not known yet."""
+    """The whole file's digest according to the supernode. Empty: not known yet."""
     checked: float = 0.0
-    """When this process last found the file right, in seconds since the epoch. 0: never."""
+    """When this process last verified the whole file, in seconds since the epoch. 0: never."""
     signature: tuple[int, int] | None = None
-    """The file's size and modification time when it was completed. ``None``: it is not complete."""
+    """The file's size and modification time when the file became complete. ``None``: it is not complete."""
     changed: bool = False
-    """True if the signature has changed. A program wrote to the file, or only touched it."""
+    """True if the signature has changed, because a program wrote to the file or set its modification time."""
     wrong: int | None = None
-    """The pieces that the scrub found wrong, as a bit mask. ``None``: it did not find the file wrong."""
+    """The pieces that the scrub found wrong, as a bit mask. ``None``: the scrub did not find the file wrong."""
     contradicted: str = ""
-    """A stated digest that the file does not have, although each of its pieces is right."""
+    """A digest from the supernode that the file does not have, although each of its pieces is right."""
 
     def feed(self, file: PieceFile, piece: int, data: bytes | bytearray | memoryview) -> None:
         """Add a verified piece to the digest of the whole file, unless the piece is the whole file."""
@@ -38,14 +38,14 @@ class Evidence:
         return f"sha256:{file.sha256(0).hex()}" if pieces == 1 else self.running.of(pieces)
 
     def take(self, digest: str, finding: Finding) -> None:
-        """Note what the scrub found."""
+        """Record the finding of a scrub."""
         if finding.verdict is FileVerdict.ROTTEN:
             self.wrong = finding.wrong
         elif finding.verdict is FileVerdict.CONTRADICTED:
             self.contradicted = digest
 
     def look(self, file: PieceFile) -> None:
-        """Compare the file's signature with the former one."""
+        """Compare the file's signature with the former signature."""
         found = signature(file)
         self.changed = self.changed or (self.signature is not None and self.signature != found)
         self.signature = found
@@ -57,7 +57,7 @@ class Evidence:
 
 
 def signature(file: PieceFile) -> tuple[int, int]:
-    """Size and modification time: they change if a program writes to the file through its published path."""
+    """Size and modification time. They change if a program writes to the file through its published path."""
     with store_errors(f"read the state of {file.path}"):
         status = file.path.stat()
     return status.st_size, status.st_mtime_ns

@@ -1,7 +1,7 @@
 """The pieces on this node's disk.
 
-The threads that receive pieces write them. One more thread creates, completes and deletes files, so a slow disk does
-not block the process. Other threads verify the pieces after a start, and sync whole files.
+The threads that receive pieces write them. Another thread creates, completes and deletes files, so a slow disk does not
+block the event loop. Further threads verify the pieces after a start, and sync whole files.
 """
 
 import asyncio
@@ -37,8 +37,8 @@ log = structlog.get_logger()
 class PieceCache:
     """Stores verified pieces. Methods raise :class:`StoreError` if the disk fails.
 
-    Pieces are written without fsync until the file is published. So :meth:`open` hashes all pieces again. ``wall`` is
-    in seconds since the epoch.
+    Pieces are written without fsync until the file is published. So :meth:`open` hashes all pieces again. ``wall``
+    returns seconds since the epoch.
     """
 
     def __init__(self, root: Path, *, headroom: float = 0.0, wall: Callable[[], float] = time.time) -> None:
@@ -75,7 +75,7 @@ class PieceCache:
         return self._store.get(task_id)
 
     def tasks(self) -> set[str]:
-        """The tasks with files on the disk, also those without pieces."""
+        """The tasks with files on the disk, including tasks without pieces."""
         return {file.meta.task_id for file in self._store}
 
     def inventory(self) -> dict[str, HeldPieces]:
@@ -108,9 +108,9 @@ class PieceCache:
         return (meta.generation, meta.piece_size, meta.length) == wanted
 
     async def hold(self, assignment: Assignment) -> bool:
-        """Prepare the task's data file and reserve its size. A file with other content is dropped first.
+        """Create the task's data file if it is missing, and reserve its size.
 
-        False while the content is not known yet.
+        Returns False while the content is not known yet.
         """
         if not assignment.generation or assignment.piece_size <= 0:
             return False
@@ -128,7 +128,7 @@ class PieceCache:
         return await self._on_disk(lambda: self._lacking(assignment))
 
     def put(self, work: PieceWork, piece: Piece) -> None:
-        """Store a verified piece. Several threads may do so. Raises PieceMissingError if the task has changed."""
+        """Store a verified piece. Any thread may do so. Raises :class:`PieceMissingError` if the task has changed."""
         file = self._store.get(work.task_id)
         if file is None or file.meta.generation != work.generation:
             raise PieceMissingError(f"The peer no longer has generation {work.generation} of the task {work.task_id}.")
@@ -137,10 +137,10 @@ class PieceCache:
         file.put([piece])
 
     async def check(self, assignment: Assignment) -> PieceFile | None:
-        """The task's whole file, synced for publication. ``None`` while pieces are missing.
+        """The task's whole file, synced for publication. ``None``: pieces are missing.
 
-        A blob's file is not synced. Raises :class:`RotError` if the file is wrong on the disk, and
-        :class:`FileMismatchError` if each piece is right, but the supernode states another digest of the whole file.
+        A blob's file is not synced. Raises :class:`RotError` if the file is wrong on the disk. Raises
+        :class:`FileMismatchError` if each piece is right, but the whole file does not have the supernode's digest.
         """
         file = self._store.get(assignment.task_id)
         if file is None or assignment.length is None or file.meta.length != assignment.length or not _all_there(file):
@@ -181,7 +181,7 @@ class PieceCache:
         return bool(digest) and evidence.expected == digest and evidence.in_service
 
     async def conclude(self, file: PieceFile, digest: str, finding: Finding) -> None:
-        """Record what the scrub found. After that, :meth:`check` raises if the file is wrong."""
+        """Record the scrub's finding. After that, :meth:`check` raises an error if the file is wrong."""
         if not self.serves(file, digest):
             return
         evidence = self._known(file)
@@ -201,7 +201,7 @@ class PieceCache:
     async def repair(self, task_id: str) -> None:
         """Forget the wrong pieces that the scrub found. A data file that was published is never written again.
 
-        A complete file continues in a copy. If the copy does not fit, all its pieces are dropped.
+        Instead, the good pieces of a complete file are copied. If the copy does not fit, all pieces are dropped.
         """
         file = self._store.get(task_id)
         evidence = self._evidence.get(file) if file is not None else None
@@ -212,7 +212,7 @@ class PieceCache:
             if file.complete or not evidence.wrong:
                 await asyncio.to_thread(self._renew, file)
         except StoreError as error:
-            log.warning("a damaged file cannot be copied; all of it is fetched again", task=task_id, error=str(error))
+            log.warning("cannot copy a damaged file; fetching the whole file again", task=task_id, error=str(error))
             await self.drop(task_id)
         else:
             self._start(file)
@@ -249,7 +249,7 @@ class PieceCache:
         return evidence
 
     async def _complete(self, file: PieceFile, evidence: Evidence) -> None:
-        """Sync a whole file, and record its digest. Then nothing writes to it any more."""
+        """Sync a whole file, and record its digest. After that, the peer never writes to it."""
         try:
             if not file.complete:
                 await asyncio.to_thread(file.sync)
@@ -282,7 +282,7 @@ class PieceCache:
             return max(1, wanted)
 
     def _create_data(self, file: PieceFile) -> None:
-        """Create the data file if it is missing. An empty task has no piece with which :meth:`put` would create it."""
+        """Create the data file if it is missing. :meth:`put` would not create an empty file, which has no piece."""
         with store_errors(f"create {file.path}"):
             os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
@@ -299,7 +299,7 @@ class PieceCache:
 
 
 def _valid(assignment: Assignment, make: Callable[[Assignment], Meta]) -> Meta:
-    """Make the metadata of a task. Raises :class:`StoreError` if the assignment's numbers do not fit together."""
+    """Make the metadata of a task. Raises :class:`StoreError` if the assignment's sizes contradict each other."""
     try:
         return make(assignment)
     except ValueError as error:
@@ -307,7 +307,7 @@ def _valid(assignment: Assignment, make: Callable[[Assignment], Meta]) -> Meta:
 
 
 def _is_linked(file: PieceFile) -> bool:
-    """True if the data file is published. After a crash of the machine, the metadata may not say so."""
+    """True if the data file is published. After a crash of the machine, the metadata may not show this."""
     try:
         return file.path.stat().st_nlink > 1
     except FileNotFoundError:

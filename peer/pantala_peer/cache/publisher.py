@@ -1,8 +1,8 @@
 """Publishes whole files at their paths below one root, each atomically. It never changes a foreign file.
 
-A file is ours if a record names its path and its inode. A record is written before the path changes. So a crash leaves
-at most a record without a file, which is harmless. A foreign file with exactly the published content satisfies a
-delivery, and stays foreign.
+A file is the peer's own if a record names its path and its inode. All other files are *foreign*. A record is written
+before the path changes. So a crash leaves at most a record without a file, which is harmless. A foreign file with
+exactly the published content satisfies a delivery, and stays foreign.
 """
 
 import contextlib
@@ -40,7 +40,7 @@ class PublicationRequest(NamedTuple):
     path: str
     task_id: str
     source: Path
-    """A synced file on the root's filesystem. Nothing writes to it any more."""
+    """A synced file on the root's filesystem, to which the peer never writes again."""
     sha256: str
     """The digest of the source, in hex."""
 
@@ -49,7 +49,7 @@ class FileAccess(NamedTuple):
     """Which programs of the node may read published files."""
 
     everyone: bool = False
-    """True: all of them. False: those of root, of the peer's user, and of the files' group."""
+    """True: all programs. False: programs of root, of the peer's user, and of the files' group."""
     group: int | None = None
     """The group of files and folders. ``None``: the peer's own group."""
 
@@ -64,7 +64,7 @@ class FileAccess(NamedTuple):
         return 0o444 if self.everyone else 0o440
 
     def grant(self, file: int, mode: int) -> None:
-        """Set mode and group of an open file or folder. Its owner must be a member of the group."""
+        """Set the mode and the group of an open file or folder. The peer's user must be a member of the group."""
         os.fchmod(file, mode)
         if self.group is not None and os.fstat(file).st_gid != self.group:
             os.fchown(file, -1, self.group)
@@ -99,7 +99,7 @@ class Publisher:
         return self._records.tasks()
 
     def publish(self, request: PublicationRequest) -> None:
-        """Publish a file, unless its content is at the path already. Raises :class:`DeliveryError`."""
+        """Publish a file, unless the path already has its content. Raises :class:`DeliveryError`."""
         path = request.path
         *parents, _ = components(path)
         record = self._records.get(path)
@@ -109,7 +109,7 @@ class Publisher:
             self._link(request, directory, made)
 
     def unpublish(self, path: str) -> None:
-        """Remove our file at ``path`` and the empty directories that we made for it. A foreign file stays."""
+        """Remove the peer's file at ``path``, and its empty directories that the peer made. A foreign file stays."""
         record = self._records.get(path)
         if record is None:
             return
@@ -128,7 +128,7 @@ class Publisher:
 
     @contextlib.contextmanager
     def _directory(self, parents: list[str], *, make: bool) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Open a directory below the root without following links. Also yields the directories that it created.
+        """Open a directory below the root without following links. Also yields the directories that were created.
 
         If the creation or the block fails, the created directories are removed again.
         """
@@ -168,7 +168,7 @@ class Publisher:
             raise PathConflictError(f"A file that the peer did not create is at {path!r} on the node.")
 
     def _put(self, source: Path, directory: int, record: PublicationRecord, *, replace: bool) -> None:
-        """Write the record, then link the file. Without ``replace``, a file that has appeared meanwhile stays."""
+        """Write the record, then link the file. Without ``replace``, a file that has appeared at the path stays."""
         name = record.path.rpartition("/")[2]
         with _opened(source) as file:
             self._access.grant(file, self._access.file)
@@ -192,7 +192,7 @@ class Publisher:
             with self._directory(parents[: depth - 1], make=False) as (directory, _):
                 try:
                     os.rmdir(parents[depth - 1], dir_fd=directory)
-                except OSError:  # it is not empty, or it does not exist
+                except OSError:  # the directory is not empty, or does not exist
                     return
                 os.fsync(directory)
 
@@ -232,7 +232,7 @@ class Publisher:
                     os.unlink(name, dir_fd=directory)
 
     def _grant_again(self, record: PublicationRecord) -> None:
-        """Give our file and folders the access that is configured now. It was another one if the settings changed."""
+        """Give the peer's file and folders the configured access, which may have changed since their publication."""
         *parents, name = record.path.split("/")
         with contextlib.suppress(OSError, OutsideRootError, PathConflictError):
             for depth in range(1, len(parents) + 1):
@@ -246,7 +246,7 @@ class Publisher:
                         self._access.grant(file, self._access.file)
 
     def _record(self, request: PublicationRequest, inodes: tuple[int, ...], made: tuple[str, ...]) -> PublicationRecord:
-        """Make the record. It names all directories that we created on the path, so that the last file removes them."""
+        """Make the record. It names the directories on the path that the peer made, for their later removal."""
         above = request.path.split("/")[:-1]
         parents = ("/".join(above[:depth]) for depth in range(1, len(above) + 1))
         ours = tuple(parent for parent in parents if parent in made or self._records.made(parent))
@@ -263,13 +263,13 @@ def _opened(path: Path | str, directory: int | None = None) -> Iterator[int]:
 
 
 def check_root(root: Path, group: int | None = None) -> None:
-    """Make ``root`` if it is missing. Raises :class:`OutsideRootError` if other users could redirect our writes.
+    """Make ``root`` if it is missing. Raises :class:`OutsideRootError` if other users could redirect the peer's writes.
 
-    It also does so if the peer may not give files to ``group``.
+    Raises the same error if the peer may not give files to ``group``.
     """
     if group is not None and os.geteuid() and group not in (os.getegid(), *os.getgroups()):
         raise OutsideRootError(
-            f"The peer is not a member of the group {group}. Add the peer to it, or set another --files-group."
+            f"The peer is not a member of the group {group}. Add the peer to the group, or set another --files-group."
         )
     with store_errors(f"use {root} as the root"):
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -290,7 +290,7 @@ def _check_directory(directory: Path) -> None:
 
 
 def _make(directory: int, name: str, mode: int) -> bool:
-    """Make a directory. Returns False if one has the name already."""
+    """Make a directory. Returns False if the name already exists."""
     try:
         os.mkdir(name, mode, dir_fd=directory)
     except FileExistsError:

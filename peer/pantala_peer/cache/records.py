@@ -1,4 +1,4 @@
-"""Records of the paths that this peer has published: one small file for each, synced to the disk."""
+"""Records of the paths that this peer has published: one small, synced file for each path."""
 
 import hashlib
 from collections import Counter
@@ -16,12 +16,12 @@ _log = structlog.get_logger(__name__)
 
 
 class PublicationRecord(msgspec.Struct, frozen=True):
-    """What we published at one path."""
+    """What the peer published at one path."""
 
     path: str
     task_id: str
     inodes: tuple[int, ...]
-    """Inode numbers of our file at the path: the published or coming one first, then its predecessor."""
+    """Inode numbers of the peer's file at the path: first the current or next file, then its predecessor."""
     directories: tuple[str, ...]
     """The parent directories that the peer created. The peer removes them when they are empty."""
 
@@ -43,7 +43,7 @@ class PublicationRecords:
                 try:
                     record = records.load(file, PublicationRecord)
                 except RecordError as error:
-                    _log.error("the record of a published file is damaged; it is made again", error=str(error))
+                    _log.error("the record of a published file is damaged; making it again", error=str(error))
                     continue
                 if self._file(record.path) == file:
                     self._remember(record)
@@ -63,7 +63,7 @@ class PublicationRecords:
         return set(self._paths)
 
     def made(self, directory: str) -> bool:
-        """True if we made a directory for a file that is still published."""
+        """True if the peer made a directory for a file that is still published."""
         return self._made[directory] > 0
 
     def keep(self, record: PublicationRecord) -> None:

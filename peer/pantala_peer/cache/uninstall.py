@@ -25,6 +25,6 @@ def clear(root: Path) -> int:
         for name in ("images.json", "images.json.copy", ".images.json.new", ".images.json.copy.new"):
             (root / "cache" / name).unlink(missing_ok=True)
     for folder in (*root.glob("cache/??"), root / "cache", root / "published", root / "files"):
-        with contextlib.suppress(OSError):  # it is not empty
+        with contextlib.suppress(OSError):  # the folder is not empty
             folder.rmdir()
     return len(removed)

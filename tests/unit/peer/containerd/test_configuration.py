@@ -185,7 +185,7 @@ def test_a_later_addition_stays_and_is_noted(node: Node) -> None:
     report = node.cleanup()
     assert THEIRS + b'\n[host."https://late"]\n' == path.read_bytes()
     assert 0o640 == stat.S_IMODE(path.stat().st_mode)
-    assert (True, ["r.example: hosts.toml has been changed meanwhile; only Pantala's part was removed"]) == (
+    assert (True, ["r.example: another program has changed hosts.toml; only Pantala's part was removed"]) == (
         report.finished,
         list(report.notes),
     )
@@ -195,7 +195,7 @@ def test_a_later_removal_stays_and_is_noted(node: Node) -> None:
     node.write("r.example", THEIRS)
     node.configure("r.example")
     (node.certs_d / "r.example/hosts.toml").unlink()
-    assert ("r.example: hosts.toml has been removed meanwhile; it stays removed",) == node.cleanup().notes
+    assert ("r.example: another program has removed hosts.toml; it stays removed",) == node.cleanup().notes
 
 
 def test_without_the_record_the_marks_suffice(node: Node) -> None:

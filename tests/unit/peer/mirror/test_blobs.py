@@ -170,7 +170,7 @@ async def test_a_cache_replaced_during_a_read_shows_no_empty_bytes(node: Node, m
 async def test_another_length_than_in_the_manifest_is_a_miss(node: Node) -> None:
     await node.hold(length=len(CONTENT) + 1)
     await node.put(0)
-    with pytest.raises(MirrorError, match="its manifest says"):
+    with pytest.raises(MirrorError, match="according to its manifest"):
         await node.read()
 
 
