@@ -1,1 +1,1 @@
-"""The files below containerd's ``certs.d`` that make it ask the mirror. containerd reads them at each pull."""
+"""The files below ``certs.d`` that make containerd ask the mirror. containerd reads them at each pull."""

@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 _CERTS_D = (Path("/etc/containerd/certs.d"), Path("/etc/docker/certs.d"))
-"""The folders that containerd reads by default; it reads the second one since version 2.3."""
+"""The folders that containerd reads by default. Versions before 2.3 do not read the second folder."""
 _STATE = Path("/var/lib/pantala/containerd")
 
 
@@ -83,7 +83,7 @@ def _watch(
     mirror_token_owner: TokenOwner | None = None,
     mirror_token_file: Path | None = None,
 ) -> NoReturn:
-    """Repair the files until a signal arrives. The flags are those of ``configure``, so that both write the same."""
+    """Repair the files until a signal arrives. The flags are those of ``configure``, so both write the same files."""
     del mirror_token_owner
     file, mirrored = _token_file(mirror_token_file, containerd_state), _mirrored(registries)
     deciding(mirrored, mirror, "token")  # an invalid mirror ends the command
@@ -92,7 +92,7 @@ def _watch(
         try:
             token = file.read_text("ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise FolderError(f"the mirror's token in {file} cannot be read: {error}") from None
+            raise FolderError(f"cannot read the mirror's token in {file}: {error}") from None
         return deciding(mirrored, mirror, token, resolve=mirror_resolve)
 
     async def life(stop: Stop) -> None:
@@ -140,12 +140,12 @@ _FLAGS = {
 _CONFIGURE_FLAGS = {
     "registries": Flag(str, "LIST", "comma-separated names or URLs of registries that need their own folder"),
     "mirror": Flag(str, "URL", "the mirror on this node (http://127.0.0.1:65001)"),
-    "mirror_resolve": Flag(settings.yes_or_no, "yes|no", "resolve tags at the mirror; set the peer's flag, too (no)"),
-    "mirror_token_owner": Flag(_owner, "UID:GID", "user and group of the peer, if not those of this command"),
+    "mirror_resolve": Flag(settings.yes_or_no, "yes|no", "resolve tags at the mirror; also set the peer's flag (no)"),
+    "mirror_token_owner": Flag(_owner, "UID:GID", "user and group of the peer (those of this command)"),
     "mirror_token_file": Flag(Path, "FILE", "the token that containerd sends to the mirror; created if missing"),
 }
 _CLEANUP_FLAGS = {
-    "root": Flag(Path, "DIR", "root of an uninstalled peer: remove everything there but published files"),
+    "root": Flag(Path, "DIR", "root of an uninstalled peer: remove all files there except published files"),
 }
 _COMMANDS: dict[str, tuple[Callable[..., ConfigurationReport], dict[str, Flag], str]] = {
     "configure": (_configure, _FLAGS | _CONFIGURE_FLAGS, "Make this node's containerd ask the mirror."),

@@ -23,7 +23,7 @@ class ConfigurationReport(NamedTuple):
     notes: tuple[str, ...]
     """Messages for the administrator, one line each."""
     finished: bool
-    """False if a directory could not be restored. The notes say which and why."""
+    """False if a directory could not be restored. The notes name the directory and the cause."""
 
 
 def configure(
@@ -37,9 +37,9 @@ def configure(
 ) -> ConfigurationReport:
     """Make containerd ask the mirror first, for ``registries`` and for all registries without a directory.
 
-    ``certs_d`` are containerd's folders in its order. Only the first is written, and settings in the others stay in
-    force. With ``resolve`` containerd asks the mirror for tags, too. Call it at each start: it repairs files that were
-    rewritten meanwhile. Blocks. Raises :class:`FolderError`, and :class:`SettingsError` for an invalid mirror.
+    ``certs_d`` are containerd's folders in its order. Only the first folder is written. Settings in further folders
+    stay in force. With ``resolve``, containerd also asks the mirror for tags. Call this at each start, to repair files
+    that were rewritten meanwhile. Blocks. Raises :class:`FolderError`, and :class:`SettingsError` for a wrong mirror.
     """
     decide = deciding(registries, mirror_url, token, resolve=resolve)
     return _report([_carry_out(*view, decide) for view in views(certs_d, state)])
@@ -56,9 +56,9 @@ def deciding(registries: Sequence[ContainerdRegistry], mirror_url: str, token: s
 
 
 def cleanup(certs_d: Sequence[Path], state: Path) -> ConfigurationReport:
-    """Restore all files to the byte. From a file that was edited meanwhile, remove only our part. Blocks.
+    """Restore all files to the byte. From a file that was edited meanwhile, remove only the peer's part. Blocks.
 
-    Raises :class:`FolderError`; then it can be called again.
+    Raises :class:`FolderError`. This can be called again after an error.
     """
 
     def decide(tree: Tree, record: FolderRecord) -> Plan:
@@ -75,7 +75,7 @@ class TokenOwner(NamedTuple):
 
 
 def keep_token(path: Path, owner: TokenOwner | None = None) -> str:
-    """Return the token in ``path``. If the file is missing, make it with a new token, readable only for its owner.
+    """Return the token in ``path``. If the file is missing, create it with a new token. Only its owner may read it.
 
     ``owner`` becomes the file's owner and gets access to its folder. Raises :class:`FolderError`.
     """
@@ -92,7 +92,7 @@ def keep_token(path: Path, owner: TokenOwner | None = None) -> str:
         if owner is not None:
             _give(path, owner)
     except OSError as error:
-        raise FolderError(f"the mirror's token cannot be written to {path}: {error.strerror}") from error
+        raise FolderError(f"cannot write the mirror's token to {path}: {error.strerror}") from error
     if not token:  # a crash between creation and writing
         path.unlink(missing_ok=True)
         return keep_token(path, owner)
@@ -107,10 +107,10 @@ def _give(path: Path, owner: TokenOwner) -> None:
 
 
 def views(certs_d: Sequence[Path], state: Path) -> list[tuple[Sequence[Path], Path]]:
-    """The lists of folders, each with the folder of its record: as configured, and one whose *name* is that list.
+    """The lists of folders, each with the folder of its record: the given list, and a folder whose *name* is this list.
 
-    By its bug 12415, containerd 2.1 to 2.4 with default settings reads only the second. Nothing else is in that
-    folder, so our files hide nothing there.
+    Because of bug 12415, containerd 2.1 to 2.4 with default settings reads only the second folder. That folder has no
+    other files, so the peer's files hide nothing there.
     """
     found: list[tuple[Sequence[Path], Path]] = [(certs_d, state)]
     if len(certs_d) > 1:

@@ -1,11 +1,11 @@
-"""The errors of containerd's files, as one tree below the peer's.
+"""The errors of containerd's files, as subclasses of the peer's error.
 
 ::
 
     PeerError
     └── ContainerdError
-        ├── UnusableFileError   a hosts.toml that cannot be extended; it stays as it is, with a note
-        └── FolderError         certs.d or the state cannot be read or written; a new run continues
+        ├── UnusableFileError   a hosts.toml that cannot be extended; the file is not changed, and a note says why
+        └── FolderError         certs.d or the record cannot be read or written; a new run continues
 """
 
 from pantala_peer.errors import PeerError
@@ -20,4 +20,4 @@ class UnusableFileError(ContainerdError):
 
 
 class FolderError(ContainerdError):
-    """``certs.d``, or our record of it, cannot be read or written."""
+    """``certs.d``, or the peer's record of it, cannot be read or written."""

@@ -1,4 +1,4 @@
-"""Reads and changes ``certs.d`` and our record of it on the disk. A crash leaves no half-written file."""
+"""Reads and changes ``certs.d`` and the peer's record of it on the disk. A crash leaves no half-written file."""
 
 import contextlib
 import errno
@@ -25,7 +25,7 @@ _WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Folder:
-    """``certs.d`` and the folder of our record. The methods block and raise :class:`FolderError`."""
+    """``certs.d`` and the folder of the peer's record. The methods block and raise :class:`FolderError`."""
 
     def __init__(self, folders: Sequence[Path], state: Path) -> None:
         self._certs_d, *self._further = folders
@@ -33,7 +33,7 @@ class Folder:
 
     @property
     def recorded(self) -> bool:
-        """True if this folder was configured, and not cleaned up since."""
+        """True if this folder was configured, and has not been cleaned up since then."""
         return self._record.exists()
 
     @contextlib.contextmanager
@@ -83,7 +83,7 @@ class Folder:
             self._restore(self._certs_d / name, plan.restores[name])
         for name, target in plan.links.items():  # before the default, which would hide their targets
             self._certs_d.mkdir(mode=0o755, parents=True, exist_ok=True)
-            with contextlib.suppress(FileExistsError):  # created by another process a moment ago, so it counts
+            with contextlib.suppress(FileExistsError):  # another process has just created it, so it stays
                 (self._certs_d / name).symlink_to(target)
         for name, file in plan.writes.items():
             (self._certs_d / name).mkdir(mode=0o755, parents=True, exist_ok=True)
@@ -98,7 +98,7 @@ class Folder:
             return
         for made in reversed(plan.record.made):
             _remove_empty(Path(made))
-        self._record.unlink(missing_ok=True)  # without it, its copy does not count
+        self._record.unlink(missing_ok=True)  # without the record, its copy does not count
         records.copy_of(self._record).unlink(missing_ok=True)
         _remove_empty(self._state)
 

@@ -1,6 +1,6 @@
-"""The text of a ``hosts.toml``. Our part is inserted before all other hosts, and can be removed again.
+"""The text of a ``hosts.toml``. Pantala's part is inserted before all other hosts, and can be removed again.
 
-The text is never written from the parsed document, so all other lines, comments and their order stay.
+The text is not generated from the parsed document, so all other lines, comments and their order stay.
 """
 
 import re
@@ -16,7 +16,7 @@ from pantala_process.settings import SettingsError
 HEADER = "x-pantala-mirror"
 """The header with a token, by which the mirror recognises containerd among the node's processes."""
 
-_BEGIN = "# >>> pantala: written when the peer starts, taken out when it leaves; do not edit between these lines"
+_BEGIN = "# >>> pantala: written by Pantala's peer, removed by helm uninstall; do not edit between these lines"
 _END = "# <<< pantala"
 _OURS = re.compile(rb"^# >>> pantala\b[^\n]*\n(?:[^\n]*\n)*?# <<< pantala[^\S\n]*(?:\n|\Z)", re.MULTILINE)
 _CAPABILITIES = frozenset({"pull", "resolve", "push", "referrers"})
@@ -32,14 +32,14 @@ class MirrorHost:
     token: str
     """A random text, different on each node. It is in files that only root can read."""
     resolve: bool = False
-    """True if containerd resolves tags at the mirror, too."""
+    """True if containerd also resolves tags at the mirror."""
 
     @property
     def capabilities(self) -> tuple[str, ...]:
         return ("pull", "resolve") if self.resolve else ("pull",)
 
     def __post_init__(self) -> None:
-        """Raises :class:`SettingsError` for values that cannot be in containerd's file."""
+        """Raise :class:`SettingsError` for values that containerd's file cannot contain."""
         try:
             parts = urlsplit(self.url)
             plain = parts.scheme == "http" and parts.hostname and parts.port and self.url == f"http://{parts.netloc}"
@@ -53,20 +53,20 @@ class MirrorHost:
         if not plain or not self.url.isascii() or not re.fullmatch(r"[^\s\"'\\@]+", self.url):
             raise SettingsError(f"the mirror {self.url!r} is not a plain URL; use one like http://127.0.0.1:65001")
         if not _TOKEN.fullmatch(self.token):
-            raise SettingsError("the mirror's token must have only letters, digits and ._~-, and at least one")
+            raise SettingsError("the mirror's token must have 1 to 256 letters, digits and ._~-")
 
 
 @dataclass(frozen=True, slots=True)
 class HostPart:
-    """The lines that we add to one ``hosts.toml``."""
+    """The lines that the peer adds to one ``hosts.toml``."""
 
     mirror: MirrorHost
     server: str | None = None
-    """The registry's URL, if the file does not name it. ``None``: containerd derives it, usually with https."""
+    """The registry's URL, if the file does not name it. ``None``: containerd derives the URL, usually with https."""
     capabilities: tuple[str, ...] = ("pull",)
-    """What containerd may ask the mirror for. Without ``resolve`` it asks the registry for tags."""
+    """What containerd may ask the mirror for. Without ``resolve``, containerd asks the registry for tags."""
     default: bool = False
-    """True for the file of all registries without a directory. A ``server`` in it would apply to all of them."""
+    """True for the file of all registries without a directory. A ``server`` there would apply to each of them."""
 
     def text(self) -> str:
         host = f'host."{self.mirror.url}"'
@@ -75,7 +75,7 @@ class HostPart:
             *([f'server = "{self.server}"', ""] if self.server else []),
             f"[{host}]",
             f"  capabilities = [{', '.join(f'{word!r}' for word in self.capabilities)}]".replace("'", '"'),
-            '  dial_timeout = "200ms"',  # containerd 2.1 and newer; older ones ignore it
+            '  dial_timeout = "200ms"',  # for containerd 2.1 and newer; older versions ignore it
             f"  [{host}.header]",
             f'    {HEADER} = ["{self.mirror.token}"]',
             _END,
@@ -88,16 +88,16 @@ def has_ours(content: bytes) -> bool:
 
 
 def without_ours(content: bytes) -> bytes:
-    """``content`` without our part: the original bytes, unless the file was edited since."""
+    """``content`` without Pantala's part: the original bytes, unless the file was edited since then."""
     while match := _OURS.search(content):
-        # Our part ends with a newline. After a last line without one, the newline comes before our part instead.
+        # Pantala's part ends with a newline. After a last line without a newline, the newline precedes the part.
         start = match.start() if match[0].endswith(b"\n") else max(0, match.start() - 1)
         content = content[:start] + content[match.end() :]
     return content
 
 
 def with_ours(theirs: bytes, part: HostPart) -> bytes:
-    """``theirs`` with our part before all other hosts. containerd accepts the result.
+    """``theirs`` with Pantala's part before all other hosts. containerd accepts the result.
 
     Raises :class:`UnusableFileError` for a file that cannot be extended.
     """
@@ -116,7 +116,7 @@ def with_ours(theirs: bytes, part: HostPart) -> bytes:
 
 
 def _head(content: bytes) -> bytes:
-    """The text before the first table. Its keys belong to the whole file."""
+    """The text before the first table. Keys in this text belong to the whole file."""
     at = 0
     for line in content.splitlines(keepends=True):
         if line.lstrip(b" \t").startswith(b"[") and _is_toml(content[:at]):  # otherwise it is inside a value
@@ -145,7 +145,7 @@ def _is_as_meant(new: bytes, before: Mapping[str, Any], url: str, server: str | 
 
 
 def _check(document: Mapping[str, Any], part: HostPart) -> None:
-    """Reject a file that our part would make invalid, or in which our part would change the meaning of other lines."""
+    """Reject a file that Pantala's part would make invalid, or whose other lines would get another meaning."""
     hosts = document.get("host", {})
     if not isinstance(hosts, dict) or not all(isinstance(host, dict) for host in hosts.values()):
         raise UnusableFileError("its `host` is not a table of hosts, so containerd ignores it; correct or remove it")
@@ -153,8 +153,8 @@ def _check(document: Mapping[str, Any], part: HostPart) -> None:
         raise UnusableFileError(f"it already has the host {part.mirror.url}; remove that table")
     if part.default and "server" in document and not hosts:
         raise UnusableFileError(
-            "it has a `server` and no host, which containerd 1.x ignores. With our host that server would become the "
-            "registry of all images; remove the line"
+            "it has a `server` and no host, which containerd 1.x ignores. With Pantala's host, the server would become "
+            "the registry of all images; remove the line"
         )
     for where in (document, *hosts.values()):
         for key, is_good in _FIELDS.items():

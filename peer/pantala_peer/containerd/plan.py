@@ -1,7 +1,7 @@
-"""Plans the changes below ``certs.d`` from its present content and from our record of former changes. Pure.
+"""Plans the changes below ``certs.d`` from its current content and from the peer's record of former changes. Pure.
 
-One rule serves start, restart, repair and cleanup. For each directory the plan finds out its state without our changes.
-The goal is that state, with our part where it is wanted. Changes by others in the meantime are kept.
+One rule is enough for start, restart, repair and cleanup. For each directory, the plan computes the state without the
+peer's changes. The goal is this state, plus the peer's part where it is wanted. Other programs' changes are kept.
 """
 
 import hashlib
@@ -24,7 +24,7 @@ DEFAULT = "_default"
 _PORT = re.compile(r"(.+)(?:_([0-9]+)_|:([0-9]+))")
 _MOVE = "move it to the first folder in config_path"
 _MODE = 0o600
-"""The file mode of a ``hosts.toml`` with our token."""
+"""The file mode of a ``hosts.toml`` with the mirror's token."""
 
 
 class HostsFile(msgspec.Struct, frozen=True):
@@ -42,11 +42,11 @@ class Place(NamedTuple):
     directory: bool = False
     file: HostsFile | None = None
     obstacle: str = ""
-    """Why the peer must not change it. Empty if it may."""
+    """Why the peer must not change the place. Empty: the peer may change it."""
     certificates: bool = False
-    """True if it has files that containerd reads only without a ``hosts.toml``."""
+    """True if the directory has files that containerd reads only without a ``hosts.toml``."""
     link: str = ""
-    """The target, if it is a link."""
+    """The target, if the place is a link."""
 
 
 class Tree(NamedTuple):
@@ -54,11 +54,11 @@ class Tree(NamedTuple):
 
     places: Mapping[str, Place]
     missing: tuple[str, ...] = ()
-    """The path of ``certs.d`` and of its parents, as far as they do not exist, the outermost first."""
+    """The paths of ``certs.d`` and of its parents that do not exist, the outermost first."""
     owner: tuple[int, int] = (0, 0)
     """User and group of new files."""
     beyond: Mapping[str, str] = {}
-    """Directories in containerd's further folders: name -> path. A default in ``certs.d`` hides them."""
+    """The paths of directories in containerd's further folders, by name. A default in ``certs.d`` hides them."""
 
 
 class FormerState(msgspec.Struct, frozen=True, omit_defaults=True):
@@ -67,17 +67,17 @@ class FormerState(msgspec.Struct, frozen=True, omit_defaults=True):
     directory: bool
     file: HostsFile | None
     written: tuple[str, ...] = ()
-    """SHA-256 of the files that we wrote there, newest first. After a crash the previous one may still be there."""
+    """SHA-256 of the files that the peer wrote there, newest first. After a crash, the previous file may be there."""
 
 
 class FolderRecord(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All that is needed to restore ``certs.d``. It is synced to the disk before anything changes."""
+    """The former state of ``certs.d``. The record is on the disk before the peer changes a file."""
 
     entries: dict[str, FormerState] = {}
     made: tuple[str, ...] = ()
-    """``certs.d`` and its parents, as far as we created them, the outermost first."""
+    """``certs.d`` and its parents, if the peer created them, the outermost first."""
     links: dict[str, str] = {}
-    """Our links: name -> target."""
+    """The targets of the peer's links, by name."""
 
 
 @dataclass(slots=True)
@@ -85,9 +85,9 @@ class DesiredFiles:
     """The parts and links that the peer wants below ``certs.d``."""
 
     parts: dict[str, HostPart] = field(default_factory=dict)
-    """Our part of each file, by directory."""
+    """The peer's part of each file, by directory."""
     links: dict[str, str] = field(default_factory=dict)
-    """Links to directories that our default would otherwise hide."""
+    """Links to directories that the peer's default would otherwise hide."""
     notes: list[str] = field(default_factory=list)
 
 
@@ -125,10 +125,10 @@ class Plan:
 def wanted(
     tree: Tree, record: FolderRecord, registries: Iterable[ContainerdRegistry], mirror: MirrorHost
 ) -> DesiredFiles:
-    """The desired files: our part for the default, for each registry, and for the probe."""
+    """The desired files: the peer's part for the default, for each registry, and for the probe."""
     tree = _without_links(tree, record)
     theirs = {name for name, place in tree.places.items() if _before(place, record.entries.get(name)).directory}
-    beyond = {} if DEFAULT in theirs else tree.beyond  # another default hides them already
+    beyond = {} if DEFAULT in theirs else tree.beyond  # the administrator's default already hides them
     result = DesiredFiles()
     for registry in registries:
         there = next((name for name in registry.directories if name in theirs), None)
@@ -152,7 +152,7 @@ def wanted(
 
 
 def plan(tree: Tree, record: FolderRecord, desired: DesiredFiles) -> Plan:
-    """Plan the changes after which ``certs.d`` has exactly the ``desired`` parts and links of ours."""
+    """Plan the changes after which the peer's parts and links in ``certs.d`` are exactly the ``desired`` ones."""
     made = dict.fromkeys((*tree.missing, *record.made))
     result = Plan(FolderRecord(dict(record.entries), tuple(sorted(made, key=len)), {**record.links, **desired.links}))
     result.notes += desired.notes
@@ -184,7 +184,7 @@ def _without_links(tree: Tree, record: FolderRecord) -> Tree:
 
 
 def _is_blocked(name: str, tree: Tree, theirs: set[str]) -> bool:
-    """True if a file or a broken link has the name, so that we cannot link to a directory in a further folder."""
+    """True if a file or a broken link has the name, so that the peer cannot link to a directory in a further folder."""
     return theirs.isdisjoint(_spellings(name)) and bool(tree.places.get(name, Place()).obstacle)
 
 
@@ -198,7 +198,7 @@ def _spellings(name: str) -> tuple[str, ...]:
 
 
 def _before(place: Place, entry: FormerState | None) -> FormerState:
-    """The state that a directory would have without our changes, including later changes by others."""
+    """The state that a directory would have without the peer's changes, but with other programs' later changes."""
     if place.file is None:
         return FormerState(place.directory and (entry is None or entry.directory), None)
     if not hosts.has_ours(place.file.content):
@@ -217,7 +217,7 @@ def _before(place: Place, entry: FormerState | None) -> FormerState:
 def _goal(
     name: str, place: Place, before: FormerState, part: HostPart | None, owner: tuple[int, int], result: Plan
 ) -> HostsFile | None:
-    """The file with our part. ``None`` if the part is not wanted or, with a note, not possible."""
+    """The file with the peer's part. ``None``: the part is not wanted or not possible. The latter adds a note."""
     if part is None:
         return None
     why = place.obstacle
@@ -244,9 +244,9 @@ def _restore(name: str, place: Place, entry: FormerState | None, before: FormerS
     elif entry is None:
         result.notes.append(f"{name}: hosts.toml was not in the record; Pantala's part was removed")
     elif place.file is None and entry.file is not None:
-        result.notes.append(f"{name}: hosts.toml has been removed meanwhile; it stays removed")
+        result.notes.append(f"{name}: another program has removed hosts.toml; it stays removed")
     elif place.file is not None and place.file != entry.file and _digest(place.file) not in entry.written:
-        result.notes.append(f"{name}: hosts.toml has been changed meanwhile; only Pantala's part was removed")
+        result.notes.append(f"{name}: another program has changed hosts.toml; only Pantala's part was removed")
 
 
 def _has_file(name: str, tree: Tree, record: FolderRecord) -> bool:

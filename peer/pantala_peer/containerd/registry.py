@@ -20,7 +20,7 @@ class ContainerdRegistry:
 
     @property
     def directories(self) -> tuple[str, ...]:
-        """Names below ``certs.d``. containerd reads only the first that exists."""
+        """The registry's names below ``certs.d``. containerd reads only the first directory that exists."""
         host, colon, port = self.name.rpartition(":")
         if not colon or port.endswith("]"):
             return (self.name,)
@@ -33,7 +33,7 @@ def parse_registry(text: str) -> ContainerdRegistry:
     name = name.removesuffix("/")
     if (separator and scheme not in ("http", "https")) or not _is_registry(name):
         raise SettingsError(
-            f"{text!r} is not a registry; use a name like registry.example.com:5000, or a URL like http://10.0.0.5:5000"
+            f"{text!r} is not a registry. Give a name like registry.example.com:5000 or a URL like http://10.0.0.5:5000"
         )
     if name == f"index.{image.DOCKER_HUB}":
         name = image.DOCKER_HUB

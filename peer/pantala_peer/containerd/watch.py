@@ -1,8 +1,8 @@
-"""Restores our part of containerd's files after another program changed them. For example, k3s rewrites them at start.
+"""Restores Pantala's part of containerd's files after another program changed it. For example, k3s rewrites the files.
 
 ``pantala-peer watch`` runs as root in a container beside the peer, because the peer may not write these files. After a
 repair it writes a note, which the peer reports. It repairs only folders that have a record of ``pantala-peer
-configure``. ``pantala-peer cleanup`` removes the record, so it ends the repairs at once.
+configure``. ``pantala-peer cleanup`` removes the record, and so ends the repairs at once.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ INTERVAL = 20.0
 SETTLE = 2.0
 """Seconds to wait before the repair. If the files change again in this time, the other program is still writing."""
 _SAME_NOTE = 600
-"""Seconds in which equal repairs write only one note. Some programs rewrite the files again and again."""
+"""Seconds in which equal repairs write only one note, because some programs rewrite the files repeatedly."""
 _NAMES = 5
 
 log = structlog.get_logger()
@@ -78,18 +78,18 @@ class FolderRepair:
 
     @property
     def recorded(self) -> bool:
-        """True if the folder was configured, and not cleaned up since."""
+        """True if the folder was configured, and has not been cleaned up since then."""
         return self._folder.recorded
 
     def step(self, decide: Decide) -> bool:
-        """Compare the files with the plan, and repair a change that the step before saw in the same form.
+        """Compare the files with the plan, and repair a change that the previous step has already seen.
 
         Returns True if a change was seen for the first time. The next step then repairs it. Blocks. Raises
         :class:`FolderError`.
         """
         with self._folder.alone(create=False):
             record = self._folder.read_record()
-            if not record.entries and not record.links:  # cleaned up a moment ago
+            if not record.entries and not record.links:  # the folder has just been cleaned up
                 return False
             tree = self._folder.read_tree()
             todo = decide(tree, record)
@@ -137,7 +137,7 @@ class ConfigurationWatch:
                 if folder.recorded:
                     waits = folder.step(self._decide()) or waits
         except FolderError as error:
-            log.warning("containerd's files cannot be repaired; the watch tries again", error=str(error))
+            log.warning("cannot repair containerd's files; trying again", error=str(error))
             if any(folder.recorded for folder in self._folders):
                 self._leave(RepairNote(int(self._wall()), fault=str(error)))
             return False
@@ -162,4 +162,4 @@ class ConfigurationWatch:
             temporary.chmod(0o644)
             temporary.replace(file)
         except OSError as error:
-            log.warning("the note about a repair cannot be written", file=str(file), error=str(error))
+            log.warning("cannot write the note about a repair", file=str(file), error=str(error))
