@@ -1,1 +1,1 @@
-"""Downloads the pieces that the supernodes name, each from the provider that the supernodes name."""
+"""Downloads the pieces of the supernodes' work, each from the provider that the work names."""

@@ -12,21 +12,21 @@ from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_protocol.sync import PieceWork
 
 _JOIN = 0.07
-"""Seconds in which the results of pieces wait for each other. It is a little more than the usual interval of exchanges,
-so that the exchange that reports them is due when they are delivered."""
+"""Seconds for which results are collected. This is a little longer than the usual interval between two exchanges.
+So the exchange that reports the results is due when they are delivered."""
 
 _FEW = 2
-"""With fewer pieces left, a result is delivered at once, because the supernode is asked for more."""
+"""If fewer pieces are left, a result is delivered at once, because the peer then requests more work."""
 
 log = structlog.get_logger()
 
 
 class Downloads:
-    """Knows which pieces are being downloaded. The threads of ``receiver`` carry them out, ``parallel`` at once.
+    """The running downloads of pieces. The threads of ``receiver`` carry them out, ``parallel`` at once.
 
-    Each download ends with one :class:`DownloadEnded`. Failed downloads are not repeated: the supernode knows the other
-    providers. Results wait up to 0.07 s for each other. Failures, the last pieces, and pieces for which ``urgent`` is
-    true do not wait. Any thread calls ``urgent``.
+    Each download ends with one :class:`DownloadEnded`. Failed downloads are not repeated, because only the supernode
+    knows other providers. Results are collected for up to 0.07 s. Failures, the last pieces, and pieces for which
+    ``urgent`` returns True do not wait. Any thread calls ``urgent``.
     """
 
     def __init__(
@@ -39,7 +39,7 @@ class Downloads:
         self._results = Mailbox[JobResult](self._on_results, join=_JOIN)
         self._jobs: dict[tuple[str, int], ReceiveJob] = {}
         self._awaited: dict[ReceiveJob, asyncio.Future[None]] = {}
-        """Pieces of cancelled downloads that are being written."""
+        """The cancelled jobs whose pieces are still being written."""
 
     def busy(self) -> bool:
         """True if all slots are in use, so that another download would have to wait."""
@@ -56,7 +56,7 @@ class Downloads:
             self._jobs[key] = self._receiver.submit(work, self._post)
 
     def redirect(self, work: PieceWork) -> bool:
-        """Download a piece from another provider instead. False if the piece has arrived already.
+        """Download a piece from another provider instead. False: the piece has already arrived.
 
         The former download ends without an event, and its slot is free at once.
         """
@@ -78,7 +78,7 @@ class Downloads:
         return any(name == task_id for name, _ in self._jobs)
 
     async def cancel(self, task_id: str) -> None:
-        """Stop all downloads of a task. No event follows. When this returns, no piece is written any more."""
+        """Stop all downloads of a task, without an event. When this returns, no piece of the task is being written."""
         await self._stop([key for key in self._jobs if key[0] == task_id])
 
     async def close(self) -> None:
@@ -103,7 +103,7 @@ class Downloads:
             work = job.work
             key = (work.task_id, work.piece)
             if self._jobs.get(key) is job:
-                del self._jobs[key]  # before the event: a subscriber may start the same piece again
+                del self._jobs[key]  # before the event, because a subscriber may start the same piece again
                 self._emit(DownloadEnded(work, error))
             elif (end := self._awaited.pop(job, None)) is not None and not end.done():
                 end.set_result(None)
@@ -113,11 +113,11 @@ class Downloads:
         try:
             self._events.emit(event)
         except Exception:  # the other results of the batch must not be lost
-            log.exception("a bug ended the handling of a download; the peer continues with the others")
+            log.exception("a bug ended the handling of a download; the peer continues with the other downloads")
 
 
 class PieceWaiters:
-    """Wakes the readers that wait for a task, each time a piece of it is stored."""
+    """Wakes the readers of a task each time that a piece of the task is stored."""
 
     def __init__(self, events: PeerEvents) -> None:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
@@ -128,11 +128,11 @@ class PieceWaiters:
         return work.task_id in self._waiting
 
     def is_urgent(self, work: PieceWork) -> bool:
-        """True if the piece must not wait for others, or need not be fetched. Any thread may call this."""
+        """True if the piece must not wait behind other pieces, or need not be fetched. Any thread may call this."""
         return work.content is not None or self.waits_for(work)
 
     async def wait(self, task_id: str) -> None:
-        """Return when the next piece is stored. Check for a stored piece just before, without ``await`` in between."""
+        """Return when the next piece is stored. Before, check for a stored piece, without ``await`` in between."""
         future = asyncio.get_running_loop().create_future()
         self._waiting.setdefault(task_id, set()).add(future)
         try:
