@@ -1,1 +1,1 @@
-"""Carries out orders: the node pulls each ordered image once, checks that it stays, and reports its state."""
+"""Carries out orders. The peer pulls each ordered image once, checks that the image stays, and reports its state."""

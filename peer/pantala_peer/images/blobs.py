@@ -1,4 +1,4 @@
-"""Fetches the images that an order wants only in the peer's cache (depth ``Peer``), blob by blob."""
+"""Fetches images that are ordered only into the peer's cache (depth ``Peer``), blob by blob."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import DeliveryState
 
 _PARALLEL = 4
-"""The number of blobs of one image that are fetched at once. containerd fetches three."""
+"""The number of blobs of one image that are fetched at once. containerd fetches three at once."""
 
 _AGAIN = 10.0
 """Seconds without a new piece until the demand for a blob is sent again."""
@@ -24,7 +24,7 @@ class CachedImages:
     """Fetches blobs into the cache.
 
     ``holds`` returns True if the blob with a digest is complete. ``held`` returns the cached bytes of a task.
-    ``trouble`` returns why the disk rejects a task's pieces, if it does.
+    ``trouble`` returns why the disk rejects a task's pieces. ``None``: it does not.
     """
 
     def __init__(
@@ -85,4 +85,4 @@ class CachedImages:
             )
         if trouble.reason == Reason.NODE_FILES_EXHAUSTED:
             raise NodeFilesError(f"the peer cannot open a file for {blob.digest}: {trouble.message}")
-        raise NodeDiskError(f"the peer's disk does not take {blob.digest}: {trouble.message}")
+        raise NodeDiskError(f"the peer's disk failed to store {blob.digest}: {trouble.message}")

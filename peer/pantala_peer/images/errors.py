@@ -1,9 +1,9 @@
-"""Why an order fails, as a branch of the peer's tree.
+"""Why an order fails: subclasses of the peer's error.
 
 ::
 
     PeerError
-    └── OrderError                      ``reason`` is that of a PullState: the runtime helper's, or one of these
+    └── OrderError                      ``reason`` is for the PullState: the runtime helper's reason, or one of these
         ├── RuntimeUnavailableError     RuntimeUnavailable  the helper is missing or does not answer
         ├── OrderTimeoutError           Timeout             the order's time has passed
         ├── InvalidOrderError           InvalidImage        the order does not name a valid image
@@ -16,7 +16,7 @@ from pantala_peer.errors import PeerError
 
 
 class OrderError(PeerError):
-    """An order failed: the image is not on this node, or not as ordered."""
+    """An order failed: the image is not on this node, or differs from the order."""
 
     reason = "Failed"
 

@@ -1,4 +1,4 @@
-"""Calls the runtime helper, by HTTP on its unix socket."""
+"""Calls the runtime helper over HTTP at its unix socket."""
 
 import contextlib
 from collections.abc import AsyncIterator, Sequence
@@ -27,13 +27,13 @@ from pantala_protocol.runtime import (
 )
 
 _TIMEOUT = 30.0
-"""Seconds for each call except pulls."""
+"""The most seconds for a call that is not a pull."""
 
 _EXTRA = 15.0
 """Seconds to wait for the answer after a pull's own timeout, which the helper enforces."""
 
 _MAX_ANSWER = 16 * 1024 * 1024
-"""The largest answer in bytes: that of some ten thousand images."""
+"""The largest answer in bytes: enough for a list of some ten thousand images."""
 
 _Answer = TypeVar("_Answer")
 
@@ -81,7 +81,7 @@ class RuntimeHelper:
         return await self._ask("GET", "/v1/status", RuntimeStatus)
 
     async def probe(self, node: str, port: int) -> None:
-        """Make the runtime pull a fake image named after ``node``, to see if it asks the mirror at ``port``."""
+        """Let the runtime pull a name that no registry has, to find out if the runtime asks the mirror at ``port``."""
         await self._ask("POST", "/v1/probe", ProbeOutcome, ProbeRequest(node, port))
 
     async def blobs(self, digests: Sequence[str]) -> frozenset[str] | None:
@@ -111,7 +111,7 @@ class RuntimeHelper:
             return decode(content or b"null", cast("type[_Answer]", kind))
         except ValueError as error:
             raise RuntimeUnavailableError(
-                f"the runtime helper's answer to {path} is not valid ({error}); run helper and peer in one version"
+                f"the runtime helper's answer to {path} is not valid ({error}); run helper and peer of one version"
             ) from None
 
 
@@ -119,6 +119,6 @@ def _refusal(status: int, content: bytes) -> OrderError:
     detail = error_detail(content)
     if detail is None or not detail.reason:
         return RuntimeUnavailableError(
-            f"the runtime helper answered {status} without a reason; run helper and peer in one version"
+            f"the runtime helper answered {status} without a reason; run helper and peer of one version"
         )
     return OrderError(detail.message, detail.reason)

@@ -1,7 +1,7 @@
-"""The ordered images of this node, the state of each, and the file that keeps both over a restart.
+"""The ordered images of this node, their states, and the file that keeps both over a restart.
 
-Each order is carried out once: it is identified by its run and number. Its result stays until the image is no longer
-ordered, or until another order for the same key replaces it.
+Each order is carried out once. Its run and number identify it. The result of an order stays until the image is no
+longer ordered, or until another order for the same key replaces it.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from pantala_protocol import task_id
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, PullPhase, PullState
 
 _MAX_GONE = 10
-"""For each image, the peer reports at most this many times of removal. The oldest are dropped."""
+"""The most times of removal that the peer reports for an image. The oldest times are dropped."""
 
 log = structlog.get_logger()
 
@@ -39,7 +39,7 @@ class OrderedImage:
     pinned: str
     """``registry/repository@digest``."""
     tagged: str
-    """``registry/repository:tag``; empty without a tag."""
+    """``registry/repository:tag``. Empty: the order has no tag."""
 
     @classmethod
     def of(cls, order: NodeOrder) -> OrderedImage:
@@ -70,7 +70,7 @@ class LedgerContent(msgspec.Struct, frozen=True):
 
 
 class OrderChanges(NamedTuple):
-    """The keys of images whose orders differ from before."""
+    """The keys of images whose orders began or ended."""
 
     started: list[str]
     ended: list[str]
@@ -85,7 +85,7 @@ class Ledger:
         """The images that were pinned for orders, as ``registry/repository@digest``."""
 
     def apply(self, orders: NodeOrders, now: int) -> OrderChanges:
-        """Replace all orders. Entries of images that ``orders`` does not name are dropped."""
+        """Replace all orders. The entry of an image that ``orders`` does not name is dropped."""
         former, self.entries = self.entries, {}
         started = []
         for order in orders.pulls:
@@ -111,12 +111,12 @@ class Ledger:
         self._update(key, phase=PullPhase.FAILED, since=now, reason=reason, message=message)
 
     def gone(self, key: str, now: int) -> None:
-        """Note that an image was removed after it was ready."""
+        """Record that an image was removed after it was ready."""
         gone = (*self.entries[key].state.gone, now)[-_MAX_GONE:]
         self._update(key, phase=PullPhase.GONE, since=now, gone=gone)
 
     def fetched(self, key: str, count: int) -> bool:
-        """Note how many bytes of an image have arrived. Returns True if the number has changed."""
+        """Record how many bytes of an image have arrived. Returns True if the number has changed."""
         former = self.entries[key].state.fetched
         self._update(key, fetched=count)
         return count != former
@@ -125,11 +125,11 @@ class Ledger:
         return {key: entry.state for key, entry in self.entries.items()}
 
     def ready_entries(self, depth: Depth) -> list[LedgerEntry]:
-        """The ready images of one depth. The node checks regularly that they are still there."""
+        """The ready images of one depth. The peer checks regularly that they are still there."""
         return [e for e in self.entries.values() if e.order.depth is depth and e.state.phase is PullPhase.READY]
 
     def kept_tasks(self) -> set[str]:
-        """Tasks of the blobs that are ordered for the peer's cache."""
+        """The tasks of the blobs that are ordered into the peer's cache."""
         return {
             task_id.of_blob(blob.digest)
             for entry in self.entries.values()
@@ -147,7 +147,7 @@ class Ledger:
 
 
 def _is_same(former: NodeOrder, order: NodeOrder) -> bool:
-    """True if the order is not new. A changed timeout or pin, or a tag that is left out, does not make it new."""
+    """True if the order is not new. A changed timeout or pin, or the removal of the tag, does not make an order new."""
     known = (former.image, _without_tag(former.image))
     return order.image in known and (former.depth, former.blobs, former.order.run, former.order.number) == (
         order.depth,
@@ -171,7 +171,7 @@ class LedgerFile:
         self._path = path
 
     def read(self) -> Ledger:
-        """The last ledger. Empty without a file, or with an invalid one."""
+        """The last ledger. Empty: the file is missing or not valid."""
         try:
             with store_errors(f"read {self._path}"), contextlib.suppress(FileNotFoundError):
                 content = records.load_pair(self._path, LedgerContent)

@@ -1,4 +1,4 @@
-"""Carries out the orders: one job for each, and regular checks that ready images are still on the node."""
+"""Carries out the orders, with one job for each. Checks regularly that ready images are still on the node."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ from pantala_protocol.images import Depth, NodeOrder
 from pantala_protocol.runtime import PullCredentials, RuntimeImage
 
 _PARALLEL = 8
-"""Orders that run at once. The operator gives far fewer; this limit protects the node from a faulty operator."""
+"""The most orders that run at once. The operator gives far fewer, so this protects the node only from a bug."""
 
 _LOOK = 30.0
 """Seconds between two checks of the ready images."""
@@ -32,9 +32,9 @@ log = structlog.get_logger()
 class ImageOrders:
     """Carries out the orders.
 
-    ``mirror_url`` returns the URL at which containerd reaches the mirror (``None`` without a mirror), ``wall``
-    seconds since the epoch. ``keep`` is called with the tasks of all blobs that orders keep in the cache, and
-    ``pinned`` with True if the runtime honours a pin.
+    ``mirror_url`` returns the URL at which containerd reaches the mirror (``None`` without a mirror). ``wall`` returns
+    seconds since the epoch. ``keep`` is called with the tasks of all blobs that orders keep in the cache. ``pinned`` is
+    called with True if the runtime honours a pin.
     """
 
     def __init__(
@@ -196,7 +196,7 @@ class ImageOrders:
                     await self._look_now.wait()
 
     async def _look(self) -> None:
-        """Check that ready images are still on the node, restore tags that no image has, and correct pins."""
+        """Check that ready images are still on the node, restore tags that no image has, and restore pins."""
         ready = self.ledger.ready_entries(Depth.RUNTIME)
         if ready or self.ledger.pins:
             here = await self._helper.images()
@@ -222,7 +222,7 @@ class ImageOrders:
 
     async def _tend(self, entry: LedgerEntry, image: RuntimeImage, here: list[RuntimeImage]) -> None:
         wanted = OrderedImage.of(entry.order)
-        # If the tag is at another image, another program has pulled it since, so the tag may have moved.
+        # If another image has the tag, another program has pulled it since then, so the tag may have moved.
         if wanted.tagged and not any(wanted.tagged in each.tags for each in here):
             await self._helper.name(wanted.pinned, wanted.tagged)
         if entry.order.pin and (wanted.pinned not in self.ledger.pins or not image.pinned):
@@ -234,7 +234,7 @@ class ImageOrders:
             self._pinned(honoured)
 
     async def _unpin(self) -> None:
-        """Unpin the images that no order pins any more."""
+        """Unpin images that no order pins any more."""
         wanted: set[str] = set()
         for entry in self.ledger.entries.values():
             if entry.order.pin and entry.order.depth is Depth.RUNTIME:

@@ -1,4 +1,4 @@
-"""The state of the node's container runtime: its version, whether it asks the mirror, and which blobs it has."""
+"""The state of the node's container runtime: its version, whether it uses the mirror, and which blobs it has."""
 
 import asyncio
 import contextlib
@@ -17,10 +17,10 @@ from pantala_protocol.runtime import RuntimeStatus
 
 _INTERVAL = 60.0
 _SHORT_INTERVAL = 10.0
-"""Seconds between two checks while the runtime asks the mirror, and, shorter, while it does not."""
+"""Seconds between two checks while the runtime does not use the mirror. Otherwise, ``_INTERVAL`` seconds."""
 
 _NOTE_INTERVAL = 10.0
-"""Seconds between two looks at the note about repairs."""
+"""Seconds between two reads of the note about repairs."""
 
 _STEP = 64 * 1024 * 1024
 """Free disk space is rounded down to a multiple of this many bytes, so that small changes are not reported."""
@@ -59,7 +59,7 @@ class RuntimeWatch:
         events.subscribe(ImagesOrdered, self._on_orders)
 
     def pinned(self, honoured: bool) -> None:
-        """Note whether the runtime honours pins, and report it soon."""
+        """Report soon whether the runtime honours pins, if that has changed."""
         if honoured != self._state.pins:
             self._look_now.set()
 
@@ -102,7 +102,7 @@ class RuntimeWatch:
         )
 
     async def _probe(self, status: RuntimeStatus) -> tuple[bool, str]:
-        """True if the runtime asks the mirror. Else the text says why not, and what to do."""
+        """True if the runtime asks the mirror. Otherwise, the text says why it does not, and what to do."""
         port = self._port()
         if not port:
             return False, "the peer has no mirror, so images are pulled from their registries; set --mirror-listen"
@@ -125,7 +125,7 @@ class RuntimeWatch:
         )
 
     def _on_orders(self, event: ImagesOrdered) -> None:
-        """Report soon which blobs the runtime has, if the operator asks for others than before."""
+        """If the operator's survey has changed, report soon which of its blobs the runtime has."""
         if event.orders.survey != self._survey:
             self._survey = event.orders.survey
             self._look_now.set()
