@@ -16,12 +16,12 @@ from pantala_protocol import task_id
 from pantala_protocol.rules.rights import Subject
 
 _CHUNK = 256 * 1024
-"""Bytes per read in a thread: large enough to be cheap, small enough to start at once."""
+"""Bytes for each read in a thread. Larger reads cost less CPU time, but delay the first bytes."""
 
 Lookup = Callable[[str], PieceFile | None]
 
 Permit = Callable[[str], Awaitable[str]]
-"""Returns the generation that a client may read. Gets that of the pieces on this node, or an empty text."""
+"""Returns the generation that a client may read. The argument is the generation of this node's pieces, or empty."""
 
 
 class CachedBlob:
@@ -94,7 +94,7 @@ class CachedBlob:
             return None
         if file.meta.length not in (None, self._length):
             digest, length = self._reader.digest, file.meta.length
-            raise MirrorError(f"{digest} has {length} bytes, but its manifest says {self._length}")
+            raise MirrorError(f"{digest} has {length} bytes, but {self._length} bytes according to its manifest")
         piece, inside = divmod(position, file.meta.piece_size)
         try:
             held = file.size(piece) - inside
@@ -106,7 +106,7 @@ class CachedBlob:
 class CachedBlobs:
     """Demands each open blob from the supernodes, and reads its pieces as they arrive.
 
-    ``lookup`` finds the pieces of a task. ``answering`` returns the URL of a task's supernode if that answers now.
+    ``lookup`` finds the pieces of a task. ``answering`` returns the URL of a task's supernode, if it answers now.
     """
 
     def __init__(

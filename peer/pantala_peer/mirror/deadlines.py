@@ -1,18 +1,18 @@
-"""How long the mirror lets containerd wait. containerd has no timeout of its own, and would wait forever."""
+"""How long the mirror lets containerd wait. containerd itself has no timeout."""
 
 from dataclasses import dataclass
 
 _SMALL = 64 * 1024
 OPEN_SECONDS = 30.0
-"""For this many seconds the mirror answers 404 for a slow repository. A pull of many layers ends in that time."""
+"""Seconds for which the mirror answers 404 for a slow repository. A pull of many layers ends in this time."""
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """The mirror's deadlines in seconds. If the supernode hangs, a pull loses one of them: then the breaker opens."""
+    """The mirror's deadlines in seconds. If a supernode hangs, a pull waits for one deadline, and the breaker opens."""
 
     manifest: float = 4.0
-    """Seconds until a manifest's answer. The supernode may first fetch a token, and ask a distant registry twice."""
+    """Seconds until a manifest arrives. The supernode may first fetch a token, and ask the registry twice."""
     small: float = 4.0
     """Seconds until the first byte of a configuration, or of another small blob."""
     blob: float = 5.0
@@ -20,16 +20,16 @@ class Deadlines:
     again: float = 10.0
     """Seconds without the next byte after which the demand is sent again."""
     stall: float = 20.0
-    """Seconds without the next byte after which the answer ends. containerd gets the rest from the registry."""
+    """Seconds without the next byte after which the answer ends. The registry then sends the missing bytes."""
     reader: float = 300.0
-    """Seconds that containerd may take to accept a chunk of some 256 KiB. Then the answer ends."""
+    """The most seconds in which containerd must accept a chunk of some 256 KiB. After that, the answer ends."""
 
     def first_byte(self, size: int, *, is_config: bool) -> float:
         return self.small if is_config or size <= _SMALL else self.blob
 
 
 class RepositoryBreaker:
-    """A circuit breaker for each repository. It is open for a while after a missed deadline. ``now`` is in seconds."""
+    """A circuit breaker for each repository, which is open for some time after a missed deadline. ``now``: seconds."""
 
     def __init__(self, seconds: float = OPEN_SECONDS) -> None:
         self._seconds = seconds

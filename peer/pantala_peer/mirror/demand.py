@@ -16,26 +16,26 @@ class BlobOrigin:
 
     repository: RepositoryName
     size: int
-    """The blob's bytes, as its manifest says."""
+    """The blob's size in bytes, according to its manifest."""
     authorization: str = field(default="", repr=False)
     """The client's ``Authorization`` for the repository: a secret."""
     order: str = ""
-    """The key of the order that pulls the image, if any. Then its pull secrets replace ``authorization``."""
+    """The key of the order that pulls the image, or empty. An order's pull secrets replace ``authorization``."""
 
 
 class BlobReader:
-    """The demand of one reader."""
+    """The demand of one request that reads a blob."""
 
     def __init__(self, digest: str, origin: BlobOrigin, position: int, changed: Callable[[], None]) -> None:
         self.digest = digest
         self.origin = origin
         self.position = position
         self.stalls = 0
-        """How often the byte at ``position`` was late."""
+        """How often the wait for the byte at ``position`` was too long."""
         self._changed = changed
 
     def waits_at(self, position: int) -> None:
-        """Note which byte the reader needs next."""
+        """Record which byte the reader needs next."""
         if position != self.position:
             self.position, self.stalls = position, 0
             self._changed()
@@ -47,7 +47,7 @@ class BlobReader:
 
 
 class BlobDemand:
-    """The demand of all readers. ``report`` is called with a task's ID and its demand, or ``None`` without a reader.
+    """The demand of all readers. ``report`` gets a task's ID and the task's demand, or ``None`` without a reader.
 
     ``room`` does not drop a blob that has a reader.
     """
@@ -79,10 +79,10 @@ class BlobDemand:
 
 
 def _joined(readers: list[BlobReader]) -> WantedBlob:
-    """The demand of all readers together.
+    """The common demand of all readers of one blob.
 
-    The credential of the youngest reader counts, because it stays valid for longest. An order comes first: its pull
-    secrets stay valid as long as the order.
+    The newest reader's credential is used, because it stays valid for longest. A reader with an order is preferred: the
+    order's pull secrets stay valid as long as the order.
     """
     youngest = next((reader for reader in reversed(readers) if reader.origin.order), readers[-1])
     origin = youngest.origin

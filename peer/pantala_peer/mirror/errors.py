@@ -1,12 +1,12 @@
-"""Why the mirror does not serve something, as a branch of the peer's tree. containerd gets a 404 for each.
+"""Why the mirror does not serve a request: subclasses of the peer's error. containerd gets a 404 for each.
 
 ::
 
     PeerError
-    └── MirrorError                 a miss: not here, not permitted, or not requested by our hosts.toml
-        ├── ProbeMissError          only the peer's own probe, which must miss
-        ├── OwnerUnreachableError   the supernode that owns it does not answer
-        └── SlowError               it did not come in time; the repository is left alone for a while
+    └── MirrorError                 the content is missing or not permitted, or the request lacks the mirror's header
+        ├── ProbeMissError          the request is the peer's own probe, which always gets a 404
+        ├── OwnerUnreachableError   the supernode that owns the content does not answer
+        └── SlowError               the content is late; the mirror answers 404 for its repository for 30 s
 """
 
 from pantala_peer.errors import PeerError
@@ -17,7 +17,7 @@ class MirrorError(PeerError):
 
 
 class ProbeMissError(MirrorError):
-    """The request is the peer's own probe of containerd's configuration. Such an image does not exist."""
+    """The request is the peer's own probe of containerd's configuration. The requested image does not exist."""
 
 
 class OwnerUnreachableError(MirrorError):

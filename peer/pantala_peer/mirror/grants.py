@@ -1,4 +1,4 @@
-"""The passwords of ordered pulls, with which containerd shows that a request belongs to one. Pure."""
+"""The passwords of ordered pulls. By a password, the mirror recognises the requests of an ordered pull. Pure."""
 
 import base64
 import contextlib
@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 CHALLENGE = 'Basic realm="pantala"'
-"""The ``WWW-Authenticate`` header that makes containerd send a password, if it has one for this mirror."""
+"""The ``WWW-Authenticate`` header. With it, containerd sends its password for this mirror, if it has a password."""
 
 USER = "pantala"
 
@@ -47,7 +47,7 @@ class PullGrants:
             self._running.remove(grant)
 
     def awaits(self, repository: str) -> bool:
-        """True if an ordered pull of the repository runs. Then a client without a password may belong to it."""
+        """True if an ordered pull of the repository runs. A request without a password may belong to this pull."""
         return any(grant.repository == repository for grant in self._running)
 
     def find(self, repository: str, authorization: str) -> PullGrant | None:
@@ -59,7 +59,7 @@ class PullGrants:
 
 
 def is_ours(authorization: str) -> bool:
-    """True if the header has the password of an ordered pull, even of an ended one. It must not reach a registry."""
+    """True if the header has the password of a running or ended pull. The password must not reach a registry."""
     scheme, _, encoded = authorization.partition(" ")
     try:
         user, colon, _ = base64.b64decode(encoded, validate=True).partition(b":")

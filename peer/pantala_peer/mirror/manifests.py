@@ -1,4 +1,4 @@
-"""Manifests and indexes: requested once, cached, and served only to clients that the registry admits."""
+"""Requests manifests and indexes once, caches them, and serves them only to clients that the registry admits."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from pantala_protocol.rules import foreign, headers
 from pantala_protocol.rules.rights import Subject
 
 _MEMORY = 64 * 1024 * 1024
-"""Bytes of manifests that are kept: those of some ten thousand images."""
+"""The most bytes of cached manifests. The manifests of about ten thousand images fit."""
 _NAMED, _NAMED_SECONDS = 100_000, 3600.0
-"""How many named digests are remembered, and for how long. A slow pull of many layers may take that long."""
+"""How many digests from manifests are cached, and for how many seconds. A slow pull of many layers may take an hour."""
 _MEDIA_TYPE = re.compile(r"[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}/[A-Za-z0-9][A-Za-z0-9!#$&^_.+-]{0,126}", re.ASCII)
 
 
 class DigestInfo(NamedTuple):
-    """What a manifest says about one digest. It gives no right to read it."""
+    """The data about one digest in a manifest. They give no right to read the content."""
 
     size: int
     """The size in bytes."""
@@ -60,7 +60,7 @@ class ServedManifest:
         return cls(digest, media_type, body)
 
     def named(self) -> dict[str, DigestInfo]:
-        """The manifest's own digest and all digests that it names. If it cannot be parsed, only its own."""
+        """The manifest's own digest and all digests in it. An invalid manifest has only its own digest."""
         found = {self.digest: DigestInfo(len(self.body))}
         try:
             content = foreign.read(self.body, _Content)
@@ -86,7 +86,7 @@ class _Content(msgspec.Struct):
 
 @dataclass(frozen=True, slots=True)
 class RegistryChallenge:
-    """The answer of a registry that demands that the client authenticates."""
+    """The answer of a registry that requires authentication."""
 
     values: tuple[str, ...]
     """The registry's ``WWW-Authenticate`` headers, at least one, as in :mod:`pantala_protocol.rules.headers`."""
@@ -100,7 +100,7 @@ class _Question(NamedTuple):
 
 
 class CachedManifests:
-    """Caches manifests, and remembers which digests they name. ``clock`` returns monotonic seconds."""
+    """Caches manifests and the digests in them. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -121,7 +121,7 @@ class CachedManifests:
         return self._find(_Question(repository, reference, authorization)) is not None
 
     def info(self, client: Subject, digest: str) -> DigestInfo | None:
-        """What a manifest that this client has read says about a digest. ``None``: none has named it."""
+        """The data about a digest in a manifest that this client has read. ``None`` if no manifest has the digest."""
         return self._named.get((client, digest))
 
     async def get(
@@ -129,9 +129,9 @@ class CachedManifests:
     ) -> ServedManifest | RegistryChallenge:
         """The manifest with a digest or tag, for the client with ``authorization``. Raises :class:`MirrorError`.
 
-        An ``order`` is the key of the pull that the request belongs to. Its pull secrets open the registry, while
-        ``authorization`` only identifies the client here. A cancelled caller does not stop the request: the next
-        client may need it.
+        ``order`` is the key of the order whose pull sends the request. The supernode then uses the order's pull secrets
+        at the registry, and ``authorization`` only identifies the client. If the caller is cancelled, the request goes
+        on for the next client.
         """
         question = _Question(repository, reference, authorization, order)
         return self._find(question) or await self._flight.share(question, lambda: self._ask(question))

@@ -1,4 +1,4 @@
-"""Parses requests to the mirror: the pull part of the OCI distribution API, as containerd uses it. Pure."""
+"""Parses containerd's requests to the mirror: the part of the OCI distribution API for pulls. Pure."""
 
 import re
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from pantala_protocol import digest, image
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs)/([^/]+)", re.ASCII)
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
 _MAX_PATH = 1024
-"""The longest path in characters. One with a repository and a digest has some 400."""
+"""The longest path in characters. A path with a repository and a digest has at most about 400 characters."""
 _PROBE = "probe/"
 
 
@@ -20,7 +20,7 @@ class RepositoryName:
     """One repository of one registry."""
 
     registry: str
-    """The registry, as in the names of images: ``docker.io``."""
+    """The registry as in the names of images, such as ``docker.io``."""
     name: str
 
     def __str__(self) -> str:
@@ -48,7 +48,7 @@ class BlobRequest:
 
 
 MirrorRequest: TypeAlias = ManifestRequest | BlobRequest | None
-"""A parsed request. ``None`` stands for ``/v2/``, with which a client checks that a server is a registry."""
+"""A parsed request. ``None`` is a request for ``/v2/``, which checks that a server is a registry."""
 
 
 def parse_path(raw_path: str, registry: str) -> MirrorRequest:
@@ -56,7 +56,7 @@ def parse_path(raw_path: str, registry: str) -> MirrorRequest:
     path = unquote(raw_path) if len(raw_path) <= _MAX_PATH else ""
     match = _PATH.fullmatch(path)
     if match is None and path not in ("/v2", "/v2/"):
-        raise MirrorError("the request's path is not in the API of registries")
+        raise MirrorError("the request's path is not in the API of registries; use /v2/ and its subpaths")
     try:
         image.check_registry(registry)
         return _read(RepositoryName(registry, match[1]), match[2], match[3]) if match else None
@@ -81,15 +81,15 @@ class ProbeResult(NamedTuple):
     node: str
     """The node's name in the request."""
     in_force: bool
-    """True if containerd used our ``hosts.toml``. False if it ignores the folder, and took us for a registry."""
+    """True if containerd used the peer's ``hosts.toml``. False if containerd took the mirror for a registry."""
     at: float
     """Seconds since the epoch."""
 
 
 def probed_node(raw_path: str) -> str | None:
-    """The node that a probe's path names. ``None`` for other requests.
+    """The node in the path of a probe. ``None`` for other requests.
 
-    A probe is a pull of ``localhost:PORT/probe/<node>:1``. No registry has this image; only the mirror knows it.
+    A probe is a pull of ``localhost:PORT/probe/<node>:1``. This image does not exist.
     """
     match = _PATH.fullmatch(unquote(raw_path)) if len(raw_path) <= _MAX_PATH else None
     if match is None or not match[1].startswith(_PROBE) or match.group(2, 3) != ("manifests", "1"):
@@ -105,7 +105,7 @@ class ByteRange(NamedTuple):
 
 
 class UnsatisfiableError(ValueError):
-    """None of the requested bytes exists."""
+    """The content does not have any of the requested bytes."""
 
 
 def parse_range(header: str | None, length: int) -> ByteRange | None:

@@ -1,7 +1,7 @@
-"""Which clients of this node may read which digests. Only a supernode decides that; the node remembers it.
+"""Which clients of this node may read which digests. A supernode decides, and the node caches the decision.
 
-Any process of the node can ask the mirror. A manifest that names a digest gives no right to it, because a registry can
-name any digest. The hash of ``Authorization`` identifies the client; without the header it is the public.
+Any process of the node can use the mirror. A manifest gives no right to the digests in it, because a registry can write
+any digest there. The hash of ``Authorization`` identifies the client. Requests without the header count as one client.
 """
 
 from collections.abc import Callable
@@ -36,7 +36,7 @@ class ReadRights:
         return self._rights.subject(repository, authorization)
 
     def grant_manifest(self, client: Subject, digest: str) -> None:
-        """Note that a supernode has given the client this manifest."""
+        """Record that a supernode sent this manifest for the client."""
         self._rights.grant(client, digest, EvidenceKind.DECIDED, self._clock())
 
     def has_manifest(self, client: Subject, digest: str) -> bool:
@@ -44,9 +44,9 @@ class ReadRights:
         return right is not None and not right.generation
 
     async def generation(self, client: Subject, digest: str, origin: BlobOrigin, held: str) -> str:
-        """The generation of a blob that the client may read. ``held`` is that of this node's pieces, or empty.
+        """The generation of a blob that the client may read. ``held`` is the generation of the node's pieces, or empty.
 
-        Raises :class:`MirrorError` if the client has no right. A cancelled caller does not stop the question.
+        Raises :class:`MirrorError` if the client has no right. If the caller is cancelled, the request goes on.
         """
         right = self._rights.find(client, digest, self._clock())
         if right is not None and right.generation and right.generation == held:

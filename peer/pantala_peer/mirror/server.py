@@ -1,7 +1,7 @@
 """The mirror's routes: ``GET`` and ``HEAD`` of ``/v2/``, manifests and blobs, for containerd alone.
 
-It never hangs and never serves unverified bytes. Missing content is a 404 in time, and headers wait for the first
-bytes. A body that breaks ends with FIN. containerd then asks the registry for the rest with ``Range``.
+The mirror limits each wait, and serves only verified bytes. Missing content is a 404 before the deadline. The head of
+an answer waits for the first bytes. A broken body ends with FIN, and containerd asks the registry for the other bytes.
 """
 
 import asyncio
@@ -45,9 +45,9 @@ class MirrorRules:
     """Which requests the mirror serves, and how long they may take."""
 
     token_file: Path | None = None
-    """The file with the token that containerd sends because of ``hosts.toml``. ``None``: every process may ask."""
+    """The file with the token that containerd reads from ``hosts.toml``. ``None``: every process may use the mirror."""
     resolve: bool = False
-    """True if the mirror also serves tags. Otherwise containerd asks the registry, which authorises each pull."""
+    """True if the mirror also resolves tags. Otherwise, containerd asks the registry, which authorizes each pull."""
     deadlines: Deadlines = field(default_factory=Deadlines)
 
 
@@ -61,11 +61,11 @@ class MirrorCounts:
     bytes: int = 0
     """Bytes of blobs that were sent to containerd."""
     misses: int = 0
-    """Requests that were answered with 404, after which containerd asks the registry. Probes do not count."""
+    """Requests that were answered with 404. containerd then asks the registry. Probes do not count."""
     late: int = 0
-    """The part of ``misses`` after a deadline."""
+    """The ``misses`` because of a deadline."""
     broken: int = 0
-    """Answers that ended early, after which containerd asks the registry for the rest."""
+    """Answers that ended early. containerd then gets the remaining bytes from the registry."""
 
 
 class MirrorServer:
@@ -95,7 +95,7 @@ class MirrorServer:
         self._token = b""
 
     def application(self, token: str) -> web.Application:
-        """The web application. It serves requests with ``token`` in the header ``x-pantala-mirror``. Empty: all."""
+        """The web application. It serves requests with ``token`` in ``x-pantala-mirror``. Empty: it serves all."""
         self._token = token.encode()
         application = web.Application()
         application.router.add_route("*", "/{path:.*}", self._handle)
@@ -120,16 +120,16 @@ class MirrorServer:
         return web.json_response({}, headers=_VERSION)
 
     def _admit(self, request: web.Request) -> MirrorRequest:
-        """Parse a request that containerd sends because of our ``hosts.toml``.
+        """Parse a request that containerd sends because of the peer's ``hosts.toml``.
 
-        Without ``ns`` containerd takes the mirror for the registry itself. Asking the registry would then loop.
+        Without ``ns``, containerd uses the mirror as the registry itself. A request to the registry would then loop.
         """
         path, names = request.rel_url.raw_path, request.query.getall("ns", [])
         shown = request.headers.get(HEADER, "")
         by_our_file = len(names) == 1 and self._knows(shown)
         node = requests.probed_node(path)
         if node is not None:
-            if by_our_file or shown or not names:  # otherwise it is the file's ``server``, which containerd asks last
+            if by_our_file or shown or not names:  # otherwise, containerd uses the mirror as the file's ``server``
                 self._probe = ProbeResult(node, in_force=by_our_file, at=self._wall())
             raise ProbeMissError("this image is only the peer's probe and does not exist")
         if not by_our_file:
@@ -171,10 +171,10 @@ class MirrorServer:
         client = self._rights.client(str(asked.repository), authorization)
         info = self._manifests.info(client, asked.digest)
         if info is None and request.method == "HEAD":
-            # containerd 2.4 looks for a refused manifest among blobs. A 404 here would be final.
+            # containerd 2.4 requests a refused manifest as a blob, too. A 404 here would end the pull.
             return await self._manifest(request, ManifestRequest(asked.repository, asked.digest))
         if info is None or not info.size:
-            raise MirrorError(f"this client must first read a manifest that names {asked.digest}")
+            raise MirrorError(f"this client must first read a manifest with the digest {asked.digest}")
         headers = {
             **_VERSION,
             "Docker-Content-Digest": asked.digest,
@@ -224,7 +224,7 @@ class MirrorServer:
             self.counts.blobs += 1
 
     async def _first(self, chunks: AsyncGenerator[bytes, None], asked: BlobRequest, info: DigestInfo) -> bytes:
-        """Wait for the first bytes, before the answer's head is sent. Raises :class:`MirrorError` if they are late."""
+        """Wait for the first bytes. Raises :class:`MirrorError` if they are late."""
         deadline = self._rules.deadlines.first_byte(info.size, is_config=info.is_config)
         try:
             async with asyncio.timeout(deadline):
@@ -240,7 +240,7 @@ class MirrorServer:
             grant.bytes += len(chunk)
 
     def _break_off(self, response: web.StreamResponse, asked: BlobRequest, error: Exception) -> None:
-        """End an answer early. The connection closes with FIN, after the bytes that were already written."""
+        """End an answer early. The connection closes with FIN after the written bytes."""
         response.force_close()
         self.counts.broken += 1
         if isinstance(error, SlowError):
@@ -250,11 +250,11 @@ class MirrorServer:
     # Pulls by order
 
     def _must_authenticate(self, repository: RepositoryName, authorization: str) -> bool:
-        """True if the request may belong to an ordered pull, so that it must show the password."""
+        """True if the request may belong to an ordered pull, so that it needs the password."""
         return not authorization and self._grants.awaits(str(repository))
 
     def _grant(self, repository: RepositoryName, authorization: str) -> PullGrant | None:
-        """The ordered pull with this password. ``None`` for other headers. Raises :class:`MirrorError` if it ended."""
+        """The pull with this password, or ``None`` for other headers. Raises :class:`MirrorError` for an ended pull."""
         grant = self._grants.find(str(repository), authorization)
         if grant is None and is_ours(authorization):
             raise MirrorError(f"the pull of {repository} with this password has ended")
@@ -264,7 +264,7 @@ class MirrorServer:
 
     def _check_breaker(self, repository: RepositoryName) -> None:
         if self._breaker.is_open(str(repository), self._clock()):
-            raise MirrorError(f"the mirror was too slow for {repository} a moment ago; ask the registry")
+            raise MirrorError(f"the mirror was too slow for {repository} in the last seconds; ask the registry")
 
     def _late(self, repository: RepositoryName, what: str) -> MirrorError:
         self._breaker.trip(str(repository), self._clock())
@@ -291,9 +291,9 @@ def _document(found: ServedManifest, *, head: bool) -> web.Response:
 
 
 def _challenge(found: RegistryChallenge) -> web.Response:
-    """Pass on the registry's challenge. containerd then authenticates at the registry and repeats the request.
+    """The answer with the registry's challenge. containerd then authenticates at the registry and repeats the request.
 
-    aiohttp writes header values as UTF-8. So containerd gets the same text, but not always the same bytes.
+    aiohttp writes headers in UTF-8. So containerd gets the same text, but not always the same bytes.
     """
     response = _error(401, "UNAUTHORIZED", "the registry requires credentials")
     for value in found.values:

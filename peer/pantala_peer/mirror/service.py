@@ -1,4 +1,4 @@
-"""Composes the mirror of one node and opens its port."""
+"""Makes the objects of one node's mirror and opens its port."""
 
 import asyncio
 import contextlib
@@ -30,11 +30,11 @@ _SHARE = 0.25
 """Connections of containerd may use this fraction of the limit of open files."""
 
 _GRACE = 1.0
-"""Seconds that running answers have to end at a stop. Afterwards containerd reads the rest from the registry."""
+"""Seconds for running answers when the peer stops. containerd gets the remaining bytes from the registry."""
 
 
 class MirrorService:
-    """One node's mirror. ``address`` is its URL for containerd, if that differs from its own port."""
+    """One node's mirror. ``address`` is the mirror's URL for containerd. Empty: this machine and the mirror's port."""
 
     def __init__(
         self,
@@ -76,9 +76,9 @@ class MirrorService:
 
     @contextlib.asynccontextmanager
     async def serving(self, address: ListenAddress) -> AsyncIterator[None]:
-        """Serve while the context is entered. Raises :class:`SettingsError` if the token cannot be read.
+        """Serve requests while the context is entered. Raises :class:`SettingsError` if the token cannot be read.
 
-        A client that disconnects ends its request at once, and with it the demand for its blob.
+        If a client disconnects, its request and the demand for the blob end at once.
         """
         token = await asyncio.to_thread(_token, self._rules.token_file)
         runner = web.AppRunner(
@@ -107,7 +107,7 @@ def _token(file: Path | None) -> str:
     try:
         token = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the mirror's token in {file} cannot be read: {error}") from error
+        raise SettingsError(f"the mirror's token in {file} cannot be read: {error}. Check the file.") from error
     if not token:
         raise SettingsError(f"the mirror's token in {file} is empty; run pantala-peer configure")
     return token

@@ -17,18 +17,18 @@ from pantala_protocol.registry import BlobAnswer, ManifestAnswer
 from pantala_protocol.rules.fields import decode
 
 _MAX_ANSWER = 2 * registry.MAX_MANIFEST
-"""The largest answer in bytes. Base64 in JSON makes a manifest larger by a third."""
+"""The largest answer in bytes. In JSON, a manifest is a third larger because of base64."""
 
 _TIMEOUT = aiohttp.ClientTimeout(total=10, connect=1)
-"""Longer than containerd waits, because a late answer is cached for the next client."""
+"""Longer than the mirror's deadline, because a late answer is cached for the next client."""
 
 _T = TypeVar("_T")
 
 
 class SupernodeRegistries:
-    """Asks the supernodes about registries. ``answering`` returns the base URL of the owner of a name, if it answers.
+    """Sends requests about registries to supernodes. ``answering`` returns the URL of a task's owner if it answers.
 
-    One supernode serves all manifests of a repository, because it remembers which clients the registry admits.
+    All requests for manifests of a repository go to one supernode, which caches the registry's decisions about clients.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class SupernodeRegistries:
         return await self._ask(base, registry.PATH, query, repository, authorization, order, ManifestAnswer)
 
     async def may_read(self, digest: str, origin: BlobOrigin) -> BlobAnswer:
-        """Ask whether a client may read a blob. The supernode holds the question for some seconds.
+        """Ask whether a client may read a blob. If evidence is missing, the supernode answers up to 8 s later.
 
         Raises :class:`MirrorError`.
         """
@@ -85,7 +85,7 @@ class SupernodeRegistries:
         kind: type[_T],
     ) -> _T:
         if base is None or self._client is None:
-            raise OwnerUnreachableError(f"the supernode for {repository} does not answer")
+            raise OwnerUnreachableError(f"the supernode for {repository} does not answer; ask the registry")
         if order:
             query["order"] = order
         try:
