@@ -1,1 +1,1 @@
-"""The exchanges with the supernodes: reports to them, assignments and work from them."""
+"""The exchanges with the supernodes: the peer sends reports, and gets assignments and work."""

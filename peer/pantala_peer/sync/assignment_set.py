@@ -1,7 +1,7 @@
-"""Joins the assignments of several supernodes into one set. Pure.
+"""Merges the assignments of several supernodes into one set. Pure.
 
-Two supernodes may assign the same task while it moves from one to the other. A task counts as unwanted only when each
-supernode of the present membership has reported, because the new owner may be the last to report.
+Two supernodes may assign the same task while its owner changes. A task counts as unwanted only when each supernode of
+the current membership has sent its assignments, because the new owner may be the last supernode to send them.
 """
 
 from collections.abc import Collection, Iterable
@@ -15,7 +15,7 @@ from pantala_protocol.statement import Membership
 from pantala_protocol.sync import Assignment, PieceWork
 
 _MAX_PIECE_SIZE = 64 * 1024 * 1024
-"""The largest accepted piece in bytes. It limits the memory that a wrong assignment can use."""
+"""The largest accepted piece in bytes. This limits the memory that a wrong assignment can use."""
 
 
 class AssignmentSet:
@@ -43,7 +43,7 @@ class AssignmentSet:
         return True
 
     def update(self, supernode: str, assignments: Iterable[Assignment], *, revision: int) -> None:
-        """Replace a supernode's assignments. ``revision`` is that of the membership that it knew; 0 without any."""
+        """Replace a supernode's assignments. ``revision`` is the revision of its membership; 0 without membership."""
         self._revisions[supernode] = revision
         assigned = {assignment.task_id: assignment for assignment in assignments}
         self._retract(supernode, keep=assigned.keys())
@@ -51,7 +51,7 @@ class AssignmentSet:
             self._assigned.setdefault(name, {})[supernode] = assignment
 
     def remove(self, supernode: str) -> None:
-        """Forget a supernode and its assignments."""
+        """Remove a supernode and its assignments."""
         self._revisions.pop(supernode, None)
         self._retract(supernode)
 
@@ -76,10 +76,10 @@ class AssignmentSet:
 
 
 def _join(assignments: list[Assignment]) -> Assignment:
-    """Join several assignments of one task, oldest first.
+    """Merge several assignments of one task, oldest first.
 
-    The content is that of the first assignment with a known content. Others with the same content add their length and
-    digest. The file appears at the paths of all of them.
+    The content comes from the first assignment with a known content. Further assignments with the same content add
+    their length and digest. The file is published at the paths of all assignments.
     """
     if len(assignments) == 1:
         return assignments[0]
@@ -106,7 +106,7 @@ def is_valid(assignment: Assignment) -> bool:
 
 
 def fits(work: PieceWork, assignment: Assignment) -> bool:
-    """True if the work names a piece of the assigned content: same generation, valid number and size."""
+    """True if the work is for a piece of the assigned content: same generation, valid number and size."""
     size = assignment.piece_size
     return (
         work.generation == assignment.generation

@@ -1,7 +1,7 @@
 """One kept connection to a supernode, with one exchange at a time.
 
-A general HTTP client needs three times the CPU time of the exchange itself (ADR 18). This one accepts only what a
-supernode sends: an HTTP/1.1 answer with a ``Content-Length``.
+A general HTTP client needs three times the CPU time of the exchange itself (ADR 18). This client accepts only answers
+like a supernode's: HTTP/1.1 with a ``Content-Length``.
 """
 
 import asyncio
@@ -9,12 +9,12 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 MAX_ANSWER = 64 * 1024 * 1024
-"""The largest answer in bytes: some 100,000 assignments."""
+"""The largest answer in bytes: about 100,000 assignments."""
 
 _MAX_HEAD = 16 * 1024
 
 _ONCE = frozenset({b"content-length", b"transfer-encoding", b"content-encoding", b"connection"})
-"""Headers that decide where an answer ends. None may occur twice."""
+"""Headers that decide where an answer ends. Each may occur only once."""
 
 
 class ChannelError(Exception):
@@ -40,14 +40,14 @@ class ExchangeChannel(asyncio.Protocol):
         self._transport: asyncio.Transport
         self._received = bytearray()
         self._length: int | None = None
-        """The length of the present answer's body. ``None`` until its head has arrived."""
+        """The length of the current answer's body. ``None`` until the answer's head has arrived."""
         self._status = 0
         self._keep = True
         self._ended: Callable[[ChannelAnswer | Exception], None] | None = None
-        """Takes the answer to the present request. ``None`` without a request."""
+        """Called with the answer to the current request. ``None`` without a request."""
         self._deadline = 0.0
         self._timer: asyncio.TimerHandle | None = None
-        """Fires at the deadline of the present request, or of an earlier one: one timer serves many requests."""
+        """Fires at the deadline of the current or of an earlier request: many requests share one timer."""
 
     async def ask(self, request: bytes, *, timeout: float) -> ChannelAnswer:
         """Send a request and wait for its answer. Raises :class:`ChannelError` and :class:`TimeoutError`."""
@@ -69,12 +69,12 @@ class ExchangeChannel(asyncio.Protocol):
             raise
 
     def send(self, request: bytes, ended: Callable[[ChannelAnswer | Exception], None], *, timeout: float) -> None:
-        """Send a request. ``ended`` is called once, with its answer or an error; never after :meth:`abort`.
+        """Send a request. ``ended`` is called once, with the answer or an error, but not after :meth:`abort`.
 
         Raises :class:`StaleChannelError` if the connection is closed.
         """
         if self.closed:
-            raise StaleChannelError("the connection was closed")
+            raise StaleChannelError("the connection to the supernode was closed")
         loop = asyncio.get_running_loop()
         self._ended = ended
         self._deadline = loop.time() + timeout
@@ -98,7 +98,7 @@ class ExchangeChannel(asyncio.Protocol):
 
     def data_received(self, data: bytes) -> None:
         if self._ended is None:
-            self.abort()  # no request waits for these bytes
+            self.abort()  # the supernode sent bytes without a request
             return
         self._received += data
         try:
@@ -117,7 +117,7 @@ class ExchangeChannel(asyncio.Protocol):
             self._end(StaleChannelError(f"the connection broke: {exc or 'closed by the supernode'}"))
 
     def _take(self) -> ChannelAnswer:
-        """The complete answer. The connection is ready for the next request, or closed."""
+        """Return the complete answer. The connection is then ready for the next request, or closed."""
         answer = ChannelAnswer(self._status, bytes(self._received[: self._length]))
         extra = len(self._received) > (self._length or 0)
         self._received.clear()
@@ -130,7 +130,7 @@ class ExchangeChannel(asyncio.Protocol):
     def _end(self, end: ChannelAnswer | Exception) -> None:
         ended, self._ended = self._ended, None
         if ended is not None:
-            ended(end)  # this may send the next request
+            ended(end)  # the callback may send the next request
 
     def _close(self) -> None:
         self.closed = True
@@ -152,7 +152,7 @@ class ExchangeChannel(asyncio.Protocol):
             self._end(TimeoutError("no answer in time"))
 
     def _read_head(self) -> bool:
-        """Read the head of the answer. False if more of it must arrive. Raises :class:`ChannelError`."""
+        """Read the head of the answer. False if the head is not complete yet. Raises :class:`ChannelError`."""
         if self._length is not None:
             return True
         end = self._received.find(b"\r\n\r\n", 0, _MAX_HEAD)

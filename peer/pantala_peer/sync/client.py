@@ -1,7 +1,7 @@
-"""Sends exchanges to one supernode: reports are joined, and a peer without work has one exchange that is held.
+"""Sends exchanges to one supernode. An exchange has several reports. The supernode holds an idle peer's exchange.
 
-A usual exchange is two calls by the event loop: one sends it, and one takes its answer. A task or a future would add a
-turn of the loop for each step. Only errors and new connections need tasks.
+A usual exchange needs two calls by the event loop: the first sends the request, and the second handles the answer. A
+task or a future would add a turn of the loop for each step. Only errors and new connections need tasks.
 """
 
 import asyncio
@@ -20,17 +20,17 @@ from pantala_process.backoff import Backoff
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 
 _QUIET = 0.5
-"""Seconds to wait if the supernode answers at once without content, so that the peer does not poll it."""
+"""Seconds to wait after the supernode answered at once and without content, so that the peer does not poll."""
 
 _LINGER = 0.25
-"""Seconds of delay for an exchange without news while all download slots are busy. New work cannot begin before a
-download ends, and that is news. A supernode waits far longer for an absent peer."""
+"""Seconds of delay for an exchange without reports while all download slots are busy. New work cannot begin before a
+download ends, and its end is a report. A supernode waits far longer before it considers a peer silent."""
 
 _FEW = 2
-"""With fewer pieces left to fetch, a peer reports at once, because it would soon have no work."""
+"""If fewer pieces are left to fetch, the peer reports at once, because it will soon have no work."""
 
 _BACKOFF = (0.2, 5.0)
-"""Seconds before the second attempt, and the maximum after doublings. Half of each pause is random."""
+"""Seconds before the second attempt, and the maximum. The pause doubles each time, and half of it is random."""
 
 _FAREWELL = 3.0
 """Seconds for the last exchange, which reports that the process ends."""
@@ -53,7 +53,7 @@ class SyncClient:
         self.error: str | None = "the supernode has not answered since the peer started"
         """Why the last exchange failed. ``None`` if it was answered."""
         self.answered_at = float("-inf")
-        """The loop's time of the last answer."""
+        """The event loop's time of the last answer."""
         self.exchanges = 0
         """The number of exchanges that were begun."""
         self._session = session
@@ -63,11 +63,11 @@ class SyncClient:
         self._backoff = Backoff(*_BACKOFF, rng)
         self._pace = Pace()
         self._running: asyncio.Future[None] | None = None
-        """Done once no exchange begins any more, or after a bug. ``None`` outside of :meth:`run`."""
+        """Done when no further exchange begins, or after a bug. ``None`` outside of :meth:`run`."""
         self._slow: asyncio.TaskGroup
         """The exchanges that need a new connection or another attempt."""
         self._sent = 0
-        """The number of exchanges under way that have no task."""
+        """The number of exchanges under way without a task."""
         self._taking = False
         self._step: asyncio.Handle | None = None
         self._planned: float | None = None
@@ -82,9 +82,9 @@ class SyncClient:
         return self._pace.interval
 
     def wake(self, *, at_once: bool = False) -> None:
-        """Plan the next exchange again, because there is news.
+        """Plan the next exchange again, because there is something to report.
 
-        If it is due, it begins in the next turn of the loop, with all news until then, or ``at_once``.
+        If the exchange is due, it begins in the next turn of the loop, with all reports until then, or ``at_once``.
         """
         if self._running is None or self._taking:
             return
@@ -96,7 +96,7 @@ class SyncClient:
             self._plan(self._next(now), now)
 
     def retire(self) -> None:
-        """Begin no more exchanges. A running one may still bring work, which the supernode counts as given."""
+        """Begin no further exchange. An open exchange may still bring work, which the supernode counts as given."""
         self._retired = True
         self.wake()
 
@@ -179,7 +179,7 @@ class SyncClient:
             self._slow.create_task(self._exchange(request, now))
 
     def _on_end(self, request: SyncRequest, begun_at: float, end: SyncAnswer | ExchangeError | None) -> None:
-        """Take the answer, or the error, of an exchange on a kept connection. ``None``: send it again at once."""
+        """Handle the answer or error of an exchange on a kept connection. ``None``: send the exchange again at once."""
         self._sent -= 1
         if self._running is None:
             return
@@ -227,8 +227,8 @@ class SyncClient:
         if news:
             self._quiet_until = now
         elif now - begun_at < _QUIET and self._session.is_latest(request.seq):
-            self._quiet_until = now + _QUIET  # a newer exchange would have ended this one at once
-        self._taking = True  # ``apply`` may report several things; the caller plans once after it
+            self._quiet_until = now + _QUIET  # a supernode answers an older exchange at once when a newer one arrives
+        self._taking = True  # ``apply`` may report several times; the caller plans once after it
         try:
             self._apply(orders)
         finally:
@@ -237,13 +237,13 @@ class SyncClient:
     async def _back_off(self, error: ExchangeError, sent_at: float) -> None:
         if self.answered_at <= sent_at:  # otherwise the supernode has answered another exchange since then
             if not self._failing:
-                log.warning("the supernode does not answer; trying again until it does", error=str(error))
+                log.warning("the supernode does not answer; the peer tries again until it does", error=str(error))
             self.error, self._failing = str(error), True
         await self._backoff.pause()
 
     @contextlib.contextmanager
     def _bugs_end_the_run(self) -> Iterator[None]:
-        """Raise an error of a callback in :meth:`run`. The event loop would only log it."""
+        """Raise a callback's error in :meth:`run`. Otherwise, the event loop would only log it."""
         try:
             yield
         except Exception as bug:

@@ -20,10 +20,10 @@ from pantala_protocol.rules.fields import decode
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 
 _CONNECT = 5.0
-"""Seconds until a connection is made."""
+"""The most seconds to connect."""
 
 _PASSING = frozenset({401, 403, 408, 425, 429})
-"""Statuses below 500 after which another attempt may succeed: a token is rotated, or the load decreases."""
+"""Statuses below 500 after which another attempt may succeed: the token may be rotated, or the load may decrease."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -31,7 +31,7 @@ _encode = msgspec.json.Encoder().encode
 class SyncConnection:
     """Sends exchanges to one supernode. Use it as an asynchronous context manager.
 
-    It keeps a connection for each exchange under way. ``tls`` verifies a supernode with an ``https`` URL.
+    Each exchange under way has its own connection, which is then kept. ``tls`` verifies a supernode with ``https``.
     """
 
     def __init__(self, url: str, *, token_file: Path | None, timeout: float, tls: TLSContexts | None = None) -> None:
@@ -65,7 +65,7 @@ class SyncConnection:
         self._sending.clear()
 
     def send(self, request: SyncRequest, ended: Callable[[SyncAnswer | ExchangeError | None], None]) -> bool:
-        """Send one exchange on a kept connection. False without one: then use :meth:`sync`.
+        """Send one exchange on a kept connection. False without a usable connection: then use :meth:`sync`.
 
         ``ended`` is called later, with the answer or an error. ``None``: the supernode had closed the connection.
         """
@@ -129,7 +129,7 @@ class SyncConnection:
         return answer
 
     async def _ask(self, request: bytes) -> ChannelAnswer:
-        """Send a request on a kept connection. If the supernode has closed it, send the request on a new one."""
+        """Send a request on a kept connection, or on a new connection if the supernode has closed the kept one."""
         while self._idle:
             channel = self._idle.pop()
             if not channel.closed:

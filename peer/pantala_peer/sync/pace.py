@@ -1,37 +1,37 @@
-"""When a peer begins its exchanges with a supernode, and how many pieces it can use. Pure: times are passed in."""
+"""When a peer begins its exchanges with a supernode, and how many pieces the peer can use. Pure: callers pass times."""
 
 import math
 from collections import deque
 
 MOST_OFTEN = 1 / 15
-"""The seconds between two exchanges that only report pieces. A supernode with many peers asks for more."""
+"""The seconds between two exchanges that only report pieces. A supernode with many peers requests a longer interval."""
 
 _LEAST = 0.002
-"""The least seconds between two exchanges, so that reports of the same moment are joined."""
+"""The shortest interval in seconds between two exchanges, so that simultaneous reports share an exchange."""
 
 _LEAST_WITHOUT_CREDIT = 0.010
-"""The same for urgent reports, after the credit is used up."""
+"""The shortest interval in seconds for urgent reports when the credit is used up."""
 
 _CREDIT = 30.0
-"""The number of exchanges in a row that may begin early, at the shortest interval."""
+"""How many exchanges may begin early, one after the other, if the interval is ``MOST_OFTEN``."""
 
 _LEAST_CREDIT = 2.0
-"""The same at the longest intervals. A busy supernode cannot answer all peers at once."""
+"""How many exchanges may begin early if the interval is long. A busy supernode cannot answer all peers at once."""
 
 _REFILL = 0.25
-"""The credit that an interval without an exchange gives back."""
+"""The credit that the peer gets back for each interval without an exchange."""
 
 _HORIZON = 1.0
 """Seconds for which a verified piece counts for the rate."""
 
 _INTERVALS = 3
-"""The same as a number of intervals, if that is longer. Slow pieces arrive less than once a second."""
+"""A verified piece counts for at least this many intervals. On a slow link, less than one piece arrives each second."""
 
 _LEAST_SPAN = 0.2
-"""Seconds, the shortest time that a rate is computed over. A link may deliver its first pieces from a buffer."""
+"""The shortest time in seconds for the computation of a rate. The first pieces may come from a network buffer."""
 
 _ROUND_TRIP = 0.04
-"""Seconds from a report to the first byte of a piece that it brings, on a busy link. They count like the interval."""
+"""Seconds from a report to the first byte of the next piece, on a busy link. They are added to the interval."""
 
 _MOST_TIMES = 256
 
@@ -54,12 +54,12 @@ class Pace:
         return self._begun_at + (_LEAST_WITHOUT_CREDIT if urgent else self.interval)
 
     def begin(self, now: float) -> None:
-        """Note that an exchange begins."""
+        """Record that an exchange begins."""
         self._credit = max(0.0, self._refilled(now) - 1)
         self._begun_at = now
 
     def slow_down(self, interval: float) -> None:
-        """Take the interval that the supernode asks for."""
+        """Use the interval that the supernode requests, but at least ``MOST_OFTEN``."""
         self.interval = max(MOST_OFTEN, interval)
 
     def _refilled(self, now: float) -> float:
@@ -68,10 +68,10 @@ class Pace:
 
 
 class PieceWindow:
-    """How many unfinished pieces the peer can use: one for each download, and those that end before new work arrives.
+    """How many unfinished pieces the peer can use: one for each download, and those that end before new work comes.
 
-    With fewer, its link is idle at times. With more, pieces wait in its queue while others could take them. So on slow
-    links it is only a few more than the number of ``downloads``.
+    With fewer pieces, the link is sometimes idle. With more pieces, some wait in this peer's queue while other peers
+    could download them. So on slow links, the window is only a little larger than ``downloads``.
     """
 
     def __init__(self, downloads: int) -> None:
@@ -79,11 +79,11 @@ class PieceWindow:
         self._times: deque[float] = deque(maxlen=_MOST_TIMES)
 
     def note(self, now: float) -> None:
-        """Note that a piece was received and verified."""
+        """Record that a piece was received and verified."""
         self._times.append(now)
 
     def size(self, now: float, interval: float) -> int:
-        """The number of pieces to ask for, if ``interval`` seconds pass between two reports."""
+        """The number of pieces to request, if ``interval`` seconds pass between two reports."""
         times = self._times
         while times and now - times[0] > max(_HORIZON, _INTERVALS * interval):
             times.popleft()

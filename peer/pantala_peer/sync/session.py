@@ -1,7 +1,7 @@
-"""What this peer must still report to one supernode, and what that supernode sent last. Pure.
+"""The reports that this peer must still send to one supernode, and the supernode's newest data. Pure.
 
-A report is done when an exchange with it is answered. Until then, the unchanged exchange is sent again. A supernode
-that does not know the peer, as after its restart, asks for the inventory and gets everything.
+A report is complete when its exchange is answered. Until then, the peer repeats the unchanged exchange. After a
+restart, the supernode requests the peer's inventory, and the peer then reports its complete state.
 """
 
 import itertools
@@ -24,44 +24,44 @@ from pantala_protocol.sync import (
 )
 
 _MAX_UNDER_WAY = 2
-"""The most open exchanges: one that the supernode holds, and one that brings it news."""
+"""The most open exchanges: the supernode holds the first, and the second has new reports."""
 
 _MAX_FAILURES = 1000
-"""Failures that are kept while the supernode is unreachable. The oldest are dropped, which does no harm."""
+"""The most failures that are kept while the supernode is unreachable. The oldest are dropped first."""
 
 
 @dataclass(frozen=True, slots=True)
 class NodeState:
-    """The state of this node that each exchange reports."""
+    """The node's state in each exchange."""
 
     port: int
     uploads: Callable[[], int]
     cache_bytes: Callable[[], int]
     inventory: Callable[[], dict[str, HeldPieces]]
     busy: Callable[[], bool]
-    """Returns True if another download would have to wait."""
+    """Returns True if a further download would have to wait."""
     left: Callable[[], int]
-    """Returns the number of pieces that the node was given and has not received yet."""
+    """Returns the number of assigned pieces that the node has not received yet."""
     window: Callable[[], int]
-    """Returns how many such pieces the node can use."""
+    """Returns how many assigned pieces the node can use at once."""
     wall: Callable[[], float] = time.time
     """Returns the node's time in seconds since the epoch."""
 
 
 class SupernodeSession:
-    """One process's side of its exchanges with one supernode.
+    """The exchanges of this process with one supernode.
 
-    ``identity`` has the fields of each request that never change. The sessions of a process take the numbers of their
-    exchanges from the same ``numbers``. So two sessions that reach the same supernode never use a number twice.
+    ``identity`` has the constant fields of each request. All sessions of a process share ``numbers``, from which the
+    exchanges get their ``seq``. So two sessions with the same supernode use different numbers.
     """
 
     def __init__(self, identity: SyncRequest, numbers: Iterator[int] | None = None) -> None:
         self.supernode = ""
-        """The boot ID of the supernode process that answered last."""
+        """The boot ID of the supernode process that sent the last answer."""
         self.revision = 0
         """The revision of the newest assignments from this supernode."""
         self.images = 0
-        """The revision of the newest orders from this supernode. 0 without any."""
+        """The revision of the newest orders from this supernode. 0 without orders."""
         self.key = b""
         """The key that verifies this supernode's tickets. Empty until its first answer."""
         self._identity = identity
@@ -95,7 +95,7 @@ class SupernodeSession:
         self._failures = [*self._failures, failure][-_MAX_FAILURES:]
 
     def delivery(self, uid: str, state: DeliveryState | None, *, urgent: bool = True) -> None:
-        """Report the state of the delivery ``uid``, if it has changed. ``None``: not published."""
+        """Report the state of the delivery ``uid`` if the state has changed. ``None``: not published."""
         if self._states.get(uid) == state:
             return
         if state is None:
@@ -123,24 +123,24 @@ class SupernodeSession:
             self._urgent = self._urgent or urgent
 
     def inventory_changed(self) -> None:
-        """Report all pieces again with the next exchange, because a reported piece is lost."""
+        """Report all pieces in the next exchange, because a reported piece is lost."""
         self._inventory_due = True
 
     # Exchanges
 
     @property
     def has_news(self) -> bool:
-        """True if there are reports that no exchange contains yet, and that need one."""
+        """True if there are reports for which an exchange must begin. A changed position of a wanted blob can wait."""
         return bool(self._done or self._failures) or self.has_urgent_news
 
     @property
     def has_failures(self) -> bool:
-        """True if no exchange has reported a failed piece yet, so that another provider can be found."""
+        """True if a failed piece is not reported yet. The supernode needs the report to choose another provider."""
         return bool(self._failures)
 
     @property
     def has_urgent_news(self) -> bool:
-        """True if there are such reports, and the supernode or a program waits for them."""
+        """True if there are reports for which the supernode or a program waits."""
         return bool(self._inventory_due or self._urgent or self._new_tasks)
 
     def is_latest(self, seq: int) -> bool:
@@ -148,9 +148,9 @@ class SupernodeSession:
 
     @property
     def may_begin(self) -> bool:
-        """True if no exchange is under way, or if there is news for a second one.
+        """True if no exchange is under way, or if there are reports for a second exchange.
 
-        An inventory replaces what the supernode knows, so no later exchange may overtake it.
+        An inventory replaces the supernode's data about the peer, so a later exchange must not overtake the inventory.
         """
         if not self._under_way:
             return True
@@ -158,7 +158,7 @@ class SupernodeSession:
         return self.has_news and not alone and len(self._under_way) < _MAX_UNDER_WAY
 
     def begin(self, node: NodeState, *, leaving: bool = False) -> SyncRequest:
-        """Begin the next exchange, with all news. Send it until it is :meth:`answered`, or :meth:`abandon` it."""
+        """Begin the next exchange, with all reports. Repeat it until :meth:`answered` or :meth:`abandon` is called."""
         self._seq = next(self._numbers)
         whole = self._inventory_due
         held = node.inventory() if whole or self._new_tasks else {}
@@ -213,14 +213,14 @@ class SupernodeSession:
         return structs.replace(answer, images=images, assignments=assignments)
 
     def abandon(self, seq: int) -> None:
-        """Give up exchange ``seq``, which the supernode rejects. The next one has its reports and the inventory."""
+        """End exchange ``seq``, which the supernode rejected. The next exchange has its reports and the inventory."""
         request = self._under_way.pop(seq)
         self._inventory_due = True
         self._failures = [*request.failures, *self._failures][-_MAX_FAILURES:]
         self._changed = dict.fromkeys(request.deliveries) | self._changed
 
     def _new_images(self, answer: SyncAnswer, *, newest: bool) -> NodeOrders | None:
-        """The answer's orders, if they are newer than the last ones of this supernode."""
+        """The answer's orders, if they are newer than this supernode's last orders."""
         orders = answer.images
         if orders is None or orders.revision == self.images or (orders.revision < self.images and not newest):
             return None
@@ -228,19 +228,19 @@ class SupernodeSession:
         return orders
 
     def _new_assignments(self, answer: SyncAnswer, *, newest: bool) -> tuple[Assignment, ...] | None:
-        """The answer's assignments, if they are newer than those in force."""
+        """The answer's assignments, if they are newer than the assignments in force."""
         if answer.assignments is None:
             return None
         if answer.revision <= self.revision:
             if newest and answer.revision < self.revision:
-                self.revision = 0  # a repeated answer, or the supernode counts from 1 again: ask for all assignments
+                self.revision = 0  # a repeated answer, or the supernode counts from 1 again: request all assignments
             return None
         self.revision = answer.revision
         self._report_again(answer.assignments)
         return answer.assignments
 
     def _report_again(self, assignments: tuple[Assignment, ...]) -> None:
-        """Report again on tasks and deliveries that are new to the supernode: it ignored earlier reports on them."""
+        """Report newly assigned tasks and deliveries again, because the supernode ignored their earlier reports."""
         named = {delivery.uid for assignment in assignments for delivery in assignment.deliveries}
         for uid in sorted(named - self._named):
             if uid in self._states:

@@ -1,8 +1,8 @@
-"""The supernodes: one session with each replica, and one joined set of assignments from all.
+"""The sessions with all supernodes, and the merged set of their assignments.
 
 The peer begins with one configured address. The supernode there sends the membership, and the peer opens a session
-with each member. :mod:`pantala_peer.sync.assignment_set` joins their assignments. A report is sent only to the replicas
-that assign its task.
+with each member. :mod:`pantala_peer.sync.assignment_set` merges their assignments. Reports about a task's pieces are
+sent only to the replicas that assign the task.
 """
 
 import asyncio
@@ -28,7 +28,7 @@ _FIRST = ""
 """The name of the session with the configured address. It is not the name of any member."""
 
 _ASK_AGAIN_AFTER = 30.0
-"""Seconds without an answer from any member until the configured address is asked again. A restart takes less."""
+"""Seconds without any member's answer until the peer uses the configured address again. A restart takes less time."""
 
 _LOOK = 1.0
 """Seconds between two checks whether any member answers."""
@@ -45,7 +45,7 @@ class _Link:
 
 
 class SupernodeSessions:
-    """Runs all sessions, emits the supernodes' instructions as events, and sends reports. ``connect`` opens a URL."""
+    """Runs all sessions, emits the supernodes' answers as events, and sends reports. ``connect`` takes a base URL."""
 
     def __init__(
         self,
@@ -78,7 +78,7 @@ class SupernodeSessions:
 
     @property
     def answered_at(self) -> float:
-        """The loop's time of the last answer from any supernode."""
+        """The event loop's time of the last answer from any supernode."""
         return max((link.client.answered_at for link in self._links.values()), default=float("-inf"))
 
     @property
@@ -97,12 +97,12 @@ class SupernodeSessions:
         return self._ended_exchanges + sum(link.client.exchanges for link in self._links.values())
 
     def answering(self, task_id: str) -> str | None:
-        """Base URL of the replica that owns a task, if it answered last time."""
+        """Base URL of the replica that owns a task, if it answered the last exchange."""
         link = self._links.get(self._owner(task_id))
         return link.url if link is not None and link.client.error is None else None
 
     def window(self) -> int:
-        """How many unfinished pieces the node can use."""
+        """How many assigned pieces the node can use at once."""
         interval = max((link.client.interval for link in self._links.values()), default=MOST_OFTEN)
         return self._window.size(asyncio.get_running_loop().time(), interval)
 
@@ -133,7 +133,7 @@ class SupernodeSessions:
             link.session.piece_done(task_id, generation, piece)
 
     def piece_failed(self, failure: PieceFailure, supernode: str) -> None:
-        """Report to the supernode with this boot ID that its piece could not be downloaded."""
+        """Report a failed download to the supernode with this boot ID, which gave the work."""
         for link in self._links.values():
             if link.session.supernode == supernode:
                 link.session.piece_failed(failure)
@@ -149,7 +149,7 @@ class SupernodeSessions:
             link.session.delivery(uid, state, urgent=link.name in concerned)
 
     def want(self, task_id: str, wanted: WantedBlob | None) -> None:
-        """Report at once from which byte on the node waits for a blob. ``None``: the node no longer waits."""
+        """Report which byte of a blob the node needs next. ``None``: the node no longer waits for the blob."""
         if wanted is None:
             self._wants.pop(task_id, None)
         else:
@@ -157,14 +157,14 @@ class SupernodeSessions:
         self._spread_wants()
 
     def report_pulls(self, pulls: dict[str, PullState], *, urgent: bool) -> None:
-        """Report the state of all ordered images. If not ``urgent``, this waits for the next exchange."""
+        """Report the state of all ordered images. If not ``urgent``, the report waits for the next exchange."""
         self._pulls = dict(pulls)
         for link in self._links.values():
             link.session.report_pulls(self._pulls, urgent=urgent)
         self.send()
 
     def report_runtime(self, runtime: RuntimeState, *, urgent: bool) -> None:
-        """Report the state of the node's container runtime. If not ``urgent``, this waits for the next exchange."""
+        """Report the state of the node's container runtime. If not ``urgent``, it waits for the next exchange."""
         self._runtime = runtime
         for link in self._links.values():
             link.session.report_runtime(runtime, urgent=urgent)
@@ -176,7 +176,7 @@ class SupernodeSessions:
             link.session.inventory_changed()
 
     def send(self, *, at_once: bool = False) -> None:
-        """Send the reports that no exchange carries yet. Unless ``at_once``, reports of the same moment are joined."""
+        """Send the waiting reports. Unless ``at_once``, simultaneous reports share an exchange."""
         for link in self._links.values():
             if link.session.has_news:
                 link.client.wake(at_once=at_once)
@@ -236,7 +236,7 @@ class SupernodeSessions:
         return self._links.get(link.name) is link
 
     def _emit_images(self) -> None:
-        """Emit the newest orders, whichever replica sent them."""
+        """Emit the newest orders of all replicas."""
         newest = max(self._images.values(), key=lambda orders: orders.revision)
         if newest != self._in_force:
             self._in_force = newest
@@ -246,8 +246,8 @@ class SupernodeSessions:
         self._events.emit(Assigned(self._assignments.joined(), self._assignments.complete))
 
     def _on_membership(self, membership: Membership) -> None:
-        """Open a session with each new replica, and close those with removed replicas. The first session stays."""
-        log.info("supernode list", revision=membership.revision, members=[member.name for member in membership.members])
+        """Open a session with each new replica, and end the sessions with removed replicas. The first session stays."""
+        log.info("new membership", revision=membership.revision, members=[member.name for member in membership.members])
         self._membership_at = asyncio.get_running_loop().time()
         urls = {member.name: member.url for member in membership.members}
         for name, link in list(self._links.items()):
@@ -261,7 +261,7 @@ class SupernodeSessions:
         self._emit_assigned()
 
     def _end_first(self) -> None:
-        """End the first session once its supernode, or each member, has answered in a session of its own."""
+        """End the first session when its supernode, or each member, has answered in the member's own session."""
         first = self._links.get(_FIRST)
         if first is None or self._assignments.membership is None:
             return
@@ -273,11 +273,11 @@ class SupernodeSessions:
             self._emit_assigned()
 
     def _ask_again(self) -> None:
-        """Ask the configured address again if no member answers."""
+        """Open a session with the configured address again if no member answers."""
         if _FIRST not in self._links:
             since = max(self.answered_at, self._membership_at)
             if asyncio.get_running_loop().time() - since > _ASK_AGAIN_AFTER:
-                log.warning("no supernode answers; asking the first address again", url=str(RedactedURL(self._url)))
+                log.warning("no supernode answers; trying the configured URL again", url=str(RedactedURL(self._url)))
                 self._begin(_FIRST, self._url)
 
 
