@@ -1,7 +1,7 @@
-"""Carries out the supernodes' assignments and work: which tasks to keep, pieces to download and files to publish.
+"""Carries out the supernodes' assignments and work: keeps tasks, downloads pieces and publishes files.
 
-To settle a task is to compare its assignment with the disk, and to correct the difference. It depends on no earlier
-event. Each task is settled alone, again and again until nothing has changed meanwhile.
+To settle a task is to compare its assignment with the disk, and to correct the difference. Earlier events do not
+matter. Each task is settled on its own, and again if its assignment or its pieces changed meanwhile.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ log = structlog.get_logger()
 
 
 class AssignedTasks:
-    """Brings each task of this node in line with its assignment."""
+    """Makes the disk match the assignment of each task."""
 
     def __init__(
         self,
@@ -48,18 +48,18 @@ class AssignedTasks:
         self._assigned: dict[str, Assignment] = {}
         self._complete = False
         self._ready: set[str] = set()
-        """Tasks with a data file, into which pieces can be written."""
+        """Tasks with a data file that can store pieces."""
         self._released: set[str] = set()
-        """Blobs that were dropped to make room. They are not fetched again until a reader or an order wants them."""
+        """Blobs that were dropped to make room. The peer fetches a blob again when a reader or an order needs it."""
         self._cramped: set[str] = set()
         """Tasks that did not fit on the disk."""
         self._waiting: dict[str, list[WorkGiven]] = {}
         """Work for tasks that are not in ``_ready`` yet."""
         self._given: dict[tuple[str, int], list[WorkGiven]] = {}
-        """Work under way, by task and piece: first the running one, then the same piece from other supernodes."""
+        """Work by task and piece: first the running download, then other supernodes' work for the same piece."""
         self._troubles: dict[str, DeliveryState] = {}
         self._damage: dict[str, DeliveryState] = {}
-        """Why a file was taken out of service. It is reported until the file is published again."""
+        """Why a file was unpublished. The peer reports the reason until the file is published again."""
         self._received: dict[str, Counter[str]] = {}
         self._dirty: set[str] = set()
         self._settling: dict[str, asyncio.Task[None]] = {}
@@ -74,7 +74,7 @@ class AssignedTasks:
         changed = await self._cache.open()
         self._room.open((await self._cache.usage()).total)
         for name in changed:
-            log.warning("a published file changed on the disk; it is unpublished and fetched again", task=name)
+            log.warning("a published file changed on the disk; unpublishing it and fetching it again", task=name)
             await self._deliveries.withdraw(name)
 
     async def run(self, interval: float) -> None:
@@ -97,7 +97,7 @@ class AssignedTasks:
         await self._downloads.close()
 
     def touch(self, name: str) -> None:
-        """Soon compare a task with its assignment, because one of them may have changed, and correct the difference."""
+        """Settle a task soon, because its assignment or its pieces may have changed."""
         self._dirty.add(name)
         if name not in self._settling:
             self._settling[name] = asyncio.create_task(self._settle_while_dirty(name))
@@ -110,7 +110,7 @@ class AssignedTasks:
                 self.touch(name)
 
     def trouble(self, name: str) -> DeliveryState | None:
-        """Why the disk rejected the task's pieces. ``None`` if the last attempt succeeded."""
+        """Why the disk failed to store the task's pieces. ``None`` if the last attempt succeeded."""
         return self._troubles.get(name)
 
     # Events
@@ -134,7 +134,7 @@ class AssignedTasks:
         assignment = self._assigned.get(work.task_id)
         self._released.discard(work.task_id)
         if assignment is None or not fits(work, assignment):
-            log.info("ignored an order for a piece that is not wanted", **_described(work))
+            log.info("ignored work for a piece that is not assigned", **_described(work))
         elif self._cache.has(work.task_id, work.generation, work.piece):
             self._supernodes.piece_done(work.task_id, work.generation, work.piece)
             self._supernodes.send()
@@ -163,7 +163,7 @@ class AssignedTasks:
                 self._make_room()
         else:
             log.warning(
-                "a piece was not received; the supernode gives it again",
+                "a piece was not received; the supernode assigns it again",
                 kind=event.kind,
                 error=str(event.error),
                 **_described(work),
@@ -179,9 +179,9 @@ class AssignedTasks:
                 self._on_work(other)
 
     def _is_overlooked(self, assignment: Assignment) -> bool:
-        """True if pieces are missing and no supernode gives work, although it should. Then the peer reports all pieces.
+        """True if pieces are missing, but no supernode gives work. The peer then reports all pieces again.
 
-        For a blob, supernodes give work only while a reader or an order wants it.
+        Supernodes give work for a blob only while a reader or an order needs the blob.
         """
         name = assignment.task_id
         wanted = bool(assignment.deliveries) or self._room.must_stay(name)
@@ -200,7 +200,7 @@ class AssignedTasks:
             self.touch(name)
 
     def _fail(self, given: WorkGiven, kind: str, trouble: DeliveryState | None = None) -> None:
-        """Report a piece that was not received. ``trouble``: why the node itself failed."""
+        """Report a piece that was not received. ``trouble`` is the node's own failure, if any."""
         work = given.work
         failure = PieceFailure(work.task_id, work.piece, work.provider, kind)
         if trouble is not None:
@@ -239,7 +239,7 @@ class AssignedTasks:
 
     async def _on_trouble(self, name: str, assignment: Assignment | None, error: StoreError | DeliveryError) -> None:
         log.warning("a file cannot be stored or published; trying again later", task=name, error=str(error))
-        self._ready.discard(name)  # its file may be lost: open it again before the next piece
+        self._ready.discard(name)  # the data file may be lost: open the file again before the next piece
         if isinstance(error, FileMismatchError):
             self._supernodes.inventory_changed(name)
         if isinstance(error, StoreError):
@@ -293,9 +293,9 @@ class AssignedTasks:
             self._start_waiting(name)
 
     def _start_waiting(self, name: str) -> None:
-        """Start the work that waited for the task's data file, or report that the disk rejected the file."""
+        """Start the work that waited for the task's data file. Without a data file, report the work as failed."""
         if name in self._dirty:
-            return  # the assignment changed meanwhile: the next settling decides
+            return  # the assignment changed meanwhile: wait until the task is settled again
         for given in self._waiting.pop(name, ()):
             if name in self._ready:
                 self._on_work(given)
@@ -303,7 +303,7 @@ class AssignedTasks:
                 self._fail(given, LOCAL, self._troubles.get(name))
 
     async def _deliver(self, assignment: Assignment) -> None:
-        """Publish the file at all its paths, once it is whole."""
+        """Publish the file at all its paths if the file is complete."""
         name = assignment.task_id
         await self._withdraw(name, assignment)
         try:
@@ -321,10 +321,10 @@ class AssignedTasks:
             self._scrub.wake()
         if received := self._received.pop(name, None):
             own = received.pop("", 0)
-            log.info("the node has a whole file", task=name, from_supernode=own, from_peers=received.total())
+            log.info("the node has a complete file", task=name, from_supernode=own, from_peers=received.total())
 
     async def _remove_from_service(self, name: str, error: FileMismatchError) -> None:
-        """Unpublish a wrong file. If pieces of it are wrong, forget them, so that they are fetched again."""
+        """Unpublish a wrong file. If pieces are wrong, drop these pieces, so that the peer fetches them again."""
         if name in self._deliveries.tasks():
             await self._withdraw(name)
         if isinstance(error, RotError):

@@ -1,4 +1,4 @@
-"""Publishes whole files at their paths, and reports each delivery to the supernodes."""
+"""Publishes complete files at their paths, and reports each delivery to the supernodes."""
 
 import asyncio
 import time
@@ -24,7 +24,7 @@ log = structlog.get_logger()
 
 
 class Deliveries:
-    """Runs the publisher in one thread, because it must not be called by two at a time."""
+    """Runs the publisher in one thread, because only one thread may use it."""
 
     def __init__(self, supernodes: SupernodeSessions, publisher: Publisher, events: PeerEvents) -> None:
         self._supernodes = supernodes
@@ -42,7 +42,7 @@ class Deliveries:
         return self._publisher.tasks()
 
     async def publish(self, assignment: Assignment, source: Path) -> None:
-        """Publish a whole file at each of its paths. Failures are reported, not raised."""
+        """Publish a complete file at each of its paths. Failures are reported, not raised."""
         sha256 = digest.parse(assignment.digest).hex
         for delivery in assignment.deliveries:
             request = PublicationRequest(delivery.path, assignment.task_id, source, sha256)
@@ -62,7 +62,7 @@ class Deliveries:
             self._report(assignment.task_id, delivery, state)
 
     async def withdraw(self, task_id: str, keep: Iterable[Delivery] = ()) -> list[str]:
-        """Remove a task's published files except those in ``keep``, and return their paths. Raises StoreError."""
+        """Unpublish a task's files except at the paths in ``keep``. Return the removed paths. Raises StoreError."""
         kept = tuple(keep)
         paths, uids = {delivery.path for delivery in kept}, {delivery.uid for delivery in kept}
         removed = [path for path in self._publisher.paths(task_id) if path not in paths]

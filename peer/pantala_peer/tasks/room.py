@@ -1,6 +1,6 @@
 """Limits the disk space for the blobs of images. The least recently used blobs are dropped first. Pure.
 
-A blob has a task without deliveries. It can be fetched again, so it is kept only while there is room.
+A blob has a task without deliveries. The peer can fetch a blob again, so blobs stay only while there is room.
 """
 
 import itertools
@@ -10,7 +10,7 @@ MAX_LIMIT = 10 * 1024**3
 """The default limit in bytes on a large filesystem."""
 
 SHARE = 0.1
-"""The default limit on a smaller filesystem, as a share of its size."""
+"""The default limit on a smaller filesystem, as a fraction of the filesystem's size."""
 
 
 def usual_limit(total: int) -> int:
@@ -34,7 +34,7 @@ class BlobRoom:
             self._limit = usual_limit(total)
 
     def demand(self, name: str, *, demanded: bool) -> None:
-        """Note that a task's blob is used now. ``demanded`` says if a reader still reads it."""
+        """Record that a task's blob is used now. ``demanded`` is True while a reader reads the blob."""
         self._used[name] = next(self._uses)
         if demanded:
             self._demanded.add(name)
@@ -52,14 +52,13 @@ class BlobRoom:
         return name in self._demanded or name in self._ordered
 
     def forget_others(self, names: Collection[str]) -> None:
-        """Forget when each task outside ``names`` was last used."""
+        """Remove the records of last use of all tasks outside ``names``."""
         self._used = {name: used for name, used in self._used.items() if name in names}
 
     def surplus(self, held: Mapping[str, int], whole: Callable[[str], bool], *, free: int = 0) -> list[str]:
-        """The tasks to drop, so that the others fit and ``free`` more bytes become free. Incomplete tasks stay.
+        """The tasks to drop, so that the kept tasks fit and ``free`` more bytes become free. Incomplete tasks stay.
 
-        ``held`` has the bytes of each task. If all of them together have fewer bytes than ``free``, none is dropped
-        for that.
+        ``held`` has the bytes of each task. If all droppable tasks have fewer bytes than ``free``, ``free`` is ignored.
         """
         idle = [name for name in held if whole(name) and not self.must_stay(name)]
         if free > sum(held[name] for name in idle):
