@@ -1,1 +1,1 @@
-"""The runtime helper: the only process of Pantala with the container runtime's socket. Callers name only images."""
+"""The runtime helper: the only process of Pantala that uses the container runtime's socket."""

@@ -36,7 +36,7 @@ from pantala_runtime.pulls import Pulls
 from pantala_runtime.runtime import ContainerRuntime
 
 _MAX_BODY = 512 * 1024
-"""The largest request in bytes: about six thousand digests."""
+"""The largest request in bytes. About six thousand digests fit."""
 _PROBE_TIMEOUT = 10.0
 """Seconds for the pull of a probe. A running mirror answers in milliseconds."""
 
@@ -45,7 +45,7 @@ _Body = TypeVar("_Body")
 
 
 class HelperAPI:
-    """The HTTP routes. They accept only names of images and digests. None removes an image or runs a program."""
+    """The HTTP routes. They accept only image names and digests. They cannot remove images or run programs."""
 
     def __init__(
         self, runtime: ContainerRuntime, pulls: Pulls, image_filesystem: Path | None, content: Path | None = None
@@ -56,7 +56,7 @@ class HelperAPI:
         self._content = content
 
     def application(self) -> web.Application:
-        """The web application. Its server must cancel a handler when the client disconnects, to end a pull."""
+        """The web application. Its server must cancel a handler when the client disconnects, so that the pull ends."""
         app = web.Application(middlewares=[_errors], client_max_size=_MAX_BODY)
         app.router.add_post("/v1/pull", self._pull)
         app.router.add_post("/v1/name", self._name)
@@ -123,7 +123,7 @@ class HelperAPI:
         mirror = MirrorStatus(path, None if path is None else bool(path))
         honoured = self._pulls.pins_honoured
         if honoured is None and any(image.pinned for image in await self._runtime.images()):
-            honoured = True  # a runtime that knows pins sets one on its own pause image
+            honoured = True  # a runtime that knows pins pins its own pause image
         return json_response(RuntimeStatus(version, mirror, PinningStatus(honoured), await self._filesystem()))
 
     async def _filesystem(self) -> ImageFilesystem:
@@ -155,7 +155,7 @@ async def _body(request: web.Request, kind: type[_Body]) -> _Body:
     try:
         return decode(await request.read(), kind)
     except ValueError as error:
-        raise InvalidRequestError(f"the body is not valid: {error}") from None
+        raise InvalidRequestError(f"the request's body is not valid: {error}") from None
 
 
 def _image(text: str) -> ImageReference:
@@ -166,7 +166,7 @@ def _image(text: str) -> ImageReference:
 
 
 def _check_server(text: str) -> None:
-    """Reject an invalid URL of a registry. With one, the runtime might send the password to any host."""
+    """Reject an invalid URL of a registry. With such a URL, the runtime might send the password to any host."""
     try:
         parts = urlsplit(text)
         good = parts.scheme in ("http", "https") and parts.hostname and "@" not in parts.netloc
@@ -174,7 +174,7 @@ def _check_server(text: str) -> None:
         good = False
     if not good:
         raise InvalidRequestError(
-            "auth.server is not a valid URL of a registry. Give one like https://registry.example.com."
+            "auth.server is not a valid URL of a registry. Give a URL like https://registry.example.com."
         )
 
 

@@ -1,4 +1,4 @@
-"""Composes the runtime helper and serves its socket."""
+"""Makes the objects of the runtime helper and serves its socket."""
 
 import asyncio
 import contextlib
@@ -25,7 +25,7 @@ from pantala_runtime.settings import Settings, parse
 log = structlog.get_logger()
 
 _MOST = 64
-"""Connections at the socket. Only the peer of the node connects."""
+"""The most connections at the socket. Only the node's peer connects."""
 
 
 @dataclass(slots=True)
@@ -80,7 +80,7 @@ def build(settings: Settings) -> HelperApp:
 
 @contextlib.contextmanager
 def _listening(path: Path) -> Iterator[socket.socket]:
-    """Listen at ``path``, with permissions for our user only. A socket without a process is replaced."""
+    """Listen at ``path``, with permissions only for the process's user. An old socket at ``path`` is replaced."""
     listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
         with contextlib.suppress(FileNotFoundError):

@@ -1,4 +1,4 @@
-"""The container runtime containerd, by its socket: the CRI for pulls, and its own API for names and labels."""
+"""A client of containerd's socket. It uses the CRI for pulls, and containerd's own API for names and labels."""
 
 import json
 from collections.abc import Callable
@@ -26,9 +26,9 @@ _TIMEOUT = 10.0
 """Seconds for each call except pulls."""
 
 _OPTIONS = (
-    ("grpc.max_receive_message_length", 16 << 20),  # as containerd's own: a list of thousands of images
+    ("grpc.max_receive_message_length", 16 << 20),  # containerd's own limit: a list of thousands of images
     ("grpc.initial_reconnect_backoff_ms", 100),
-    ("grpc.max_reconnect_backoff_ms", 2000),  # a restart takes it about a second
+    ("grpc.max_reconnect_backoff_ms", 2000),  # containerd restarts in about a second
     ("grpc.enable_http_proxy", 0),
 )
 
@@ -36,7 +36,7 @@ _Answer = TypeVar("_Answer", bound=Message)
 
 
 class Containerd:
-    """A client of containerd, used as an asynchronous context manager. It connects on first use, and after restarts."""
+    """A client of containerd, used as an asynchronous context manager. It connects at first use and after restarts."""
 
     def __init__(self, socket: str) -> None:
         self._socket = socket
@@ -73,11 +73,11 @@ class Containerd:
         return (await self._named(name)).target.digest
 
     async def mark_pinned(self, name: str, pinned: bool) -> None:
-        """Set the label that the CRI shows as pinned, or empty it, which means the same as no label."""
+        """Set the label that the CRI shows as a pin, or set the label to an empty text, which removes the pin."""
         image = await self._named(name)
         image.labels[_PINNED_LABEL] = _PINNED if pinned else ""
         mask = FieldMask(paths=[f"labels.{_PINNED_LABEL}"])
-        # The update must contain the whole image: containerd (seen with 2.3.4) crashes without a target.
+        # The update must contain the complete image: containerd (seen with 2.3.4) crashes without a target.
         request = images_pb2.UpdateImageRequest(image=image, update_mask=mask)
         await self._call(f"{_NAMES}/Update", request, images_pb2.UpdateImageResponse, about=name)
 
@@ -99,7 +99,7 @@ class Containerd:
         request = images_pb2.GetImageRequest(name=name)
         answer = await self._call(f"{_NAMES}/Get", request, images_pb2.GetImageResponse, about=name)
         if not answer.image.target.digest:
-            raise NoSuchImageError(f"{name}: the container runtime has no image of this name. Pull it.")
+            raise NoSuchImageError(f"{name}: the container runtime has no image of this name. Pull the image.")
         return answer.image
 
     async def version(self) -> RuntimeVersion:

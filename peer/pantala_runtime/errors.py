@@ -1,4 +1,4 @@
-"""The errors of the runtime helper. The class of an error decides the status and the reason of the answer.
+"""The errors of the runtime helper. An error's class has the status and the reason of the HTTP answer.
 
 ::
 
@@ -6,7 +6,7 @@
     ├── InvalidRequestError         400     InvalidRequest      the body is not valid
     ├── InvalidImageError           400     InvalidImage        the image's name is not valid
     ├── NoSuchImageError            404     NotFound            the registry or the node does not have the image
-    ├── PullUnauthorizedError       403     Unauthorized        the registry rejected the credentials, or needs some
+    ├── PullUnauthorizedError       403     Unauthorized        the registry rejected or requires credentials
     ├── NodeFullError               507     NoSpace             the node's disk is full
     ├── PullDigestError             502     DigestMismatch      the content does not match its digest
     ├── PullUnreachableError        502     Unreachable         the registry does not answer, or answers 5xx

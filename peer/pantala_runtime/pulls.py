@@ -1,4 +1,4 @@
-"""Pulls into the container runtime. All requests for one image share one pull."""
+"""Pulls images into the container runtime. Requests for one image with the same credentials share one pull."""
 
 import asyncio
 from collections.abc import Callable
@@ -14,7 +14,7 @@ from pantala_runtime.errors import NoSuchImageError, PullDigestError, PullTimeou
 from pantala_runtime.runtime import ContainerRuntime
 
 _CHECKS = (0.0, 0.05, 0.1, 0.2, 0.4, 0.8)
-"""Seconds between checks for a new name or pin, because the CRI shows it only a moment later."""
+"""Seconds between checks for a new name or pin, because the CRI shows it only after a short time."""
 
 
 class Pulls:
@@ -26,12 +26,12 @@ class Pulls:
         self._flight: SingleFlight[tuple[str, PullCredentials | None], PulledImage] = SingleFlight(stop_unattended=True)
         self._turns: WeakValueDictionary[str, asyncio.Lock] = WeakValueDictionary()
         self.pins_honoured: bool | None = None
-        """True if the runtime honoured the last pin. ``None`` if none was set yet."""
+        """True if the runtime honoured the last pin. ``None`` if this process has not set a pin yet."""
 
     async def pull(
         self, image: ImageReference, credentials: PullCredentials | None = None, *, timeout: float, pin: bool = False
     ) -> PulledImage:
-        """Pull ``image`` within ``timeout`` seconds. A cancelled pull goes on if another request waits for it."""
+        """Pull ``image`` within ``timeout`` seconds. After a cancellation, it goes on while other requests wait."""
         name = str(image)
         try:
             async with asyncio.timeout(timeout):
@@ -45,17 +45,17 @@ class Pulls:
             ) from None
 
     async def name(self, image: ImageReference, name: ImageReference) -> None:
-        """Add the tag ``name`` to ``image``, which the runtime has. Returns when the CRI shows the name."""
+        """Add the tag ``name`` to ``image`` in the runtime. Returns when the CRI shows the name."""
         await self._runtime.name(str(image), str(name))
         for pause in _CHECKS:
             await asyncio.sleep(pause)
             found = await self._runtime.image(str(name))
             if found is not None and str(image) in found.digests:
                 return
-        raise RuntimeSilentError(f"{name}: the runtime accepted the name, but does not list it. The peer retries.")
+        raise RuntimeSilentError(f"{name}: the runtime accepted the name, but does not show it. The peer retries.")
 
     async def pin(self, image: ImageReference) -> bool:
-        """Pin the image, and check repeatedly that the runtime shows the pin. Returns False if it ignores pins.
+        """Pin the image, and check repeatedly that the runtime shows the pin. Returns False if the pin is ignored.
 
         After a runtime ignored a pin, later calls check only once.
         """
@@ -80,13 +80,13 @@ class Pulls:
     async def _pull(self, image: ImageReference, credentials: PullCredentials | None) -> PulledImage:
         name = str(image)
         turn = self._turns.setdefault(name, asyncio.Lock())
-        async with turn:  # one after the other: each must prove its own credentials
+        async with turn:  # pulls with different credentials run one after the other, so that each proves its own
             begun = self._clock()
             await self._runtime.pull(name, credentials)
             took = self._clock() - begun
             found, digest = await self._runtime.image(name), await self._runtime.digest(name)
         if found is None:
-            raise NoSuchImageError(f"{name}: the node removed the image right after the pull. Check the node's disk.")
+            raise NoSuchImageError(f"{name}: the image was removed right after the pull. Check the node's disk space.")
         if image.digest and image.digest != digest:
-            raise PullDigestError(f"{name}: the runtime has {digest} under this name. Remove it from the node.")
+            raise PullDigestError(f"{name}: the runtime has {digest} under this name. Remove the image from the node.")
         return PulledImage(digest, found.bytes, round(took, 3), found.pinned)

@@ -9,9 +9,9 @@ class ImageStore(NamedTuple):
     """The directory in which the runtime keeps images."""
 
     path: str
-    """The path on the node, outside of this container."""
+    """The path on the node, which may differ from the path in this container."""
     used: int
-    """The bytes that images take."""
+    """The bytes of all images."""
 
 
 class ContainerRuntime(Protocol):
@@ -21,20 +21,20 @@ class ContainerRuntime(Protocol):
     """
 
     async def pull(self, name: str, credentials: PullCredentials | None) -> None:
-        """Pull an image. If the caller cancels, the runtime stops the pull and discards the partial image."""
+        """Pull an image. If the call is cancelled, the runtime stops the pull and discards the partial image."""
 
     async def image(self, name: str) -> RuntimeImage | None: ...
 
     async def images(self) -> list[RuntimeImage]: ...
 
     async def digest(self, name: str) -> str:
-        """The digest that ``name`` stands for on this node."""
+        """The digest of the image with this name on this node."""
 
     async def name(self, source: str, name: str) -> None:
-        """Let ``name`` stand for the image ``source``. The runtime shows the name a moment later."""
+        """Add ``name`` to the image ``source``. The runtime shows the name after a short time."""
 
     async def mark_pinned(self, name: str, pinned: bool) -> None:
-        """Set or remove the pin. :attr:`RuntimeImage.pinned` shows a moment later whether the runtime honours it."""
+        """Set or remove the pin. After a short time, :attr:`RuntimeImage.pinned` shows whether the pin is honoured."""
 
     async def version(self) -> RuntimeVersion: ...
 

@@ -22,23 +22,23 @@ class Settings:
         "the container runtime's socket (/run/containerd/containerd.sock)",
         default="unix:///run/containerd/containerd.sock",
     )
-    """In a container, mount the socket's directory, because each start of the runtime makes a new socket."""
+    """In a container, mount the socket's directory: each start of the runtime makes a new socket."""
     listen: Path = flag(
         settings.unix_socket,
         "unix:/PATH",
-        "the helper's socket, for its own user only (/run/pantala/runtime.sock)",
+        "the helper's socket, which only the helper's user can open (/run/pantala/runtime.sock)",
         default=Path("/run/pantala/runtime.sock"),
     )
     image_filesystem: Path | None = flag(
-        Path, "DIR", "a directory on the filesystem of the images (default: what the runtime reports)", default=None
+        Path, "DIR", "a directory on the filesystem of the images (default: the runtime's)", default=None
     )
     content: Path | None = flag(
-        Path, "DIR", "the runtime's content store, to see which blobs it has (default: none)", default=None
+        Path, "DIR", "the runtime's content store, to check which blobs it has (default: none)", default=None
     )
     """The directory with ``blobs/sha256``. The helper only reads it."""
     log_level: int = settings.log_level_flag()
     grace: float = 5.0
-    """Seconds that answers have to end after SIGTERM. Pulls are cancelled: the peer asks for them again."""
+    """Seconds in which answers may end after SIGTERM. Pulls are cancelled, and the peer requests them again."""
 
 
 def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:

@@ -1,4 +1,4 @@
-"""Translates a gRPC error of the container runtime into one of the helper's errors. Pure."""
+"""Translates a gRPC error of the container runtime into a :class:`HelperError`. Pure."""
 
 import re
 
@@ -13,7 +13,7 @@ _PREAMBLE = re.compile(
     r"rpc error: code = \w+ desc = |failed to pull and unpack image \"[^\"]*\": |"
     r"failed to resolve (image|reference \"[^\"]*\"): "
 )
-"""Parts of an error's text that only repeat that a pull failed, and of which image."""
+"""Parts of an error's text that only repeat the failed pull and the image."""
 
 _UNREACHABLE = (
     r"dial tcp|no such host|server misbehaving|connection refused|connection reset|broken pipe|no route to host|"
@@ -37,7 +37,7 @@ _TEXTS: tuple[tuple[str, type[HelperError]], ...] = (
     (r"authorization failed|failed to authorize", errors.PullUnauthorizedError),
     (r"context (canceled|deadline exceeded)", errors.PullTimeoutError),
 )
-"""Patterns in the error's text. The first match decides, so a cause is before its consequences."""
+"""Patterns in the error's text. The first match is used, so causes come before their consequences."""
 
 _CODES: dict[str, type[HelperError]] = {
     "NOT_FOUND": errors.NoSuchImageError,
@@ -50,7 +50,7 @@ _CODES: dict[str, type[HelperError]] = {
 
 
 def translate(code: str, text: str, image: str) -> HelperError:
-    """The error for a gRPC ``code`` and ``text`` about ``image``. Its message shows no secrets of URLs."""
+    """The error for a gRPC ``code`` and ``text`` about ``image``. The error's message contains no secrets from URLs."""
     reported = redact(text)
     if code == "UNIMPLEMENTED" or (code == "UNAVAILABLE" and image not in text and "failed to pull" not in text):
         return errors.RuntimeSilentError(f"the container runtime does not answer: {reported}. The peer retries.")
@@ -61,7 +61,7 @@ def translate(code: str, text: str, image: str) -> HelperError:
 
 
 def redact(text: str) -> str:
-    """``text`` in one line of bounded length, without credentials and signatures in URLs."""
+    """``text`` in one line of limited length, without credentials and signatures in URLs."""
     plain = _PREAMBLE.sub("", " ".join(text.split()))
     plain = _URL.sub(lambda match: RedactedURL(match[0].rstrip(":.,;")) + _tail(match[0]), plain)
     return plain if len(plain) <= _MAX_TEXT else plain[: _MAX_TEXT // 2] + " … " + plain[-_MAX_TEXT // 2 :]

@@ -1,1 +1,1 @@
-"""Messages of the runtime's gRPC services, the subset in use. ``*_pb2`` is generated from the ``.proto`` beside it."""
+"""The used messages of the runtime's gRPC services. ``generate.py`` makes each ``*_pb2`` from a ``.proto`` file."""

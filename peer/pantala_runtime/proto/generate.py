@@ -1,4 +1,4 @@
-"""Generates ``*_pb2`` from the ``.proto`` files beside this one: ``python -m pantala_runtime.proto.generate``."""
+"""Generates ``*_pb2`` from the ``.proto`` files in this folder: ``python -m pantala_runtime.proto.generate``."""
 
 import subprocess
 import sys
