@@ -1,1 +1,1 @@
-"""The process on each node: it fetches pieces, verifies them, serves them to other nodes and publishes whole files."""
+"""The peer, Pantala's process on each node. It fetches, verifies and serves pieces, and publishes complete files."""

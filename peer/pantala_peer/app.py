@@ -49,7 +49,7 @@ from pantala_protocol import __version__
 from pantala_protocol.sync import SyncRequest
 
 _READY_FOR = 60.0
-"""A peer is ready for this many seconds after the last answer of any supernode."""
+"""Seconds for which a peer is ready after the last answer of any supernode."""
 
 _SHARE = 0.25
 """Connections at the piece port may use this fraction of the limit of open files."""
@@ -77,11 +77,11 @@ class PeerApp:
     metrics: PeerMetrics
     traces: Traces
     certificate: CertificateKeeper | None
-    """Keeps the peer's certificate. ``None``: the peer speaks plain HTTP."""
+    """Keeps the peer's certificate. ``None``: the peer uses plain HTTP."""
     _opened: bool = field(default=False, init=False)
 
     async def run(self, stop: asyncio.Event) -> None:
-        """Run until ``stop`` is set, then tell the supernodes, and let running uploads end. Published files stay.
+        """Run until ``stop`` is set. Then report the end to the supernodes, and let running uploads end. Files stay.
 
         Raises :class:`PeerError` or :class:`StoreError` if the root cannot be used.
         """
@@ -101,7 +101,7 @@ class PeerApp:
             return ["the pieces on the disk are being verified"]
         silent = asyncio.get_running_loop().time() - self.supernodes.answered_at
         if silent > _READY_FOR:
-            return [f"no supernode has answered lately: {'; '.join(self.supernodes.errors) or 'they are silent'}"]
+            return [f"no supernode has answered lately: {'; '.join(self.supernodes.errors) or 'no answer'}"]
         return []
 
     async def _live(self, stack: contextlib.AsyncExitStack) -> None:
@@ -166,7 +166,7 @@ def build(settings: Settings) -> PeerApp:
     )
     downloads = Downloads(receiver, events, parallel=settings.downloads, urgent=waiters.is_urgent)
 
-    # Supernodes assign tasks and give work. The node carries that out and reports.
+    # Supernodes assign tasks and give work. The peer carries both out and reports.
     identity = SyncRequest(
         settings.name,
         boot,
@@ -191,7 +191,7 @@ def build(settings: Settings) -> PeerApp:
     scrub = Scrub(cache, busy=downloads.active, interval=settings.scrub_interval)
     tasks = AssignedTasks(supernodes, cache, downloads, deliveries, room, scrub, events)
 
-    # Other peers download our pieces, and containerd reads images through the mirror.
+    # Other peers download this peer's pieces, and containerd reads images through the mirror.
     pieces = PieceSender(
         cache.lookup, keys=supernodes.keys, clock=time.time, slots=settings.uploads, on_missing=tasks.touch, tls=tls
     )
@@ -208,7 +208,7 @@ def build(settings: Settings) -> PeerApp:
         tls=tls,
     )
 
-    # The operator orders images. They end in the container runtime or in the cache.
+    # The operator orders images. They are stored in the container runtime or in the cache.
     helper = RuntimeHelper(settings.runtime_socket)
     runtime = RuntimeWatch(
         helper,

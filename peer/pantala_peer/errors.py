@@ -1,17 +1,17 @@
-"""The errors of a peer, as one tree. The class of an error decides what the peer reports to the supernode.
+"""The errors of a peer. The class of an error decides what the peer reports to the supernode.
 
 ::
 
     PeerError
     ├── ExchangeError               the supernode did not answer; the same exchange is sent again
-    │   └── ExchangeRefusedError    the supernode rejects this exchange; another one is made
-    └── DeliveryError               a file cannot be published; ``reason`` is a DeliveryState's
+    │   └── ExchangeRefusedError    the supernode rejects this exchange; the peer makes a new exchange
+    └── DeliveryError               a file cannot be published; ``reason`` is the reason of the DeliveryState
         ├── OutsideRootError        PathOutsideRoot
         ├── PathConflictError       PathConflict
         └── FileMismatchError       DigestMismatch
             └── RotError            a published file has changed on the disk
 
-The errors of the disk are :class:`pantala_pieces.errors.StoreError`. Those of a piece that was not received are
+The errors of the disk are :class:`pantala_pieces.errors.StoreError`. The errors of a piece that was not received are
 :class:`pantala_pieces.transfer.errors.FetchError`.
 """
 
@@ -31,7 +31,7 @@ class ExchangeError(PeerError):
 
 
 class ExchangeRefusedError(ExchangeError):
-    """The supernode has read the exchange and rejects it. Sending it again would not help."""
+    """The supernode has read the exchange and rejects it. To send the same exchange again would not help."""
 
 
 LOCAL = "local"
@@ -45,7 +45,7 @@ class DeliveryError(PeerError):
 
 
 class OutsideRootError(DeliveryError):
-    """The path leads out of the peer's root directory, or could do so through a link."""
+    """The path leads out of the peer's root directory, or could lead out of it through a link."""
 
     reason = Reason.PATH_OUTSIDE_ROOT
 
@@ -57,7 +57,7 @@ class PathConflictError(DeliveryError):
 
 
 class FileMismatchError(DeliveryError):
-    """The whole file does not have the digest that the supernode states."""
+    """The whole file does not have the digest that the supernode requires."""
 
     reason = Reason.DIGEST_MISMATCH
 

@@ -1,4 +1,4 @@
-"""The events inside the peer. One object emits each kind of event; the others subscribe to it.
+"""The events inside the peer. One object emits each kind of event. Other objects subscribe to it.
 
 =================== ================= ==================================
 Event               Emitted by        Handled by
@@ -22,16 +22,16 @@ from pantala_protocol.sync import Assignment, Delivery, PieceWork
 
 
 class Assigned(NamedTuple):
-    """The supernodes assign other tasks to this node than before."""
+    """The assignments of this node changed."""
 
     tasks: dict[str, Assignment]
     """All assigned tasks, by ID."""
     complete: bool
-    """True if all supernodes have reported: a task that is not in ``tasks`` must be dropped."""
+    """True if all supernodes have answered. Then a task that is not in ``tasks`` must be dropped."""
 
 
 class WorkGiven(NamedTuple):
-    """A supernode tells this node to download a piece."""
+    """A supernode gave work to this node: a piece to download."""
 
     work: PieceWork
     supernode: str
@@ -61,7 +61,7 @@ class DownloadsDelivered(NamedTuple):
 
 
 class FilePublished(NamedTuple):
-    """A file is at its path."""
+    """A file was published at its path."""
 
     task_id: str
     delivery: Delivery

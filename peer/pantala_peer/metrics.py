@@ -29,9 +29,9 @@ _DONE = "done"
 
 MIRROR: Final = Family(
     "pantala_peer_mirror_requests_total", "counter",
-    "Requests of containerd to the mirror. A hit is served. A miss and a late one go to the registry. A broken answer "
-    "ends early, and the registry sends the rest.",
-    "How many requests does the mirror keep away from registries, and is it too slow?",
+    "Requests of containerd to the mirror. A hit is served. After a miss or a late request, containerd asks the "
+    "registry. A broken answer ends early, and the registry sends the missing bytes.",
+    "How many requests does the mirror save the registries, and is it too slow?",
     {"result": ("hit", "miss", "late", "broken")},
 )  # fmt: skip
 MIRROR_BYTES: Final = Family(
@@ -49,8 +49,8 @@ DOWNLOADS: Final = Family(
     {"result": (_DONE, *sorted(each.kind for each in FetchError.__subclasses__()), LOCAL)},
 )  # fmt: skip
 SENT: Final = Family(
-    "pantala_peer_sent_bytes_total", "counter", "Bytes of pieces that the peer sent to others.",
-    "How much does this node give to others?",
+    "pantala_peer_sent_bytes_total", "counter", "Bytes of pieces that the peer sent to other nodes.",
+    "How many bytes does this node send to other nodes?",
 )  # fmt: skip
 UPLOADS: Final = Family(
     "pantala_peer_uploads", "gauge", "Pieces that the peer sends now.", "How busy is this node's link?"
@@ -73,7 +73,7 @@ PULLS: Final = Family(
     "Do ordered images arrive on this node?", {"state": tuple(PullPhase)},
 )  # fmt: skip
 EXCHANGES: Final = Family(
-    "pantala_peer_exchanges_total", "counter", "Exchanges with supernodes.", "Does the peer talk to the supernodes?"
+    "pantala_peer_exchanges_total", "counter", "Exchanges with supernodes.", "Does the peer reach the supernodes?"
 )
 SUPERNODES: Final = Family(
     "pantala_peer_supernodes", "gauge", "Supernodes, by whether they answered this peer last time.",
@@ -117,7 +117,7 @@ class PeerMetrics:
         self.registry.register(metrics.Readings(self._read))
 
     async def run(self) -> None:
-        """Measure the disk now and then, in the disk's thread, because a hanging disk must not stop the peer."""
+        """Measure the disk regularly, in the disk's thread, because a hanging disk must not stop the peer."""
         while True:
             try:
                 self._usage = await self._cache.usage()

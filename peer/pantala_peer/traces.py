@@ -1,4 +1,4 @@
-"""The peer's spans: fetching the pieces of a file, and publishing it. Used only if traces are on."""
+"""The peer's spans for the download and the publication of a file. Used only if traces are on."""
 
 import time
 from collections import Counter
@@ -9,7 +9,7 @@ from pantala_process.tracing.spans import Span, Traces
 
 
 class DeliveryTraces:
-    """Records the spans ``distribute`` and ``publish`` once for each delivery."""
+    """Records one span ``distribute`` and one span ``publish`` for each delivery."""
 
     def __init__(self, traces: Traces, node: str, events: PeerEvents, wall: Callable[[], float] = time.time) -> None:
         """``wall`` returns seconds since the epoch."""
@@ -17,9 +17,9 @@ class DeliveryTraces:
         self._node = node
         self._wall = wall
         self._waiting: dict[str, set[str]] = {}
-        """The contexts of deliveries that are not published yet, by task."""
+        """The trace contexts of unpublished deliveries, by task."""
         self._done: set[str] = set()
-        """The contexts of published deliveries."""
+        """The trace contexts of published deliveries."""
         self._began: dict[str, float] = {}
         self._received: dict[str, Counter[str]] = {}
         events.subscribe(Assigned, self._on_assigned)
