@@ -108,7 +108,7 @@ ROWS: dict[str, tuple[Panel, ...]] = {
     ),
     "Origins and pieces": (
         Panel(
-            "Tasks by state", "How many tasks wait, are fetched, are whole, or failed?", "none",
+            "Tasks by state", "How many tasks wait, are fetched, are complete, or failed?", "none",
             (
                 Query("sum by (cdn_status) (pantala_tasks)", "{{cdn_status}}"),
                 Query("sum(pantala_queued_fetches)", "wait for a place"),
