@@ -104,7 +104,7 @@ class Settings(TLSFlags):
     connect_timeout: float = 3.0
     """Seconds to connect to a provider. The kernel repeats a lost SYN after 1 s and 3 s."""
     head_timeout: float = 5.0
-    """Seconds until the head of a provider's answer. For another peer, the limit is 3 s."""
+    """Seconds until the head of a provider's answer. For another peer, the limit is at most 3 s."""
     stall_timeout: float = 2.0
     """Seconds without a byte within a piece until the download fails. The limit is at least four usual piece times."""
     slow_timeout: float = 5.0

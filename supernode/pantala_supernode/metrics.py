@@ -36,7 +36,7 @@ _STATUSES = tuple(str(status) for status in range(100, 600))
 """The values of an HTTP status."""
 
 EXCHANGES: Final = Family(
-    "pantala_exchanges_total", "counter", "Exchanges that peers began.", "Do peers send requests to the supernode?"
+    "pantala_exchanges_total", "counter", "Peers' requests for exchanges, with repetitions.", "Do peers send requests?"
 )
 SCHEDULING: Final = Family(
     "pantala_scheduling_seconds", "histogram", "Time to decide which pieces one peer gets.",

@@ -130,7 +130,7 @@ class SupernodeSession:
 
     @property
     def has_news(self) -> bool:
-        """True if there are reports for which an exchange must begin. A changed position of a wanted blob can wait."""
+        """True if there are reports for which an exchange must begin. All other reports wait for the next exchange."""
         return bool(self._done or self._failures) or self.has_urgent_news
 
     @property
