@@ -52,7 +52,7 @@ class PeerSession:
     received: dict[str, float] = field(default_factory=dict)
     """The bytes given to the peer for each tenant, divided by the tenant's share."""
     received_now: float = 0.0
-    """The tenant's value in ``received`` when the last turn began."""
+    """The value in ``received`` of the tenant that took the last turn, when the turn began."""
     small_tasks: dict[str, None] = field(default_factory=dict)
     """The tasks with a small file that the peer lacks. They get no turns, because all are given at once."""
     paused: dict[str, float] = field(default_factory=dict)
