@@ -90,7 +90,7 @@ def test_the_environment_mirrors_every_flag() -> None:
         (["--listen", "65002"], "--listen '65002' is not a valid HOST:PORT"),
         (["--downloads", "0"], "--downloads '0' is not a whole number of pieces from 1 to 64"),
         (["--blob-cache", "10G"], "--blob-cache '10G' is not a size"),
-        (["--runtime-socket", "/run/x.sock"], "--runtime-socket '/run/x.sock' is not a unix socket"),
+        (["--runtime-socket", "/run/x.sock"], "--runtime-socket '/run/x.sock' is not the address of a unix socket"),
     ],
 )
 def test_a_wrong_value_is_named(flags: list[str], message: str) -> None:

@@ -308,7 +308,10 @@ def test_an_empty_value_counts_as_not_given() -> None:
     [
         (["--downloads", "many"], "--downloads 'many' is not a whole number of pieces from 1 to 64."),
         (["--colour", "red"], "unrecognized arguments: --colour red. See example --help."),
-        (["--supernode-url", "http://user:secret@x:y"], "--supernode-url '<unreadable URL>' is not a URL."),
+        (
+            ["--supernode-url", "http://user:secret@x:y"],
+            "--supernode-url '<unreadable URL>' is not a valid http or https",
+        ),
     ],
 )
 def test_a_wrong_value_gives_one_line_without_secrets(arguments: list[str], message: str) -> None:
