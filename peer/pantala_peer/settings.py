@@ -96,7 +96,7 @@ class Settings(TLSFlags):
     )
     """A full disk makes the kubelet evict pods, by default at 10 % or less of free space."""
     downloads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces fetched at once (8)", default=8)
-    """With a lower number, the link is sometimes idle, because a request takes time, and some providers are slow. With a
+    """With a lower number, the link is sometimes idle, because requests take time, and some providers are slow. With a
     higher number, each piece takes longer to arrive, so other peers get it later."""
     uploads: int = flag(settings.whole(1, 64, "pieces"), "N", "pieces sent at once (8)", default=8)
     """Further requests wait in a queue. The default is equal to the default of ``downloads``."""
