@@ -223,6 +223,12 @@ def of_file(reason: str) -> Advice | None:
     return Advice(known.retry, known.action) if isinstance(known, Reason) else None
 
 
+def action_of(reason: str) -> str:
+    """What the user can do after a file's failure. Empty if this version does not know the reason."""
+    advice = of_file(reason)
+    return advice.action if advice is not None else ""
+
+
 def of_image(reason: str) -> Advice:
     """The advice for an image's failure. A reason that this version does not know is retried soon."""
     if reason == Reason.DIGEST_MISMATCH:  # A node can read the image again; a file's origin would send the same bytes.

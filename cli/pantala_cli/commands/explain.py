@@ -14,7 +14,7 @@ from pantala_cli.errors import CLIError, ConsoleError
 from pantala_cli.show import explanation, resources, terminal
 from pantala_cli.show.words import counted
 from pantala_protocol.console.views import Cause, NodeView, TaskDetail
-from pantala_protocol.reasons import of_file
+from pantala_protocol.reasons import action_of
 
 Words = Annotated[
     list[str], typer.Argument(metavar="TYPE/NAME", help="task/NAME or image/NAME.", show_default=False)
@@ -67,8 +67,6 @@ def _of_nodes(nodes: tuple[NodeView, ...], known: str) -> Iterator[Cause]:
         if node.reason != known:
             by_reason.setdefault(node.reason, []).append(node)
     for reason, found in by_reason.items():
-        advice = of_file(reason)
         evidence = tuple(f"{node.name}: {node.message}" for node in found)
-        action = advice.action if advice is not None else ""
         message = f"{counted(len(found), 'node')} reported this."
-        yield Cause(reason, message, action, evidence, tuple(node.name for node in found))
+        yield Cause(reason, message, action_of(reason), evidence, tuple(node.name for node in found))

@@ -75,7 +75,7 @@ def _of_nodes(behind: list[NodeView]) -> Iterator[Cause]:
         yield Cause(
             reason,
             f"{first.name}{others}: {first.message}",
-            first.action or _action(reason),
+            first.action or reasons.action_of(reason),
             tuple(_sentence(each) for each in group[:_MAX_EVIDENCE]),
             tuple(each.name for each in group[:MAX_NODES]),
             min(times, default=None),
@@ -101,15 +101,10 @@ def _sentence(node: NodeView) -> str:
 
 def _parts(message: str, reason: str) -> tuple[str, str]:
     """Divide a message into what happened and the advice."""
-    for action in (_action(reason), *reasons.ACTIONS):
+    for action in (reasons.action_of(reason), *reasons.ACTIONS):
         if action and message.endswith(action):
             return message.removesuffix(action).rstrip(), action
-    return message, _action(reason)
-
-
-def _action(reason: str) -> str:
-    advice = reasons.of_file(reason)
-    return advice.action if advice is not None else ""
+    return message, reasons.action_of(reason)
 
 
 def _time(condition: Condition) -> str:

@@ -36,8 +36,7 @@ class Trouble(NamedTuple):
 
     @classmethod
     def of(cls, reason: str, what: str, since: float) -> Self:
-        advice = reasons.of_file(reason)
-        return cls(reason, what, advice.action if advice is not None else "", since)
+        return cls(reason, what, reasons.action_of(reason), since)
 
     @classmethod
     def of_failure(cls, failure: Failure) -> Self:
