@@ -229,6 +229,14 @@ def action_of(reason: str) -> str:
     return advice.action if advice is not None else ""
 
 
+def split(message: str, reason: str) -> tuple[str, str]:
+    """Divide a message into what happened and the advice."""
+    for action in ACTIONS:
+        if message.endswith(action):
+            return message.removesuffix(action).rstrip(), action
+    return message, action_of(reason)
+
+
 def of_image(reason: str) -> Advice:
     """The advice for an image's failure. A reason that this version does not know is retried soon."""
     if reason == Reason.DIGEST_MISMATCH:  # A node can read the image again; a file's origin would send the same bytes.

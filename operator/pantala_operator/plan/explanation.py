@@ -47,7 +47,7 @@ def _of_conditions(current: tuple[Condition, ...], of_nodes: Iterable[str]) -> I
     ready = conditions.find(current, "Ready")
     if ready is None or ready.reason in _NO_CAUSE or ready.reason in set(of_nodes):
         return
-    what, action = _parts(ready.message, ready.reason)
+    what, action = reasons.split(ready.message, ready.reason)
     if ready.reason == SUSPENDED:
         action = "Set spec.suspend to false, or run kubectl pantala resume."
     evidence = tuple(
@@ -97,14 +97,6 @@ def _sentence(node: NodeView) -> str:
     since = f" since {moment(node.since):%H:%M:%S}" if node.since else ""
     got = f" It has {node.bytes} bytes and gets {node.rate} bytes per second." if node.bytes or node.rate else ""
     return f"{node.name} is {node.state.value}{since}.{got}"
-
-
-def _parts(message: str, reason: str) -> tuple[str, str]:
-    """Divide a message into what happened and the advice."""
-    for action in (reasons.action_of(reason), *reasons.ACTIONS):
-        if action and message.endswith(action):
-            return message.removesuffix(action).rstrip(), action
-    return message, reasons.action_of(reason)
 
 
 def _time(condition: Condition) -> str:

@@ -202,9 +202,4 @@ def _troubles(task: TaskProgressView, slow: SlowNodes, now: float) -> Iterator[t
 
 
 def _reported(reason: str, message: str, since: float) -> Trouble:
-    """A trouble that a supernode reports, whose message may end with the advice."""
-    trouble = Trouble.of(reason, message or reason, since)
-    for action in reasons.ACTIONS:
-        if message.endswith(action):
-            return trouble._replace(message=message.removesuffix(action).rstrip(), action=action)
-    return trouble
+    return Trouble(reason, *reasons.split(message or reason, reason), since)
