@@ -1,8 +1,8 @@
 """Summaries of ImagePrefetches, by their status. Pure."""
 
-from pantala_operator.console.tasks import created, is_finished, percentage, ready_of
-from pantala_operator.resources.prefetch import KIND, ImagePrefetch, NodeCount, PrefetchStatus
-from pantala_protocol.console.views import NodeCounts, TaskSummary, Traffic
+from pantala_operator.console.tasks import created, is_finished, node_counts, percentage, ready_of
+from pantala_operator.resources.prefetch import KIND, ImagePrefetch, PrefetchStatus
+from pantala_protocol.console.views import TaskSummary, Traffic
 
 
 def summarize(prefetch: ImagePrefetch) -> TaskSummary:
@@ -25,15 +25,9 @@ def summarize(prefetch: ImagePrefetch) -> TaskSummary:
         length=sum(known) if sizes and len(known) == len(sizes) else None,
         progress=share,
         eta=None if share is None else _eta(status, share),
-        nodes=_counts(status.nodes),
+        nodes=node_counts(status.nodes),
         traffic=Traffic(),
     )
-
-
-def _counts(nodes: NodeCount | None) -> NodeCounts:
-    if nodes is None:
-        return NodeCounts()
-    return NodeCounts(nodes.desired, nodes.ready, nodes.active, nodes.waiting, nodes.late, nodes.failed)
 
 
 def _eta(status: PrefetchStatus, share: float) -> float | None:

@@ -8,6 +8,7 @@ from pantala_operator.plan.nodes import TaskDownloads, counted
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import ByteCount, Metadata, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import Condition, ConditionType
+from pantala_operator.resources.prefetch import NodeCount
 from pantala_protocol.console.progress import NodeDownload
 from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, TaskSummary, Traffic
 from pantala_protocol.statement import CDNStatus, TaskReport
@@ -38,7 +39,7 @@ def summarize(task: TaskResource, report: TaskReport | None, progress: TaskDownl
     ready, reason, message = ready_of(status.conditions)
     done = is_finished(status.conditions)
     length = report.length if report is not None and report.length is not None else status.content_length
-    counts = _counts(status.peers)
+    counts = node_counts(status.peers)
     traffic = _traffic(status.transferred, report, progress)
     cached = _cached(status, report, length)
     share = 1.0 if done else _share(task, length, cached, counts, traffic, progress)
@@ -81,10 +82,11 @@ def with_nodes(summary: TaskSummary, nodes: Sequence[NodeView]) -> TaskSummary:
     return msgspec.structs.replace(summary, nodes=counts, progress=share, eta=eta)
 
 
-def _counts(peers: PeerCount | None) -> NodeCounts:
-    if peers is None:
+def node_counts(status: PeerCount | NodeCount | None) -> NodeCounts:
+    """The counts of a status. All are 0 before the first plan."""
+    if status is None:
         return NodeCounts()
-    return NodeCounts(peers.desired, peers.ready, peers.active, peers.waiting, peers.late, peers.failed)
+    return NodeCounts(status.desired, status.ready, status.active, status.waiting, status.late, status.failed)
 
 
 def _traffic(status: ByteCount | None, report: TaskReport | None, progress: TaskDownloads | None) -> Traffic:
