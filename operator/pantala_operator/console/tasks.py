@@ -96,13 +96,7 @@ def _traffic(status: ByteCount | None, report: TaskReport | None, progress: Task
         origin, supernode, peers = status.origin, status.from_supernode, status.from_peers
     else:
         origin = supernode = peers = 0
-    if progress is None:
-        return Traffic(origin, supernode, peers)
-    nodes = progress.nodes.values()
-    by_supernode = sum(flow.rate for node in nodes for flow in node.flows if not flow.provider)
-    # A message names only the providers with the most bytes, so the missing part of a node's rate comes from peers.
-    by_peers = max(0, sum(node.rate for node in nodes) - by_supernode)
-    return Traffic(origin, supernode, peers, progress.origin_rate, by_supernode, by_peers)
+    return Traffic(origin, supernode, peers, *(progress.rates if progress is not None else ()))
 
 
 def _cached(status: TaskStatus, report: TaskReport | None, length: int | None) -> int:

@@ -6,6 +6,7 @@ from typing import Final
 from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.tasks import TaskController
 from pantala_operator.plan import explanation, image_task
+from pantala_operator.plan.nodes import SourceBytes
 from pantala_operator.plan.prefetch.pulls import FAILING, Snapshot, Step
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import TaskResource
@@ -54,21 +55,15 @@ class Details:
         """The bytes and rates of the blobs of an object's images, each blob once. Zero: not known."""
         snapshot, keys = self._images(each)
         blobs = set(_blobs(snapshot, keys)) if snapshot is not None else set[str]()
-        origin, supernode, peers = self._known.progress.moved_of(blobs) or (0, 0, 0)
+        origin, supernode, peers = self._known.progress.moved_of(blobs) or SourceBytes()
         # the bytes are from before the start of this process
         if isinstance(each, TaskResource) and each.status.transferred is not None:
             before = each.status.transferred
             origin, supernode, peers = (
                 max(origin, before.origin), max(supernode, before.from_supernode), max(peers, before.from_peers),
             )  # fmt: skip
-        origin_rate = supernode_rate = rate = 0
-        for blob in blobs:
-            found = self._known.progress.downloads(blob)
-            origin_rate += found.origin_rate
-            for node in found.nodes.values():
-                rate += node.rate
-                supernode_rate += sum(flow.rate for flow in node.flows if not flow.provider)
-        return Traffic(origin, supernode, peers, origin_rate, supernode_rate, max(0, rate - supernode_rate))
+        rates = SourceBytes.total(self._known.progress.downloads(blob).rates for blob in blobs)
+        return Traffic(origin, supernode, peers, *rates)
 
     def _images(self, each: TaskResource | ImagePrefetch) -> tuple[Snapshot | None, list[ImageKey]]:
         """The newest snapshot of an object with images, and its images."""

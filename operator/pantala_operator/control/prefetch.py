@@ -19,7 +19,7 @@ from pantala_operator.control.prefetch_state import PrefetchState, has_looked
 from pantala_operator.control.writer import CATCHING_UP, Writer
 from pantala_operator.events import SecretKey
 from pantala_operator.plan import image_task, startup_taint
-from pantala_operator.plan.nodes import MovedBytes, Trouble
+from pantala_operator.plan.nodes import SourceBytes, Trouble
 from pantala_operator.plan.prefetch import plan as plans
 from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, RegistryAnswer, Surroundings
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
@@ -243,7 +243,7 @@ class PrefetchController:
             rights=self._rights,
         )
 
-    def _moved(self, platforms: Iterable[Iterable[ImageBlob]]) -> MovedBytes | None:
+    def _moved(self, platforms: Iterable[Iterable[ImageBlob]]) -> SourceBytes | None:
         return self._known.progress.moved_of(task_id.of_blob(blob.digest) for blobs in platforms for blob in blobs)
 
     def _troubles(self, state: PrefetchState[Any]) -> Mapping[str, Trouble]:

@@ -9,7 +9,7 @@ from datetime import datetime
 
 import msgspec
 
-from pantala_operator.plan.nodes import MAX_NODES, MovedBytes, Trouble, late_verdict, listed
+from pantala_operator.plan.nodes import MAX_NODES, SourceBytes, Trouble, late_verdict, listed
 from pantala_operator.plan.prefetch.counts import PrefetchCounts
 from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask, PlanState
 from pantala_operator.plan.prefetch.pulls import Snapshot
@@ -138,7 +138,7 @@ def status_of_child(
     return _status(task, mine, verdicts, failures, late, (owner_status.start_time, completed), now)
 
 
-def with_bytes(status: TaskStatus, moved: MovedBytes | None) -> TaskStatus:
+def with_bytes(status: TaskStatus, moved: SourceBytes | None) -> TaskStatus:
     """The status with the bytes of its image. A restarted operator counts from 0, so the greater number stays."""
     if moved is None or not status.digest:
         return status

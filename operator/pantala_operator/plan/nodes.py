@@ -57,15 +57,16 @@ class Trouble(NamedTuple):
         return moment(self.since)
 
 
-class MovedBytes(NamedTuple):
-    """The bytes of one task so far, by their source."""
+class SourceBytes(NamedTuple):
+    """Bytes by their source: all so far, or those per second."""
 
-    origin: int
-    supernode: int
-    peers: int
+    origin: int = 0
+    supernode: int = 0
+    peers: int = 0
 
-    def plus(self, other: "MovedBytes") -> "MovedBytes":
-        return MovedBytes(self.origin + other.origin, self.supernode + other.supernode, self.peers + other.peers)
+    @classmethod
+    def total(cls, each: Iterable[Self]) -> Self:
+        return cls(*map(sum, zip(*each, strict=True)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,13 @@ class TaskDownloads:
     origin_rate: int = 0
     origin_pace: int = 0
     """The rate since the first bytes arrived, from which the time left is computed."""
+
+    @property
+    def rates(self) -> SourceBytes:
+        """Bytes per second. A message names only the providers with the most bytes: the missing part comes from peers."""
+        nodes = self.nodes.values()
+        supernode = sum(flow.rate for node in nodes for flow in node.flows if not flow.provider)
+        return SourceBytes(self.origin_rate, supernode, max(0, sum(node.rate for node in nodes) - supernode))
 
 
 @dataclass(frozen=True)

@@ -1,10 +1,9 @@
 """The supernodes' messages about unfinished downloads, and which downloads are in trouble. Pure."""
 
 from collections.abc import Iterable, Iterator, Mapping, Set
-from functools import reduce
 from typing import Final
 
-from pantala_operator.plan.nodes import MovedBytes, TaskDownloads, Trouble
+from pantala_operator.plan.nodes import SourceBytes, TaskDownloads, Trouble
 from pantala_operator.supernodes.slowness import SlowNodes
 from pantala_protocol import reasons
 from pantala_protocol.console.progress import NodeDownload, Progress, TaskProgressView
@@ -62,7 +61,7 @@ class ProgressStore:
         self.known = False
         """True when a supernode has answered and the operator has asked its silent peers. Before, no reason counts as
         ended."""
-        self._moved: dict[str, dict[str, MovedBytes]] = {}
+        self._moved: dict[str, dict[str, SourceBytes]] = {}
         """The bytes of each task by supernode. The tasks that moved last are at the end."""
 
     @property
@@ -151,7 +150,7 @@ class ProgressStore:
         origin_rate, origin_pace = (sum(view.origin_rate for view in views), sum(view.origin_pace for view in views))
         return TaskDownloads(nodes, troubles, silent, source, origin_rate, origin_pace)
 
-    def moved(self, task_id: str) -> MovedBytes | None:
+    def moved(self, task_id: str) -> SourceBytes | None:
         """The bytes of one task so far, also after its end.
 
         ``None``: no supernode has reported them since the start.
@@ -160,17 +159,17 @@ class ProgressStore:
         if known is None:
             return None
         origin, supernode, peers = zip(*known.values(), strict=True)
-        return MovedBytes(max(origin), sum(supernode), sum(peers))
+        return SourceBytes(max(origin), sum(supernode), sum(peers))
 
-    def moved_of(self, task_ids: Iterable[str]) -> MovedBytes | None:
+    def moved_of(self, task_ids: Iterable[str]) -> SourceBytes | None:
         """The known bytes of all these tasks, each task once. ``None``: the bytes of no task are known."""
         known = [moved for task_id in set(task_ids) if (moved := self.moved(task_id)) is not None]
-        return reduce(MovedBytes.plus, known) if known else None
+        return SourceBytes.total(known) if known else None
 
     def _note_moved(self, supernode: str, tasks: Mapping[str, TaskProgressView]) -> None:
         for each in tasks.values():
             known = self._moved.pop(each.task_id, {})
-            known[supernode] = MovedBytes(each.origin_bytes, each.supernode_bytes, each.peer_bytes)
+            known[supernode] = SourceBytes(each.origin_bytes, each.supernode_bytes, each.peer_bytes)
             self._moved[each.task_id] = known
         while len(self._moved) > _MOST_MOVED:
             del self._moved[next(iter(self._moved))]

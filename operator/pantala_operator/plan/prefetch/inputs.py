@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from pantala_operator.plan.nodes import MovedBytes, Trouble
+from pantala_operator.plan.nodes import SourceBytes, Trouble
 from pantala_operator.plan.secrets import SecretReading
 from pantala_operator.plan.startup_taint import NodeRights
 from pantala_operator.plan.targets import ClusterNodes
@@ -169,7 +169,7 @@ class ObservedImages:
     """Why no supernode answers. Empty if a supernode answers."""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     """Why nodes get too few bytes of the images, by node."""
-    moved: MovedBytes | None = None
+    moved: SourceBytes | None = None
     """The bytes of a Task's image so far. ``None``: not known."""
     rights: NodeRights = field(default_factory=NodeRights)
     """What the operator may change at nodes."""

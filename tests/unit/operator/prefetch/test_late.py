@@ -8,7 +8,7 @@ import pytest
 
 from pantala_operator.control.prefetch_state import PrefetchState
 from pantala_operator.plan import image_task
-from pantala_operator.plan.nodes import MAX_NODES, MovedBytes, Trouble
+from pantala_operator.plan.nodes import MAX_NODES, SourceBytes, Trouble
 from pantala_operator.plan.targets import PeerState
 from pantala_operator.resources.api import ByteCount, Metadata, TaskResource, TaskSource, TaskSpec, TaskStatus
 from pantala_protocol.images import PullPhase
@@ -146,7 +146,7 @@ def test_the_bytes_of_an_image_never_become_fewer() -> None:
     """The operator knows them only while and shortly after they move."""
     status = TaskStatus(digest="sha256:a")
     assert status is image_task.with_bytes(status, None)
-    status = image_task.with_bytes(status, MovedBytes(9, 5, 2))
+    status = image_task.with_bytes(status, SourceBytes(9, 5, 2))
     assert ByteCount(9, 5, 2, 7) == status.transferred
-    assert ByteCount(9, 6, 2, 8) == image_task.with_bytes(status, MovedBytes(3, 6, 0)).transferred
-    assert image_task.with_bytes(TaskStatus(), MovedBytes(9, 5, 2)).transferred is None
+    assert ByteCount(9, 6, 2, 8) == image_task.with_bytes(status, SourceBytes(3, 6, 0)).transferred
+    assert image_task.with_bytes(TaskStatus(), SourceBytes(9, 5, 2)).transferred is None
