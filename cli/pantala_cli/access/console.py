@@ -10,13 +10,12 @@ import msgspec
 import requests
 
 from pantala_cli.access.cluster import Cluster
-from pantala_cli.access.kinds import IMAGE, POD, Resource, ResourceKind, condition
+from pantala_cli.access.kinds import IMAGE, POD, Resource, ResourceKind, condition, selector_of
 from pantala_cli.errors import ConsoleError, ObjectMissingError, PermissionMissingError
 from pantala_protocol.console.views import Console, TaskDetail
 
 PORT = 8090
 """The console's port, unless the operator's flag ``--console-listen`` names another."""
-SELECTOR = "app.kubernetes.io/part-of=pantala,app.kubernetes.io/component=operator"
 _FLAG = "--console-listen="
 _TIMEOUT = (3.0, 15.0)
 _Answer = TypeVar("_Answer")
@@ -101,7 +100,7 @@ def through(cluster: Cluster, forward: Forward, home: str) -> Iterator[ConsoleCl
 def operators(cluster: Cluster, home: str) -> list[Resource]:
     """The operator's running pods, ready ones first. Raises :class:`ConsoleError` if there is none."""
     try:
-        pods = cluster.objects(POD, home or None, SELECTOR)
+        pods = cluster.objects(POD, home or None, selector_of("operator"))
     except PermissionMissingError as error:
         hint = "" if home else " If you may read pods in its namespace, name the namespace with --pantala-namespace."
         raise PermissionMissingError(f"The operator's pod cannot be found: {error}{hint}") from error

@@ -11,6 +11,12 @@ REQUESTED_AT = "pantala.dev/requested-at"
 
 PANTALA = "pantala.dev/v1alpha1"
 
+PART_OF = "app.kubernetes.io/part-of"
+COMPONENT = "app.kubernetes.io/component"
+VERSION = "app.kubernetes.io/version"
+OURS = f"{PART_OF}=pantala"
+"""The label selector of all objects that the chart installs."""
+
 
 class ResourceKind(NamedTuple):
     """A kind of resource, and where the API server has it."""
@@ -70,6 +76,15 @@ CRD = ResourceKind("CustomResourceDefinition", "customresourcedefinitions", "api
 def named(word: str) -> ResourceKind | None:
     """The kind that a user means by ``word``. ``None`` if the word names no kind."""
     return next((kind for kind in SHOWN if word.lower() in kind.words), None)
+
+
+def selector_of(component: str) -> str:
+    """The label selector of one process's objects."""
+    return f"{OURS},{COMPONENT}={component}"
+
+
+def labels(resource: Resource) -> dict[str, str]:
+    return resource["metadata"].get("labels") or {}
 
 
 def condition(resource: Mapping[str, Any], kind: str) -> Mapping[str, str]:

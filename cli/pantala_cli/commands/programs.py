@@ -11,13 +11,11 @@ import typer
 
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.forward import kubectl
-from pantala_cli.access.kinds import PEER, POD, Resource
+from pantala_cli.access.kinds import PEER, POD, VERSION, Resource, labels, selector_of
 from pantala_cli.access.options import UserAccess
 from pantala_cli.errors import CLIError, ObjectMissingError, ProgramError
 from pantala_cli.show import terminal
 from pantala_protocol import __version__
-
-PART_OF = "app.kubernetes.io/part-of=pantala"
 
 
 class Component(StrEnum):
@@ -93,8 +91,7 @@ def version(access: UserAccess, client: Client = False) -> None:
 
 def selector(process: Component) -> str:
     """The labels of a process's pods. The runtime helper is a container of the peer's pod."""
-    component = Component.PEER if process is Component.RUNTIME else process
-    return f"{PART_OF},app.kubernetes.io/component={component}"
+    return selector_of(Component.PEER if process is Component.RUNTIME else process)
 
 
 def pods_of(cluster: Cluster, home: str, process: Component, node: str = "") -> list[Resource]:
@@ -110,9 +107,7 @@ def pods_of(cluster: Cluster, home: str, process: Component, node: str = "") -> 
 
 
 def _versions(pods: list[Resource]) -> str:
-    label = "app.kubernetes.io/version"
-    found = sorted({(pod["metadata"].get("labels") or {}).get(label, "?") for pod in pods})
-    return ", ".join(found) or "none"
+    return ", ".join(sorted({labels(pod).get(VERSION, "?") for pod in pods})) or "none"
 
 
 def _has_display() -> bool:

@@ -9,13 +9,11 @@ from typing import TypeVar
 
 from pantala_cli.access import kinds
 from pantala_cli.access.cluster import Cluster
-from pantala_cli.access.kinds import PANTALA, Resource, ResourceKind
+from pantala_cli.access.kinds import COMPONENT, OURS, PANTALA, Resource, ResourceKind, labels
 from pantala_cli.access.options import UserAccess
 from pantala_cli.errors import CLIError, NotInstalledError, ObjectMissingError
 from pantala_protocol.console.views import Console
 
-_OURS = "app.kubernetes.io/part-of=pantala"
-_COMPONENT = "app.kubernetes.io/component"
 _Fact = TypeVar("_Fact")
 
 
@@ -43,17 +41,13 @@ class Facts:
 
     def of(self, component: str) -> list[Resource]:
         """Pantala's pods of one process."""
-        return [pod for pod in self.pods if labels(pod).get(_COMPONENT) == component]
+        return [pod for pod in self.pods if labels(pod).get(COMPONENT) == component]
 
     @property
     def home(self) -> str:
         """The name of Pantala's namespace. Empty: not found."""
         found = self.workloads or self.pods
         return str(found[0]["metadata"]["namespace"]) if found else ""
-
-
-def labels(resource: Resource) -> dict[str, str]:
-    return resource["metadata"].get("labels") or {}
 
 
 def collect(cluster: Cluster, access: UserAccess) -> Facts:
@@ -66,8 +60,8 @@ def collect(cluster: Cluster, access: UserAccess) -> Facts:
 
     workloads: list[Resource] = []
     for kind in (kinds.DEPLOYMENT, kinds.STATEFUL_SET, kinds.DAEMON_SET):
-        workloads += listed(kind, access.home or None, _OURS)
-    pods = listed(kinds.POD, access.home or None, _OURS)
+        workloads += listed(kind, access.home or None, OURS)
+    pods = listed(kinds.POD, access.home or None, OURS)
     home = str((workloads or pods or [{"metadata": {"namespace": access.home}}])[0]["metadata"]["namespace"])
     crds = [each for each in listed(kinds.CRD, None) if each["spec"]["group"] == PANTALA.partition("/")[0]]
     return Facts(
@@ -77,7 +71,7 @@ def collect(cluster: Cluster, access: UserAccess) -> Facts:
         peers=listed(kinds.PEER, None),
         pods=tuple(pod for pod in pods if pod["metadata"]["namespace"] == home),
         workloads=tuple(each for each in workloads if each["metadata"]["namespace"] == home),
-        claims=listed(kinds.CLAIM, home, "app.kubernetes.io/component=supernode") if home else (),
+        claims=listed(kinds.CLAIM, home, f"{COMPONENT}=supernode") if home else (),
         policies=listed(kinds.NETWORK_POLICY, home) if home else (),
         namespace=_try(missing, "namespace", lambda: cluster.get(kinds.NAMESPACE, "", home), None) if home else None,
         console=_try(missing, "console", lambda: _console(access, cluster), None),

@@ -3,9 +3,9 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pantala_cli.access.kinds import Resource, condition
+from pantala_cli.access.kinds import PART_OF, VERSION, Resource, condition, labels
 from pantala_cli.doctor.diagnosis import Diagnosis, failed, ok, warning
-from pantala_cli.doctor.facts import Facts, labels
+from pantala_cli.doctor.facts import Facts
 from pantala_cli.forecast.matching import selects
 from pantala_cli.show.words import counted, several, size
 from pantala_protocol import __version__
@@ -59,14 +59,13 @@ def pods(facts: Facts) -> Iterator[Diagnosis]:
 
 def versions(facts: Facts) -> Iterator[Diagnosis]:
     """Whether operator, peers, CRDs and this command are of one version."""
-    label = "app.kubernetes.io/version"
     found: dict[str, set[str]] = {"kubectl pantala": {__version__}}
     for what, objects in (
         ("operator", facts.of("operator")),
         ("supernodes", facts.of("supernode")),
         ("CRDs", facts.crds),
     ):
-        found[what] = {labels(each)[label] for each in objects if label in labels(each)}
+        found[what] = {labels(each)[VERSION] for each in objects if VERSION in labels(each)}
     found["peers"] = {str((peer.get("status") or {}).get("version")) for peer in facts.peers} - {"None", ""}
     found = {what: known for what, known in found.items() if known}
     listed = "; ".join(f"{what} {several(known)}" for what, known in found.items())
@@ -116,7 +115,7 @@ def ports(facts: Facts) -> Iterator[Diagnosis]:
 
 def policies(facts: Facts) -> Iterator[Diagnosis]:
     """Whether NetworkPolicies that are not Pantala's stop the conversations of Pantala's processes."""
-    ours = [each for each in facts.policies if labels(each).get("app.kubernetes.io/part-of") == "pantala"]
+    ours = [each for each in facts.policies if labels(each).get(PART_OF) == "pantala"]
     for each in facts.policies:
         selected = [
             pod

@@ -5,8 +5,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from pantala_cli.access.kinds import Resource
-from pantala_cli.doctor.facts import labels
+from pantala_cli.access.kinds import Resource, labels
 
 USUAL_CERTS = "/etc/containerd/certs.d"
 USUAL_SOCKET = "/run/containerd"

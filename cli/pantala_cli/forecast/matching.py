@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
-from pantala_cli.access.kinds import Resource
+from pantala_cli.access.kinds import Resource, labels
 
 _EXCLUDING = ("NoSchedule", "NoExecute")
 _HEALTH = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
@@ -38,7 +38,7 @@ def match(
     chosen, passed_over = [], {}
     for node in sorted(nodes, key=lambda each: str(each["metadata"]["name"])):
         name = node["metadata"]["name"]
-        if (names and name not in names) or not wanted.items() <= _labels(node).items():
+        if (names and name not in names) or not wanted.items() <= labels(node).items():
             continue
         if with_pods is not None and name not in with_pods:
             continue
@@ -90,7 +90,7 @@ def _with_pods(selector: Mapping[str, Any] | None, pods: Iterable[Resource]) -> 
     """The nodes that have a selected pod. ``None``: the target does not select pods."""
     if selector is None:
         return None
-    return {str(pod["spec"].get("nodeName", "")) for pod in pods if selects(selector, _labels(pod))}
+    return {str(pod["spec"].get("nodeName", "")) for pod in pods if selects(selector, labels(pod))}
 
 
 def selects(selector: Mapping[str, Any], own: Labels) -> bool:
@@ -110,7 +110,3 @@ def _fits(expression: Mapping[str, Any], value: str | None) -> bool:
             return value is not None
         case _:
             return value is None
-
-
-def _labels(resource: Resource) -> Labels:
-    return resource["metadata"].get("labels") or {}

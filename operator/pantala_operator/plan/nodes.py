@@ -87,7 +87,7 @@ class TaskDownloads:
 
     @property
     def rates(self) -> SourceBytes:
-        """Bytes per second. A message names only the providers with the most bytes: the missing part comes from peers."""
+        """Bytes per second. A message names only the providers with the most bytes: peers gave the rest."""
         nodes = self.nodes.values()
         supernode = sum(flow.rate for node in nodes for flow in node.flows if not flow.provider)
         return SourceBytes(self.origin_rate, supernode, max(0, sum(node.rate for node in nodes) - supernode))
