@@ -81,8 +81,7 @@ class Cluster:
                         yield event["type"], event["object"]
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
-        what = f"{kind.kind} {namespace}/{name}" if kind.namespaced else f"{kind.kind} {name}"
-        return self._ask("GET", what, f"{kind.plural}/{quote(name, safe='')}", kind, namespace)
+        return self._ask("GET", kind.called(namespace, name), _url(kind, name), kind, namespace)
 
     def task(self, namespace: str, name: str) -> Resource:
         return self.get(TASK, namespace, name)
@@ -91,8 +90,8 @@ class Cluster:
         """Merge a patch into an object."""
         return self._ask(
             "PATCH",
-            f"{kind.kind} {namespace}/{name}" if kind.namespaced else f"{kind.kind} {name}",
-            f"{kind.plural}/{quote(name, safe='')}",
+            kind.called(namespace, name),
+            _url(kind, name),
             kind,
             namespace,
             headers={"Content-Type": "application/merge-patch+json"},
@@ -100,21 +99,19 @@ class Cluster:
         )
 
     def create(self, kind: ResourceKind, namespace: str, body: Resource) -> Resource:
-        """Create an object. Its name may come from ``metadata.generateName``."""
-        metadata = body["metadata"]
-        what = f"{kind.kind} {namespace}/{metadata.get('name') or metadata.get('generateName')}"
+        what = kind.called(namespace, body["metadata"]["name"])
         return self._ask("POST", what, kind.plural, kind, namespace, params={"fieldManager": _MANAGER}, json=body)
 
     def delete(self, kind: ResourceKind, namespace: str, name: str) -> None:
-        self._ask("DELETE", f"{kind.kind} {namespace}/{name}", f"{kind.plural}/{quote(name, safe='')}", kind, namespace)
+        self._ask("DELETE", kind.called(namespace, name), _url(kind, name), kind, namespace)
 
     def try_apply(self, kind: ResourceKind, namespace: str, body: Resource) -> Resource:
         """Let the API server check an object, as ``kubectl apply --dry-run=server`` does. It stores nothing."""
         name = body["metadata"]["name"]
         return self._ask(
             "PATCH",
-            f"{kind.kind} {namespace}/{name}",
-            f"{kind.plural}/{quote(name, safe='')}",
+            kind.called(namespace, name),
+            _url(kind, name),
             kind,
             namespace,
             params={"fieldManager": _MANAGER, "dryRun": "All", "force": "true", "fieldValidation": "Strict"},
@@ -166,6 +163,10 @@ def connect(file: str = "", context: str = "") -> Iterator[Cluster]:
             yield Cluster(client)
         finally:
             client.session.close()
+
+
+def _url(kind: ResourceKind, name: str) -> str:
+    return f"{kind.plural}/{quote(name, safe='')}"
 
 
 def _selected(selector: str) -> dict[str, str]:

@@ -41,6 +41,14 @@ class ResourceKind(NamedTuple):
         """The plural for messages, such as ``ImagePrefetches``."""
         return self.kind + self.plural.removeprefix(self.singular)
 
+    def printed(self, name: str) -> str:
+        """An object's name as kubectl prints it, such as ``task.pantala.dev/model``."""
+        return f"{self.singular}.{self.group}/{name}"
+
+    def called(self, namespace: str | None, name: str) -> str:
+        """An object's name in messages, such as ``Task default/model``."""
+        return f"{self.kind} {namespace}/{name}" if self.namespaced else f"{self.kind} {name}"
+
 
 TASK = ResourceKind("Task", "tasks", PANTALA, words=("task", "tasks", "pt", "tasks.pantala.dev", "task.pantala.dev"))
 IMAGE = ResourceKind(

@@ -38,4 +38,4 @@ def _change(access: UserAccess, words: list[str], patch: Mapping[str, Any], done
         namespace = access.chosen(cluster)
         for kind, name in wanted:
             cluster.patch(kind, namespace, name, patch)
-            typer.echo(f"{kind.singular}.{kind.group}/{name}{done}")
+            typer.echo(f"{kind.printed(name)}{done}")

@@ -137,7 +137,7 @@ def _create(
     with access.cluster() as cluster:
         namespace = access.chosen(cluster)
         cluster.create(kind, namespace, body)
-        typer.echo(f"{kind.singular}.{kind.group}/{name} created")
+        typer.echo(f"{kind.printed(name)} created")
         if wait:
             until(cluster, namespace, [ObjectName(kind, name)], limit, show=True)
-            typer.echo(f"{kind.singular}.{kind.group}/{name} ready")
+            typer.echo(f"{kind.printed(name)} ready")

@@ -82,7 +82,7 @@ def get(
         elif output is Form.NAME:
             for kind, objects in found:
                 for each in objects:
-                    typer.echo(name_of(kind, each))
+                    typer.echo(kind.printed(each["metadata"]["name"]))
         else:
             live = _live(access, cluster, namespace) if output is Form.WIDE else None
             _tables(found, namespace, live, wide=output is Form.WIDE, headers=not no_headers)
@@ -111,11 +111,6 @@ def read(cluster: Cluster, wanted: Wanted, namespace: str | None, selector: str 
     if wanted.names:
         return [cluster.get(wanted.kind, namespace or "", name) for name in wanted.names]
     return cluster.objects(wanted.kind, namespace, selector)
-
-
-def name_of(kind: ResourceKind, resource: Resource) -> str:
-    """The name as ``-o name`` prints it."""
-    return f"{kind.singular}.{kind.group}/{resource['metadata']['name']}"
 
 
 def table(
@@ -174,7 +169,7 @@ def _printer(form: Form, namespaces: bool) -> Callable[[ResourceKind, list[Resou
 
     def show(kind: ResourceKind, objects: list[Resource]) -> Table | str:
         if form is Form.NAME:
-            return "\n".join(name_of(kind, each) for each in objects)
+            return "\n".join(kind.printed(each["metadata"]["name"]) for each in objects)
         if form in (Form.JSON, Form.YAML):
             return "\n".join(terminal.text(each, form) for each in objects)
         return table(kind, objects, None, namespaces=namespaces and kind.namespaced, wide=form is Form.WIDE)

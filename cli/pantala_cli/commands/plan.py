@@ -44,7 +44,7 @@ def plan(access: UserAccess, filename: File, exact: Exact = False, timeout: Time
     with access.cluster() as cluster:
         for kind, body in wanted:
             found = _forecast(cluster, access.chosen(cluster), kind, body)
-            head = f"{kind.kind} {found.namespace}/{found.name}"
+            head = kind.called(found.namespace, found.name)
             terminal.show(Text.assemble((head, "bold"), f" would be {found.change}. The API server accepts it"))
             terminal.show(picture(found))
             if exact and kind == IMAGE:

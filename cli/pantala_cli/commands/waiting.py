@@ -39,7 +39,7 @@ def wait(access: UserAccess, target: Words, for_: For = "condition=Ready", timeo
     with access.cluster() as cluster:
         until(cluster, access.chosen(cluster), wanted, limit, what)
     for kind, name in wanted:
-        typer.echo(f"{kind.singular}.{kind.group}/{name} condition met")
+        typer.echo(f"{kind.printed(name)} condition met")
 
 
 def until(
