@@ -8,9 +8,10 @@ from typing import Annotated, Any
 
 import typer
 
-from pantala_cli.access.kinds import IMAGE, NAMESPACE, PEER, SHOWN, TASK, ResourceKind
+from pantala_cli.access.kinds import IMAGE, NAMESPACE, PEER, SHOWN, TASK, ResourceKind, named
 from pantala_cli.access.options import VALUED, UserAccess
 from pantala_cli.commands.get import Form
+from pantala_cli.commands.programs import Component
 from pantala_cli.errors import CLIError
 
 _KINDS = {
@@ -132,7 +133,7 @@ def _names(command: str, rest: Sequence[str], given: Sequence[str], last: str) -
     if command == "completion":
         return [str(shell) for shell in Shell]
     if command == "logs":
-        return ["operator", "supernode", "peer", "runtime"]
+        return [str(process) for process in Component]
     known = _KINDS.get(command, ())
     access = _access(given)
     if command == "get" and not rest and "/" not in last:
@@ -140,7 +141,7 @@ def _names(command: str, rest: Sequence[str], given: Sequence[str], last: str) -
     if command in ("drain", "status"):
         return _objects(access, known[0], "")
     if command == "get" and rest:
-        kind = next((kind for kind in SHOWN if rest[0] in kind.words), None)
+        kind = named(rest[0])
         return _objects(access, kind, "") if kind is not None else []
     return [name for kind in known for name in _objects(access, kind, f"{_prefix(kind)}/")]
 
