@@ -15,7 +15,7 @@ from demo.payload import Payload, ServedPayload, sha256
 from demo.place import Place, Taken
 from demo.screen import Moment, Screen
 from pantala_cli.access.cluster import Cluster, connect
-from pantala_cli.access.kinds import condition
+from pantala_cli.access.kinds import TASK, condition
 
 _SAMPLE = Path(__file__).resolve().parents[1] / "crds" / "samples" / "task.yaml"
 _SECONDS = 300.0
@@ -99,7 +99,7 @@ def _follow(place: Place, cluster: Cluster, origin: ServedPayload, screen: Scree
     deadline = time.monotonic() + _SECONDS
     while True:
         place.check()
-        task = cluster.task(*key)
+        task = cluster.get(TASK, *key)
         screen.show(_moment(place, origin, task))
         if condition(task, "Ready").get("status") == "True":
             return task

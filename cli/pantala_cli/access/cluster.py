@@ -14,7 +14,7 @@ import requests
 from pykube.exceptions import HTTPError, PyKubeError
 
 from pantala_cli.access import kubeconfig
-from pantala_cli.access.kinds import PANTALA, TASK, Resource, ResourceKind
+from pantala_cli.access.kinds import PANTALA, Resource, ResourceKind
 from pantala_cli.errors import (
     CLIError,
     KubeconfigError,
@@ -82,9 +82,6 @@ class Cluster:
 
     def get(self, kind: ResourceKind, namespace: str, name: str) -> Resource:
         return self._ask("GET", kind.called(namespace, name), _url(kind, name), kind, namespace)
-
-    def task(self, namespace: str, name: str) -> Resource:
-        return self.get(TASK, namespace, name)
 
     def patch(self, kind: ResourceKind, namespace: str, name: str, patch: Mapping[str, Any]) -> Resource:
         """Merge a patch into an object."""

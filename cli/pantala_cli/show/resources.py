@@ -18,7 +18,7 @@ def summary(resource: Object, kind: ResourceKind) -> TaskSummary:
     ready = condition(resource, "Ready")
     counts = _counts(status.get("nodes" if kind == IMAGE else "peers") or {})
     moved = status.get("bytes") or {}
-    length = (moved.get("total") if kind == IMAGE else status.get("contentLength")) or None
+    length = moved.get("total") or None if kind == IMAGE else status.get("contentLength")
     pieces = status.get("pieces") or {}
     return TaskSummary(
         kind=kind.kind,
@@ -29,7 +29,7 @@ def summary(resource: Object, kind: ResourceKind) -> TaskSummary:
         message=ready.get("message", NOT_SEEN),
         created=epoch(metadata["creationTimestamp"]),
         image=(spec.get("source") or {}).get("image", ""),
-        length=status.get("contentLength", length),
+        length=length,
         cached=_part(length, pieces.get("cached", 0), pieces.get("total", 0)),
         progress=progress(resource),
         nodes=counts,
