@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
+from http import HTTPStatus
 from itertools import zip_longest
 
 import typer
@@ -11,9 +12,6 @@ from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import Resource, ResourceKind
 from pantala_cli.errors import RefusedError
 from pantala_cli.show import columns, terminal
-
-_GONE = 410
-"""The API server no longer has the changes since this version, so the objects must be listed again."""
 
 Printer = Callable[[ResourceKind, list[Resource]], Table | str]
 
@@ -54,7 +52,7 @@ class _EndedError(Exception):
 
 def _version(what: str, each: Resource, former: str) -> str:
     if what == "ERROR":
-        if each.get("code") == _GONE:
+        if each.get("code") == HTTPStatus.GONE:  # The API server has no changes since this version
             raise _EndedError
         raise RefusedError(f"The API server ended the watch: {each.get('message', 'it gave no reason')}. Try again.")
     return str(each["metadata"].get("resourceVersion", former))
