@@ -17,10 +17,7 @@ from pantala_cli.access.targets import several
 from pantala_cli.commands.watching import watch as watched
 from pantala_cli.errors import CLIError
 from pantala_cli.show import resources, tables, terminal
-from pantala_protocol.console.views import Console, TaskSummary
-
-_MOST = 20_000
-"""Tasks and ImagePrefetches that the console describes at once."""
+from pantala_protocol.console.views import MOST_TASKS, Console, TaskSummary
 
 
 class Form(StrEnum):
@@ -133,7 +130,7 @@ def table(
 def _live(access: UserAccess, cluster: Cluster, namespace: str | None) -> Console | None:
     try:
         with access.console(cluster) as client:
-            return client.console(namespace or "", limit=_MOST)
+            return client.console(namespace or "", limit=MOST_TASKS)
     except CLIError as error:
         terminal.note(f"note: {error} Rates and times are missing.")
         return None

@@ -15,12 +15,12 @@ from pantala_cli.access.kinds import IMAGE, TASK
 from pantala_cli.access.options import UserAccess
 from pantala_cli.errors import ConsoleError, ObjectMissingError, UnreachableError
 from pantala_cli.show import bars, terminal
-from pantala_protocol.console.views import Console, TaskDetail
+from pantala_protocol.console.views import MOST_TASKS, Console, TaskDetail
 
 _DETAILED = 5
 """The most Tasks whose nodes are shown, unless the user names the Tasks."""
-_LISTED, _MOST = 100, 20_000
-"""The most Tasks in the list, and the most Tasks among which named Tasks are searched."""
+_LISTED = 100
+"""The most Tasks in the list."""
 _NODES = 10
 """The most nodes that are shown of each Task."""
 _PAUSE = 2.0
@@ -98,7 +98,7 @@ class _Sample:
 
     def read(self, client: ConsoleClient) -> tuple[Console, dict[bars.Key, TaskDetail]]:
         whole = self._target is not None
-        console = client.console(self._namespace, unfinished=not whole, limit=_MOST if whole else _LISTED)
+        console = client.console(self._namespace, unfinished=not whole, limit=MOST_TASKS if whole else _LISTED)
         if self._nodes:
             return console, {}
         if self._target is not None:

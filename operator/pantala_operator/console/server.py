@@ -7,15 +7,16 @@ browser under a name of its own (DNS rebinding). So requests must name a loopbac
 
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Final, Protocol
+from typing import Final
 
 from aiohttp import hdrs, web
 
 from pantala_operator.console.assets import Asset, read_assets
+from pantala_operator.console.overview import ConsoleOverview
 from pantala_process.entrance.server import serving
 from pantala_process.http import error_response, json_response
 from pantala_process.settings import ListenAddress
-from pantala_protocol.console.views import Console, TaskDetail
+from pantala_protocol.console.views import MOST_TASKS, TaskDetail
 
 _MOST: Final = 64
 """Connections at the port. The users of a console are few."""
@@ -23,7 +24,6 @@ _HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _METHODS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 DEFAULT_LIMIT: Final = 500
-MOST_TASKS: Final = 20_000
 
 HEADERS: Final = {
     "Content-Security-Policy": (
@@ -41,26 +41,10 @@ HEADERS: Final = {
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
-class ConsoleViews(Protocol):
-    """Builds the views."""
-
-    async def console(self, namespace: str, *, unfinished: bool, limit: int) -> Console:
-        """The state of the whole installation."""
-        ...
-
-    async def task(self, namespace: str, name: str) -> TaskDetail | None:
-        """One Task. ``None``: it does not exist."""
-        ...
-
-    async def images(self, namespace: str, name: str) -> TaskDetail | None:
-        """One ImagePrefetch. ``None``: it does not exist."""
-        ...
-
-
 class ConsoleServer:
     """The routes of the console."""
 
-    def __init__(self, views: ConsoleViews) -> None:
+    def __init__(self, views: ConsoleOverview) -> None:
         self._views = views
 
     @contextlib.asynccontextmanager

@@ -15,8 +15,12 @@ second, measured as :mod:`pantala_protocol.console.progress` says.
 from __future__ import annotations
 
 from enum import StrEnum
+from typing import Final
 
 import msgspec
+
+MOST_TASKS: Final = 20_000
+"""The greatest ``limit`` of Tasks and ImagePrefetches."""
 
 
 class NodePhase(StrEnum):
