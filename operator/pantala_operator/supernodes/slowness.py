@@ -80,10 +80,6 @@ class SlowNodes:
         for task_id in self._tracks.keys() - tasks:
             del self._tracks[task_id]
 
-    def __len__(self) -> int:
-        """The number of downloads that are remembered."""
-        return sum(map(len, self._tracks.values()))
-
 
 def _slow(rate: int, usual: float, since: float) -> Trouble:
     mine, others = quantity.render(rate), quantity.render(round(usual))

@@ -106,6 +106,3 @@ class FlowTable:
     def __iter__(self) -> Iterator[tuple[str, str]]:
         """The task and node of each meter."""
         return iter(list(self._meters))
-
-    def __len__(self) -> int:
-        return len(self._meters)

@@ -108,6 +108,3 @@ class NodeTroubles:
                 self._refusals[key] = fresh
             else:
                 del self._refusals[key]
-
-    def __len__(self) -> int:
-        return len(self._own) + len(self._refusals)

@@ -237,4 +237,4 @@ def test_the_bytes_of_a_download_are_measured_by_provider_while_it_lasts(progres
     assert progress.is_unfinished("t", "a")
     assert (meter, {}) == (progress.flows.get("t", "a"), meter.rates(110.0))
     progress.forget_progress("t", "a")
-    assert 0 == len(progress.flows)
+    assert [] == list(progress.flows)

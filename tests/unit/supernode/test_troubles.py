@@ -64,7 +64,9 @@ def test_a_provider_that_fails_twice_is_named(troubles: Troubles, kind: str, pro
     troubles.succeeded("t", "n1", ["n3"])
     assert troubles.reason() is not None
     troubles.succeeded("t", "n1", [provider])
-    assert (None, 0) == (troubles.reason(), len(troubles))
+    assert troubles.reason() is None
+    troubles.fail(kind, 20.0, provider)
+    assert troubles.reason(now=30.0) is None, "the count starts again"
 
 
 def test_the_provider_with_the_most_failures_is_named(troubles: Troubles) -> None:
@@ -79,19 +81,27 @@ def test_the_provider_with_the_most_failures_is_named(troubles: Troubles) -> Non
 def test_other_failures_refuse_nothing(troubles: Troubles, kind: str) -> None:
     troubles.fail(kind, 10.0)
     troubles.fail(kind, 11.0)
-    assert (None, 0) == (troubles.reason(), len(troubles))
+    assert troubles.reason() is None
 
 
-def test_old_failures_are_forgotten(troubles: Troubles) -> None:
+@pytest.mark.parametrize(("now", "known"), [(119.0, True), (121.0, False)])
+def test_an_old_trouble_of_the_node_is_forgotten(troubles: Troubles, now: float, known: bool) -> None:
     troubles.fail("local", 100.0, reason=Reason.NODE_DISK_FULL, message=DISK)
+    troubles.expire(now)
+    assert known is (troubles.reason() is not None)
+
+
+@pytest.mark.parametrize(("now", "known"), [(159.0, True), (161.0, False)])
+def test_an_old_refusal_counts_no_more(troubles: Troubles, now: float, known: bool) -> None:
     troubles.fail("refused", 100.0)
-    for now, left in ((119.0, 2), (121.0, 1), (159.0, 1), (161.0, 0)):
-        troubles.expire(now)
-        assert left == len(troubles)
+    troubles.expire(now)
+    troubles.fail("refused", now)
+    assert known is (troubles.reason(now=now + 10.0) is not None)
 
 
 def test_a_download_that_ends_takes_its_troubles_along(troubles: Troubles) -> None:
     troubles.fail("local", 100.0, reason=Reason.NODE_DISK_FULL, message=DISK)
     troubles.fail("refused", 100.0)
     troubles.forget("t", "n1")
-    assert 0 == len(troubles)
+    troubles.fail("refused", 100.0)
+    assert troubles.reason(now=120.0) is None
