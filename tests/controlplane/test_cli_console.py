@@ -15,13 +15,12 @@ import pytest_asyncio
 
 from testbed.origin import Behaviour, Generated
 from tests.support.console_lab import ConsoleLab, console_lab
+from tests.support.eventually import eventually
 from tests.support.product_stage import MIB, NODES
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
 SIZE = 24 * MIB
-TAIL = 7.0
-"""Seconds after the end until all rates are 0: their window, and the operator's pause between two questions."""
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -48,6 +47,12 @@ async def run(lab: ConsoleLab, *arguments: str) -> str:
     return out.decode()
 
 
+def rates(sample: dict[str, Any]) -> tuple[int, int, int]:
+    """From the origin, from the supernode and from peers."""
+    traffic = sample["console"]["traffic"]
+    return traffic["origin_rate"], traffic["supernode_rate"], traffic["peers_rate"]
+
+
 async def test_the_rates_of_top_add_up_to_the_bytes_that_move(lab: ConsoleLab) -> None:
     top = await start(lab, "top", "-o", "json", "--interval", "1")
     assert top.stdout is not None
@@ -60,20 +65,19 @@ async def test_the_rates_of_top_add_up_to_the_bytes_that_move(lab: ConsoleLab) -
     reading = asyncio.create_task(read())
     lab.stage.origin.serve("/large", Generated(SIZE, seed=5))
     await lab.stage.apply("large", lab.stage.origin.url("/large"))
-    await asyncio.sleep(1)
+    await eventually(lambda: any(rates(samples[-1])))
     shown = await run(lab, "top", "--once")
     assert "default/large" in shown
     assert "node-" in shown
     await lab.stage.ready("large", seconds=60)
-    await asyncio.sleep(TAIL)
+    await eventually(lambda: not any(rates(samples[-1])))
     top.send_signal(signal.SIGINT)
     assert 130 == await top.wait()
     with contextlib.suppress(asyncio.CancelledError):
         await reading
-    traffic = [sample["console"]["traffic"] for sample in samples]
-    nodes = sum(each["supernode_rate"] + each["peers_rate"] for each in traffic)
-    assert nodes == pytest.approx(len(NODES) * SIZE, rel=0.05), traffic
-    assert sum(each["origin_rate"] for each in traffic) == pytest.approx(SIZE, rel=0.05), traffic
+    origin, *nodes = map(sum, zip(*map(rates, samples), strict=True))
+    assert sum(nodes) == pytest.approx(len(NODES) * SIZE, rel=0.05), samples
+    assert origin == pytest.approx(SIZE, rel=0.05), samples
     details = [detail for sample in samples for detail in sample["details"] if detail["nodes"]]
     by_node = dict.fromkeys(NODES, 0)
     for detail in details:

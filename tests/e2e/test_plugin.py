@@ -5,10 +5,8 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -19,8 +17,6 @@ from tests.e2e.environment import NAMESPACE
 from tests.support.eventually import eventually_blocking
 
 _SIZE = 256 * MIB
-_TAIL = 7.0
-"""Seconds after the end until all rates are 0: their window, and the operator's pause between two questions."""
 
 
 def start(case: Case, *arguments: str, namespace: str = "", output: int = subprocess.PIPE) -> "subprocess.Popen[str]":
@@ -50,6 +46,12 @@ def forwards() -> list[str]:
     return found
 
 
+def rates(record: Path) -> list[tuple[int, int, int]]:
+    """For each sample: from the origin, from the supernode and from peers. The last line may not be whole yet."""
+    traffic = [json.loads(line)["console"]["traffic"] for line in record.read_text().splitlines()]
+    return [(each["origin_rate"], each["supernode_rate"], each["peers_rate"]) for each in traffic]
+
+
 @pytest.fixture
 def shaped(cluster: Cluster) -> Iterator[None]:
     for node in cluster.nodes:
@@ -66,20 +68,16 @@ def test_the_rates_of_top_add_up_on_shaped_links(case: Case, origin: Origin, tmp
     with record.open("w") as file, start(case, "top", "-o", "json", "--interval", "1", output=file.fileno()) as top:
         eventually_blocking(lambda: record.stat().st_size > 0, within=20)
         case.apply(case.task("plugin", origin.url("/plugin")))
-        time.sleep(4)
-        shown = run(case, "top", "--once")
-        assert f"{case.namespace}/plugin" in shown
+        eventually_blocking(lambda: f"{case.namespace}/plugin" in run(case, "top", "--once"))
         explained = run(case, "explain", "task/plugin")
         assert f"Task {case.namespace}/plugin: not ready" in explained
         case.ready("task/plugin", timeout=120)
-        time.sleep(_TAIL)
+        eventually_blocking(lambda: not any(rates(record)[-1]), ignoring=ValueError)
         top.send_signal(signal.SIGINT)
         assert 130 == top.wait(20)
-    samples: list[dict[str, Any]] = [json.loads(line) for line in record.read_text().splitlines()]
-    traffic = [sample["console"]["traffic"] for sample in samples]
-    moved = sum(each["supernode_rate"] + each["peers_rate"] for each in traffic)
-    assert moved == pytest.approx(len(case.nodes) * _SIZE, rel=0.05), traffic
-    assert sum(each["origin_rate"] for each in traffic) == pytest.approx(_SIZE, rel=0.05), traffic
+    origin, *nodes = map(sum, zip(*rates(record), strict=True))
+    assert sum(nodes) == pytest.approx(len(case.nodes) * _SIZE, rel=0.05), rates(record)
+    assert origin == pytest.approx(_SIZE, rel=0.05), rates(record)
     assert [] == forwards(), "each command ends its kubectl"
 
 

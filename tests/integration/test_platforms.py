@@ -1,6 +1,5 @@
 """containerd with the files of k3s, RKE2 and kind at their real paths, and the chart's values for them."""
 
-import asyncio
 import re
 import socket
 from collections.abc import Iterator
@@ -16,6 +15,7 @@ from tests.support.containerd_node import Pushed
 from tests.support.containerds import MARKS
 from tests.support.peer_lab import mirror
 from tests.support.platform_node import PLATFORMS, PlatformNode
+from tests.support.registry_images import sent
 from tests.support.scripted_images import RegistrySupernode
 
 pytestmark = MARKS
@@ -75,7 +75,6 @@ async def test_containerd_of_a_platform_asks_the_mirror_also_after_a_restart_of_
                 assert (200, image.digest) == (status, answer["digest"] if status == 200 else answer)
                 counts = peer.mirror.server.counts
                 assert (2, 0) == (counts.blobs, counts.misses)
-        await asyncio.sleep(0.2)  # the registry logs at the end
-        assert {} == dict(registry.blob_bytes()), "the registry sends no blob"
+        assert {} == await sent(registry), "the registry sends no blob"
         status = await helper.get("/v1/status")
         assert status, "the helper reads the runtime of the platform"

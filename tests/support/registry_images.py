@@ -1,14 +1,17 @@
 """Puts images into real registries, and pulls them through a peer's mirror."""
 
-import asyncio
 import json
+import secrets
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import aiohttp
+
 from pantala_peer.app import PeerApp
 from testbed.image import Image, push
 from testbed.registry import Registry
+from tests.support.eventually import eventually
 from tests.support.fake_registry import basic, sha256
 from tests.support.scripted_images import get
 
@@ -58,6 +61,9 @@ def largest(image: Image) -> tuple[str, int]:
 
 
 async def sent(registry: Registry) -> dict[str, int]:
-    """The bytes that the registry has sent of each blob. Requests count only after their end."""
-    await asyncio.sleep(0.3)
+    """The bytes that the registry has sent of each blob. It logs a request after its end, so another one follows."""
+    last = f"/last/{secrets.token_hex(4)}"
+    async with aiohttp.ClientSession() as session, session.get(registry.url + last) as answer:
+        await answer.read()
+    await eventually(lambda: last in (access.path for access in registry.requests()))
     return dict(registry.blob_bytes())
