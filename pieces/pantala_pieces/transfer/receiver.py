@@ -55,8 +55,6 @@ class PieceReceiver:
         max_waiting: int = _MAX_WAITING,
         idle: float = _IDLE,
     ) -> None:
-        self.bugs = 0
-        """The number of threads that a bug has ended."""
         self._fetch = fetch
         self._store = store
         self._most = threads
@@ -131,7 +129,6 @@ class PieceReceiver:
         except BaseException:  # a bug, which must not lose the job
             log.exception("a bug ended a thread that receives pieces; another thread replaces it; please report it")
             with self._lock:
-                self.bugs += 1
                 self._threads.discard(threading.current_thread())
                 if job is not None:
                     self._usual.discard(job)
