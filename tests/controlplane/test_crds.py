@@ -11,7 +11,7 @@ import pytest
 import yaml
 
 from pantala_operator.resources.api import Taint
-from pantala_operator.resources.prefetch import read_prefetch
+from pantala_operator.resources.prefetch import ImagePrefetch
 from testbed.apiserver import ControlPlane
 from tests.controlplane import crd_tables as tables
 from tests.controlplane.crd_tables import SHA256, SHA512, URL, Object, condition
@@ -312,7 +312,7 @@ def test_the_results_of_a_plan_are_accepted_unchanged(api: API) -> None:
     """Neither in its Tasks nor in its status is a field refused, dropped or changed."""
     planned = _store(api, "planned", tables.images("one:1", "two:2", retention={"pin": True}), "ImagePrefetch")
     stored = api.call("GET", planned)[1]
-    world = World(read_prefetch(stored), cluster(node("a"), node("b", UNREACHABLE)))
+    world = World(msgspec.convert(stored, ImagePrefetch), cluster(node("a"), node("b", UNREACHABLE)))
     tasks = world.turn(2).tasks.apply
     made = world.settle()
     assert 2 == len(tasks)
@@ -326,7 +326,7 @@ def test_the_results_of_a_plan_are_accepted_unchanged(api: API) -> None:
     shown = msgspec.json.decode(msgspec.json.encode(made.status))
     answer = api.apply_status(planned, resource("planned", kind="ImagePrefetch"), shown)
     assert shown == answer.get("status")
-    assert made.status == read_prefetch(answer).status
+    assert made.status == msgspec.convert(answer, ImagePrefetch).status
 
 
 @pytest.mark.parametrize("sample", sorted((ROOT / "crds" / "samples").glob("*.yaml")), ids=lambda path: path.name)

@@ -3,7 +3,7 @@
 import hashlib
 from collections.abc import Mapping
 from datetime import datetime
-from typing import Any, Final, NamedTuple
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -282,11 +282,6 @@ class ImagePrefetch(msgspec.Struct, frozen=True):
 
 def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return wanted.items() <= labels.items()
-
-
-def read_prefetch(body: Mapping[str, Any]) -> ImagePrefetch:
-    """Read an ImagePrefetch from the API server's JSON. Raises :class:`msgspec.ValidationError`."""
-    return msgspec.convert(body, ImagePrefetch)
 
 
 def task_name(owner: Metadata, key: ImageKey, digest: str) -> str:
