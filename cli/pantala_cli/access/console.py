@@ -10,7 +10,7 @@ import msgspec
 import requests
 
 from pantala_cli.access.cluster import Cluster
-from pantala_cli.access.kinds import IMAGE, POD, Resource, ResourceKind, condition, selector_of
+from pantala_cli.access.kinds import IMAGE, POD, Resource, ResourceKind, condition, selector_of, status_of
 from pantala_cli.errors import ConsoleError, ObjectMissingError, PermissionMissingError
 from pantala_protocol.console.views import Console, TaskDetail
 
@@ -104,7 +104,7 @@ def operators(cluster: Cluster, home: str) -> list[Resource]:
     except PermissionMissingError as error:
         hint = "" if home else " If you may read pods in its namespace, name the namespace with --pantala-namespace."
         raise PermissionMissingError(f"The operator's pod cannot be found: {error}{hint}") from error
-    running = [pod for pod in pods if (pod.get("status") or {}).get("phase") == "Running"]
+    running = [pod for pod in pods if status_of(pod).get("phase") == "Running"]
     if not running:
         where = f"in namespace {home}" if home else "in this cluster"
         raise ConsoleError(f"No pod of Pantala's operator runs {where}. Check its Deployment, or use --console URL.")

@@ -95,10 +95,14 @@ def labels(resource: Resource) -> dict[str, str]:
     return resource["metadata"].get("labels") or {}
 
 
+def status_of(resource: Mapping[str, Any]) -> Mapping[str, Any]:
+    return resource.get("status") or {}
+
+
 def condition(resource: Mapping[str, Any], kind: str) -> Mapping[str, str]:
     """Return the condition of a type. It is empty if the condition is missing or describes an older generation."""
     generation = resource["metadata"].get("generation", 0)
-    for each in (resource.get("status") or {}).get("conditions") or ():
+    for each in status_of(resource).get("conditions") or ():
         if each["type"] == kind and each.get("observedGeneration", generation) >= generation:
             return dict(each)
     return {}

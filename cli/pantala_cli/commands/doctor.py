@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from pantala_cli.access.cluster import Cluster
-from pantala_cli.access.kinds import PANTALA, TASK
+from pantala_cli.access.kinds import PANTALA, TASK, status_of
 from pantala_cli.access.options import UserAccess
 from pantala_cli.access.targets import ObjectName
 from pantala_cli.commands.creation import check_url
@@ -85,7 +85,7 @@ def journey(cluster: Cluster, namespace: str, url: str, limit: float) -> Diagnos
         cluster.create(TASK, namespace, body)
         try:
             until(cluster, namespace, [ObjectName(TASK, name)], limit)
-            status = cluster.get(TASK, namespace, name).get("status") or {}
+            status = status_of(cluster.get(TASK, namespace, name))
         finally:
             cluster.delete(TASK, namespace, name)
     except CLIError as error:

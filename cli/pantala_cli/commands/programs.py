@@ -11,7 +11,7 @@ import typer
 
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.forward import kubectl
-from pantala_cli.access.kinds import PEER, POD, VERSION, Resource, labels, selector_of
+from pantala_cli.access.kinds import PEER, POD, VERSION, Resource, labels, selector_of, status_of
 from pantala_cli.access.options import UserAccess
 from pantala_cli.errors import CLIError, ObjectMissingError, ProgramError
 from pantala_cli.show import terminal
@@ -85,7 +85,7 @@ def version(access: UserAccess, client: Client = False) -> None:
             typer.echo(f"operator {_versions(cluster.objects(POD, access.home or None, selector(Component.OPERATOR)))}")
         except CLIError as error:
             terminal.note(f"note: {error}")
-        running = sorted({(peer.get("status") or {}).get("version") or "?" for peer in cluster.objects(PEER)})
+        running = sorted({status_of(peer).get("version") or "?" for peer in cluster.objects(PEER)})
         typer.echo(f"peers {', '.join(running) or 'none'}")
 
 

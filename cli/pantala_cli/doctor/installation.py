@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from pantala_cli.access.kinds import PART_OF, VERSION, Resource, condition, labels
+from pantala_cli.access.kinds import PART_OF, VERSION, Resource, condition, labels, status_of
 from pantala_cli.doctor.diagnosis import Diagnosis, failed, ok, warning
 from pantala_cli.doctor.facts import Facts
 from pantala_cli.forecast.matching import selects
@@ -66,7 +66,7 @@ def versions(facts: Facts) -> Iterator[Diagnosis]:
         ("CRDs", facts.crds),
     ):
         found[what] = {labels(each)[VERSION] for each in objects if VERSION in labels(each)}
-    found["peers"] = {str((peer.get("status") or {}).get("version")) for peer in facts.peers} - {"None", ""}
+    found["peers"] = {str(status_of(peer).get("version")) for peer in facts.peers} - {"None", ""}
     found = {what: known for what, known in found.items() if known}
     listed = "; ".join(f"{what} {several(known)}" for what, known in found.items())
     if len(set().union(*found.values())) == 1:
@@ -145,7 +145,7 @@ def policies(facts: Facts) -> Iterator[Diagnosis]:
 def volumes(facts: Facts) -> Iterator[Diagnosis]:
     """Whether the supernodes' volumes are bound and have room."""
     for claim in facts.claims:
-        phase = (claim.get("status") or {}).get("phase", "?")
+        phase = status_of(claim).get("phase", "?")
         if phase != "Bound":
             name = claim["metadata"]["name"]
             yield failed("volumes", f"Claim {name} is {phase}", f"Look at kubectl -n {facts.home} describe pvc {name}.")
@@ -168,7 +168,7 @@ def volumes(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def _counts(workload: Resource) -> tuple[int, int]:
-    status = workload.get("status") or {}
+    status = status_of(workload)
     if workload["kind"] == "DaemonSet":
         return status.get("numberReady", 0), status.get("desiredNumberScheduled", 0)
     return status.get("readyReplicas", 0), workload["spec"].get("replicas", 1)
@@ -176,7 +176,7 @@ def _counts(workload: Resource) -> tuple[int, int]:
 
 def _trouble(pod: Resource) -> str:
     """Why a pod does not run. Empty: it runs, or is still starting."""
-    status = pod.get("status") or {}
+    status = status_of(pod)
     scheduled = condition(pod, "PodScheduled")
     if scheduled.get("status") == "False":
         return scheduled.get("message", "not scheduled")

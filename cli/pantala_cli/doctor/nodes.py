@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from pantala_cli.access.kinds import Resource, condition
+from pantala_cli.access.kinds import Resource, condition, status_of
 from pantala_cli.doctor import platform
 from pantala_cli.doctor.diagnosis import Diagnosis, Level, failed, grouped, ok, warning
 from pantala_cli.doctor.facts import Facts
@@ -118,7 +118,7 @@ def disks(facts: Facts) -> Iterator[Diagnosis]:
     full = [
         (_name(node), each.get("message", "the kubelet reports DiskPressure"))
         for node in facts.nodes
-        for each in (node.get("status") or {}).get("conditions") or ()
+        for each in status_of(node).get("conditions") or ()
         if each["type"] == "DiskPressure" and each["status"] == "True"
     ]
     yield from grouped(

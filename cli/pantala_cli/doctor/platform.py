@@ -5,7 +5,7 @@ from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
-from pantala_cli.access.kinds import Resource, labels
+from pantala_cli.access.kinds import Resource, labels, status_of
 
 USUAL_CERTS = "/etc/containerd/certs.d"
 USUAL_SOCKET = "/run/containerd"
@@ -62,7 +62,7 @@ _KUBELETS = {
 
 def recognise(node: Resource) -> Distribution:
     """Recognise one node by its operating system, its kubelet, its provider and its labels."""
-    info = (node.get("status") or {}).get("nodeInfo") or {}
+    info = status_of(node).get("nodeInfo") or {}
     system, kubelet = info.get("osImage", ""), info.get("kubeletVersion", "")
     if system.startswith("Talos"):
         return Distribution.TALOS
@@ -86,6 +86,6 @@ def layout(distribution: Distribution) -> RuntimeLayout:
 
 def runtime(node: Resource) -> tuple[str, str]:
     """The container runtime's name and version."""
-    text = ((node.get("status") or {}).get("nodeInfo") or {}).get("containerRuntimeVersion", "")
+    text = (status_of(node).get("nodeInfo") or {}).get("containerRuntimeVersion", "")
     name, _, version = text.partition("://")
     return name, version

@@ -7,7 +7,7 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pantala_cli.access.kinds import IMAGE, Resource, ResourceKind
+from pantala_cli.access.kinds import IMAGE, Resource, ResourceKind, status_of
 from pantala_cli.forecast.matching import Match
 from pantala_cli.show.tables import plain
 from pantala_cli.show.words import counted, several, size
@@ -104,7 +104,7 @@ def planned(plan: Mapping[str, Any]) -> Group:
 def _file_bytes(spec: Mapping[str, Any], known: Iterable[Resource]) -> tuple[int | None, str]:
     source = spec.get("source") or {}
     for each in known:
-        length = (each.get("status") or {}).get("contentLength")
+        length = status_of(each).get("contentLength")
         if length is not None and (each["spec"].get("source") or {}) == source:
             return int(length), f"the Task {'/'.join(_key(each))}"
     return None, "the supernode asks the origin when the Task exists"
@@ -115,7 +115,7 @@ def _image_bytes(spec: Mapping[str, Any], known: Iterable[Resource]) -> tuple[in
     sizes = {
         image["image"]: image["bytes"]
         for each in known
-        for image in (each.get("status") or {}).get("images") or ()
+        for image in status_of(each).get("images") or ()
         if image.get("bytes")
     }
     if images and not spec.get("from") and all(image in sizes for image in images):
@@ -131,7 +131,7 @@ def _by_reason(passed_over: Mapping[str, str]) -> dict[str, list[str]]:
 
 
 def _path(task: Resource) -> str:
-    return str((task.get("status") or {}).get("path") or task["spec"].get("path") or "/".join(_key(task)))
+    return str(status_of(task).get("path") or task["spec"].get("path") or "/".join(_key(task)))
 
 
 def _key(resource: Resource) -> tuple[str, str]:

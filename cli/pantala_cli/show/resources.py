@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from pantala_cli.access.kinds import IMAGE, ResourceKind, condition
+from pantala_cli.access.kinds import IMAGE, ResourceKind, condition, status_of
 from pantala_cli.show.words import epoch
 from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, PeerFinding, PeerView, TaskSummary, Traffic
 
@@ -14,7 +14,7 @@ NOT_SEEN = "The operator has not planned this object yet. If this lasts, run kub
 
 def summary(resource: Object, kind: ResourceKind) -> TaskSummary:
     """The summary of a Task or an ImagePrefetch. Its rates are 0, because no resource has them."""
-    metadata, status, spec = resource["metadata"], resource.get("status") or {}, resource["spec"]
+    metadata, status, spec = resource["metadata"], status_of(resource), resource["spec"]
     ready = condition(resource, "Ready")
     counts = _counts(status.get("nodes" if kind == IMAGE else "peers") or {})
     moved = status.get("bytes") or {}
@@ -48,12 +48,12 @@ def progress(resource: Object) -> float | None:
     """The share of the work that is done, from 0 to 1, or ``None`` while it is not known."""
     if condition(resource, "Ready").get("status") == "True":
         return 1.0
-    percent = (resource.get("status") or {}).get("progress", "").removesuffix("%")
+    percent = status_of(resource).get("progress", "").removesuffix("%")
     return min(int(percent), 99) / 100 if percent.isdigit() and percent.isascii() else None
 
 
 def peer(resource: Object) -> PeerView:
-    status, ready = resource.get("status") or {}, condition(resource, "Ready")
+    status, ready = status_of(resource), condition(resource, "Ready")
     cache = status.get("cache") or {}
     return PeerView(
         name=resource["metadata"]["name"],
@@ -76,7 +76,7 @@ def peer(resource: Object) -> PeerView:
 
 def troubled(resource: Object) -> tuple[NodeView, ...]:
     """The late and failed nodes that the status names."""
-    status = resource.get("status") or {}
+    status = status_of(resource)
     found = []
     for state, entries in ((NodePhase.FAILED, status.get("failures")), (NodePhase.LATE, status.get("late"))):
         for each in entries or ():
