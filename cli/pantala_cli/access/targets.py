@@ -24,11 +24,11 @@ def one(words: Sequence[str]) -> ObjectName:
     return found[0]
 
 
-def several(words: Sequence[str], default: ResourceKind = TASK) -> list[ObjectName]:
+def several(words: Sequence[str]) -> list[ObjectName]:
     """Read ``task/x image/y``, ``image x y`` or ``x y``. Raises :class:`typer.BadParameter`."""
     first = kinds.named(words[0]) if len(words) > 1 else None
     rest = words[1:] if first is not None else words
-    return [_target(word, first or default) for word in rest]
+    return [_target(word, first or TASK) for word in rest]
 
 
 def _target(word: str, default: ResourceKind) -> ObjectName:
