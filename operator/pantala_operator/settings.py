@@ -1,6 +1,6 @@
 """The settings of the operator."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
@@ -9,6 +9,7 @@ from pantala_process import settings
 from pantala_process.settings import ListenAddress, SettingsError, flag
 from pantala_protocol.rules.names import SharedPath, shared_paths
 from pantala_protocol.rules.quotas import Quotas, quotas
+from pantala_protocol.rules.text import split_list
 
 _ACCOUNT = "system:serviceaccount:pantala:pantala-"
 
@@ -20,22 +21,14 @@ def _urls(text: str) -> tuple[str, ...]:
     return urls
 
 
-def _stateful_set(text: str) -> str:
-    namespace, _, name = text.partition("/")
-    if not namespace or not name or "/" in name:
-        raise ValueError("is not the name of a StatefulSet. Write NAMESPACE/NAME.")
-    return text
+def _name_of(kind: str) -> Callable[[str], str]:
+    def read(text: str) -> str:
+        namespace, _, name = text.partition("/")
+        if not namespace or not name or "/" in name:
+            raise ValueError(f"is not the name of a {kind}. Write NAMESPACE/NAME.")
+        return text
 
-
-def _lease(text: str) -> str | None:
-    namespace, _, name = text.partition("/")
-    if text and (not namespace or not name or "/" in name):
-        raise ValueError("is not the name of a Lease. Write NAMESPACE/NAME.")
-    return text or None
-
-
-def _keys(text: str) -> tuple[str, ...]:
-    return tuple(filter(None, (key.strip() for key in text.split(","))))
+    return read
 
 
 def _directory(text: str) -> str:
@@ -65,8 +58,9 @@ class Settings:
         default=(),
     )
     supernode_statefulset: str | None = flag(
-        _stateful_set, "NAMESPACE/NAME", "instead of --supernode: the StatefulSet of the supernodes", default=None
-    )
+        _name_of("StatefulSet"), "NAMESPACE/NAME",
+        "instead of --supernode: the StatefulSet of the supernodes", default=None,
+    )  # fmt: skip
     kubeconfig: str = flag(
         str, "FILE", "kubeconfig (default: service account, else KUBECONFIG, else ~/.kube/config)", default=""
     )
@@ -107,8 +101,9 @@ class Settings:
     trusted_supernode: str = flag(str, "ACCOUNT", "service account of the supernodes", default=_ACCOUNT + "supernode")
     pod: str = flag(str, "NAME", "the operator's own pod (default: POD_ID)", default="")
     lease: str | None = flag(
-        _lease, "NAMESPACE/NAME", "Lease of the leading operator (default: none, only one operator runs)", default=None
-    )
+        _name_of("Lease"), "NAMESPACE/NAME",
+        "Lease of the leading operator (default: none, only one operator runs)", default=None,
+    )  # fmt: skip
     root: str = flag(
         _directory,
         "DIR",
@@ -140,7 +135,7 @@ class Settings:
         str, "NAME", "the ClusterRole that may get Secrets (pantala-secret-reader)", default="pantala-secret-reader"
     )
     startup_taints: tuple[str, ...] = flag(
-        _keys,
+        split_list,
         "KEY,...",
         "keys of the taints that the operator may remove from nodes; PREFIX/ means all keys with this prefix (none)",
         default=(),

@@ -15,6 +15,7 @@ from pantala_process.tls.settings import TLSFlags
 from pantala_protocol.geometry import RULES
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.rules.quotas import Quotas, quotas
+from pantala_protocol.rules.text import split_list
 from pantala_protocol.statement import SourceRule
 from pantala_supernode.outbound import policies, trust
 from pantala_supernode.outbound.errors import OutboundError
@@ -43,14 +44,14 @@ _percent = settings.whole(1, 100, "percent")
 
 def _networks(text: str) -> tuple[Network, ...]:
     try:
-        return tuple(ipaddress.ip_network(part.strip()) for part in text.split(",") if part.strip())
+        return tuple(map(ipaddress.ip_network, split_list(text)))
     except ValueError as error:
         raise ValueError(f"is not a list of networks: {error}. Give networks like 10.0.0.0/8.") from error
 
 
 def _sources(text: str) -> tuple[SourceRule, ...]:
     found = []
-    for entry in filter(None, (part.strip() for part in text.split(","))):
+    for entry in split_list(text):
         try:
             found.append(policies.rule(entry, "--allow-source"))
         except ValueError as error:
@@ -73,7 +74,7 @@ def _rule(text: str) -> str:
 
 def _authorities(text: str) -> tuple[tuple[str, Path], ...]:
     found = []
-    for part in filter(None, (each.strip() for each in text.split(","))):
+    for part in split_list(text):
         host, equals, file = part.partition("=")
         found.append((host, Path(file)) if equals and "/" not in host else (trust.ALL, Path(part)))
     return tuple(found)
@@ -316,9 +317,8 @@ def _proxy(given: Mapping[str, Any], environment: Mapping[str, str]) -> Proxy | 
     if not url:
         return None
     exceptions = given.get("no_proxy") or _first(environment, "no_proxy", "NO_PROXY")
-    hosts = tuple(filter(None, (part.strip() for part in exceptions.split(","))))
     try:
-        found = Proxy(_proxy_url(url, credentials=True), hosts, given.get("proxy_credentials"))
+        found = Proxy(_proxy_url(url, credentials=True), split_list(exceptions), given.get("proxy_credentials"))
         found.login()
     except ValueError as error:
         raise SettingsError(f"The proxy {RedactedURL(url)} {error}") from None

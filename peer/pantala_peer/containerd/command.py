@@ -30,6 +30,7 @@ from pantala_pieces.errors import StoreError
 from pantala_process import lifecycle, logs, settings
 from pantala_process.lifecycle import Stop
 from pantala_process.settings import Flag, SettingsError
+from pantala_protocol.rules.text import split_list
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
@@ -116,7 +117,7 @@ def _token_file(given: Path | None, state: Path) -> Path:
 
 
 def _mirrored(registries: str) -> list[ContainerdRegistry]:
-    return [registry.parse_registry(name) for name in map(str.strip, registries.split(",")) if name]
+    return [registry.parse_registry(name) for name in split_list(registries)]
 
 
 def _owner(text: str) -> TokenOwner:

@@ -8,6 +8,8 @@ between versions.
 import re
 from typing import Final, NamedTuple
 
+from pantala_protocol.rules.text import split_list
+
 MAX_URL: Final = 8192
 """The most characters of a URL. Signed URLs of object stores have a few thousand."""
 MAX_PATH: Final = 1024
@@ -70,7 +72,7 @@ def shared_paths(text: str) -> tuple[SharedPath, ...]:
 
     Raises :class:`ValueError` with the end of a sentence that begins with the list.
     """
-    return tuple(_shared_path(each.strip()) for each in text.split(",") if each.strip())
+    return tuple(map(_shared_path, split_list(text)))
 
 
 def _shared_path(text: str) -> SharedPath:

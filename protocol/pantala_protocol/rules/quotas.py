@@ -4,6 +4,8 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
+from pantala_protocol.rules.text import split_list
+
 _SIZE = re.compile(r"([0-9]{1,9})(Ki|Mi|Gi|Ti)?")
 _UNITS = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 EVERY = "*"
@@ -43,7 +45,7 @@ def quotas(text: str) -> Quotas:
     A namespace has the default for each quota that it does not set, and no limit for one that it sets to ``none``.
     """
     given: dict[str, str] = {}
-    for part in filter(None, map(str.strip, text.split(","))):
+    for part in split_list(text):
         namespace, equals, limits = part.partition("=")
         if not equals or not namespace or namespace in given:
             raise ValueError("is not a list of namespaces and quotas. Write NAMESPACE=bytes:SIZE;daily:SIZE;tasks:N.")
@@ -54,7 +56,7 @@ def quotas(text: str) -> Quotas:
 
 def _quota(text: str, default: Quota) -> Quota:
     found: dict[str, int | None] = {}
-    for part in filter(None, map(str.strip, text.split(";"))):
+    for part in split_list(text, ";"):
         name, _, limit = part.partition(":")
         if name not in {each.name for each in fields(Quota)}:
             raise ValueError(f"names the quota {name[:40]!r}. The quotas are bytes, daily and tasks.")

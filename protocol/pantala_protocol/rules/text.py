@@ -1,4 +1,4 @@
-"""Text from other parties: failures and names that peers, registries, origins and replicas report.
+"""Text from users, and failures and names that peers, registries, origins and replicas report.
 
 A message cleans its texts when it is created or decoded, so they are lines of bounded size from then on. Otherwise a
 long text could make the API server refuse a whole status, and a line break could forge a line of a log.
@@ -35,6 +35,11 @@ def clean(text: str, most: int = MESSAGE) -> str:
     if len(data) <= most and len(plain) == len(text):
         return plain
     return data[: max(0, most - len(_CLIPPED.encode()))].decode(errors="ignore").rstrip() + _CLIPPED
+
+
+def split_list(text: str, separator: str = ",") -> tuple[str, ...]:
+    """The parts of a list, without the blanks around them and without empty parts."""
+    return tuple(filter(None, map(str.strip, text.split(separator))))
 
 
 def reason(word: str, otherwise: str) -> str:

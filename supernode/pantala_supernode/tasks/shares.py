@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
 from pantala_process.fair import Claim
+from pantala_protocol.rules.text import split_list
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
 
@@ -42,7 +43,7 @@ class Shares:
 def parse(text: str) -> Shares:
     """Read ``team-a=3,@images=2``. Raises :class:`ValueError` with the end of a sentence that begins with the value."""
     shares: dict[str, float] = {}
-    for part in filter(None, (each.strip() for each in text.split(","))):
+    for part in split_list(text):
         tenant, equals, number = part.partition("=")
         if not tenant or not equals or not number.isascii() or not number.isdigit() or not 1 <= int(number[:7]) <= 1000:
             raise ValueError("is not a list of shares. Give NAMESPACE=NUMBER,... with whole numbers from 1 to 1000.")

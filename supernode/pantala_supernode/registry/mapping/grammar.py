@@ -21,6 +21,7 @@ from yarl import URL
 
 from pantala_protocol import image
 from pantala_protocol.rules import sources
+from pantala_protocol.rules.text import split_list
 from pantala_supernode.registry.endpoint import RegistryEndpoint, RegistryEndpoints, RegistrySettings
 
 _PATH = re.compile(r"(/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)*/?")
@@ -38,14 +39,14 @@ def listed(registries: str, authorities: str, realms: str = "", *, only: bool) -
     """
     plain: dict[str, bool] = {}
     mapped: dict[str, list[str]] = defaultdict(list)
-    for text in _parts(registries):
+    for text in split_list(registries):
         name, equals, url = text.partition("=")
         if equals:
             mapped[_registry(name)].append(_root(url, text))
         else:
             name, plain_http = _listed(text)
             plain[name] = plain_http
-    files = dict(_authority(text) for text in _parts(authorities))
+    files = dict(_authority(text) for text in split_list(authorities))
     names = plain.keys() | mapped.keys()
     hosts = {RegistryEndpoint(root).host for roots in mapped.values() for root in roots}
     names |= files.keys() - hosts
@@ -78,7 +79,7 @@ def _settings(
 
 def _realms(text: str) -> dict[str, tuple[str, ...]]:
     found: dict[str, tuple[str, ...]] = {}
-    for part in _parts(text):
+    for part in split_list(text):
         name, equals, host = part.partition("=")
         server = _server(host.strip().lower()) if equals else None
         if server is None:
@@ -140,10 +141,6 @@ def _authority(text: str) -> tuple[str, Path]:
     if not equals or not path:
         raise ValueError(f"{text!r} is not a valid certificate authority. Use HOST=FILE.")
     return _registry(name), Path(path)
-
-
-def _parts(text: str) -> list[str]:
-    return [part.strip() for part in text.split(",") if part.strip()]
 
 
 def _registry(text: str) -> str:
