@@ -15,12 +15,13 @@ from urllib.parse import urlsplit
 
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.rules import quantity
 
 T = TypeVar("T")
 
-_UNITS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
 _BRACKETED = re.compile(r"\[[^\[\]]+\]")
-_QUANTITY = re.compile(r"([0-9]{1,15})([kMG]|[KMGT]i|)")
+_SIZE = re.compile(r"[0-9]{1,15}([KMGT]i)?")
+_RATE = re.compile(r"[0-9]{1,15}([kMG]|[KMG]i)?")
 
 
 class SettingsError(ValueError):
@@ -186,18 +187,16 @@ def whole(low: int, high: int, what: str) -> Callable[[str], int]:
 
 def size(text: str) -> int:
     """Read a number of bytes, as ``512``, or with a binary unit, as ``64Mi``."""
-    match = _QUANTITY.fullmatch(text)
-    if match is None or match[2] in ("k", "M", "G"):
+    if _SIZE.fullmatch(text) is None:
         raise ValueError("is not a size. Give bytes, or a number with Ki, Mi, Gi or Ti, like 10Gi.")
-    return int(match[1]) * _UNITS[match[2]]
+    return quantity.parse(text)
 
 
 def rate(text: str) -> float:
     """Read a number of bytes a second above 0, as ``125M`` or ``64Mi``."""
-    match = _QUANTITY.fullmatch(text)
-    if match is None or int(match[1]) == 0 or match[2] == "Ti":
+    if _RATE.fullmatch(text) is None or (found := quantity.parse(text)) == 0:
         raise ValueError("is not a rate. Give bytes a second like 500k, 50M or 1Gi.")
-    return float(int(match[1]) * _UNITS[match[2]])
+    return float(found)
 
 
 def yes_or_no(text: str) -> bool:

@@ -4,10 +4,10 @@ import msgspec
 from multidict import CIMultiDict
 
 from pantala_operator.plan import secrets
-from pantala_operator.resources import cron, quantity
+from pantala_operator.resources import cron
 from pantala_operator.resources.api import Metadata, Secret
 from pantala_protocol.redaction import RedactedURL
-from pantala_protocol.rules import foreign
+from pantala_protocol.rules import foreign, quantity
 from pantala_runtime.translation import translate
 from pantala_supernode.errors import SourceError
 from pantala_supernode.origin import freshness, refusal

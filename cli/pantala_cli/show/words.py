@@ -4,20 +4,16 @@ import re
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
+from pantala_protocol.rules import quantity
+
 _UNSAFE = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 _UNSAFE_BESIDE_STYLES = re.compile(r"\x1b(?!\[[0-9;]*m)|[\x00-\x08\x0b-\x1a\x1c-\x1f\x7f-\x9f]")
-_UNITS = ("", "Ki", "Mi", "Gi", "Ti")
 UNKNOWN = "-"
 
 
 def size(count: int | None) -> str:
     """Return bytes in readable form, such as ``97.6Mi``, or ``-`` if unknown."""
-    if count is None:
-        return UNKNOWN
-    value, unit = float(count), 0
-    while value >= 1024 and unit < len(_UNITS) - 1:
-        value, unit = value / 1024, unit + 1
-    return f"{value:.1f}".removesuffix(".0") + _UNITS[unit]
+    return UNKNOWN if count is None else quantity.render(count)
 
 
 def rate(count: int) -> str:

@@ -11,18 +11,16 @@ import re
 import sys
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from decimal import Decimal
 from typing import Any, NamedTuple
 
 from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError, ClusterRejectedError
+from pantala_protocol.rules import quantity
 
 _TIMEOUT = 10.0
 _INTERVAL = 0.5
 _GONE_SECONDS = 60.0
 """How long the garbage collector may take to release the pods and claims of a deleted StatefulSet."""
 _MERGE = "application/merge-patch+json"
-_QUANTITY = re.compile(r"([0-9]+(?:\.[0-9]+)?)([EPTGMk]|[EPTGMK]i)?")
-_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
 
 
 class Growth(NamedTuple):
@@ -34,18 +32,9 @@ class Growth(NamedTuple):
     """True if the StatefulSet has another size in its template."""
 
 
-def quantity(text: str) -> int:
-    """The bytes of a Kubernetes quantity such as ``50Gi``. Raises :class:`ValueError`."""
-    match = _QUANTITY.fullmatch(text)
-    if match is None:
-        raise ValueError(f"{text!r} is not a size. Write a size such as 50Gi.")
-    unit = match[2] or ""
-    return int(Decimal(match[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit.removesuffix("i")])
-
-
 def plan(stateful_set: Any, claims: Sequence[Any], volume: str, size: str) -> Growth:
     """Compare the cluster with the wanted size. A claim is never made smaller."""
-    wanted = quantity(size)
+    wanted = quantity.parse(size)
     name = re.escape(f"{volume}-{stateful_set['metadata']['name']}")
     larger = [
         claim["metadata"]["name"]
@@ -125,7 +114,7 @@ async def _gone(cluster: GrowthCluster, sleep: Callable[[float], Awaitable[None]
 
 
 def _requested(claim: Any) -> int:
-    return quantity(claim["spec"]["resources"]["requests"]["storage"])
+    return quantity.parse(claim["spec"]["resources"]["requests"]["storage"])
 
 
 def _refused(name: str, claims: Sequence[Any], size: str, error: ClusterError) -> str:
@@ -151,7 +140,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     if not (namespace and name):
         parser.error(f"--statefulset: {given.statefulset!r} is not NAMESPACE/NAME")
     try:
-        quantity(given.size)
+        quantity.parse(given.size)
     except ValueError as error:
         parser.error(f"--size: {error}")
     try:

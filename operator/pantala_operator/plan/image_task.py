@@ -14,7 +14,7 @@ from pantala_operator.plan.prefetch.counts import PrefetchCounts
 from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask, PlanState
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome, evaluate
-from pantala_operator.resources import conditions, quantity
+from pantala_operator.resources import conditions
 from pantala_operator.resources.api import GROUP, ByteCount, NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.prefetch import (
@@ -31,6 +31,7 @@ from pantala_operator.resources.status import evaluate as summarize
 from pantala_protocol import image
 from pantala_protocol.images import Depth
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules import quantity
 
 
 def owner(task: TaskResource) -> str:

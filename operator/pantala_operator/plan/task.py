@@ -11,11 +11,12 @@ from pantala_operator.plan.secrets import SecretReading, Unread
 from pantala_operator.plan.statement import PathClaim, TaskOrigin
 from pantala_operator.plan.targets import Targets
 from pantala_operator.plan.task_conditions import TaskInputs
-from pantala_operator.resources import conditions, quantity
+from pantala_operator.resources import conditions
 from pantala_operator.resources.api import ByteCount, NodeFailure, PeerCount, PieceCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType
 from pantala_operator.resources.status import Obstacle, expiry
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules import quantity
 from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
 
 

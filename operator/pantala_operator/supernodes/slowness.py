@@ -6,9 +6,9 @@ from statistics import median
 from typing import Final
 
 from pantala_operator.plan.nodes import Trouble
-from pantala_operator.resources import quantity
 from pantala_protocol.console.progress import WINDOW, TaskProgressView
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules import quantity
 
 _SHARE: Final = 4
 """A node is slow below the median rate divided by this."""

@@ -4,10 +4,10 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 
+from pantala_protocol.rules import quantity
 from pantala_protocol.rules.text import split_list
 
-_SIZE = re.compile(r"([0-9]{1,9})(Ki|Mi|Gi|Ti)?")
-_UNITS = {None: 1, "Ki": 1 << 10, "Mi": 1 << 20, "Gi": 1 << 30, "Ti": 1 << 40}
+_SIZE = re.compile(r"[0-9]{1,9}([KMGT]i)?")
 EVERY = "*"
 """Stands for each namespace that has no quotas of its own."""
 
@@ -66,6 +66,6 @@ def _quota(text: str, default: Quota) -> Quota:
 
 def _limit(name: str, text: str) -> int:
     match = _SIZE.fullmatch(text)
-    if match is None or (name == "tasks" and match[2]):
+    if match is None or (name == "tasks" and match[1]):
         raise ValueError(f"has the quota {name}:{text[:40]}. Write a number. Sizes may end in Ki, Mi, Gi or Ti.")
-    return int(match[1]) * _UNITS[match[2]]
+    return quantity.parse(text)

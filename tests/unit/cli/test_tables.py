@@ -52,7 +52,7 @@ def test_progress_comes_from_the_status(expected: float | None, status: dict[str
 
 
 @pytest.mark.parametrize(
-    ("count", "shown"), [(None, "-"), (0, "0"), (1023, "1023"), (1536, "1.5Ki"), (1 << 40, "1Ti"), (1 << 51, "2048Ti")]
+    ("count", "shown"), [(None, "-"), (0, "0"), (1023, "1023"), (1536, "1.5Ki"), (1 << 40, "1Ti"), (1 << 51, "2Pi")]
 )
 def test_sizes(count: int | None, shown: str) -> None:
     assert shown == words.size(count)

@@ -11,7 +11,6 @@ import pytest
 
 from pantala_operator.__main__ import main
 from pantala_operator.errors import ClusterUnavailableError
-from pantala_operator.resources import quantity
 from pantala_operator.settings import Settings, parse
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.rules.names import SharedPath
@@ -316,11 +315,3 @@ def test_wrong_flags_exit_with_2_in_a_line(monkeypatch: pytest.MonkeyPatch, caps
         main()
     assert 2 == ended.value.code
     assert "--supernode http://HOST:8002" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("size", "text"),
-    [(0, "0"), (1023, "1023"), (1024, "1Ki"), (1536, "1.5Ki"), (256 << 20, "256Mi"), (1 << 60, "1024Pi")],
-)
-def test_sizes_for_people(size: int, text: str) -> None:
-    assert text == quantity.render(size)

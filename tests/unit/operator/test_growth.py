@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError
-from pantala_operator.hooks.growth import Growth, GrowthCluster, grow, main, plan, quantity
+from pantala_operator.hooks.growth import Growth, GrowthCluster, grow, main, plan
 
 NAME = "pantala-supernode"
 
@@ -59,28 +59,6 @@ async def run(answers: Answers, size: str = "2Gi") -> str:
     async def sleep(_: float) -> None: ...
 
     return await grow(GrowthCluster(answers, "ns", NAME), "data", size, sleep=sleep)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [
-        ("1Gi", 2**30),
-        ("1024Mi", 2**30),
-        ("1.5Gi", 3 * 2**29),
-        ("2G", 2 * 10**9),
-        ("7", 7),
-        ("3k", 3000),
-        ("1Ti", 2**40),
-    ],
-)
-def test_sizes_are_numbers_of_bytes(text: str, expected: int) -> None:
-    assert expected == quantity(text)
-
-
-@pytest.mark.parametrize("text", ["", "Gi", "1 Gi", "-1Gi", "1Zi", "1e3"])
-def test_other_texts_are_not_sizes(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a size"):
-        quantity(text)
 
 
 def test_only_the_claims_of_the_statefulset_that_are_too_small_grow() -> None:

@@ -10,11 +10,11 @@ import msgspec
 from pantala_operator.plan.nodes import MAX_NODES, Trouble
 from pantala_operator.plan.prefetch.pulls import FAILING, Snapshot, Step
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus, NodeCount, PullFailure
-from pantala_operator.resources.quantity import percent
 from pantala_operator.resources.status import advised
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason
 from pantala_protocol.rules import text
+from pantala_protocol.rules.quantity import percent
 
 _MAX_MESSAGE: Final = 512
 _LAST = (

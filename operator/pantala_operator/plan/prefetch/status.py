@@ -15,7 +15,7 @@ from pantala_operator.plan.prefetch import forecast
 from pantala_operator.plan.prefetch.counts import EVICTED, PrefetchCounts
 from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.pulls import Snapshot, Step
-from pantala_operator.resources import conditions, quantity
+from pantala_operator.resources import conditions
 from pantala_operator.resources import status as engine
 from pantala_operator.resources.conditions import ConditionStatus, Verdict
 from pantala_operator.resources.prefetch import (
@@ -29,6 +29,7 @@ from pantala_operator.resources.prefetch import (
 from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, Summary, no
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason, Retry
+from pantala_protocol.rules import quantity
 
 
 class PrefetchCondition(StrEnum):

@@ -13,7 +13,6 @@ from pantala_operator.plan.prefetch.forecast import NodeImages, forecast
 from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.pulls import STARTABLE, Step, omissions
 from pantala_operator.plan.prefetch.rollout import NodeProgress, halted, share, starts, waves
-from pantala_operator.resources import quantity
 from pantala_operator.resources.prefetch import ImageKey, NodeForecast, PullFailure, Rollout, Wave
 from pantala_protocol.images import ImageBlob, RuntimeState
 from tests.support.prefetch import AMD64
@@ -286,17 +285,3 @@ def test_the_forecast_counts_blobs_once(
     works = [NodeImages(name, AMD64, steps, runtime) for name in ("a", "b")]
     found = forecast(works, known, [])
     assert (2 * expected, expected) == (found.size, found.registry_bytes)
-
-
-@pytest.mark.parametrize(
-    ("text", "expected"),
-    [("1", 1), ("20Gi", 20 << 30), ("1Ki", 1024), ("3k", 3000), ("2P", 2 * 10**15), ("1Pi", 1 << 50)],
-)
-def test_quantities(text: str, expected: int) -> None:
-    assert expected == quantity.parse(text)
-
-
-@pytest.mark.parametrize("text", ["", "Gi", "1.5Gi", "-1", "1X", "1 Gi"])
-def test_other_texts_are_not_quantities(text: str) -> None:
-    with pytest.raises(ValueError, match="is not a quantity of bytes"):
-        quantity.parse(text)

@@ -1,19 +1,18 @@
 """Reads and writes sizes as Kubernetes quantities, such as ``20Gi``, and writes shares. Pure."""
 
 import re
+from decimal import Decimal
 
 _UNITS = ("", "Ki", "Mi", "Gi", "Ti", "Pi")
-_FACTORS = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "T": 10**12, "P": 10**15} | {
-    unit: 1 << 10 * power for power, unit in enumerate(_UNITS)
-}
+_POWERS = {"": 0, "k": 1, "K": 1, "M": 2, "G": 3, "T": 4, "P": 5, "E": 6}
+_QUANTITY = re.compile(r"([0-9]{1,20}(?:\.[0-9]{1,20})?)([kMGTPE]|[KMGTPE]i)?")
 
 
 def render(size: int) -> str:
     """Write a size in the largest binary unit that fits, with one decimal unless it is whole: ``1.5Gi``, ``20Mi``."""
     value, unit = float(size), 0
     while value >= 1024 and unit < len(_UNITS) - 1:
-        value /= 1024
-        unit += 1
+        value, unit = value / 1024, unit + 1
     return f"{value:.1f}".removesuffix(".0") + _UNITS[unit]
 
 
@@ -26,8 +25,9 @@ def percent(done: float, whole: float) -> str:
 
 
 def parse(text: str) -> int:
-    """Return the bytes of a quantity such as ``20Gi``. Raises :class:`ValueError`."""
-    match = re.fullmatch(r"([0-9]+)([A-Za-z]*)", text)
-    if match is None or match[2] not in _FACTORS:
-        raise ValueError(f"{text!r} is not a quantity of bytes. Give a whole number with Ki, Mi, Gi, Ti or Pi")
-    return int(match[1]) * _FACTORS[match[2]]
+    """Return the bytes of a quantity such as ``20Gi`` or ``1.5G``. Raises :class:`ValueError`."""
+    match = _QUANTITY.fullmatch(text)
+    if match is None:
+        raise ValueError(f"{text!r} is not a size. Write a size such as 50Gi.")
+    unit = match[2] or ""
+    return int(Decimal(match[1]) * (1024 if unit.endswith("i") else 1000) ** _POWERS[unit.removesuffix("i")])
