@@ -1,6 +1,6 @@
 """The nodes of one Task or ImagePrefetch, and the causes why it is not done. The console and its clients show them."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final
 
 from pantala_operator.control.prefetch import PrefetchController
@@ -40,7 +40,7 @@ class Details:
         if snapshot is None:
             return ()
         zones = self._known.zones
-        downloads = (self._known.progress.downloads(blob) for blob in set(_blobs(snapshot, keys)))
+        downloads = (self._known.progress.downloads(blob) for blob in _blobs(snapshot, keys))
         moving = [each.nodes for each in downloads if each.nodes]
         return tuple(_image_node(name, snapshot, keys, moving, zones.get(name, "")) for name in snapshot.targets.wanted)
 
@@ -54,7 +54,7 @@ class Details:
     def traffic(self, each: TaskResource | ImagePrefetch) -> Traffic:
         """The bytes and rates of the blobs of an object's images, each blob once. Zero: not known."""
         snapshot, keys = self._images(each)
-        blobs = set(_blobs(snapshot, keys)) if snapshot is not None else set[str]()
+        blobs = _blobs(snapshot, keys) if snapshot is not None else ()
         origin, supernode, peers = self._known.progress.moved_of(blobs) or SourceBytes()
         # the bytes are from before the start of this process
         if isinstance(each, TaskResource) and each.status.transferred is not None:
@@ -81,12 +81,9 @@ class Details:
         return {name: ahead for name, ahead in found.items() if ahead is not None and abs(ahead) > MAX_CLOCK_SKEW}
 
 
-def _blobs(snapshot: Snapshot, keys: list[ImageKey]) -> Iterator[str]:
+def _blobs(snapshot: Snapshot, keys: list[ImageKey]) -> set[str]:
     """The IDs of the tasks of the images' blobs."""
-    for key in keys:
-        for blobs in (snapshot.pins[key].platforms or {}).values():
-            for blob in blobs:
-                yield task_id.of_blob(blob.digest)
+    return {task_id.of_blob(digest) for key in keys for digest in snapshot.pins[key].blobs}
 
 
 def _image_node(

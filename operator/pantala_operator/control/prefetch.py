@@ -33,7 +33,7 @@ from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, Prefetc
 from pantala_operator.watch.observation import Observation
 from pantala_operator.watch.registries import ImageResolver, ResolveRequest
 from pantala_protocol import task_id
-from pantala_protocol.images import ImageBlob, PullState, RuntimeState, WantedImage
+from pantala_protocol.images import PullState, RuntimeState, WantedImage
 
 _PATIENCE = 15.0
 """Seconds that the first statement waits for Secrets and workloads that cannot be read."""
@@ -132,13 +132,13 @@ class PrefetchController:
         for each in _planned(self._known):
             state = self._states.get(each.metadata.uid)
             if state is not None and key[0] == each.metadata.namespace and key[1] in state.secrets:
-                state.answers = {image: answer for image, answer in state.answers.items() if answer.resolved.digest}
+                state.ask_again()
 
     def ask_again(self) -> None:
         """Ask again for the images without a digest, because the SourcePolicies changed."""
         self._dirty = True
         for state in self._states.values():
-            state.answers = {image: answer for image, answer in state.answers.items() if answer.resolved.digest}
+            state.ask_again()
 
     def answered(self, uid: str, key: ImageKey, answer: RegistryAnswer) -> None:
         if uid in self._states:
@@ -211,17 +211,14 @@ class PrefetchController:
             tasks=tuple(view.tasks.get(namespace, ())),
             unsurveyed=self._unsurveyed(state, now) if each.spec.planning else frozenset(),
         )
-        plan = plans.plan(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
-        self._carry_out(each, state, plan, observed, now)
+        plan = self._carry_out(each, state, observed, now)
         if not plan.delete:
             self._writer.apply_children(plan.tasks.apply)
             self._writer.delete_children(namespace, plan.tasks.delete)
 
     def _plan_task(self, each: TaskResource, state: PrefetchState[TaskStatus], view: SharedView, now: datetime) -> None:
-        blobs = (each for answer in state.answers.values() for each in answer.resolved.platforms.values())
-        observed = replace(self._observed(each, state, view), moved=self._moved(blobs))
-        plan = plans.plan(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
-        self._carry_out(each, state, plan, observed, now)
+        observed = replace(self._observed(each, state, view), moved=self._moved(state.blobs))
+        self._carry_out(each, state, observed, now)
 
     def _observed(self, each: Planned, state: PrefetchState[Any], view: SharedView) -> ObservedImages:
         namespace, status = each.metadata.namespace, state.status or each.status
@@ -243,16 +240,15 @@ class PrefetchController:
             rights=self._rights,
         )
 
-    def _moved(self, platforms: Iterable[Iterable[ImageBlob]]) -> SourceBytes | None:
-        return self._known.progress.moved_of(task_id.of_blob(blob.digest) for blobs in platforms for blob in blobs)
+    def _moved(self, blobs: Iterable[str]) -> SourceBytes | None:
+        return self._known.progress.moved_of(map(task_id.of_blob, blobs))
 
     def _troubles(self, state: PrefetchState[Any]) -> Mapping[str, Trouble]:
         """Why nodes get too few bytes of the object's images."""
         progress = self._known.progress
         if not progress.troubled:
             return progress.silent
-        platforms = (each for answer in state.answers.values() for each in answer.resolved.platforms.values())
-        return progress.troubles_of(task_id.of_blob(blob.digest) for each in platforms for blob in each)
+        return progress.troubles_of(map(task_id.of_blob, state.blobs))
 
     def _unsurveyed(self, state: PrefetchState[PrefetchStatus], now: datetime) -> frozenset[str]:
         """Nodes that have not reported yet which blobs they have."""
@@ -262,8 +258,9 @@ class PrefetchController:
         return frozenset(name for name, report in reports.items() if not has_looked(report.runtime, blobs))
 
     def _carry_out(
-        self, each: Planned, state: PrefetchState[Any], plan: PrefetchPlan[Any], observed: ObservedImages, now: datetime
-    ) -> None:
+        self, each: Planned, state: PrefetchState[Any], observed: ObservedImages, now: datetime
+    ) -> PrefetchPlan[Any]:
+        plan = plans.plan(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
         state.take(plan, observed, now)
         for key, question in plan.questions:
             self._resolver.put(ResolveRequest(each.metadata.uid, key, question, state.answers.get(key)))
@@ -277,6 +274,7 @@ class PrefetchController:
         else:
             new = bool(each.status.late) and not self._known.progress.known
             self._writer.write(each, plan.status, announce=True, settling=CATCHING_UP if new else 0.0)
+        return plan
 
     # The results of all plans.
 
@@ -293,14 +291,14 @@ class PrefetchController:
                 elif state.status is not None:
                     found = image_task.status_of_child(each, state.status, state.late_with(each.metadata.name), now)
                     if found.completion_time is None or now - found.completion_time < _ECHO:
-                        found = image_task.with_bytes(found, self._moved(self._platforms(each, owner)))
+                        found = image_task.with_bytes(found, self._moved(self._blobs(each, owner)))
                     self._writer.write(each, found)
 
-    def _platforms(self, each: TaskResource, owner: ImagePrefetch) -> Iterable[Iterable[ImageBlob]]:
-        """The blobs of an ImagePrefetch's Task for each platform."""
+    def _blobs(self, each: TaskResource, owner: ImagePrefetch) -> frozenset[str]:
+        """The digests of the blobs of an ImagePrefetch's Task."""
         snapshot = self._states[owner.metadata.uid].snapshot
         pins = snapshot.pins.values() if snapshot is not None else ()
-        return next(((pin.platforms or {}).values() for pin in pins if pin.task == each.metadata.name), ())
+        return next((pin.blobs for pin in pins if pin.task == each.metadata.name), frozenset())
 
     def _write_nodes(self, planned: Mapping[str, Planned]) -> None:
         """Remove startup taints, and write the condition of nodes, when every vote is known."""

@@ -46,6 +46,16 @@ class PrefetchState(Generic[S]):
     late: Mapping[str, Trouble] = field(default_factory=dict)
     """The nodes that make too little progress."""
 
+    @property
+    def blobs(self) -> frozenset[str]:
+        """The digests of all blobs that the registries named."""
+        platforms = (each for answer in self.answers.values() for each in answer.resolved.platforms.values())
+        return frozenset(blob.digest for blobs in platforms for blob in blobs)
+
+    def ask_again(self) -> None:
+        """Forget the answers without a digest, so that the registries are asked again."""
+        self.answers = {image: answer for image, answer in self.answers.items() if answer.resolved.digest}
+
     def take(self, plan: PrefetchPlan[S], observed: ObservedImages, now: datetime) -> None:
         """Keep what the next plan needs."""
         self.status, self.former, self.secrets, self.vote = plan.status, plan.state, plan.secrets, plan.vote
@@ -87,12 +97,7 @@ class PrefetchState(Generic[S]):
 
         ``None``: the time for their answers is over.
         """
-        blobs = frozenset(
-            blob.digest
-            for each in self.answers.values()
-            for found in each.resolved.platforms.values()
-            for blob in found
-        )
+        blobs = self.blobs
         if self.surveyed is None or self.surveyed[0] != blobs:
             self.surveyed = (blobs, now)
         return blobs if self._survey_ends(now) is not None else None

@@ -49,6 +49,11 @@ class Pin:
     lacking: bool = False
     """True if no node can start to pull the image, because this run does not know its digest or its needed blobs."""
 
+    @property
+    def blobs(self) -> frozenset[str]:
+        """The digests of its blobs for all platforms."""
+        return frozenset(blob.digest for blobs in (self.platforms or {}).values() for blob in blobs)
+
 
 def resolve(
     demand: ImageDemand, run: Run, wanted: Iterable[ImageKey], answers: Mapping[ImageKey, RegistryAnswer]
