@@ -256,8 +256,7 @@ class DragonflyService:
         return client, task
 
     def _has_all(self, client: Client, task: Task) -> bool:
-        have = self._managers.progress.pieces_by_cid(task.id, client.name)
-        return task.complete and have & task.copy.cached == task.copy.cached
+        return task.is_whole(self._managers.progress.pieces_by_cid(task.id, client.name))
 
     def _on_copy_change(self, task_id: str) -> None:
         for client in self._clients.of(task_id):

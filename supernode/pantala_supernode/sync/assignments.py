@@ -70,8 +70,7 @@ class AssignmentTable:
 
     def note_completion(self, session: PeerSession, task: Task) -> None:
         """Update the open tasks of a session: a task is open while the peer lacks pieces of it."""
-        have = self._managers.progress.pieces_by_cid(task.id, session.peer)
-        if task.complete and have & task.copy.cached == task.copy.cached:
+        if task.is_whole(self._managers.progress.pieces_by_cid(task.id, session.peer)):
             session.close(task.id)
             self._managers.dfget_tasks.update_status(session.peer, task.id, DfgetTaskStatus.SUCCESS)
         else:

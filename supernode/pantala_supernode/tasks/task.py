@@ -81,6 +81,10 @@ class Task:
     def complete(self) -> bool:
         return self.copy.status is CDNStatus.SUCCESS
 
+    def is_whole(self, have: int) -> bool:
+        """True if the pieces ``have`` are the whole file."""
+        return self.complete and have & self.copy.cached == self.copy.cached
+
     @property
     def possible(self) -> int:
         """The pieces that a peer can have, as a bit mask: all, or while the length is unknown, the cached pieces."""
