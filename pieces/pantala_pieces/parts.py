@@ -102,7 +102,6 @@ class PartTable:
 
 
 def encode(piece: int, part: Part) -> bytes:
-    """The bytes of one record."""
     body = _BODY.pack(piece, *part)
     return body + _CRC.pack(zlib.crc32(body))
 

@@ -200,7 +200,6 @@ def rate(text: str) -> float:
 
 
 def yes_or_no(text: str) -> bool:
-    """Read ``yes`` or ``no``."""
     if text not in {"yes", "no"}:
         raise ValueError("is not yes or no. Give yes or no.")
     return text == "yes"

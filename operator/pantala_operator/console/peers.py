@@ -81,7 +81,6 @@ def _findings(found: Iterable[Condition]) -> Iterator[PeerFinding]:
 
 
 def supernodes(overview: SupernodeOverview, progress: Mapping[str, Progress]) -> Iterator[SupernodeState]:
-    """All supernodes, by name."""
     for name, each in sorted(overview.views.items()):
         known = progress.get(name)
         message = each.silent or ("" if each.reported else "The supernode has not reported yet.")

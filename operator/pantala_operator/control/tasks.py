@@ -74,7 +74,6 @@ class TargetChoice:
         return self._views[uid]
 
     def nodes(self, each: TaskResource) -> Targets:
-        """The nodes of one Task."""
         if not each.spec.to_peers:
             return Targets()
         wish, uid = each.spec.target, each.metadata.uid

@@ -53,7 +53,6 @@ class ObservedPeer:
 
 
 def plan(peer: PeerResource | None, observed: ObservedPeer, now: datetime) -> PeerPlan:
-    """Plan the Peer of one node."""
     report = observed.report
     if not observed.on_node:
         return PeerPlan(delete=peer is not None)

@@ -55,7 +55,6 @@ class PublicationRecords:
         return self._records.get(path)
 
     def paths(self, task_id: str) -> list[str]:
-        """The published paths of a task."""
         return sorted(self._paths.get(task_id, ()))
 
     def tasks(self) -> set[str]:

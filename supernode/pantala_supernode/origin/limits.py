@@ -105,7 +105,6 @@ class Gate:
             place.give()
 
     async def enter(self, place: GatePlace) -> None:
-        """Wait for a place."""
         if self.spare:
             self._grant(place)
             return

@@ -39,7 +39,6 @@ _WHY: Final = {
 
 
 def report(snapshot: Snapshot) -> Forecast:
-    """The report for the nodes of a snapshot."""
     nodes = (
         NodeImages(name, snapshot.platforms[name], steps, snapshot.observed.runtimes.get(name, RuntimeState()))
         for name, steps in snapshot.steps.items()

@@ -58,7 +58,6 @@ class Pin:
 def resolve(
     demand: ImageDemand, run: Run, wanted: Iterable[ImageKey], answers: Mapping[ImageKey, RegistryAnswer]
 ) -> dict[ImageKey, Pin]:
-    """The pins of the ``wanted`` images in ``run``."""
     former = {each.key: each for each in demand.former.images}
     pins: dict[ImageKey, Pin] = {}
     for key in wanted:

@@ -166,7 +166,6 @@ class Reception:
         self._arm(connection, _WRITE)
 
     def abandon(self, connection: InboundConnection) -> None:
-        """Close a connection."""
         parked = None
         with self._lock:
             if self._connections.get(connection.number) is connection:
