@@ -24,7 +24,7 @@ from pantala_operator.events import LeadershipChanged, OperatorEvents, ResourceC
 from pantala_operator.plan import peer
 from pantala_operator.ports import Clock, ClusterAPI, R, Resource, ResourceStatus
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import REQUESTED_AT, Node, PeerResource, TaskResource
+from pantala_operator.resources.api import Node, PeerResource, TaskResource
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
@@ -267,7 +267,7 @@ class Writer:
     async def _create_events(self, about: TaskResource | ImagePrefetch | PeerResource, found: Iterable[Notice]) -> None:
         """Write Events. Drop an Event that cannot be written, and an Event that repeats a recent one."""
         metadata = about.metadata
-        attempt = metadata.uid, str(metadata.generation), metadata.annotations.get(REQUESTED_AT, "")
+        attempt = metadata.uid, str(metadata.generation), metadata.requested_at
         for each in found:
             if self._announced.get((*attempt, each.reason)):
                 continue

@@ -54,6 +54,11 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
         """``namespace/name``, or the name of an object without a namespace."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
 
+    @property
+    def requested_at(self) -> str:
+        """The value of the annotation that requested the newest attempt or run. Empty without a request."""
+        return self.annotations.get(REQUESTED_AT, "")
+
 
 class TaskSource(msgspec.Struct, frozen=True):
     """Where the bytes come from: a URL or an image."""
@@ -214,16 +219,11 @@ class TaskResource(msgspec.Struct, frozen=True):
     @property
     def attempt(self) -> str:
         """A text that changes with each edit of the spec and with each request for a new attempt."""
-        return f"{self.metadata.generation}/{self.requested_at}"
+        return f"{self.metadata.generation}/{self.metadata.requested_at}"
 
     @property
     def is_ready(self) -> bool:
         return is_true(self.status.conditions, "Ready")
-
-    @property
-    def requested_at(self) -> str:
-        """The value of the annotation that requested the newest attempt. Empty without a request."""
-        return self.metadata.annotations.get(REQUESTED_AT, "")
 
 
 class Taint(msgspec.Struct, frozen=True):

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from pantala_operator.resources.api import REQUESTED_AT, LateNode, Metadata, Target
+from pantala_operator.resources.api import LateNode, Metadata, Target
 from pantala_operator.resources.conditions import Condition
 from pantala_protocol import image
 
@@ -273,11 +273,6 @@ class ImagePrefetch(msgspec.Struct, frozen=True):
     metadata: Metadata
     spec: PrefetchSpec
     status: PrefetchStatus = PrefetchStatus()
-
-    @property
-    def requested_at(self) -> str:
-        """The value of the annotation that requested the newest run. Empty without a request."""
-        return self.metadata.annotations.get(REQUESTED_AT, "")
 
 
 def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

@@ -40,7 +40,7 @@ def ran(each: ImagePrefetch, at: datetime, completed: datetime | None = None, **
         start_time=run.started,
         completion_time=completed,
         last_schedule_time=run.scheduled,
-        last_handled_request=each.requested_at,
+        last_handled_request=each.metadata.requested_at,
     )
     return msgspec.structs.replace(each, status=status, **changes)
 
