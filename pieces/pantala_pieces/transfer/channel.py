@@ -29,7 +29,7 @@ _OF_FILE = frozenset({errno.EIO, errno.EBADMSG, errno.ESTALE, errno.EINVAL, errn
 _CHUNK = 256 * 1024
 """The number of bytes to read at once from a file, if the kernel cannot send the file directly."""
 
-_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
+PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 _TIMEOUT = struct.pack("ll", int(TICK), int(TICK % 1 * 1_000_000))
 _SEND_TIMEOUT = struct.pack("ll", int(SEND_TICK), int(SEND_TICK % 1 * 1_000_000))
@@ -221,7 +221,7 @@ class Channel:
         if not self._plain:
             return bool(self._poller.poll(0))
         try:  # poll() would wait for as many bytes as the last call of receive()
-            self._socket.recv(1, _PEEK)
+            self._socket.recv(1, PEEK)
         except BlockingIOError:
             return False
         except OSError:

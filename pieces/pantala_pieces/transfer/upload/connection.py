@@ -6,7 +6,7 @@ import socket
 import ssl
 import struct
 
-from pantala_pieces.transfer.channel import SEND_TICK, Channel, ChannelClosedError
+from pantala_pieces.transfer.channel import PEEK, SEND_TICK, Channel, ChannelClosedError
 from pantala_pieces.transfer.upload.heads import MAX_HEAD, RequestHead, parse, split
 from pantala_process.tls.contexts import name_of
 
@@ -16,8 +16,6 @@ _DRAINED = 64 * 1024
 _NAMELESS = "-"
 """Stands for a client whose certificate has no name. No ticket is issued for this name."""
 _AT_ONCE = struct.pack("ii", 1, 0)
-
-_PEEK = int(socket.MSG_PEEK | socket.MSG_DONTWAIT)
 
 
 class InboundConnection:
@@ -155,7 +153,7 @@ class InboundConnection:
         if not poller.poll(0):  # with TLS, Python would wait for a byte until the timeout of the socket
             return None
         try:
-            return socket.socket.recv(self._socket, 1, _PEEK)
+            return socket.socket.recv(self._socket, 1, PEEK)
         except BlockingIOError:
             return None
         except OSError:
