@@ -15,6 +15,7 @@ from pantala_process.tls.settings import TLSFlags
 from pantala_protocol.geometry import RULES
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.rules.quotas import Quotas, quotas
+from pantala_protocol.rules.sources import Network
 from pantala_protocol.rules.text import split_list
 from pantala_protocol.statement import SourceRule
 from pantala_supernode.outbound import policies, trust
@@ -26,8 +27,6 @@ from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.mapping import grammar
 from pantala_supernode.tasks.shares import Shares
 from pantala_supernode.tasks.shares import parse as tenant_shares
-
-Network = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 _ACCOUNT = "system:serviceaccount:pantala:pantala-"
 _WEB = (80, 443)

@@ -3,14 +3,14 @@
 import socket
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 
+from pantala_protocol.rules.sources import Network
 from pantala_protocol.statement import SourceRule
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.outbound.policies import SourcePolicies
 
 Address = IPv4Address | IPv6Address
-Network = IPv4Network | IPv6Network
 
 NEVER: tuple[Network, ...] = tuple(
     ip_network(text)
