@@ -9,7 +9,7 @@ import msgspec
 from pantala_protocol import digest as digests
 
 DOCKER_HUB: Final = "docker.io"
-_DOCKER_HUB_ALIAS = "index.docker.io"
+DOCKER_HUB_ALIAS: Final = "index.docker.io"
 _DOCKER_HUB_HOST = "registry-1.docker.io"
 
 _MAX_REPOSITORY = 255
@@ -107,7 +107,7 @@ def _split_registry(text: str) -> tuple[str, str]:
     first, slash, rest = text.partition("/")
     if not slash or not (first == "localhost" or "." in first or ":" in first or first != first.lower()):
         return DOCKER_HUB, text
-    return (DOCKER_HUB if first == _DOCKER_HUB_ALIAS else first), rest
+    return (DOCKER_HUB if first == DOCKER_HUB_ALIAS else first), rest
 
 
 def _is_port(text: str | None) -> bool:

@@ -35,7 +35,7 @@ def parse_registry(text: str) -> ContainerdRegistry:
         raise SettingsError(
             f"{text!r} is not a registry. Give a name like registry.example.com:5000 or a URL like http://10.0.0.5:5000"
         )
-    if name == f"index.{image.DOCKER_HUB}":
+    if name == image.DOCKER_HUB_ALIAS:
         name = image.DOCKER_HUB
     if not separator:
         scheme = "http" if _LOOPBACK.fullmatch(name) else "https"

@@ -14,14 +14,13 @@ from typing import Final, Self
 
 import msgspec
 
+from pantala_protocol.image import DOCKER_HUB, DOCKER_HUB_ALIAS
 from pantala_protocol.rules import foreign
 
 _MAX_CONFIG = 1024 * 1024
 """The largest accepted text in bytes, which is the limit of a Kubernetes Secret."""
 _IDENTITY_USER = "<token>"
 """The user name that Docker sets if the password is an identity token."""
-_DEFAULT_KEY = "index.docker.io"
-_DEFAULT_REGISTRY = "docker.io"
 _ANY_BYTE: Final = "surrogateescape"
 _LINE_END = re.compile(r"[\r\n]")
 """Line ends in base64. Many programs write them, and the kubelet accepts them."""
@@ -150,8 +149,8 @@ class Keyring:
         for key in sorted(self._entries, reverse=True):
             if _fits(key, name):
                 found += self._entries[key]
-        if not found and name.partition("/")[0] in (_DEFAULT_REGISTRY, _DEFAULT_KEY):
-            found = self._entries.get(_DEFAULT_KEY, [])
+        if not found and name.partition("/")[0] in (DOCKER_HUB, DOCKER_HUB_ALIAS):
+            found = self._entries.get(DOCKER_HUB_ALIAS, [])
         return tuple(dict.fromkeys(found))
 
 
