@@ -2,7 +2,7 @@
 
 import ipaddress
 import re
-from typing import Final, Self
+from typing import Final, NamedTuple, Self
 
 import msgspec
 
@@ -20,6 +20,17 @@ _LABEL = r"(?:[A-Za-z0-9]|[A-Za-z0-9][A-Za-z0-9-]*[A-Za-z0-9])"
 _REGISTRY = re.compile(rf"({_LABEL}(?:\.{_LABEL})*|\[([0-9A-Fa-f:]+)\])(?::([0-9]{{1,5}}))?")
 _TAG = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}")
 _IMAGE_ID = re.compile(r"[0-9a-f]{64}")
+
+
+class ImageRepository(NamedTuple):
+    """One repository of one registry."""
+
+    registry: str
+    """The registry, as in the names of images: ``docker.io``."""
+    name: str
+
+    def __str__(self) -> str:
+        return f"{self.registry}/{self.name}"
 
 
 class ImageReference(msgspec.Struct, frozen=True):

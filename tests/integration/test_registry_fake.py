@@ -15,7 +15,7 @@ import trustme
 from aiohttp import web
 
 from pantala_protocol import image
-from pantala_protocol.image import ImageReference
+from pantala_protocol.image import ImageReference, ImageRepository
 from pantala_protocol.images import ImageBlob
 from pantala_protocol.reasons import Reason
 from pantala_supernode import errors as supernode_errors
@@ -25,7 +25,7 @@ from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.client import ResolvedImage
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RegistrySettings
+from pantala_supernode.registry.endpoint import RegistryEndpoints, RegistrySettings
 from pantala_supernode.registry.manifest import MAX_SIZE, OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService

@@ -8,11 +8,12 @@ import pytest
 from aiohttp import web
 
 from pantala_protocol import image
+from pantala_protocol.image import ImageRepository
 from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.mapping import grammar
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.tasks.copy import FileSource

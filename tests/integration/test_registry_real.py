@@ -9,11 +9,12 @@ import pytest
 import trustme
 
 from pantala_protocol import image
+from pantala_protocol.image import ImageRepository
 from pantala_supernode.origin.body import Layout
 from pantala_supernode.registry import challenge, errors
 from pantala_supernode.registry.client import ResolvedImage
 from pantala_supernode.registry.credentials import Keyring, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RegistrySettings
+from pantala_supernode.registry.endpoint import RegistryEndpoints, RegistrySettings
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
 from pantala_supernode.tasks.copy import FileSource

@@ -5,9 +5,10 @@ from collections.abc import AsyncIterator
 import pytest
 
 from pantala_protocol import image
+from pantala_protocol.image import ImageRepository
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.credentials import Keyring, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.mapping import grammar, realms
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.tasks.copy import FileSource

@@ -19,10 +19,11 @@ import jwt
 import trustme
 from aiohttp import web
 
+from pantala_protocol.image import ImageRepository
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.request import Timeouts
 from pantala_supernode.outbound.trust import ALL, Trust
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.service import RegistryService, open_service
 from tests.support.fake_registry import Clock, FakeRegistry, Server
 from tests.support.outbound import local_egress

@@ -7,8 +7,8 @@ from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.images.errors import NodeDiskError, NodeDiskFullError, NodeFilesError, OrderError
 from pantala_peer.images.ledger import OrderedImage
 from pantala_peer.mirror.demand import BlobDemand, BlobOrigin
-from pantala_peer.mirror.request import RepositoryName
 from pantala_protocol import task_id
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.images import ImageBlob, NodeOrder
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import DeliveryState
@@ -62,7 +62,7 @@ class CachedImages:
     def bytes(self, order: NodeOrder) -> int:
         return sum(self._held(task_id.of_blob(digest)) for digest in {blob.digest for blob in order.blobs})
 
-    async def _fetch(self, repository: RepositoryName, blob: ImageBlob, key: str, slots: asyncio.Semaphore) -> None:
+    async def _fetch(self, repository: ImageRepository, blob: ImageBlob, key: str, slots: asyncio.Semaphore) -> None:
         name, origin = task_id.of_blob(blob.digest), BlobOrigin(repository, blob.size, order=key)
         async with slots:
             with self._demand.reader(blob.digest, origin, 0) as reader:

@@ -17,12 +17,12 @@ import structlog
 from msgspec import structs
 
 from pantala_peer.images.errors import InvalidOrderError
-from pantala_peer.mirror.request import RepositoryName
 from pantala_pieces import records
 from pantala_pieces.errors import store_errors
 from pantala_pieces.records import RecordError
 from pantala_protocol import image as images
 from pantala_protocol import task_id
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.images import Depth, NodeOrder, NodeOrders, PullPhase, PullState
 
 _MAX_GONE = 10
@@ -35,7 +35,7 @@ log = structlog.get_logger()
 class OrderedImage:
     """An ordered image: ``registry/repository[:tag]@digest``."""
 
-    repository: RepositoryName
+    repository: ImageRepository
     pinned: str
     """``registry/repository@digest``."""
     tagged: str
@@ -52,7 +52,7 @@ class OrderedImage:
             raise InvalidOrderError(str(error)) from None
         if not reference.digest:
             raise InvalidOrderError(f"the ordered image {order.image[:140]!r} has no digest; update the operator")
-        return cls(RepositoryName(reference.registry, reference.repository), str(reference), tagged)
+        return cls(ImageRepository(reference.registry, reference.repository), str(reference), tagged)
 
 
 class LedgerEntry(msgspec.Struct, frozen=True):

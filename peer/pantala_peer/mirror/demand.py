@@ -4,9 +4,9 @@ import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
-from pantala_peer.mirror.request import RepositoryName
 from pantala_peer.tasks.room import BlobRoom
 from pantala_protocol import task_id
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.sync import WantedBlob
 
 
@@ -14,7 +14,7 @@ from pantala_protocol.sync import WantedBlob
 class BlobOrigin:
     """Where a blob can be fetched."""
 
-    repository: RepositoryName
+    repository: ImageRepository
     size: int
     """The blob's size in bytes, according to its manifest."""
     authorization: str = field(default="", repr=False)

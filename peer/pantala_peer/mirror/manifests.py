@@ -12,11 +12,11 @@ from cachetools import LRUCache, TTLCache
 from msgspec import Meta
 
 from pantala_peer.mirror.errors import MirrorError
-from pantala_peer.mirror.request import RepositoryName
 from pantala_peer.mirror.rights import ReadRights
 from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_process.flight import SingleFlight
 from pantala_protocol import digest as digests
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.registry import MAX_MANIFEST, ManifestAnswer
 from pantala_protocol.rules import foreign, headers
 from pantala_protocol.rules.rights import Subject
@@ -93,7 +93,7 @@ class RegistryChallenge:
 
 
 class _Question(NamedTuple):
-    repository: RepositoryName
+    repository: ImageRepository
     reference: str
     authorization: str
     order: str = ""
@@ -116,7 +116,7 @@ class CachedManifests:
         self._kept: LRUCache[str, ServedManifest] = LRUCache(memory, getsizeof=lambda found: len(found.body))
         self._flight: SingleFlight[_Question, ServedManifest | RegistryChallenge] = SingleFlight()
 
-    def holds(self, repository: RepositoryName, reference: str, authorization: str) -> bool:
+    def holds(self, repository: ImageRepository, reference: str, authorization: str) -> bool:
         """True if the manifest is cached and the client may read it, so that :meth:`get` returns at once."""
         return self._find(_Question(repository, reference, authorization)) is not None
 
@@ -125,7 +125,7 @@ class CachedManifests:
         return self._named.get((client, digest))
 
     async def get(
-        self, repository: RepositoryName, reference: str, authorization: str, order: str = ""
+        self, repository: ImageRepository, reference: str, authorization: str, order: str = ""
     ) -> ServedManifest | RegistryChallenge:
         """The manifest with a digest or tag, for the client with ``authorization``. Raises :class:`MirrorError`.
 

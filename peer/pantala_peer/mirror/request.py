@@ -7,6 +7,7 @@ from urllib.parse import unquote
 
 from pantala_peer.mirror.errors import MirrorError
 from pantala_protocol import digest, image
+from pantala_protocol.image import ImageRepository
 
 _PATH = re.compile(r"/v2/(.+)/(manifests|blobs)/([^/]+)", re.ASCII)
 _RANGE = re.compile(r"bytes[ \t]*=[ \t]*([0-9]{0,18})-([0-9]{0,18})[ \t]*", re.ASCII | re.IGNORECASE)
@@ -16,22 +17,10 @@ _PROBE = "probe/"
 
 
 @dataclass(frozen=True, slots=True)
-class RepositoryName:
-    """One repository of one registry."""
-
-    registry: str
-    """The registry as in the names of images, such as ``docker.io``."""
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.registry}/{self.name}"
-
-
-@dataclass(frozen=True, slots=True)
 class ManifestRequest:
     """A request for a manifest or an index, by digest or by tag."""
 
-    repository: RepositoryName
+    repository: ImageRepository
     reference: str
 
     @property
@@ -43,7 +32,7 @@ class ManifestRequest:
 class BlobRequest:
     """A request for a blob: a configuration or a layer."""
 
-    repository: RepositoryName
+    repository: ImageRepository
     digest: str
 
 
@@ -59,12 +48,12 @@ def parse_path(raw_path: str, registry: str) -> MirrorRequest:
         raise MirrorError("the request's path is not in the API of registries; use /v2/ and its subpaths")
     try:
         image.check_registry(registry)
-        return _read(RepositoryName(registry, match[1]), match[2], match[3]) if match else None
+        return _read(ImageRepository(registry, match[1]), match[2], match[3]) if match else None
     except ValueError as error:
         raise MirrorError(str(error)) from None
 
 
-def _read(repository: RepositoryName, kind: str, reference: str) -> ManifestRequest | BlobRequest:
+def _read(repository: ImageRepository, kind: str, reference: str) -> ManifestRequest | BlobRequest:
     image.check_repository(repository.name)
     if kind == "blobs":
         return BlobRequest(repository, str(digest.parse(reference)))

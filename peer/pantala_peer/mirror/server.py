@@ -29,10 +29,10 @@ from pantala_peer.mirror.request import (
     ManifestRequest,
     MirrorRequest,
     ProbeResult,
-    RepositoryName,
     UnsatisfiableError,
 )
 from pantala_peer.mirror.rights import ReadRights
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.rules.headers import to_text
 
 _VERSION = {"Docker-Distribution-API-Version": "registry/2.0"}
@@ -249,11 +249,11 @@ class MirrorServer:
 
     # Pulls by order
 
-    def _must_authenticate(self, repository: RepositoryName, authorization: str) -> bool:
+    def _must_authenticate(self, repository: ImageRepository, authorization: str) -> bool:
         """True if the request may belong to an ordered pull, so that it needs the password."""
         return not authorization and self._grants.awaits(str(repository))
 
-    def _grant(self, repository: RepositoryName, authorization: str) -> PullGrant | None:
+    def _grant(self, repository: ImageRepository, authorization: str) -> PullGrant | None:
         """The pull with this password, or ``None`` for other headers. Raises :class:`MirrorError` for an ended pull."""
         grant = self._grants.find(str(repository), authorization)
         if grant is None and is_ours(authorization):
@@ -262,11 +262,11 @@ class MirrorServer:
 
     # The breaker
 
-    def _check_breaker(self, repository: RepositoryName) -> None:
+    def _check_breaker(self, repository: ImageRepository) -> None:
         if self._breaker.is_open(str(repository), self._clock()):
             raise MirrorError(f"the mirror was too slow for {repository} in the last seconds; ask the registry")
 
-    def _late(self, repository: RepositoryName, what: str) -> MirrorError:
+    def _late(self, repository: ImageRepository, what: str) -> MirrorError:
         self._breaker.trip(str(repository), self._clock())
         self.counts.late += 1
         log.warning("the mirror was too slow; containerd asks the registry", repository=str(repository), what=what)

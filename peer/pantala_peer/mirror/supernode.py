@@ -9,10 +9,10 @@ import aiohttp
 
 from pantala_peer.mirror.demand import BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
-from pantala_peer.mirror.request import RepositoryName
 from pantala_process.http import bearer, read_bounded
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import __version__, registry, task_id
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.registry import BlobAnswer, ManifestAnswer
 from pantala_protocol.rules.fields import decode
 
@@ -54,7 +54,7 @@ class SupernodeRegistries:
             yield
 
     async def manifest(
-        self, repository: RepositoryName, reference: str, authorization: str, order: str
+        self, repository: ImageRepository, reference: str, authorization: str, order: str
     ) -> ManifestAnswer:
         """Ask for a manifest, with a client's ``authorization`` or for an order. Ends within 10 s.
 
@@ -79,7 +79,7 @@ class SupernodeRegistries:
         base: str | None,
         path: str,
         query: dict[str, str],
-        repository: RepositoryName,
+        repository: ImageRepository,
         authorization: str,
         order: str,
         kind: type[_T],

@@ -5,6 +5,7 @@ from aiohttp import web
 
 from pantala_process.http import ErrorBody, json_response
 from pantala_protocol import registry
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.registry import BlobAnswer, ManifestAnswer, Resolve, Resolved
 from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import ForbiddenError, GatewayError, LimitedError, NotReadyError, RequestError
@@ -12,7 +13,6 @@ from pantala_supernode.http.access import IDENTITY, Access
 from pantala_supernode.http.operations import Operation, read_body, read_query
 from pantala_supernode.images.manifests import ManifestService
 from pantala_supernode.images.questions import BlobQuestions
-from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
     RateLimitedError,
     RegistryDeniedError,

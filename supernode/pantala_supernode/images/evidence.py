@@ -15,6 +15,7 @@ import structlog
 from cachetools import TTLCache
 
 from pantala_protocol import digest as digests
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.rules.rights import BlobClaim, EvidenceKind, Rights, Ruling, Subject, related
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import (
@@ -28,7 +29,7 @@ from pantala_supernode.images.sources import blob_source
 from pantala_supernode.origin.body import Layout
 from pantala_supernode.origin.places import HostPlaces
 from pantala_supernode.origin.source import Resume, SourceReader
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.errors import ImageNotFoundError, RegistryForbiddenError, RegistryUnauthorizedError
 from pantala_supernode.tasks.copy import Copy, FileSource
 

@@ -9,7 +9,7 @@ from cachetools import TTLCache
 
 from pantala_protocol import digest as digests
 from pantala_protocol import image
-from pantala_protocol.image import ImageReference
+from pantala_protocol.image import ImageReference, ImageRepository
 from pantala_protocol.images import WantedImage
 from pantala_protocol.registry import ManifestAnswer, Resolve, Resolved
 from pantala_supernode.errors import ForbiddenError, InvalidValueError
@@ -18,7 +18,6 @@ from pantala_supernode.registry import platform as platforms
 from pantala_supernode.registry.access import AccessCheck
 from pantala_supernode.registry.client import RegistryClient, first_accepted
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
     ImageNotFoundError,
     RegistryError,

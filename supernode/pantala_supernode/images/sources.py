@@ -6,13 +6,14 @@ from dataclasses import replace
 import structlog
 
 from pantala_protocol import image, task_id
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.reasons import Reason
 from pantala_protocol.rules.rights import BlobClaim, Rights, Subject
 from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import RequestError, SourceError
 from pantala_supernode.images.blob import LeasedBlob, Offer
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints
+from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.shares import IMAGES
 

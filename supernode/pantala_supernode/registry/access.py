@@ -7,10 +7,11 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from pantala_process.flight import SingleFlight
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.rules.rights import EvidenceKind, Rights
 from pantala_supernode.registry.api import CHALLENGE, DIGEST, RegistryAPI, image_name
 from pantala_supernode.registry.credentials import ANONYMOUS
-from pantala_supernode.registry.endpoint import ImageRepository, RepositoryLocation
+from pantala_supernode.registry.endpoint import RepositoryLocation
 from pantala_supernode.registry.errors import (
     InvalidAnswerError,
     RegistryForbiddenError,

@@ -3,11 +3,12 @@
 from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
 
+from pantala_protocol.image import ImageRepository
 from pantala_supernode.registry import manifest
 from pantala_supernode.registry.authenticator import Authenticator
 from pantala_supernode.registry.clouds.accounts import CloudAccounts
 from pantala_supernode.registry.credentials import RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RepositoryLocation
+from pantala_supernode.registry.endpoint import RepositoryLocation
 from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUnauthorizedError, raise_for_status
 from pantala_supernode.registry.manifest import ManifestDocument, checked_digest
 from pantala_supernode.registry.mapping.attempts import EndpointAttempts

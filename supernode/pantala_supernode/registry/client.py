@@ -6,11 +6,10 @@ from typing import NamedTuple, TypeVar
 from cachetools import TLRUCache, TTLCache
 
 from pantala_process.flight import SingleFlight
-from pantala_protocol.image import ImageReference
+from pantala_protocol.image import ImageReference, ImageRepository
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.clouds.accounts import AccountChoice
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import (
     ImageNotFoundError,
     InvalidManifestError,

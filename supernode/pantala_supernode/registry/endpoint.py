@@ -12,21 +12,11 @@ from typing import NamedTuple
 
 from pantala_protocol import digest as digests
 from pantala_protocol import image
+from pantala_protocol.image import ImageRepository
 from pantala_supernode.registry.errors import RegistryDeniedError
 
 _BLOB = re.compile(r"(https?)://([^/@?#]+)/v2/([^?#]+)/blobs/(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
 _HUB = image.endpoint(image.DOCKER_HUB)
-
-
-class ImageRepository(NamedTuple):
-    """One repository of one registry."""
-
-    registry: str
-    """The registry's name in image names, for example ``docker.io``."""
-    name: str
-
-    def __str__(self) -> str:
-        return f"{self.registry}/{self.name}"
 
 
 class RegistryEndpoint(NamedTuple):

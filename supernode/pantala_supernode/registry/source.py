@@ -7,11 +7,12 @@ from pathlib import Path
 
 from multidict import CIMultiDict
 
+from pantala_protocol.image import ImageRepository
 from pantala_supernode import errors
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoints, RepositoryLocation
+from pantala_supernode.registry.endpoint import RegistryEndpoints, RepositoryLocation
 from pantala_supernode.registry.errors import from_source_error
 from pantala_supernode.tasks.copy import FileSource
 

@@ -2,13 +2,13 @@
 
 import pytest
 
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.registry import ManifestAnswer, Resolve
 from pantala_supernode.errors import InvalidValueError
 from pantala_supernode.images.manifests import ManifestOutcome, ManifestService
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry.access import RegistryVerdict
 from pantala_supernode.registry.credentials import ANONYMOUS, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository
 from pantala_supernode.registry.errors import RegistryError, RegistryUnauthorizedError, RegistryUnreachableError
 from pantala_supernode.registry.manifest import ManifestDocument
 from tests.support.fake_registry import no_cloud

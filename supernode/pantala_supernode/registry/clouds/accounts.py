@@ -6,9 +6,9 @@ from typing import NamedTuple, Protocol
 from cachetools import TLRUCache
 
 from pantala_process.flight import SingleFlight
-from pantala_protocol.image import ImageReference
+from pantala_protocol.image import ImageReference, ImageRepository
 from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, Keyring, RegistryAccount
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoint, RegistryEndpoints
+from pantala_supernode.registry.endpoint import RegistryEndpoint, RegistryEndpoints
 from pantala_supernode.registry.errors import (
     RateLimitedError,
     RegistryDeniedError,

@@ -5,9 +5,10 @@ from typing import Final, TypeVar
 
 from cachetools import TTLCache
 
+from pantala_protocol.image import ImageRepository
 from pantala_supernode import errors
 from pantala_supernode.errors import SourceError
-from pantala_supernode.registry.endpoint import ImageRepository, RegistryEndpoint, RegistryEndpoints, RepositoryLocation
+from pantala_supernode.registry.endpoint import RegistryEndpoint, RegistryEndpoints, RepositoryLocation
 from pantala_supernode.registry.errors import (
     ImageNotFoundError,
     RateLimitedError,

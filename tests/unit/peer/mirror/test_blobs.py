@@ -18,13 +18,13 @@ from pantala_peer.mirror.blobs import CachedBlobs
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.mirror.demand import BlobDemand, BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
-from pantala_peer.mirror.request import RepositoryName
 from pantala_peer.mirror.rights import ReadRights
 from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.file import Piece, PieceFile
 from pantala_pieces.transfer.errors import CorruptError
 from pantala_protocol import task_id
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.registry import BlobAnswer
 from pantala_protocol.rules.rights import Rights
 from pantala_protocol.sync import Assignment, PieceWork, WantedBlob
@@ -33,7 +33,7 @@ PIECE = 1000
 CONTENT = random.Random(5).randbytes(20 * PIECE + 7)
 DIGEST = f"sha256:{hashlib.sha256(CONTENT).hexdigest()}"
 NAME = task_id.of_blob(DIGEST)
-ORIGIN = BlobOrigin(RepositoryName("r", "a"), len(CONTENT))
+ORIGIN = BlobOrigin(ImageRepository("r", "a"), len(CONTENT))
 
 
 class FakeSupernode(SupernodeRegistries):

@@ -11,13 +11,13 @@ from hypothesis import strategies as st
 
 from pantala_peer.mirror.errors import MirrorError
 from pantala_peer.mirror.manifests import CachedManifests, DigestInfo, RegistryChallenge, ServedManifest
-from pantala_peer.mirror.request import RepositoryName
 from pantala_peer.mirror.rights import ReadRights
 from pantala_peer.mirror.supernode import SupernodeRegistries
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.registry import ManifestAnswer
 from pantala_protocol.rules.rights import SECONDS, Rights
 
-REPOSITORY = RepositoryName("r", "a")
+REPOSITORY = ImageRepository("r", "a")
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
 
 
@@ -49,7 +49,7 @@ class FakeSupernode(SupernodeRegistries):
         self.go.set()
 
     async def manifest(
-        self, repository: RepositoryName, reference: str, authorization: str, order: str
+        self, repository: ImageRepository, reference: str, authorization: str, order: str
     ) -> ManifestAnswer:
         self.questions.append((reference, order or authorization))
         await self.go.wait()
@@ -86,7 +86,7 @@ async def test_c1_a_manifest_that_names_a_cached_manifest_gives_no_right_to_it()
     index = json.dumps({"manifests": [{"digest": DIGEST, "size": len(BODY)}]}).encode()
     cache = Cache(answer(), ManifestAnswer(digest(index), "a/b", index), ManifestAnswer())
     await cache.get(authorization="Basic good")
-    liar = RepositoryName("liar", "a")
+    liar = ImageRepository("liar", "a")
     assert isinstance(await cache.manifests.get(liar, digest(index), ""), ServedManifest)
     assert not cache.manifests.holds(liar, DIGEST, "")
     with pytest.raises(MirrorError):

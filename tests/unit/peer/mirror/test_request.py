@@ -17,7 +17,6 @@ from pantala_peer.mirror.request import (
     ByteRange,
     ManifestRequest,
     MirrorRequest,
-    RepositoryName,
     UnsatisfiableError,
     parse_path,
     parse_range,
@@ -25,6 +24,7 @@ from pantala_peer.mirror.request import (
 )
 from pantala_peer.tasks.room import BlobRoom
 from pantala_protocol import task_id
+from pantala_protocol.image import ImageRepository
 from pantala_protocol.sync import WantedBlob
 
 D = "sha256:" + "0" * 64
@@ -36,11 +36,11 @@ NS = "docker.io"
     [
         ("/v2", None),
         ("/v2/", None),
-        (f"/v2/library/x/blobs/{D}", BlobRequest(RepositoryName(NS, "library/x"), D)),
-        (f"/v2/library/x/blobs/{D.replace(':', '%3A')}", BlobRequest(RepositoryName(NS, "library/x"), D)),
-        (f"/v2/x/manifests/{D}", ManifestRequest(RepositoryName(NS, "x"), D)),
-        ("/v2/x/manifests/v1.0_a-b", ManifestRequest(RepositoryName(NS, "x"), "v1.0_a-b")),
-        (f"/v2/a/manifests/b/blobs/{D}", BlobRequest(RepositoryName(NS, "a/manifests/b"), D)),
+        (f"/v2/library/x/blobs/{D}", BlobRequest(ImageRepository(NS, "library/x"), D)),
+        (f"/v2/library/x/blobs/{D.replace(':', '%3A')}", BlobRequest(ImageRepository(NS, "library/x"), D)),
+        (f"/v2/x/manifests/{D}", ManifestRequest(ImageRepository(NS, "x"), D)),
+        ("/v2/x/manifests/v1.0_a-b", ManifestRequest(ImageRepository(NS, "x"), "v1.0_a-b")),
+        (f"/v2/a/manifests/b/blobs/{D}", BlobRequest(ImageRepository(NS, "a/manifests/b"), D)),
     ],
 )
 def test_paths_of_the_pull_api(path: str, expected: MirrorRequest) -> None:
@@ -188,7 +188,7 @@ class Reports(dict[str, WantedBlob]):
 
 
 def origin(authorization: str = "", repository: str = "a") -> BlobOrigin:
-    return BlobOrigin(RepositoryName("r", repository), 9, authorization)
+    return BlobOrigin(ImageRepository("r", repository), 9, authorization)
 
 
 def test_readers_of_one_blob_share_one_demand() -> None:
@@ -211,7 +211,7 @@ def test_readers_of_one_blob_share_one_demand() -> None:
 def test_an_order_counts_before_the_credentials_of_a_client() -> None:
     reports = Reports()
     demand = BlobDemand(BlobRoom(), reports.report)
-    ordered = BlobOrigin(RepositoryName("r", "b"), 9, "Basic never", order="ns/b")
+    ordered = BlobOrigin(ImageRepository("r", "b"), 9, "Basic never", order="ns/b")
     with demand.reader(D, ordered, 0), demand.reader(D, origin("new"), 0):
         assert WantedBlob("r", "b", D, order="ns/b") == reports[NAME]
 

@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from pantala_process.settings import SettingsError
+from pantala_protocol.image import ImageRepository
 from pantala_supernode.registry.endpoint import (
-    ImageRepository,
     RegistryEndpoint,
     RegistryEndpoints,
     RegistrySettings,
