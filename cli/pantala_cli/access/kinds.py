@@ -95,6 +95,11 @@ def labels(resource: Resource) -> dict[str, str]:
     return resource["metadata"].get("labels") or {}
 
 
+def key_of(resource: Mapping[str, Any]) -> tuple[str, str]:
+    """The namespace (empty without one) and the name."""
+    return resource["metadata"].get("namespace", ""), resource["metadata"]["name"]
+
+
 def status_of(resource: Mapping[str, Any]) -> Mapping[str, Any]:
     return resource.get("status") or {}
 

@@ -9,7 +9,7 @@ import typer
 from rich.table import Table
 
 from pantala_cli.access.cluster import Cluster
-from pantala_cli.access.kinds import Resource, ResourceKind
+from pantala_cli.access.kinds import Resource, ResourceKind, key_of
 from pantala_cli.errors import RefusedError
 from pantala_cli.show import columns, terminal
 
@@ -23,15 +23,15 @@ def changes(
     known: dict[tuple[str, str], str] = {}
     while True:
         found, version = cluster.listing(kind, namespace, selector)
-        present = {_key(each) for each in found}
+        present = {key_of(each) for each in found}
         for gone in set(known) - present:
             del known[gone]
             yield "DELETED", {"metadata": {"namespace": gone[0], "name": gone[1]}}
         for each in found:
             stamp = each["metadata"].get("resourceVersion", "")
-            if known.get(_key(each)) != stamp:
-                yield "MODIFIED" if _key(each) in known else "ADDED", each
-                known[_key(each)] = stamp
+            if known.get(key_of(each)) != stamp:
+                yield "MODIFIED" if key_of(each) in known else "ADDED", each
+                known[key_of(each)] = stamp
         yield "LISTED", {"metadata": {}}
         with contextlib.suppress(_EndedError):
             while True:
@@ -40,9 +40,9 @@ def changes(
                     if what == "BOOKMARK":
                         continue
                     if what == "DELETED":
-                        known.pop(_key(each), None)
+                        known.pop(key_of(each), None)
                     else:
-                        known[_key(each)] = version
+                        known[key_of(each)] = version
                     yield what, each
 
 
@@ -96,7 +96,3 @@ class _Lines:
         for column, width in zip(content.columns, self._widths, strict=True):
             column.min_width = width
         terminal.show(content)
-
-
-def _key(each: Resource) -> tuple[str, str]:
-    return each["metadata"].get("namespace", ""), each["metadata"]["name"]

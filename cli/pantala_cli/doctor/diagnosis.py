@@ -7,7 +7,7 @@ from typing import NamedTuple
 from rich.table import Table
 from rich.text import Text
 
-from pantala_cli.show.words import several
+from pantala_cli.show.words import together
 
 _STYLES = {"ok": "green", "warning": "yellow", "failed": "red"}
 
@@ -44,10 +44,7 @@ def failed(check: str, message: str, action: str) -> Diagnosis:
 
 def grouped(check: str, level: Level, found: Iterable[tuple[str, str]], action: str) -> list[Diagnosis]:
     """One finding for each message, with the nodes that have it: pairs of a node and its message."""
-    nodes: dict[str, list[str]] = {}
-    for node, message in found:
-        nodes.setdefault(message, []).append(node)
-    return [Diagnosis(check, level, f"{several(names)}: {message}", action) for message, names in nodes.items()]
+    return [Diagnosis(check, level, message, action) for message in together(found)]
 
 
 def picture(findings: Iterable[Diagnosis]) -> Table:

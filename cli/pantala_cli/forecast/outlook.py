@@ -7,10 +7,10 @@ from rich.console import Group, RenderableType
 from rich.table import Table
 from rich.text import Text
 
-from pantala_cli.access.kinds import IMAGE, Resource, ResourceKind, status_of
+from pantala_cli.access.kinds import IMAGE, Resource, ResourceKind, key_of, status_of
 from pantala_cli.forecast.matching import Match
 from pantala_cli.show.tables import plain
-from pantala_cli.show.words import counted, several, size
+from pantala_cli.show.words import counted, several, size, together
 
 _NO_MATCH = "no node has the names and labels of spec.target. Compare it with kubectl get nodes --show-labels."
 
@@ -44,7 +44,7 @@ def outlook(
     """Forecast one resource. ``others``: the known Tasks, or the ImagePrefetches, of all namespaces."""
     metadata, spec = wanted["metadata"], wanted["spec"]
     namespace, name = metadata["namespace"], metadata["name"]
-    others = [each for each in others if _key(each) != (namespace, name)]
+    others = [each for each in others if key_of(each) != (namespace, name)]
     change = "created" if former is None else "unchanged" if former["spec"] == spec else "changed"
     if kind == IMAGE:
         each, basis = _image_bytes(spec, [*others, *([former] if former else [])])
@@ -54,7 +54,7 @@ def outlook(
     conflicts = []
     owner = next((each for each in others if path and _path(each) == path), None)
     if owner is not None:
-        conflicts.append(f"The path {path} belongs to the Task {'/'.join(_key(owner))}. Choose another spec.path.")
+        conflicts.append(f"The path {path} belongs to the Task {'/'.join(key_of(owner))}. Choose another spec.path.")
     if path and not path.startswith("/") and not path.startswith(f"{namespace}/"):
         conflicts.append(
             f"The path {path} does not begin with {namespace}/. This works only if the chart's value paths.shared "
@@ -73,8 +73,8 @@ def picture(found: Outlook) -> Table:
     chosen = f"{nodes}: {several(match.nodes)}" if match.limit is None else f"{nodes} of {several(match.nodes)}"
     nothing = "none of the nodes below" if match.passed_over else _NO_MATCH
     table.add_row("nodes", Text(chosen if match.nodes else nothing, "" if match.nodes else "red"))
-    for why, names in _by_reason(match.passed_over).items():
-        table.add_row("not", f"{several(names)}: {why}")
+    for line in together(match.passed_over.items()):
+        table.add_row("not", line)
     if found.path:
         table.add_row("path", found.path)
     if found.each is None:
@@ -106,7 +106,7 @@ def _file_bytes(spec: Mapping[str, Any], known: Iterable[Resource]) -> tuple[int
     for each in known:
         length = status_of(each).get("contentLength")
         if length is not None and (each["spec"].get("source") or {}) == source:
-            return int(length), f"the Task {'/'.join(_key(each))}"
+            return int(length), f"the Task {'/'.join(key_of(each))}"
     return None, "the supernode asks the origin when the Task exists"
 
 
@@ -123,16 +123,5 @@ def _image_bytes(spec: Mapping[str, Any], known: Iterable[Resource]) -> tuple[in
     return None, "--exact asks the registry"
 
 
-def _by_reason(passed_over: Mapping[str, str]) -> dict[str, list[str]]:
-    found: dict[str, list[str]] = {}
-    for node, why in passed_over.items():
-        found.setdefault(why, []).append(node)
-    return found
-
-
 def _path(task: Resource) -> str:
-    return str(status_of(task).get("path") or task["spec"].get("path") or "/".join(_key(task)))
-
-
-def _key(resource: Resource) -> tuple[str, str]:
-    return resource["metadata"].get("namespace", ""), resource["metadata"]["name"]
+    return str(status_of(task).get("path") or task["spec"].get("path") or "/".join(key_of(task)))

@@ -62,6 +62,14 @@ def several(names: Iterable[str]) -> str:
     return ", ".join(known[:5]) + (f" and {len(known) - 5} more" if len(known) > 5 else "")
 
 
+def together(found: Iterable[tuple[str, str]]) -> list[str]:
+    """Pairs of a name and a text, with one line for each text, such as ``node-a, node-b: it is cordoned``."""
+    names: dict[str, list[str]] = {}
+    for name, text in found:
+        names.setdefault(text, []).append(name)
+    return [f"{several(each)}: {text}" for text, each in names.items()]
+
+
 def printable(text: str, *, styled: bool = False) -> str:
     """Replace control characters. Messages of origins and registries must not control the user's terminal.
 
