@@ -116,19 +116,17 @@ class Writer:
         else:
             interval = _PEER_INTERVAL if isinstance(resource, PeerResource) else self._interval
             due = self._written.get(key, -interval) + interval
-        self._submit(key, due, partial(self._apply_status, key, resource, status, announce))
+        self._submit(key, partial(self._apply_status, key, resource, status, announce), due)
 
     def cancel(self, key: str) -> None:
         """Drop an object's pending write."""
         self._pending.pop(key, None)
 
     def delete(self, resource: Resource) -> None:
-        self._submit(_key(resource), self._clock.monotonic(), partial(self._delete, resource))
+        self._submit(_key(resource), partial(self._delete, resource))
 
     def create_peer(self, body: Mapping[str, Any]) -> None:
-        self._submit(
-            f"peer/{body['metadata']['name']}", self._clock.monotonic(), partial(self._apply, PeerResource, body)
-        )
+        self._submit(f"peer/{body['metadata']['name']}", partial(self._apply, PeerResource, body))
 
     def apply_children(self, bodies: Iterable[Mapping[str, Any]]) -> None:
         """Create an ImagePrefetch's Tasks, or change the Tasks that differ."""
@@ -137,24 +135,24 @@ class Writer:
             key = wanted.metadata.key
             there = self._observation.tasks.items.get(key)
             if there is None:
-                self._submit(f"child/{key}", self._clock.monotonic(), partial(self._apply, TaskResource, body))
+                self._submit(f"child/{key}", partial(self._apply, TaskResource, body))
             elif not _is_as(there, wanted):
                 # The version prevents that a plan of another term changes a Task that a newer plan has changed.
                 known = {**body, "metadata": {**body["metadata"], "resourceVersion": there.metadata.resource_version}}
-                self._submit(f"child/{key}", self._clock.monotonic(), partial(self._apply, TaskResource, known))
+                self._submit(f"child/{key}", partial(self._apply, TaskResource, known))
 
     def delete_children(self, namespace: str, names: Iterable[str]) -> None:
         """Delete an ImagePrefetch's Tasks."""
         for key in (f"{namespace}/{name}" for name in names):
             there = self._observation.tasks.items.get(key)
             if there is not None:
-                self._submit(f"child/{key}", self._clock.monotonic(), partial(self._delete, there))
+                self._submit(f"child/{key}", partial(self._delete, there))
 
     def remove_taints(self, taints: Mapping[str, Iterable[str]]) -> None:
         """Remove startup taints from nodes. ``taints`` maps the key of each taint to the nodes."""
         for key, nodes in sorted(taints.items()):
             for node in sorted(nodes):
-                self._submit(f"taint/{node}", self._clock.monotonic(), partial(self._remove_taint, node, key))
+                self._submit(f"taint/{node}", partial(self._remove_taint, node, key))
 
     def set_images_ready(self, verdicts: Mapping[str, Verdict]) -> None:
         """Write the condition ``pantala.dev/ImagesReady`` of the nodes where it differs."""
@@ -162,7 +160,7 @@ class Writer:
             node = self._observation.nodes.items.get(name)
             former = node.images_ready if node is not None else None
             if node is not None and (former is None or (former.status, former.reason) != verdict[:2]):
-                self._submit(f"node/{name}", self._clock.monotonic(), partial(self._set_images_ready, node, verdict))
+                self._submit(f"node/{name}", partial(self._set_images_ready, node, verdict))
 
     def forget(self, key: str) -> None:
         """Forget the pending write and the failures of a deleted object."""
@@ -180,10 +178,12 @@ class Writer:
                     async with asyncio.timeout(pause):
                         await self._signal.wait()
 
-    def _submit(self, key: str, due: float, job: Job) -> None:
-        """Replace the object's pending job. It runs at ``due``, or after the pause that follows a failure."""
+    def _submit(self, key: str, job: Job, due: float | None = None) -> None:
+        """Replace the object's pending job. It runs at ``due`` or now, or after the pause that follows a failure."""
         if key in self._busy:
             return  # the object is planned again when the running request ends
+        if due is None:
+            due = self._clock.monotonic()
         due = max(due, self._not_before.get(key, due))
         if key in self._pending:
             due = min(due, self._pending[key][0])
