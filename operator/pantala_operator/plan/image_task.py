@@ -26,7 +26,7 @@ from pantala_operator.resources.prefetch import (
     SpecImage,
     is_named_by,
 )
-from pantala_operator.resources.status import PENDING, PROGRESSING, Obstacle, StatusInputs, Summary, kept, no
+from pantala_operator.resources.status import PENDING, PROGRESSING, Obstacle, StatusInputs, Summary, have, kept, no
 from pantala_operator.resources.status import evaluate as summarize
 from pantala_protocol import image
 from pantala_protocol.images import Depth
@@ -187,8 +187,7 @@ def _verdicts(summary: Summary, resolved: Verdict, distributed: Verdict) -> dict
 def _distributed(mine: ImageStatus, late: Mapping[str, Trouble] | None = None) -> Verdict:
     if mine.desired is None or mine.ready is None:
         return PENDING
-    noun = "node has" if mine.desired == 1 else "nodes have"
-    progress = f"{mine.ready} of {mine.desired} {noun} the image"
+    progress = have(mine.ready, mine.desired, "the image")
     if 0 < mine.desired == mine.ready:
         return Verdict(ConditionStatus.TRUE, PREFETCHED, progress)
     return late_verdict(progress, late) if late else no(PROGRESSING, progress)

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pantala_operator.plan.nodes import Trouble, late_verdict
 from pantala_operator.resources import status
 from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType, Verdict
-from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, no
+from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, have, no
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
@@ -136,7 +136,7 @@ def _distributed(inputs: TaskInputs) -> Verdict:
         return no(inputs.delivery.reason, inputs.delivery.message)
     if report is None:
         return status.kept(inputs.former, ConditionType.DISTRIBUTED)
-    progress = f"{inputs.ready} of {inputs.desired} {'node has' if inputs.desired == 1 else 'nodes have'} the file"
+    progress = have(inputs.ready, inputs.desired, "the file")
     if inputs.desired == 0:
         return no("NodesUnavailable", "None of the selected nodes can be reached. Check the nodes and their peers")
     if inputs.ready == inputs.desired:

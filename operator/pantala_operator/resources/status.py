@@ -89,6 +89,11 @@ def evaluate(inputs: StatusInputs) -> Summary:
     return Summary(activity, activity._replace(status=ConditionStatus.TRUE), stalled)
 
 
+def have(ready: int, desired: int, what: str) -> str:
+    """How many nodes have something, such as ``2 of 3 nodes have the file``."""
+    return f"{ready} of {desired} {'node has' if desired == 1 else 'nodes have'} {what}"
+
+
 def no(reason: str, message: str) -> Verdict:
     return Verdict(ConditionStatus.FALSE, reason, message)
 

@@ -10,7 +10,7 @@ import msgspec
 from pantala_operator.plan.nodes import MAX_NODES, Trouble
 from pantala_operator.plan.prefetch.pulls import FAILING, Snapshot, Step
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus, NodeCount, PullFailure
-from pantala_operator.resources.status import advised
+from pantala_operator.resources.status import advised, have
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason
 from pantala_protocol.rules import text
@@ -101,7 +101,6 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
     states = (pull.state for each in snapshot.pulls.values() for pull in each.values())
     failures = tuple(_failures(snapshot)) if behind or snapshot.unavailable else ()
     unresolved = tuple(_unresolved(snapshot)) if snapshot.unresolved or snapshot.images.problems else ()
-    noun = "node has" if len(steps) == 1 else "nodes have"
     return PrefetchCounts(
         nodes=NodeCount(
             desired=len(steps),
@@ -122,7 +121,7 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
         else (),
         late=late,
         share=percent(moved, whole) if observed.reported and all(each.size is not None for each in images) else "",
-        progress=f"{len(ready)} of {len(steps)} {noun} all images",
+        progress=have(len(ready), len(steps), "all images"),
     )
 
 
