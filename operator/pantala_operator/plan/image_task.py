@@ -26,7 +26,7 @@ from pantala_operator.resources.prefetch import (
     SpecImage,
     is_named_by,
 )
-from pantala_operator.resources.status import PENDING, PROGRESSING, Obstacle, StatusInputs, Summary, have, kept, no
+from pantala_operator.resources.status import PENDING, PROGRESSING, Obstacle, StatusInputs, Summary, have, kept, no, yes
 from pantala_operator.resources.status import evaluate as summarize
 from pantala_protocol import image
 from pantala_protocol.images import Depth
@@ -131,7 +131,7 @@ def status_of_child(
     if mine is None:
         return task.status
     distributed = _distributed(mine)
-    resolved = Verdict(ConditionStatus.TRUE, "Resolved", "The registry has resolved the image")
+    resolved = yes("Resolved", "The registry has resolved the image")
     summary = _summary(owner_status, mine, distributed)
     completed = (task.status.completion_time or now) if summary.ready.status is ConditionStatus.TRUE else None
     failures = _failures(each for each in owner_status.failures if each.image in ("", mine.image))
@@ -189,7 +189,7 @@ def _distributed(mine: ImageStatus, late: Mapping[str, Trouble] | None = None) -
         return PENDING
     progress = have(mine.ready, mine.desired, "the image")
     if 0 < mine.desired == mine.ready:
-        return Verdict(ConditionStatus.TRUE, PREFETCHED, progress)
+        return yes(PREFETCHED, progress)
     return late_verdict(progress, late) if late else no(PROGRESSING, progress)
 
 

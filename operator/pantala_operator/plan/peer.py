@@ -11,7 +11,7 @@ from pantala_operator.plan.nodes import Trouble
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import PeerCache, PeerResource, PeerRuntime, PeerStatus
 from pantala_operator.resources.conditions import Condition, ConditionStatus, Verdict
-from pantala_operator.resources.status import Notice, advised, kept, no, unavailable
+from pantala_operator.resources.status import Notice, advised, kept, no, unavailable, yes
 from pantala_protocol.images import RuntimeState
 from pantala_protocol.reasons import Reason, of_image
 from pantala_protocol.statement import MAX_CLOCK_SKEW, PeerReport
@@ -63,7 +63,7 @@ def plan(peer: PeerResource | None, observed: ObservedPeer, now: datetime) -> Pe
     elif observed.silence is not None:
         verdict = no(observed.silence.reason, observed.silence.text)
     elif report is not None and report.connected:
-        verdict = Verdict(ConditionStatus.TRUE, "Connected", "The peer is connected to a supernode")
+        verdict = yes("Connected", "The peer is connected to a supernode")
     elif observed.reconnected:
         verdict = no("Disconnected", "The peer is not connected to a supernode. Check the peer's pod on this node")
     else:
@@ -111,9 +111,7 @@ def _runtime(runtime: RuntimeState) -> PeerRuntime | None:
 def _mirror(runtime: RuntimeState) -> Verdict:
     """The condition ``MirrorConfigured``: whether the node's runtime asks the peer before it asks a registry."""
     if runtime.mirror:
-        return Verdict(
-            ConditionStatus.TRUE, "Probed", runtime.message or "The container runtime uses the node's mirror"
-        )
+        return yes("Probed", runtime.message or "The container runtime uses the node's mirror")
     if runtime.mirror is False:
         return no("NotConfigured", runtime.message or _NOT_USED)
     if not runtime.name:
@@ -125,7 +123,7 @@ def _mirror(runtime: RuntimeState) -> Verdict:
 def _clock(ahead: int) -> Verdict:
     """The condition ``ClockSynchronized``: whether the node's clock agrees with the API server's clock."""
     if abs(ahead) <= MAX_CLOCK_SKEW:
-        return Verdict(ConditionStatus.TRUE, "Synchronized", "The node's clock agrees with the API server's clock")
+        return yes("Synchronized", "The node's clock agrees with the API server's clock")
     where = "ahead of" if ahead > 0 else "behind"
     what = f"The node's clock is {abs(ahead)} s {where} the API server's clock"
     return no(Reason.CLOCK_SKEWED.value, advised(what, of_image(Reason.CLOCK_SKEWED)))

@@ -7,9 +7,8 @@ from ipaddress import ip_network
 from typing import NamedTuple
 
 from pantala_operator.resources import conditions
-from pantala_operator.resources.conditions import ConditionStatus, Verdict
 from pantala_operator.resources.sources import SourcePolicy, SourcePolicySpec, SourcePolicyStatus
-from pantala_operator.resources.status import no
+from pantala_operator.resources.status import no, yes
 from pantala_protocol.rules import sources
 from pantala_protocol.statement import SourceRule
 
@@ -73,4 +72,4 @@ def _fault(spec: SourcePolicySpec) -> str | None:
     return None
 
 
-_ACCEPTED = Verdict(ConditionStatus.TRUE, "Accepted", "The supernodes apply the policy")
+_ACCEPTED = yes("Accepted", "The supernodes apply the policy")

@@ -9,9 +9,9 @@ from datetime import datetime, timedelta
 from typing import NamedTuple
 
 from pantala_operator.resources.api import IMAGES_READY, Node
-from pantala_operator.resources.conditions import ConditionStatus, Verdict
+from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.prefetch import StartupTaint
-from pantala_operator.resources.status import no
+from pantala_operator.resources.status import no, yes
 
 
 class NodeRights(NamedTuple):
@@ -103,9 +103,7 @@ def node_conditions(votes: Iterable[TaintVote], nodes: Mapping[str, Node]) -> Ma
 def _removal(key: str, rights: NodeRights) -> Verdict:
     """The condition ``StartupTaintRemovable`` of an ImagePrefetch with a startup taint."""
     if rights.may_remove(key):
-        return Verdict(
-            ConditionStatus.TRUE, "Listed", f"The operator removes the taint {key} from nodes that are ready"
-        )
+        return yes("Listed", f"The operator removes the taint {key} from nodes that are ready")
     other = (
         f"let the Node Readiness Controller remove it when the node condition {IMAGES_READY} is True"
         if rights.condition
@@ -119,7 +117,5 @@ def _removal(key: str, rights: NodeRights) -> Verdict:
 
 
 _WAITING = no("ImagesMissing", "An ImagePrefetch still brings images to this node")
-_PRESENT = Verdict(
-    ConditionStatus.TRUE, "ImagesPresent", "The node has its images, or the deadline of the startup taint has passed"
-)
-_UNWANTED = Verdict(ConditionStatus.TRUE, "NothingWanted", "No ImagePrefetch with a startup taint selects this node")
+_PRESENT = yes("ImagesPresent", "The node has its images, or the deadline of the startup taint has passed")
+_UNWANTED = yes("NothingWanted", "No ImagePrefetch with a startup taint selects this node")

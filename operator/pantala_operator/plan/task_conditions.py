@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from pantala_operator.plan.nodes import Trouble, late_verdict
 from pantala_operator.resources import status
 from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType, Verdict
-from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, have, no
+from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, have, no, yes
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
@@ -101,11 +101,11 @@ def _source_resolved(inputs: TaskInputs) -> Verdict:
     if report is None:
         return status.kept(inputs.former, ConditionType.SOURCE_RESOLVED)
     if report.length is not None or report.pieces_cached or report.cdn_status is CDNStatus.SUCCESS:
-        return Verdict(ConditionStatus.TRUE, "Resolved", "The origin serves the file")
+        return yes("Resolved", "The origin serves the file")
     if report.failure is None:
         return PENDING
     if report.failure.reason in _AFTER_AN_ANSWER:
-        return Verdict(ConditionStatus.TRUE, "Resolved", "The origin serves a file")
+        return yes("Resolved", "The origin serves a file")
     if report.failure.reason in _OF_THE_SUPERNODE:
         return status.kept(inputs.former, ConditionType.SOURCE_RESOLVED)
     return _failed(report.failure)
@@ -116,7 +116,7 @@ def _cached(inputs: TaskInputs) -> Verdict:
     if report is None:
         return status.kept(inputs.former, ConditionType.CACHED)
     if report.cdn_status is CDNStatus.SUCCESS:
-        return Verdict(ConditionStatus.TRUE, "Cached", "The supernode has the whole file")
+        return yes("Cached", "The supernode has the whole file")
     if report.failure is not None:
         return _failed(report.failure)
     total = "" if report.pieces_total is None else f" of {report.pieces_total}"
@@ -140,7 +140,7 @@ def _distributed(inputs: TaskInputs) -> Verdict:
     if inputs.desired == 0:
         return no("NodesUnavailable", "None of the selected nodes can be reached. Check the nodes and their peers")
     if inputs.ready == inputs.desired:
-        return Verdict(ConditionStatus.TRUE, "Distributed", progress)
+        return yes("Distributed", progress)
     if (behind := inputs.failed or inputs.late) and inputs.ready < inputs.desired:
         return late_verdict(progress, behind)
     return no("Distributing", progress)

@@ -98,6 +98,10 @@ def no(reason: str, message: str) -> Verdict:
     return Verdict(ConditionStatus.FALSE, reason, message)
 
 
+def yes(reason: str, message: str) -> Verdict:
+    return Verdict(ConditionStatus.TRUE, reason, message)
+
+
 def unavailable(away: str) -> Verdict:
     """The ``Ready`` condition while no supernode answers; ``away`` is the error."""
     reason = Reason.SUPERNODE_UNAVAILABLE

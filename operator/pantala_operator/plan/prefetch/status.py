@@ -26,7 +26,7 @@ from pantala_operator.resources.prefetch import (
     PrefetchStatus,
     PullFailure,
 )
-from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, Summary, no
+from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, Summary, no, yes
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.rules import quantity
@@ -134,7 +134,7 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     planned = demand.planning and _planned(snapshot)
     done = obstacle = pause = None
     if snapshot.complete and observed.reported and not demand.planning:
-        done = Verdict(ConditionStatus.TRUE, PREFETCHED, counts.progress)
+        done = yes(PREFETCHED, counts.progress)
     else:
         obstacle = _obstacle(snapshot, counts, planned=planned)
     if demand.suspended or run.started is None or planned:
@@ -158,7 +158,7 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     if problems:
         resolved = no(problems[0].reason, " ".join((problems[0].message, *faults)))
     elif known == len(pins):
-        resolved = Verdict(ConditionStatus.TRUE, "Resolved", ". ".join((progress, *faults)))
+        resolved = yes("Resolved", ". ".join((progress, *faults)))
 
     ready = demand.former.ready
     was_ready = ready is not None and ready.status == ConditionStatus.TRUE
@@ -259,20 +259,20 @@ def _drifted(moved: Sequence[Pin]) -> Verdict:
     others = f", and {len(moved) - 1} other tags moved" if len(moved) > 1 else ""
     what = f"{first.key.reference} now has the digest {first.latest}, but nodes get {first.digest}{others}"
     action = "To update nodes, set spec.updatePolicy to Follow, or change the annotation pantala.dev/requested-at."
-    return Verdict(ConditionStatus.TRUE, "TagMoved", f"{what}. {action}")
+    return yes("TagMoved", f"{what}. {action}")
 
 
 def _evicted(lost: Sequence[tuple[str, ImageKey]]) -> Verdict:
     name, key = lost[0]
     others = f". The same happened to {len(lost) - 1} more images on nodes" if len(lost) > 1 else ""
     what = f"{name}, {key.reference}: {EVICTED}. It is not pulled a third time{others}"
-    return Verdict(ConditionStatus.TRUE, Reason.EVICTED.value, engine.advised(what, reasons.of_image(Reason.EVICTED)))
+    return yes(Reason.EVICTED.value, engine.advised(what, reasons.of_image(Reason.EVICTED)))
 
 
 def _pinned(snapshot: Snapshot) -> Verdict:
     runtimes = snapshot.observed.runtimes
     unpinned = [name for name in snapshot.steps if name in runtimes and runtimes[name].pins is False]
     if not unpinned:
-        return Verdict(ConditionStatus.TRUE, "Pinned", "No node has reported a container runtime that ignores pins")
+        return yes("Pinned", "No node has reported a container runtime that ignores pins")
     what = f"The container runtime ignores pins on {len(unpinned)} of the nodes, such as {unpinned[0]}"
     return no("RuntimeTooOld", f"{what}. The kubelet may remove images there. Update containerd to a newer release.")
