@@ -11,6 +11,7 @@ import msgspec
 
 from pantala_operator.ports import R, Resource, ResourceStatus
 from pantala_operator.resources.api import Metadata, Node, PeerResource, TaskResource, TaskSource, TaskSpec
+from pantala_operator.resources.status import Notice
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import ResourceInbox
 
@@ -66,7 +67,7 @@ class ScriptedCluster:
     async def delete(self, resource: Resource) -> None:
         del self.objects[type(resource)][resource.metadata.key]
 
-    async def create_event(self, about: Resource, **content: Any) -> None: ...
+    async def create_event(self, about: Resource, notice: Notice, now: datetime) -> None: ...
 
     def _metadata(self, name: str, namespace: str = "") -> Metadata:
         self._version += 1

@@ -13,6 +13,7 @@ from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.sources import SourcePolicy, SourcePolicyStatus
+from pantala_operator.resources.status import Notice
 from pantala_operator.resources.workloads import StatefulSet
 from pantala_protocol.console.progress import Progress
 from pantala_protocol.registry import Resolve, Resolved
@@ -99,13 +100,7 @@ class ClusterAPI(Protocol):
         ...
 
     async def create_event(
-        self,
-        about: TaskResource | ImagePrefetch | PeerResource,
-        *,
-        warning: bool,
-        reason: str,
-        message: str,
-        now: datetime,
+        self, about: TaskResource | ImagePrefetch | PeerResource, notice: Notice, now: datetime
     ) -> None: ...
 
     async def read_lease(self, metadata: Metadata) -> LeaseResource:

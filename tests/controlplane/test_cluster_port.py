@@ -33,6 +33,7 @@ from pantala_operator.resources.api import (
 from pantala_operator.resources.conditions import Condition, ConditionStatus, Verdict
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.sources import SourcePolicy, SourcePolicyStatus
+from pantala_operator.resources.status import Notice
 from pantala_operator.term import Term
 from pantala_process.identity import ClusterKeys, ServerClock
 from testbed.apiserver import ControlPlane
@@ -246,7 +247,7 @@ async def test_only_taints_with_the_key_are_removed(cluster: ClusterAPI, kubectl
 
 async def test_events_are_created(cluster: ClusterAPI, kubectl: Kubectl) -> None:
     task = await cluster.read(TASK)
-    await cluster.create_event(task, warning=True, reason="Reason", message="text", now=NOW)
+    await cluster.create_event(task, Notice(True, "Reason", "text"), NOW)
     if isinstance(cluster, MemoryCluster):
         assert [("default/t", "Warning", "Reason")] == cluster.events
     else:

@@ -18,6 +18,7 @@ from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
+from pantala_operator.resources.status import Notice
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import ResourceInbox
@@ -227,16 +228,10 @@ class MemoryCluster:
         return msgspec.convert(self._get("statefulsets", f"{namespace}/{name}"), StatefulSet)
 
     async def create_event(
-        self,
-        about: TaskResource | ImagePrefetch | PeerResource,
-        *,
-        warning: bool,
-        reason: str,
-        message: str,
-        now: datetime,
+        self, about: TaskResource | ImagePrefetch | PeerResource, notice: Notice, now: datetime
     ) -> None:
         self._check("create events")
-        self.events.append((about.metadata.key, "Warning" if warning else "Normal", reason))
+        self.events.append((about.metadata.key, "Warning" if notice.warning else "Normal", notice.reason))
 
     async def read_lease(self, metadata: Metadata) -> LeaseResource:
         self._check("get leases")

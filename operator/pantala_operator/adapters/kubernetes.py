@@ -235,16 +235,9 @@ class KubernetesCluster:
         return _read(await self.request("patch", path, body=body, content_type=_STRATEGIC), Node)
 
     async def create_event(
-        self,
-        about: TaskResource | ImagePrefetch | PeerResource,
-        *,
-        warning: bool,
-        reason: str,
-        message: str,
-        now: datetime,
+        self, about: TaskResource | ImagePrefetch | PeerResource, notice: Notice, now: datetime
     ) -> None:
         namespace = about.metadata.namespace or "default"  # as for the Events of Nodes
-        notice = Notice(warning, reason, message)
         body = event_body(about.metadata, _KINDS[type(about)], namespace, notice, now)
         await self.request("post", f"/api/v1/namespaces/{namespace}/events", body=body)
 

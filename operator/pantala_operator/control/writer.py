@@ -273,9 +273,7 @@ class Writer:
                 continue
             self._announced[*attempt, each.reason] = True
             try:
-                await self._cluster.create_event(
-                    about, warning=each.warning, reason=each.reason, message=each.message, now=self._clock.now()
-                )
+                await self._cluster.create_event(about, each, self._clock.now())
             except ClusterError as error:
                 self._complain(error)
 
