@@ -78,10 +78,9 @@ class TargetChoice:
             return Targets()
         wish, uid = each.spec.target, each.metadata.uid
         holders = self.view(each).holders
-        limited = wish.count is not None or wish.percentage is not None
-        if not limited:  # The choice depends on the holders only among these nodes.
+        if not wish.is_limited:  # The choice depends on the holders only among these nodes.
             holders = holders & self._marked
-        key = (msgspec.json.encode(wish), uid if limited else "", frozenset(holders))
+        key = (msgspec.json.encode(wish), uid if wish.is_limited else "", frozenset(holders))
         if key not in self._chosen:
             chosen = targets.choose(wish, uid, self._observation.nodes.items, self._peers, key[2])
             self._chosen[key] = replace(chosen, wanted=self._shared.names(chosen.wanted))

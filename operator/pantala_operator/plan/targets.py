@@ -94,7 +94,7 @@ def choose(
         if name in holders or (takes_new and not (marked and is_ill(node))):
             counting.add(name)
     chosen = candidates
-    if target.count is not None or target.percentage is not None:
+    if target.is_limited:
         chosen = _limited(target, uid, candidates, holders, counting)
     why_none = "" if chosen else _why_none(len(nodes), matching)
     wanted = frozenset(chosen)

@@ -98,6 +98,11 @@ class Target(msgspec.Struct, frozen=True, rename="camel"):
     count: int | None = None
     percentage: int | None = None
 
+    @property
+    def is_limited(self) -> bool:
+        """True if only some of the matching nodes get the file."""
+        return self.count is not None or self.percentage is not None
+
 
 class RetryPolicy(msgspec.Struct, frozen=True):
     """How often a temporary failure is tried again."""
