@@ -17,6 +17,7 @@ import structlog
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import PieceFile
 from pantala_pieces.verification import FileVerdict, Finding, VerificationPass
+from pantala_process.backoff import pause_until
 from pantala_protocol import ranges
 
 INTERVAL = 7 * 86400.0
@@ -100,9 +101,7 @@ class Scrub:
                     if self._woken.is_set():
                         break  # a more urgent file may be due
                 if not due:
-                    with contextlib.suppress(TimeoutError):
-                        async with asyncio.timeout(rest):
-                            await self._woken.wait()
+                    await pause_until(self._woken, rest)
 
     def _due(self) -> tuple[list[ScrubCandidate], float]:
         """The files to verify now, the most urgent first, and the seconds until another file is due."""

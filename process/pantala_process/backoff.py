@@ -1,12 +1,21 @@
-"""Pauses between attempts, which double up to a limit."""
+"""Pauses: between attempts, which double up to a limit, and until there is news."""
 
 import asyncio
+import contextlib
 import random
 
 
 def doubled(first: float, longest: float, failures: int) -> float:
     """Seconds to wait after ``failures`` failures in a row: ``first``, then twice as long each time."""
     return min(first * 2.0 ** min(max(failures - 1, 0), 64), longest)
+
+
+async def pause_until(event: asyncio.Event, seconds: float | None) -> bool:
+    """Wait until ``event`` is set, for at most ``seconds``. Returns whether it is set."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    return event.is_set()
 
 
 class Backoff:

@@ -36,6 +36,7 @@ from pantala_operator.supernodes.client import DesiredState
 from pantala_operator.supernodes.connections import SupernodeClients
 from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation, secret_key
+from pantala_process.backoff import pause_until
 
 log = structlog.get_logger(__name__)
 
@@ -247,9 +248,5 @@ class Loop:
         return longest
 
     async def _sleep(self) -> None:
-        try:
-            async with asyncio.timeout(self._longest_sleep()):
-                await self._signal.wait()
-        except TimeoutError:
-            return
-        await asyncio.sleep(0.02)  # events that arrive together are planned together
+        if await pause_until(self._signal, self._longest_sleep()):
+            await asyncio.sleep(0.02)  # events that arrive together are planned together

@@ -6,7 +6,6 @@ A failed write is dropped. The writer keeps only the earliest time of the next a
 import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -31,7 +30,7 @@ from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.resources.status import Notice, notices
 from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
-from pantala_process.backoff import doubled
+from pantala_process.backoff import doubled, pause_until
 
 log = structlog.get_logger(__name__)
 
@@ -174,9 +173,7 @@ class Writer:
             while True:
                 self._signal.clear()
                 pause = self._start(group)
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(pause):
-                        await self._signal.wait()
+                await pause_until(self._signal, pause)
 
     def _submit(self, key: str, job: Job, due: float | None = None) -> None:
         """Replace the object's pending job. It runs at ``due`` or now, or after the pause that follows a failure."""

@@ -1,13 +1,12 @@
 """Checks that the API server answers and serves Pantala's custom resources."""
 
 import asyncio
-from contextlib import suppress
 
 import structlog
 
 from pantala_operator.errors import ClusterError
 from pantala_operator.ports import Clock, ClusterAPI
-from pantala_process.backoff import Backoff
+from pantala_process.backoff import Backoff, pause_until
 
 log = structlog.get_logger(__name__)
 
@@ -67,9 +66,7 @@ class ServedKinds:
             self._reason = ""
             self._missing.clear()
             self._served.set()
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_INTERVAL):
-                    await self._soon.wait()
+            await pause_until(self._soon, _INTERVAL)
 
     def _wait_for(self, reason: str) -> None:
         if reason != self._reason:

@@ -1,7 +1,6 @@
 """Makes full lists at the start, when a watch starts, and every few minutes, because a watch may miss changes."""
 
 import asyncio
-from contextlib import suppress
 
 import structlog
 
@@ -12,7 +11,7 @@ from pantala_operator.resources.api import Node, PeerResource, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.watch.observation import Observation
-from pantala_process.backoff import Backoff
+from pantala_process.backoff import Backoff, pause_until
 
 log = structlog.get_logger(__name__)
 
@@ -55,9 +54,7 @@ class FullLists:
                 continue
             backoff.reset()
             self.problem = ""
-            with suppress(TimeoutError):
-                async with asyncio.timeout(self._interval):
-                    await self._soon.wait()
+            await pause_until(self._soon, self._interval)
 
     async def _round(self) -> None:
         try:

@@ -1,7 +1,6 @@
 """Finds out why peers are silent: the operator asks the health port of each peer that stopped its exchanges."""
 
 import asyncio
-from contextlib import suppress
 from typing import Final
 
 from pantala_operator.events import OperatorEvents, ProgressReported, SilenceChanged
@@ -9,6 +8,7 @@ from pantala_operator.plan.nodes import Trouble
 from pantala_operator.ports import Clock, HealthProbe
 from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation
+from pantala_process.backoff import pause_until
 from pantala_protocol.reasons import Reason
 
 _AGAIN: Final = 5.0
@@ -45,9 +45,7 @@ class SilenceWatch:
         try:
             while True:
                 await self._look()
-                with suppress(TimeoutError):
-                    async with asyncio.timeout(_LOOK):
-                        await self._signal.wait()
+                await pause_until(self._signal, _LOOK)
                 self._signal.clear()
         finally:
             await self._probe.close()

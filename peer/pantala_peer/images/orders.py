@@ -14,6 +14,7 @@ from pantala_peer.images.ledger import Ledger, LedgerContent, LedgerEntry, Ledge
 from pantala_peer.mirror.grants import USER, PullGrants
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_pieces.errors import StoreError
+from pantala_process.backoff import pause_until
 from pantala_protocol.images import Depth, NodeOrder
 from pantala_protocol.runtime import PullCredentials, RuntimeImage
 
@@ -191,9 +192,7 @@ class ImageOrders:
                 await self._look()
             except OrderError as error:
                 log.info("cannot list the images of the container runtime; trying again", error=str(error))
-            with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_LOOK):
-                    await self._look_now.wait()
+            await pause_until(self._look_now, _LOOK)
 
     async def _look(self) -> None:
         """Check that ready images are still on the node, restore tags that no image has, and restore pins."""

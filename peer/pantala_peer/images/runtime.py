@@ -1,7 +1,6 @@
 """The state of the node's container runtime: its version, whether it uses the mirror, and which blobs it has."""
 
 import asyncio
-import contextlib
 from collections.abc import Callable
 
 from msgspec import structs
@@ -12,6 +11,7 @@ from pantala_peer.images.errors import OrderError
 from pantala_peer.images.helper import RuntimeHelper
 from pantala_peer.mirror.request import ProbeResult
 from pantala_peer.sync.supernodes import SupernodeSessions
+from pantala_process.backoff import pause_until
 from pantala_protocol.images import RuntimeState
 from pantala_protocol.runtime import RuntimeStatus
 
@@ -69,9 +69,7 @@ class RuntimeWatch:
             while True:
                 self._look_now.clear()
                 self._report(await self.look())
-                with contextlib.suppress(TimeoutError):
-                    async with asyncio.timeout(_INTERVAL if self._state.mirror else _SHORT_INTERVAL):
-                        await self._look_now.wait()
+                await pause_until(self._look_now, _INTERVAL if self._state.mirror else _SHORT_INTERVAL)
 
     async def _follow_repairs(self) -> None:
         """Report a repair soon."""

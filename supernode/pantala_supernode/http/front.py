@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 import msgspec
 import structlog
 
+from pantala_process.backoff import pause_until
 from pantala_process.entrance.acceptor import FirstHead, Visit
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import plain_address
@@ -122,11 +123,7 @@ class Front:
         deadline = time.monotonic() + grace
         while self.connections and time.monotonic() < deadline:
             self._left.clear()
-            try:
-                async with asyncio.timeout(max(0.0, deadline - time.monotonic())):
-                    await self._left.wait()
-            except TimeoutError:
-                break
+            await pause_until(self._left, max(0.0, deadline - time.monotonic()))
         for connection in list(self.connections):
             connection.abort()
 

@@ -1,12 +1,12 @@
 """Serves reports about this supernode's copies, and their bytes, to other replicas. Fetches files for them."""
 
 import asyncio
-import contextlib
 from collections.abc import AsyncGenerator, Callable
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import PieceFile
 from pantala_pieces.store import PieceStore
+from pantala_process.backoff import pause_until
 from pantala_protocol import ranges
 from pantala_protocol.statement import Member
 from pantala_protocol.task_id import TaskID
@@ -190,6 +190,4 @@ class CopyServer:
         return piece
 
     async def _await_news(self, task_id: str) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_LOOK):
-                await self._news.setdefault(task_id, asyncio.Event()).wait()
+        await pause_until(self._news.setdefault(task_id, asyncio.Event()), _LOOK)
