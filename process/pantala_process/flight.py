@@ -1,9 +1,9 @@
-"""One call at a time for each key. Callers that arrive during a call share its result."""
+"""Calls in the background: one at a time for each key, whose result all callers share, and the end of several."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable
+from collections.abc import Awaitable, Callable, Hashable, Iterable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
@@ -45,15 +45,20 @@ class SingleFlight(Generic[K, V]):
 
     async def close(self) -> None:
         """Cancel all calls."""
-        tasks = [shared.task for shared in self._calls.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(shared.task for shared in self._calls.values())
 
     def _on_done(self, key: K, task: asyncio.Task[V]) -> None:
         del self._calls[key]
         if not task.cancelled():
             task.exception()  # retrieved, although all callers may have left
+
+
+async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
+    """Cancel these tasks, and wait until they have ended. Their errors are dropped."""
+    ending = list(tasks)
+    for task in ending:
+        task.cancel()
+    await asyncio.gather(*ending, return_exceptions=True)
 
 
 async def _run(call: Callable[[], Awaitable[V]]) -> V:

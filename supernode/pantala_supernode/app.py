@@ -18,6 +18,7 @@ from pantala_pieces.scrub import Scrub
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process import health, memory
+from pantala_process.flight import cancel_all
 from pantala_process.identity import ServerClock
 from pantala_process.tls.keeper import keeper_of
 from pantala_process.tracing.collector import open_traces
@@ -291,8 +292,7 @@ class App:
                 await self._inspector.close()
                 await self.supernode.close()
         finally:
-            self._running.cancel()
-            await asyncio.gather(self._running, return_exceptions=True)
+            await cancel_all([self._running])
             self.dragonfly.close()
 
     async def until(self, end: Coroutine[Any, Any, object]) -> None:

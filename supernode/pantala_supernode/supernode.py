@@ -11,6 +11,7 @@ from pantala_pieces.file import PieceFile
 from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
 from pantala_pieces.verification import Finding
+from pantala_process.flight import cancel_all
 from pantala_protocol import ranges
 from pantala_protocol.nodes import numbers
 from pantala_protocol.reasons import Reason
@@ -137,9 +138,7 @@ class Supernode:
             self._tenancy.tick(self._today)
 
     async def close(self) -> None:
-        for deletion in self._deletions.values():
-            deletion.cancel()
-        await asyncio.gather(*self._deletions.values(), return_exceptions=True)
+        await cancel_all(self._deletions.values())
         await self._cdn.copies.close()
 
     def on_refusals(self, changes: TaskChanges) -> None:
@@ -219,9 +218,7 @@ class PieceInspector:
         inspection.add_done_callback(self._inspections.discard)
 
     async def close(self) -> None:
-        for inspection in self._inspections:
-            inspection.cancel()
-        await asyncio.gather(*self._inspections, return_exceptions=True)
+        await cancel_all(self._inspections)
 
     def candidates(self) -> list[ScrubCandidate]:
         """The complete copies. The CDN has hashed each copy when it fetched the copy, or when the process began."""

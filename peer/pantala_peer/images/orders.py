@@ -15,6 +15,7 @@ from pantala_peer.mirror.grants import USER, PullGrants
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_pieces.errors import StoreError
 from pantala_process.backoff import pause_until
+from pantala_process.flight import cancel_all
 from pantala_protocol.images import Depth, NodeOrder
 from pantala_protocol.runtime import PullCredentials, RuntimeImage
 
@@ -102,10 +103,7 @@ class ImageOrders:
                 group.create_task(self._keep_counting())
                 group.create_task(self._keep_writing())
         finally:
-            jobs = list(self._jobs.values())
-            for job in jobs:
-                job.cancel()
-            await asyncio.gather(*jobs, return_exceptions=True)
+            await cancel_all(self._jobs.values())
 
     # One order
 

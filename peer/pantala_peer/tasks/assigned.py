@@ -21,6 +21,7 @@ from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_pieces.scrub import Scrub
+from pantala_process.flight import cancel_all
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, PieceWork
 
 log = structlog.get_logger()
@@ -90,10 +91,7 @@ class AssignedTasks:
 
     async def close(self) -> None:
         """Stop all work. Published files stay."""
-        tasks = list(self._settling.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await cancel_all(self._settling.values())
         await self._downloads.close()
 
     def touch(self, name: str) -> None:

@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable, Coroutine
 from typing import Any
 
+from pantala_process.flight import cancel_all
 from pantala_supernode import errors
 from pantala_supernode.cdn.segments import ConnectionScale, Segment, SegmentPlan
 
@@ -63,9 +64,7 @@ class Connections:
                     self._scale.measured((received - before) / elapsed, self._size - (received - first))
                 self._start(lead)
         finally:
-            for task in self._running:
-                task.cancel()
-            await asyncio.gather(*self._running, return_exceptions=True)
+            await cancel_all(self._running)
 
     def _add(self, segment: Segment, reading: Coroutine[Any, Any, None]) -> None:
         self._running[asyncio.create_task(reading)] = segment

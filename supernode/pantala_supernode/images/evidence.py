@@ -14,6 +14,7 @@ from dataclasses import replace
 import structlog
 from cachetools import TTLCache
 
+from pantala_process.flight import cancel_all
 from pantala_protocol import digest as digests
 from pantala_protocol.image import ImageRepository
 from pantala_protocol.rules.rights import BlobClaim, EvidenceKind, Rights, Ruling, Subject, related
@@ -91,9 +92,7 @@ class EvidenceFinder:
             self._running[key] = asyncio.create_task(self._find(copy, offer, ruling, tell))
 
     async def close(self) -> None:
-        for task in list(self._running.values()):
-            task.cancel()
-        await asyncio.gather(*self._running.values(), return_exceptions=True)
+        await cancel_all(self._running.values())
 
     async def _find(self, copy: Copy, offer: Offer, ruling: Ruling, tell: Callable[[str], None]) -> None:
         key = (offer.claim.client, copy.generation)

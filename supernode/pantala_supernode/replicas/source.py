@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 
 import structlog
 
+from pantala_process.flight import cancel_all
 from pantala_protocol.statement import Member
 from pantala_protocol.task_id import TaskID
 from pantala_supernode import errors
@@ -215,8 +216,7 @@ class _Try:
                 finally:
                     await chunks.aclose()
         finally:
-            renewal.cancel()
-            await asyncio.gather(renewal, return_exceptions=True)
+            await cancel_all([renewal])
 
     async def _chunks(
         self, body: AsyncIterator[bytes], provider: _Provider, provenance: Provenance
