@@ -28,6 +28,14 @@ class SettingsError(ValueError):
     """The process cannot start with these settings."""
 
 
+def is_loopback(host: str) -> bool:
+    """True if a host name or an address always means this machine."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
 class ListenAddress(NamedTuple):
     """An address to listen at."""
 
@@ -37,10 +45,7 @@ class ListenAddress(NamedTuple):
     @property
     def is_loopback(self) -> bool:
         """True if only this machine reaches the address."""
-        try:
-            return ipaddress.ip_address(self.host).is_loopback
-        except ValueError:
-            return self.host == "localhost"
+        return is_loopback(self.host)
 
 
 class Flag(NamedTuple):

@@ -6,10 +6,10 @@ A registry has one name, which image names, pull secrets and blobs use. Its endp
 import re
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from ipaddress import ip_address
 from pathlib import Path
 from typing import NamedTuple
 
+from pantala_process.settings import is_loopback
 from pantala_protocol import digest as digests
 from pantala_protocol import image
 from pantala_protocol.image import ImageRepository
@@ -150,7 +150,4 @@ class RegistryEndpoints:
 
 def _is_local(registry: str) -> bool:
     host = registry.rpartition("]")[0].lstrip("[") or registry.partition(":")[0]
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
+    return is_loopback(host)

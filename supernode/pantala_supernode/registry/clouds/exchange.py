@@ -3,13 +3,13 @@
 import asyncio
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlsplit
 
 import msgspec
 
+from pantala_process.settings import is_loopback
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.rules import foreign
 from pantala_supernode.registry.errors import CloudIdentityError, InvalidAnswerError, RegistryError, raise_for_status
@@ -90,14 +90,7 @@ def check_url(url: str, host: str) -> None:
         scheme = name = ""
     if scheme == "https" and name:
         return
-    if scheme != "http" or not _is_own(name):
+    if scheme != "http" or not is_loopback(name):
         raise CloudIdentityError.of(
             host, f"the supernode does not send its token to {RedactedURL(url)}, because this is not an https: URL"
         )
-
-
-def _is_own(host: str) -> bool:
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
