@@ -44,9 +44,14 @@ class ImageReference(msgspec.Struct, frozen=True):
     """``sha256:`` or ``sha512:`` of the index or the manifest."""
 
     @property
+    def place(self) -> ImageRepository:
+        """The repository of the image."""
+        return ImageRepository(self.registry, self.repository)
+
+    @property
     def name(self) -> str:
         """The name without tag and digest, as ``registry/repository``."""
-        return f"{self.registry}/{self.repository}"
+        return str(self.place)
 
     @property
     def target(self) -> str:

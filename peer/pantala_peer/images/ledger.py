@@ -52,7 +52,7 @@ class OrderedImage:
             raise InvalidOrderError(str(error)) from None
         if not reference.digest:
             raise InvalidOrderError(f"the ordered image {order.image[:140]!r} has no digest; update the operator")
-        return cls(ImageRepository(reference.registry, reference.repository), str(reference), tagged)
+        return cls(reference.place, str(reference), tagged)
 
 
 class LedgerEntry(msgspec.Struct, frozen=True):

@@ -142,7 +142,7 @@ class ManifestService:
         self, wanted: WantedImage, ordered: ImageReference, reference: str, account: RegistryAccount
     ) -> ManifestDocument:
         """The manifest ``reference``. Raises :class:`ForbiddenError` if it is not the ordered image or in its index."""
-        repository = ImageRepository(ordered.registry, ordered.repository)
+        repository = ordered.place
         top = await self._client.manifest(repository, ordered.digest, account)
         if reference == ordered.digest:
             return top

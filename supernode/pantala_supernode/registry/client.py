@@ -98,7 +98,7 @@ class RegistryClient:
     async def _resolve(
         self, image: ImageReference, platforms: Iterable[Platform], account: RegistryAccount
     ) -> ResolvedImage:
-        repository = ImageRepository(image.registry, image.repository)
+        repository = image.place
         self._tags.pop(_Key(repository, image.target, account), None)
         digest = (await self.manifest(repository, image.target, account)).digest
         pinned = image.pinned(digest)
@@ -106,7 +106,7 @@ class RegistryClient:
         return ResolvedImage(digest, {platform: manifest for platform, manifest in found.items() if manifest})
 
     async def _find(self, image: ImageReference, platform: Platform, account: RegistryAccount) -> ImageManifest | None:
-        repository = ImageRepository(image.registry, image.repository)
+        repository = image.place
         document = await self.manifest(repository, image.target, account)
         for _ in range(_MAX_DEPTH):
             content = document.parse(str(image))

@@ -6,7 +6,7 @@ from typing import NamedTuple, Protocol
 from cachetools import TLRUCache
 
 from pantala_process.flight import SingleFlight
-from pantala_protocol.image import ImageReference, ImageRepository
+from pantala_protocol.image import ImageReference
 from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, Keyring, RegistryAccount
 from pantala_supernode.registry.endpoint import RegistryEndpoint, RegistryEndpoints
 from pantala_supernode.registry.errors import (
@@ -124,7 +124,7 @@ class AccountChoice:
         if found:
             return found
         try:
-            locations = self._endpoints.locations(ImageRepository(image.registry, image.repository))
+            locations = self._endpoints.locations(image.place)
         except RegistryDeniedError:
             return (ANONYMOUS,)
         if any(self._clouds.serves(location.endpoint) for location in locations):
