@@ -96,7 +96,7 @@ class EgressPolicy:
             return
         meanings = tuple(_meanings(spelled))
         for network in self._denied:
-            if any(meant.version == network.version and meant in network for meant in meanings):
+            if any(meant in network for meant in meanings):
                 raise SourceDeniedError.with_action(
                     f"The origin's address {address} is in {network}. No SourcePolicy can allow this network"
                 )
@@ -161,7 +161,7 @@ def is_public(address: Address) -> bool:
     """True if the address is not internal. Addresses that are embedded in it are not checked."""
     if isinstance(address, IPv6Address) and not any(address in network for network in _PUBLIC_V6):
         return False
-    return not any(address.version == network.version and address in network for network in _INTERNAL)
+    return not any(address in network for network in _INTERNAL)
 
 
 def _meanings(address: Address) -> Iterator[Address]:

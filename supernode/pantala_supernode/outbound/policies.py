@@ -32,9 +32,7 @@ class Allowance(NamedTuple):
             return False
         if not self.networks:
             return bool(rule.hosts)
-        return address is not None and any(
-            address.version == network.version and address in network for network in self.networks
-        )
+        return address is not None and any(address in network for network in self.networks)
 
 
 class SourcePolicies:
