@@ -183,7 +183,7 @@ class Gate:
 
 
 class Rate:
-    """Limits the bytes per second of all callers together, in asyncio tasks and in threads.
+    """Limits the bytes per second of all callers together, in any thread.
 
     After a pause, the bytes of at most ``_WINDOW`` seconds may pass at once.
     """
@@ -193,10 +193,6 @@ class Rate:
         self._clock = clock
         self._lock = threading.Lock()
         self._free_at = clock()
-
-    async def acquire(self, amount: float) -> None:
-        """Wait until ``amount`` bytes may pass."""
-        await asyncio.sleep(self.reserve(amount))
 
     def reserve(self, amount: float) -> float:
         """Reserve the next ``amount`` bytes. Returns the seconds until they may pass."""
