@@ -1,5 +1,6 @@
 """The body of an answer. Its bytes are copied once, directly into blocks that have the size of a piece."""
 
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
 from dataclasses import dataclass, field
@@ -7,6 +8,8 @@ from typing import Protocol
 
 PART = 128 * 1024
 """Bytes. An unfinished block is saved each time that this many further bytes have arrived."""
+_SOON = 0.02
+"""Seconds. An unfinished block is not saved if its rest arrives within this time, because saving costs CPU time."""
 _SPARE_BLOCKS = 8
 
 
@@ -54,6 +57,8 @@ class Layout:
     Another thread may call it. ``None``: unfinished blocks are not saved.
     """
     pool: BlockPool = field(default_factory=BlockPool)
+    clock: Callable[[], float] = time.monotonic
+    """Returns seconds."""
 
 
 class Body(Protocol):
@@ -86,10 +91,12 @@ class BlockCutter:
         self._block = bytearray()
         self._view = memoryview(self._block)
         """The bytes of the block. An assignment to a slice of the bytearray would copy the chunk twice."""
+        self._clock = layout.clock
         self._filled = self._saved = 0
+        self._begun_at, self._begun_from = 0.0, 0
         if layout.prefix:
             self._begin()
-            self._filled = self._saved = len(layout.prefix)
+            self._filled = self._saved = self._begun_from = len(layout.prefix)
             self._view[: self._filled] = layout.prefix
 
     def cut(self, chunk: bytes) -> Iterable[bytearray]:
@@ -99,9 +106,14 @@ class BlockCutter:
             return list(self._split(chunk))
         self._view[self._filled : end] = chunk  # the usual case, because libcurl's chunks have 16 KiB
         self._filled = end
-        if end - self._saved >= PART:
+        if end - self._saved >= PART and not self._is_soon_complete():
             self.save()
         return ()
+
+    def _is_soon_complete(self) -> bool:
+        """Whether the rest of the block takes at most :data:`_SOON`, if it arrives as fast as the bytes before it."""
+        seconds, arrived = self._clock() - self._begun_at, self._filled - self._begun_from
+        return (self._size - self._filled) * seconds <= _SOON * arrived
 
     def save(self) -> None:
         """Save the unfinished block."""
@@ -120,6 +132,7 @@ class BlockCutter:
     def _begin(self) -> None:
         self._block = self._pool.take(self._size)
         self._view = memoryview(self._block)
+        self._begun_at, self._begun_from = self._clock(), 0
 
     def _end(self) -> bytearray:
         """Hand the block over. The cutter must not keep it, because the cutter may outlive the body's reader."""

@@ -27,7 +27,7 @@ from pantala_supernode.cdn.attempts import LATER_DELAY, MAX_DELAY, MAX_RESTARTS,
 from pantala_supernode.cdn.disk import SerialExecutor
 from pantala_supernode.cdn.intake import Pipeline
 from pantala_supernode.errors import VolumeFailedError
-from pantala_supernode.origin.body import BlockCutter, BlockPool, Layout
+from pantala_supernode.origin.body import PART, BlockCutter, BlockPool, Layout
 from pantala_supernode.origin.limits import Gate
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from tests.support.cdn import TASK, CDNBench
@@ -54,6 +54,26 @@ def test_blocks_join_to_their_stream(data: bytes, size: int, skip: int, cuts: li
     assert data[skip:] == b"".join(complete) + b"".join(rest)
     assert all(size == len(block) for block in complete)
     assert all(0 < len(block) < size for block in rest)
+
+
+@pytest.mark.parametrize(
+    ("rate", "expected"),
+    [(600e6, []), (10e6, [(0, PART), (PART, PART), (2 * PART, PART), (3 * PART, PART)])],
+    ids=["fast", "slow"],
+)
+def test_the_parts_of_a_block_are_saved_unless_it_is_complete_in_a_moment(
+    rate: float, expected: list[tuple[int, int]]
+) -> None:
+    """A slow block is saved until its rest needs less than 20 ms. Its end makes the part a whole piece."""
+    saved: list[tuple[int, int]] = []
+    now, size, chunk = 0.0, 8 * PART, PART // 8
+    layout = Layout(size, save=lambda _number, start, data: saved.append((start, len(data))), clock=lambda: now)
+    cutter = BlockCutter(layout)
+    for _ in range(0, size, chunk):
+        now += chunk / rate
+        list(cutter.cut(bytes(chunk)))
+    assert expected == saved[:4]
+    assert (size if expected else 0) == sum(length for _, length in saved)
 
 
 async def test_the_gate_admits_by_priority_and_never_too_many() -> None:
