@@ -216,7 +216,7 @@ BAD_PREFETCHES += [
     ),
     (
         prefetch(ttlSecondsAfterFinished=1, schedule=NIGHTLY),
-        "spec.ttlSecondsAfterFinished: Forbidden: ttlSecondsAfterFinished would delete it before the next run",
+        "spec.ttlSecondsAfterFinished: Forbidden: ttlSecondsAfterFinished would delete the ImagePrefetch",
     ),
     (prefetch(startupTaint={"key": "a"}, target={"count": 1}, **CONTINUOUS), NOT_CHOSEN),
     (prefetch(startupTaint={"key": "a"}, target={"percentage": 1}, **CONTINUOUS), NOT_CHOSEN),
