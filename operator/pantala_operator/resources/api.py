@@ -1,5 +1,6 @@
 """Tasks, Peers, Nodes and Secrets, as far as the operator needs them. Unknown fields are ignored. Pure."""
 
+import hashlib
 from datetime import datetime
 
 import msgspec
@@ -11,6 +12,8 @@ VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
 REQUESTED_AT = f"{GROUP}/requested-at"
 """The annotation whose new value requests a new attempt."""
+MAX_REQUEST = 1024
+"""The most characters of such a value in a status and in a message. The CRDs have the same limit."""
 ALLOW = f"{GROUP}/allow"
 """The label with which the owner of a Secret allows its use."""
 HOSTS = f"{GROUP}/hosts"
@@ -56,8 +59,9 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def requested_at(self) -> str:
-        """The value of the annotation that requested the newest attempt or run. Empty without a request."""
-        return self.annotations.get(REQUESTED_AT, "")
+        """The annotation's request for an attempt or run. A digest stands for a value that is too long for messages."""
+        value = self.annotations.get(REQUESTED_AT, "")
+        return value if len(value) <= MAX_REQUEST else hashlib.sha256(value.encode()).hexdigest()
 
 
 class TaskSource(msgspec.Struct, frozen=True):
