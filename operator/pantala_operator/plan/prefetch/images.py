@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 from pantala_operator.plan.prefetch.inputs import ImageDemand, Surroundings, Workload
 from pantala_operator.plan.secrets import SecretReading, pull_secrets
@@ -13,6 +13,11 @@ from pantala_protocol.reasons import Reason
 
 MAX_IMAGES = 256
 """The most images of one object, so that its status stays small."""
+_MAX_REFERENCE: Final = 512 - len("@sha512:") - 128
+"""The most characters of a reference without its digest. With a digest, messages and CRDs allow 512.
+
+A supernode would refuse the statement of the whole cluster for a longer one.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,10 +48,15 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
         named += _from_workloads(demand.source, demand.metadata.namespace, around, problems)
     for reference, platform, own in named:
         try:
-            key = ImageKey(str(image.parse(reference)), platform)
+            parsed = image.parse(reference)
+            length = len(parsed.name) + len(f":{parsed.tag}")
+            fault = f"it has more than {_MAX_REFERENCE} characters without its digest" * (length > _MAX_REFERENCE)
         except ValueError as error:
-            problems.append(Obstacle.of(Reason.INVALID_IMAGE, f"{reference[:140]}: {error}"))
+            fault = str(error)
+        if fault:
+            problems.append(Obstacle.of(Reason.INVALID_IMAGE, f"{reference[:140]}: {fault}"))
             continue
+        key = ImageKey(str(parsed), platform)
         secrets[key] = tuple(dict.fromkeys((*secrets.get(key, ()), *demand.pull_secrets, *own)))
     if len(secrets) > MAX_IMAGES:
         what = f"{len(secrets)} images are wanted, but at most {MAX_IMAGES} are allowed. The other images are ignored"

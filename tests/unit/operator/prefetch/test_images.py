@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -11,6 +12,8 @@ from pantala_operator.plan.prefetch.inputs import Surroundings, Workload
 from pantala_operator.plan.prefetch.plan import demand_of
 from pantala_operator.resources.prefetch import ImageKey, LabelRequirement, LabelSelector
 from pantala_protocol import image
+from pantala_protocol.images import WantedImage
+from pantala_protocol.rules.fields import decode
 from tests.support.prefetch import ONE, digest, prefetch
 
 
@@ -45,6 +48,29 @@ ALIKE = ["one:1", "docker.io/one:1", "docker.io/library/one:1", "index.docker.io
 def test_references_become_images(references: list[str], expected: list[str], problems: list[str]) -> None:
     found = images(images=[{"image": each} for each in references])
     assert ([ImageKey(each) for each in expected], problems) == ([*found.secrets], reasons(found))
+
+
+def long(length: int) -> str:
+    """A reference with so many characters."""
+    host = ".".join(["r" * 60] * 4)
+    return f"{host}/{'a' * (length - len(host) - 3)}:1"
+
+
+@pytest.mark.parametrize(("length", "accepted"), [(376, True), (377, False), (500, False)])
+def test_t2_a_reference_fits_into_a_statement_with_any_digest(length: int, accepted: bool) -> None:
+    """A supernode refuses the whole statement for one text that is too long, and so the Tasks of all namespaces."""
+    found = images(images=[{"image": long(length)}])
+    assert ([] if accepted else ["InvalidImage"], accepted) == (reasons(found), bool(found.secrets))
+    for key in found.secrets:
+        wanted = WantedImage("ns/n", f"{key.reference}@sha512:{'f' * 128}")
+        assert wanted == decode(msgspec.json.encode(wanted), WantedImage)
+
+
+def test_t2_a_workload_has_no_longer_reference() -> None:
+    name = long(500).removesuffix(":1")
+    around = Surroundings((Workload("Deployment", "ns", "w", template(f"{name}@{digest('a')}")),))
+    found = images(around, **{"from": {"workloadRef": {"kind": "Deployment", "name": "w"}}})
+    assert (["InvalidImage"], {}) == (reasons(found), found.secrets)
 
 
 def test_another_platform_is_another_image() -> None:
