@@ -24,6 +24,8 @@ _REFUSED = {
     "transfer-encoding", "upgrade", "host", "range", "accept-encoding", "expect", "date",
 }  # fmt: skip
 _REFUSED_PREFIXES = ("if-", "content-")
+_MAX_HEADERS = 64 * 1024
+"""The most bytes of all headers of a Task. No usual server accepts more, and the statement has the headers of all."""
 _PULL_SECRET, _LEGACY_PULL_SECRET = ".dockerconfigjson", ".dockercfg"
 _FOR_TASKS, _FOR_IMAGES = "tasks", "images"
 """The values of the label: ``tasks`` allows every use, ``images`` only the use as a pull secret."""
@@ -146,6 +148,9 @@ def _headers(name: str, secret: Secret) -> Headers | Obstacle:
             continue
         why = fault or "its value is not one line of text"
         return Obstacle.of(Reason.SECRET_INVALID, f"The key {key} of the Secret {name} cannot be a header: {why}")
+    if sum(len(key) + len(value) for key, value in values.items()) > _MAX_HEADERS:
+        what = f"The headers in the Secret {name} have more than {_MAX_HEADERS} bytes. Remove some of them."
+        return Obstacle(Reason.SECRET_INVALID.value, what)
     return Headers(values, secret.metadata.uid)
 
 

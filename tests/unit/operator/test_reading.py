@@ -208,6 +208,14 @@ def test_headers_are_refused_that_are_not_valid_or_would_change_the_request_itse
     assert ("SecretInvalid", False, False) == (read.reason, read.final, "Evil" in read.message)
 
 
+@pytest.mark.parametrize(("count", "accepted"), [(6, True), (7, False), (100, False)])
+def test_h10_the_headers_of_a_task_are_bounded_together(count: int, accepted: bool) -> None:
+    """A Secret may have 1 MiB. Some Tasks with such headers would make the statement of all namespaces too large."""
+    read = headers("ns/s", secret(**{f"X_{number}": b"x" * 10_000 for number in range(count)}))
+    assert accepted == isinstance(read, Headers)
+    assert accepted or (isinstance(read, Obstacle) and "more than 65536 bytes" in read.message)
+
+
 def test_why_there_are_no_headers() -> None:
     assert Unread() == headers("ns/s", Unread())
     absent, denied = headers("ns/s", Absent()), headers("ns/s", Denied("kubectl create x"))
