@@ -185,7 +185,7 @@ class PrefetchController:
         took = self._clock.monotonic() - began
         self._looked = self._clock.monotonic()
         self._not_before = self._looked + max(_PACE, 3 * took)
-        self._waits = bool(planned) and not (self.settled and self._grace.over)
+        self._waits = not self.settled or (bool(planned) and not self._grace.over)
 
     # The plan of one object.
 
@@ -327,10 +327,10 @@ class PrefetchController:
         self._settle(known)
 
     def _settle(self, known: list[PrefetchState[Any]]) -> None:
-        """Allow the first statement when every image is known, because nodes remove each image that it leaves out."""
-        read, over = self._known.secrets.keys(), self._grace.over
-        self.settled |= all(state.images is not None for state in known) and self._known.pull_secrets <= read
-        if self.settled or not over:
+        """Allow the first statement once every image and Secret is known: without them, it stops their downloads."""
+        if not self.settled and self._known.named_secrets() <= self._known.secrets.keys():
+            self.settled = all(state.images is not None for state in known)
+        if self.settled or not self._grace.over:
             return
         moment = self._clock.monotonic()
         self._waiting_since = moment if self._waiting_since is None else self._waiting_since

@@ -119,6 +119,10 @@ class Observation:
         key = secret_key(task)
         return self.secrets.get(key, Unread()) if key is not None else Unread()
 
+    def named_secrets(self) -> set[SecretKey]:
+        """The Secrets that plans need: those with registry credentials, and those with the headers of Tasks."""
+        return {key for task in self.tasks.items.values() if (key := secret_key(task)) is not None} | self.pull_secrets
+
     def peer_states(self) -> dict[str, PeerState]:
         """The state of each peer, by node."""
         reports, resources = self.supernodes.peers, self.peers.items

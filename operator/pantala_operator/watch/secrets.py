@@ -9,7 +9,7 @@ from pantala_operator.errors import ClusterError, ClusterForbiddenError, Cluster
 from pantala_operator.events import OperatorEvents, SecretKey, SecretRead
 from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, headers, opted_in, pull_secret
 from pantala_operator.ports import Clock, ClusterAPI, DataKind
-from pantala_operator.watch.observation import Observation, secret_key
+from pantala_operator.watch.observation import Observation
 from pantala_process.backoff import doubled
 
 log = structlog.get_logger(__name__)
@@ -46,9 +46,7 @@ class SecretReader:
 
     async def turn(self) -> None:
         """Read the Secrets that are due, and forget those that no resource names."""
-        named = self._observation.pull_secrets | {
-            key for task in self._observation.tasks.items.values() if (key := secret_key(task)) is not None
-        }
+        named = self._observation.named_secrets()
         for key in self._due.keys() - named:
             del self._due[key]
             self._failures.pop(key, None)

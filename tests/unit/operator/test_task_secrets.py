@@ -1,0 +1,57 @@
+"""Tasks whose origins need the headers of a Secret, while that Secret is not known."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from unittest.mock import AsyncMock
+
+import pytest
+
+from pantala_operator.errors import ClusterUnavailableError
+from tests.support.eventually import eventually
+from tests.support.operator_stage import OperatorStage
+
+pytestmark = pytest.mark.virtual_time
+
+SECRET = {
+    "metadata": {"name": "s", "namespace": "ns", "labels": {"pantala.dev/allow": "tasks"}},
+    "data": {"A": "eA=="},
+}
+HEADERS = {"secretRef": {"name": "s"}}
+
+
+@pytest.fixture
+async def stopped() -> OperatorStage:
+    made = OperatorStage()
+    await made.connect("a", "b")
+    made.cluster.put("secrets", SECRET)
+    return made
+
+
+@pytest.fixture
+async def stage(stopped: OperatorStage) -> AsyncIterator[OperatorStage]:
+    """An operator runs."""
+    async with stopped.operator():
+        yield stopped
+
+
+async def test_f13_a_new_operator_suspends_no_task_whose_secret_it_has_not_read(stopped: OperatorStage) -> None:
+    """A download from an origin without ranges would begin again after each restart of the operator."""
+    async with stopped.operator():
+        stopped.task(headersFrom=HEADERS)
+        await eventually(lambda: stopped.cluster.task("ns/t").status.task_id)
+    stopped.supernode.sent.clear()
+    async with stopped.operator():
+        await eventually(lambda: stopped.supernode.sent)
+        await asyncio.sleep(2)
+    sent = [task for each in stopped.supernode.sent for task in each.tasks]
+    assert {("ns/t", False)} == {(task.name, task.suspended) for task in sent}
+
+
+async def test_f10_a_secret_that_cannot_be_read_delays_other_tasks_for_some_seconds(stopped: OperatorStage) -> None:
+    read = AsyncMock(side_effect=ClusterUnavailableError("no answer"))
+    stopped.cluster.read_data = read  # type: ignore[method-assign]
+    stopped.task("private", headersFrom=HEADERS)
+    stopped.task("public")
+    async with stopped.operator():
+        await eventually(lambda: "ns/public" in stopped.supernode.wanted, within=40)
+    assert read.await_count
