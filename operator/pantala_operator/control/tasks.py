@@ -15,7 +15,7 @@ from pantala_operator.control.writer import CATCHING_UP, SETTLING, Writer
 from pantala_operator.plan import statement, targets, task, task_quota
 from pantala_operator.plan.nodes import TaskNodes
 from pantala_operator.plan.paths import PublishedPaths
-from pantala_operator.plan.statement import PathClaim, TaskOrigin
+from pantala_operator.plan.statement import PathClaim
 from pantala_operator.plan.targets import Targets
 from pantala_operator.plan.task import ObservedTask
 from pantala_operator.resources.api import TaskResource
@@ -162,12 +162,13 @@ class TaskController:
         metadata = each.metadata
         path = self._paths.of(each)
         source = statement.origin(each, self._observation.secret_of(each))
+        content = statement.task_id_of(each, source)  # a Task whose Secret is unusable keeps its file at its path
         former = self._claims.get(metadata.uid)
         claim: PathClaim | None = None
-        if isinstance(path, str) and path and isinstance(source, TaskOrigin):
+        if isinstance(path, str) and path and content:
             created = metadata.creation_timestamp or now
             nodes = self._shared.nodes(chosen.wanted)
-            claim = PathClaim(metadata.uid, metadata.key, path, source.task_id, nodes, created)
+            claim = PathClaim(metadata.uid, metadata.key, path, content, nodes, created)
         if claim == former:
             return set()
         concerned = self._release(metadata.uid)

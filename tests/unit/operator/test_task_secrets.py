@@ -55,3 +55,16 @@ async def test_f10_a_secret_that_cannot_be_read_delays_other_tasks_for_some_seco
     async with stopped.operator():
         await eventually(lambda: "ns/public" in stopped.supernode.wanted, within=40)
     assert read.await_count
+
+
+async def test_a_task_whose_secret_is_gone_keeps_its_path(stage: OperatorStage) -> None:
+    """Nodes keep its file, too, so another file cannot appear there."""
+    stage.task("first", path="ns/f", headersFrom=HEADERS)
+    await stage.finish("first")
+    stage.task("second", path="ns/f", source={"url": "http://origin.example/other"})
+    await stage.until("Ready", "False", "PathConflict", name="second")
+    stage.cluster.remove("secrets", "ns/s")
+    await asyncio.sleep(181)  # until the operator reads the Secret again
+    await stage.until("Ready", "False", "SecretMissing", name="first")
+    assert ("False", "PathConflict") == stage.condition(name="second")
+    assert ["ns/f", ""] == [stage.supernode.wanted[f"ns/{name}"].path for name in ("first", "second")]
