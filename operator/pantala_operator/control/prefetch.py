@@ -132,12 +132,14 @@ class PrefetchController:
         for each in _planned(self._known):
             state = self._states.get(each.metadata.uid)
             if state is not None and key[0] == each.metadata.namespace and key[1] in state.secrets:
+                self._resolver.forget(each.metadata.uid)  # a question under way has the former credentials
                 state.ask_again()
 
     def ask_again(self) -> None:
         """Ask again for the images without a digest, because the SourcePolicies changed."""
         self._dirty = True
-        for state in self._states.values():
+        for uid, state in self._states.items():
+            self._resolver.forget(uid)
             state.ask_again()
 
     def answered(self, uid: str, key: ImageKey, answer: RegistryAnswer) -> None:
@@ -262,13 +264,12 @@ class PrefetchController:
     ) -> PrefetchPlan[Any]:
         plan = plans.plan(msgspec.structs.replace(each, status=state.status or each.status), observed, now)
         state.take(plan, observed, now)
+        uid, namespace = each.metadata.uid, each.metadata.namespace
         for key, question in plan.questions:
-            self._resolver.put(ResolveRequest(each.metadata.uid, key, question, state.answers.get(key)))
-        late = Counter(trouble.reason for trouble in plan.late.values())
-        if late:
-            self._known.late[each.metadata.uid] = late
-        else:
-            self._known.late.pop(each.metadata.uid, None)
+            self._resolver.put(ResolveRequest(uid, namespace, key, question, state.answers.get(key)))
+        self._known.late.pop(uid, None)
+        if late := Counter(trouble.reason for trouble in plan.late.values()):
+            self._known.late[uid] = late
         if plan.delete:
             self._writer.delete(each)
         else:

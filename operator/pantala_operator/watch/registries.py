@@ -2,6 +2,7 @@
 
 import asyncio
 from dataclasses import dataclass
+from weakref import WeakValueDictionary
 
 import structlog
 
@@ -20,8 +21,8 @@ from pantala_protocol.statement import owner_among
 
 log = structlog.get_logger(__name__)
 
-_AT_ONCE = 4
-"""The number of questions under way at once."""
+_AT_ONCE, _EACH = 32, 4
+"""The number of questions under way at once: in all, and of one namespace. A registry may take a minute to answer."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,8 @@ class ResolveRequest:
 
     uid: str
     """The UID of the ImagePrefetch or Task that needs the answer."""
+    namespace: str
+    """The namespace of that object."""
     key: ImageKey
     question: Resolve
     former: RegistryAnswer | None = None
@@ -46,39 +49,43 @@ class ImageResolver:
         self._events = events
         self._clock = clock
         self._inbox: asyncio.Queue[ResolveRequest] = asyncio.Queue()
-        self._busy: dict[tuple[str, ImageKey], asyncio.Task[None] | None] = {}
+        self._asked: dict[tuple[str, ImageKey], ResolveRequest] = {}
+        self._tasks: dict[tuple[str, ImageKey], asyncio.Task[None]] = {}
         self._slots = asyncio.Semaphore(_AT_ONCE)
+        self._shares: WeakValueDictionary[str, asyncio.Semaphore] = WeakValueDictionary()
+        """The slots of each namespace."""
 
     def put(self, request: ResolveRequest) -> None:
-        """Ask, unless the same question is under way."""
-        if (request.uid, request.key) not in self._busy:
-            self._busy[request.uid, request.key] = None
+        """Ask, unless a question about the same image is under way."""
+        if (request.uid, request.key) not in self._asked:
+            self._asked[request.uid, request.key] = request
             self._inbox.put_nowait(request)
 
     def forget(self, uid: str) -> None:
-        """Cancel the questions of a deleted object."""
-        for task in [task for each, task in self._busy.items() if each[0] == uid]:
-            if task is not None:
+        """Cancel the questions of one object, because it is deleted, or because they are out of date."""
+        for place in [each for each in self._asked if each[0] == uid]:
+            del self._asked[place]
+            if (task := self._tasks.pop(place, None)) is not None:
                 task.cancel()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:
             while True:
                 request = await self._inbox.get()
-                self._busy[request.uid, request.key] = group.create_task(self._until_answered(request))
+                if self._asked.get((request.uid, request.key)) is request:
+                    self._tasks[request.uid, request.key] = group.create_task(self._until_answered(request))
 
     async def _until_answered(self, request: ResolveRequest) -> None:
-        backoff = Backoff(1, 30)
-        try:
-            while True:
-                async with self._slots:
-                    asked_at = self._clock.now()
-                    answer = await self._once(request)
-                if answer is not None:
-                    break
-                await backoff.pause()
-        finally:
-            del self._busy[request.uid, request.key]
+        backoff, share = Backoff(1, 30), self._shares.setdefault(request.namespace, asyncio.Semaphore(_EACH))
+        while True:
+            async with share, self._slots:
+                asked_at = self._clock.now()
+                answer = await self._once(request)
+            if answer is not None:
+                break
+            await backoff.pause()
+        # Only here does the question end without being cancelled, so these are its own entries.
+        del self._asked[request.uid, request.key], self._tasks[request.uid, request.key]
         former = request.former
         failures = former.tries if former is not None and not former.resolved.digest else 0
         taken = pins.answer(answer, request.question.platforms, asked_at, self._clock.now(), failures)

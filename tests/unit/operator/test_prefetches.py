@@ -11,7 +11,7 @@ import pytest
 from pantala_operator.errors import SupernodeUnavailableError
 from pantala_operator.resources import conditions
 from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
-from pantala_protocol.registry import Resolved
+from pantala_protocol.registry import Resolve, Resolved
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
 
@@ -268,6 +268,41 @@ async def test_a_missing_secret_is_reported_and_used_once_it_exists(stopped: Wor
 
 async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
     """Nodes get the new digest. The former digest's Task is deleted once they have it."""
+async def test_a_secret_that_is_created_during_a_question_is_used_for_the_next_one(stopped: World) -> None:
+    """The answer to the former question would mean a pause of five minutes."""
+
+    async def slow(question: Resolve) -> Resolved:
+        if question.credentials:
+            return resolved()
+        await asyncio.sleep(20)
+        return Resolved(reason="Unauthorized", message="It wants credentials")
+
+    stopped.supernode.resolve = slow  # type: ignore[method-assign]
+    async with stopped.operator():
+        stopped.prefetch(pullSecrets=["mine"])
+        await asyncio.sleep(5)
+        data = {".dockercfg": base64.b64encode(b'{"registry.example": {}}').decode()}
+        stopped.cluster.put(
+            "secrets", {"metadata": {"name": "mine", "namespace": "ns", "labels": ALLOWED}, "data": data}
+        )
+        await stopped.ordered(2, seconds=60)
+
+
+async def test_t9_a_registry_without_an_answer_delays_no_other_namespace(stopped: World) -> None:
+    async def asked(question: Resolve) -> Resolved:
+        if question.image != IMAGE:
+            await asyncio.sleep(60)
+            return Resolved(reason="RegistryUnavailable", message="no answer")
+        return resolved()
+
+    stopped.supernode.resolve = asked  # type: ignore[method-assign]
+    async with stopped.operator():
+        stopped.prefetch("slow", "other", images=[{"image": f"dead.example/{number}:1"} for number in range(64)])
+        await asyncio.sleep(5)
+        stopped.prefetch()
+        await stopped.ordered(2, seconds=10)
+
+
     world.prefetch()
     former = await world.ordered(2)
     await world.report(former)
