@@ -11,7 +11,7 @@ from typing import Any
 
 import msgspec
 import structlog
-from cachetools import TTLCache
+from cachetools import LRUCache, TTLCache
 
 from pantala_operator.errors import (
     ClusterConflictError,
@@ -23,7 +23,7 @@ from pantala_operator.events import LeadershipChanged, OperatorEvents, ResourceC
 from pantala_operator.plan import peer
 from pantala_operator.ports import Clock, ClusterAPI, R, Resource, ResourceStatus
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import Node, PeerResource, TaskResource
+from pantala_operator.resources.api import Node, PeerResource, TaskResource, TaskSpec
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
@@ -79,6 +79,8 @@ class Writer:
         self._closed_until = 0.0
         self._complaint = ""
         self._announced: TTLCache[tuple[str, ...], bool] = TTLCache(_ANNOUNCED, _QUIET, timer=clock.monotonic)
+        self._applied: LRUCache[str, tuple[int, TaskSpec]] = LRUCache(_ANNOUNCED)
+        """The generation of each ImagePrefetch's Task after the last apply, and the spec that was applied."""
         self.done = 0
         """The writes that have succeeded since the start."""
         self.failed = 0
@@ -135,10 +137,20 @@ class Writer:
             there = self._observation.tasks.items.get(key)
             if there is None:
                 self._submit(f"child/{key}", partial(self._apply, TaskResource, body))
-            elif not _is_as(there, wanted):
+            elif not self._is_applied(there, wanted):
                 # The version prevents that a plan of another term changes a Task that a newer plan has changed.
                 known = {**body, "metadata": {**body["metadata"], "resourceVersion": there.metadata.resource_version}}
                 self._submit(f"child/{key}", partial(self._apply, TaskResource, known))
+
+    def _is_applied(self, there: TaskResource, wanted: TaskResource) -> bool:
+        """True if ``there`` has the labels, the owners and the spec of ``wanted``.
+
+        A user may add further fields to the spec. To apply ``wanted`` again would not remove them.
+        """
+        labels, owners = wanted.metadata.labels, wanted.metadata.owner_references
+        mine = labels.items() <= there.metadata.labels.items() and set(owners) <= set(there.metadata.owner_references)
+        applied = self._applied.get(there.metadata.key)
+        return mine and (there.spec == wanted.spec or applied == (there.metadata.generation, wanted.spec))
 
     def delete_children(self, namespace: str, names: Iterable[str]) -> None:
         """Delete an ImagePrefetch's Tasks."""
@@ -281,6 +293,8 @@ class Writer:
             await self._read_again(msgspec.convert(body, kind))
             return
         self._observation.collection(kind).update(applied)
+        if isinstance(applied, TaskResource):
+            self._applied[applied.metadata.key] = applied.metadata.generation, msgspec.convert(body, TaskResource).spec
 
     async def _delete(self, resource: Resource) -> None:
         try:
@@ -318,10 +332,3 @@ class Writer:
 
 def _key(resource: Resource) -> str:
     return f"peer/{resource.metadata.name}" if isinstance(resource, PeerResource) else resource.metadata.uid
-
-
-def _is_as(there: TaskResource, wanted: TaskResource) -> bool:
-    """True if ``there`` has the spec, the labels and the owners of ``wanted``."""
-    labels, owners = wanted.metadata.labels, wanted.metadata.owner_references
-    mine = labels.items() <= there.metadata.labels.items() and set(owners) <= set(there.metadata.owner_references)
-    return mine and there.spec == wanted.spec

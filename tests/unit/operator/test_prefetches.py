@@ -3,12 +3,14 @@
 import asyncio
 import base64
 import json
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
+from copy import deepcopy
 from typing import Any
 
 import pytest
 
 from pantala_operator.errors import SupernodeUnavailableError
+from pantala_operator.ports import R
 from pantala_operator.resources import conditions
 from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolve, Resolved
@@ -266,8 +268,6 @@ async def test_a_missing_secret_is_reported_and_used_once_it_exists(stopped: Wor
     assert "secret" not in repr(stopped.cluster.prefetch("ns/p").status)
 
 
-async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
-    """Nodes get the new digest. The former digest's Task is deleted once they have it."""
 async def test_a_secret_that_is_created_during_a_question_is_used_for_the_next_one(stopped: World) -> None:
     """The answer to the former question would mean a pause of five minutes."""
 
@@ -303,6 +303,8 @@ async def test_t9_a_registry_without_an_answer_delays_no_other_namespace(stopped
         await stopped.ordered(2, seconds=10)
 
 
+async def test_a_new_run_finds_a_moved_tag(world: World) -> None:
+    """Nodes get the new digest. The former digest's Task is deleted once they have it."""
     world.prefetch()
     former = await world.ordered(2)
     await world.report(former)
@@ -316,6 +318,30 @@ async def test_t9_a_registry_without_an_answer_delays_no_other_namespace(stopped
     await world.report(new)
     await eventually(lambda: [new.key] == world.children and [new.key] == list(world.supernode.images))
     await eventually(lambda: world.outcome()[0] == "True")
+
+
+async def test_a_field_that_a_user_adds_to_a_child_causes_no_writes_without_end(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The API server keeps the fields of other managers, whatever the operator applies."""
+    apply, calls = world.cluster.apply, list[str]()
+
+    async def merged(kind: type[R], body: Mapping[str, Any]) -> R:
+        calls.append(body["kind"])
+        return await apply(kind, {**body, "spec": {**body.get("spec", {}), "priority": 5}})
+
+    world.prefetch()
+    await world.ordered(2)  # no node is ready yet
+    (child,) = world.children
+    monkeypatch.setattr(world.cluster, "apply", merged)
+    body = deepcopy(world.cluster.objects["tasks"][child])
+    body["spec"]["priority"] = 5
+    world.cluster.put("tasks", body)
+    await asyncio.sleep(20)
+    assert 1 <= calls.count("Task") <= 2
+    body["spec"]["suspend"] = True
+    world.cluster.put("tasks", body)
+    await eventually(lambda: not world.cluster.task(child).spec.suspend, what="a field of the operator is corrected")
 
 
 async def test_h5_a_forged_child_has_a_condition_and_no_node_gets_its_image(world: World) -> None:
