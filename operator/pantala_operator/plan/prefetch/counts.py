@@ -88,10 +88,10 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
                 failed=sum(each_step[step] for step in _BEHIND),
             )
             if known.size is not None:
-                there = {name for name, node in steps.items() if node[key] is Step.READY}
-                pulls = snapshot.pulls.get(key, {}).items()
-                part = sum(min(pull.state.fetched, known.size) for name, pull in pulls if name not in there)
-                done, total = len(there) * known.size + part, len(steps) * known.size
+                lacking = {name for name, node in steps.items() if node[key] is not Step.READY}
+                pulls = snapshot.pulls.get(key, {})  # also those of nodes that do not count, such as unreachable ones
+                part = sum(min(pulls[name].state.fetched, known.size) for name in lacking & pulls.keys())
+                done, total = (len(steps) - len(lacking)) * known.size + part, len(steps) * known.size
                 moved, whole = moved + done, whole + total
                 known = msgspec.structs.replace(known, progress=percent(done, total))
         images.append(known)

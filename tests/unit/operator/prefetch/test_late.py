@@ -1,6 +1,7 @@
 """Late nodes and the progress of images."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 import msgspec
@@ -51,6 +52,22 @@ def test_the_progress_counts_the_bytes_of_running_pulls() -> None:
     assert "50%" == it.each.status.progress == it.each.status.images[0].progress
     it.finish()
     assert "100%" == it.each.status.progress
+
+
+def test_bytes_on_nodes_that_do_not_count_are_no_progress() -> None:
+    """The node a has the image, and then it cannot be reached any more. Half of the image is on each of the others."""
+    it = world(images=ONLY_ONE, outcome=lambda _image, name, _: READY if name == "a" else None)
+    it.turn(6)
+    for pulls in it.pulls.values():
+        for name, pull in pulls.items():
+            size = it.each.status.images[0].size or 0
+            pulls[name] = msgspec.structs.replace(pull, fetched=size if name == "a" else size // 2)
+    it.turn()
+    assert "66%" == it.each.status.progress
+    it.cluster = replace(it.cluster, peers={**it.cluster.peers, "a": PeerState(connected=False)})
+    it.turn()
+    assert ("50%", "50%") == (it.each.status.progress, it.each.status.images[0].progress)
+    assert [2] == [status.peers.desired for status in children(it) if status.peers is not None]
 
 
 def test_the_task_of_an_image_shows_its_progress() -> None:
