@@ -65,8 +65,10 @@ def _fault(spec: SourcePolicySpec) -> str | None:
             if network.version == forbidden.version and network.subnet_of(forbidden):  # type: ignore[arg-type]
                 return f"{text} in spec.cidrs is within {forbidden}, which is never read. Remove it."
     if spec.ca_bundle:
+        # Comments between certificates may have any characters, but ssl accepts only ASCII.
+        bundle = spec.ca_bundle.encode("ascii", "replace").decode("ascii")
         try:
-            ssl.create_default_context(cadata=spec.ca_bundle)
+            ssl.create_default_context(cadata=bundle)
         except (ssl.SSLError, ValueError):
             return "spec.caBundle has no readable certificate. Write certificates in PEM."
     return None

@@ -16,6 +16,7 @@ from tests.support.operator_stage import OperatorStage
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PEM = trustme.CA().cert_pem.bytes().decode()
+DAMAGED = PEM[:100] + "\u200b" + PEM[100:]
 
 
 def policy(**spec: Any) -> SourcePolicy:
@@ -39,6 +40,14 @@ def test_m2_a_policy_becomes_a_rule_and_is_accepted() -> None:
     assert ("True", "Accepted", 3) == (accepted.status, accepted.reason, accepted.observed_generation)
 
 
+def test_m2_a_bundle_may_have_comments_in_any_language() -> None:
+    """The bundle of curl has the names of the authorities above their certificates, such as this one."""
+    bundle = f"NetLock Arany (Class Gold) F\u0151tan\u00fas\u00edtv\u00e1ny\n=====\n{PEM}"
+    made = plan(policy(hosts=["files.corp"], caBundle=bundle), NOW)
+    assert made.rule is not None
+    assert bundle == made.rule.authorities
+
+
 @pytest.mark.parametrize(
     ("spec", "said"),
     [
@@ -51,6 +60,8 @@ def test_m2_a_policy_becomes_a_rule_and_is_accepted() -> None:
         ({"cidrs": ["169.254.169.254/32"]}, "is within 169.254.0.0/16, which is never read"),
         ({"cidrs": ["fe80::/64"]}, "which is never read"),
         ({"hosts": ["files.corp"], "caBundle": "x"}, "spec.caBundle has no readable certificate"),
+        ({"hosts": ["files.corp"], "caBundle": "\u017f"}, "spec.caBundle has no readable certificate"),
+        ({"hosts": ["files.corp"], "caBundle": DAMAGED}, "spec.caBundle has no readable certificate"),
     ],
 )
 def test_m2_a_policy_that_is_not_valid_allows_nothing(spec: dict[str, Any], said: str) -> None:
