@@ -49,15 +49,20 @@ def vote(
     ready: Set[str],
     rights: NodeRights,
     now: datetime,
+    *,
+    peerless: Iterable[str] = (),
 ) -> tuple[TaintVote, datetime | None, Verdict]:
-    """The vote on the target nodes, the time at which a deadline changes it, and whether the taint may be removed."""
-    waiting, released, tainted, wake = set(), set(), set(), None
-    for name in targets:
+    """The vote on the target nodes, the time at which a deadline changes it, and whether the taint may be removed.
+
+    ``peerless``: the nodes that match, but have no peer that takes images. They get none, so only the deadline removes
+    their taint.
+    """
+    waiting, released, wake = set(), set(), None
+    tainted = {name for name, node in nodes.items() if any(each.key == taint.key for each in node.spec.taints)}
+    for name in (*targets, *(each for each in peerless if each in tainted)):
         node = nodes.get(name)
         if node is None:
             continue
-        if any(each.key == taint.key for each in node.spec.taints):
-            tainted.add(name)
         until = (node.metadata.creation_timestamp or now) + timedelta(seconds=taint.deadline_seconds)
         if name in ready or now >= until:
             released.add(name)

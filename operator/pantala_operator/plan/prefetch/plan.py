@@ -44,6 +44,7 @@ from pantala_operator.plan.prefetch.inputs import ImageDemand, ObservedImages, P
 from pantala_operator.plan.prefetch.orders import OrderPlan
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.startup_taint import TaintVote
+from pantala_operator.plan.targets import PassedOver
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import TaskResource, TaskStatus, Toleration
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
@@ -53,6 +54,8 @@ from pantala_protocol.rules import quantity
 
 _ONCE_LIMIT: Final = 6
 """The number of retries with ``completionPolicy: Once``, if ``spec.retry.limit`` is not set."""
+
+_PEERLESS: Final = frozenset({PassedOver.NO_PEER, PassedOver.PEER_UNSCHEDULABLE})
 
 S = TypeVar("S", PrefetchStatus, TaskStatus)
 
@@ -99,10 +102,11 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
     counted = counts.count(snapshot)
     vote = vote_changes = removal = None
     if demand.startup_taint is not None and not demand.planning:
-        ready = snapshot.ready if observed.reported else frozenset()
+        ready, chosen = snapshot.ready if observed.reported else frozenset(), snapshot.targets
         vote, vote_changes, removal = startup_taint.vote(
-            demand.startup_taint, snapshot.targets.wanted, observed.cluster.nodes, ready, observed.rights, now
-        )
+            demand.startup_taint, chosen.wanted, observed.cluster.nodes, ready, observed.rights, now,
+            peerless=[name for name, why in chosen.passed_over.items() if why in _PEERLESS],
+        )  # fmt: skip
     rendered: PrefetchStatus | TaskStatus
     if isinstance(each, ImagePrefetch):
         rendered, outcome = status.of_prefetch(each, snapshot, counted, removal)

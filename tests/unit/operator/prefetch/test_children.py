@@ -111,6 +111,16 @@ def test_the_taint_is_removed_at_its_deadline() -> None:
     assert TaintVote(KEY, release=late, ready=late) == vote(STARTUP, ["late"], NODES, frozenset(), ALL_KEYS, NOW)[0]
 
 
+def test_the_deadline_is_for_nodes_whose_peer_never_starts_too() -> None:
+    """Such a node gets no image, and no pod could ever run there."""
+    it = world(node("new", TAINT), node("plain"), completionPolicy="Continuous", startupTaint={"key": KEY})
+    it.cluster = replace(it.cluster, peers={})
+    made = it.plan()
+    assert (TaintVote(KEY, keep=NEW, waiting=NEW), UNTIL) == (made.vote, made.wake_at)
+    it.now = UNTIL
+    assert TaintVote(KEY, release=NEW, ready=NEW) == it.plan().vote
+
+
 def test_there_is_no_vote_on_other_nodes_or_deleted_ones() -> None:
     assert (TaintVote(KEY), None) == vote(STARTUP, ["gone"], NODES, NEW, ALL_KEYS, NOW)[:2]
 
