@@ -87,8 +87,9 @@ def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now:
     else:
         completed = completed or (now if inputs.complete else None)
         status = _status(task, inputs, report, nodes, known, where, started, completed, now)
-    failed = inputs.obstacle is not None and inputs.obstacle.final
-    expires = expiry(task.spec.ttl_seconds_after_finished, status.conditions, status.completion_time, failed=failed)
+    failed, missed = inputs.obstacle is not None and inputs.obstacle.final, deadline if inputs.overdue else None
+    ttl = task.spec.ttl_seconds_after_finished
+    expires = expiry(ttl, status.conditions, status.completion_time, failed=failed, deadline=missed)
     return TaskPlan(
         wanted=statement.wanted(task, source, where, observed.targets, suspended=suspended),
         status=status,

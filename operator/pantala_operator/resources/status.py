@@ -131,13 +131,21 @@ def notices(former: Iterable[Condition], latter: Iterable[Condition]) -> Iterato
 
 
 def expiry(
-    ttl: int | None, current: Iterable[Condition], completed: datetime | None, *, failed: bool
+    ttl: int | None,
+    current: Iterable[Condition],
+    completed: datetime | None,
+    *,
+    failed: bool,
+    deadline: datetime | None = None,
 ) -> datetime | None:
-    """When to delete a finished resource: ``ttl`` seconds after it became Ready, or after it ``failed`` for good."""
+    """When to delete a finished resource: ``ttl`` seconds after it became Ready, or after it ``failed`` for good.
+
+    ``deadline``: the deadline that has passed, if that is the failure. It may have been stalled long before.
+    """
     stalled = conditions.find(current := tuple(current), "Stalled")
     finished: datetime | None = None
     if conditions.is_true(current, "Ready"):
         finished = completed
     elif failed and stalled is not None and stalled.status == ConditionStatus.TRUE:
-        finished = stalled.last_transition_time
+        finished = max(stalled.last_transition_time, deadline or stalled.last_transition_time)
     return None if ttl is None or finished is None else finished + timedelta(seconds=ttl)

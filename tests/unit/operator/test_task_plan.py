@@ -290,6 +290,19 @@ def test_the_time_to_live_begins_at_the_end(observed: ObservedTask, expires: boo
     assert expires == plan(each, observed, PATHS, end).delete
 
 
+def test_the_time_to_live_begins_at_the_deadline_also_for_a_task_that_was_stalled_before() -> None:
+    """No node matches, so the Task is stalled from its start. Its user still sees for a minute why it has failed."""
+    spec: dict[str, Any] = {"activeDeadlineSeconds": 3600, "ttlSecondsAfterFinished": 60}
+    observed, deadline = observe(targets=Targets()), NOW + timedelta(seconds=3600)
+    each = after(task(**spec), observed)
+    result = plan(each, observed, PATHS, deadline)
+    assert (YES, "DeadlineExceeded", False) == (*statuses(result)["Stalled"], result.delete)
+    end = deadline + timedelta(seconds=60)
+    assert end == result.wake_at
+    each = msgspec.structs.replace(each, status=result.status)
+    assert plan(each, observed, PATHS, end).delete
+
+
 def test_the_statement() -> None:
     asked = task({"pantala.dev/requested-at": "now"}, priority=5, retry={"limit": 2})
     wanted = plan(asked, observe(), PATHS, NOW).wanted

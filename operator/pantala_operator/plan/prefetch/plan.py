@@ -123,7 +123,8 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
         ready=conditions.find(rendered.conditions, "Ready"),
     )
     ttl, completed = each.spec.ttl_seconds_after_finished, rendered.completion_time
-    expires = expiry(ttl, rendered.conditions, completed, failed=outcome.failed)
+    missed = current.deadline if current.overdue is not None else None
+    expires = expiry(ttl, rendered.conditions, completed, failed=outcome.failed, deadline=missed)
     times = (expires, vote_changes, current.upcoming, current.deadline, snapshot.changes_at, asked.next_at)
     return PrefetchPlan(
         status=rendered,
