@@ -125,7 +125,7 @@ async def test_a_status_is_replaced_as_a_whole(cluster: ClusterAPI) -> None:
     task = await cluster.read(TASK)
     status = TaskStatus(
         1, (Condition("Ready", "False", "R", "m", NOW, 1),), "f" * 64, "RUNNING", peers=PeerCount(3, 0, 1, 0),
-        start_time=NOW,
+        start_time=NOW, last_handled_request="a \u2028 \u2029 \x85 b",
     )  # fmt: skip
     written = await cluster.apply_status(task, status)
     assert status == written.status == (await cluster.read(TASK)).status

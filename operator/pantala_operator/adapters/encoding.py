@@ -24,8 +24,11 @@ APPLY: Final[Mapping[str, Any]] = {
 }
 """The parameters of each such request. With this spelling of the content type, the client sends a text as it is."""
 
-_UNPRINTABLE = re.compile("[\x7f-\x9f\ufeff\ufffe\uffff]")
-"""YAML allows these characters only as escapes. JSON already escapes the characters below 0x20."""
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\ufeff\ufffe\uffff]")
+"""YAML allows these characters only as escapes, or reads them as ends of lines and removes the blanks around them.
+
+JSON already escapes the ones below 0x20.
+"""
 
 
 def apply_body(body: Mapping[str, Any]) -> str:
