@@ -56,7 +56,8 @@ class Cluster:
         """List objects, and return the version at which a watch continues."""
         answer = self._ask("GET", kind.many, kind.plural, kind, namespace, params=_selected(selector))
         head = {"apiVersion": kind.api, "kind": kind.kind}
-        return [head | each for each in answer["items"]], answer.get("metadata", {}).get("resourceVersion", "")
+        with self._translated(kind.many):
+            return [head | each for each in answer["items"]], answer.get("metadata", {}).get("resourceVersion", "")
 
     def watch(
         self, kind: ResourceKind, namespace: str | None, selector: str, version: str
@@ -73,7 +74,7 @@ class Cluster:
             if answer.status_code == requests.codes.gone:
                 yield "ERROR", {"code": answer.status_code}
                 return
-            self._client.raise_for_status(answer)
+            _check(answer)
             with answer:
                 for line in answer.iter_lines(chunk_size=None):
                     if line:
@@ -120,7 +121,7 @@ class Cluster:
         """Return the API server's version, such as ``v1.34.4``."""
         with self._translated("its version"):
             answer = self._client.get(version="", base="/version", url="")
-            self._client.raise_for_status(answer)
+            _check(answer)
             return str(answer.json()["gitVersion"])
 
     def _ask(
@@ -129,7 +130,7 @@ class Cluster:
         where = {"version": kind.api, "url": url, "namespace": namespace if kind.namespaced else None}
         with self._translated(what):
             response = self._client.request(method, **where, **more)
-            self._client.raise_for_status(response)
+            _check(response)
             return dict(response.json())
 
     @contextlib.contextmanager
@@ -143,6 +144,10 @@ class Cluster:
         except requests.RequestException as error:
             raise UnreachableError(
                 f"No API server answers at {self.server}. Check the kubeconfig and the network."
+            ) from error
+        except (KeyError, TypeError, ValueError) as error:
+            raise UnreachableError(
+                f"The answer of {self.server} is not one of an API server. Check the server in the kubeconfig."
             ) from error
 
 
@@ -164,6 +169,22 @@ def connect(file: str = "", context: str = "") -> Iterator[Cluster]:
 
 def _url(kind: ResourceKind, name: str) -> str:
     return f"{kind.plural}/{quote(name, safe='')}"
+
+
+def _check(answer: requests.Response) -> None:
+    """Raise :class:`HTTPError` for an error of the API server, or ``requests.HTTPError`` for one of a proxy.
+
+    pykube does the same, but it fails if a proxy answers with JSON, or without the type of its content.
+    """
+    if answer.ok:
+        return
+    try:
+        body = answer.json()
+    except requests.JSONDecodeError:
+        body = None
+    if isinstance(body, dict) and body.get("kind") == "Status":
+        raise HTTPError(answer.status_code, str(body.get("message") or answer.reason or answer.status_code))
+    answer.raise_for_status()
 
 
 def _selected(selector: str) -> dict[str, str]:

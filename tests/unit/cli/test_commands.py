@@ -75,6 +75,10 @@ def test_version(command: Command) -> None:
         (("status",), refusal(403, 'tasks is forbidden: User "u" cannot list'), 'User "u" cannot list'),
         (("suspend", "model"), refusal(403, "tasks is forbidden"), "You lack the permission for this request"),
         (("status",), refusal(500, "etcd is away"), "request for Tasks with 500: etcd is away"),
+        (("status",), (401, {"type": "error", "message": "must authenticate"}), "rejected your credentials"),
+        (("status",), (502, {"error": "no route"}), "request for Tasks with 502"),
+        (("status",), (503, ["no route"]), "request for Tasks with 503"),
+        (("status",), refusal(403, ""), "You lack the permission for this request: Forbidden"),
     ],
 )
 def test_a_failure_is_one_line_with_its_code(
@@ -89,6 +93,18 @@ def test_a_failure_is_one_line_with_its_code(
     assert (4 if forbidden else 1, "") == (code, out)
     assert expected in err
     assert ("error: ", 1) == (err[:7], err.count("\n"))
+
+
+@pytest.mark.parametrize("answer", [{"hello": "world"}, [], "text", 5, {"items": None}])
+@pytest.mark.parametrize("name", ["status", "version"])
+def test_another_server_is_not_taken_for_an_api_server(
+    command: Command, api: FakeAPIServer, name: str, answer: object
+) -> None:
+    for key in list(api.answers):
+        api.answers[key] = (200, answer)
+    code, _, err = command(name)
+    assert (3, 1) == (code, err.count("\n"))
+    assert "Check the " in err
 
 
 def test_a_missing_api_server_is_reported(command: Command) -> None:
