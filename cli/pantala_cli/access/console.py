@@ -98,7 +98,10 @@ def through(cluster: Cluster, forward: Forward, home: str) -> Iterator[ConsoleCl
 
 
 def operators(cluster: Cluster, home: str) -> list[Resource]:
-    """The operator's running pods, ready ones first. Raises :class:`ConsoleError` if there is none."""
+    """The operator's running pods, ready ones first. Raises :class:`ConsoleError` if there is none.
+
+    They must be in one namespace: every user may give the same labels to a pod, and show a console of their own.
+    """
     try:
         pods = cluster.objects(POD, home or None, selector_of("operator"))
     except PermissionMissingError as error:
@@ -108,6 +111,12 @@ def operators(cluster: Cluster, home: str) -> list[Resource]:
     if not running:
         where = f"in namespace {home}" if home else "in this cluster"
         raise ConsoleError(f"No pod of Pantala's operator runs {where}. Check its Deployment, or use --console URL.")
+    places = {pod["metadata"]["namespace"] for pod in running}
+    if len(places) > 1:
+        raise ConsoleError(
+            f"Pods with the labels of Pantala's operator run in the namespaces {', '.join(sorted(places))}. "
+            "Name Pantala's own one with --pantala-namespace."
+        )
     return sorted(running, key=lambda pod: (condition(pod, "Ready").get("status") != "True", pod["metadata"]["name"]))
 
 

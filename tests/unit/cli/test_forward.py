@@ -156,6 +156,20 @@ def test_no_operator_is_one_line(command: Command, api: FakeAPIServer) -> None:
     assert (4, True) == (code, "--pantala-namespace" in err)
 
 
+def test_a_pod_of_another_namespace_does_not_pass_as_the_operator(
+    command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl
+) -> None:
+    kubectl.forwards(console)
+    other = operator("a")
+    other["metadata"]["namespace"] = "team"
+    has_pods(api, operator("operator-0"), other)
+    code, _, err = command("top", "--once")
+    assert (3, True) == (code, "in the namespaces pantala, team. Name Pantala's own one with --pantala" in err)
+    assert [] == kubectl.runs
+    api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": [operator("operator-0")]})
+    assert 0 == command("top", "--once", "--pantala-namespace", "pantala")[0]
+
+
 def test_the_port_is_read_from_the_operators_flag() -> None:
     assert (8090, 9000, 9001) == (
         port_of(operator("x")),
