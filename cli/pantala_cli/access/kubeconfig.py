@@ -81,7 +81,7 @@ def _read(path: Path) -> Document:
         document = yaml.safe_load(path.read_text()) or {}
         for name in _LISTS:
             for each in document.setdefault(name, None) or []:
-                inner = each[name.removesuffix("s")]
+                inner, _ = each[name.removesuffix("s")], each["name"]
                 for key in _PATHS:
                     if inner and inner.get(key):
                         inner[key] = str(path.parent / inner[key])
@@ -126,11 +126,11 @@ def _from_plugin(plugin: Document, cluster: Document) -> Document:
     environment = {**os.environ, **variables, "KUBERNETES_EXEC_INFO": json.dumps(info)}
     try:
         output = subprocess.run(command, env=environment, stdout=subprocess.PIPE, timeout=_EXEC_SECONDS, check=True)  # noqa: S603 - the user's own kubeconfig names it, as for kubectl
-        status = json.loads(output.stdout)["status"]
+        status = dict(json.loads(output.stdout)["status"])
     except FileNotFoundError:
         hint = str(plugin.get("installHint") or "Install the plugin.").strip()
         raise KubeconfigError(f"The kubeconfig's exec plugin {command[0]!r} is not installed. {hint}") from None
-    except (OSError, subprocess.SubprocessError, ValueError, KeyError) as error:
+    except (OSError, subprocess.SubprocessError, ValueError, KeyError, TypeError) as error:
         raise KubeconfigError(
             f"The kubeconfig's exec plugin {command[0]!r} returned no credentials: {error}. Check the plugin."
         ) from error

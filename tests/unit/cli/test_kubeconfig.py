@@ -95,6 +95,8 @@ def test_an_exec_plugin_gives_a_certificate(tmp_path: Path) -> None:
         ({"command": ""}, "lacks command"),
         ({"command": sys.executable, "args": ["-c", "raise SystemExit(3)"]}, "returned no credentials"),
         ({"command": sys.executable, "args": ["-c", "print('{}')"]}, "returned no credentials"),
+        ({"command": sys.executable, "args": ["-c", "print('null')"]}, "returned no credentials"),
+        ({"command": sys.executable, "args": ["-c", "print('{\"status\": null}')"]}, "returned no credentials"),
     ],
 )
 def test_a_plugin_that_fails_is_named(tmp_path: Path, plugin: dict[str, Any], expected: str) -> None:
@@ -108,6 +110,7 @@ def test_a_plugin_that_fails_is_named(tmp_path: Path, plugin: dict[str, Any], ex
         ("{", "is not a kubeconfig"),
         ("[1]", "is not a kubeconfig"),
         ("users: [{}]", "is not a kubeconfig"),
+        ("users: [{user: {}}]", "is not a kubeconfig"),
         ("contexts: []", "no current context"),
         ("current-context: gone", "has no context 'gone'"),
     ],
