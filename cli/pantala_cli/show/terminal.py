@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -19,6 +20,7 @@ from pantala_cli.show import columns
 from pantala_cli.show.words import printable
 
 _WIDEST = 100_000
+_CONTROL = re.compile(r"[\x7f-\x9f]")
 
 
 def console(file: TextIO | None = None) -> Console:
@@ -94,7 +96,8 @@ def text(content: Any, form: str) -> str:
     """An object as JSON or YAML."""
     if form == "yaml":
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).rstrip()
-    return json.dumps(content, indent=4, ensure_ascii=False)
+    # YAML escapes control characters. JSON leaves some of them as they are, and a terminal obeys them.
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(content, indent=4, ensure_ascii=False))
 
 
 def document(content: Any, form: str) -> None:

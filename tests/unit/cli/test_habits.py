@@ -65,7 +65,11 @@ HOSTILE = "no room\x1b]0;title\x07\x1b[2Jgone\nspoofed  True  Distributed\x9b31m
 
 
 @pytest.mark.parametrize(
-    "arguments", [("explain", "task/model"), ("get", "tasks", "-o", "wide"), ("get", "peers", "-o", "wide")]
+    "arguments",
+    [
+        ("explain", "task/model"),
+        *(("get", kind, "-o", form) for kind in ("tasks", "peers") for form in ("wide", "json", "yaml")),
+    ],
 )
 def test_messages_cannot_steer_the_terminal(command: Command, api: FakeAPIServer, arguments: tuple[str, ...]) -> None:
     hostile = task()
@@ -80,7 +84,7 @@ def test_messages_cannot_steer_the_terminal(command: Command, api: FakeAPIServer
     api.answers["GET", f"{API}/peers"] = (200, {"items": [peer]})
     shown = on_a_terminal(command, *arguments)
     assert None is re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", re.sub(r"\x1b\[[0-9;]*m", "", shown))
-    if arguments[0] == "get":
+    if arguments[-1] == "wide":
         assert 2 == len(shown.splitlines()) - shown.count("note:"), "one object is one line"
 
 
