@@ -24,7 +24,7 @@ _MOST = 512
 
 
 class LookupsBusyError(OSError):
-    """Too many lookups wait for a name server."""
+    """Too many lookups wait for a name server, or the system has no thread for another one."""
 
     def __init__(self) -> None:
         super().__init__("the name server does not answer, and too many lookups wait for it")
@@ -52,7 +52,13 @@ class LookupThreads(Generic[K, R]):
                 raise LookupsBusyError
             found = self._pending[key] = Future[R]()
             found.set_running_or_notify_cancel()
-        threading.Thread(target=self._ask, args=(key, found), name="lookup", daemon=True).start()
+        try:
+            threading.Thread(target=self._ask, args=(key, found), name="lookup", daemon=True).start()
+        except RuntimeError as error:  # the system has no thread left
+            busy = LookupsBusyError()
+            self._end(key)
+            found.set_exception(busy)  # for callers that share it since a moment
+            raise busy from error
         return found
 
     def _ask(self, key: K, found: Future[R]) -> None:

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Iterator
 from typing import Any
+from unittest.mock import Mock
 
 import pytest
 
@@ -89,3 +90,15 @@ def test_h7_lookups_are_bounded_and_addresses_need_none(server: NameServer) -> N
     assert [FOUND, FOUND] == [each.result(5) for each in waiting]
     assert FOUND == threads.ask("alive").result(5)
     assert [True, True, False] == [names.is_address(each) for each in ("10.0.0.1", "::1", "10.0.0.1.example")]
+
+
+def test_f20_a_lookup_without_a_thread_fails_and_the_next_one_of_the_name_works(
+    server: NameServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A pod may have only a limited number of threads."""
+    threads: LookupThreads[str, list[Any]] = LookupThreads(server)
+    with monkeypatch.context() as full:
+        full.setattr(threading.Thread, "start", Mock(side_effect=RuntimeError("can't start new thread")))
+        with pytest.raises(LookupsBusyError):
+            threads.ask("alive")
+    assert FOUND == threads.ask("alive").result(5)
