@@ -22,10 +22,13 @@ def open_traces(process: str, environment: Mapping[str, str]) -> Traces:
         return NOWHERE
     try:
         from pantala_process.tracing.export import ExportedTraces
+
+        return ExportedTraces(process)
     except ImportError:
         _log.warning(
             "no traces are sent: OpenTelemetry is not installed. Install pantala[traces], or unset the variable",
             variable=next(name for name in _ENDPOINTS if environment.get(name)),
         )
-        return NOWHERE
-    return ExportedTraces(process)
+    except ValueError as error:
+        _log.warning("no traces are sent: a variable of OpenTelemetry is not valid. Correct it.", error=str(error))
+    return NOWHERE

@@ -37,6 +37,21 @@ def test_without_opentelemetry_the_process_runs(monkeypatch: pytest.MonkeyPatch)
     assert NOWHERE is open_traces("peer", {"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://127.0.0.1:1"})
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("OTEL_BSP_MAX_QUEUE_SIZE", "256"),  # the default batch is larger
+        ("OTEL_BSP_SCHEDULE_DELAY", "0"),
+        ("OTEL_SPAN_ATTRIBUTE_COUNT_LIMIT", "-1"),
+    ],
+)
+def test_the_process_runs_with_variables_that_opentelemetry_refuses(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(name, value)
+    assert NOWHERE is open_traces("peer", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
+
+
 def test_each_attempt_has_its_own_trace_and_keeps_it() -> None:
     assert context_of("a", "1/") == context_of("a", "1/")
     assert 3 == len({context_of("a", "1/"), context_of("a", "2/"), context_of("b", "1/")})
