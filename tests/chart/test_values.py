@@ -1,5 +1,8 @@
 """Values that fit the chart to a cluster: users, labels, volumes, networks, spreading and logs."""
 
+from collections.abc import Iterator
+from typing import Any
+
 import pytest
 import yaml
 
@@ -44,6 +47,25 @@ def test_a_label_of_a_pod_wins_over_a_common_one_but_not_over_those_of_selectors
     objects = render('commonLabels={"cost":"42"}', f"peer.podLabels={labels}")
     found = objects.pods["peer"]["metadata"]["labels"]
     assert ("1", "peer") == (found["cost"], found["app.kubernetes.io/component"])
+
+
+def empty(values: dict[str, Any], above: str = "") -> Iterator[str]:
+    """The names of the values whose default is empty."""
+    for name, value in values.items():
+        if isinstance(value, dict) and value:
+            yield from empty(value, f"{above}{name}.")
+        elif not value and not isinstance(value, bool):
+            yield above + name
+
+
+def test_null_means_the_default_of_a_value_that_is_empty(render: Render) -> None:
+    """Helm's users write it to take back a value of another file."""
+    nulls = [f"{name}=null" for name in empty(yaml.safe_load((CHART / "values.yaml").read_text()))]
+    assert 80 < len(nulls)
+    assert render() == render(*nulls)
+    one = 'registries={"docker.io":{"endpoint":"https://mirror.corp"}}'
+    flags = render("mirror.registries=null", one).flags("supernode/supernode")
+    assert "docker.io=https://mirror.corp" == flags["registries"]
 
 
 @pytest.mark.parametrize(
@@ -97,6 +119,9 @@ def test_constraints_spread_the_pods_of_their_component(render: Render, componen
     zones = {"maxSkew": 2, "topologyKey": "topology.kubernetes.io/zone", "whenUnsatisfiable": "DoNotSchedule"}
     given = str(zones).replace("'", '"')
     assert [zones | {"labelSelector": selector}] == spread(f"{component}.topologySpreadConstraints=[{given}]")
+    own = zones | {"labelSelector": {"matchExpressions": [{"key": "team", "operator": "Exists"}]}}
+    given = str(own).replace("'", '"')
+    assert [own] == spread(f"{component}.topologySpreadConstraints=[{given}]")
 
 
 def test_update_strategies_replace_the_defaults(render: Render) -> None:

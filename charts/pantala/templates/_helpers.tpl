@@ -85,7 +85,7 @@ app.kubernetes.io/component: {{ last . }}
 {{- $component := get (first .).Values (last .) -}}
 labels:
   {{- $own := include "pantala.componentSelector" . | fromYaml }}
-  {{- toYaml (mergeOverwrite (include "pantala.componentLabels" . | fromYaml) $component.podLabels $own) | nindent 2 }}
+  {{- toYaml (mergeOverwrite (include "pantala.componentLabels" . | fromYaml) ($component.podLabels | default dict) $own) | nindent 2 }}
 {{- with $component.podAnnotations }}
 annotations:
   {{- toYaml . | nindent 2 }}
@@ -136,7 +136,9 @@ dnsConfig:
 {{- $selector := dict "labelSelector" (dict "matchLabels" (include "pantala.componentSelector" . | fromYaml)) }}
 {{- $constraints := list }}
 {{- range default (list $usual) $component.topologySpreadConstraints }}
-{{- $constraints = append $constraints (merge (deepCopy .) $selector) }}
+{{- $constraint := deepCopy . }}
+{{- if not (hasKey . "labelSelector") }}{{ $constraint = merge $constraint $selector }}{{ end }}
+{{- $constraints = append $constraints $constraint }}
 {{- end }}
 topologySpreadConstraints:
   {{- toYaml $constraints | nindent 2 }}
@@ -431,7 +433,7 @@ helm.sh/hook-delete-policy: before-hook-creation,hook-succeeded,hook-failed
 
 {{/* The supernode's list of registries: the names, then each mapping as name=URL, in order. */}}
 {{- define "pantala.registries" -}}
-{{- $entries := .Values.mirror.registries }}
+{{- $entries := .Values.mirror.registries | default list }}
 {{- range $name, $entry := .Values.registries }}
 {{- range $entry.endpoints | default (compact (list $entry.endpoint)) }}
 {{- $entries = append $entries (printf "%s=%s" $name .) }}
