@@ -7,7 +7,7 @@ import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 import structlog
@@ -45,10 +45,18 @@ _PEER_INTERVAL = 30.0
 _QUIET, _ANNOUNCED = 60.0, 20_000
 """Seconds without a second Event for the same object and reason, and the number of Events that are remembered."""
 _LONGEST_PAUSE = 8.0
-"""The longest pause after a failed write, in seconds."""
+"""The longest pause after a failed write, in seconds. Log lines about one kind of error are as far apart."""
 
 Job = Callable[[], Awaitable[None]]
 Planned = TaskResource | PeerResource | ImagePrefetch | SourcePolicy
+
+
+class _Failures(NamedTuple):
+    """The failed writes of one object since its last success: how many, and the times of the first and the last."""
+
+    number: int
+    first: float
+    last: float
 
 
 class Writer:
@@ -74,10 +82,11 @@ class Writer:
         self._queue: list[tuple[float, str]] = []
         self._busy: set[str] = set()
         self._written: dict[str, float] = {}
-        self._failures: dict[str, int] = {}
+        self._failures: dict[str, _Failures] = {}
         self._not_before: dict[str, float] = {}
         self._closed_until = 0.0
         self._complaint = ""
+        self._complained: TTLCache[type, bool] = TTLCache(_ANNOUNCED, _LONGEST_PAUSE, timer=clock.monotonic)
         self._announced: TTLCache[tuple[str, ...], bool] = TTLCache(_ANNOUNCED, _QUIET, timer=clock.monotonic)
         self._applied: LRUCache[str, tuple[int, TaskSpec]] = LRUCache(_ANNOUNCED)
         """The generation of each ImagePrefetch's Task after the last apply, and the spec that was applied."""
@@ -94,9 +103,10 @@ class Writer:
         return len(self._pending)
 
     def lag(self) -> float:
-        """The seconds by which the oldest planned write is overdue. 0 if no write is overdue."""
+        """The seconds by which the oldest planned write is overdue, or has failed. 0 if no write is late."""
         now = self._clock.monotonic()
-        return max([0.0, *(now - due for due, _ in self._pending.values())])
+        failing = (each.first for each in self._failures.values() if now - each.last <= 2 * _LONGEST_PAUSE)
+        return now - min([now, *(due for due, _ in self._pending.values()), *failing])
 
     # Requests for writes.
 
@@ -246,16 +256,19 @@ class Writer:
     def _fail(self, key: str, error: ClusterError) -> None:
         self._complain(error)
         self.failed += 1
-        failures = self._failures[key] = self._failures.get(key, 0) + 1
-        pause = doubled(1.0, _LONGEST_PAUSE, failures)
-        self._not_before[key] = self._clock.monotonic() + pause
+        now = self._clock.monotonic()
+        former = self._failures.get(key, _Failures(0, now, now))
+        self._failures[key] = former._replace(number=former.number + 1, last=now)
+        pause = doubled(1.0, _LONGEST_PAUSE, former.number + 1)
+        self._not_before[key] = now + pause
         if isinstance(error, ClusterUnavailableError):
-            self._closed_until = self._clock.monotonic() + pause
+            self._closed_until = now + pause
 
     def _complain(self, error: ClusterError) -> None:
-        """Log each error once: an outage fails thousands of writes in the same way."""
-        if str(error) != self._complaint:
+        """Log each error once, and each kind rarely: thousands of writes may fail in the same way."""
+        if str(error) != self._complaint and type(error) not in self._complained:
             self._complaint = str(error)
+            self._complained[type(error)] = True
             log.warning("A write to the API server failed. The operator retries.", error=str(error))
 
     # The calls to the API server. The observation stores each answer, because the watch may bring it later.

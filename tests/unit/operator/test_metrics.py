@@ -1,14 +1,17 @@
 """The operator's metrics: what they count, and which values their labels may have."""
 
 import ast
+import asyncio
 from pathlib import Path
 
 import pytest
 from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from pantala_operator.app import App
-from pantala_operator.errors import ClusterUnavailableError
+from pantala_operator.errors import ClusterForbiddenError, ClusterUnavailableError
 from pantala_operator.metrics import CONDITIONS, LATE, PROGRESS_REASONS
+from pantala_operator.ports import R, ResourceStatus
 from pantala_process.metrics import OTHER
 from pantala_protocol.console.progress import NodeDownload, Progress, TaskProgressView
 from pantala_protocol.reasons import Reason
@@ -107,11 +110,35 @@ async def test_an_outage_of_the_api_server_is_visible() -> None:
         stage.cluster.outage = ClusterUnavailableError("down")
         await stage.deliver()
         await eventually(lambda: sample(app, "pantala_operator_write_lag_seconds") > 3)
-        assert 1 <= sample(app, "pantala_operator_queued_writes")
+        await eventually(lambda: sample(app, "pantala_operator_queued_writes") >= 1)
         assert 1 <= sample(app, 'pantala_operator_writes_total{result="failed"}')
         stage.cluster.outage = None
         await stage.ready()
         await shows(app, "pantala_operator_queued_writes 0.0", "pantala_operator_write_lag_seconds 0.0")
+
+
+async def test_writes_that_the_api_server_refuses_are_visible_and_fill_no_log(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The operator lacks a right. The error names each object, so no two texts are equal."""
+    stage = OperatorStage()
+    await stage.connect("a")
+    written = stage.cluster.apply_status
+
+    async def refused(resource: R, status: ResourceStatus) -> R:
+        raise ClusterForbiddenError(f"{resource.metadata.key} is forbidden")
+
+    monkeypatch.setattr(stage.cluster, "apply_status", refused)
+    for number in range(50):
+        stage.task(f"t{number}")
+    async with stage.operator() as app:
+        with capture_logs() as logged:
+            await asyncio.sleep(60)
+        assert 50 < sample(app, "pantala_operator_write_lag_seconds") <= 61
+        assert 1 <= len([each for each in logged if each["event"].startswith("A write to the API server")]) <= 8
+        monkeypatch.setattr(stage.cluster, "apply_status", written)
+        await asyncio.sleep(30)
+        assert 0 == sample(app, "pantala_operator_write_lag_seconds")
 
 
 async def test_a_replica_that_does_not_lead_shows_no_conditions() -> None:
