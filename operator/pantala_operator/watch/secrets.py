@@ -38,6 +38,7 @@ class SecretReader:
         self._clock = clock
         self._due: dict[SecretKey, float] = {}
         self._failures: dict[SecretKey, int] = {}
+        self._complaint = ""
 
     async def run(self) -> None:
         while True:
@@ -66,9 +67,12 @@ class SecretReader:
         except ClusterForbiddenError:
             reading = Denied(self._grant.format(namespace=key[0]))
         except ClusterError as error:
-            log.warning("A Secret cannot be read. The operator retries.", secret="/".join(key), error=str(error))
+            if str(error) != self._complaint:  # an outage fails all of them in the same way
+                self._complaint = str(error)
+                log.warning("A Secret cannot be read. The operator retries.", secret="/".join(key), error=str(error))
             self._due[key] = self._clock.monotonic() + _FAILED
             return
+        self._complaint = ""
         self._due[key] = self._clock.monotonic() + self._pause(key, reading)
         if self._observation.secrets.get(key) != reading:
             self._observation.secrets[key] = reading

@@ -7,7 +7,9 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
+from pantala_operator.errors import ClusterUnavailableError
 from pantala_operator.events import OperatorEvents, SecretRead
 from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, Unread, headers, pull_secret
 from pantala_operator.plan.targets import Pod
@@ -169,6 +171,24 @@ def secret(**data: bytes) -> Secret:
         Metadata("s", "ns", uid="secret-uid", labels=ALLOWED),
         {key.replace("_", "-"): base64.b64encode(value).decode() for key, value in data.items()},
     )
+
+
+async def test_an_outage_is_one_line_in_the_log_and_not_one_for_each_secret() -> None:
+    cluster, clock, known = MemoryCluster(), MemoryClock(), Observation()
+    cluster.outage = ClusterUnavailableError("no answer")
+    known.pull_secrets = frozenset(("ns", f"s{number}") for number in range(20))
+    reader = SecretReader(cluster, known, OperatorEvents(), clock, "")
+    with capture_logs() as logged:
+        for _ in range(10):
+            await reader.turn()
+            clock.advance(5)
+        assert ["no answer"] == [each["error"] for each in logged]
+        cluster.outage = None
+        await reader.turn()
+        cluster.outage = ClusterUnavailableError("no answer")
+        clock.advance(300)
+        await reader.turn()
+        assert 2 == len(logged)
 
 
 @pytest.mark.parametrize(
