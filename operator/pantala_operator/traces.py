@@ -77,6 +77,6 @@ class TaskTraces:
 
 def _is_ready(task: TaskResource) -> bool:
     """True if the status says that the newest attempt is ready."""
-    status, metadata = task.status, task.metadata
+    status = task.status
     current = (status.observed_generation, status.last_handled_request)
-    return conditions.is_true(status.conditions, "Ready") and current == (metadata.generation, metadata.requested_at)
+    return conditions.is_true(status.conditions, "Ready") and current == (task.metadata.generation, task.requested_at)

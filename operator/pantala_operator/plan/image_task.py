@@ -65,7 +65,7 @@ def demand(task: TaskResource, state: PlanState | None) -> ImageDemand:
     spec = task.spec
     return ImageDemand(
         metadata=task.metadata,
-        request=task.metadata.requested_at,
+        request=task.requested_at,
         former=state or _former(task),
         images=(SpecImage(spec.source.image, spec.source.platform),),
         target=spec.target,
@@ -228,5 +228,5 @@ def _status(
         failures=failures,
         start_time=times[0],
         completion_time=times[1],
-        last_handled_request=task.metadata.requested_at,
+        last_handled_request=task.requested_at,
     )

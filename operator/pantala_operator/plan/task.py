@@ -120,8 +120,8 @@ def _times(task: TaskResource, now: datetime) -> tuple[datetime, datetime | None
 
 
 def _is_new_attempt(task: TaskResource) -> bool:
-    status, metadata = task.status, task.metadata
-    return status.observed_generation != metadata.generation or status.last_handled_request != metadata.requested_at
+    status = task.status
+    return status.observed_generation != task.metadata.generation or status.last_handled_request != task.requested_at
 
 
 def _inputs(
@@ -230,7 +230,7 @@ def _status(
         failures=tuple(NodeFailure(name, each.reason, each.text) for name, each in failures),
         start_time=started,
         completion_time=completed,
-        last_handled_request=task.metadata.requested_at,
+        last_handled_request=task.requested_at,
     )
 
 

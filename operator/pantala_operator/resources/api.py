@@ -228,11 +228,16 @@ class TaskResource(msgspec.Struct, frozen=True):
     @property
     def attempt(self) -> str:
         """A text that changes with each edit of the spec and with each request for a new attempt."""
-        return f"{self.metadata.generation}/{self.metadata.requested_at}"
+        return f"{self.metadata.generation}/{self.requested_at}"
 
     @property
     def is_ready(self) -> bool:
         return is_true(self.status.conditions, "Ready")
+
+    @property
+    def requested_at(self) -> str:
+        """The newest request for an attempt. To remove the annotation requests nothing."""
+        return self.metadata.requested_at or self.status.last_handled_request
 
 
 class Taint(msgspec.Struct, frozen=True):

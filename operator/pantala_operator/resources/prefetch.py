@@ -274,6 +274,11 @@ class ImagePrefetch(msgspec.Struct, frozen=True):
     spec: PrefetchSpec
     status: PrefetchStatus = PrefetchStatus()
 
+    @property
+    def requested_at(self) -> str:
+        """The newest request for a run. To remove the annotation requests nothing."""
+        return self.metadata.requested_at or self.status.last_handled_request
+
 
 def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
     return wanted.items() <= labels.items()

@@ -34,3 +34,10 @@ def test_each_new_value_is_another_request() -> None:
     assert len(values) == len({task(value).attempt for value in values})
     assert "x" * 1024 == task("x" * 1024).requested_at
     assert task("x" * 2000).attempt == task("x" * 2000).attempt
+
+
+def test_the_removal_of_a_request_is_not_another_attempt() -> None:
+    former = task("x")
+    metadata = msgspec.structs.replace(former.metadata, annotations={})
+    removed = TaskResource(metadata, former.spec, TaskStatus(last_handled_request="x"))
+    assert former.attempt == removed.attempt

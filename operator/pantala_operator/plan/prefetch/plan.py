@@ -153,7 +153,7 @@ def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
         target = msgspec.structs.replace(target, tolerations=tolerations)
     return ImageDemand(
         metadata=prefetch.metadata,
-        request=prefetch.metadata.requested_at,
+        request=prefetch.requested_at,
         former=state
         or PlanState(
             generation=former.observed_generation,

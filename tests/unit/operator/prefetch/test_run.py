@@ -59,6 +59,15 @@ def test_an_edit_and_a_request_start_a_run(changed: ImagePrefetch) -> None:
     assert (NOW + HOUR, None, True) == (run.started, run.completed, run.fresh)
 
 
+def test_the_removal_of_a_request_starts_no_run() -> None:
+    """``kubectl replace`` removes an annotation that the file does not have."""
+    former = ran(prefetch(annotations={REQUESTED_AT: "x"}), NOW, completed=NOW)
+    removed = msgspec.structs.replace(prefetch(), status=former.status)
+    assert not current(removed, NOW + HOUR).fresh
+    again = msgspec.structs.replace(prefetch(annotations={REQUESTED_AT: "y"}), status=former.status)
+    assert current(again, NOW + HOUR).fresh
+
+
 def test_two_runs_never_have_the_same_token() -> None:
     former = ran(prefetch(), NOW)
     edited = msgspec.structs.replace(prefetch(generation=2), status=former.status)
