@@ -96,11 +96,14 @@ def of_prefetch(
 
     transferred = former.transferred
     if reported:
-        # The rate is the average until now, or until the run was completed.
+        # The rate is the average until the newest bytes, or until the run was completed. A rate until now would change
+        # without an end, and each write of it would cause the next one.
         seconds = max(int((run.completed or snapshot.now).timestamp()) - snapshot.rules.started, 1)
-        before = transferred.total if transferred is not None else 0
-        whole = before if counts.size is None else counts.size
+        before = transferred if transferred is not None else PrefetchBytes(0, 0, 0)
+        whole = before.total if counts.size is None else counts.size
         transferred = PrefetchBytes(whole, counts.fetched, counts.fetched // seconds)
+        if run.completed == former.completion_time and not run.fresh and before.fetched == counts.fetched:
+            transferred = msgspec.structs.replace(transferred, per_second=before.per_second)
     status = PrefetchStatus(
         observed_generation=demand.metadata.generation,
         conditions=conditions.merge(former.conditions, verdicts, demand.metadata.generation, snapshot.now),

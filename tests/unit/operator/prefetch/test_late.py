@@ -70,6 +70,23 @@ def test_bytes_on_nodes_that_do_not_count_are_no_progress() -> None:
     assert [2] == [status.peers.desired for status in children(it) if status.peers is not None]
 
 
+def test_the_rate_of_a_run_changes_only_with_its_bytes() -> None:
+    """Else the status of a run that is never completed would be written every few seconds for days."""
+    much = msgspec.structs.replace(READY, fetched=10**12)
+    it = world(images=ONLY_ONE, outcome=lambda _image, name, _: much if name == "a" else None)
+    it.turn(6)
+    before = it.each.status.transferred
+    assert before is not None
+    assert (10**12, True) == (before.fetched, before.per_second > 10**10)
+    it.turn(5, seconds=60)
+    assert before == it.each.status.transferred
+    it.finish()
+    after = it.each.status.transferred
+    assert after is not None
+    assert before.per_second > after.per_second > 0
+    assert before.fetched < after.fetched
+
+
 def test_the_task_of_an_image_shows_its_progress() -> None:
     it = world(images=ONLY_ONE, outcome=lambda _image, name, _: READY if name == "a" else None)
     it.turn(6)
