@@ -3,6 +3,7 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from datetime import datetime
+from typing import Final
 
 import msgspec
 
@@ -14,6 +15,10 @@ from pantala_protocol import image, reasons
 from pantala_protocol.images import ImageBlob
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.registry import Resolved
+
+MAX_BLOBS: Final = 1000
+"""The most blobs of an image for one platform. A manifest of a permitted size has room for 35,000, but no runtime can
+mount so many layers, and the operator keeps all of them in memory and sends them in statements."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +112,9 @@ def pin(key: ImageKey, former: ImageStatus | None, answer: RegistryAnswer | None
 
 def answer(found: Resolved, platforms: Iterable[str], asked: datetime, now: datetime, failures: int) -> RegistryAnswer:
     """Make a :class:`RegistryAnswer`. ``asked`` is the time of the question, after ``failures`` failures in a row."""
+    if (most := max(map(len, found.platforms.values()), default=0)) > MAX_BLOBS:
+        what = f"The image has {most} blobs for one platform. At most {MAX_BLOBS} are supported"
+        found = Resolved(reason=Reason.INVALID_MANIFEST.value, message=what)
     if found.digest:
         return RegistryAnswer(asked, found, frozenset(platforms))
     failed = msgspec.structs.replace(found, reason=found.reason or Reason.INVALID_ANSWER.value)

@@ -7,14 +7,17 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantala_operator.plan.prefetch import pins
 from pantala_operator.plan.prefetch.images import ImageSet, gather, of_template
 from pantala_operator.plan.prefetch.inputs import Surroundings, Workload
+from pantala_operator.plan.prefetch.pins import MAX_BLOBS
 from pantala_operator.plan.prefetch.plan import demand_of
 from pantala_operator.resources.prefetch import ImageKey, LabelRequirement, LabelSelector
 from pantala_protocol import image
-from pantala_protocol.images import WantedImage
+from pantala_protocol.images import ImageBlob, WantedImage
+from pantala_protocol.registry import Resolved
 from pantala_protocol.rules.fields import decode
-from tests.support.prefetch import ONE, digest, prefetch
+from tests.support.prefetch import AMD64, NOW, ONE, digest, prefetch
 
 
 def images(around: Surroundings | None = None, **spec: Any) -> ImageSet:
@@ -71,6 +74,17 @@ def test_t2_a_workload_has_no_longer_reference() -> None:
     around = Surroundings((Workload("Deployment", "ns", "w", template(f"{name}@{digest('a')}")),))
     found = images(around, **{"from": {"workloadRef": {"kind": "Deployment", "name": "w"}}})
     assert (["InvalidImage"], {}) == (reasons(found), found.secrets)
+
+
+@pytest.mark.parametrize(("count", "reason"), [(MAX_BLOBS, ""), (MAX_BLOBS + 1, "InvalidManifest")])
+def test_t2_an_answer_with_too_many_blobs_is_a_failure(count: int, reason: str) -> None:
+    """A manifest of 4 MiB has 35,000 of them, for each platform and image of each namespace."""
+    blobs = tuple(ImageBlob(f"sha256:{number:064}", 1) for number in range(count))
+    taken = pins.answer(Resolved(digest("a"), {AMD64: blobs[:1], "linux/arm64": blobs}), [AMD64], NOW, NOW, failures=0)
+    assert (reason, 0 if reason else 1 + count) == (
+        taken.resolved.reason,
+        sum(map(len, taken.resolved.platforms.values())),
+    )
 
 
 def test_another_platform_is_another_image() -> None:
