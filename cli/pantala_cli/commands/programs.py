@@ -95,15 +95,23 @@ def selector(process: Component) -> str:
 
 
 def pods_of(cluster: Cluster, home: str, process: Component, node: str = "") -> list[Resource]:
-    """The pods of a process. Raises :class:`ObjectMissingError` if there is none."""
+    """The pods of a process. Raises :class:`ObjectMissingError` if there is none, or if several namespaces have some.
+
+    Every user may give the same labels to a pod, and so show a log of their own.
+    """
     pods = cluster.objects(POD, home or None, selector(process))
     if node:
         pods = [pod for pod in pods if pod["spec"].get("nodeName") == node]
     if not pods:
         where = f" on node {node}" if node else ""
         raise ObjectMissingError(f"No pod of Pantala's {process} runs{where}. Check with kubectl pantala doctor.")
-    first = pods[0]["metadata"]["namespace"]
-    return [pod for pod in pods if pod["metadata"]["namespace"] == first]
+    places = sorted({pod["metadata"]["namespace"] for pod in pods})
+    if len(places) > 1:
+        raise ObjectMissingError(
+            f"Pods with the labels of Pantala's {process} run in the namespaces {', '.join(places)}. "
+            "Name Pantala's own one with -n."
+        )
+    return pods
 
 
 def _versions(pods: list[Resource]) -> str:

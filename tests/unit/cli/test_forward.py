@@ -196,6 +196,19 @@ def test_logs_run_kubectl_for_the_pods_of_a_process(
     assert 1 == command("logs", "operator")[0]
 
 
+def test_a_pod_of_another_namespace_shows_no_log(
+    command: Command, api: FakeAPIServer, kubectl: ForwardingKubectl
+) -> None:
+    kubectl.does("exit 0")
+    other = operator("a")
+    other["metadata"]["namespace"] = "a-team"
+    has_pods(api, other, operator("peer-a"))
+    code, _, err = command("logs", "peer")
+    assert (1, True, []) == (code, "in the namespaces a-team, pantala. Name Pantala's own" in err, kubectl.runs)
+    api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": [operator("peer-a")]})
+    assert 0 == command("logs", "peer", "-n", "pantala")[0]
+
+
 def test_doctor_reads_the_volumes_from_the_console(
     command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl
 ) -> None:
