@@ -6,6 +6,7 @@ import json
 import re
 import threading
 from collections.abc import Iterator
+from email.message import Message
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -84,6 +85,7 @@ class FakeAPIServer:
         }
         self.asked: list[tuple[str, str, str, Any]] = []
         self.queries: list[str] = []
+        self.headers: list[Message] = []
         self.watches: dict[str, list[tuple[int, Any]]] = {}
         """The answers to watches of a path, in this order."""
         fake = self
@@ -95,6 +97,7 @@ class FakeAPIServer:
                 path, _, query = self.path.partition("?")
                 path = path.rstrip("/")
                 fake.queries.append(query)
+                fake.headers.append(self.headers)
                 fake.asked.append((self.command, path, self.headers.get("Authorization", ""), body))
                 code, content = fake.answers.get((self.command, path), (404, "404 page not found\n"))
                 if "watch=1" in query:
@@ -206,11 +209,11 @@ class Command:
         self._output = output
         self.configure(port, {"token": "t0ken"})
 
-    def configure(self, port: int, user: dict[str, Any]) -> None:
+    def configure(self, port: int, user: dict[str, Any], **cluster: str) -> None:
         content = {
             "current-context": "c",
             "contexts": [{"name": "c", "context": {"cluster": "c", "user": "u"}}],
-            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"}}],
+            "clusters": [{"name": "c", "cluster": {"server": f"http://127.0.0.1:{port}"} | cluster}],
             "users": [{"name": "u", "user": user}],
         }
         self.file.write_text(yaml.safe_dump(content))

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import yaml
 
@@ -73,6 +74,20 @@ def resolve(document: Document, folder: Path) -> Document:
         "clusters": [{"name": "current", "cluster": cluster}],
         "users": [{"name": "current", "user": user}],
     }
+
+
+def impersonation(user: Mapping[str, Any]) -> dict[str, str]:
+    """The headers with which a user of a kubeconfig acts as another one. Raises :class:`KubeconfigError`."""
+    groups, extra = user.get("as-groups") or [], user.get("as-user-extra") or {}
+    if len(groups) > 1 or any(len(each) > 1 for each in extra.values()):
+        raise KubeconfigError(
+            "The kubeconfig's user acts as another one with several as-groups, or with several values in "
+            "as-user-extra. Pantala's plugin supports one. Use another --context."
+        )
+    wanted = {"Impersonate-User": user.get("as"), "Impersonate-Uid": user.get("as-uid")}
+    wanted["Impersonate-Group"] = groups[0] if groups else None
+    wanted |= {f"Impersonate-Extra-{quote(key, safe='')}": each for key, values in extra.items() for each in values}
+    return {name: str(value) for name, value in wanted.items() if value}
 
 
 def _read(path: Path) -> Document:

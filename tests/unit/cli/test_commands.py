@@ -3,12 +3,13 @@
 import socket
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from pantala_protocol import __version__
-from tests.support.cli import API, Command, FakeAPIServer, refusal
+from tests.support.cli import API, Command, FakeAPIServer, refusal, task
 
 
 def test_the_program_starts() -> None:
@@ -114,6 +115,43 @@ def test_a_missing_api_server_is_reported(command: Command) -> None:
         code, _, err = command("status")
     assert (3, 1) == (code, err.count("\n"))
     assert "No API server answers" in err
+
+
+def test_a_user_who_acts_as_another_one_has_no_more_rights(command: Command, api: FakeAPIServer) -> None:
+    user = {"token": "t", "as": "dev", "as-uid": "7", "as-groups": ["team"], "as-user-extra": {"a/b": ["c"]}}
+    command.configure(api.port, user)
+    assert 0 == command("status")[0]
+    sent = {name: value for name, value in api.headers[-1].items() if name.startswith("Impersonate-")}
+    assert {
+        "Impersonate-User": "dev",
+        "Impersonate-Uid": "7",
+        "Impersonate-Group": "team",
+        "Impersonate-Extra-a%2Fb": "c",
+    } == sent
+    for several in ({"as-groups": ["a", "b"]}, {"as-user-extra": {"a": ["b", "c"]}}):
+        command.configure(api.port, user | several)
+        code, _, err = command("status")
+        assert (3, 1, True) == (code, len(api.asked), "Use another --context" in err)
+
+
+def test_a_password_in_netrc_does_not_replace_the_token(
+    command: Command, api: FakeAPIServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "netrc").write_text("default login me password mine\n")
+    monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
+    assert 0 == command("status")[0]
+    assert "Bearer t0ken" == api.asked[0][2]
+
+
+def test_the_proxy_of_the_kubeconfig_comes_first(
+    command: Command, api: FakeAPIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    api.answers["GET", f"http://api.invalid{API}/namespaces/default/tasks"] = (200, {"items": [task()]})
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:1")
+    command.configure(
+        api.port, {"token": "t"}, server="http://api.invalid", **{"proxy-url": f"http://127.0.0.1:{api.port}"}
+    )
+    assert (0, "") == command("status")[::2]
 
 
 @pytest.mark.parametrize(
