@@ -86,6 +86,8 @@ class FakeAPIServer:
         self.asked: list[tuple[str, str, str, Any]] = []
         self.queries: list[str] = []
         self.headers: list[Message] = []
+        self.tokens: set[str] = set()
+        """The valid tokens. Empty: all are."""
         self.watches: dict[str, list[tuple[int, Any]]] = {}
         """The answers to watches of a path, in this order."""
         fake = self
@@ -100,7 +102,9 @@ class FakeAPIServer:
                 fake.headers.append(self.headers)
                 fake.asked.append((self.command, path, self.headers.get("Authorization", ""), body))
                 code, content = fake.answers.get((self.command, path), (404, "404 page not found\n"))
-                if "watch=1" in query:
+                if fake.tokens and self.headers.get("Authorization", "").removeprefix("Bearer ") not in fake.tokens:
+                    code, content = refusal(401, "Unauthorized")
+                elif "watch=1" in query:
                     code, content = fake.watches[path].pop(0)
                 is_page = isinstance(content, str)
                 data = content.encode() if is_page else json.dumps(content).encode()

@@ -13,7 +13,7 @@ import pykube
 import requests
 from pykube.exceptions import HTTPError, PyKubeError
 
-from pantala_cli.access import kubeconfig
+from pantala_cli.access import kubeconfig, login
 from pantala_cli.access.kinds import PANTALA, Resource, ResourceKind
 from pantala_cli.errors import (
     CLIError,
@@ -162,7 +162,7 @@ def connect(file: str = "", context: str = "") -> Iterator[Cluster]:
         except PyKubeError as error:
             raise KubeconfigError(f"The kubeconfig cannot be used: {error}. Correct it.") from error
         try:
-            _configure(client.session, resolved["clusters"][0]["cluster"], resolved["users"][0]["user"])
+            login.configure(client.session, document, resolved)
             yield Cluster(client)
         finally:
             client.session.close()
@@ -170,19 +170,6 @@ def connect(file: str = "", context: str = "") -> Iterator[Cluster]:
 
 def _url(kind: ResourceKind, name: str) -> str:
     return f"{kind.plural}/{quote(name, safe='')}"
-
-
-def _configure(session: requests.Session, cluster: Mapping[str, Any], user: Mapping[str, Any]) -> None:
-    """Add what pykube does not read from the kubeconfig."""
-    session.headers.update(kubeconfig.impersonation(user))
-    session.auth = _unchanged  # otherwise a password from ~/.netrc replaces the token
-    if proxy := cluster.get("proxy-url"):
-        session.proxies = {"http": proxy, "https": proxy}
-        session.trust_env = False  # otherwise the proxy of the environment comes first
-
-
-def _unchanged(request: requests.PreparedRequest) -> requests.PreparedRequest:
-    return request
 
 
 def _check(answer: requests.Response) -> None:

@@ -57,9 +57,7 @@ def resolve(document: Document, folder: Path) -> Document:
 
     Runs the user's exec plugin, if the context has one. Raises :class:`KubeconfigError`.
     """
-    context = _named(document, "contexts", "context", document["current-context"])
-    cluster = dict(_named(document, "clusters", "cluster", context.get("cluster", "")))
-    user = dict(_named(document, "users", "user", context["user"])) if context.get("user") else {}
+    context, cluster, user = _current(document)
     if "exec" in user:
         user |= _from_plugin(user.pop("exec"), cluster)
     if user.get("tokenFile"):
@@ -74,6 +72,14 @@ def resolve(document: Document, folder: Path) -> Document:
         "clusters": [{"name": "current", "cluster": cluster}],
         "users": [{"name": "current", "user": user}],
     }
+
+
+def token(document: Document) -> str:
+    """The user's newest token, from an exec plugin or a file. Empty without them. Raises :class:`KubeconfigError`."""
+    _, cluster, user = _current(document)
+    if "exec" in user:
+        return str(_from_plugin(user["exec"], cluster).get("token", ""))
+    return _text(Path(user["tokenFile"])) if user.get("tokenFile") else ""
 
 
 def impersonation(user: Mapping[str, Any]) -> dict[str, str]:
@@ -116,6 +122,13 @@ def _merge(documents: list[Document]) -> Document:
             known = {each["name"] for each in merged[name]}
             merged[name] += [each for each in document[name] or [] if each["name"] not in known]
     return merged
+
+
+def _current(document: Document) -> tuple[Document, Document, Document]:
+    """The current context, its cluster and its user."""
+    context = _named(document, "contexts", "context", document["current-context"])
+    cluster = _named(document, "clusters", "cluster", context.get("cluster", ""))
+    return context, cluster, _named(document, "users", "user", context["user"]) if context.get("user") else {}
 
 
 def _named(document: Document, kinds: str, kind: str, name: str) -> Document:

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from pantala_cli.access.cluster import connect
 from pantala_protocol import __version__
 from tests.support.cli import API, Command, FakeAPIServer, refusal, task
 
@@ -141,6 +142,39 @@ def test_a_password_in_netrc_does_not_replace_the_token(
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     assert 0 == command("status")[0]
     assert "Bearer t0ken" == api.asked[0][2]
+
+
+PLUGIN = """
+import json, pathlib, sys
+file = pathlib.Path(sys.argv[1])
+file.write_text(file.read_text() + "x")
+print(json.dumps({"status": {"token": file.read_text()}}))
+"""
+
+
+def test_a_token_that_expires_is_renewed_once(command: Command, api: FakeAPIServer, tmp_path: Path) -> None:
+    """Clouds give tokens for 15 minutes. A command such as ``wait`` or ``top`` runs longer."""
+    (tmp_path / "runs").write_text("")
+    plugin = {"apiVersion": "v1", "command": sys.executable, "args": ["-c", PLUGIN, str(tmp_path / "runs")]}
+    command.configure(api.port, {"exec": plugin})
+    api.tokens = {"xx"}
+    assert 0 == command("suspend", "model")[0]
+    assert ["Bearer x", "Bearer xx"] == [each[2] for each in api.asked]
+    assert [{"spec": {"suspend": True}}] * 2 == [each[3] for each in api.asked]
+    (tmp_path / "runs").write_text("xx")
+    assert 4 == command("suspend", "model")[0]
+    assert "xxxx" == (tmp_path / "runs").read_text()
+
+
+def test_a_token_file_is_read_again(command: Command, api: FakeAPIServer, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("old")
+    command.configure(api.port, {"tokenFile": str(tmp_path / "token")})
+    with connect(str(command.file)) as cluster:
+        assert "v1.34.4" == cluster.version()
+        (tmp_path / "token").write_text("new")
+        api.tokens = {"new"}
+        assert ["v1.34.4"] * 2 == [cluster.version() for _ in range(2)]
+    assert ["old", "old", "new", "new"] == [each[2].removeprefix("Bearer ") for each in api.asked]
 
 
 def test_the_proxy_of_the_kubeconfig_comes_first(
