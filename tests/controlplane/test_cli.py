@@ -142,7 +142,8 @@ def test_create_control_and_wait(plugin: Plugin) -> None:
     refused = plugin("fetch", "https://origin.example/f", "--name", "Wrong_Name", code=1)
     assert (1, True) == (refused.count("\n"), "rejected" in refused)
     assert "is not Ready after 1 s" in plugin("wait", "task/model", "--timeout", "1s", code=1)
-    ready = {"conditions": [condition("Ready", "True", "Distributed", "m")]}
+    handled = body["metadata"]["annotations"]["pantala.dev/requested-at"]
+    ready = {"conditions": [condition("Ready", "True", "Distributed", "m")], "lastHandledRequest": handled}
     later = threading.Timer(0.5, plugin.status, ("tasks.pantala.dev", "model", ready))
     later.start()
     assert "task.pantala.dev/model condition met" in plugin("wait", "task/model", "--timeout", "30s")

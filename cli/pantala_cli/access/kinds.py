@@ -1,5 +1,6 @@
 """The kinds of resources that the commands read, with all names by which users know them. Pure."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
@@ -111,3 +112,10 @@ def condition(resource: Mapping[str, Any], kind: str) -> Mapping[str, str]:
         if each["type"] == kind and each.get("observedGeneration", generation) >= generation:
             return dict(each)
     return {}
+
+
+def is_current(resource: Mapping[str, Any]) -> bool:
+    """True if the status is about the newest request for another attempt."""
+    request = (resource["metadata"].get("annotations") or {}).get(REQUESTED_AT, "")
+    handled = (resource.get("status") or {}).get("lastHandledRequest", "")
+    return not request or handled in (request, hashlib.sha256(request.encode()).hexdigest())

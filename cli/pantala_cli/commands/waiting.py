@@ -9,7 +9,7 @@ import typer
 
 from pantala_cli.access import targets
 from pantala_cli.access.cluster import Cluster
-from pantala_cli.access.kinds import condition
+from pantala_cli.access.kinds import condition, is_current
 from pantala_cli.access.options import UserAccess
 from pantala_cli.access.targets import ObjectName
 from pantala_cli.errors import WaitError
@@ -62,11 +62,12 @@ def until(
         waiting = []
         for target in wanted:
             resource = cluster.get(target.kind, namespace, target.name)
-            found = condition(resource, kind_of)
+            current = is_current(resource)
+            found = condition(resource, kind_of) if current else {}
             if found.get("status", "").lower() == (status or "true").lower():
                 continue
             waiting.append((target, resource))
-            if kind_of == "Ready" and resources.stalled(resource):
+            if kind_of == "Ready" and current and resources.stalled(resource):
                 raise WaitError(_why(target, resource, "failed"))
             if show:
                 _show(resources.summary(resource, target.kind), target, last)

@@ -144,6 +144,29 @@ def test_a_password_in_netrc_does_not_replace_the_token(
     assert "Bearer t0ken" == api.asked[0][2]
 
 
+@pytest.mark.parametrize("kind", ["Ready", "Stalled"])
+def test_wait_does_not_end_for_the_attempt_before_a_retry(
+    command: Command, api: FakeAPIServer, monkeypatch: pytest.MonkeyPatch, kind: str
+) -> None:
+    """The operator needs a moment to see the request of ``retry``."""
+    retried = task()
+    (found,) = [each for each in retried["status"]["conditions"] if each["type"] == kind]
+    found["status"] = "True"
+    retried["metadata"]["annotations"] = {"pantala.dev/requested-at": "2"}
+    retried["status"]["lastHandledRequest"] = "1"
+    api.answers["GET", f"{API}/namespaces/default/tasks/model"] = (200, retried)
+    looks: list[float] = []
+
+    def see(pause: float) -> None:
+        looks.append(pause)
+        if len(looks) == 2:
+            retried["status"]["lastHandledRequest"] = "2"
+
+    monkeypatch.setattr("time.sleep", see)
+    code, _, err = command("wait", "task/model")
+    assert (2, 0 if kind == "Ready" else 1, kind == "Stalled") == (len(looks), code, "failed" in err)
+
+
 PLUGIN = """
 import json, pathlib, sys
 file = pathlib.Path(sys.argv[1])
