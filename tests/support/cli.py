@@ -114,7 +114,7 @@ class FakeAPIServer:
                 self.end_headers()
                 self.wfile.write(data)
 
-            do_GET = do_PATCH = do_POST = answer  # noqa: N815 - the base class's names
+            do_GET = do_PATCH = do_POST = do_DELETE = answer  # noqa: N815 - the base class's names
 
             def log_message(self, *_: object) -> None:
                 """Say nothing."""

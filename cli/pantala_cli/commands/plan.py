@@ -48,20 +48,20 @@ def plan(access: UserAccess, filename: File, exact: Exact = False, timeout: Time
             terminal.show(Text.assemble((head, "bold"), f" would be {found.change}. The API server accepts it"))
             terminal.show(picture(found))
             if exact and kind == IMAGE:
-                terminal.show(planned(_ask(cluster, found.namespace, body, limit)))
+                terminal.show(planned(ask(cluster, found.namespace, body, limit)))
             possible = possible and found.possible
     if not possible:
         raise typer.Exit(ExitCode.FAILED)
 
 
-def _ask(cluster: Cluster, namespace: str, body: Resource, limit: float) -> Resource:
+def ask(cluster: Cluster, namespace: str, body: Resource, limit: float) -> Resource:
     """Let the operator plan a copy of an ImagePrefetch, and return its plan. The copy is deleted."""
     name = f"plan-{secrets.token_hex(4)}"
     spec = {key: value for key, value in body["spec"].items() if key not in _NOT_PLANNED} | {"mode": "Plan"}
     copy = {"apiVersion": body["apiVersion"], "kind": IMAGE.kind, "metadata": {"name": name}, "spec": spec}
     cluster.create(IMAGE, namespace, copy)
     try:
-        ends = time.monotonic() + limit
+        ends = time.monotonic() + limit if limit else float("inf")
         while True:
             found = cluster.get(IMAGE, namespace, name)
             ready = kinds.condition(found, "Ready")

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from pantala_cli.access.cluster import connect
+from pantala_cli.commands import plan
 from pantala_protocol import __version__
 from tests.support.cli import API, Command, FakeAPIServer, refusal, task
 
@@ -165,6 +166,24 @@ def test_wait_does_not_end_for_the_attempt_before_a_retry(
     monkeypatch.setattr("time.sleep", see)
     code, _, err = command("wait", "task/model")
     assert (2, 0 if kind == "Ready" else 1, kind == "Stalled") == (len(looks), code, "failed" in err)
+
+
+def test_a_plan_without_a_limit_waits_for_the_registry(
+    command: Command, api: FakeAPIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, where = task("plan-x"), f"{API}/namespaces/default/imageprefetches"
+    api.answers |= {("POST", where): (201, made), ("GET", f"{where}/plan-x"): (200, made)}
+    api.answers["DELETE", f"{where}/plan-x"] = (200, {})
+
+    def see(_: float) -> None:
+        made["status"] = {"plan": {"images": []}, "conditions": [{"type": "Ready", "reason": "Planned"}]}
+
+    monkeypatch.setattr("time.sleep", see)
+    monkeypatch.setattr("secrets.token_hex", lambda _: "x")
+    body = {"apiVersion": "pantala.dev/v1alpha1", "metadata": {"name": "web"}, "spec": {"images": [{"image": "one"}]}}
+    with connect(str(command.file)) as cluster:
+        assert {"images": []} == plan.ask(cluster, "default", body, 0)
+    assert ["POST", "GET", "GET", "DELETE"] == [each[0] for each in api.asked]
 
 
 PLUGIN = """
