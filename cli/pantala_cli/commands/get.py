@@ -71,7 +71,11 @@ def get(
     with access.cluster() as cluster:
         namespace = None if all_namespaces else access.chosen(cluster)
         if watch:
-            watched(cluster, wanted[0].kind, namespace, selector, wanted[0].names, _printer(output, all_namespaces))
+            (only,) = wanted
+            if only.names:
+                read(cluster, only, namespace)  # a name that does not exist is an error
+            shown = _printer(output, all_namespaces, headers=not no_headers)
+            watched(cluster, only.kind, namespace, selector, only.names, shown)
             return
         found = [(each.kind, read(cluster, each, namespace, selector)) for each in wanted]
         if output in (Form.JSON, Form.YAML):
@@ -161,14 +165,17 @@ def _tables(
         terminal.show(content)
 
 
-def _printer(form: Form, namespaces: bool) -> Callable[[ResourceKind, list[Resource]], Table | str]:
+def _printer(form: Form, namespaces: bool, *, headers: bool) -> Callable[[ResourceKind, list[Resource]], Table | str]:
     """How a watch shows objects."""
 
     def show(kind: ResourceKind, objects: list[Resource]) -> Table | str:
         if form is Form.NAME:
             return "\n".join(kind.printed(each["metadata"]["name"]) for each in objects)
         if form in (Form.JSON, Form.YAML):
-            return "\n".join(terminal.text(each, form) for each in objects)
-        return table(kind, objects, None, namespaces=namespaces and kind.namespaced, wide=form is Form.WIDE)
+            start = "---\n" if form is Form.YAML else ""  # a stream of YAML needs a line between two documents
+            return "\n".join(f"{start}{terminal.text(each, form)}" for each in objects)
+        content = table(kind, objects, None, namespaces=namespaces and kind.namespaced, wide=form is Form.WIDE)
+        content.show_header = headers
+        return content
 
     return show

@@ -112,6 +112,19 @@ def test_a_watch_lists_again_when_the_api_server_forgot_its_version(
         ]
 
 
+def test_a_watch_prints_documents_of_yaml(command: Command, api: FakeAPIServer) -> None:
+    api.answers["GET", f"{API}/namespaces/default/tasks"] = (200, {"items": [task("one"), task("two")]})
+    ended = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "end"}}
+    api.watches[f"{API}/namespaces/default/tasks"] = [(200, ended)] * 3
+    code, out, err = command("get", "tasks", "-w", "-o", "yaml")
+    assert (1, True) == (code, "ended the watch: end" in err)
+    assert ["one", "two"] == [each["metadata"]["name"] for each in yaml.safe_load_all(out)]
+    out = command("get", "tasks", "-w", "--no-headers")[1]
+    assert ["one", "two"] == [line.split()[0] for line in out.splitlines()]
+    assert 1 == command("get", "task", "gone", "-w")[0]
+    assert 2 == len([each for each in api.queries if "watch=1" in each])
+
+
 def test_a_selector_is_passed_on(command: Command, api: FakeAPIServer) -> None:
     command("get", "tasks", "-l", "app=model")
     assert "labelSelector=app%3Dmodel" in api.queries[-1]
