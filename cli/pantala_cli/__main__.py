@@ -16,7 +16,10 @@ NAME = "kubectl pantala"
 
 
 def main() -> NoReturn:
-    signal.signal(signal.SIGTERM, _terminate)
+    for name in ("SIGTERM", "SIGHUP"):  # Windows has no SIGHUP
+        number = getattr(signal, name, None)
+        if number is not None and signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _terminate)
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()

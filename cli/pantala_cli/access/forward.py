@@ -5,8 +5,10 @@ import re
 import select
 import shutil
 import subprocess
+import threading
 import time
 from collections.abc import Iterator, Sequence
+from typing import IO
 
 from pantala_cli.errors import CLIError, ConsoleError, PermissionMissingError, ProgramError
 
@@ -36,8 +38,12 @@ def forwarded(flags: Sequence[str], namespace: str, pod: str, port: int) -> Iter
         [*command, f":{port}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         start_new_session=True,
     )  # fmt: skip
+    readers = [threading.Thread(target=_drain, args=(each,), daemon=True) for each in (child.stdout, child.stderr)]
     try:
-        yield _local_port(child, namespace, pod)
+        local = _local_port(child, namespace, pod)
+        for reader in readers:
+            reader.start()
+        yield local
     finally:
         child.terminate()
         try:
@@ -45,9 +51,17 @@ def forwarded(flags: Sequence[str], namespace: str, pod: str, port: int) -> Iter
         except subprocess.TimeoutExpired:
             child.kill()
             child.wait()
-        for stream in (child.stdout, child.stderr):
-            if stream is not None:
+        for stream, reader in zip((child.stdout, child.stderr), readers, strict=True):
+            if reader.ident is not None:
+                reader.join(_GRACE)
+            if stream is not None and not reader.is_alive():
                 stream.close()
+
+
+def _drain(stream: IO[bytes]) -> None:
+    """Read all. kubectl writes a line for each connection, and would stop when the pipe is full."""
+    while stream.read1(65536):  # type: ignore[attr-defined] # a BufferedReader, as no text mode is on
+        pass
 
 
 def _local_port(child: "subprocess.Popen[bytes]", namespace: str, pod: str) -> int:

@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from pantala_cli.access.console import port_of
+from pantala_cli.access.forward import forwarded
 from tests.support.cli import Command, FakeAPIServer, FakeConsole, refusal
 from tests.support.eventually import eventually_blocking
 
@@ -95,7 +96,7 @@ def test_the_leader_is_asked(
     assert [] == kubectl.alive()
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
 def test_kubectl_ends_with_a_signal(
     command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl, number: signal.Signals
 ) -> None:
@@ -112,6 +113,17 @@ def test_kubectl_ends_with_a_signal(
     _, errors = program.communicate(timeout=10)
     assert (130, "") == (program.returncode, errors)
     eventually_blocking(lambda: kubectl.alive() == [], within=5)
+
+
+def test_kubectl_does_not_stop_at_a_full_pipe(console: FakeConsole, kubectl: ForwardingKubectl) -> None:
+    """It writes a line for each connection that a browser opens."""
+    port, written = console.url.rpartition(":")[2], kubectl.folder / "written"
+    lines = "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2"
+    kubectl.does(f'echo "Forwarding from 127.0.0.1:{port} -> 8090"; {lines}; touch {written}; exec sleep 60')
+    with forwarded([], "pantala", "operator-0", 8090) as local:
+        assert port == str(local)
+        eventually_blocking(written.exists, within=5)
+    assert [] == kubectl.alive()
 
 
 def test_ui_prints_the_address_until_ctrl_c(
