@@ -1,6 +1,7 @@
 """Reads the Secrets that Tasks and ImagePrefetches name, each repeatedly by its name. It never lists Secrets."""
 
 import asyncio
+from collections import Counter
 
 import msgspec
 import structlog
@@ -22,6 +23,8 @@ often applied before its Secret."""
 _FAILED = 5.0
 """Seconds until a failed read is tried again; the former reading is used meanwhile."""
 _TURN = 0.5
+_SHARE = 50
+"""The most Secrets of one namespace in a turn, so that many missing ones do not delay those of other namespaces."""
 
 
 class SecretReader:
@@ -42,19 +45,24 @@ class SecretReader:
 
     async def run(self) -> None:
         while True:
-            await self.turn()
-            await asyncio.sleep(_TURN)
+            more = await self.turn()
+            await asyncio.sleep(0 if more else _TURN)
 
-    async def turn(self) -> None:
-        """Read the Secrets that are due, and forget those that no resource names."""
+    async def turn(self) -> bool:
+        """Read some Secrets that are due, and forget those that no resource names. Returns True if more are due."""
         named = self._observation.named_secrets()
         for key in self._due.keys() - named:
             del self._due[key]
             self._failures.pop(key, None)
             self._observation.secrets.pop(key, None)
         now = self._clock.monotonic()
-        for key in sorted(key for key in named if self._due.get(key, 0.0) <= now):
-            await self._read(key)
+        due = sorted((at, key) for key in named if (at := self._due.get(key, 0.0)) <= now)
+        shares = Counter[str]()
+        for _, key in due:
+            if shares[key[0]] < _SHARE:
+                shares[key[0]] += 1
+                await self._read(key)
+        return len(due) > shares.total()
 
     async def _read(self, key: SecretKey) -> None:
         reading: SecretReading

@@ -173,6 +173,18 @@ def secret(**data: bytes) -> Secret:
     )
 
 
+async def test_t2_missing_secrets_of_a_namespace_do_not_delay_another_one() -> None:
+    clock, known = MemoryClock(), Observation()
+    many, other = {("a", f"s{number:03}") for number in range(400)}, ("b", "s")
+    cluster = CountingCluster(clock)
+    known.pull_secrets = frozenset(many | {other})
+    reader = SecretReader(cluster, known, OperatorEvents(), clock, "")
+    for already in range(8):
+        assert (already < 7) == await reader.turn()
+        assert ((already + 1) * 50 + 1, True) == (len(known.secrets), other in known.secrets)
+    assert 401 == len(cluster.asked)
+
+
 async def test_an_outage_is_one_line_in_the_log_and_not_one_for_each_secret() -> None:
     cluster, clock, known = MemoryCluster(), MemoryClock(), Observation()
     cluster.outage = ClusterUnavailableError("no answer")
