@@ -1,5 +1,6 @@
 """Which images an ImagePrefetch means."""
 
+import base64
 from typing import Any
 
 import msgspec
@@ -12,6 +13,7 @@ from pantala_operator.plan.prefetch.images import ImageSet, gather, of_template
 from pantala_operator.plan.prefetch.inputs import Surroundings, Workload
 from pantala_operator.plan.prefetch.pins import MAX_BLOBS
 from pantala_operator.plan.prefetch.plan import demand_of
+from pantala_operator.resources.api import ALLOW, Metadata, Secret
 from pantala_operator.resources.prefetch import ImageKey, LabelRequirement, LabelSelector
 from pantala_protocol import image
 from pantala_protocol.images import ImageBlob, WantedImage
@@ -74,6 +76,21 @@ def test_t2_a_workload_has_no_longer_reference() -> None:
     around = Surroundings((Workload("Deployment", "ns", "w", template(f"{name}@{digest('a')}")),))
     found = images(around, **{"from": {"workloadRef": {"kind": "Deployment", "name": "w"}}})
     assert (["InvalidImage"], {}) == (reasons(found), found.secrets)
+
+
+def test_t2_the_pull_secrets_of_an_object_are_bounded_together() -> None:
+    """64 images with a Secret of 1 MiB made the statement of all namespaces larger than a supernode takes."""
+    text = msgspec.json.encode({"auths": {"r.example": {"auth": "x" * 1_000_000}}})
+    secret = Secret(
+        metadata=Metadata("s", "ns", labels={ALLOW: "images"}),
+        data={".dockerconfigjson": base64.b64encode(text).decode()},
+    )
+    wanted = demand_of(prefetch(images=[{"image": f"i{number}:1"} for number in range(64)], pullSecrets=["s"]), None)
+    found = gather(wanted, Surroundings(), {"s": secret})
+    assert [ImageKey(f"docker.io/library/i{number}:1") for number in range(4)] == [*found.credentials]
+    assert 64 == len(found.secrets)
+    (fault,) = found.secret_faults
+    assert "so 60 images are pulled without them" in fault
 
 
 @pytest.mark.parametrize(("count", "reason"), [(MAX_BLOBS, ""), (MAX_BLOBS + 1, "InvalidManifest")])
