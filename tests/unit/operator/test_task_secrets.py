@@ -7,6 +7,8 @@ from unittest.mock import AsyncMock
 import pytest
 
 from pantala_operator.errors import ClusterUnavailableError
+from pantala_operator.ports import DataKind
+from pantala_operator.resources.api import Secret
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
 
@@ -34,15 +36,24 @@ async def stage(stopped: OperatorStage) -> AsyncIterator[OperatorStage]:
         yield stopped
 
 
-async def test_f13_a_new_operator_suspends_no_task_whose_secret_it_has_not_read(stopped: OperatorStage) -> None:
+async def test_f13_a_new_operator_suspends_no_task_whose_secret_it_has_not_read(
+    stopped: OperatorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A download from an origin without ranges would begin again after each restart of the operator."""
+    read = stopped.cluster.read_data
+
+    async def slowly(kind: DataKind, namespace: str, name: str) -> Secret:
+        await asyncio.sleep(1)
+        return await read(kind, namespace, name)
+
     async with stopped.operator():
         stopped.task(headersFrom=HEADERS)
         await eventually(lambda: stopped.cluster.task("ns/t").status.task_id)
     stopped.supernode.sent.clear()
+    monkeypatch.setattr(stopped.cluster, "read_data", slowly)
     async with stopped.operator():
         await eventually(lambda: stopped.supernode.sent)
-        await asyncio.sleep(2)
+        await asyncio.sleep(3)
     sent = [task for each in stopped.supernode.sent for task in each.tasks]
     assert {("ns/t", False)} == {(task.name, task.suspended) for task in sent}
 
