@@ -143,13 +143,13 @@ class PieceFile:
 
     def reserve(self) -> None:
         """Reserve room for the whole file, if its length is known. So a full disk shows before the first piece."""
-        if not self.meta.length:
+        if self.meta.length is None:
             return
         what = f"reserve {self.meta.length} bytes for {self.path}"
         with store_errors(what), self._data.using(os.O_CREAT) as fd:
-            # Check first: a failing fallocate fills the whole disk.
-            Usage.of(fd, self._headroom).check(self.meta.length - os.fstat(fd).st_blocks * 512, what)
-            os.posix_fallocate(fd, 0, self.meta.length)
+            if self.meta.length:  # check first: a failing fallocate fills the whole disk
+                Usage.of(fd, self._headroom).check(self.meta.length - os.fstat(fd).st_blocks * 512, what)
+                os.posix_fallocate(fd, 0, self.meta.length)
 
     def extend(self, piece: int, start: int, data: bytes | bytearray | memoryview) -> None:
         """Write the next bytes of an unfinished piece, from its byte ``start`` on. Several threads may do so.

@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from pantala_pieces.scrub import Scrub
-from pantala_pieces.verification import FileVerdict, Finding
+from pantala_pieces.verification import FileVerdict, Finding, VerificationPass
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.supernode import PieceInspector
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from tests.support.cdn import TASK, CDNBench
 from tests.support.eventually import eventually
-from tests.support.source import Content, FakeReader
+from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
 CONTENT = Content(random.Random(0).randbytes(3 * PIECE + 1), '"v1"')
@@ -22,8 +22,8 @@ ORDER = FetchOrder(TASK, FileSource("http://origin/file"))
 
 
 class Bench(CDNBench):
-    def __init__(self, directory: Path) -> None:
-        self.source = FakeReader(CONTENT)
+    def __init__(self, directory: Path, content: Content = CONTENT, *steps: Step) -> None:
+        self.source = FakeReader(content, steps)
         super().__init__(directory, self.source)
         self.inspector = PieceInspector(self.store, self.cdn, wall=lambda: self.now)
         self.scrub = Scrub(self.inspector, busy=self.cdn.gate.busy, wall=lambda: self.now)
@@ -94,3 +94,17 @@ async def test_a_copy_that_was_deleted_during_its_pass_is_left_alone(bench: Benc
     assert not bench.inspector.serves(file, digest)
     await bench.inspector.conclude(file, digest, Finding(FileVerdict.ROTTEN, 1))
     assert 0 == bench.source.sent
+
+
+@pytest.mark.parametrize("length_known", [True, False])
+async def test_an_empty_copy_is_right(tmp_path: Path, *, length_known: bool) -> None:
+    async with Bench(tmp_path, Content(b""), Step(length_known=length_known)) as bench:
+        bench.cdn.trigger(ORDER)
+        await bench.whole(b"")
+        (copy,) = bench.inspector.candidates()
+        verification = VerificationPass(copy.file, copy.digest)
+        assert FileVerdict.RIGHT is (verification.step() or verification.step()).verdict  # type: ignore[union-attr]
+        copy.file.path.unlink()  # as in the version before
+    async with Bench(tmp_path) as bench:
+        (copy,) = bench.inspector.candidates()
+        assert b"" == copy.file.path.read_bytes()
