@@ -123,8 +123,7 @@ class PieceFile:
 
     def _record(self, piece: int) -> JournalRecord:
         if not self.have >> piece & 1:
-            text = f"piece {piece} of task {self.meta.task_id} is not in this store, or is not verified yet"
-            raise PieceMissingError(text)
+            raise PieceMissingError(f"piece {piece} of task {self.meta.task_id} is missing, or not verified yet")
         return self._records[piece]
 
     def holds(self, start: int, end: int) -> bool:
@@ -309,6 +308,7 @@ class PieceFile:
             fresh.replace(self.path)
         self._data.close()
         self.update(msgspec.structs.replace(self.meta, digest="", checked=0.0))
+        self._data.close()  # a reader has perhaps opened it meanwhile, and only for reading
 
     def update(self, meta: Meta) -> None:
         """Replace the metadata, atomically."""

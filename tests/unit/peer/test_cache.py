@@ -17,7 +17,7 @@ from pantala_peer.containerd import command
 from pantala_peer.errors import FileMismatchError, RotError, failed
 from pantala_peer.tasks.room import MAX_LIMIT, BlobRoom, usual_limit
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
-from pantala_pieces.file import Meta, Piece
+from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.journal import JournalRecord
 from pantala_pieces.store import PieceStore
 from pantala_pieces.usage import Usage
@@ -285,6 +285,26 @@ async def test_a_damaged_file_continues_in_a_copy(cache: PieceCache) -> None:
 
 
 async def test_a_damaged_file_without_room_for_a_copy_is_dropped(
+async def test_an_upload_during_a_repair_does_not_keep_the_copy_read_only(
+    cache: PieceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(cache, in_order=False)
+    file = await cache.check(assignment())
+    assert file is not None
+    rot(cache)
+    await scrubbed(cache)
+
+    def update(meta: Meta) -> None:
+        with file.opened() as descriptor:  # an upload begins just now
+            os.pread(descriptor, 1, PIECE)
+        PieceFile.update(file, meta)
+
+    monkeypatch.setattr(file, "update", update)
+    await cache.repair(TASK)
+    cache.put(*piece(0))
+    assert CONTENT == file.path.read_bytes()
+
+
     cache: PieceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(cache, in_order=False)
