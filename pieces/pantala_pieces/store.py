@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from pantala_pieces import records
-from pantala_pieces.errors import store_errors
+from pantala_pieces.errors import LOST, StoreError, store_errors
 from pantala_pieces.file import Meta, PieceFile
 from pantala_pieces.records import RecordError
 from pantala_pieces.usage import Usage
@@ -96,7 +96,7 @@ class PieceStore:
         return self.root / name[:2] / name
 
     def _load(self) -> Iterator[PieceFile]:
-        for directory in sorted(self.root.glob("[0-9a-f][0-9a-f]/*")):
+        for directory in self._directories():
             try:
                 name = task_id.parse(directory.name)
             except ValueError:
@@ -104,12 +104,31 @@ class PieceStore:
             try:
                 meta = _read_meta(directory)
             except FileNotFoundError:  # a crash has interrupted its creation or deletion
-                self.delete(name)
+                self._remove(name)
             except RecordError as error:
                 _log.error("the record of a copy is damaged; the copy is fetched again", task=name, error=str(error))
-                self.delete(name)
+                self._remove(name)
             else:
                 yield self._file(directory, meta)
+
+    def _directories(self) -> Iterator[Path]:
+        """The directories that may be copies, of all folders that the disk can read."""
+        for folder in sorted(self.root.glob("[0-9a-f][0-9a-f]")):
+            try:
+                yield from sorted(folder.iterdir())
+            except NotADirectoryError:
+                continue
+            except OSError as error:
+                if error.errno not in LOST:
+                    raise
+                _log.error("a folder of copies cannot be read; they are fetched again", folder=str(folder))
+
+    def _remove(self, name: str) -> None:
+        """Remove a copy that is not usable. If the disk does not allow it, the other copies are usable all the same."""
+        try:
+            self.delete(name)
+        except StoreError as error:
+            _log.error("an unusable copy cannot be removed from the disk", task=name, error=str(error))
 
     def _file(self, directory: Path, meta: Meta) -> PieceFile:
         file = PieceFile(directory, meta, durable=self._durable, headroom=self._headroom)
@@ -119,7 +138,13 @@ class PieceStore:
 
 def _read_meta(directory: Path) -> Meta:
     """The metadata in a task's directory. Raises :class:`RecordError`, also if a file of it is not a regular file."""
-    if not stat.S_ISDIR(directory.lstat().st_mode) or not all(records.is_regular(directory / name) for name in _DATA):
+    try:
+        usual = stat.S_ISDIR(directory.lstat().st_mode) and all(records.is_regular(directory / name) for name in _DATA)
+    except OSError as error:
+        if error.errno not in LOST or isinstance(error, FileNotFoundError):
+            raise
+        raise RecordError(f"the disk has lost its directory, or one of its files: {error.strerror}") from error
+    if not usual:
         raise RecordError("it is not a directory, or one of its files is not a regular file")
     meta = records.load(directory / "meta.json", Meta)
     if meta.task_id != directory.name:

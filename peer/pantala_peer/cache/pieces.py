@@ -19,7 +19,7 @@ from msgspec import structs
 
 from pantala_peer.cache.evidence import Evidence
 from pantala_peer.errors import FileMismatchError, RotError
-from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError, store_errors
+from pantala_pieces.errors import FilesExhaustedError, PieceMissingError, StoreError, StoreFullError, store_errors
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
@@ -65,8 +65,9 @@ class PieceCache:
         await self._on_disk(self._store.open)
         rotten = []
         for file in self._store:
-            await self._verify(file)
-            if not _all_there(file) and (file.complete or _is_linked(file)):
+            if not await self._is_readable(file):
+                continue
+            if not (_all_there(file) and file.path.exists()) and (file.complete or _is_linked(file)):
                 rotten.append(file.meta.task_id)
                 await self.drop(file.meta.task_id)
         return rotten
@@ -99,7 +100,7 @@ class PieceCache:
         file = self._store.get(assignment.task_id)
         if file is None:
             return True
-        if file.have and not file.path.exists():
+        if (file.have or file.complete) and not file.path.exists():  # an empty file has no pieces
             return False
         meta = file.meta
         if not assignment.generation or meta.length is None or assignment.length is None:
@@ -232,6 +233,23 @@ class PieceCache:
     def _known(self, file: PieceFile) -> Evidence:
         return self._evidence.get(file) or self._evidence.setdefault(file, Evidence())
 
+    async def _is_readable(self, file: PieceFile) -> bool:
+        """Hash all pieces again. A file that cannot be read is dropped, and must not keep the peer from its others."""
+        name = file.meta.task_id
+        try:
+            await self._verify(file)
+        except FilesExhaustedError:
+            raise
+        except StoreError as error:
+            log.warning("the pieces of a task cannot be read; they are fetched again", task=name, error=str(error))
+        else:
+            return True
+        try:
+            await self.drop(name)
+        except StoreError as error:
+            log.warning("an unreadable task cannot be removed from the disk", task=name, error=str(error))
+        return False
+
     async def _verify(self, file: PieceFile) -> None:
         """Hash all pieces again."""
         evidence = self._start(file)
@@ -240,7 +258,7 @@ class PieceCache:
             await asyncio.to_thread(file.verify, feed)
         finally:
             file.close()
-        if file.complete and _all_there(file):  # otherwise the data file may be missing
+        if file.complete and _all_there(file) and file.path.exists():
             evidence.look(file)
 
     def _start(self, file: PieceFile) -> Evidence:

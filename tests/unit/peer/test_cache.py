@@ -6,6 +6,7 @@ import hashlib
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from msgspec import structs
@@ -284,7 +285,6 @@ async def test_a_damaged_file_continues_in_a_copy(cache: PieceCache) -> None:
     assert [FileVerdict.RIGHT] == await scrubbed(cache)
 
 
-async def test_a_damaged_file_without_room_for_a_copy_is_dropped(
 async def test_an_upload_during_a_repair_does_not_keep_the_copy_read_only(
     cache: PieceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -305,6 +305,7 @@ async def test_an_upload_during_a_repair_does_not_keep_the_copy_read_only(
     assert CONTENT == file.path.read_bytes()
 
 
+async def test_a_damaged_file_without_room_for_a_copy_is_dropped(
     cache: PieceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(cache, in_order=False)
@@ -420,12 +421,60 @@ async def test_a_deleted_file_is_not_scrubbed_to_its_end(cache: PieceCache) -> N
     assert await cache.check(assignment()) is not None
 
 
+@pytest.mark.parametrize("removable", [True, False])
+async def test_an_unreadable_file_costs_only_its_own_pieces(
+    cache: PieceCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, removable: bool
+) -> None:
+    """The inode of a journal is damaged. The peer used to stop at each start."""
+    await fill(cache)
+    other = structs.replace(assignment(), task_id="b" * 64)
+    await cache.hold(other)
+    file = cache.lookup(TASK)
+    assert file is not None
+    journal, opened, unlink = file.directory / "journal", os.open, Path.unlink
+    cache.close()
+
+    def broken(path: Path, *arguments: Any, **options: Any) -> int:
+        if path == journal:
+            raise OSError(errno.EUCLEAN, os.strerror(errno.EUCLEAN), str(path))
+        return opened(path, *arguments, **options)
+
+    monkeypatch.setattr(os, "open", broken)
+    if not removable:
+        monkeypatch.setattr(Path, "unlink", lambda path, **more: broken(path, 0) if path == journal else unlink(path))
+    again = PieceCache(tmp_path / "cache")
+    assert [] == await again.open()
+    assert {other.task_id} == again.tasks()
+    again.close()
+
+
 async def test_an_empty_file_is_whole_at_once(cache: PieceCache) -> None:
     empty = assignment(length=0, digest="sha256:" + hashlib.sha256(b"").hexdigest())
     await cache.hold(empty)
     file = await cache.check(empty)
     assert file is not None
     assert file.path.read_bytes() == b""
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_an_empty_file_that_was_removed_from_the_disk_is_made_again(tmp_path: Path, *, restarts: bool) -> None:
+    empty, cache = assignment(length=0, digest="sha256:" + hashlib.sha256(b"").hexdigest()), PieceCache(tmp_path)
+    await cache.open()
+    await cache.hold(empty)
+    file = await cache.check(empty)
+    assert file is not None
+    file.path.unlink()
+    if restarts:
+        cache.close()
+        cache = PieceCache(tmp_path)
+        assert [TASK] == await cache.open()
+    elif not cache.fits(empty):
+        await cache.drop(TASK)
+    await cache.hold(empty)
+    made = await cache.check(empty)
+    assert made is not None
+    assert b"" == made.path.read_bytes()
+    cache.close()
 
 
 async def test_f3_a_file_that_does_not_fit_is_rejected_before_the_first_piece(cache: PieceCache) -> None:
