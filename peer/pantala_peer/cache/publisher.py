@@ -206,14 +206,21 @@ class Publisher:
         return there is not None and there.st_ino in record.inodes
 
     def _is_same(self, path: str, directory: int, there: os.stat_result, sha256: str) -> bool:
-        """True if a foreign file has this digest. The file is read again only after it has changed."""
+        """True if a foreign file has this digest. The file is read again only after it has changed.
+
+        False if the peer may not read it.
+        """
         if not stat.S_ISREG(there.st_mode):
             return False
         key = (there.st_ino, there.st_size, there.st_mtime_ns)
         known = self._same.get(path)
         if known is None or known[1] != key:
             flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-            with os.fdopen(os.open(path.rpartition("/")[2], flags, dir_fd=directory), "rb") as file:
+            try:
+                opened = os.open(path.rpartition("/")[2], flags, dir_fd=directory)
+            except PermissionError:
+                return False
+            with os.fdopen(opened, "rb") as file:
                 known = self._same[path] = (hashlib.file_digest(file, "sha256").hexdigest(), key)
         return known[0] == sha256
 
@@ -223,7 +230,7 @@ class Publisher:
             return
         parents = record.path.split("/")[:-1]
         with (
-            contextlib.suppress(FileNotFoundError, OutsideRootError, PathConflictError),
+            contextlib.suppress(OSError, OutsideRootError, PathConflictError),
             self._directory(parents, make=False) as (directory, _),
         ):
             for name in [entry.name for entry in os.scandir(directory)]:

@@ -1,11 +1,13 @@
 """Files are published below the root in one step, and foreign files are never touched."""
 
+import errno
 import hashlib
 import os
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import HealthCheck, example, given, settings
@@ -275,6 +277,38 @@ def test_after_a_crash_at_any_step_the_next_process_can_continue(node: Node, mon
         assert published.read_bytes() == content
     node.publisher.unpublish("d/file")
     assert [name for name in node.tree() if name != "d"] == []
+
+
+def test_a_foreign_file_that_the_peer_may_not_read_is_a_conflict(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer is not root on a node, so it may not read a file of root with the mode 0600."""
+    (node.files / "file").write_bytes(CONTENT)
+    opened = os.open
+
+    def refuse(path: object, *arguments: Any, **options: Any) -> int:
+        if path == "file":
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), path)
+        return opened(path, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(os, "open", refuse)
+    with pytest.raises(PathConflictError):
+        node.publish("file")
+
+
+def test_a_remainder_that_cannot_be_removed_does_not_stop_the_peer(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    node.publish("d/file", name="one", content=b"one")
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "rename", fail)
+        with pytest.raises(StoreError):
+            node.publish("d/file", name="two", content=b"two")
+    assert 3 == len(node.tree())
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "unlink", fail)
+        assert ["d/file"] == node.opened().paths(TASK)
+    node.publisher = node.opened()
+    assert ["d", "d/file"] == node.tree()
 
 
 @settings(max_examples=examples(60), suppress_health_check=[HealthCheck.function_scoped_fixture])
