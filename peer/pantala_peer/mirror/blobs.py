@@ -13,6 +13,7 @@ from pantala_peer.mirror.rights import ReadRights
 from pantala_pieces.errors import PieceMissingError
 from pantala_pieces.file import PieceFile
 from pantala_protocol import task_id
+from pantala_protocol.geometry import Geometry
 from pantala_protocol.rules.rights import Subject
 
 _CHUNK = 256 * 1024
@@ -128,7 +129,9 @@ class CachedBlobs:
 
     def holds(self, digest: str) -> bool:
         file = self._lookup(task_id.of_blob(digest))
-        return file is not None and file.meta.length is not None and file.holds(0, file.meta.length)
+        if file is None or file.meta.length is None:
+            return False
+        return file.have == Geometry(file.meta.piece_size, file.meta.length).all
 
     @contextlib.asynccontextmanager
     async def open(self, digest: str, origin: BlobOrigin, client: Subject, start: int = 0) -> AsyncIterator[CachedBlob]:

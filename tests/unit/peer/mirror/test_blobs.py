@@ -245,3 +245,12 @@ async def test_c1_a_right_lasts_no_longer_than_the_supernode_says(node: Node) ->
     node.supernode.gives, node.now = "", 20.0
     with pytest.raises(MirrorError, match="may not give"):
         await node.read(0, 9)
+
+
+async def test_an_empty_blob_is_held_as_soon_as_it_is_known(node: Node) -> None:
+    """An artifact may have an empty file as a layer. No piece of it ever arrives."""
+    assert not node.blobs.holds(DIGEST)
+    await node.hold(length=None)
+    assert not node.blobs.holds(DIGEST)
+    await node.hold(length=0)
+    assert node.blobs.holds(DIGEST)
