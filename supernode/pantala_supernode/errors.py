@@ -18,6 +18,7 @@
     │   ├── SourceDeniedError       SourceDenied           an address or a redirect that is not allowed
     │   ├── SourceCertificateError  SourceCertificateInvalid
     │   ├── SourceProtocolError     SourceProtocolError    an answer that breaks HTTP
+    │   │   └── SourceRangeError    SourceProtocolError    other bytes than the requested range
     │   ├── SourceUnusableError     SourceUnusable         a valid answer without a usable file
     │   ├── SourceURLError          SourceURLInvalid
     │   ├── SourceHeadersError      SecretInvalid          headers that cannot be sent
@@ -146,6 +147,10 @@ class SourceProtocolError(SourceError):
     """The answer breaks HTTP."""
 
     reason = Reason.SOURCE_PROTOCOL
+
+
+class SourceRangeError(SourceProtocolError):
+    """The origin answered a request for a range with other bytes. Perhaps it can send the whole file only."""
 
 
 class SourceUnusableError(SourceError):

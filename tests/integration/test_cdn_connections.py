@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -72,3 +73,17 @@ async def test_a_wrong_digest_is_final_although_parts_were_joined(
     bench = await fetched(origin, tmp_path, f"sha256:{sha256(OTHER)}")
     assert bench.data() == b""
     assert [0] == [n for n, access in enumerate(origin.requests("/file")) if not access.range], "it is read once"
+
+
+@pytest.mark.parametrize(
+    "how", [{"shift": 5}, {"ranges": False, "headers": {"Accept-Ranges": "bytes"}}], ids=["other bytes", "whole file"]
+)
+async def test_an_origin_whose_ranges_are_wrong_is_read_on_one_connection(
+    origin: Origin, tmp_path: Path, how: dict[str, Any]
+) -> None:
+    """The first body is divided, because the origin claims to serve ranges."""
+    origin.serve("/file", BODY, always=Behaviour(chunk=2048, rate=500_000.0, **how))
+    bench = await fetched(origin, tmp_path)
+    assert BODY.read(0, BODY.size) == bench.data()
+    assert origin.body_bytes("/file") < 5 * BODY.size
+    assert not origin.requests("/file")[-1].range

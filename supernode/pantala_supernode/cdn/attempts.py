@@ -14,6 +14,8 @@ FIRST_DELAY = 0.5
 MAX_DELAY = 60.0
 LATER_DELAY = 300.0
 """Seconds between tries after a failure with :attr:`Retry.LATER`."""
+WRONG_RANGES = 3
+"""After so many answers with other bytes than the requested range, an attempt requests only the whole file."""
 MAX_RESTARTS = 3
 """How often one attempt may discard its pieces and start again, because the file changed at its origin."""
 
@@ -76,6 +78,7 @@ class Attempts:
         """True if pieces of several answers were joined without a validator. The file's digest shows if they match."""
         self.cut_at: int | None = None
         self._cuts = 0
+        self._wrong_ranges = 0
 
     @property
     def size(self) -> int:
@@ -84,6 +87,15 @@ class Attempts:
             return 0
         meta = self.recorder.meta
         return meta.length if meta.length is not None else self.recorder.have.bit_count() * meta.piece_size
+
+    @property
+    def ranges_fail(self) -> bool:
+        """True if the origin answers requests for ranges with other bytes."""
+        return self._wrong_ranges >= WRONG_RANGES
+
+    def mislead(self) -> None:
+        """Note an answer with other bytes than the requested range."""
+        self._wrong_ranges += 1
 
     def load(self, recorder: Recorder | None) -> None:
         """Use the pieces of ``recorder``. ``None``: the copy has no readable pieces."""
@@ -114,7 +126,7 @@ class Attempts:
             self.budget.furthest, self.budget.streak = kept, 0
 
     def renew(self) -> None:
-        self.budget = RetryBudget()
+        self.budget, self._wrong_ranges = RetryBudget(), 0
 
     def restart(self, *, same_content: bool = True) -> None:
         """Count a start from zero. If the content has changed, also forget where former bodies were cut."""

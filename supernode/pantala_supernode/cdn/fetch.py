@@ -88,6 +88,9 @@ class Fetch:
             raise
         except errors.SourceInterruptedError as error:
             raise self._judged(error) from None
+        except errors.SourceRangeError:
+            self._attempts.mislead()
+            raise
         finally:
             self._intake.release()
             self._budget.close(self._attempts.size)
@@ -187,7 +190,7 @@ class Fetch:
         """
         missing, meta = self._missing(recorder), recorder.meta
         certain = self._expected is not None or meta.etag or meta.last_modified
-        if missing is None or not certain:
+        if missing is None or not certain or self._attempts.ranges_fail:
             return False
         count = missing.bit_count()
         return count >= 2 * self._tools.division.pieces(meta.piece_size) and count * meta.piece_size >= least
@@ -221,10 +224,11 @@ class Fetch:
         """The request for a range of missing pieces. ``None``: request the whole file.
 
         A range is requested if a validator or the task's digest can show that it fits the stored pieces. With a digest,
-        validators are ignored, because the servers of one origin may send different validators.
+        validators are ignored, because the servers of one origin may send different validators. An origin that cannot
+        send ranges gets requests for the whole file only.
         """
         recorder = self._attempts.recorder
-        if recorder is None or not (recorder.have or recorder.parts):
+        if recorder is None or not (recorder.have or recorder.parts) or self._attempts.ranges_fail:
             return None
         resume = self._request(recorder, gap)
         return resume if resume.validator or self._expected is not None else None

@@ -90,7 +90,7 @@ def check_continues(answer: Answer, resume: Resume, meta: Meta, shown: RedactedU
     if not same_content(answer, meta, pinned=pinned):
         raise errors.SourceChangedError.with_action(f"{shown} has new content")
     if answer.offset != resume.offset:
-        raise errors.SourceProtocolError.with_action(f"{shown} sent the whole file instead of the requested range")
+        raise errors.SourceRangeError.with_action(f"{shown} sent the whole file instead of the requested range")
 
 
 def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool) -> None:

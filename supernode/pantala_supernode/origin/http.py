@@ -142,7 +142,7 @@ def _extent(head: Head, shown: RedactedURL, resume: Resume | None) -> tuple[int,
         return 0, body, body
     match = _CONTENT_RANGE.fullmatch(head.fields.get("Content-Range", "").strip())
     if head.status != 206 or match is None:
-        raise errors.SourceProtocolError.with_action(f"{shown} answered {head.status} without the requested range")
+        raise errors.SourceRangeError.with_action(f"{shown} answered {head.status} without the requested range")
     first, last = int(match[1]), int(match[2])
     total = None if match[3] == "*" else int(match[3])
     if body not in (None, last - first + 1):
@@ -150,7 +150,7 @@ def _extent(head: Head, shown: RedactedURL, resume: Resume | None) -> tuple[int,
     if resume is None and (first != 0 or total is None or last + 1 != total):
         raise errors.SourceProtocolError.with_action(f"{shown} answered {match[0]!r} to a request for the whole file")
     if first != (resume.offset if resume is not None else 0) or last < first or not (total is None or last < total):
-        raise errors.SourceProtocolError.with_action(f"{shown} answered {match[0]!r} to a request for other bytes")
+        raise errors.SourceRangeError.with_action(f"{shown} answered {match[0]!r} to a request for other bytes")
     return first, total, last + 1
 
 

@@ -29,3 +29,13 @@ async def test_f4_a_part_of_the_rest_is_not_the_end_of_the_file(tmp_path: Path, 
             copy = await bench.until(lambda copy: copy.status is CDNStatus.SUCCESS)
             assert (len(DATA), DATA) == (copy.length, bench.data())
         assert 3 <= len(origin.log)
+
+
+async def test_an_origin_whose_ranges_are_wrong_is_asked_for_the_whole_file(tmp_path: Path) -> None:
+    async with Origin() as origin, http_reader() as reader:
+        origin.serve("/f", Bytes(DATA), script=[Behaviour(close_after=3 * PIECE)], always=Behaviour(shift=5))
+        async with CDNBench(tmp_path, reader) as bench:
+            bench.cdn.trigger(FetchOrder(TASK, FileSource(origin.url("/f"))))
+            copy = await bench.whole(DATA)
+            assert {copy.generation} == {seen.generation for seen in bench.seen if seen.cached}, "the pieces stay"
+        assert ["", "bytes=", "bytes=", "bytes=", ""] == [access.range[:6] for access in origin.log]
