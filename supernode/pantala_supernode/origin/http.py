@@ -36,6 +36,8 @@ _CODINGS = {
 """The compressions that Content-Encoding can name, each with the name endings of files with this compression."""
 _SECRET = 8
 """The fewest characters of a word that counts as a secret. Shorter words occur in validators by chance."""
+_LONGEST_VALIDATOR = 2048
+"""The most characters of a validator. A longer one is not stored, and replicas would not accept a report with it."""
 _LENGTH = re.compile(r"[0-9]{1,18}")
 """Matches the length of a file. A longer number is not valid, and libcurl ignores it too."""
 _CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
@@ -94,6 +96,7 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
     etag, last_modified = fields.get("ETag", "").strip(), _last_modified(fields)
     if _echoes(source, etag + last_modified):
         etag = last_modified = ""
+    etag, last_modified = (each if len(each) <= _LONGEST_VALIDATOR else "" for each in (etag, last_modified))
     return Answer(
         length=length,
         offset=offset,
@@ -101,7 +104,7 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
         last_modified=last_modified,
         framed=_length(fields) is not None or _chunked(fields),
         body=body,
-        lifetime=freshness.lifetime(fields),
+        lifetime=_lifetime(fields),
         unchanged=unchanged,
         end=end,
         ranges=head.status == 206 or "bytes" in fields.get("Accept-Ranges", "").lower(),
@@ -161,6 +164,13 @@ def _length(fields: Mapping[str, str]) -> int | None:
 
 def _chunked(fields: Mapping[str, str]) -> bool:
     return "chunked" in fields.get("Transfer-Encoding", "").lower()
+
+
+def _lifetime(fields: CIMultiDict[str]) -> float | None:
+    """See :func:`freshness.lifetime`. The directives of all Cache-Control fields count together (RFC 9110, 5.3)."""
+    joined = CIMultiDict(fields)
+    joined["Cache-Control"] = ", ".join(fields.getall("Cache-Control", []))
+    return freshness.lifetime(joined)
 
 
 def _last_modified(fields: Mapping[str, str]) -> str:

@@ -97,6 +97,12 @@ async def test_an_answer_has_its_lifetime() -> None:
     assert (8.0, True) == (answer.lifetime, answer.unchanged)
 
 
+async def test_the_directives_of_all_cache_control_fields_count_together() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\nCache-Control: %b\r\nCache-Control: %b\r\n\r\nbody"
+    assert 0.0 == (await garbage(head % (b"max-age=7", b"no-cache"))).lifetime
+    assert 7.0 == (await garbage(head % (b"public", b"max-age=7"))).lifetime
+
+
 async def test_a_range_after_the_end_shows_a_shorter_content_than_announced() -> None:
     with pytest.raises(errors.LengthMismatchError):
         await ask(Behaviour(), Resume(BODY.size, None, ETAG))
@@ -111,6 +117,13 @@ async def test_a_range_after_the_end_shows_a_shorter_content_than_announced() ->
 async def test_only_strong_validators_count(how: str, *, etag: bool, modified: bool) -> None:
     answer, _, _ = await ask(Behaviour(validators=how))  # type: ignore[arg-type]
     assert (etag, modified, etag or modified) == (bool(answer.etag), bool(answer.last_modified), bool(answer.validator))
+
+
+async def test_an_endless_validator_counts_as_missing() -> None:
+    """It is stored, and other replicas would not read a report with it."""
+    endless = {"ETag": f'"{"e" * 9000}"', "Last-Modified": f"{MODIFIED} ({'x' * 9000})"}
+    answer, _, _ = await ask(Behaviour(validators="none", headers=endless))
+    assert ("", "") == (answer.etag, answer.last_modified)
 
 
 async def test_a_last_modified_of_the_same_second_is_ignored() -> None:
