@@ -1,13 +1,19 @@
 """Which answers are accepted, and which break a limit or HTTP."""
 
 import asyncio
+import socket
+import ssl
+import struct
 import time
+from pathlib import Path
 
 import pytest
+import trustme
 
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.request import Head, Limits, Request, Timeouts
+from pantala_supernode.outbound.trust import Trust
 from tests.support.outbound import local_egress, raw_server
 
 HEAD_LIMIT = 64 * 1024
@@ -166,3 +172,53 @@ async def test_the_packets_of_a_slow_server_are_read_together() -> None:
         await client.send(Request(url, {}), sink)
     assert len(packet) * count == sink.size
     assert sink.blocks < 400
+
+
+@pytest.mark.parametrize("reset", [False, True])
+async def test_a_cut_during_the_tls_handshake_says_nothing_about_the_certificate(*, reset: bool) -> None:
+    """A load balancer that restarts does this. The next try comes soon, and a registry's next endpoint is tried."""
+
+    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(1 if reset else 65_536)
+        if reset:
+            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+
+    async with raw_server(cut) as url, OutboundClient(egress=local_egress()) as client:
+        with pytest.raises(OutboundError) as caught:
+            await client.send(Request(url.replace("http:", "https:"), {}), Kept())
+    assert Fault.INTERRUPTED is caught.value.fault
+
+
+async def test_a_server_without_tls_has_no_valid_certificate() -> None:
+    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.read(65_536)
+        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
+        await writer.drain()
+        await asyncio.sleep(0.05)
+
+    async with raw_server(plain) as url, OutboundClient(egress=local_egress()) as client:
+        with pytest.raises(OutboundError) as caught:
+            await client.send(Request(url.replace("http:", "https:"), {}), Kept())
+    assert Fault.CERTIFICATE is caught.value.fault
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 9", "Transfer-Encoding: chunked"])
+async def test_a_cut_of_a_body_with_tls_is_an_interruption(tmp_path: Path, framing: str) -> None:
+    """The server ends the connection without the message that TLS demands."""
+    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    authority.issue_cert("127.0.0.1").configure_cert(tls)
+    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
+
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"{OK}{framing}\r\n\r\n9\r\nbody".encode())
+        await writer.drain()
+        await asyncio.sleep(0.05)
+        writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        await asyncio.sleep(0.05)
+
+    trust = Trust([("127.0.0.1", tmp_path / "ca.pem")])
+    async with raw_server(serve, tls) as url, OutboundClient(egress=local_egress(), trust=trust) as client:
+        with pytest.raises(OutboundError) as caught:
+            await client.send(Request(url, {}), Kept())
+    assert Fault.INTERRUPTED is caught.value.fault

@@ -42,6 +42,8 @@ _FAULTS = {
     _TOO_LARGE: Fault.HEAD_TOO_LARGE,
 }
 _ECONNREFUSED = 111
+_CUT = re.compile(r"unexpected eof|SSL_ERROR_SYSCALL|reset by peer", re.IGNORECASE)
+"""The words of libcurl and OpenSSL about a cut connection with TLS, whose error number says nothing about the cut."""
 _STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
 _SWITCHING = 101
 _WHOLE = 16 * 1024
@@ -146,6 +148,8 @@ class Transfer:
         number, system = int(error.args[0]), self._handle.getinfo(pycurl.OS_ERRNO)
         if number == pycurl.E_COULDNT_CONNECT and system == _ECONNREFUSED:
             return OutboundError(Fault.REFUSED, "ECONNREFUSED")
+        if number in (pycurl.E_SSL_CONNECT_ERROR, pycurl.E_RECV_ERROR) and _CUT.search(self._handle.errstr()):
+            return OutboundError(Fault.INTERRUPTED, f"curl {number}")
         if number == pycurl.E_RECV_ERROR and system == 0:
             return OutboundError(Fault.PROTOCOL, "its framing is wrong")
         return OutboundError(_FAULTS.get(number, Fault.PROTOCOL), f"curl {number}")
