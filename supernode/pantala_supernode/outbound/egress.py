@@ -107,12 +107,19 @@ class EgressPolicy:
                 )
 
     def size_limit(self, address: str, host: str, port: int) -> int | None:
-        """The largest body that the policies allow from a source: the greatest of their limits. ``None``: any size."""
+        """The largest body that the policies allow from a source: the greatest of their limits. ``None``: any size.
+
+        If ``address`` embeds other addresses, the smallest limit of all of them counts.
+        """
         try:
-            found = ip_address(address.partition("%")[0])
+            meanings: Iterable[Address | None] = _meanings(ip_address(address.partition("%")[0]))
         except ValueError:
-            found = None
-        limits = [rule.max_bytes for rule in self._policies.covering(host, port, found)]
+            meanings = (None,)
+        limits = (self._limit(host, port, meant) for meant in meanings)
+        return min((each for each in limits if each is not None), default=None)
+
+    def _limit(self, host: str, port: int, address: Address | None) -> int | None:
+        limits = [rule.max_bytes for rule in self._policies.covering(host, port, address)]
         return max((each for each in limits if each is not None), default=None) if None not in limits else None
 
     def check_name(self, host: str) -> None:

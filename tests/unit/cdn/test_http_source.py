@@ -467,6 +467,12 @@ def test_denied_networks_are_denied_in_every_form(address: str) -> None:
         EgressPolicy([ip_network("10.0.0.0/8")]).check(address)
 
 
+@pytest.mark.parametrize("address", ["10.1.2.3", "::ffff:10.1.2.3", "64:ff9b::a01:203"])
+def test_the_size_limit_of_a_network_holds_in_every_form(address: str) -> None:
+    rules = [SourceRule("p", networks=("10.0.0.0/8",), max_bytes=100), SourceRule("q", networks=("fd00::/8",))]
+    assert 100 == EgressPolicy(policies=SourcePolicies(rules)).size_limit(address, "10.1.2.3", 80)
+
+
 @pytest.mark.parametrize("text", ["", "localhost", "169.254.169.254.", "0x7f.1", "1" * 100])
 def test_an_invalid_address_is_forbidden(text: str) -> None:
     with pytest.raises(SourceDeniedError, match="not an IP address"):
