@@ -58,7 +58,7 @@ class RequestTarget:
         Raises :class:`OutboundError` for an invalid URL, for another scheme and for a step down from https.
         """
         try:
-            url = self.url.join(URL(_encoded(location.strip().encode("latin-1")), encoded=True))
+            url = self.url.join(URL(_encoded(_located(location)), encoded=True))
             target = type(self)(_checked(url, Fault.REDIRECT, scheme=Fault.REDIRECT_SCHEME))
         except ValueError:
             raise OutboundError(Fault.REDIRECT) from None
@@ -85,6 +85,16 @@ def _checked(url: URL, fault: Fault, *, scheme: Fault) -> URL:
     if not url.raw_path:
         url = url.with_path("/")
     return url.with_fragment(None)
+
+
+def _located(location: str) -> bytes:
+    """The bytes of a ``Location`` field. Some servers write an international host name in UTF-8."""
+    written = location.strip().encode("latin-1")
+    try:
+        text = written.decode()
+    except UnicodeDecodeError:
+        return written
+    return _with_ascii_host(text).encode()
 
 
 def _encoded(text: bytes) -> str:

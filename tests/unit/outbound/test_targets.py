@@ -24,6 +24,7 @@ from pantala_supernode.outbound.target import RequestTarget
         ("http://a.example/x", "http://a.example:8080/y", "http://a.example:8080/y", False),
         ("https://a.example/x", "https://a.example:444/y", "https://a.example:444/y", False),
         ("https://a.example/x", "https://www.a.example/y", "https://www.a.example/y", False),
+        ("https://a.example/x", "https://b\xc3\xbccher.example/y", "https://xn--bcher-kva.example/y", False),
         ("https://a.example/x", "https://a.example.evil.example/y", "https://a.example.evil.example/y", False),
     ],
 )
@@ -47,6 +48,8 @@ def test_credentials_stay_on_one_origin_and_on_the_step_to_https(
         ("http://a.example/x", "http://user:secret@a.example/y", Fault.REDIRECT),
         ("http://a.example/x", "http://a.example:99999/y", Fault.REDIRECT),
         ("http://a.example/x", "http://a.example:0/y", Fault.REDIRECT),
+        ("http://a.example/x", "http://b\xfccher.example/y", Fault.REDIRECT),
+        ("http://a.example/x", "http://\xc3\xbc..example/y", Fault.REDIRECT),
     ],
 )
 def test_other_redirects_are_refused(url: str, location: str, fault: Fault) -> None:
