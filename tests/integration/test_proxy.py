@@ -148,7 +148,21 @@ async def test_https_takes_a_tunnel_and_hides_its_headers(tmp_path: Path, proxy:
     ],
 )
 def test_exceptions_are_read_as_other_programs_do(exceptions: tuple[str, ...], host: str, *, served: bool) -> None:
-    assert served == Proxy("http://proxy:3128", exceptions).serves(host)
+    assert served == Proxy("http://proxy:3128", exceptions).serves(host, 443)
+
+
+@pytest.mark.parametrize(
+    ("exception", "host"),
+    [
+        ("files.corp:8443", "files.corp"),
+        ("corp:8443", "files.corp"),
+        ("10.1.2.3:8443", "10.1.2.3"),
+        ("[::1]:8443", "::1"),
+    ],
+)
+def test_an_exception_may_be_for_one_port(exception: str, host: str) -> None:
+    proxy = Proxy("http://proxy:3128", (exception,))
+    assert (False, True) == (proxy.serves(host, 8443), proxy.serves(host, 443))
 
 
 async def test_an_exception_is_read_directly(origin: Origin, proxy: ForwardProxy) -> None:

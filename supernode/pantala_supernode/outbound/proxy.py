@@ -1,5 +1,6 @@
 """The forward proxy of the administrator, and the hosts that are reached without it."""
 
+import re
 from dataclasses import dataclass, field
 from ipaddress import ip_address, ip_network
 from pathlib import Path
@@ -7,6 +8,9 @@ from urllib.parse import urlsplit
 
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode.outbound.errors import Fault, OutboundError
+
+_PORT = re.compile(r"(\[[^]]*\]|[^:]+):([0-9]{1,5})")
+"""An exception for one port. A plain IPv6 address does not match."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,7 +20,10 @@ class Proxy:
     url: str = field(repr=False)
     """``http://host:port`` or ``https://host:port``. Only in an environment variable, the URL may have credentials."""
     exceptions: tuple[str, ...] = ()
-    """Hosts that are reached directly: a name, ``.suffix``, an address, a network in CIDR notation, or ``*``."""
+    """Hosts that are reached directly: a name, ``.suffix``, an address, a network in CIDR notation, or ``*``.
+
+    A port may follow, as in ``files.corp:8443``. Then other ports are reached through the proxy.
+    """
     credentials: Path | None = None
     """A file with ``user:password`` for the proxy's Basic authentication. Each request reads it again."""
 
@@ -27,9 +34,9 @@ class Proxy:
     def host(self) -> str:
         return urlsplit(self.url).hostname or ""
 
-    def serves(self, host: str) -> bool:
-        """True if requests for a host go through the proxy."""
-        return not any(_matches(exception.strip().lower(), host.lower()) for exception in self.exceptions)
+    def serves(self, host: str, port: int) -> bool:
+        """True if requests for a host and port go through the proxy."""
+        return not any(_matches(exception.strip().lower(), host.lower(), port) for exception in self.exceptions)
 
     def login(self) -> tuple[bytes, bytes] | None:
         """The user and password from the file, without line breaks at its end. ``None`` if no file is configured.
@@ -54,8 +61,11 @@ def refusal(status: int) -> OutboundError:
     return OutboundError(Fault.PROXY, f"it answered {status}: {wrong}")
 
 
-def _matches(exception: str, host: str) -> bool:
-    """True if an entry of NO_PROXY matches a host. As in curl and Go, a name also matches its subdomains."""
+def _matches(exception: str, host: str, port: int) -> bool:
+    """True if an entry of NO_PROXY matches. As in curl and Go, a name also matches its subdomains."""
+    match = _PORT.fullmatch(exception)
+    if match is not None:
+        return int(match[2]) == port and _matches(match[1], host, port)
     if exception == "*":
         return True
     try:

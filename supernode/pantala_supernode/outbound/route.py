@@ -51,7 +51,7 @@ class Route:
         would connect to it.
         """
         _, host, port = target.origin
-        proxy = self._proxy if self._proxy is not None and self._proxy.serves(host) else None
+        proxy = self._proxy if self._proxy is not None and self._proxy.serves(host, port) else None
         try:
             limit = seconds if proxy is None else min(seconds, _PROXIED_LOOKUP)
             addresses = self._checked(host, port, limit, cancelled)
