@@ -144,14 +144,20 @@ class RegistryClient:
 async def first_accepted(
     accounts: Iterable[RegistryAccount], attempt: Callable[[RegistryAccount], Awaitable[_T]]
 ) -> _T:
-    """The result of ``attempt`` for the first account that the registry accepts. Raises the last account's error."""
-    refused: RegistryError | None = None
+    """The result of ``attempt`` for the first account that the registry accepts.
+
+    Some registries answer 404 to an account that may not read a repository. So the next account is tried after that,
+    too. If no account is accepted, raises the first error "not found", else the last account's error.
+    """
+    refusals: list[RegistryError] = []
     for account in accounts:
         try:
             return await attempt(account)
-        except (RegistryUnauthorizedError, RegistryForbiddenError) as error:
-            refused = error
-    raise refused or ValueError("no account was given for the request to the registry")
+        except (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError) as error:
+            refusals.append(error)
+    if not refusals:
+        raise ValueError("no account was given for the request to the registry")
+    raise next((each for each in refusals if isinstance(each, ImageNotFoundError)), refusals[-1])
 
 
 def _memory(document: ManifestDocument) -> int:

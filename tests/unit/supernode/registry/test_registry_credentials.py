@@ -7,7 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from pantala_supernode.registry.client import first_accepted
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring, RegistryAccount
+from pantala_supernode.registry.errors import ImageNotFoundError, RegistryUnauthorizedError
 
 passwords = st.text(st.characters(codec="utf-8"), min_size=1, max_size=12)
 users = passwords.filter(lambda text: ":" not in text and text != "<token>")
@@ -174,3 +176,24 @@ def test_other_headers_are_refused_and_not_quoted(text: str) -> None:
     with pytest.raises(ValueError, match=r"Authorization|credentials") as caught:
         RegistryAccount.read(text)
     assert "secret" not in str(caught.value)
+
+
+GOOD, POOR, BAD = (RegistryAccount(name, "p") for name in ("good", "poor", "bad"))
+
+
+async def asked(account: RegistryAccount) -> str:
+    """The answer of a registry that hides a repository from accounts that may not read it."""
+    if account == GOOD:
+        return "manifest"
+    raise (ImageNotFoundError if account == POOR else RegistryUnauthorizedError).of("the image", account.username)
+
+
+@pytest.mark.parametrize("accounts", [(GOOD, BAD), (BAD, GOOD), (POOR, GOOD), (POOR, BAD, GOOD)])
+async def test_the_next_account_is_tried_after_a_refusal_and_after_404(accounts: tuple[RegistryAccount, ...]) -> None:
+    assert "manifest" == await first_accepted(accounts, asked)
+
+
+@pytest.mark.parametrize("accounts", [(POOR,), (POOR, BAD), (BAD, POOR)])
+async def test_without_an_accepted_account_404_is_the_answer(accounts: tuple[RegistryAccount, ...]) -> None:
+    with pytest.raises(ImageNotFoundError):
+        await first_accepted(accounts, asked)
