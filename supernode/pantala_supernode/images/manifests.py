@@ -33,6 +33,9 @@ _HELD_SECONDS: Final = 3600.0
 _COST: Final = 512
 """Bytes of memory that a manifest takes in addition to its body."""
 
+_NESTED: Final = 16
+"""The most indexes in an index that are read to find a manifest of an ordered image."""
+
 
 class ManifestOutcome(StrEnum):
     """The outcome of a node's request for a manifest."""
@@ -147,9 +150,21 @@ class ManifestService:
         if reference == ordered.digest:
             return top
         content = top.parse(str(ordered))
-        if isinstance(content, ImageIndex) and any(child.digest == reference for child in content.children):
+        if isinstance(content, ImageIndex) and await self._lists(content, reference, ordered, account):
             return await self._client.manifest(repository, reference, account)
         raise ForbiddenError(f"{reference} does not belong to {wanted.image}, the image of the order {wanted.key}")
+
+    async def _lists(
+        self, index: ImageIndex, reference: str, ordered: ImageReference, account: RegistryAccount
+    ) -> bool:
+        """True if an index lists the manifest ``reference``, or lists an index that does so."""
+        if any(child.digest == reference for child in index.children):
+            return True
+        for child in [each for each in index.children if each.nested][:_NESTED]:
+            inner = (await self._client.manifest(ordered.place, child.digest, account)).parse(str(ordered))
+            if isinstance(inner, ImageIndex) and any(each.digest == reference for each in inner.children):
+                return True
+        return False
 
     async def _counted(self, asked: Awaitable[ManifestAnswer]) -> ManifestAnswer:
         try:

@@ -37,6 +37,8 @@ class IndexEntry(NamedTuple):
     digest: str
     size: int
     platform: Platform | None
+    nested: bool = False
+    """True if the index calls it an index, too."""
 
 
 class ImageIndex(NamedTuple):
@@ -176,7 +178,7 @@ def _kind(content_type: str, content: _Content) -> str:
 def _entry(descriptor: _Descriptor) -> IndexEntry:
     given = descriptor.platform
     stated = None if given is None else platform.normal(given.os, given.architecture, given.variant)
-    return IndexEntry(_digest(descriptor), descriptor.size, stated)
+    return IndexEntry(_digest(descriptor), descriptor.size, stated, descriptor.media_type in INDEXES)
 
 
 def _blobs(descriptors: list[_Descriptor]) -> tuple[ImageBlob, ...]:

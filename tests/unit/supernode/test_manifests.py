@@ -1,16 +1,21 @@
 """The outcomes of requests for manifests."""
 
+import hashlib
+import json
+
 import pytest
 
 from pantala_protocol.image import ImageRepository
+from pantala_protocol.images import PullOrder, WantedImage
 from pantala_protocol.registry import ManifestAnswer, Resolve
-from pantala_supernode.errors import InvalidValueError
+from pantala_protocol.statement import Statement
+from pantala_supernode.errors import ForbiddenError, InvalidValueError
 from pantala_supernode.images.manifests import ManifestOutcome, ManifestService
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry.access import RegistryVerdict
 from pantala_supernode.registry.credentials import ANONYMOUS, RegistryAccount
 from pantala_supernode.registry.errors import RegistryError, RegistryUnauthorizedError, RegistryUnreachableError
-from pantala_supernode.registry.manifest import ManifestDocument
+from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST, ManifestDocument
 from tests.support.fake_registry import no_cloud
 
 DIGEST = "sha256:" + "a" * 64
@@ -27,6 +32,7 @@ class Registry:
         self.errors: dict[RegistryAccount, RegistryError] = {}
         self.fresh: list[bool] = []
         self.asked: list[RegistryAccount] = []
+        self.documents: dict[str, ManifestDocument] = {}
 
     async def check(
         self, _repository: ImageRepository, _reference: str, _shown: str, *, fresh: bool = False
@@ -34,11 +40,11 @@ class Registry:
         self.fresh.append(fresh)
         return self.verdicts.pop(0)
 
-    async def manifest(self, _repository: ImageRepository, _target: str, account: RegistryAccount) -> ManifestDocument:
+    async def manifest(self, _repository: ImageRepository, target: str, account: RegistryAccount) -> ManifestDocument:
         self.asked.append(account)
         if account in self.errors:
             raise self.errors[account]
-        return DOCUMENT
+        return self.documents.get(target, DOCUMENT)
 
 
 @pytest.fixture
@@ -47,8 +53,13 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def manifests(registry: Registry) -> ManifestService:
-    return ManifestService(registry, registry, StatedImages(), OrderAccounts(no_cloud()), clock=lambda: 0.0)  # type: ignore[arg-type]
+def stated() -> StatedImages:
+    return StatedImages()
+
+
+@pytest.fixture
+def manifests(registry: Registry, stated: StatedImages) -> ManifestService:
+    return ManifestService(registry, registry, stated, OrderAccounts(no_cloud()), clock=lambda: 0.0)  # type: ignore[arg-type]
 
 
 async def test_a_client_that_lost_access_receives_the_challenge(manifests: ManifestService, registry: Registry) -> None:
@@ -111,3 +122,24 @@ async def test_the_operator_learns_why_its_request_is_invalid(manifests: Manifes
     found = await manifests.resolve(Resolve("registry.example/team/app:1", ("linux/amd64",), ("{",)))
     assert ("Unauthorized", "") == (found.reason, found.digest)
     assert "registry.example/team/app" in found.message
+
+
+def index(*children: str, of: str = OCI_MANIFEST) -> ManifestDocument:
+    """An index of children with this media type."""
+    listed = [{"digest": digest, "size": 1, "mediaType": of} for digest in children]
+    body = json.dumps({"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": listed}).encode()
+    return ManifestDocument(f"sha256:{hashlib.sha256(body).hexdigest()}", OCI_INDEX, body)
+
+
+async def test_a_node_reads_all_manifests_of_its_order_and_no_other(
+    manifests: ManifestService, registry: Registry, stated: StatedImages
+) -> None:
+    other, inner = "sha256:" + "b" * 64, index(DIGEST)
+    top = index(inner.digest, of=OCI_INDEX)
+    registry.documents = {top.digest: top, inner.digest: inner}
+    order = WantedImage("ns/app", f"{REPOSITORY}@{top.digest}", orders={"n1": PullOrder("run")})
+    stated.take(Statement(1, images=(order,)))
+    for reference in (top.digest, inner.digest, DIGEST):
+        assert (await manifests.ordered("n1", "ns/app", REPOSITORY, reference)).body
+    with pytest.raises(ForbiddenError, match="does not belong"):
+        await manifests.ordered("n1", "ns/app", REPOSITORY, other)

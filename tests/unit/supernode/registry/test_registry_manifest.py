@@ -49,7 +49,7 @@ def test_an_image_has_its_config_and_layers(kind: str) -> None:
 def test_an_index_has_its_manifests(kind: str) -> None:
     found = manifest.parse(kind, json.dumps(index()).encode())
     assert isinstance(found, ImageIndex)
-    assert [(A, 7, Platform("linux", "amd64")), (B, 7, None)] == list(found.children)
+    assert [(A, 7, Platform("linux", "amd64"), False), (B, 7, None, False)] == list(found.children)
 
 
 @pytest.mark.parametrize(
