@@ -45,8 +45,10 @@ _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-_HARMLESS = frozenset({"accept", "accept-charset", "accept-language", "cache-control", "pragma", "user-agent"})
+_HARMLESS = frozenset({"cache-control", "pragma", "user-agent"})
 """Headers that do not change the content. Requests that differ in any other header get different tasks."""
+_ANYTHING = ("accept", "*/*")
+"""The header that many programs send if their user asks for no format. Any other value may choose another content."""
 
 _HOP_NAMES = (
     "accept-encoding connection content-length host if-match if-modified-since if-none-match if-range "
@@ -153,10 +155,10 @@ class Registration:
 
     def _credentials(self) -> str:
         named = ((name.lower(), text) for name, text in self.headers.items())
-        secret = sorted((name, text) for name, text in named if name not in _HARMLESS)
-        if not secret:
+        choosing = sorted(field for field in named if field[0] not in _HARMLESS and field != _ANYTHING)
+        if not choosing:
             return ""
-        return task_id.compute("", credentials="\n".join(f"{name}:{text}" for name, text in secret))
+        return task_id.compute("", credentials="\n".join(f"{name}:{text}" for name, text in choosing))
 
 
 @dataclass(frozen=True, slots=True)

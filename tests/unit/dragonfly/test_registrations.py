@@ -155,4 +155,4 @@ def test_header_names_keep_the_user_s_spelling() -> None:
 
 def test_the_spelling_of_a_header_makes_no_other_task() -> None:
     assert read({"headers": ["AUTHORIZATION: a"]}).task_id == read({"headers": ["authorization: a"]}).task_id
-    assert read({"headers": ["accept: x"]}).task_id == read({"headers": ["user-AGENT: x"]}).task_id
+    assert read({"headers": ["pragma: x"]}).task_id == read({"headers": ["user-AGENT: x"]}).task_id

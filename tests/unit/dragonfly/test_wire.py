@@ -202,3 +202,11 @@ def test_dragonflys_copies_stay(flags: list[str], environment: dict[str, str], e
 def test_seconds_are_a_whole_number(text: str) -> None:
     with pytest.raises(SettingsError, match="cache-seconds"):
         parse(["--data", "/d", f"--cache-seconds={text}"], {})
+
+
+def test_clients_that_ask_for_different_formats_do_not_share() -> None:
+    """For example, GitHub sends the asset of a release or its description, as ``Accept`` says."""
+    asset = registration(headers=["Accept: application/octet-stream"])
+    assert asset.task_id == registration(headers=["accept: application/octet-stream", "User-Agent: y"]).task_id
+    others: tuple[list[str], ...] = (["Accept: application/json"], ["Accept: */*"], ["Accept-Language: de"], [])
+    assert asset.task_id not in {registration(headers=headers).task_id for headers in others}
