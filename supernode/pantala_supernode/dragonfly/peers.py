@@ -14,6 +14,7 @@ from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.dispatch import Dispatcher
+from pantala_supernode.tasks.shares import DRAGONFLY
 from pantala_supernode.tasks.task import LeaseHolder
 
 _MAX_PEERS = 10_000
@@ -115,12 +116,15 @@ class RegisteredPeers:
     def delete_task(self, task_id: str, *, full: bool) -> None:
         """Delete a task, its downloads and all progress. With ``full``, also delete the copy on the volume.
 
-        Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` if a Task resource needs it.
+        Raises :class:`EmptyValueError`, :class:`NotFoundError`, and :class:`ConflictError` if a Task resource needs it,
+        or a node that pulls images, or another supernode.
         """
         task = self._managers.tasks.known(task_id)
         if task.wanted:
             names = ", ".join(sorted(wanted.name for wanted in task.wanted.values())[:3])
             raise ConflictError(f"Task resources want this task; delete them first: {names}")
+        if task.lease is not None and (task.lease.source is None or task.lease.source.tenants - {DRAGONFLY}):
+            raise ConflictError("nodes that pull images, or other supernodes, need this file; delete it later")
         for client in list(self._clients.of(task_id)):
             self._clients.remove(client)
         self._leases.end_lease(task_id, keep=not full)

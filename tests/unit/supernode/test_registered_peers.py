@@ -8,9 +8,11 @@ from pantala_supernode.dragonfly.models import PeerCreateRequest, PieceUpdateReq
 from pantala_supernode.dragonfly.peers import RegisteredPeers
 from pantala_supernode.dragonfly.wire import PieceResult, PieceStatus, Registration
 from pantala_supernode.errors import ConflictError, EmptyValueError, InvalidValueError, NotFoundError, NotReadyError
+from pantala_supernode.images.sources import blob_source
 from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.task_progress import SUPERNODE
-from pantala_supernode.tasks.task import Task
+from pantala_supernode.tasks.copy import FileSource
+from pantala_supernode.tasks.task import Lease, Task
 from tests.unit.supernode.conftest import ID, URL, Bench, Leases, Wish
 
 RANGE = Wrapping(10).range(1)
@@ -121,6 +123,21 @@ def test_the_task_of_a_task_resource_is_not_deleted(bench: Bench, peers: Registe
         peers.delete_task(ID, full=True)
     with pytest.raises(NotFoundError):
         peers.delete_task("x", full=True)
+
+
+@pytest.mark.parametrize(
+    "source",
+    [None, blob_source(URL, "", "sha256:" + "0" * 64), FileSource(URL, tenants=frozenset({"ns"}))],
+    ids=["restored blob", "blob", "for another supernode"],
+)
+def test_only_files_of_dragonflys_clients_are_deleted(
+    bench: Bench, peers: RegisteredPeers, leases: Leases, source: FileSource | None
+) -> None:
+    bench.managers.tasks.lease(ID, Lease(source, 600))
+    for full in (False, True):
+        with pytest.raises(ConflictError, match="later"):
+            peers.delete_task(ID, full=full)
+    assert [] == leases.ended
 
 
 def test_a_success_counts_once_and_makes_a_provider(bench: Bench, peers: RegisteredPeers, client: Client) -> None:
