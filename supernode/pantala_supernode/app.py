@@ -97,6 +97,7 @@ class App:
             released=copies.released,
             stated=lambda: managers.tasks.stated,
             spare=events.room_needed.request,
+            claimed=managers.tasks.claimed,
             rules=Housekeeping(
                 settings.grace,
                 max(settings.grace, settings.cache_seconds),

@@ -76,6 +76,11 @@ class TaskManager:
     def __contains__(self, name: object) -> bool:
         return name in self._tasks
 
+    def claimed(self, name: str) -> bool:
+        """True if a Task resource wants a task."""
+        task = self._tasks.get(name)
+        return task is not None and bool(task.wanted)
+
     def __iter__(self) -> Iterator[Task]:
         return iter(list(self._tasks.values()))
 

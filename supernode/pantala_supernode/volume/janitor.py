@@ -30,8 +30,10 @@ class Janitor:
 
     Before the operator's first statement (``stated``), it is not known which copies are wanted. Until then, only
     ``released`` copies are evicted: those that a task has wanted since the start, and that no task wants now. Other
-    copies are evicted only if room is needed and no statement has arrived for long. ``spare`` ends one lease that no
-    reader needs. ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch.
+    copies are evicted only if room is needed and no statement has arrived for long.
+
+    ``spare`` ends one lease that no reader needs. That frees no copy that is ``claimed``, because a Task resource
+    wants it. ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch.
     """
 
     def __init__(
@@ -44,6 +46,7 @@ class Janitor:
         stated: Callable[[], bool],
         rules: Housekeeping,
         spare: Callable[[], bool] = lambda: False,
+        claimed: Callable[[TaskID], bool] = lambda _: False,
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
@@ -58,6 +61,7 @@ class Janitor:
         self._stated = stated
         self._rules = rules
         self._spare = spare
+        self._claimed = claimed
         self._clock = clock
         self._wall = wall
         self._begun = clock()
@@ -104,6 +108,10 @@ class Janitor:
             if (
                 size > usage.total - usage.headroom
             ):  # an origin may announce any length, which must not evict all copies
+                return False
+            free = [Unwanted(name, 0.0) for file in self._store if not self._claimed(name := TaskID(file.meta.task_id))]
+            most = sum(copy.size for copy in await asyncio.to_thread(self._measured, free))
+            if size > usage.spare + most:  # the end of all leases would not help
                 return False
             copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
             # If the bytes alone would fit, their metadata did not.

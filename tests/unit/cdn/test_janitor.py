@@ -43,6 +43,7 @@ class Bench:
         self.released: set[TaskID] = set()
         self.broken: set[TaskID] = set()
         self.spared: list[TaskID] = []
+        self.claimed: set[TaskID] = set()
         self.store = SmallDisk(directory, durable=False)
         self.store.open()
         self.janitor = Janitor(
@@ -53,6 +54,7 @@ class Bench:
             stated=lambda: stated,
             rules=RULES,
             spare=self.spare,
+            claimed=self.claimed.__contains__,
             clock=lambda: self.clock,
             wall=lambda: self.wall,
         )
@@ -215,6 +217,18 @@ async def test_a_length_beyond_the_disk_costs_no_copy(bench: Bench) -> None:
     bench.spared = [NAMES[0], NAMES[1]]
     assert await bench.left_by_room(1 << 62) is None
     assert (NAMES[:2], [0, 1]) == (bench.spared, bench.there())
+
+
+async def test_a_length_beyond_what_the_leases_hold_ends_none_of_them(bench: Bench) -> None:
+    """Otherwise one announced length would cost all nodes the blobs that they keep."""
+    bench.store.disk = Usage(6 * SIZE, 6 * SIZE)
+    bench.put(0, 1, 2, 3)
+    bench.wanted |= set(NAMES[:4])
+    bench.claimed |= set(NAMES[:2])
+    bench.spared = [NAMES[2], NAMES[3]]
+    assert await bench.left_by_room(5 * SIZE) is None
+    assert (NAMES[2:4], [0, 1, 2, 3]) == (bench.spared, bench.there())
+    assert [0, 1] == await bench.left_by_room(4 * SIZE)
 
 
 COPIES = st.lists(
