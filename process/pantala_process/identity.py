@@ -58,7 +58,8 @@ class ServerClock:
     """The time of the API server, which issues the tokens. Before its first answer, the machine's time.
 
     Between answers, the monotonic clock counts on. So no token is refused because this machine's clock is wrong or
-    jumps. The API server's certificate is verified. It also signs the tokens, so a false time gives it no more power.
+    jumps. That clock stands still while the machine sleeps. A token from the future shows this to :class:`ClusterKeys`.
+    The API server's certificate is verified. It also signs the tokens, so a false time gives it no more power.
     """
 
     def __init__(self, wall: Callable[[], float] = time.time, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -167,7 +168,7 @@ class ClusterKeys:
                     "verify_nbf": False,
                 },
             )
-            self._check_times(claims)
+            await self._check_times(claims)
         except (jwt.PyJWTError, ValueError, RecursionError) as error:
             raise TokenRejectedError(f"the token is not valid: {error}") from error
         bound = claims.get("kubernetes.io", {})
@@ -176,12 +177,14 @@ class ClusterKeys:
         self._known[_hash(token)] = identity, float(claims["exp"]) + _LEEWAY
         return identity
 
-    def _check_times(self, claims: Mapping[str, Any]) -> None:
-        now = self._clock.now()
+    async def _check_times(self, claims: Mapping[str, Any]) -> None:
         try:
             end, begin = float(claims["exp"]), max(float(claims["iat"]), float(claims.get("nbf", 0)))
         except (TypeError, ValueError) as error:
             raise jwt.InvalidTokenError("a time in the token is not a number") from error
+        if self._clock.now() < begin - _LEEWAY:
+            await self._load_soon()  # while the machine sleeps, the monotonic clock stands still
+        now = self._clock.now()
         if not now <= end + _LEEWAY:
             raise jwt.ExpiredSignatureError("the token has expired")
         if not begin - _LEEWAY <= now:
@@ -198,6 +201,14 @@ class ClusterKeys:
             raise TokenRejectedError(
                 f"cannot read the cluster's keys: {error}. Check the API server and the mounted token"
             ) from error
+
+    async def _load_soon(self) -> None:
+        """Read the keys again, and so learn the API server's time, unless that was done a moment ago."""
+        async with self._loading:
+            now = time.monotonic()
+            if now - self._loaded_at > _MIN_RELOAD_INTERVAL:
+                self._loaded_at = now
+                await self._load_again()
 
     async def _load_again(self) -> None:
         try:

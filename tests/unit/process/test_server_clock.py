@@ -29,25 +29,32 @@ class Machine:
     def __init__(self, ahead: float) -> None:
         self.ahead = ahead
         self.passed = 0.0
+        self.slept = 0.0
+        """Seconds for which the machine, and so its monotonic clock, stood still."""
         self.answers_with_date = True
         self.reads = 0
         self.away = False
-        self.clock = ServerClock(lambda: NOW + self.passed + self.ahead, lambda: 5000.0 + self.passed)
+        self.clock = ServerClock(lambda: self.now + self.ahead, lambda: 5000.0 + self.passed)
         self.keys = ClusterKeys(self.read, self.clock)
+
+    @property
+    def now(self) -> float:
+        """The API server's time."""
+        return NOW + self.passed + self.slept
 
     async def read(self, path: str) -> Mapping[str, Any]:
         self.reads += 1
         if self.away:
             raise OSError("away")
         if self.answers_with_date:
-            self.clock.learn(formatdate(NOW + self.passed, usegmt=True))
+            self.clock.learn(formatdate(self.now, usegmt=True))
         if "jwks" not in path:
             return {"issuer": ISSUER}
         numbers = KEY.public_key().public_numbers()
         return {"keys": [{"kty": "RSA", "alg": "RS256", "kid": "k", "n": _text(numbers.n), "e": _text(numbers.e)}]}
 
     def token(self, **changes: Any) -> str:
-        issued = int(NOW + self.passed)
+        issued = int(self.now)
         claims = {"iss": ISSUER, "aud": ["pantala"], "sub": "s", "iat": issued, "nbf": issued, "exp": issued + 600}
         return jwt.encode({**claims, **changes}, KEY, algorithm="RS256", headers={"kid": "k"})
 
@@ -75,6 +82,18 @@ async def test_m5_a_jump_of_the_clock_changes_nothing(jump: float) -> None:
     machine.passed += 700
     with pytest.raises(TokenRejectedError, match="expired"):
         await machine.keys.verify(token)
+
+
+async def test_m5_a_machine_that_slept_learns_the_time_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("pantala_process.identity._MIN_RELOAD_INTERVAL", 0.0)
+    machine = Machine(0)
+    old = machine.token()
+    await machine.keys.verify(old)
+    machine.slept = 7200
+    assert "s" == (await machine.keys.verify(machine.token())).subject
+    assert machine.keys.known(old) is None
+    with pytest.raises(TokenRejectedError, match="expired"):
+        await machine.keys.verify(old)
 
 
 @pytest.mark.parametrize(("ahead", "valid"), [(50, True), (-50, True), (-70, False), (670, False)])
