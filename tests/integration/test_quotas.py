@@ -6,6 +6,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import pytest
+
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason
 from pantala_protocol.rules.quotas import Quota, Quotas
@@ -92,6 +94,18 @@ async def test_m1_an_endless_body_stops_before_the_quota_and_is_freed(tmp_path: 
         await eventually(lambda: on_disk(it) == 0)
         await asyncio.sleep(2.5)
         assert 1 == len(it.origin.log), "an endless body is not read again"
+
+
+@pytest.mark.parametrize("quota", [MIB // 2, 3 * MIB + MIB // 2], ids=["in the first block", "later"])
+async def test_m1_an_endless_body_of_a_slow_origin_stops_inside_a_block(tmp_path: Path, quota: int) -> None:
+    async with lab(tmp_path, a=Quota(bytes=quota)) as it:
+        it.serve(64 * MIB, framing="chunked", rate=4.0 * MIB)
+        await it.state(wanted(it, "a"))
+        refused = await report(it, "a/f")
+        assert refused.failure is not None
+        assert Reason.QUOTA_EXCEEDED == refused.failure.reason
+        assert 1 == len(it.origin.log)
+        assert it.origin.body_bytes("/f") < quota + MIB // 4
 
 
 async def test_m1_the_bytes_of_a_day_are_counted_across_restarts(tmp_path: Path) -> None:

@@ -161,7 +161,7 @@ class Intake:
                     if segment.stop != recorder.total and answer.end != segment.stop * size:
                         if segment.next >= segment.stop:
                             return
-                        body.stop_at(segment.stop * size - answer.offset)
+                        body.stop_at(min(allowed, segment.stop * size - answer.offset))
                 # Reading a body to its end lets the next request use the same connection.
             if body.received >= allowed:  # the quota stopped the body; this raises unless the quota now allows more
                 self._allow(answer, recorder)

@@ -97,7 +97,10 @@ class StreamedBody:
         self._stop = end
 
     async def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
-        """See :meth:`pantala_supernode.origin.body.Body.blocks`. Raises the exception that ended the transfer."""
+        """See :meth:`pantala_supernode.origin.body.Body.blocks`. Raises the exception that ended the transfer.
+
+        A body that :meth:`stop_at` ended has no unfinished block.
+        """
         cutter = BlockCutter(layout)
         with self._condition:
             self._cutter = cutter
@@ -110,6 +113,8 @@ class StreamedBody:
             if ended is not None:
                 if ended.cancelled() or ended.exception() is not None:
                     await asyncio.to_thread(cutter.save)
+                if self._was_stopped(ended):
+                    return
                 self.outcome(ended)
                 for block in cutter.rest():
                     yield block
@@ -133,6 +138,12 @@ class StreamedBody:
             return ended.result()
         except OutboundError as error:
             raise self._translate(error) from None
+
+    def _was_stopped(self, ended: asyncio.Task[Head]) -> bool:
+        """True if the transfer ended because no further byte was wanted."""
+        if self.received < self._stop or ended.cancelled():
+            return False
+        return isinstance(ended.exception(), CancelledTransferError)
 
     def _taken(self) -> list[bytearray]:
         with self._condition:

@@ -309,6 +309,15 @@ async def test_blocks_are_freed_without_the_garbage_collector() -> None:
         gc.enable()
 
 
+async def test_a_stopped_body_ends_with_its_last_whole_block() -> None:
+    async with Origin() as origin, http_reader() as source:
+        origin.serve("/file", BODY, always=Behaviour(rate=1_000_000.0))
+        async with source.open(FileSource(origin.url("/file"))) as answer:
+            answer.body.stop_at(150_000)
+            assert BODY.read(0, 131_072) == b"".join([block async for block in answer.body.blocks(Layout(65_536))])
+            assert 150_000 <= answer.body.received < 200_000
+
+
 async def test_a_throttled_request_ends_with_its_reader_and_saves_nothing_afterwards() -> None:
     closed, saved = asyncio.Event(), []
 
