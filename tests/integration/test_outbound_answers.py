@@ -1,6 +1,8 @@
 """Which answers are accepted, and which break a limit or HTTP."""
 
 import asyncio
+import errno
+import os
 import socket
 import ssl
 import struct
@@ -222,3 +224,25 @@ async def test_a_cut_of_a_body_with_tls_is_an_interruption(tmp_path: Path, frami
         with pytest.raises(OutboundError) as caught:
             await client.send(Request(url, {}), Kept())
     assert Fault.INTERRUPTED is caught.value.fault
+
+
+async def test_an_answer_is_complete_although_no_descriptor_is_left_for_the_next_request(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def exhausted(_: int) -> int:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(os, "dup", exhausted)
+    _, body, _ = await answered(OK + TWO)
+    assert b"ok" == body
+
+
+async def test_a_request_without_a_socket_fails_and_is_no_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted(*_: object) -> socket.socket:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    async with OutboundClient(egress=local_egress()) as client:
+        monkeypatch.setattr("pantala_supernode.outbound.transfer.socket.socket", exhausted)
+        with pytest.raises(OutboundError, match="no socket is left") as caught:
+            await client.send(Request("http://127.0.0.1:9/", {}), Kept())
+    assert Fault.UNREACHABLE is caught.value.fault

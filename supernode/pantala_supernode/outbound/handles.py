@@ -27,7 +27,8 @@ class Handle:
         descriptor = self.curl.getinfo(pycurl.ACTIVESOCKET)
         self._close_sockets()
         if descriptor >= 0:
-            self.sockets.append(socket.socket(fileno=os.dup(descriptor)))
+            with contextlib.suppress(OSError):  # no descriptor is left; the pool then closes the handle
+                self.sockets.append(socket.socket(fileno=os.dup(descriptor)))
 
     def close(self) -> None:
         self.curl.close()

@@ -5,6 +5,7 @@ transfers.
 """
 
 import contextlib
+import errno
 import os
 import re
 import select
@@ -41,7 +42,6 @@ _FAULTS = {
     pycurl.E_GOT_NOTHING: Fault.INTERRUPTED,
     _TOO_LARGE: Fault.HEAD_TOO_LARGE,
 }
-_ECONNREFUSED = 111
 _CUT = re.compile(r"unexpected eof|SSL_ERROR_SYSCALL|reset by peer", re.IGNORECASE)
 """The words of libcurl and OpenSSL about a cut connection with TLS, whose error number says nothing about the cut."""
 _STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
@@ -146,7 +146,7 @@ class Transfer:
         if self._head is None and self._handle.getinfo(pycurl.HTTP_CONNECTCODE) >= 300:
             return proxy.refusal(self._handle.getinfo(pycurl.HTTP_CONNECTCODE))
         number, system = int(error.args[0]), self._handle.getinfo(pycurl.OS_ERRNO)
-        if number == pycurl.E_COULDNT_CONNECT and system == _ECONNREFUSED:
+        if number == pycurl.E_COULDNT_CONNECT and system == errno.ECONNREFUSED:
             return OutboundError(Fault.REFUSED, "ECONNREFUSED")
         if number in (pycurl.E_SSL_CONNECT_ERROR, pycurl.E_RECV_ERROR) and _CUT.search(self._handle.errstr()):
             return OutboundError(Fault.INTERRUPTED, f"curl {number}")
@@ -234,10 +234,14 @@ class Transfer:
         family, kind, protocol, (host, *_) = address
         try:
             self._destination.check(host)
+            opened = socket.socket(family, kind, protocol)
         except SourceDeniedError as error:
             self._error = error
             return pycurl.SOCKET_BAD
-        opened = socket.socket(family, kind, protocol)
+        except OSError as error:  # no descriptor is left, or the kernel has no IPv6
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                self._error = OutboundError(Fault.UNREACHABLE, f"no socket is left: {error.strerror}")
+            return pycurl.SOCKET_BAD
         self._sockets.append(opened)
         return opened
 
