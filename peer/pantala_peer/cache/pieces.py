@@ -67,7 +67,7 @@ class PieceCache:
         for file in self._store:
             if not await self._is_readable(file):
                 continue
-            if not (_all_there(file) and file.path.exists()) and (file.complete or _is_linked(file)):
+            if not (_all_there(file) and _has_data(file)) and (file.complete or _is_linked(file)):
                 rotten.append(file.meta.task_id)
                 await self.drop(file.meta.task_id)
         return rotten
@@ -100,7 +100,7 @@ class PieceCache:
         file = self._store.get(assignment.task_id)
         if file is None:
             return True
-        if (file.have or file.complete) and not file.path.exists():  # an empty file has no pieces
+        if (file.have or file.complete) and not _has_data(file):  # an empty file has no pieces
             return False
         meta = file.meta
         if not assignment.generation or meta.length is None or assignment.length is None:
@@ -258,7 +258,7 @@ class PieceCache:
             await asyncio.to_thread(file.verify, feed)
         finally:
             file.close()
-        if file.complete and _all_there(file) and file.path.exists():
+        if file.complete and _all_there(file) and _has_data(file):
             evidence.look(file)
 
     def _start(self, file: PieceFile) -> Evidence:
@@ -328,7 +328,15 @@ def _is_linked(file: PieceFile) -> bool:
     """True if the data file is published. After a crash of the machine, the metadata may not show this."""
     try:
         return file.path.stat().st_nlink > 1
-    except FileNotFoundError:
+    except OSError:
+        return False
+
+
+def _has_data(file: PieceFile) -> bool:
+    """True if the data file exists, as far as the disk says."""
+    try:
+        return file.path.exists()
+    except OSError:
         return False
 
 

@@ -103,10 +103,11 @@ class Publisher:
         path = request.path
         *parents, _ = components(path)
         record = self._records.get(path)
-        if record is not None and record.task_id != request.task_id and self._in_place(record):
-            raise PathConflictError(f"The file of another Task is at {path!r} on the node.")
-        with store_errors(f"publish {path!r}"), self._directory(parents, make=True) as (directory, made):
-            self._link(request, directory, made)
+        with store_errors(f"publish {path!r}"):
+            if record is not None and record.task_id != request.task_id and self._in_place(record):
+                raise PathConflictError(f"The file of another Task is at {path!r} on the node.")
+            with self._directory(parents, make=True) as (directory, made):
+                self._link(request, directory, made)
 
     def unpublish(self, path: str) -> None:
         """Remove the peer's file at ``path``, and its empty directories that the peer made. A foreign file stays."""

@@ -294,6 +294,19 @@ def test_a_foreign_file_that_the_peer_may_not_read_is_a_conflict(node: Node, mon
         node.publish("file")
 
 
+def test_a_path_of_another_task_that_cannot_be_seen_is_a_failure_of_the_disk(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> os.stat_result:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    node.publish("file")
+    with monkeypatch.context() as patch:
+        patch.setattr("pantala_peer.cache.publisher._look", broken)
+        with pytest.raises(StoreError):
+            node.publish("file", OTHER)
+
+
 def test_a_remainder_that_cannot_be_removed_does_not_stop_the_peer(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
     def fail(*_: object, **__: object) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
