@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, Callable
 
-from pantala_pieces.errors import StoreError
+from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_process.backoff import pause_until
@@ -182,7 +182,7 @@ class CopyServer:
     async def _piece(self, file: PieceFile, number: int) -> bytes:
         try:
             piece = await asyncio.to_thread(file.read_verified, number)
-        except StoreError as error:
+        except (StoreError, PieceMissingError) as error:  # it may have been forgotten a moment ago
             raise CopyEndedError(str(error)) from error
         if piece is None:
             self._accuse(TaskID(file.meta.task_id), number)
