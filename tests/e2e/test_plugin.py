@@ -75,9 +75,9 @@ def test_the_rates_of_top_add_up_on_shaped_links(case: Case, origin: Origin, tmp
         eventually_blocking(lambda: not any(rates(record)[-1]), ignoring=ValueError)
         top.send_signal(signal.SIGINT)
         assert 130 == top.wait(20)
-    origin, *nodes = map(sum, zip(*rates(record), strict=True))
-    assert sum(nodes) == pytest.approx(len(case.nodes) * _SIZE, rel=0.05), rates(record)
-    assert origin == pytest.approx(_SIZE, rel=0.05), rates(record)
+    from_origin, *to_nodes = map(sum, zip(*rates(record), strict=True))
+    assert sum(to_nodes) == pytest.approx(len(case.nodes) * _SIZE, rel=0.05), rates(record)
+    assert from_origin == pytest.approx(_SIZE, rel=0.05), rates(record)
     assert [] == forwards(), "each command ends its kubectl"
 
 

@@ -7,10 +7,11 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
+from pantala_protocol.rules.sources import Network
 from pantala_protocol.statement import SourceRule
 from pantala_supernode.origin.http import HTTPReader, SourceThrottle
 from pantala_supernode.outbound.client import OutboundClient
-from pantala_supernode.outbound.egress import EgressPolicy, Network
+from pantala_supernode.outbound.egress import EgressPolicy
 from pantala_supernode.outbound.policies import SourcePolicies
 
 LOOPBACK = SourceRule("tests", networks=("127.0.0.0/8", "::1/128"))
