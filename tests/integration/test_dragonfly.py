@@ -47,11 +47,11 @@ class Stage(SupernodeLab):
         return self.app.managers.progress.tasks[task_id.compute(self.origin.url("/f"))].supernode_bytes
 
     def node_with_file(self, root: Path) -> AbstractAsyncContextManager[PeerApp]:
-        """A node that gets the file."""
+        """A node that gets the file. It fetches no more pieces at once than a client sends."""
         url = self.origin.url("/f")
         wanted = WantedTask("u", "ns/n", task_id.compute(url), url, path="f", peers=("node-1",))
         self.app.supernode.state(Statement(1, (wanted,)))
-        return peer(self.url, root)
+        return peer(self.url, root, downloads=4)
 
 
 @pytest.fixture
