@@ -277,7 +277,7 @@ class SchedulerManager:
     def _coming(self, task: TaskProgress, near: PeerProgress) -> int:
         """The pieces that the local peer will soon have: those that it fetches, or all if it lacks only a few."""
         lacks = task.copy.cached & ~near.have
-        return lacks if near.expected and lacks.bit_count() <= 2 * self.policy.window else near.expected
+        return lacks if near.expected and lacks.bit_count() <= 4 * self.policy.window else near.expected
 
     def _seeds(self, task: TaskProgress, demand: _Demand) -> int:
         """The needed pieces that no peer has or was given. 0 if the peer has had more than its share of such pieces."""

@@ -141,10 +141,12 @@ class Dispatcher:
         self._scheduler.served(session.peer, providers, now=now)
         self._assignments.note_completion(session, task)
         self._feed.touch_task(task.id)
-        peers = dict.fromkeys((session.peer, *providers))
-        peers.pop(SUPERNODE, None)
-        for provider in (*peers, SUPERNODE):  # the supernode is last: it gives only pieces that no peer can give
-            self.serve_waiting(task.id, provider)
+        for provider in dict.fromkeys((session.peer, *providers)):
+            if provider != SUPERNODE:
+                self.serve_waiting(task.id, provider)
+        if session.peer == self._progress.local_peer:
+            return  # it took no place at the supernode, and gets the next pieces before other peers
+        self.serve_waiting(task.id, SUPERNODE)  # last, because it gives only pieces that no peer can give
         if SUPERNODE in providers:  # the supernode serves all tasks, so another task may use its room
             self.serve_all_waiting(SUPERNODE)
 

@@ -84,6 +84,18 @@ async def test_a_new_piece_goes_to_a_waiting_peer(lab: Lab) -> None:
     assert work[0].ticket
 
 
+async def test_a_report_of_the_local_peer_frees_no_place_at_the_supernode(lab: Lab) -> None:
+    """The answer to the report gives the local peer the next pieces. Other peers then take them from that peer."""
+    lab.progress.local_peer = "a"
+    lab.managers.peers.known("a").leaving = True
+    lab.progress.give(ID, "a", 0, SUPERNODE)
+    held = lab.waits("b")
+    lab.succeeds("a", 0b0001)
+    assert not held.done()
+    lab.dispatcher.expire()
+    assert {SUPERNODE} == {provider for _, provider in pieces(await held)}
+
+
 async def test_the_places_of_a_silent_peer_go_to_a_waiting_one(lab: Lab) -> None:
     assert PIECES == len(lab.work("a"))
     lab.progress.service[SUPERNODE].booked = POLICY.supernode_uploads
