@@ -1,5 +1,6 @@
 """``kubectl pantala`` on a real cluster: through a real ``kubectl port-forward``, and with all checks of ``doctor``."""
 
+import itertools
 import json
 import os
 import signal
@@ -46,10 +47,21 @@ def forwards() -> list[str]:
     return found
 
 
-def rates(record: Path) -> list[tuple[int, int, int]]:
-    """For each sample: from the origin, from the supernode and from peers. The last line may not be whole yet."""
-    traffic = [json.loads(line)["console"]["traffic"] for line in record.read_text().splitlines()]
-    return [(each["origin_rate"], each["supernode_rate"], each["peers_rate"]) for each in traffic]
+_RATES = ("origin_rate", "supernode_rate", "peers_rate")
+
+
+def samples(record: Path) -> list[tuple[float, ...]]:
+    """The time of each sample, and the rates from the origin, the supernode and peers. The last line may be cut."""
+    consoles = [json.loads(line)["console"] for line in record.read_text().splitlines()]
+    return [(each["at"], *(each["traffic"][name] for name in _RATES)) for each in consoles]
+
+
+def moved(record: Path) -> list[float]:
+    """The bytes that the rates add up to. A busy machine takes some samples late."""
+    taken = samples(record)
+    seconds = [after[0] - before[0] for before, after in itertools.pairwise(taken)]
+    columns = list(zip(*taken[1:], strict=True))[1:]
+    return [sum(rate * each for rate, each in zip(column, seconds, strict=True)) for column in columns]
 
 
 @pytest.fixture
@@ -72,12 +84,12 @@ def test_the_rates_of_top_add_up_on_shaped_links(case: Case, origin: Origin, tmp
         explained = run(case, "explain", "task/plugin")
         assert f"Task {case.namespace}/plugin: not ready" in explained
         case.ready("task/plugin", timeout=120)
-        eventually_blocking(lambda: not any(rates(record)[-1]), ignoring=ValueError)
+        eventually_blocking(lambda: not any(samples(record)[-1][1:]), ignoring=ValueError)
         top.send_signal(signal.SIGINT)
         assert 130 == top.wait(20)
-    from_origin, *to_nodes = map(sum, zip(*rates(record), strict=True))
-    assert sum(to_nodes) == pytest.approx(len(case.nodes) * _SIZE, rel=0.05), rates(record)
-    assert from_origin == pytest.approx(_SIZE, rel=0.05), rates(record)
+    from_origin, *to_nodes = moved(record)
+    assert sum(to_nodes) == pytest.approx(len(case.nodes) * _SIZE, rel=0.05), samples(record)
+    assert from_origin == pytest.approx(_SIZE, rel=0.05), samples(record)
     assert [] == forwards(), "each command ends its kubectl"
 
 
