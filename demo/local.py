@@ -25,8 +25,8 @@ NODES = ("node-1", "node-2", "node-3")
 _ROOT = Path(__file__).resolve().parents[1]
 _READY_SECONDS = 30.0
 
-_WHOLE = "the node has a whole file"
-"""The message that a peer logs when it has all pieces of a task."""
+_SOURCES = '"from_supernode"'
+"""The field of the line that a peer logs when it has all pieces of a task."""
 
 
 class LocalPlace:
@@ -98,7 +98,7 @@ class LocalPlace:
         found = {}
         for name in NODES:
             for line in self._processes[name].log.read_text().splitlines():
-                if _WHOLE in line and task_id in line:
+                if _SOURCES in line and task_id in line:
                     entry = json.loads(line)
                     found[name] = Taken(entry["from_supernode"], entry["from_peers"])
         return found

@@ -68,7 +68,7 @@ def kept(tmp_path: Path) -> Iterator[tuple[subprocess.Popen[str], str]]:
 def test_the_demo_shares_a_file_and_leaves_nothing(kept: tuple[subprocess.Popen[str], str], tmp_path: Path) -> None:
     """Three nodes have the right file, the origin sent it once, and kubectl works. Ctrl-C ends the demo."""
     demo, output = kept
-    assert 3 == len(re.findall(r"^node-\d .* ok ", output, re.MULTILINE)), output
+    assert 3 == len(re.findall(r"^node-\d .* ok .* \S+ MB +\S+ MB *$", output, re.MULTILINE)), output
     assert re.search(r"left the origin .* 1\.000x", output), output
     kubeconfig = re.search(r"export KUBECONFIG=(\S+)", output)
     assert kubeconfig, output
