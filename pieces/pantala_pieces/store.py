@@ -143,7 +143,7 @@ def _read_meta(directory: Path) -> Meta:
     except OSError as error:
         if error.errno not in LOST or isinstance(error, FileNotFoundError):
             raise
-        raise RecordError(f"the disk has lost its directory, or one of its files: {error.strerror}") from error
+        raise RecordError(f"the disk has lost the directory of the copy, or a file in it: {error.strerror}") from error
     if not usual:
         raise RecordError("it is not a directory, or one of its files is not a regular file")
     meta = records.load(directory / "meta.json", Meta)

@@ -214,7 +214,7 @@ class ClusterKeys:
         try:
             await self._load()
         except TokenRejectedError as error:
-            _log.warning("cannot read the cluster's keys again; the former keys stay in force", error=str(error))
+            _log.warning("cannot read the cluster's keys; the keys that were read before stay in use", error=str(error))
 
     async def _key(self, kid: str) -> jwt.PyJWK:
         now = time.monotonic()

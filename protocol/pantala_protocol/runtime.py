@@ -83,7 +83,10 @@ class ProbeRequest(Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class ProbeOutcome(Struct, frozen=True):
-    """How the probe's pull ended. Only the mirror knows whether the runtime asked the mirror."""
+    """How the pull of the probe's image ended.
+
+    This does not show whether the runtime asked the mirror. Only the mirror itself knows that.
+    """
 
     image: str
     outcome: str

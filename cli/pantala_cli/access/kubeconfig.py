@@ -87,8 +87,8 @@ def impersonation(user: Mapping[str, Any]) -> dict[str, str]:
     groups, extra = user.get("as-groups") or [], user.get("as-user-extra") or {}
     if len(groups) > 1 or any(len(each) > 1 for each in extra.values()):
         raise KubeconfigError(
-            "The kubeconfig's user acts as another one with several as-groups, or with several values in "
-            "as-user-extra. Pantala's plugin supports one. Use another --context."
+            "The user of the kubeconfig impersonates another user with several as-groups, or with several values of "
+            "one key in as-user-extra. The plugin supports one group, and one value of each key. Use another --context."
         )
     wanted = {"Impersonate-User": user.get("as"), "Impersonate-Uid": user.get("as-uid")}
     wanted["Impersonate-Group"] = groups[0] if groups else None

@@ -87,7 +87,7 @@ class TargetChoice:
         return self._chosen[key]
 
     def young(self, each: TaskResource, now: datetime) -> dict[str, datetime]:
-        """The nodes that joined less than ``spec.timeoutSecondsPerNode`` ago, and when that time ends."""
+        """The nodes that joined less than ``spec.timeoutSecondsPerNode`` ago, each with the end of that time."""
         if each.spec.timeout_seconds_per_node is None:
             return {}
         if self._joined is None:

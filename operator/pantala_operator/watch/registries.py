@@ -105,9 +105,9 @@ class ImageResolver:
             return None
 
     def _supernode_for(self, key: ImageKey) -> str | None:
-        """The supernode that owns the repository, or any reachable supernode.
+        """The owner of the repository among the reachable supernodes. ``None``: no supernode is reachable.
 
-        The owner asks the registry for peers too.
+        A supernode that leaves is chosen only if all reachable supernodes leave.
         """
         views = self._supernodes.views
         reachable = [each.name for each in self._supernodes.members if not views[each.name].silent]

@@ -30,5 +30,5 @@ def open_traces(process: str, environment: Mapping[str, str]) -> Traces:
             variable=next(name for name in _ENDPOINTS if environment.get(name)),
         )
     except ValueError as error:
-        _log.warning("no traces are sent: a variable of OpenTelemetry is not valid. Correct it.", error=str(error))
+        _log.warning("no traces are sent: OpenTelemetry refuses a variable (OTEL_*). Correct it.", error=str(error))
     return NOWHERE

@@ -26,7 +26,9 @@ from pantala_supernode.tasks.tenancy import ReadBudget, unlimited
 
 
 class CDNManager:
-    """Completes the ordered copies. One job works on each copy. All jobs together read ``fetches`` answers at once.
+    """Completes each copy for which there is an order. Each copy has its own job.
+
+    All jobs together read at most ``fetches`` answers at once.
 
     A copy counts as current for ``fresh_for`` seconds after the origin confirmed it, unless the origin declares another
     time. ``wall`` returns seconds since the epoch.

@@ -78,7 +78,7 @@ class Overview:
         )
 
     def _downloads(self) -> list[tuple[str, str]]:
-        """The task and the peer of each download that may have a rate, and then of each that may be unfinished."""
+        """The task and the peer of each download, up to a limit. Downloads with recent bytes come first."""
         unfinished = (
             (task_id, peer)
             for peer, session in self._sessions.items()
