@@ -98,14 +98,15 @@ class Network:
         self._stack = contextlib.ExitStack()
 
     def __enter__(self) -> Self:
-        self._stack.enter_context(_shapers_in_bursts())
-        self._add(self._switch)
-        _in(self._switch, "link add switch type bridge", "link set switch up")
+        with contextlib.ExitStack() as stack:
+            stack.enter_context(_shapers_in_bursts())
+            stack.callback(self._delete)
+            self._add(self._switch)
+            _in(self._switch, "link add switch type bridge", "link set switch up")
+            self._stack = stack.pop_all()
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        for namespace in reversed(self._namespaces):
-            run("ip", "netns", "delete", namespace, check=False)
         self._stack.close()
 
     def host(self, name: str, megabits: int) -> Host:
@@ -130,6 +131,10 @@ class Network:
         _shape(host.namespace, "eth0", megabits)
         _shape(self._switch, link, megabits)
         return host
+
+    def _delete(self) -> None:
+        for namespace in reversed(self._namespaces):
+            run("ip", "netns", "delete", namespace, check=False)
 
     def _add(self, namespace: str) -> None:
         if len(self._namespaces) > MOST_HOSTS:
@@ -171,15 +176,12 @@ def _shape(namespace: str, device: str, megabits: int) -> None:
 @contextlib.contextmanager
 def _shapers_in_bursts() -> Iterator[None]:
     """Set :data:`_IN_BURSTS` for the whole machine. Without rights to do so, only the CPU time is higher."""
-    before = None
-    with contextlib.suppress(OSError):
-        before = _IN_BURSTS.read_text()
-        _IN_BURSTS.write_text("1")
-    try:
+    with contextlib.ExitStack() as stack:
+        with contextlib.suppress(OSError):
+            before = _IN_BURSTS.read_text()
+            _IN_BURSTS.write_text("1")
+            stack.callback(_IN_BURSTS.write_text, before)
         yield
-    finally:
-        if before is not None:
-            _IN_BURSTS.write_text(before)
 
 
 def _set_namespace(descriptor: int) -> None:

@@ -127,7 +127,9 @@ def test_a_seed_has_one_result() -> None:
 
 
 def test_a_zone_imports_the_file_about_once() -> None:
-    assert outcome_of(zones=3).border_copies < 3.5 < outcome_of().border_copies + 4
+    """Two of the three zones are without the supernode, so at least two copies cross a border."""
+    assert 2 <= outcome_of(zones=3).border_copies < 3.5
+    assert 0 == outcome_of().border_copies
 
 
 def test_nodes_that_lose_power_do_not_stop_the_others() -> None:
