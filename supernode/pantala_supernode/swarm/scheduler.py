@@ -102,9 +102,8 @@ class SchedulerManager:
         """
         task = self._progress.tasks[task_id]
         decided: list[PieceChoice] = []
-        ahead = self._ahead(peer)
         while len(decided) < room:
-            demand = self._demand(task_id, task, peer, now, ahead)
+            demand = self._demand(task_id, task, peer, now, self._ahead(peer))
             choice = self._urgent(task, demand, urgent) if urgent is not None and not decided else None
             if choice is None and provider is not None and not decided and not demand.progress.local:
                 choice = self._from(task, provider, demand)
@@ -117,10 +116,13 @@ class SchedulerManager:
 
     def room(self, peer: str, *, urgent: bool = False) -> int:
         """How many more pieces a peer may be given. ``urgent``: a reader waits for these pieces."""
-        known, window = self._lookup(peer), self.policy.window
-        if known is not None and known.downloads is not None:
-            window = max(1, min(known.downloads, self.policy.most_window)) + self._ahead(peer)
-        return max(0, window + (self.policy.urgent if urgent else 0) - self._progress.outstanding(peer))
+        more = self._ahead(peer) + (self.policy.urgent if urgent else 0)
+        return max(0, self._window(peer) + more - self._progress.outstanding(peer))
+
+    def _window(self, peer: str) -> int:
+        """How many pieces a peer fetches at once."""
+        downloads = known.downloads if (known := self._lookup(peer)) is not None else None
+        return self.policy.window if downloads is None else max(1, min(downloads, self.policy.most_window))
 
     def next_in_line(self, task_id: str, waiting: Pool, *, now: float, provider: str | None = None) -> list[str]:
         """A random sample of the ``waiting`` peers of a task. Peers with the fewest pieces come first.
@@ -272,12 +274,12 @@ class SchedulerManager:
             return pieces if provider == SUPERNODE else 0
         if provider == name:
             return pieces & near.served
-        return pieces & ~(self._coming(task, near) | (near.served if demand.progress.given else 0))
+        return pieces & ~(self._coming(task, name, near) | (near.served if demand.progress.given else 0))
 
-    def _coming(self, task: TaskProgress, near: PeerProgress) -> int:
+    def _coming(self, task: TaskProgress, name: str, near: PeerProgress) -> int:
         """The pieces that the local peer will soon have: those that it fetches, or all if it lacks only a few."""
         lacks = task.copy.cached & ~near.have
-        return lacks if near.expected and lacks.bit_count() <= 4 * self.policy.window else near.expected
+        return lacks if near.expected and lacks.bit_count() <= 2 * self._window(name) else near.expected
 
     def _seeds(self, task: TaskProgress, demand: _Demand) -> int:
         """The needed pieces that no peer has or was given. 0 if the peer has had more than its share of such pieces."""
@@ -311,8 +313,7 @@ class SchedulerManager:
         return slots + max(more, self._ahead(provider)) if slots else 0
 
     def _ahead(self, peer: str) -> int:
-        known = self._lookup(peer)
-        return min(known.ahead, self.policy.most_ahead) if known is not None else 0
+        return min(known.ahead, self.policy.most_ahead) if (known := self._lookup(peer)) is not None else 0
 
     def _booked(self, provider: str) -> int:
         service = self._progress.service.get(provider)

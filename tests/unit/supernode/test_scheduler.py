@@ -92,7 +92,7 @@ def test_the_local_peer_takes_all_pieces_from_a_busy_supernode(stage: Stage) -> 
 
 
 def test_the_local_peer_takes_no_room_from_the_others() -> None:
-    stage = Stage(pieces=24)
+    stage = Stage(pieces=16)
     stage.joins(LOCAL, "far")
     taken, given = stage.asks(LOCAL), stage.asks("far")
     assert [SUPERNODE] * POLICY.supernode_uploads == [choice.provider for choice in given]
