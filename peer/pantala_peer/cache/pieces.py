@@ -19,7 +19,7 @@ from msgspec import structs
 
 from pantala_peer.cache.evidence import Evidence
 from pantala_peer.errors import FileMismatchError, RotError
-from pantala_pieces.errors import FilesExhaustedError, PieceMissingError, StoreError, StoreFullError, store_errors
+from pantala_pieces.errors import LOST, PieceMissingError, StoreError, StoreFullError, store_errors
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
@@ -65,11 +65,12 @@ class PieceCache:
         await self._on_disk(self._store.open)
         rotten = []
         for file in self._store:
-            if not await self._is_readable(file):
-                continue
-            if not (_all_there(file) and _has_data(file)) and (file.complete or _is_linked(file)):
+            published = file.complete or _is_linked(file)
+            readable = await self._is_readable(file)
+            if published and not (readable and _all_there(file) and _has_data(file)):
                 rotten.append(file.meta.task_id)
-                await self.drop(file.meta.task_id)
+                if readable:
+                    await self.drop(file.meta.task_id)
         return rotten
 
     def lookup(self, task_id: str) -> PieceFile | None:
@@ -234,13 +235,16 @@ class PieceCache:
         return self._evidence.get(file) or self._evidence.setdefault(file, Evidence())
 
     async def _is_readable(self, file: PieceFile) -> bool:
-        """Hash all pieces again. A file that cannot be read is dropped, and must not keep the peer from its others."""
+        """Hash all pieces again. A file that the disk has lost is dropped, so that the other files stay usable.
+
+        Any other error, such as a missing permission, may pass. It is raised, and deletes nothing.
+        """
         name = file.meta.task_id
         try:
             await self._verify(file)
-        except FilesExhaustedError:
-            raise
         except StoreError as error:
+            if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in LOST:
+                raise
             log.warning("the pieces of a task cannot be read; they are fetched again", task=name, error=str(error))
         else:
             return True

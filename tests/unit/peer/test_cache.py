@@ -448,6 +448,30 @@ async def test_an_unreadable_file_costs_only_its_own_pieces(
     again.close()
 
 
+async def test_an_error_that_may_pass_deletes_no_piece(
+    cache: PieceCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(cache)
+    file = cache.lookup(TASK)
+    assert file is not None
+    journal, opened = file.directory / "journal", os.open
+    cache.close()
+
+    def denied(path: Path, *arguments: Any, **options: Any) -> int:
+        if path == journal:
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+        return opened(path, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", denied)
+        with pytest.raises(StoreError, match="Permission denied"):
+            await PieceCache(tmp_path / "cache").open()
+    again = PieceCache(tmp_path / "cache")
+    assert [] == await again.open()
+    assert {TASK} == again.tasks()
+    again.close()
+
+
 async def test_a_data_file_that_the_disk_does_not_show_is_made_again(
     cache: PieceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
