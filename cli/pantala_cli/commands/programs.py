@@ -15,6 +15,7 @@ from pantala_cli.access.kinds import PEER, POD, VERSION, Resource, labels, selec
 from pantala_cli.access.options import UserAccess
 from pantala_cli.errors import CLIError, ObjectMissingError, ProgramError
 from pantala_cli.show import terminal
+from pantala_cli.show.words import printable
 from pantala_protocol import __version__
 
 
@@ -86,7 +87,7 @@ def version(access: UserAccess, client: Client = False) -> None:
         except CLIError as error:
             terminal.note(f"note: {error}")
         running = sorted({status_of(peer).get("version") or "?" for peer in cluster.objects(PEER)})
-        typer.echo(f"peers {', '.join(running) or 'none'}")
+        typer.echo(printable(f"peers {', '.join(running) or 'none'}"))
 
 
 def selector(process: Component) -> str:

@@ -84,7 +84,7 @@ def _print(sample: "_Sample", client: ConsoleClient, output: str) -> None:
         terminal.show(sample.picture(client))
         return
     console, details = sample.read(client)
-    typer.echo(msgspec.json.encode({"console": console, "details": list(details.values())}))
+    typer.echo(terminal.escaped(msgspec.json.encode({"console": console, "details": list(details.values())}).decode()))
     sys.stdout.flush()
 
 

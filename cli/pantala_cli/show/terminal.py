@@ -96,8 +96,12 @@ def text(content: Any, form: str) -> str:
     """An object as JSON or YAML."""
     if form == "yaml":
         return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True)).rstrip()
-    # YAML escapes control characters. JSON leaves some of them as they are, and a terminal obeys them.
-    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", json.dumps(content, indent=4, ensure_ascii=False))
+    return escaped(json.dumps(content, indent=4, ensure_ascii=False))
+
+
+def escaped(document: str) -> str:
+    """A JSON document without control characters. JSON allows some of them, and a terminal obeys them."""
+    return _CONTROL.sub(lambda found: f"\\u{ord(found[0]):04x}", document)
 
 
 def document(content: Any, form: str) -> None:

@@ -7,7 +7,7 @@ import asyncio
 import heapq
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from functools import partial
-from typing import Any, NamedTuple
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
@@ -46,6 +46,8 @@ _QUIET, _ANNOUNCED = 60.0, 20_000
 """Seconds without a second Event for the same object and reason, and the number of Events that are remembered."""
 _LONGEST_PAUSE = 8.0
 """The longest pause after a failed write, in seconds. Log lines about one kind of error are as far apart."""
+_REPEATED: Final = 2 * _LONGEST_PAUSE
+"""Seconds after which a failed write was not repeated, so that its failures do not count any more."""
 
 Job = Callable[[], Awaitable[None]]
 Planned = TaskResource | PeerResource | ImagePrefetch | SourcePolicy
@@ -105,7 +107,7 @@ class Writer:
     def lag(self) -> float:
         """The seconds by which the oldest planned write is overdue, or has failed. 0 if no write is late."""
         now = self._clock.monotonic()
-        failing = (each.first for each in self._failures.values() if now - each.last <= 2 * _LONGEST_PAUSE)
+        failing = (each.first for each in self._failures.values() if now - each.last <= _REPEATED)
         return now - min([now, *(due for due, _ in self._pending.values()), *failing])
 
     # Requests for writes.
@@ -257,12 +259,13 @@ class Writer:
         self._complain(error)
         self.failed += 1
         now = self._clock.monotonic()
-        former = self._failures.get(key, _Failures(0, now, now))
+        former = self._failures.get(key)
+        if former is None or now - former.last > _REPEATED:  # It was cancelled meanwhile, or another operator led.
+            former = _Failures(0, now, now)
         self._failures[key] = former._replace(number=former.number + 1, last=now)
-        pause = doubled(1.0, _LONGEST_PAUSE, former.number + 1)
-        self._not_before[key] = now + pause
+        self._not_before[key] = now + doubled(1.0, _LONGEST_PAUSE, former.number + 1)
         if isinstance(error, ClusterUnavailableError):
-            self._closed_until = now + pause
+            self._closed_until = self._not_before[key]
 
     def _complain(self, error: ClusterError) -> None:
         """Log each error once, and each kind rarely: thousands of writes may fail in the same way."""
