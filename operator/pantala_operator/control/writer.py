@@ -11,7 +11,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 import structlog
-from cachetools import LRUCache, TTLCache
+from cachetools import LRUCache
 
 from pantala_operator.errors import (
     ClusterConflictError,
@@ -29,6 +29,7 @@ from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.resources.status import Notice, notices
 from pantala_operator.term import Term
+from pantala_operator.throttle import Throttle
 from pantala_operator.watch.observation import Observation
 from pantala_process.backoff import doubled, pause_until
 
@@ -42,10 +43,10 @@ CATCHING_UP = 4.0
 """Seconds that a new operator has to learn which nodes are late, before a status says that no node is late."""
 _PEER_INTERVAL = 30.0
 """Seconds between two writes of one Peer's numbers."""
-_QUIET, _ANNOUNCED = 60.0, 20_000
-"""Seconds without a second Event for the same object and reason, and the number of Events that are remembered."""
+_CHILDREN = 20_000
+"""The Tasks of ImagePrefetches whose last apply is remembered."""
 _LONGEST_PAUSE = 8.0
-"""The longest pause after a failed write, in seconds. Log lines about one kind of error are as far apart."""
+"""The longest pause after a failed write, in seconds."""
 _REPEATED: Final = 2 * _LONGEST_PAUSE
 """Seconds after which a failed write was not repeated, so that its failures do not count any more."""
 
@@ -87,10 +88,8 @@ class Writer:
         self._failures: dict[str, _Failures] = {}
         self._not_before: dict[str, float] = {}
         self._closed_until = 0.0
-        self._complaint = ""
-        self._complained: TTLCache[type, bool] = TTLCache(_ANNOUNCED, _LONGEST_PAUSE, timer=clock.monotonic)
-        self._announced: TTLCache[tuple[str, ...], bool] = TTLCache(_ANNOUNCED, _QUIET, timer=clock.monotonic)
-        self._applied: LRUCache[str, tuple[int, TaskSpec]] = LRUCache(_ANNOUNCED)
+        self._throttle = Throttle(clock)
+        self._applied: LRUCache[str, tuple[int, TaskSpec]] = LRUCache(_CHILDREN)
         """The generation of each ImagePrefetch's Task after the last apply, and the spec that was applied."""
         self.done = 0
         """The writes that have succeeded since the start."""
@@ -268,10 +267,7 @@ class Writer:
             self._closed_until = self._not_before[key]
 
     def _complain(self, error: ClusterError) -> None:
-        """Log each error once, and each kind rarely: thousands of writes may fail in the same way."""
-        if str(error) != self._complaint and type(error) not in self._complained:
-            self._complaint = str(error)
-            self._complained[type(error)] = True
+        if self._throttle.passes(type(error)):
             log.warning("A write to the API server failed. The operator retries.", error=str(error))
 
     # The calls to the API server. The observation stores each answer, because the watch may bring it later.
@@ -294,9 +290,8 @@ class Writer:
         metadata = about.metadata
         attempt = metadata.uid, str(metadata.generation), metadata.requested_at
         for each in found:
-            if self._announced.get((*attempt, each.reason)):
+            if not self._throttle.passes(*attempt, each.reason):
                 continue
-            self._announced[*attempt, each.reason] = True
             try:
                 await self._cluster.create_event(about, each, self._clock.now())
             except ClusterError as error:

@@ -10,6 +10,7 @@ from pantala_operator.errors import ClusterError, ClusterForbiddenError, Cluster
 from pantala_operator.events import OperatorEvents, SecretKey, SecretRead
 from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, headers, opted_in, pull_secret
 from pantala_operator.ports import Clock, ClusterAPI, DataKind
+from pantala_operator.throttle import Throttle
 from pantala_operator.watch.observation import Observation
 from pantala_process.backoff import doubled
 
@@ -41,7 +42,7 @@ class SecretReader:
         self._clock = clock
         self._due: dict[SecretKey, float] = {}
         self._failures: dict[SecretKey, int] = {}
-        self._complaint = ""
+        self._throttle = Throttle(clock)
 
     async def run(self) -> None:
         while True:
@@ -75,12 +76,10 @@ class SecretReader:
         except ClusterForbiddenError:
             reading = Denied(self._grant.format(namespace=key[0]))
         except ClusterError as error:
-            if str(error) != self._complaint:  # an outage fails all of them in the same way
-                self._complaint = str(error)
+            if self._throttle.passes(type(error)):
                 log.warning("A Secret cannot be read. The operator retries.", secret="/".join(key), error=str(error))
             self._due[key] = self._clock.monotonic() + _FAILED
             return
-        self._complaint = ""
         self._due[key] = self._clock.monotonic() + self._pause(key, reading)
         if self._observation.secrets.get(key) != reading:
             self._observation.secrets[key] = reading

@@ -12,6 +12,7 @@ from pantala_operator.plan.prefetch.inputs import Surroundings
 from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import Clock, ClusterAPI
 from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_operator.throttle import Throttle
 
 log = structlog.get_logger(__name__)
 
@@ -96,7 +97,7 @@ class WorkloadWatch:
         self._prefetches = prefetches
         self._events = events
         self._due: dict[ListScope, float] = {}
-        self._complaints: dict[ListScope, str] = {}
+        self._throttle = Throttle(clock)
 
     async def run(self) -> None:
         while True:
@@ -118,15 +119,13 @@ class WorkloadWatch:
         try:
             changed = self._lists.update(need, await self._read(*need))
         except ClusterError as error:
-            if self._complaints.get(need) != str(error):
-                self._complaints[need] = str(error)
+            if self._throttle.passes(need, type(error)):
                 log.warning(
                     "A list of workloads for an ImagePrefetch failed. The operator retries.",
                     kind=need[0], namespace=need[1] or "all", error=str(error),
                 )  # fmt: skip
             self._due[need] = self._clock.monotonic() + _FAILED
             return
-        self._complaints.pop(need, None)
         ended = self._clock.monotonic()
         self._due[need] = ended + min(max(_SOONEST, (ended - began) / _SHARE), _LATEST)
         if changed:
