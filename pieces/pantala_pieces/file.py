@@ -146,8 +146,9 @@ class PieceFile:
             return
         what = f"reserve {self.meta.length} bytes for {self.path}"
         with store_errors(what), self._data.using(os.O_CREAT) as fd:
-            if self.meta.length:  # check first: a failing fallocate fills the whole disk
-                Usage.of(fd, self._headroom).check(self.meta.length - os.fstat(fd).st_blocks * 512, what)
+            lacking = self.meta.length - os.fstat(fd).st_blocks * 512
+            if lacking > 0:  # a second fallocate fills reserved pages of a tmpfs with zeros
+                Usage.of(fd, self._headroom).check(lacking, what)  # a failing fallocate fills the whole disk
                 os.posix_fallocate(fd, 0, self.meta.length)
 
     def extend(self, piece: int, start: int, data: bytes | bytearray | memoryview) -> None:

@@ -50,6 +50,25 @@ def test_m1_reserved_room_leaves_the_headroom_free(tmp_path: Path, free: list[in
     made(tmp_path, 3 * PIECE).reserve()
 
 
+def test_m1_reserved_room_is_reserved_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A tmpfs fills the reserved pages with zeros when a second call reserves them."""
+    calls: list[int] = []
+    allocate = os.posix_fallocate
+
+    def counting(fd: int, offset: int, length: int) -> None:
+        calls.append(length)
+        allocate(fd, offset, length)
+
+    monkeypatch.setattr(os, "posix_fallocate", counting)
+    file = made(tmp_path, 4 * PIECE)
+    for _ in range(3):
+        file.reserve()
+    os.truncate(file.path, 0)
+    file.reserve()
+    assert [4 * PIECE] * 2 == calls
+    assert 4 * PIECE <= file.allocated
+
+
 def test_m1_pieces_and_parts_without_a_known_length_leave_the_headroom_free(tmp_path: Path, free: list[int]) -> None:
     file = made(tmp_path, None)
     free[0] = ROOM // 10 + PIECE - 1
