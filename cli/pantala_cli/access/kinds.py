@@ -1,14 +1,12 @@
 """The kinds of resources that the commands read, with all names by which users know them. Pure."""
 
-import hashlib
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+from pantala_protocol.rules import requests
+
 Resource = dict[str, Any]
 """A resource as the API server returns it."""
-
-REQUESTED_AT = "pantala.dev/requested-at"
-"""A new value of this annotation requests a retry."""
 
 PANTALA = "pantala.dev/v1alpha1"
 
@@ -116,6 +114,5 @@ def condition(resource: Mapping[str, Any], kind: str) -> Mapping[str, str]:
 
 def is_current(resource: Mapping[str, Any]) -> bool:
     """True if the status is about the newest request for another attempt."""
-    request = (resource["metadata"].get("annotations") or {}).get(REQUESTED_AT, "")
-    handled = (resource.get("status") or {}).get("lastHandledRequest", "")
-    return not request or handled in (request, hashlib.sha256(request.encode()).hexdigest())
+    handled: str = status_of(resource).get("lastHandledRequest", "")
+    return handled == requests.requested(resource["metadata"].get("annotations") or {}, handled)

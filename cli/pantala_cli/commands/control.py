@@ -7,8 +7,8 @@ from typing import Annotated, Any
 import typer
 
 from pantala_cli.access import targets
-from pantala_cli.access.kinds import REQUESTED_AT
 from pantala_cli.access.options import UserAccess
+from pantala_protocol.rules.requests import REQUESTED_AT
 
 Words = Annotated[
     list[str],

@@ -32,6 +32,7 @@ from pantala_operator.term import Term
 from pantala_operator.throttle import Throttle
 from pantala_operator.watch.observation import Observation
 from pantala_process.backoff import doubled, pause_until
+from pantala_protocol.rules.requests import requested
 
 log = structlog.get_logger(__name__)
 
@@ -288,7 +289,7 @@ class Writer:
     async def _create_events(self, about: TaskResource | ImagePrefetch | PeerResource, found: Iterable[Notice]) -> None:
         """Write Events. Drop an Event that cannot be written, and an Event that repeats a recent one."""
         metadata = about.metadata
-        attempt = metadata.uid, str(metadata.generation), metadata.requested_at
+        attempt = metadata.uid, str(metadata.generation), requested(metadata.annotations)
         for each in found:
             if not self._throttle.passes(*attempt, each.reason):
                 continue

@@ -1,19 +1,15 @@
 """Tasks, Peers, Nodes and Secrets, as far as the operator needs them. Unknown fields are ignored. Pure."""
 
-import hashlib
 from datetime import datetime
 
 import msgspec
 
 from pantala_operator.resources.conditions import Condition, is_true
+from pantala_protocol.rules import requests
 
 GROUP = "pantala.dev"
 VERSION = "v1alpha1"
 API_VERSION = f"{GROUP}/{VERSION}"
-REQUESTED_AT = f"{GROUP}/requested-at"
-"""The annotation whose new value requests a new attempt."""
-MAX_REQUEST = 1024
-"""The most characters of such a value in a status and in a message. The CRDs have the same limit."""
 ALLOW = f"{GROUP}/allow"
 """The label with which the owner of a Secret allows its use."""
 HOSTS = f"{GROUP}/hosts"
@@ -56,12 +52,6 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
     def key(self) -> str:
         """``namespace/name``, or the name of an object without a namespace."""
         return f"{self.namespace}/{self.name}" if self.namespace else self.name
-
-    @property
-    def requested_at(self) -> str:
-        """The annotation's request for an attempt or run. A digest stands for a value that is too long for messages."""
-        value = self.annotations.get(REQUESTED_AT, "")
-        return value if len(value) <= MAX_REQUEST else hashlib.sha256(value.encode()).hexdigest()
 
 
 class TaskSource(msgspec.Struct, frozen=True):
@@ -236,8 +226,7 @@ class TaskResource(msgspec.Struct, frozen=True):
 
     @property
     def requested_at(self) -> str:
-        """The newest request for an attempt. To remove the annotation requests nothing."""
-        return self.metadata.requested_at or self.status.last_handled_request
+        return requests.requested(self.metadata.annotations, self.status.last_handled_request)
 
 
 class Taint(msgspec.Struct, frozen=True):

@@ -10,6 +10,7 @@ import msgspec
 from pantala_operator.resources.api import LateNode, Metadata, Target
 from pantala_operator.resources.conditions import Condition
 from pantala_protocol import image
+from pantala_protocol.rules import requests
 
 KIND = "ImagePrefetch"
 PLURAL = "imageprefetches"
@@ -276,8 +277,7 @@ class ImagePrefetch(msgspec.Struct, frozen=True):
 
     @property
     def requested_at(self) -> str:
-        """The newest request for a run. To remove the annotation requests nothing."""
-        return self.metadata.requested_at or self.status.last_handled_request
+        return requests.requested(self.metadata.annotations, self.status.last_handled_request)
 
 
 def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:

@@ -3,9 +3,10 @@
 import msgspec
 import pytest
 
-from pantala_operator.resources.api import REQUESTED_AT, Metadata, TaskResource, TaskSource, TaskSpec, TaskStatus
+from pantala_operator.resources.api import Metadata, TaskResource, TaskSource, TaskSpec, TaskStatus
 from pantala_operator.resources.prefetch import PrefetchStatus
 from pantala_protocol.rules.fields import decode
+from pantala_protocol.rules.requests import REQUESTED_AT
 from pantala_protocol.statement import TaskReport
 from tests.support.prefetch import prefetch, schema
 

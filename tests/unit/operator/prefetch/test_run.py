@@ -14,8 +14,8 @@ from pantala_operator.plan.prefetch import run as runs
 from pantala_operator.plan.prefetch.inputs import GivenOrder
 from pantala_operator.plan.prefetch.plan import PrefetchPlan, demand_of, plan
 from pantala_operator.plan.prefetch.run import Run, following, latest, schedule_fault
-from pantala_operator.resources.api import REQUESTED_AT
 from pantala_operator.resources.prefetch import ImagePrefetch, PrefetchStatus, Schedule
+from pantala_protocol.rules.requests import REQUESTED_AT
 from tests.support.prefetch import NO, NOW, ONLY_ONE, READY, SECOND, World, prefetch, settled, world
 
 BERLIN = "Europe/Berlin"
@@ -40,7 +40,7 @@ def ran(each: ImagePrefetch, at: datetime, completed: datetime | None = None, **
         start_time=run.started,
         completion_time=completed,
         last_schedule_time=run.scheduled,
-        last_handled_request=each.metadata.requested_at,
+        last_handled_request=each.requested_at,
     )
     return msgspec.structs.replace(each, status=status, **changes)
 
