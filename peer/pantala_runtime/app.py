@@ -11,10 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import structlog
-from aiohttp import web
 
 from pantala_process import lifecycle, logs
-from pantala_process.entrance.server import accepting
+from pantala_process.entrance.server import accepting, runner_of
 from pantala_process.lifecycle import Stop
 from pantala_process.settings import SettingsError
 from pantala_runtime.api import HelperAPI
@@ -42,12 +41,7 @@ class HelperApp:
         with _listening(self.settings.listen) as listener:
             async with self.containerd:
                 # A client that disconnects cancels its pull.
-                runner = web.AppRunner(
-                    self.api.application(),
-                    access_log=None,
-                    handler_cancellation=True,
-                    shutdown_timeout=self.settings.grace,
-                )
+                runner = runner_of(self.api.application(), grace=self.settings.grace, handler_cancellation=True)
                 await runner.setup()
                 try:
                     async with accepting(runner, [listener], most=_MOST):

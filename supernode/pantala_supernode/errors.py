@@ -34,6 +34,7 @@
         │   └── EmptyValueError     400                    a required value that is empty
         ├── ForbiddenError          403                    the client may not do this
         ├── NotFoundError           404                    the object does not exist (any more)
+        ├── LateBodyError           408                    the body arrives too slowly
         ├── ConflictError           409                    not possible in the current state
         ├── MisdirectedError        421                    another replica owns the task; in ``replicas.copies``
         ├── LimitedError            429                    a registry limits its clients
@@ -237,6 +238,13 @@ class NotFoundError(RequestError):
 
     status = 404
     name = "NotFound"
+
+
+class LateBodyError(RequestError):
+    """The body of the request did not arrive in time."""
+
+    status = 408
+    name = "RequestTimeout"
 
 
 class ConflictError(RequestError):

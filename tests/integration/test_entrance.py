@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import re
 import resource
 import socket
 import threading
@@ -243,3 +244,14 @@ async def test_h8_a_finished_probe_gives_its_place_back() -> None:
         async with asyncio.timeout(10):
             assert (await reader.read()).startswith(b"HTTP/1.1 200")
         writer.close()
+
+
+def test_all_servers_use_the_runner_that_does_not_decompress_bodies() -> None:
+    root = Path(__file__).parents[2]
+    users = [
+        path.relative_to(root).as_posix()
+        for name in ("process", "supernode", "peer", "operator", "cli")
+        for path in (root / name).rglob("*.py")
+        if re.search(r"AppRunner\(|run_app\(|ServerRunner\(", path.read_text())
+    ]
+    assert ["process/pantala_process/entrance/server.py"] == users

@@ -194,7 +194,7 @@ async def test_errors_have_the_same_body_as_elsewhere(served: Served, body: byte
 
 
 async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in (("_IDLE", 0.3), ("_HEAD", 0.1), ("_BODY", 0.1), ("_SWEEP", 0.02)):
+    for name, value in (("_IDLE", 0.3), ("_HEAD", 0.1), ("BODY_TIME", 0.1), ("_SWEEP", 0.02)):
         monkeypatch.setattr(front_module, name, value)
     async with serve() as served:
         loop = asyncio.get_running_loop()
@@ -212,7 +212,7 @@ async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) ->
 
 @pytest.mark.parametrize("begun", [b"POST /ec", post(b"1234")[:-4]])
 async def test_h8_single_bytes_do_not_prolong_a_request(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
-    for name, value in (("_HEAD", 0.5), ("_BODY", 0.5), ("_SWEEP", 0.02)):
+    for name, value in (("_HEAD", 0.5), ("BODY_TIME", 0.5), ("_SWEEP", 0.02)):
         monkeypatch.setattr(front_module, name, value)
     async with serve() as served:
         reader, writer = await asyncio.open_connection(HOST, served.port)

@@ -4,8 +4,10 @@ The tests use raw sockets, because HTTP clients refuse to send most of this.
 """
 
 import asyncio
+import gzip
 import json
 import re
+import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
@@ -14,6 +16,7 @@ from aiohttp import web
 
 from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
+from pantala_supernode.http import operations
 from tests.support.supernode_lab import loopback
 
 SECRET = "a-file-beside-the-volume"
@@ -233,3 +236,24 @@ async def test_a_client_with_half_a_request_delays_no_other(app: App) -> None:
     finally:
         for _, writer in silent:
             writer.close()
+
+
+BOMB = gzip.compress(bytes(256 << 20), 1)
+"""A small body that becomes large. To decompress it takes more than a second."""
+
+
+@pytest.mark.parametrize("target", ["/api/v1/sync", "/readyz", "/peer/registry", "/peers", "/task/metrics"])
+async def test_a_compressed_body_is_not_decompressed(app: App, target: str) -> None:
+    before = time.process_time()
+    answer = await send(app.settings.listen.port, request("POST", target, BOMB, "Content-Encoding: gzip"))
+    assert is_error(answer), answer[:500]
+    assert 0.5 > time.process_time() - before
+
+
+async def test_a_body_that_never_ends_is_given_up(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(operations, "BODY_TIME", 0.1)
+    for target in ("/peers", "/api/v1/statement", "/task/metrics"):
+        method = "PUT" if target.endswith("statement") else "POST"
+        answer = await send(app.settings.listen.port, request(method, target, b"{" * 9)[:-8])
+        assert is_error(answer), answer[:500]
+        assert b"did not arrive" in answer

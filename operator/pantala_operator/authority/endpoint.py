@@ -9,7 +9,7 @@ import structlog
 from aiohttp import web
 
 from pantala_operator.authority.keeper import AuthorityKeeper, AuthorityUnavailableError
-from pantala_process.entrance.server import accepting
+from pantala_process.entrance.server import accepting, runner_of
 from pantala_process.http import error_response
 from pantala_process.identity import ClusterKeys, TokenIdentity, TokenRejectedError
 from pantala_process.listening import listening
@@ -62,7 +62,7 @@ class SigningEndpoint:
         """Serve while the block runs, and yield the port. Clients need no certificate."""
         app = web.Application(client_max_size=_MAX_REQUEST)
         app.router.add_post(PATH, self._sign)
-        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0, keepalive_timeout=1.0)
+        runner = runner_of(app, grace=1.0, keepalive=1.0)
         await runner.setup()
         with listening(address) as sockets:
             try:

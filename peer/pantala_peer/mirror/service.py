@@ -8,8 +8,6 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from aiohttp import web
-
 from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.mirror.blobs import CachedBlobs, Lookup
 from pantala_peer.mirror.demand import BlobDemand
@@ -20,7 +18,7 @@ from pantala_peer.mirror.server import MirrorRules, MirrorServer
 from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.room import BlobRoom
-from pantala_process.entrance.server import accepting
+from pantala_process.entrance.server import accepting, runner_of
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_process.tls.contexts import TLSContexts
@@ -81,9 +79,7 @@ class MirrorService:
         If a client disconnects, its request and the demand for the blob end at once.
         """
         token = await asyncio.to_thread(_token, self._rules.token_file)
-        runner = web.AppRunner(
-            self.server.application(token), access_log=None, shutdown_timeout=_GRACE, handler_cancellation=True
-        )
+        runner = runner_of(self.server.application(token), grace=_GRACE, handler_cancellation=True)
         with listening(address) as sockets:
             async with (
                 self._supernode.connected(),

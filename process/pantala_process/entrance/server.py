@@ -12,6 +12,23 @@ from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress
 
 
+def runner_of(
+    app: web.Application, *, grace: float, keepalive: float = 75.0, handler_cancellation: bool = False
+) -> web.AppRunner:
+    """The runner of an application. Running requests get ``grace`` seconds to finish.
+
+    It does not decompress bodies. A few compressed bytes of any client could otherwise stop the process for seconds.
+    """
+    return web.AppRunner(
+        app,
+        access_log=None,
+        auto_decompress=False,
+        shutdown_timeout=grace,
+        keepalive_timeout=keepalive,
+        handler_cancellation=handler_cancellation,
+    )
+
+
 @contextlib.asynccontextmanager
 async def accepting(
     runner: web.AppRunner, sockets: Sequence[socket.socket], *, most: int, tls: ssl.SSLContext | None = None
@@ -44,7 +61,7 @@ async def serving_at(
 
     A connection is closed ``keepalive`` seconds after its last request.
     """
-    runner = web.AppRunner(app, access_log=None, shutdown_timeout=grace, keepalive_timeout=keepalive)
+    runner = runner_of(app, grace=grace, keepalive=keepalive)
     await runner.setup()
     try:
         async with accepting(runner, sockets, most=most):

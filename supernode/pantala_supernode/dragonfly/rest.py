@@ -16,7 +16,7 @@ from pantala_supernode.dragonfly.service import DragonflyService
 from pantala_supernode.dragonfly.wire import Code, Envelope, MalformedRequestError, PullRequest
 from pantala_supernode.errors import EmptyValueError, RequestError
 from pantala_supernode.http.access import Access, Handler
-from pantala_supernode.http.operations import Operation, read_query
+from pantala_supernode.http.operations import Operation, read_query, receive_body
 from pantala_supernode.swarm.scheduler import Managers
 
 _STATUS = {
@@ -95,7 +95,7 @@ class RestAPI:
     # Peers
 
     async def create_peer(self, request: web.Request) -> web.Response:
-        body = models.read(await request.read(), models.PeerCreateRequest)
+        body = models.read(await receive_body(request), models.PeerCreateRequest)
         return json_response(models.PeerCreateResponse(self.peers.register(body)), 201)
 
     async def list_peers(self, request: web.Request) -> web.Response:
@@ -112,7 +112,7 @@ class RestAPI:
     # Tasks
 
     async def create_task(self, request: web.Request) -> web.Response:
-        body = models.read(await request.read(), models.TaskCreateRequest)
+        body = models.read(await receive_body(request), models.TaskCreateRequest)
         peer = self.managers.peers.known(body.peer) if body.peer else None
         answer = await self.service.registrations.register(body.registration(peer), client_address(request))
         if answer["code"] != Code.OK:
@@ -126,7 +126,7 @@ class RestAPI:
         return json_response(TaskInfo.of(self.managers.tasks.known(_id(request))))
 
     async def update_task(self, request: web.Request) -> web.Response:
-        body = models.read(await request.read(), models.TaskUpdateRequest)
+        body = models.read(await receive_body(request), models.TaskUpdateRequest)
         self.peers.finish(body.peer, _id(request))
         return web.Response()
 
@@ -150,14 +150,14 @@ class RestAPI:
         return json_response([PieceSource.of(entry) for entry in answer["data"][: query.number]])
 
     async def update_piece(self, request: web.Request) -> web.Response:
-        body = models.read(await request.read(), models.PieceUpdateRequest)
+        body = models.read(await receive_body(request), models.PieceUpdateRequest)
         self.peers.update_piece(_id(request), request.match_info["pieceRange"], body)
         return web.Response()
 
     # Preheats
 
     async def create_preheat(self, request: web.Request) -> web.Response:
-        body = models.read(await request.read(), models.PreheatCreateRequest)
+        body = models.read(await receive_body(request), models.PreheatCreateRequest)
         return json_response(models.PreheatCreateResponse(self.preheats.create(body.registration()).id))
 
     async def list_preheats(self, _request: web.Request) -> web.Response:

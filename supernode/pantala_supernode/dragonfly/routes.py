@@ -22,6 +22,7 @@ from pantala_supernode.dragonfly.wire import (
 from pantala_supernode.errors import RequestError
 from pantala_supernode.http.access import Access, Guard, Handler
 from pantala_supernode.http.front import HotRequest, HotRoute
+from pantala_supernode.http.operations import receive_body
 
 _log = structlog.get_logger(__name__)
 
@@ -102,7 +103,7 @@ class DragonflyAPI:
 async def _body(request: web.Request) -> bytes:
     if (request.content_length or 0) > _MAX_BODY or request.headers.get("Transfer-Encoding"):
         raise MalformedRequestError(f"the request must have a Content-Length of at most {_MAX_BODY} bytes")
-    return await request.read()
+    return await receive_body(request)
 
 
 def _parameters(query: Mapping[str, str], *names: str) -> list[str]:
@@ -143,6 +144,6 @@ def _error(error: Exception, path: str) -> Envelope:
     if isinstance(error, MalformedRequestError | RequestError):
         return envelope(Code.BAD_REQUEST, str(error))
     if isinstance(error, web.RequestPayloadError):
-        return envelope(Code.BAD_REQUEST, "the body does not match its headers; send it without Content-Encoding")
+        return envelope(Code.BAD_REQUEST, "the body is not framed as its headers say; send the request again")
     _log.error("a client's request failed because of a bug; please report it", path=path, exc_info=error)
     return envelope(Code.SYSTEM_ERROR, "the request failed because of a bug; see the supernode's log")

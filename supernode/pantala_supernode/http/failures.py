@@ -34,7 +34,7 @@ def failure_of(error: BaseException, method: str, path: str) -> ErrorAnswer:
     if isinstance(error, RequestError):
         return ErrorAnswer(error.status, error.name, str(error))
     if isinstance(error, web.RequestPayloadError):
-        text = "the body does not match its headers; send it without Content-Encoding"
+        text = "the body is not framed as its headers say; send the request again"
         return ErrorAnswer(400, "InvalidBody", text)
     if isinstance(error, web.HTTPException):
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}

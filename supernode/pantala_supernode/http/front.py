@@ -24,6 +24,7 @@ from pantala_process.tls.contexts import name_of
 from pantala_supernode.http.access import Access, AccessRefusedError, Guard, TokenUnknownError
 from pantala_supernode.http.failures import ErrorAnswer, failure_of
 from pantala_supernode.http.head import PlainHead, UnusualHeadError, read_head, read_query
+from pantala_supernode.http.operations import BODY_RATE, BODY_TIME
 from pantala_supernode.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -33,9 +34,6 @@ _IDLE = 75.0
 
 _HEAD = 10.0
 """The most seconds from the first byte of a request to the end of its head."""
-
-_BODY, _RATE = 30.0, 32 * 1024
-"""The most seconds for a body, and the rate in bytes per second by which a long body gets more time."""
 
 _UNREAD, _UNREAD_TIME = 256 * 1024, 2.0
 """The most bytes of a refused body to read and drop, and the most seconds. Otherwise the client may lose the answer."""
@@ -246,7 +244,7 @@ class FrontConnection(asyncio.Protocol):
             return False
         del self._received[: head.size]
         self._visit.arrived()
-        self._due = self._time() + _BODY + head.length / _RATE
+        self._due = self._time() + BODY_TIME + head.length / BODY_RATE
         self._head, self._route, guard = head, route, self._front.guard
         try:
             self._identity = guard.authorize_at_once(route.access, head.authorization, head.path, self._client)

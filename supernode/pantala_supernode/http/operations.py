@@ -3,6 +3,7 @@
 Routes and the OpenAPI 3.1 document are made from the same operations.
 """
 
+import asyncio
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -15,8 +16,11 @@ from aiohttp import web
 from pantala_process.http import ErrorBody
 from pantala_protocol import __version__
 from pantala_protocol.rules.fields import decode
-from pantala_supernode.errors import InvalidValueError
+from pantala_supernode.errors import InvalidValueError, LateBodyError
 from pantala_supernode.http.access import WITHOUT_TOKEN, Access, Guard, Handler
+
+BODY_TIME, BODY_RATE = 30.0, 32 * 1024
+"""The most seconds for a body, and the rate in bytes per second by which a long body gets more time."""
 
 _PARAMETER = re.compile(r"{(\w+)}")
 _REFERENCE = "#/components/schemas/{name}"
@@ -104,6 +108,7 @@ def _answers(operation: Operation) -> dict[int, Any]:
     if operation.body is not None or operation.query is not None:
         answers.setdefault(400, ErrorBody)
     if operation.body is not None:
+        answers.setdefault(408, ErrorBody)
         answers.setdefault(413, ErrorBody)
     if operation.access not in WITHOUT_TOKEN:
         answers |= {401: ErrorBody, 403: ErrorBody}
@@ -153,7 +158,19 @@ def _plain(part: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
 
 async def read_body(request: web.Request, kind: type[T]) -> T:
     """Read a JSON body as ``kind``. Raises :class:`InvalidValueError`."""
-    return decode_body(await request.read(), kind)
+    return decode_body(await receive_body(request), kind)
+
+
+async def receive_body(request: web.Request) -> bytes:
+    """The body of a request. Raises :class:`InvalidValueError` for a compressed one, :class:`LateBodyError`."""
+    if request.headers.get("Content-Encoding", "identity").lower() != "identity":
+        raise InvalidValueError("the body is compressed; send it without Content-Encoding")
+    seconds = BODY_TIME + (request.content_length or 0) / BODY_RATE
+    try:
+        async with asyncio.timeout(seconds):
+            return await request.read()
+    except TimeoutError:
+        raise LateBodyError(f"the body did not arrive within {seconds:.0f} s; send it faster") from None
 
 
 def decode_body(body: bytes, kind: type[T]) -> T:

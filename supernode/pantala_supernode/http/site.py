@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from aiohttp import web
 
 from pantala_process.entrance.acceptor import Acceptor, FirstHead
+from pantala_process.entrance.server import runner_of
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
 from pantala_process.tls.contexts import TLSContexts
@@ -33,9 +34,7 @@ async def site(
     because the supernode also needs files for origins and the volume. When a connection closes, the handler of its
     request is cancelled. ``front`` serves its own routes instead of ``app``.
     """
-    runner = web.AppRunner(
-        app, handler_cancellation=True, access_log=None, shutdown_timeout=GRACE, keepalive_timeout=75
-    )
+    runner = runner_of(app, grace=GRACE, handler_cancellation=True)
     await runner.setup()
     server = runner.server
     if server is None:
