@@ -22,6 +22,8 @@ Document = dict[str, Any]
 
 _LISTS = ("clusters", "contexts", "users")
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
+_OWN = ("token", "username", "client-certificate", "client-certificate-data")
+"""Credentials in the kubeconfig itself. With one of them, kubectl asks no exec plugin."""
 _EXEC_SECONDS = 60.0
 """Seconds for an exec plugin, which may open a browser for the login."""
 
@@ -58,10 +60,7 @@ def resolve(document: Document, folder: Path) -> Document:
     Runs the user's exec plugin, if the context has one. Raises :class:`KubeconfigError`.
     """
     context, cluster, user = _current(document)
-    if "exec" in user:
-        user |= _from_plugin(user.pop("exec"), cluster)
-    if user.get("tokenFile"):
-        user["token"] = _text(Path(user.pop("tokenFile")))
+    user = _with_credentials(user, cluster)
     for each in (cluster, user):
         for key in [key for key in each if key.endswith("-data")]:
             name = key.removesuffix("-data")
@@ -75,11 +74,9 @@ def resolve(document: Document, folder: Path) -> Document:
 
 
 def token(document: Document) -> str:
-    """The user's newest token, from an exec plugin or a file. Empty without them. Raises :class:`KubeconfigError`."""
+    """The user's newest token. Empty without a token. Raises :class:`KubeconfigError`."""
     _, cluster, user = _current(document)
-    if "exec" in user:
-        return str(_from_plugin(user["exec"], cluster).get("token", ""))
-    return _text(Path(user["tokenFile"])) if user.get("tokenFile") else ""
+    return str(_with_credentials(user, cluster).get("token", ""))
 
 
 def impersonation(user: Mapping[str, Any]) -> dict[str, str]:
@@ -138,6 +135,16 @@ def _named(document: Document, kinds: str, kind: str, name: str) -> Document:
     raise KubeconfigError(
         f"The kubeconfig's context names the {kind} {name!r}, which does not exist. Correct the kubeconfig."
     )
+
+
+def _with_credentials(user: Document, cluster: Document) -> Document:
+    """The user with the credentials that kubectl prefers: a token's file, a token, other credentials, or a plugin's."""
+    given = {key: value for key, value in user.items() if key not in ("exec", "tokenFile")}
+    if user.get("tokenFile"):
+        return given | {"token": _text(Path(user["tokenFile"]))}
+    if user.get("exec") and not any(given.get(key) for key in _OWN):
+        return given | _from_plugin(user["exec"], cluster)
+    return given
 
 
 def _from_plugin(plugin: Document, cluster: Document) -> Document:

@@ -80,6 +80,31 @@ def test_an_exec_plugin_gives_a_token(tmp_path: Path, version: str) -> None:
     assert {"token": f"client.authentication.k8s.io/{version}-argument-variable"} == user
 
 
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"tokenFile", "token", "exec"}, "of the file"),
+        ({"token", "exec"}, "of the user"),
+        ({"client-certificate", "exec"}, ""),
+        ({"exec"}, "of the plugin"),
+    ],
+    ids=lambda value: value if isinstance(value, str) else "+".join(sorted(value)),
+)
+def test_the_order_of_credentials_is_kubectls(tmp_path: Path, given: set[str], expected: str) -> None:
+    """client-go reads a token's file first, and asks a plugin only if the user has no credentials of another kind."""
+    (tmp_path / "token").write_text("of the file\n")
+    answer = json.dumps({"status": {"token": "of the plugin"}})
+    every = {
+        "tokenFile": str(tmp_path / "token"),
+        "token": "of the user",
+        "client-certificate": "user.crt",
+        "exec": {"apiVersion": "v1", "command": sys.executable, "args": ["-c", f"print({answer!r})"]},
+    }
+    user = {key: value for key, value in every.items() if key in given}
+    assert expected == user_of(kubeconfig.resolve(document("a", user), tmp_path)).get("token", "")
+    assert expected == kubeconfig.token(document("a", user))
+
+
 def test_an_exec_plugin_gives_a_certificate(tmp_path: Path) -> None:
     answer = json.dumps({"status": {"clientCertificateData": "certificate", "clientKeyData": "key"}})
     plugin = {"apiVersion": "v1", "command": sys.executable, "args": ["-c", f"print({answer!r})"]}
