@@ -1,7 +1,6 @@
 """``logs``, ``ui`` and ``version``: commands about Pantala's own processes."""
 
 import os
-import signal
 import subprocess
 import webbrowser
 from enum import StrEnum
@@ -10,13 +9,18 @@ from typing import Annotated
 import typer
 
 from pantala_cli.access.cluster import Cluster
+from pantala_cli.access.console import ConsoleClient
 from pantala_cli.access.forward import kubectl
 from pantala_cli.access.kinds import PEER, POD, VERSION, Resource, labels, selector_of, status_of
 from pantala_cli.access.options import UserAccess
+from pantala_cli.commands.top import follow
 from pantala_cli.errors import CLIError, ObjectMissingError, ProgramError
 from pantala_cli.show import terminal
 from pantala_cli.show.words import printable
 from pantala_protocol import __version__
+
+_LOOK = 5.0
+"""Seconds between two checks whether the console still answers."""
 
 
 class Component(StrEnum):
@@ -66,13 +70,18 @@ def logs(
 
 def ui(access: UserAccess, no_browser: NoBrowser = False) -> None:
     """Open the console's web page, until Ctrl-C."""
-    with access.console() as client:
+    shown = ""
+
+    def look(client: ConsoleClient) -> None:
+        nonlocal shown
         client.console(limit=1)  # fail here if no console answers at the address
-        address = f"{client.url}/"
-        typer.echo(f"Pantala's console is at {address} until Ctrl-C.")
-        if not no_browser and _has_display():
-            webbrowser.open(address)
-        signal.pause()
+        if client.url != shown:  # a new connection has another port
+            shown = client.url
+            typer.echo(f"Pantala's console is at {shown}/ until Ctrl-C.")
+            if not no_browser and _has_display():
+                webbrowser.open(f"{shown}/")
+
+    follow(access, _LOOK, look)
 
 
 def version(access: UserAccess, client: Client = False) -> None:

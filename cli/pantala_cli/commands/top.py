@@ -57,14 +57,14 @@ def top(
             _print(sample, client, output)
         return
     if output:
-        _follow(access, interval, lambda client: _print(sample, client, output))
+        follow(access, interval, lambda client: _print(sample, client, output))
     else:
         with terminal.Screen() as screen:
-            _follow(access, interval, lambda client: screen.show(sample.picture(client)))
+            follow(access, interval, lambda client: screen.show(sample.picture(client)))
 
 
-def _follow(access: UserAccess, interval: float, take: Callable[[ConsoleClient], None]) -> None:
-    """Take samples until Ctrl-C. If the console is lost, connect again: another operator may lead now."""
+def follow(access: UserAccess, interval: float, take: Callable[[ConsoleClient], None]) -> None:
+    """Ask the console until Ctrl-C. If the console is lost, connect again: another operator may lead now."""
     beats, taken = terminal.beats(interval), False
     while True:
         try:

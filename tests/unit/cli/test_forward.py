@@ -246,18 +246,28 @@ def test_drain_waits_until_no_node_reads(
     assert {"spec": {"unschedulable": False}} == api.asked[-1][3]
 
 
-def test_top_connects_again_when_the_operator_restarts(
-    command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl
+@pytest.mark.parametrize(
+    ("words", "first"),
+    [(("top", "--interval", "0.2", "-o", "json"), '"leads":true'), (("ui", "--no-browser"), "console is at http")],
+    ids=["top", "ui"],
+)
+def test_a_command_connects_again_when_the_operator_restarts(
+    command: Command,
+    api: FakeAPIServer,
+    console: FakeConsole,
+    kubectl: ForwardingKubectl,
+    words: tuple[str, ...],
+    first: str,
 ) -> None:
     kubectl.forwards(console)
     has_pods(api, operator("operator-0"))
     with subprocess.Popen(
-        [sys.executable, "-u", "-m", "pantala_cli", "top", "--interval", "0.2", "-o", "json"],
+        [sys.executable, "-u", "-m", "pantala_cli", *words],
         env=os.environ | {"KUBECONFIG": str(command.file)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
     ) as program:  # fmt: skip
         assert program.stdout is not None
         assert program.stderr is not None
-        assert json.loads(program.stdout.readline())["console"]["leads"]
+        assert first in program.stdout.readline()
         console.broken = True
         assert "Connecting again" in program.stderr.readline()
         console.broken = False
