@@ -141,7 +141,7 @@ async def test_a_cancelled_caller_does_not_affect_the_others(lab: Lab) -> None:
     assert sha256(LAYER) == (await other).platforms[AMD64].layers[0].digest
 
 
-@pytest.mark.parametrize("status", [405, 501, 200])
+@pytest.mark.parametrize("status", [200, 400, 403, 404, 405, 422, 500, 501, 502, 503])
 async def test_a_get_replaces_an_unsupported_head(lab: Lab, status: int) -> None:
     async def deaf(request: web.Request) -> web.StreamResponse | None:
         return web.Response(status=status) if request.method == "HEAD" else None
@@ -150,6 +150,15 @@ async def test_a_get_replaces_an_unsupported_head(lab: Lab, status: int) -> None
     found = await lab.resolve()
     assert sha256(lab.registry.manifests["1"][1]) == found.digest
     assert 1 == sum(asked.path.endswith("/manifests/1") and asked.method == "GET" for asked in lab.registry.asked)
+    if status != 200:
+        assert (True, ()) == await lab.opened.access.check(lab.repository, found.digest)
+
+
+@pytest.mark.parametrize("status", [401, 429])
+async def test_a_get_does_not_follow_a_refusal_of_any_method(lab: Lab, status: int) -> None:
+    lab.registry.faults["/manifests/"] = refuse(status)
+    await lab.failure()
+    assert {"HEAD"} == {asked.method for asked in lab.registry.asked}
 
 
 # -- tokens
@@ -183,6 +192,57 @@ async def test_a_refused_token_is_renewed_once(lab: Lab, tokens: TokenServer) ->
     assert 2 == len(tokens.asked)
     tokens.valid.clear()
     assert LAYER[100:] == await lab.read(resume=Resume(100))
+
+
+@pytest.mark.parametrize("second", ['Basic realm="harbor"', 'Digest realm="harbor"'])
+async def test_only_a_challenge_of_the_registry_replaces_a_refused_token(
+    lab: Lab, tokens: TokenServer, second: str
+) -> None:
+    """Harbor's robot accounts: the token server issues a token, and the registry wants the password instead."""
+
+    async def answer(request: web.Request) -> web.StreamResponse | None:
+        header = request.headers.get("Authorization", "")
+        bearer = f'Bearer realm="{tokens.url}/token",service="fake"'
+        if header == basic("ann", PASSWORD):
+            return None
+        return web.Response(status=401, headers={"WWW-Authenticate": second if header else bearer})
+
+    tokens.accounts, tokens.fault = {"ann": PASSWORD}, give(b'{"token": "weak"}', "application/json")
+    lab.registry.tokens, lab.registry.faults["/v2/"] = None, answer
+    if second.startswith("Basic"):
+        assert (await lab.resolve(lab.keys())).platforms
+        assert ["", "Bearer weak"] == [asked.authorization for asked in lab.registry.asked][:2]
+        assert LAYER == await lab.read(ANN)
+        assert 1 == len(tokens.asked)
+    else:
+        assert isinstance(await lab.failure(lab.keys()), errors.RegistryUnauthorizedError)
+        assert PASSWORD not in str([asked.authorization for asked in lab.registry.asked])
+        assert basic("ann", PASSWORD) not in {asked.authorization for asked in lab.registry.asked}
+
+
+@pytest.mark.parametrize("bearer", ["Bearer", 'Bearer realm="factory"', 'Bearer service="x"', "Negotiate"])
+async def test_a_bearer_challenge_without_a_token_server_leaves_basic(lab: Lab, bearer: str) -> None:
+    async def answer(request: web.Request) -> web.StreamResponse | None:
+        if request.headers.get("Authorization") == basic("ann", PASSWORD):
+            return None
+        return web.Response(status=401, headers={"WWW-Authenticate": f'{bearer}, Basic realm="r"'})
+
+    lab.registry.faults["/v2/"] = answer
+    assert (await lab.resolve(lab.keys())).platforms
+
+
+async def test_a_token_is_preferred_to_a_password(lab: Lab, tokens: TokenServer) -> None:
+    tokens.accounts, tokens.anonymous = {"ann": PASSWORD}, False
+    lab.registry.challenge = f'Basic realm="r", Bearer realm="{tokens.url}/token",service="fake"'
+    assert (await lab.resolve(lab.keys())).platforms
+    assert basic("ann", PASSWORD) not in {asked.authorization for asked in lab.registry.asked}
+
+
+@pytest.mark.parametrize("status", [200, 201, 203])
+async def test_a_token_comes_with_any_success(lab: Lab, tokens: TokenServer, status: int) -> None:
+    tokens.valid.add("given")
+    tokens.fault = give(b'{"access_token": "given"}', "application/json", status)
+    assert (await lab.resolve()).platforms
 
 
 async def test_a_token_that_is_always_refused_is_an_error(lab: Lab, tokens: TokenServer) -> None:
@@ -239,6 +299,7 @@ async def test_answers_are_kept_apart_by_account(lab: Lab, tokens: TokenServer) 
     [
         (200, b"<html>", errors.InvalidAnswerError),
         (200, b"x" * 200_000, errors.InvalidAnswerError),
+        (204, b"", errors.InvalidAnswerError),
         (302, b"", errors.InvalidAnswerError),
         (403, b"", errors.RegistryForbiddenError),
         (429, b"", errors.RateLimitedError),
@@ -407,7 +468,10 @@ FAULTS: list[tuple[str, Handler, type[SourceError]]] = [
     ("/manifests/sha256", give(b"{}"), errors.InvalidManifestError),
     ("/manifests/", give(b"x" * (MAX_SIZE + 1)), errors.InvalidAnswerError),
     ("/manifests/", give(b"{}", Docker_Content_Digest="latest"), errors.InvalidAnswerError),
-    ("/manifests/", give(gzip.compress(b"{}"), Content_Encoding="gzip"), errors.InvalidAnswerError),
+    ("/manifests/", give(gzip.compress(b"{}"), Content_Encoding="gzip"), errors.InvalidManifestError),
+    ("/manifests/", give(gzip.compress(b"{}")[:-4], Content_Encoding="gzip"), errors.InvalidAnswerError),
+    ("/manifests/", give(gzip.compress(b" " * (MAX_SIZE + 1)), Content_Encoding="gzip"), errors.InvalidAnswerError),
+    ("/manifests/", give(gzip.compress(b"{}"), Content_Encoding="br"), errors.InvalidAnswerError),
     ("/manifests/", give(gzip.compress(b"{}")), errors.InvalidManifestError),
     ("/manifests/sha256", cut, errors.RegistryUnreachableError),
     ("/manifests/", silent, errors.RegistryUnreachableError),
@@ -473,7 +537,7 @@ async def test_a_refusal_is_remembered_for_some_seconds(lab: Lab) -> None:
     lab.registry.faults["/manifests/"] = refuse(404)
     first = await lab.failure()
     second = await lab.failure()
-    assert (1, str(first)) == (len(lab.registry.asked), str(second))
+    assert (["HEAD", "GET"], str(first)) == ([asked.method for asked in lab.registry.asked], str(second))
     lab.registry.faults.clear()
     lab.clock.now += 6
     await lab.resolve()
@@ -519,6 +583,14 @@ async def test_a_label_on_a_readable_manifest_means_nothing(lab: Lab, label: str
     media_type, body = lab.registry.manifests["1"]
     labelled = give(body, media_type, Content_Encoding=label, Docker_Content_Digest=sha256(body))
     lab.registry.faults[f"/manifests/{sha256(body)}"] = labelled
+    assert (await lab.resolve()).platforms
+
+
+@pytest.mark.parametrize("label", ["gzip", "X-GZIP"])
+async def test_a_proxy_may_compress_a_manifest(lab: Lab, label: str) -> None:
+    media_type, body = lab.registry.manifests["1"]
+    packed = give(gzip.compress(body), media_type, Content_Encoding=label, Docker_Content_Digest=sha256(body))
+    lab.registry.faults[f"/manifests/{sha256(body)}"] = packed
     assert (await lab.resolve()).platforms
 
 

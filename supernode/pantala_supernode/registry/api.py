@@ -17,8 +17,13 @@ from pantala_supernode.registry.transport import RegistryReply, RegistryRequest,
 CHALLENGE: Final = "WWW-Authenticate"
 _ACCEPT = {"Accept": ", ".join(manifest.MEDIA_TYPES)}
 DIGEST: Final = "Docker-Content-Digest"
-_NO_HEAD = frozenset({400, 405, 406, 415, 500, 501})
-"""Statuses with which registries without support for HEAD answer. A GET then shows the real problem."""
+_SAME_FOR_GET = frozenset({401, 429})
+"""Error statuses that do not depend on the method. After any other error for HEAD, a GET shows if HEAD is the problem.
+
+Registries without support for HEAD answer it with 403, 404, 405 or a server error.
+"""
+_MOST_TRIES: Final = 3
+"""A request without credentials, one with a token, and one with the password if the registry refuses the token."""
 _T = TypeVar("_T")
 
 Method = Literal["GET", "HEAD"]
@@ -62,7 +67,7 @@ class RegistryAPI:
         async def read(location: RepositoryLocation) -> str | None:
             what = image_name(location, tag)
             reply = await self._authorized("HEAD", location, tag, account)
-            if reply.status in _NO_HEAD:
+            if _depends_on_method(reply.status):
                 return None
             raise_for_status(reply.status, reply.headers, what)
             digest = reply.headers.get(DIGEST)
@@ -92,7 +97,10 @@ class RegistryAPI:
 
     async def probe(self, location: RepositoryLocation, digest: str, authorization: str) -> RegistryReply:
         """Request a manifest with exactly this ``Authorization`` header (empty: none). Returns any answer."""
-        return await self._ask("HEAD", location, location.manifest(digest), authorization)
+        reply = await self._ask("HEAD", location, location.manifest(digest), authorization)
+        if _depends_on_method(reply.status):
+            return await self._ask("GET", location, location.manifest(digest), authorization)
+        return reply
 
     def learned(
         self, reply: RegistryReply, location: RepositoryLocation, account: RegistryAccount, refused: str
@@ -116,8 +124,12 @@ class RegistryAPI:
         url = location.manifest(target)
         header = await self.authorization(location, account)
         reply = await self._ask(method, location, url, header)
-        if self.learned(reply, location, await self._real(location, account), header):
-            header = await self.authorization(location, account)
+        for number in range(1, _MOST_TRIES):
+            if not self.learned(reply, location, await self._real(location, account), header):
+                break
+            refused, header = header, await self.authorization(location, account)
+            if number > 1 and _scheme(header) == _scheme(refused):
+                break
             reply = await self._ask(method, location, url, header)
         if reply.status == 401:
             self._drop(location, account)
@@ -131,6 +143,14 @@ class RegistryAPI:
         """Forget the credentials of a refused cloud identity, so that the next attempt gets new credentials."""
         if account.pod_identity:
             self._clouds.forget(location.endpoint)
+
+
+def _depends_on_method(status: int) -> bool:
+    return status >= 400 and status not in _SAME_FOR_GET
+
+
+def _scheme(authorization: str) -> str:
+    return authorization.partition(" ")[0]
 
 
 def image_name(location: RepositoryLocation, target: str) -> str:

@@ -84,7 +84,8 @@ class Authenticator:
         except ValueError as error:
             raise InvalidAnswerError.of(str(location), f"the registry requires credentials, but {error}") from None
         by_scheme = {found.scheme: found for found in reversed(offered)}
-        chosen = by_scheme.get("bearer") or by_scheme.get("basic")
+        bearer, basic = by_scheme.get("bearer"), by_scheme.get("basic")
+        chosen = basic if bearer is None or (basic is not None and not challenge.names_server(bearer)) else bearer
         account = _Account(location, credentials)
         if chosen is None or credentials.registry_token:
             return False

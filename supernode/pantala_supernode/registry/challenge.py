@@ -90,6 +90,11 @@ def parse(values: Iterable[str]) -> tuple[AuthChallenge, ...]:
     return tuple(_challenges(text))
 
 
+def names_server(challenge: AuthChallenge) -> bool:
+    """True if the realm of a Bearer challenge is the URL of a token server, and not only a name."""
+    return challenge.parameters.get("realm", "").lower().startswith(("http://", "https://"))
+
+
 def token_request(challenge: AuthChallenge, repository: str, *, plain_http: bool) -> TokenRequest:
     """The token request that answers a Bearer ``challenge``. The token allows only pulls from ``repository``.
 

@@ -112,6 +112,8 @@ class InvalidAnswerError(RegistryError):
     image_reason = Reason.INVALID_ANSWER
 
 
+_SUCCESS = frozenset({200, 201, 203, 206})
+"""Statuses of answers with content. Token servers send 201 too, and proxies that change header fields send 203."""
 _BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {
     401: (RegistryUnauthorizedError, "the registry requires credentials or rejected them"),
     403: (RegistryForbiddenError, "the registry denied access"),
@@ -137,7 +139,9 @@ _BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
 
 
 def raise_for_status(status: int, headers: Mapping[str, str], what: str) -> None:
-    """Raise the :class:`RegistryError` for an answer's ``status``, unless it is 200 or 206. ``what``: the object."""
+    """Raise the :class:`RegistryError` for an answer's ``status``, unless it is a success with content."""
+    if status in _SUCCESS:
+        return
     try:
         refusal.raise_for_status(status, headers, RedactedURL(""))
     except SourceError as error:

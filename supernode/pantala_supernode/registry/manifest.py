@@ -26,8 +26,8 @@ INDEXES: Final = frozenset({OCI_INDEX, DOCKER_LIST})
 MEDIA_TYPES: Final = (DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX)
 """The supported media types, in the order of the ``Accept`` header."""
 
-_GENERIC = frozenset({"", "application/json", "application/octet-stream", "text/plain"})
-"""Content types that do not name a kind of manifest. With these, the field ``mediaType`` of the body counts."""
+_GENERIC = frozenset({"", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain"})
+"""Content types that say nothing about the content. With these, the fields of the body show the kind of manifest."""
 _MAX_LENGTH = (1 << 53) - 1
 
 
@@ -159,12 +159,13 @@ def _kind(content_type: str, content: _Content) -> str:
     """The media type: from the header, or from the body, or else OCI's type for the fields of the body.
 
     As in containerd, header and body may name different types, of OCI and of Docker. But if only the header or
-    only the body names an index, the manifest is ambiguous. Raises :class:`ValueError`.
+    only the body names an index, the manifest is ambiguous. If the header names another type, for example schema 1 or
+    a web page, the type in the body counts. Raises :class:`ValueError`.
     """
     is_index = content.manifests is not None
     is_image = content.config is not None or content.layers is not None
     kind = content_type.partition(";")[0].strip().lower()
-    if kind in _GENERIC:
+    if kind in _GENERIC or (kind not in MEDIA_TYPES and content.media_type in MEDIA_TYPES):
         kind = content.media_type or (OCI_INDEX if is_index else OCI_MANIFEST)
     if kind not in MEDIA_TYPES:
         raise ValueError("has a media type that is not supported")

@@ -1,6 +1,8 @@
 """Sends small requests to registries and token servers, through the outbound client."""
 
 import asyncio
+import contextlib
+import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -19,6 +21,7 @@ from pantala_supernode.outbound.target import RequestTarget
 from pantala_supernode.registry.errors import InvalidAnswerError, RegistryError, from_fault, from_source_error
 
 _CODINGS = frozenset({"br", "compress", "deflate", "gzip", "x-compress", "x-gzip", "zstd"})
+_GZIP = frozenset({"gzip", "x-gzip"})
 _PLACES = 128
 """The most requests at once. All other threads of the outbound client are for the CDN."""
 _HOST_PLACES = 16
@@ -84,8 +87,8 @@ class RegistryTransport:
             raise
         except SourceError as error:
             raise from_source_error(error, what) from None
-        _check_coding(head, sink.body, what)
-        return RegistryReply(head.status, head.fields, bytes(sink.body), head.same_origin)
+        body = _decoded(head, bytes(sink.body), request)
+        return RegistryReply(head.status, head.fields, body, head.same_origin)
 
 
 class _Memory:
@@ -105,9 +108,19 @@ class _Memory:
             raise InvalidAnswerError.of(self._what, f"the answer is larger than {self._limit} bytes")
 
 
-def _check_coding(head: Head, body: bytearray, what: str) -> None:
-    """Raise :class:`InvalidAnswerError` if the answer is compressed. Accepts plain JSON with a wrong header."""
+def _decoded(head: Head, body: bytes, request: RegistryRequest) -> bytes:
+    """The body without gzip, which some proxies apply although the request forbids it.
+
+    Accepts plain JSON with a wrong header. Raises :class:`InvalidAnswerError` for other compressions.
+    """
     coding = head.fields.get("Content-Encoding", "identity").strip().lower()
-    if coding in _CODINGS and body and not body.lstrip().startswith(b"{"):
-        what_happened = f"the answer is compressed ({coding}) although the request forbids it"
-        raise InvalidAnswerError.of(what, what_happened)
+    if coding not in _CODINGS or not body or body.lstrip().startswith(b"{"):
+        return body
+    if coding in _GZIP:
+        reader = zlib.decompressobj(wbits=16 + zlib.MAX_WBITS)
+        with contextlib.suppress(zlib.error):
+            plain = reader.decompress(body, request.limit + 1)
+            if reader.eof and len(plain) <= request.limit:
+                return plain
+    what_happened = f"the answer is compressed ({coding}) although the request forbids it"
+    raise InvalidAnswerError.of(request.what, what_happened)

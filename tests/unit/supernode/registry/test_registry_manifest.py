@@ -21,6 +21,7 @@ from pantala_supernode.registry.manifest import (
 )
 from pantala_supernode.registry.platform import Platform
 
+SIGNED_SCHEMA_1 = "application/vnd.docker.distribution.manifest.v1+prettyjws"
 A, B = "sha256:" + "a" * 64, "sha256:" + "b" * 64
 
 
@@ -66,6 +67,10 @@ def test_an_index_has_its_manifests(kind: str) -> None:
         ("", image(), OCI_MANIFEST),
         ("text/plain; charset=utf-8", index(), OCI_INDEX),
         ("application/json", image(mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST),
+        ("binary/octet-stream", image(), OCI_MANIFEST),
+        ("text/html; charset=utf-8", image(mediaType=OCI_MANIFEST), OCI_MANIFEST),
+        (SIGNED_SCHEMA_1, image(mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST),
+        (SIGNED_SCHEMA_1, index(mediaType=DOCKER_LIST), DOCKER_LIST),
     ],
 )
 def test_oci_and_docker_may_differ_between_header_and_body(said: str, body: dict[str, Any], expected: str) -> None:
@@ -95,7 +100,8 @@ def test_a_generic_content_type_leaves_the_kind_to_the_body(said: str) -> None:
         ("", image(mediaType=OCI_INDEX)),
         ("application/json", index(mediaType=DOCKER_MANIFEST)),
         ("application/json", image(mediaType="text/html")),
-        ("application/vnd.docker.distribution.manifest.v1+prettyjws", image()),
+        (SIGNED_SCHEMA_1, image()),
+        (SIGNED_SCHEMA_1, image(mediaType=OCI_INDEX)),
         (OCI_MANIFEST, image(manifests=[])),
         (OCI_MANIFEST, index()),
         (OCI_INDEX, image()),
