@@ -176,7 +176,8 @@ class PullRequest:
 def read_registration(body: bytes) -> Registration:
     """Read the body of dfget's registration. Raises :class:`MalformedRequestError`.
 
-    dfget always sends its address, its port (0 if it does not serve) and the path at which it would serve.
+    dfget always sends its address, its port (0 if it does not serve) and the path at which it would serve. An md5 in
+    upper case differs for dfget from the file's md5. It would download the whole file, delete it and report SUCCESS.
     """
     try:
         values = msgspec.json.decode(body)
@@ -190,6 +191,10 @@ def read_registration(body: bytes) -> Registration:
         (_is_address(fields.text("ip")), "ip must be an IPv4 or IPv6 address"),
         (fields.text("port"), "port must be 0 to 65535"),
         (path.startswith("/") and not _CONTROL_CHARACTER.search(path), "path must begin with / and be one line"),
+        (
+            fields.text("md5") == fields.text("md5").lower(),
+            "md5 must be in lower case, because dfget compares it as text",
+        ),
     ):
         if not valid:
             raise MalformedRequestError(problem)

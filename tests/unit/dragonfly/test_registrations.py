@@ -73,6 +73,7 @@ BAD: dict[str, dict[str, object]] = {
     "another host": {"taskUrl": "http://other.example/f"},
     "another parameter": {"rawUrl": f"{URL}?x=1", "taskUrl": f"{URL}?x=2"},
     "an md5 that is none": {"md5": "no"},
+    "an md5 in upper case": {"md5": "A" * 32},
     "headers that are no list": {"headers": {"a": 1}},
     "a header of two lines": {"headers": ["A: b\r\nC: d"]},
     "a header name with a blank": {"headers": ["A b: c"]},
@@ -94,7 +95,7 @@ GOOD: dict[str, dict[str, object]] = {
     "a parameter left out": {"rawUrl": f"{URL}?a=1&t=文", "taskUrl": f"{URL}?a=1"},
     "a signed URL": {"rawUrl": f"{URL}?X-Amz-Signature={'a' * 2300}", "taskUrl": URL},
     "headers": {"headers": ["Authorization: Bearer a", "X-Empty:", "User-Agent:x"]},
-    "an md5": {"md5": "A" * 32},
+    "an md5": {"md5": "a" * 32},
     "certificates": {"insecure": True, "rootCAs": ["YQ=="]},
 }
 

@@ -78,8 +78,8 @@ def test_headers_are_joined_without_those_of_the_hop() -> None:
 
 def test_the_user_s_md5_wins_over_an_identifier() -> None:
     assert ("a" * 32, "") == (
-        registration(md5="A" * 32, identifier="i").md5,
-        registration(md5="A" * 32, identifier="i").identifier,
+        registration(md5="a" * 32, identifier="i").md5,
+        registration(md5="a" * 32, identifier="i").identifier,
     )
 
 
