@@ -86,6 +86,7 @@ SYMPTOMS: Final = (
             _R.VOLUME_FULL: "The supernode's volume has no room for the file.",
             _R.VOLUME_FAILED: "The supernode's volume returns errors.",
             _R.QUOTA_EXCEEDED: "The namespace has used up its quota of Tasks, bytes or reads.",
+            _R.STATEMENT_FULL: "The namespace needs more than its share of the statement to the supernodes.",
             _R.SUPERNODE_UNAVAILABLE: "No supernode answers the operator.",
             _R.INTERNAL: "An error that the supernode does not expect.",
         },

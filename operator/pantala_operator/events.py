@@ -3,13 +3,14 @@
 So the parts that watch, list and connect do not depend on the loop.
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
 from pantala_operator.plan.prefetch.inputs import RegistryAnswer
 from pantala_operator.ports import Resource
 from pantala_operator.resources.prefetch import ImageKey
+from pantala_operator.resources.status import Obstacle
 from pantala_protocol.console.progress import Progress
 from pantala_protocol.statement import Changes, Member, WantedTask
 
@@ -95,6 +96,8 @@ class StatementTaken:
 
     name: str
     tasks: tuple[WantedTask, ...] = ()
+    cut: Mapping[str, Obstacle] = field(default_factory=dict)
+    """The tasks and images for which the statement had no room, as in ``FittedStatement.cut``."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ import msgspec
 from msgspec import Meta
 
 from pantala_protocol.rules import text
-from pantala_protocol.rules.fields import UNKNOWN, Count, Id, Key, WireWord
+from pantala_protocol.rules.fields import UNKNOWN, Count, Id, Key, SmallCount, WireWord
 
 
 class Depth(WireWord):
@@ -67,7 +67,10 @@ class WantedImage(msgspec.Struct, frozen=True, omit_defaults=True):
     """True if the runtime must protect the image from the kubelet's garbage collection."""
     credentials: tuple[str, ...] = ()
     """The texts of pull secrets (``.dockerconfigjson``), in the sequence in which to try them. Only the supernode uses
-    them, for the image's registry. It keeps them in memory only, and does not send them to peers."""
+    them, for the image's registry. It keeps them in memory only, and does not send them to peers. Empty in a message
+    that has ``secrets`` instead."""
+    secrets: tuple[SmallCount, ...] = ()
+    """The positions of the pull secrets in :attr:`pantala_protocol.statement.Statement.pull_secrets`."""
     blobs: dict[str, tuple[ImageBlob, ...]] = {}
     """The image's blobs by platform. Only at depth ``Peer``, else empty."""
     platforms: dict[str, str] = {}

@@ -91,6 +91,9 @@ class Reason(enum.StrEnum):
         "QuotaExceeded", LATER,
         "Delete Tasks of this namespace, or ask the cluster's administrator to raise the chart's value quotas.",
     )  # fmt: skip
+    STATEMENT_FULL = (
+        "StatementFull", LATER, "Delete objects of this namespace, or use fewer and shorter Secrets, URLs and names.",
+    )  # fmt: skip
     VOLUME_FAILED = "VolumeFailed", SOON, "Check the supernode's volume, and read the supernode's log."
     NODE_DISK_FULL = "NodeDiskFull", SOON, "Free space on the node. The download then continues."
     NODE_FILES_EXHAUSTED = (

@@ -27,6 +27,8 @@ from pantala_protocol.rules.fields import (
     WireWord,
 )
 
+MAX_STATEMENT: Final = 64 * 1024 * 1024
+"""The most bytes of a statement in JSON. A supernode refuses a larger one as a whole."""
 MAX_CLOCK_SKEW: Final = 5
 """Seconds by which clocks may differ before Pantala reports the difference."""
 
@@ -74,7 +76,10 @@ class WantedTask(msgspec.Struct, frozen=True, omit_defaults=True):
     task_id: Id
     url: Url
     headers: dict[str, str] = {}
-    """Headers for the origin only, as in :mod:`pantala_protocol.rules.headers`. They are kept only in memory."""
+    """Headers for the origin only, as in :mod:`pantala_protocol.rules.headers`. They are kept only in memory. Empty in
+    a message that has ``header_set`` instead."""
+    header_set: SmallCount | None = None
+    """The position of the Task's headers in :attr:`Statement.header_sets`."""
     digest: Id = ""
     """The required ``sha256:`` or ``sha512:`` of the file. Empty: any content."""
     path: str = ""
@@ -141,6 +146,10 @@ class Statement(msgspec.Struct, frozen=True):
     """The nodes' names. The number of a node is its position here. See :mod:`pantala_protocol.nodes.numbers`."""
     node_sets: tuple[str, ...] = ()
     """The distinct sets of nodes, as ranges of numbers, such as ``0-3,7``."""
+    header_sets: tuple[dict[str, str], ...] = ()
+    """The distinct headers of tasks."""
+    pull_secrets: tuple[str, ...] = ()
+    """The distinct texts of the images' pull secrets."""
     zones: dict[Name, Name] = {}
     """The zones of nodes, by the node's name. The supernode uses them for peers that do not report their zone."""
 
@@ -260,3 +269,5 @@ class Changes(msgspec.Struct, frozen=True, omit_defaults=True):
     """The greatest epoch that the supernode has accepted."""
     numbers: bool = False
     """True if the supernode understands statements that refer to nodes by number."""
+    credentials: bool = False
+    """True if the supernode understands statements that name each header set and each pull secret once."""

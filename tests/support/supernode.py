@@ -126,6 +126,7 @@ class MemorySupernode:
             gone=tuple(uid for uid, version in self._gone.items() if version > after),
             peers=tuple(report for version, report in self._peers.values() if version > after),
             numbers=self.numbers,
+            credentials=self.numbers,
             epoch=self.epoch,
         )
 

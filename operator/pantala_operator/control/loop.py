@@ -148,7 +148,12 @@ class Loop:
         self._observation.supernodes.on_reachability(event.name, event.problem)
         self._mark_all()
 
-    def _on_statement(self, _: StatementTaken) -> None:
+    def _on_statement(self, event: StatementTaken) -> None:
+        former = self._observation.cut.get(event.name, {})
+        self._observation.cut[event.name] = event.cut
+        if former != event.cut:
+            self._mark(*(key for key in former.keys() | event.cut.keys() if former.get(key) != event.cut.get(key)))
+            self._mark_images()
         self._signal.set()
 
     def _on_image(self, event: ImageResolved) -> None:
@@ -228,6 +233,7 @@ class Loop:
                 log.info("A supernode was removed", supernode=member.name)
                 supernodes.release(member.name)
                 self._observation.progress.forget(member.name)
+                self._observation.cut.pop(member.name, None)
                 self._connect()
 
     def _connect(self) -> None:

@@ -7,33 +7,32 @@ status.
 
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from datetime import datetime, timedelta
-from typing import Any, Self
+from typing import Any
 
 import msgspec
 
 from pantala_operator.control.guard import PlanGuard
 from pantala_operator.control.peers import ReconnectGrace
 from pantala_operator.control.prefetch_state import PrefetchState, has_looked
+from pantala_operator.control.prefetch_view import SharedView
 from pantala_operator.control.writer import CATCHING_UP, Writer
 from pantala_operator.events import SecretKey
-from pantala_operator.plan import image_task, startup_taint
+from pantala_operator.plan import image_task, startup_taint, task_quota
 from pantala_operator.plan.nodes import SourceBytes, Trouble
 from pantala_operator.plan.prefetch import plan as plans
-from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, RegistryAnswer, Surroundings
+from pantala_operator.plan.prefetch.inputs import ObservedImages, RegistryAnswer, Surroundings
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
 from pantala_operator.plan.prefetch.pulls import Snapshot
-from pantala_operator.plan.secrets import SecretReading
 from pantala_operator.plan.startup_taint import NodeRights
-from pantala_operator.plan.targets import ClusterNodes
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.watch.observation import Observation
 from pantala_operator.watch.registries import ImageResolver, ResolveRequest
 from pantala_protocol import task_id
-from pantala_protocol.images import PullState, RuntimeState, WantedImage
+from pantala_protocol.images import WantedImage
 
 _PATIENCE = 15.0
 """Seconds that the first statement waits for Secrets and workloads that cannot be read."""
@@ -45,48 +44,6 @@ _PACE = 0.1
 """The least seconds between two turns. The pause is longer after a long turn."""
 
 Planned = ImagePrefetch | TaskResource
-
-
-@dataclass(frozen=True, slots=True)
-class SharedView:
-    """The data that all plans of one turn share."""
-
-    cluster: ClusterNodes
-    pulls: Mapping[str, Mapping[str, Mapping[str, PullState]]]
-    """The states of the nodes' pulls: namespace -> Task -> node -> state."""
-    runtimes: Mapping[str, RuntimeState]
-    tasks: Mapping[str, list[OwnedTask]]
-    """All Tasks, by namespace."""
-    secrets: Mapping[str, Mapping[str, SecretReading]]
-    """The Secrets that were read: namespace -> name -> reading."""
-    reported: bool
-    """True if all peers have reported since the supernodes started, or have had enough time to report."""
-    away: str
-
-    @classmethod
-    def of(cls, known: Observation, *, reported: bool) -> Self:
-        reports = known.supernodes.peers
-        pulls: dict[str, dict[str, dict[str, PullState]]] = {}
-        for node, report in reports.items():
-            for key, state in report.pulls.items():
-                namespace, _, name = key.partition("/")
-                pulls.setdefault(namespace, {}).setdefault(name, {})[node] = state
-        tasks: dict[str, list[OwnedTask]] = {}
-        prefetches = {each.metadata.uid: each for each in known.prefetches.items.values()}
-        for each in known.tasks.items.values():
-            tasks.setdefault(each.metadata.namespace, []).append(image_task.owned(each, prefetches))
-        secrets: dict[str, dict[str, SecretReading]] = {}
-        for (namespace, name), reading in known.secrets.items():
-            secrets.setdefault(namespace, {})[name] = reading
-        return cls(
-            cluster=ClusterNodes(known.nodes.items, known.peer_states()),
-            pulls=pulls,
-            runtimes={name: report.runtime for name, report in reports.items() if report.runtime is not None},
-            tasks=tasks,
-            secrets=secrets,
-            reported=reported,
-            away=known.supernodes.away,
-        )
 
 
 class PrefetchController:
@@ -237,6 +194,7 @@ class PrefetchController:
             reported=view.reported,
             may_cancel=state.may_cancel(edited=edited, reported=self._known.supernodes.complete),
             away=view.away,
+            cut=view.cut.get(namespace, {}),
             troubles=self._troubles(state),
             state=state.former,
             rights=self._rights,
@@ -319,7 +277,8 @@ class PrefetchController:
 
     def _gather(self, planned: Mapping[str, Planned]) -> None:
         """Join the images, blobs and pull secrets that all objects need."""
-        known = [self._states[uid] for uid in sorted(planned)]
+        oldest = sorted(planned.values(), key=lambda each: task_quota.age(each.metadata))
+        known = [self._states[each.metadata.uid] for each in oldest]
         self.images = tuple(image for state in known for image in state.images or ())
         self.survey = tuple(sorted({blob for state in known if state.surveyed for blob in state.surveyed[0]}))
         self._known.pull_secrets = frozenset(

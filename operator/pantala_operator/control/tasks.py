@@ -119,6 +119,7 @@ class TaskController:
         self._quotas = quotas
         self._excess: dict[str, Obstacle] = {}
         self._wanted: dict[str, WantedTask] = {}
+        self._created: dict[str, datetime] = {}
         self._stated: dict[str, frozenset[str]] = {}
         self._claims: dict[str, PathClaim] = {}
         self._by_path: dict[str, dict[str, PathClaim]] = {}
@@ -132,9 +133,10 @@ class TaskController:
         return min(self._wake.values(), default=None)
 
     def wanted_from(self, supernode: str) -> tuple[WantedTask, ...]:
-        """The tasks that one supernode should have. The same object as before if no task changed."""
+        """The tasks that one supernode should have, the oldest first. The same object as before if no task changed."""
         if supernode not in self._by_supernode:
-            uids = (uid for uid in sorted(self._wanted) if supernode in self._stated[uid])
+            oldest = sorted(self._wanted, key=lambda uid: (self._created[uid], uid))
+            uids = (uid for uid in oldest if supernode in self._stated[uid])
             self._by_supernode[supernode] = tuple(self._wanted[uid] for uid in uids)
         return self._by_supernode[supernode]
 
@@ -192,6 +194,7 @@ class TaskController:
     def _forget(self, uid: str) -> set[str]:
         self._by_supernode.clear()
         self._wanted.pop(uid, None)
+        self._created.pop(uid, None)
         self._stated.pop(uid, None)
         self._wake.pop(uid, None)
         self._observation.late.pop(uid, None)
@@ -210,6 +213,7 @@ class TaskController:
         if (self._stated.get(uid), self._wanted.get(uid)) != (view.stated, wanted):
             self._by_supernode.clear()
             self._stated[uid] = view.stated
+            self._created[uid] = each.metadata.creation_timestamp or now
             _keep(self._wanted, uid, wanted)
         _keep(self._wake, uid, plan.wake_at)
         late = Counter(trouble.reason for trouble in plan.nodes.late.values())
@@ -234,6 +238,7 @@ class TaskController:
             targets=choice.nodes(each),
             owner=statement.winner(claim, self._by_path[claim.path]) if claim is not None else None,
             excess=self._excess.get(each.metadata.uid),
+            cut=self._observation.cut_of(each.metadata.uid),
             report=view.report,
             holders=view.holders,
             reported=self._observation.supernodes.complete,

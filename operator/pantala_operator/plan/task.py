@@ -31,6 +31,8 @@ class ObservedTask:
     """The claim of another Task that owns this Task's path, if any."""
     excess: Obstacle | None = None
     """Set if the namespace has too many Tasks, and this Task is among the youngest."""
+    cut: Obstacle | None = None
+    """Set if the statement lacks the Task, or its credentials. It changes only the status."""
     report: TaskReport | None = None
     """The report that counts: usually the report of the supernode that owns the task."""
     holders: Set[str] = frozenset()
@@ -137,7 +139,7 @@ def _inputs(
     return TaskInputs(
         to_peers=task.spec.to_peers,
         suspended=task.spec.suspend,
-        source=source if isinstance(source, Obstacle) else None,
+        source=source if isinstance(source, Obstacle) else observed.cut,
         delivery=delivery,
         report=report if report is not None and report.attempt == task.attempt else None,
         desired=len(nodes.desired),

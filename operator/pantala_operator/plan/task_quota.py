@@ -4,12 +4,17 @@ from collections import defaultdict
 from collections.abc import Iterable
 from datetime import UTC, datetime
 
-from pantala_operator.resources.api import TaskResource
+from pantala_operator.resources.api import Metadata, TaskResource
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
 from pantala_protocol.rules.quotas import Quotas
 
 _NEVER = datetime.max.replace(tzinfo=UTC)
+
+
+def age(metadata: Metadata) -> tuple[datetime, str]:
+    """The key that sorts objects by age, the oldest first."""
+    return metadata.creation_timestamp or _NEVER, metadata.uid
 
 
 def excess(tasks: Iterable[TaskResource], quotas: Quotas) -> dict[str, Obstacle]:
@@ -27,10 +32,6 @@ def excess(tasks: Iterable[TaskResource], quotas: Quotas) -> dict[str, Obstacle]
     for namespace, each in by_namespace.items():
         limit = quotas.of(namespace).tasks
         what = f"The namespace {namespace} has {len(each)} Tasks. Its quota tasks allows only {limit}"
-        for task in sorted(each, key=_age)[limit:]:
+        for task in sorted(each, key=lambda task: age(task.metadata))[limit:]:
             found[task.metadata.uid] = Obstacle.of(Reason.QUOTA_EXCEEDED, what)
     return found
-
-
-def _age(task: TaskResource) -> tuple[datetime, str]:
-    return task.metadata.creation_timestamp or _NEVER, task.metadata.uid

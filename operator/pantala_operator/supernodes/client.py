@@ -16,6 +16,7 @@ from pantala_operator.events import (
     SupernodeReported,
 )
 from pantala_operator.ports import Clock, SupernodeAPI
+from pantala_operator.supernodes import statement_room
 from pantala_operator.term import Term
 from pantala_process.backoff import Backoff
 from pantala_protocol.console.progress import Progress
@@ -44,7 +45,7 @@ _OLDER_PAUSE = 10.0
 
 @dataclass(frozen=True, slots=True)
 class DesiredState:
-    """The content of a statement."""
+    """The content of a statement. Tasks and images are sorted by age, the oldest first."""
 
     tasks: tuple[WantedTask, ...] = ()
     membership: Membership | None = None
@@ -73,7 +74,7 @@ class SupernodeClient:
         self._version = 0
         self._revision = 0
         self._in_force = 0
-        self._numbers = False
+        self._numbers = self._credentials = False
         self._wanted: DesiredState | None = None
         self._stated: DesiredState | None = None
         self._changed = asyncio.Event()
@@ -126,7 +127,8 @@ class SupernodeClient:
             backoff.reset()
             self._succeed("changes")
             self._boot, self._version = changes.boot, changes.version
-            self._in_force, self._numbers = changes.revision, changes.numbers
+            self._in_force = changes.revision
+            self._numbers, self._credentials = changes.numbers, changes.credentials
             if changes.revision != self._revision:
                 self._stated = None
                 self._changed.set()
@@ -158,10 +160,9 @@ class SupernodeClient:
                 sources=wanted.sources,
                 zones=dict(wanted.zones),
             )
-            if self._numbers:  # supernodes of the former minor version understand names only
-                content = numbers.numbered(content)
+            fitted = statement_room.fit(content, self._pack)
             try:
-                receipt = await self._api.state(content)
+                receipt = await self._api.state(fitted.statement)
             except SupernodeCallError as error:
                 self._fail("statement", error)
                 self._changed.set()
@@ -170,8 +171,12 @@ class SupernodeClient:
             backoff.reset()
             self._succeed("statement")
             self._revision, self._stated = receipt.revision, wanted
-            self._events.publish(StatementTaken(self._name, wanted.tasks))
+            self._events.publish(StatementTaken(self._name, wanted.tasks, fitted.cut))
             await asyncio.sleep(_STATEMENT_PAUSE)
+
+    def _pack(self, content: Statement) -> Statement:
+        """The form of a statement that the supernode understands. Former minor versions understand names only."""
+        return numbers.numbered(content, credentials=self._credentials) if self._numbers else content
 
     async def _ask_progress(self) -> None:
         """Ask for the progress of downloads again and again, while this replica leads."""

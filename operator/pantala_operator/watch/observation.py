@@ -15,6 +15,7 @@ from pantala_operator.resources import sources
 from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
 from pantala_operator.resources.prefetch import PLURAL, ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
+from pantala_operator.resources.status import Obstacle
 from pantala_operator.supernodes.progress import ProgressStore
 from pantala_operator.supernodes.view import SupernodeOverview
 from pantala_operator.watch.workloads import WorkloadLists
@@ -88,6 +89,8 @@ class Observation:
         self.secrets: dict[SecretKey, SecretReading] = {}
         self.supernodes = SupernodeOverview()
         self.progress = ProgressStore()
+        self.cut: dict[str, Mapping[str, Obstacle]] = {}
+        """The tasks and images that each supernode's statement lacks, by supernode. The loop writes it."""
         self.late: dict[str, Counter[str]] = {}
         """How many nodes are late, by the Task's or ImagePrefetch's UID and by the reason. The controllers write it."""
 
@@ -122,6 +125,10 @@ class Observation:
     def named_secrets(self) -> set[SecretKey]:
         """The Secrets that plans need: those with registry credentials, and those with the headers of Tasks."""
         return {key for task in self.tasks.items.values() if (key := secret_key(task)) is not None} | self.pull_secrets
+
+    def cut_of(self, key: str) -> Obstacle | None:
+        """Why a statement lacks the task with this UID, or the image with this key."""
+        return next((cut[key] for cut in self.cut.values() if key in cut), None)
 
     def peer_states(self) -> dict[str, PeerState]:
         """The state of each peer, by node."""

@@ -1,9 +1,10 @@
-"""Statements that name each node once. Tasks and images refer to nodes by number. Pure.
+"""Statements that name each node and each credential once. Tasks and images refer to them by number. Pure.
 
-With names, the statement for 10,000 Tasks on 1,000 nodes would have 150 MB.
+With names, the statement for 10,000 Tasks on 1,000 nodes would have 150 MB. A pull secret may have 1 MiB, and 256
+images of one object may use it.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 
 import msgspec
 
@@ -13,8 +14,13 @@ from pantala_protocol.nodes.sets import NodeTable
 from pantala_protocol.statement import Statement, WantedTask
 
 
-def numbered(statement: Statement) -> Statement:
-    """The same statement with numbers instead of names. It contains each set of nodes once."""
+def numbered(statement: Statement, *, credentials: bool = False) -> Statement:
+    """The same statement with numbers instead of names. It contains each set of nodes once.
+
+    ``credentials``: it also contains each distinct set of headers and each pull secret once.
+    """
+    if credentials:
+        statement = _with_tables(statement)
     distinct = {id(task.peers): task.peers for task in statement.tasks}
     sets = dict.fromkeys(peers for peers in distinct.values() if peers)
     names = {name for peers in sets for name in peers}
@@ -32,10 +38,12 @@ def numbered(statement: Statement) -> Statement:
 
 
 def named(statement: Statement) -> Statement:
-    """The same statement with names instead of numbers. Tasks with the same nodes share one tuple. ``nodes`` is kept.
+    """The same statement with names and credentials instead of numbers. ``nodes`` is kept.
 
-    Raises :class:`ValueError` if a number is not valid.
+    Tasks with the same nodes share one tuple, and credentials are shared too. Raises :class:`ValueError` if a number is
+    not valid.
     """
+    statement = _without_tables(statement)
     table = NodeTable(statement.nodes)
     sets = [tuple(table.parse(text)) for text in statement.node_sets]
     return msgspec.structs.replace(
@@ -44,6 +52,51 @@ def named(statement: Statement) -> Statement:
         tasks=tuple(_named_task(task, sets) for task in statement.tasks),
         images=tuple(_named_image(image, table) for image in statement.images),
     )
+
+
+def _with_tables(statement: Statement) -> Statement:
+    headers: dict[tuple[tuple[str, str], ...], int] = {}
+    texts: dict[str, int] = {}
+    tasks, images = [], []
+    for task in statement.tasks:
+        if task.headers:
+            position = headers.setdefault(tuple(sorted(task.headers.items())), len(headers))
+            task = msgspec.structs.replace(task, headers={}, header_set=position)
+        tasks.append(task)
+    for image in statement.images:
+        if image.credentials:
+            positions = tuple(texts.setdefault(text, len(texts)) for text in image.credentials)
+            image = msgspec.structs.replace(image, credentials=(), secrets=positions)
+        images.append(image)
+    return msgspec.structs.replace(
+        statement,
+        tasks=tuple(tasks),
+        images=tuple(images),
+        header_sets=tuple(map(dict, headers)),
+        pull_secrets=tuple(texts),
+    )
+
+
+def _without_tables(statement: Statement) -> Statement:
+    headers, texts = statement.header_sets, statement.pull_secrets
+    tasks, images = [], []
+    for task in statement.tasks:
+        if task.header_set is not None:
+            _check(task.header_set, headers, task.name)
+            task = msgspec.structs.replace(task, headers=headers[task.header_set], header_set=None)
+        tasks.append(task)
+    for image in statement.images:
+        if image.secrets:
+            _check(max(image.secrets), texts, image.key)
+            found = tuple(texts[position] for position in image.secrets)
+            image = msgspec.structs.replace(image, credentials=found, secrets=())
+        images.append(image)
+    return msgspec.structs.replace(statement, tasks=tuple(tasks), images=tuple(images), header_sets=(), pull_secrets=())
+
+
+def _check(position: int, table: Sequence[object], name: str) -> None:
+    if position >= len(table):
+        raise ValueError(f"The statement lacks the credential {position}, to which {name} refers.")
 
 
 def _numbered_task(task: WantedTask, node_set: int | None) -> WantedTask:

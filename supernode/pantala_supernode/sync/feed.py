@@ -160,6 +160,7 @@ class ChangeFeed:
             nodes=table.names if table is not None and tasks else (),
             epoch=self._fence.epoch,
             numbers=True,
+            credentials=True,
         )
 
     def _touched_after(self, since: int) -> list[tuple[str, str]]:

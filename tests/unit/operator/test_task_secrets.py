@@ -1,7 +1,9 @@
 """Tasks whose origins need the headers of a Secret, while that Secret is not known."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
+from functools import partial
 from unittest.mock import AsyncMock
 
 import pytest
@@ -9,6 +11,7 @@ import pytest
 from pantala_operator.errors import ClusterUnavailableError
 from pantala_operator.ports import DataKind
 from pantala_operator.resources.api import Secret
+from pantala_operator.supernodes import statement_room
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
 
@@ -79,3 +82,38 @@ async def test_a_task_whose_secret_is_gone_keeps_its_path(stage: OperatorStage) 
     await stage.until("Ready", "False", "SecretMissing", name="first")
     assert ("False", "PathConflict") == stage.condition(name="second")
     assert ["ns/f", ""] == [stage.supernode.wanted[f"ns/{name}"].path for name in ("first", "second")]
+
+
+async def test_m1_a_task_without_room_in_the_statement_is_told(
+    stopped: OperatorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The other namespace gets its file, and the older Tasks keep their credentials."""
+    monkeypatch.setattr(statement_room, "fit", partial(statement_room.fit, most=20_000))
+    for number in range(8):
+        value = base64.b64encode(str(number).encode() * 6000).decode()
+        stopped.cluster.put("secrets", {
+            "metadata": {"name": f"s{number}", "namespace": "ns", "labels": {"pantala.dev/allow": "tasks"}},
+            "data": {"A": value},
+        })  # fmt: skip
+        stopped.task(f"t{number}", headersFrom={"secretRef": {"name": f"s{number}"}})
+    stopped.cluster.put("tasks", {
+        "metadata": {"name": "t", "namespace": "other"}, "spec": {"source": {"url": "http://origin.example/f"}},
+    })  # fmt: skip
+    async with stopped.operator():
+        await eventually(lambda: "other/t" in stopped.supernode.wanted)
+        await stopped.until("Stalled", "True", "StatementFull", name="t7")
+        wanted = stopped.supernode.wanted
+        whole = [name for name, task in wanted.items() if task.headers]
+        assert 9 == len(wanted)
+        assert {name: task for name, task in wanted.items() if task.suspended}.keys() == wanted.keys() - {
+            *whole,
+            "other/t",
+        }
+        assert whole
+        before = len(stopped.supernode.sent)
+        await asyncio.sleep(10)
+        assert before == len(stopped.supernode.sent)  # the condition does not change what is wanted
+        for number in range(4):
+            stopped.cluster.remove("tasks", f"ns/t{number}")
+        stopped.cluster.remove("tasks", "ns/t4")
+        await stopped.until("Stalled", "False", name="t7")

@@ -90,3 +90,36 @@ def test_h10_a_statement_names_each_node_once() -> None:
     assert len(content) < 20_000 + 500 * 400
     received = named(msgspec.json.decode(content, type=Statement))
     assert 1 == len({id(task.peers) for task in received.tasks})
+
+
+secrets = st.sampled_from(['{"auths":{}}', "{}", "x"])
+header_sets = st.dictionaries(st.sampled_from(["Authorization", "Cookie"]), st.sampled_from("12"))
+
+
+@given(st.lists(header_sets, max_size=6), st.lists(st.lists(secrets, max_size=3), max_size=4))
+def test_h10_credentials_in_tables_and_in_place_say_the_same(
+    headers: list[dict[str, str]], pulls: list[list[str]]
+) -> None:
+    tasks = tuple(msgspec.structs.replace(wanted(number, "a"), headers=each) for number, each in enumerate(headers))
+    images = tuple(WantedImage(f"ns/{number}", "r/i", credentials=tuple(each)) for number, each in enumerate(pulls))
+    statement = Statement(7, tasks, images=images)
+    sent = msgspec.json.decode(msgspec.json.encode(numbered(statement, credentials=True)), type=Statement)
+    assert statement == msgspec.structs.replace(named(sent), nodes=())
+    assert not any(task.headers for task in sent.tasks)
+    assert not any(image.credentials for image in sent.images)
+    assert len(sent.header_sets) == len({tuple(sorted(each.items())) for each in headers if each})
+    assert len(sent.pull_secrets) == len({text for each in pulls for text in each})
+
+
+def test_h10_a_supernode_of_the_former_version_gets_credentials_in_place() -> None:
+    statement = Statement(7, (msgspec.structs.replace(wanted(1), headers={"Cookie": "c"}),))
+    assert {"Cookie": "c"} == numbered(statement).tasks[0].headers
+
+
+@pytest.mark.parametrize("given_tables", [{}, {"header_sets": ({},), "pull_secrets": ("x",)}])
+def test_h10_a_number_without_a_credential_is_refused(given_tables: dict[str, tuple[object, ...]]) -> None:
+    task = msgspec.structs.replace(wanted(1), header_set=1)
+    image = WantedImage("ns/i", "r/i", secrets=(0, 1))
+    for statement in (Statement(1, (task,)), Statement(1, images=(image,))):
+        with pytest.raises(ValueError, match="The statement lacks the credential 1"):
+            named(msgspec.structs.replace(statement, **given_tables))

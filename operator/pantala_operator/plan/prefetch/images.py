@@ -19,9 +19,8 @@ _MAX_REFERENCE: Final = 512 - len("@sha512:") - 128
 A supernode would refuse the statement of the whole cluster for a longer one.
 """
 
-_MAX_CREDENTIALS: Final = 4 * 1024 * 1024
-"""The most bytes of pull secrets of one object. The statement of the whole cluster repeats them for each image, and has
-room for 64 MiB."""
+_MAX_SECRETS: Final = 16
+"""The most pull secrets of one image, as in the CRDs. Each has at most 1 MiB, and a request to a supernode 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,25 +71,12 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
     if not names:
         return ImageSet(secrets, tuple(problems), ())
     configs, faults = pull_secrets(names, readings)
-    wanted = {key: tuple(configs[name] for name in each if name in configs) for key, each in secrets.items()}
-    credentials = _bounded(wanted)
-    if lacking := len(wanted) - len(credentials):
-        what = (
-            f"The pull secrets of all images have more than {_MAX_CREDENTIALS} bytes together, so {lacking} images are "
-            "pulled without them. Name fewer pull secrets, or remove registries from them."
-        )
-        faults = (*faults, what)
+    if max(map(len, secrets.values())) > _MAX_SECRETS:
+        faults = (*faults, f"An image has more than {_MAX_SECRETS} pull secrets, so only the first ones are used.")
+    credentials = {
+        key: tuple(configs[name] for name in each[:_MAX_SECRETS] if name in configs) for key, each in secrets.items()
+    }
     return ImageSet(secrets, tuple(problems), names, faults, credentials)
-
-
-def _bounded(wanted: Mapping[ImageKey, tuple[str, ...]]) -> dict[ImageKey, tuple[str, ...]]:
-    """The credentials of as many images as the bound allows, in the order of the images."""
-    total, found = 0, dict[ImageKey, tuple[str, ...]]()
-    for key, each in wanted.items():
-        size = sum(map(len, each))
-        if total + size <= _MAX_CREDENTIALS:
-            total, found[key] = total + size, each
-    return found
 
 
 def of_template(template: Mapping[str, Any]) -> tuple[str, ...]:

@@ -24,6 +24,7 @@ from pantala_operator.resources.prefetch import (
     SpecImage,
     StartupTaint,
 )
+from pantala_operator.resources.status import Obstacle
 from pantala_protocol.images import Depth, PullOrder, PullState, RuntimeState
 from pantala_protocol.registry import Resolved
 
@@ -167,6 +168,8 @@ class ObservedImages:
     restart: a silent node may have images that the operator does not know."""
     away: str = ""
     """Why no supernode answers. Empty if a supernode answers."""
+    cut: Mapping[str, Obstacle] = field(default_factory=dict)
+    """Why the statement lacks images or their credentials, by the name of the Task. It changes only the status."""
     troubles: Mapping[str, Trouble] = field(default_factory=dict)
     """Why nodes get too few bytes of the images, by node."""
     moved: SourceBytes | None = None

@@ -191,16 +191,18 @@ def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
 
 def _obstacle(snapshot: Snapshot, counts: PrefetchCounts, *, planned: bool) -> Obstacle | None:
     """What blocks the object until a user acts. ``None`` while work continues, or will continue soon."""
-    pins, places = snapshot.pins.values(), snapshot.places
+    pins, places, observed = snapshot.pins.values(), snapshot.places, snapshot.observed
     if snapshot.run.fault is not None:
         return snapshot.run.fault
     if snapshot.run.overdue is not None and not planned:
         return snapshot.run.overdue
+    if (cut := next((observed.cut[pin.task] for pin in pins if pin.task in observed.cut), None)) is not None:
+        return cut
     moves = True
-    if snapshot.observed.reported and snapshot.demand.planning:
+    if observed.reported and snapshot.demand.planning:
         unknown = [pin for pin in pins if pin.platforms is None]
         moves = any(pin.awaited for pin in unknown) if unknown else not planned
-    elif snapshot.observed.reported and not places[Step.ACTIVE]:
+    elif observed.reported and not places[Step.ACTIVE]:
         failed = [snapshot.pulls[key][name].reason for name, key in places[Step.PAUSED]]
         moves = any(reasons.of_image(each).retry is Retry.SOON for each in failed)
         moves |= bool(snapshot.steps) and any(pin.lacking and pin.awaited for pin in pins)

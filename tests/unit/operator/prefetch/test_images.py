@@ -78,19 +78,18 @@ def test_t2_a_workload_has_no_longer_reference() -> None:
     assert (["InvalidImage"], {}) == (reasons(found), found.secrets)
 
 
-def test_t2_the_pull_secrets_of_an_object_are_bounded_together() -> None:
-    """64 images with a Secret of 1 MiB made the statement of all namespaces larger than a supernode takes."""
-    text = msgspec.json.encode({"auths": {"r.example": {"auth": "x" * 1_000_000}}})
-    secret = Secret(
-        metadata=Metadata("s", "ns", labels={ALLOW: "images"}),
-        data={".dockerconfigjson": base64.b64encode(text).decode()},
-    )
-    wanted = demand_of(prefetch(images=[{"image": f"i{number}:1"} for number in range(64)], pullSecrets=["s"]), None)
-    found = gather(wanted, Surroundings(), {"s": secret})
-    assert [ImageKey(f"docker.io/library/i{number}:1") for number in range(4)] == [*found.credentials]
-    assert 64 == len(found.secrets)
-    (fault,) = found.secret_faults
-    assert "so 60 images are pulled without them" in fault
+def test_t2_the_pull_secrets_of_an_image_are_bounded() -> None:
+    """A workload can name any number of Secrets, and each request to a registry has those of its image."""
+    names = tuple(f"s{number:02}" for number in range(20))
+    content = base64.b64encode(b'{"auths": {}}').decode()
+    readings = {
+        name: Secret(metadata=Metadata(name, "ns", labels={ALLOW: "images"}), data={".dockerconfigjson": content})
+        for name in names
+    }
+    workload = Workload("Deployment", "ns", "web", template("a:1", secrets=names))
+    found = gather(demand_of(prefetch(**FOLLOWS), None), Surroundings((workload,)), readings)
+    assert [16] == [len(each) for each in found.credentials.values()]
+    assert ("An image has more than 16 pull secrets, so only the first ones are used.",) == found.secret_faults
 
 
 @pytest.mark.parametrize(("count", "reason"), [(MAX_BLOBS, ""), (MAX_BLOBS + 1, "InvalidManifest")])
