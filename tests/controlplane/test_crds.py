@@ -10,8 +10,8 @@ import msgspec
 import pytest
 import yaml
 
-from pantala_operator.resources.api import Taint
 from pantala_operator.resources.prefetch import ImagePrefetch
+from pantala_protocol.rules.selection import Taint
 from testbed.apiserver import ControlPlane
 from tests.controlplane import crd_tables as tables
 from tests.controlplane.crd_tables import SHA256, SHA512, URL, Object, condition

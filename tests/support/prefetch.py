@@ -24,12 +24,13 @@ from pantala_operator.plan.prefetch.inputs import (
 from pantala_operator.plan.prefetch.plan import PrefetchPlan, plan
 from pantala_operator.plan.secrets import SecretReading
 from pantala_operator.plan.targets import ClusterNodes, PeerState, Pod
-from pantala_operator.resources.api import Metadata, Node, NodeSpec, Taint
+from pantala_operator.resources.api import Metadata, Node, NodeSpec
 from pantala_operator.resources.conditions import find
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_protocol.images import ImageBlob, PullPhase, PullState
 from pantala_protocol.registry import Resolved
 from pantala_protocol.rules.requests import REQUESTED_AT
+from pantala_protocol.rules.selection import Taint
 
 ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)

@@ -3,12 +3,14 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+import msgspec
+
 from pantala_cli.access.kinds import PART_OF, VERSION, Resource, condition, labels, status_of
 from pantala_cli.doctor.diagnosis import Diagnosis, failed, ok, warning
 from pantala_cli.doctor.facts import Facts
-from pantala_cli.forecast.matching import selects
 from pantala_cli.show.words import counted, several, size
 from pantala_protocol import __version__
+from pantala_protocol.rules.selection import LabelSelector
 
 _CRDS = ("tasks", "imageprefetches", "peers", "sourcepolicies")
 _ENFORCE = "pod-security.kubernetes.io/enforce"
@@ -117,11 +119,8 @@ def policies(facts: Facts) -> Iterator[Diagnosis]:
     """Whether NetworkPolicies that are not Pantala's stop the conversations of Pantala's processes."""
     ours = [each for each in facts.policies if labels(each).get(PART_OF) == "pantala"]
     for each in facts.policies:
-        selected = [
-            pod
-            for pod in facts.pods
-            if each not in ours and selects(each["spec"].get("podSelector") or {}, labels(pod))
-        ]
+        selector = msgspec.convert(each["spec"].get("podSelector") or {}, LabelSelector)
+        selected = [pod for pod in facts.pods if each not in ours and selector.matches(labels(pod))]
         if not selected:
             continue
         kinds = each["spec"].get("policyTypes") or ["Ingress"]

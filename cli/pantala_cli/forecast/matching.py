@@ -3,13 +3,10 @@
 from collections.abc import Iterable, Mapping
 from typing import Any, NamedTuple
 
+import msgspec
+
 from pantala_cli.access.kinds import Resource, labels
-
-_EXCLUDING = ("NoSchedule", "NoExecute")
-_HEALTH = ("node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready")
-_CORDONED = {"key": "node.kubernetes.io/unschedulable", "effect": "NoSchedule"}
-
-Labels = Mapping[str, str]
+from pantala_protocol.rules.selection import LabelSelector, Taint, Toleration, excluding
 
 
 class Match(NamedTuple):
@@ -56,26 +53,12 @@ def _excluded(target: Mapping[str, Any], node: Resource, peer: Resource | None) 
     if (peer.get("spec") or {}).get("unschedulable"):
         return "its peer is drained"
     spec = node.get("spec") or {}
-    taints = [
-        taint for taint in spec.get("taints") or () if taint.get("effect") in _EXCLUDING and taint["key"] not in _HEALTH
-    ]
-    if spec.get("unschedulable") and all(taint["key"] != _CORDONED["key"] for taint in taints):
-        taints.append(_CORDONED)
-    tolerations = target.get("tolerations") or ()
-    for taint in taints:
-        if not any(_tolerates(each, taint) for each in tolerations):
-            value = f"={taint['value']}" if taint.get("value") else ""
-            return f"its taint {taint['key']}{value}:{taint['effect']} is not tolerated"
-    return ""
-
-
-def _tolerates(toleration: Mapping[str, str], taint: Mapping[str, str]) -> bool:
-    if toleration.get("effect") and toleration["effect"] != taint.get("effect"):
-        return False
-    key = toleration.get("key", "")
-    if toleration.get("operator", "Equal") == "Exists":
-        return not key or key == taint["key"]
-    return key == taint["key"] and toleration.get("value", "") == taint.get("value", "")
+    taints = msgspec.convert(spec.get("taints") or (), tuple[Taint, ...])
+    tolerations = msgspec.convert(target.get("tolerations") or (), tuple[Toleration, ...])
+    taint = excluding(taints, tolerations, cordoned=spec.get("unschedulable", False))
+    if taint is None:
+        return ""
+    return f"its taint {taint.key}{taint.value and f'={taint.value}'}:{taint.effect} is not tolerated"
 
 
 def _limit(target: Mapping[str, Any], candidates: int) -> int | None:
@@ -90,23 +73,5 @@ def _with_pods(selector: Mapping[str, Any] | None, pods: Iterable[Resource]) -> 
     """The nodes that have a selected pod. ``None``: the target does not select pods."""
     if selector is None:
         return None
-    return {str(pod["spec"].get("nodeName", "")) for pod in pods if selects(selector, labels(pod))}
-
-
-def selects(selector: Mapping[str, Any], own: Labels) -> bool:
-    """Whether a label selector selects an object with these labels."""
-    if not (selector.get("matchLabels") or {}).items() <= own.items():
-        return False
-    return all(_fits(each, own.get(each["key"])) for each in selector.get("matchExpressions") or ())
-
-
-def _fits(expression: Mapping[str, Any], value: str | None) -> bool:
-    match expression["operator"]:
-        case "In":
-            return value in (expression.get("values") or ())
-        case "NotIn":
-            return value not in (expression.get("values") or ())
-        case "Exists":
-            return value is not None
-        case _:
-            return value is None
+    wanted = msgspec.convert(selector, LabelSelector)
+    return {str(pod["spec"].get("nodeName", "")) for pod in pods if wanted.matches(labels(pod))}

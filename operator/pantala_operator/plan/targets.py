@@ -5,13 +5,8 @@ from collections.abc import Mapping, Set
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from pantala_operator.resources.api import Node, Taint, Target, Toleration
-from pantala_operator.resources.prefetch import has_labels
-
-UNSCHEDULABLE = Taint("node.kubernetes.io/unschedulable", "NoSchedule")
-_EXCLUDING = {"NoSchedule", "NoExecute"}
-_HEALTH = {"node.kubernetes.io/unreachable", "node.kubernetes.io/not-ready"}
-"""The taints that report a node's health. A file stays on a node with such a taint."""
+from pantala_operator.resources.api import Node, Target
+from pantala_protocol.rules.selection import HEALTH, excluding, has_labels
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +79,7 @@ def choose(
             continue
         if peer.unschedulable:
             matching[name] = PassedOver.PEER_UNSCHEDULABLE
-        elif marked and _excluded(target, node):
+        elif marked and excluding(node.spec.taints, target.tolerations, cordoned=node.spec.unschedulable):
             matching[name] = PassedOver.TAINTED
         else:
             matching[name] = PassedOver.NOT_CHOSEN
@@ -111,25 +106,9 @@ def marked(nodes: Mapping[str, Node], peers: Mapping[str, PeerState]) -> frozens
     )
 
 
-def _excluded(target: Target, node: Node) -> bool:
-    """True if a taint of the node excludes it."""
-    taints = [taint for taint in node.spec.taints if taint.effect in _EXCLUDING and taint.key not in _HEALTH]
-    if node.spec.unschedulable and all(taint.key != UNSCHEDULABLE.key for taint in taints):
-        taints.append(UNSCHEDULABLE)
-    return not all(any(_tolerates(each, taint) for each in target.tolerations) for taint in taints)
-
-
 def is_ill(node: Node) -> bool:
     """True if the cluster cannot reach the node, or the node is not ready."""
-    return any(taint.key in _HEALTH for taint in node.spec.taints)
-
-
-def _tolerates(toleration: Toleration, taint: Taint) -> bool:
-    if toleration.effect and toleration.effect != taint.effect:
-        return False
-    if toleration.operator == "Exists":
-        return not toleration.key or toleration.key == taint.key
-    return toleration.key == taint.key and toleration.value == taint.value
+    return any(taint.key in HEALTH for taint in node.spec.taints)
 
 
 def _limited(target: Target, uid: str, candidates: list[str], holders: Set[str], counting: Set[str]) -> list[str]:

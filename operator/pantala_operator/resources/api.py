@@ -6,6 +6,7 @@ import msgspec
 
 from pantala_operator.resources.conditions import Condition, is_true
 from pantala_protocol.rules import requests
+from pantala_protocol.rules.selection import Taint, Toleration
 
 GROUP = "pantala.dev"
 VERSION = "v1alpha1"
@@ -72,15 +73,6 @@ class HeadersFrom(msgspec.Struct, frozen=True, rename="camel"):
     """The source of the request headers."""
 
     secret_ref: SecretReference
-
-
-class Toleration(msgspec.Struct, frozen=True):
-    """A toleration of taints, as in a pod's spec."""
-
-    key: str = ""
-    operator: str = "Equal"
-    value: str = ""
-    effect: str = ""
 
 
 class Target(msgspec.Struct, frozen=True, rename="camel"):
@@ -227,14 +219,6 @@ class TaskResource(msgspec.Struct, frozen=True):
     @property
     def requested_at(self) -> str:
         return requests.requested(self.metadata.annotations, self.status.last_handled_request)
-
-
-class Taint(msgspec.Struct, frozen=True):
-    """A node's taint."""
-
-    key: str
-    effect: str
-    value: str = ""
 
 
 class NodeSpec(msgspec.Struct, frozen=True):

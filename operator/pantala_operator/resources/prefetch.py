@@ -1,7 +1,6 @@
 """The ImagePrefetch resource, as far as the operator needs it; unknown fields are ignored. Pure."""
 
 import hashlib
-from collections.abc import Mapping
 from datetime import datetime
 from typing import Final, NamedTuple
 
@@ -11,6 +10,7 @@ from pantala_operator.resources.api import LateNode, Metadata, Target
 from pantala_operator.resources.conditions import Condition
 from pantala_protocol import image
 from pantala_protocol.rules import requests
+from pantala_protocol.rules.selection import LabelSelector
 
 KIND = "ImagePrefetch"
 PLURAL = "imageprefetches"
@@ -41,37 +41,6 @@ class WorkloadReference(msgspec.Struct, frozen=True):
 
     kind: str
     name: str
-
-
-class LabelRequirement(msgspec.Struct, frozen=True):
-    """One requirement on a label."""
-
-    key: str
-    operator: str
-    values: tuple[str, ...] = ()
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        match self.operator:
-            case "In":
-                return labels.get(self.key) in self.values
-            case "NotIn":
-                return labels.get(self.key) not in self.values
-            case "Exists":
-                return self.key in labels
-            case "DoesNotExist":
-                return self.key not in labels
-        return False
-
-
-class LabelSelector(msgspec.Struct, frozen=True, rename="camel"):
-    """A label selector of Kubernetes. An empty selector matches everything."""
-
-    match_labels: dict[str, str] = {}
-    match_expressions: tuple[LabelRequirement, ...] = ()
-
-    def matches(self, labels: Mapping[str, str]) -> bool:
-        expressions = all(each.matches(labels) for each in self.match_expressions)
-        return has_labels(labels, self.match_labels) and expressions
 
 
 class From(msgspec.Struct, frozen=True, rename="camel"):
@@ -278,10 +247,6 @@ class ImagePrefetch(msgspec.Struct, frozen=True):
     @property
     def requested_at(self) -> str:
         return requests.requested(self.metadata.annotations, self.status.last_handled_request)
-
-
-def has_labels(labels: Mapping[str, str], wanted: Mapping[str, str]) -> bool:
-    return wanted.items() <= labels.items()
 
 
 def task_name(owner: Metadata, key: ImageKey, digest: str) -> str:

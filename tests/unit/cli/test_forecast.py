@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from pantala_cli.access.kinds import IMAGE, TASK
 from pantala_cli.commands.plan import read
 from pantala_cli.errors import InputFileError
-from pantala_cli.forecast.matching import Match, match, selects
+from pantala_cli.forecast.matching import Match, match
 from pantala_cli.forecast.outlook import outlook, picture
 from pantala_operator.plan.targets import PeerState, choose
 from pantala_operator.resources.api import Node, Target
@@ -116,21 +116,6 @@ def test_images_with_known_sizes() -> None:
 
 def test_no_node_is_not_possible() -> None:
     assert not outlook(TASK, task("new"), None, Match((), None, {}), []).possible
-
-
-def test_label_selectors() -> None:
-    selector = {
-        "matchLabels": {"app": "x"},
-        "matchExpressions": [
-            {"key": "tier", "operator": "In", "values": ["a", "b"]},
-            {"key": "old", "operator": "DoesNotExist"},
-            {"key": "app", "operator": "Exists"},
-            {"key": "tier", "operator": "NotIn", "values": ["c"]},
-        ],
-    }
-    assert selects(selector, {"app": "x", "tier": "a"})
-    assert not selects(selector, {"app": "x", "tier": "c"})
-    assert not selects(selector, {"app": "x", "tier": "a", "old": ""})
 
 
 @pytest.mark.parametrize(

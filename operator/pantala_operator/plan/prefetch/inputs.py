@@ -18,7 +18,6 @@ from pantala_operator.resources.prefetch import (
     From,
     ImageKey,
     ImageStatus,
-    LabelSelector,
     Rollout,
     Schedule,
     SpecImage,
@@ -27,6 +26,7 @@ from pantala_operator.resources.prefetch import (
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.images import Depth, PullOrder, PullState, RuntimeState
 from pantala_protocol.registry import Resolved
+from pantala_protocol.rules.selection import LabelSelector
 
 
 @dataclass(frozen=True, slots=True)

@@ -46,11 +46,12 @@ from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.startup_taint import TaintVote
 from pantala_operator.plan.targets import PassedOver
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import TaskResource, TaskStatus, Toleration
+from pantala_operator.resources.api import TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.status import expiry
 from pantala_protocol.registry import Resolve
 from pantala_protocol.rules import quantity
+from pantala_protocol.rules.selection import Toleration
 
 _ONCE_LIMIT: Final = 6
 """The number of retries with ``completionPolicy: Once``, if ``spec.retry.limit`` is not set."""

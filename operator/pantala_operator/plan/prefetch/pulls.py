@@ -20,11 +20,12 @@ from pantala_operator.plan.prefetch.pins import Pin
 from pantala_operator.plan.prefetch.run import Run
 from pantala_operator.plan.targets import ClusterNodes, Targets
 from pantala_operator.resources.api import Node
-from pantala_operator.resources.prefetch import ImageKey, LabelSelector
+from pantala_operator.resources.prefetch import ImageKey
 from pantala_operator.resources.retries import pause
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.images import PullPhase, PullState
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules.selection import LabelSelector
 
 _GRACE: Final = 30
 """Seconds after a pull's timeout at which a node without a report counts as failed."""

@@ -5,7 +5,8 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 
 from pantala_operator.plan.prefetch.pulls import FAILING, STARTABLE, Snapshot, Starts, Step
-from pantala_operator.resources.prefetch import ImageKey, Rollout, Share, Wave, has_labels
+from pantala_operator.resources.prefetch import ImageKey, Rollout, Share, Wave
+from pantala_protocol.rules.selection import has_labels
 
 
 @dataclass(frozen=True, slots=True)

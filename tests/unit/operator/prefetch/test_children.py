@@ -16,9 +16,10 @@ from pantala_operator.plan.prefetch.pins import resolve
 from pantala_operator.plan.prefetch.plan import demand_of, plan
 from pantala_operator.plan.prefetch.run import Run
 from pantala_operator.plan.startup_taint import NodeRights, TaintVote, node_conditions, removable, vote
-from pantala_operator.resources.api import NodeCondition, NodeStatus, Taint
+from pantala_operator.resources.api import NodeCondition, NodeStatus
 from pantala_operator.resources.prefetch import ImageKey, StartupTaint
 from pantala_protocol import image
+from pantala_protocol.rules.selection import Taint
 from tests.support.prefetch import AMD64, NOW, ONE, TWO, cluster, digest, node, prefetch, resolved, schema, world
 
 OWNER = demand_of(prefetch(), None)

@@ -8,9 +8,9 @@ import msgspec
 import pytest
 
 from pantala_operator.plan.targets import PeerState
-from pantala_operator.resources.api import Taint
 from pantala_operator.resources.prefetch import NodeCount
 from pantala_protocol.images import PullPhase, PullState
+from pantala_protocol.rules.selection import Taint
 from tests.support.prefetch import (
     NO,
     NOW,

@@ -14,11 +14,12 @@ from pantala_operator.plan.prefetch.inputs import Surroundings, Workload
 from pantala_operator.plan.prefetch.pins import MAX_BLOBS
 from pantala_operator.plan.prefetch.plan import demand_of
 from pantala_operator.resources.api import ALLOW, Metadata, Secret
-from pantala_operator.resources.prefetch import ImageKey, LabelRequirement, LabelSelector
+from pantala_operator.resources.prefetch import ImageKey
 from pantala_protocol import image
 from pantala_protocol.images import ImageBlob, WantedImage
 from pantala_protocol.registry import Resolved
 from pantala_protocol.rules.fields import decode
+from pantala_protocol.rules.selection import LabelRequirement, LabelSelector
 from tests.support.prefetch import AMD64, NOW, ONE, digest, prefetch
 
 

@@ -13,10 +13,11 @@ from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, Sur
 from pantala_operator.plan.prefetch.plan import plan
 from pantala_operator.plan.secrets import Absent, Unread
 from pantala_operator.plan.targets import Pod
-from pantala_operator.resources.api import Metadata, Node, Taint
+from pantala_operator.resources.api import Metadata, Node
 from pantala_operator.resources.conditions import is_true
 from pantala_operator.resources.prefetch import ImageKey, NodeCount
 from pantala_protocol.images import PullPhase, PullState, RuntimeState
+from pantala_protocol.rules.selection import Taint
 from tests.support.examples import examples
 from tests.support.prefetch import (
     AMD64,
