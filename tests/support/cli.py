@@ -37,6 +37,8 @@ from pantala_protocol.console.views import (
 )
 
 API = "/apis/pantala.dev/v1alpha1"
+HOSTILE = "no room\x1b]0;title\x07\x1b[2Jgone\nspoofed  True  Distributed\x9b31m"
+"""A text that steers a terminal which shows it as it is."""
 
 
 def task(name: str = "model", namespace: str = "default") -> dict[str, Any]:

@@ -1,34 +1,5 @@
 """The program with a scripted API server and a scripted console."""
 
-from collections.abc import Iterator
-from pathlib import Path
+from tests.support.cli_fixtures import api, command, console, no_settings
 
-import pytest
-
-from tests.support.cli import Command, FakeAPIServer, FakeConsole, serving
-
-
-@pytest.fixture(autouse=True)
-def _no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Ignore the settings of the developer's shell, such as those of a demo."""
-    for name in ("PANTALA_CONSOLE", "KUBECTL_PANTALA_NAMESPACE"):
-        monkeypatch.delenv(name, raising=False)
-
-
-@pytest.fixture
-def api() -> Iterator[FakeAPIServer]:
-    fake = FakeAPIServer()
-    with serving(fake.server):
-        yield fake
-
-
-@pytest.fixture
-def console() -> Iterator[FakeConsole]:
-    fake = FakeConsole()
-    with serving(fake.server):
-        yield fake
-
-
-@pytest.fixture
-def command(api: FakeAPIServer, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Command:
-    return Command(tmp_path, api.port, capsys)
+__all__ = ["api", "command", "console", "no_settings"]

@@ -1,7 +1,6 @@
 """``kubectl-pantala`` against a scripted API server."""
 
 import socket
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
@@ -12,11 +11,6 @@ from pantala_cli.access.cluster import connect
 from pantala_cli.commands import plan
 from pantala_protocol import __version__
 from tests.support.cli import API, Command, FakeAPIServer, refusal, task
-
-
-def test_the_program_starts() -> None:
-    done = subprocess.run([sys.executable, "-m", "pantala_cli", "--help"], capture_output=True, text=True, check=True)
-    assert "suspend" in done.stdout
 
 
 def test_status_sums_up_each_task_of_one_or_all_namespaces(command: Command, api: FakeAPIServer) -> None:

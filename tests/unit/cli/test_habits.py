@@ -2,11 +2,7 @@
 
 import copy
 import json
-import os
-import pty
 import re
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +17,7 @@ from pantala_cli.app import build
 from pantala_cli.commands import completion, watching
 from pantala_cli.commands.creation import named, selected
 from pantala_cli.commands.waiting import seconds
-from tests.support.cli import API, Command, FakeAPIServer, refusal, task
+from tests.support.cli import API, HOSTILE, Command, FakeAPIServer, refusal, task
 
 
 @pytest.mark.parametrize(
@@ -59,33 +55,6 @@ def test_wide_without_the_console_is_a_note(command: Command) -> None:
 def test_an_empty_list_is_a_note_as_in_kubectl(command: Command, api: FakeAPIServer) -> None:
     api.answers["GET", f"{API}/namespaces/default/tasks"] = (200, {"items": []})
     assert (0, "", "No Tasks in namespace default.\n") == command("get", "tasks")
-
-
-HOSTILE = "no room\x1b]0;title\x07\x1b[2Jgone\nspoofed  True  Distributed\x9b31m"
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        ("explain", "task/model"),
-        *(("get", kind, "-o", form) for kind in ("tasks", "peers") for form in ("wide", "json", "yaml")),
-    ],
-)
-def test_messages_cannot_steer_the_terminal(command: Command, api: FakeAPIServer, arguments: tuple[str, ...]) -> None:
-    hostile = task()
-    hostile["status"]["failures"][0]["message"] = HOSTILE
-    hostile["status"]["conditions"][0] |= {"message": HOSTILE, "reason": HOSTILE}
-    peer = {
-        "metadata": {"name": "node-1"},
-        "status": {"conditions": [{"type": "Ready", "status": "False", "message": HOSTILE}]},
-    }
-    api.answers["GET", f"{API}/namespaces/default/tasks/model"] = (200, hostile)
-    api.answers["GET", f"{API}/namespaces/default/tasks"] = (200, {"items": [hostile]})
-    api.answers["GET", f"{API}/peers"] = (200, {"items": [peer]})
-    shown = on_a_terminal(command, *arguments)
-    assert None is re.search(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]", re.sub(r"\x1b\[[0-9;]*m", "", shown))
-    if arguments[-1] == "wide":
-        assert 2 == len(shown.splitlines()) - shown.count("note:"), "one object is one line"
 
 
 def test_errors_cannot_steer_the_terminal(command: Command, api: FakeAPIServer) -> None:
@@ -128,33 +97,6 @@ def test_a_watch_prints_documents_of_yaml(command: Command, api: FakeAPIServer) 
 def test_a_selector_is_passed_on(command: Command, api: FakeAPIServer) -> None:
     command("get", "tasks", "-l", "app=model")
     assert "labelSelector=app%3Dmodel" in api.queries[-1]
-
-
-def on_a_terminal(command: Command, *arguments: str, **environment: str) -> str:
-    """The output of the program on a terminal."""
-    ours, theirs = pty.openpty()
-    with subprocess.Popen(
-        [sys.executable, "-m", "pantala_cli", *arguments],
-        stdout=theirs, stdin=theirs, stderr=theirs,
-        env=os.environ | {"KUBECONFIG": str(command.file), "TERM": "xterm", "COLUMNS": "60"} | environment,
-    ) as process:  # fmt: skip
-        process.wait(30)
-    os.close(theirs)
-    output = b""
-    try:
-        while chunk := os.read(ours, 65536):
-            output += chunk
-    except OSError:
-        pass  # the other end is closed
-    os.close(ours)
-    return output.decode()
-
-
-def test_colours_only_on_a_terminal_and_never_with_no_color(command: Command) -> None:
-    assert "\x1b[" in on_a_terminal(command, "get", "tasks")
-    plain = on_a_terminal(command, "get", "tasks", NO_COLOR="1")
-    assert ("\x1b" in plain, "Progressing" in plain) == (False, True)
-    assert "\x1b" not in command("get", "tasks")[1]
 
 
 @pytest.mark.parametrize(
@@ -229,20 +171,6 @@ def test_completion_of_the_values_of_options(
 def test_completion_scripts_call_the_program_that_kubectl_calls(command: Command, shell: str) -> None:
     code, out, _ = command("completion", shell)
     assert (0, True) == (code, "kubectl_complete-pantala" in out)
-
-
-def test_bash_completes_with_the_script(command: Command, tmp_path: Path) -> None:
-    """A real bash, with the executable that the wheel installs."""
-    program = tmp_path / "kubectl_complete-pantala"
-    program.write_text(f"#!{sys.executable}\nfrom pantala_cli.app import complete\ncomplete()\n")
-    program.chmod(0o755)
-    script = command("completion", "bash")[1]
-    asked = 'COMP_WORDS=(kubectl-pantala get ""); COMP_CWORD=2; _kubectl_pantala; echo "${COMPREPLY[@]}"'
-    done = subprocess.run(
-        ["bash", "-c", f"{script}\n{asked}"], capture_output=True, text=True, check=True,
-        env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
-    )  # fmt: skip
-    assert "tasks images peers tasks,images" == done.stdout.strip()
 
 
 def test_dry_run_prints_what_would_be_created(command: Command) -> None:

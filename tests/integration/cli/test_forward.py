@@ -115,6 +115,24 @@ def test_kubectl_ends_with_a_signal(
     eventually_blocking(lambda: kubectl.alive() == [], within=5)
 
 
+def test_a_signal_while_kubectl_starts_leaves_none_behind(
+    kubectl: ForwardingKubectl, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The new process runs already, and the call that starts it has not returned."""
+    kubectl.does("exec sleep 60")
+
+    class Interrupted(subprocess.Popen[bytes]):
+        def __init__(self, *arguments: Any, **more: Any) -> None:
+            super().__init__(*arguments, **more)
+            eventually_blocking(lambda: kubectl.runs, within=10)
+            signal.raise_signal(signal.SIGINT)
+
+    monkeypatch.setattr(subprocess, "Popen", Interrupted)
+    with pytest.raises(KeyboardInterrupt), forwarded([], "pantala", "operator-0", 8090):
+        pass
+    assert ([], 1) == (kubectl.alive(), len(kubectl.runs))
+
+
 def test_kubectl_does_not_stop_at_a_full_pipe(console: FakeConsole, kubectl: ForwardingKubectl) -> None:
     """It writes a line for each connection that a browser opens."""
     port, written = console.url.rpartition(":")[2], kubectl.folder / "written"
