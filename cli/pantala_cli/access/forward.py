@@ -8,6 +8,7 @@ import subprocess
 import threading
 import time
 from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
 from pantala_cli.errors import CLIError, ConsoleError, PermissionMissingError, ProgramError
@@ -33,29 +34,43 @@ def forwarded(flags: Sequence[str], namespace: str, pod: str, port: int) -> Iter
     ``flags`` name the kubeconfig and the context.
     """
     command = [kubectl(), *flags, "port-forward", "--address=127.0.0.1", f"--namespace={namespace}", f"pod/{pod}"]
-    # kubectl has a session of its own, so Ctrl-C interrupts only this program. This program then stops kubectl.
-    child = subprocess.Popen(  # noqa: S603 - kubectl, with arguments from the cluster after a fixed prefix
-        [*command, f":{port}"], stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        start_new_session=True,
-    )  # fmt: skip
-    readers = [threading.Thread(target=_drain, args=(each,), daemon=True) for each in (child.stdout, child.stderr)]
+    children: list[subprocess.Popen[bytes]] = []
+    readers: list[threading.Thread] = []
+    starter = ThreadPoolExecutor(1)
     try:
+        # A signal interrupts the main thread only. If it started kubectl itself, it could lose the new process.
+        starter.submit(lambda: children.append(_started([*command, f":{port}"]))).result()
+        [child] = children
         local = _local_port(child, namespace, pod)
-        for reader in readers:
-            reader.start()
+        for stream in (child.stdout, child.stderr):
+            readers.append(threading.Thread(target=_drain, args=(stream,), daemon=True))
+            readers[-1].start()
         yield local
     finally:
-        child.terminate()
-        try:
-            child.wait(_GRACE)
-        except subprocess.TimeoutExpired:
-            child.kill()
-            child.wait()
-        for stream, reader in zip((child.stdout, child.stderr), readers, strict=True):
-            if reader.ident is not None:
-                reader.join(_GRACE)
-            if stream is not None and not reader.is_alive():
-                stream.close()
+        starter.shutdown()
+        for child in children:
+            _end(child, readers)
+
+
+def _started(command: list[str]) -> "subprocess.Popen[bytes]":
+    """Start kubectl in a session of its own, so Ctrl-C interrupts only this program. This program then stops it."""
+    return subprocess.Popen(  # noqa: S603 - kubectl, with arguments from the cluster after a fixed prefix
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True
+    )
+
+
+def _end(child: "subprocess.Popen[bytes]", readers: Sequence[threading.Thread]) -> None:
+    child.terminate()
+    try:
+        child.wait(_GRACE)
+    except subprocess.TimeoutExpired:
+        child.kill()
+        child.wait()
+    for reader in readers:
+        reader.join(_GRACE)
+    for stream in (child.stdout, child.stderr):
+        if stream is not None and not any(reader.is_alive() for reader in readers):
+            stream.close()
 
 
 def _drain(stream: IO[bytes]) -> None:
