@@ -7,7 +7,9 @@ Peers. The writer sends their statuses to the API server, and the clients send s
 import asyncio
 import logging
 import os
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
+from functools import partial
+from typing import Any
 
 import structlog
 
@@ -46,7 +48,7 @@ from pantala_operator.watch.observation import Observation, ResourceInbox
 from pantala_operator.watch.registries import ImageResolver
 from pantala_operator.watch.secrets import SecretReader
 from pantala_operator.watch.silence import SilenceWatch
-from pantala_operator.watch.stream import KopfWatch
+from pantala_operator.watch.stream import watch
 from pantala_operator.watch.workloads import WorkloadWatch
 from pantala_process import health, lifecycle, logs
 from pantala_process.identity import ServerClock
@@ -57,7 +59,7 @@ from pantala_protocol.redaction import RedactedURL
 
 log = structlog.get_logger(__name__)
 
-RunWatch = Callable[[ResourceInbox, ServedKinds], Awaitable[None]]
+RunWatch = Callable[[ResourceInbox, ServedKinds], Coroutine[Any, Any, None]]
 """Puts watch events into the inbox until cancelled."""
 
 
@@ -195,22 +197,14 @@ class App:
                 self._resolver.run(),
                 self._writer.run(),
                 self.loop.run(),
-                self._watch(),
+                self._run_watch(self._inbox, self._kinds),
             ):
                 group.create_task(part)
-            if self._silence is not None:
-                group.create_task(self._silence.run())
-            if self._elector is not None:
-                group.create_task(self._elector.run())
-            if self._authority is not None:
-                group.create_task(self._authority.run())
-            if self._discovery is not None:
-                group.create_task(self._discovery.run())
-            else:
+            for optional in (self._silence, self._elector, self._authority, self._discovery):
+                if optional is not None:
+                    group.create_task(optional.run())
+            if self._discovery is None:
                 self.events.publish(discovery.of_urls(settings.supernode))
-
-    async def _watch(self) -> None:
-        await self._run_watch(self._inbox, self._kinds)
 
 
 async def build(settings: Settings, pod_url: PodURL | None = None, probe: HealthProbe | None = None) -> App:
@@ -226,9 +220,7 @@ async def build(settings: Settings, pod_url: PodURL | None = None, probe: Health
     def connect(url: str) -> HTTPSupernodeAPI:
         return HTTPSupernodeAPI(url, settings.token_file, tls)
 
-    async def run_watch(inbox: ResourceInbox, kinds: ServedKinds) -> None:
-        await KopfWatch(inbox, kinds, cluster.login).run()
-
+    run_watch = partial(watch, find_login=cluster.login)
     probe = probe or HTTPHealthProbe(settings.peer_health_port)
     traces = open_traces("operator", os.environ)
     return App(settings, cluster, connect, run_watch, clock, pod_url, authority, term, probe, traces)

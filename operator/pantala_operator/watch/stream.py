@@ -8,7 +8,7 @@ import asyncio
 import concurrent.futures
 import contextlib
 import threading
-from collections.abc import Awaitable, Callable, Iterator, Mapping
+from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
 
 import kopf
@@ -25,6 +25,16 @@ log = structlog.get_logger(__name__)
 
 FindLogin = Callable[[], Awaitable[kopf.ConnectionInfo]]
 """Finds credentials. kopf's thread awaits it, so it must not belong to another event loop."""
+Put = Callable[[str, kopf.RawEvent], None]
+"""Takes the plural name of a kind, and an event about one of its objects."""
+
+_WATCHED = (
+    (GROUP, VERSION, "tasks"),
+    (GROUP, VERSION, PLURAL),
+    (GROUP, VERSION, sources.PLURAL),
+    (GROUP, VERSION, "peers"),
+    ("", "v1", "nodes"),
+)
 
 
 class EndlessBackoffs:
@@ -39,85 +49,70 @@ class EndlessBackoffs:
             yield backoff.next()
 
 
-class KopfWatch:
-    """Keeps kopf running while the API server serves our custom resources.
-
-    Without them, kopf would do nothing at all.
-    """
-
-    def __init__(self, inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
-        self._inbox = inbox
-        self._kinds = kinds
-        self._find_login = find_login
-
-    async def run(self) -> None:
-        backoff = Backoff(1, 15)
-        loop = asyncio.get_running_loop()
-        while True:
-            await self._kinds.served()
-            self._inbox.begin()
-            began = loop.time()
-            try:
-                await self._watch()
-            except Exception as error:
-                log.warning("The API watch ended. The operator restarts it.", error=f"{type(error).__name__}: {error}")
-            if loop.time() - began > 60:
-                backoff.reset()
-            await backoff.pause()
-
-    async def _watch(self) -> None:
-        """Run kopf until it ends, or until a CRD of ours is removed."""
-        feed = _Feed(self._inbox, asyncio.get_running_loop())
-        stop: concurrent.futures.Future[None] = concurrent.futures.Future()
-        ended: concurrent.futures.Future[None] = concurrent.futures.Future()
-        # A daemon thread: if kopf does not stop, the process still ends.
-        thread = threading.Thread(target=_run, args=(feed, self._find_login, stop, ended), name="watch", daemon=True)
-        thread.start()
-        kopf_ended = asyncio.wrap_future(ended)
-        missing = asyncio.create_task(self._kinds.missing())
+async def watch(inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
+    """Keep kopf running while the API server serves our custom resources. Without them, kopf would do nothing."""
+    backoff = Backoff(1, 15)
+    loop = asyncio.get_running_loop()
+    while True:
+        await kinds.served()
+        inbox.begin()
+        began = loop.time()
         try:
-            await asyncio.wait((kopf_ended, missing), return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            missing.cancel()
-            stop.set_result(None)
-            feed.open = False
-            await asyncio.to_thread(thread.join, 10)
-        if kopf_ended.done():
-            kopf_ended.result()
+            await _watch_once(inbox, kinds, find_login)
+        except Exception as error:
+            log.warning("The API watch ended. The operator restarts it.", error=f"{type(error).__name__}: {error}")
+        if loop.time() - began > 60:
+            backoff.reset()
+        await backoff.pause()
 
 
-class _Feed:
-    """Passes events from kopf's thread to an inbox of another event loop."""
+async def _watch_once(inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
+    """Run kopf until it ends, or until a CRD of ours is removed."""
+    loop = asyncio.get_running_loop()
+    stop: concurrent.futures.Future[None] = concurrent.futures.Future()
+    ended: concurrent.futures.Future[None] = concurrent.futures.Future()
 
-    def __init__(self, inbox: ResourceInbox, loop: asyncio.AbstractEventLoop) -> None:
-        self._inbox = inbox
-        self._loop = loop
-        self.open = True
+    def put(kind: str, event: kopf.RawEvent) -> None:
+        if not stop.done():
+            loop.call_soon_threadsafe(inbox.put, kind, event["type"], event["object"])
 
-    def put(self, kind: str, event: kopf.RawEvent) -> None:
-        if self.open:
-            body: Mapping[str, Any] = event["object"]
-            self._loop.call_soon_threadsafe(self._inbox.put, kind, event["type"], body)
+    def operate() -> None:
+        try:
+            asyncio.run(_operate(put, find_login, stop))
+        except Exception as error:
+            ended.set_exception(error)
+        else:
+            ended.set_result(None)
 
-
-def _run(
-    feed: _Feed,
-    find_login: FindLogin,
-    stop: concurrent.futures.Future[None],
-    ended: concurrent.futures.Future[None],
-) -> None:
+    # A daemon thread: if kopf does not stop, the process still ends.
+    thread = threading.Thread(target=operate, name="watch", daemon=True)
+    thread.start()
+    kopf_ended = asyncio.wrap_future(ended)
+    missing = asyncio.create_task(kinds.missing())
     try:
-        asyncio.run(_operate(feed, find_login, stop))
-    except Exception as error:
-        ended.set_exception(error)
-    else:
-        ended.set_result(None)
+        await asyncio.wait((kopf_ended, missing), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        missing.cancel()
+        stop.set_result(None)
+        await asyncio.to_thread(thread.join, 10)
+    if kopf_ended.done():
+        kopf_ended.result()
 
 
-async def _operate(feed: _Feed, find_login: FindLogin, stop: concurrent.futures.Future[None]) -> None:
+async def _operate(put: Put, find_login: FindLogin, stop: concurrent.futures.Future[None]) -> None:
     registry = kopf.OperatorRegistry()
-    _register_login(registry, find_login)
-    _register_handlers(registry, feed)
+
+    @kopf.on.login(registry=registry)
+    async def credentials(**_: Any) -> kopf.ConnectionInfo:
+        """Log in at the start, and when the API server refuses a token that was rotated since."""
+        return await find_login()
+
+    for group, version, kind in _WATCHED:
+
+        @kopf.on.event(group, version, kind, registry=registry, id=kind)
+        async def handle(event: kopf.RawEvent, kind: str = kind, **_: Any) -> None:
+            put(kind, event)
+
     # An event of kopf's own loop: kopf would wait for a threading.Event in a thread that outlives kopf.
     flag, loop = asyncio.Event(), asyncio.get_running_loop()
 
@@ -135,30 +130,6 @@ async def _operate(feed: _Feed, find_login: FindLogin, stop: concurrent.futures.
         identity="pantala-operator",  # type: ignore[arg-type]
         stop_flag=flag,
     )
-
-
-def _register_login(registry: kopf.OperatorRegistry, find_login: FindLogin) -> None:
-    """Log in at the start, and when the API server refuses a token that was rotated since."""
-
-    async def credentials(**_: Any) -> kopf.ConnectionInfo:
-        return await find_login()
-
-    kopf.on.login(registry=registry)(credentials)
-
-
-def _register_handlers(registry: kopf.OperatorRegistry, feed: _Feed) -> None:
-    for group, version, kind in (
-        (GROUP, VERSION, "tasks"),
-        (GROUP, VERSION, PLURAL),
-        (GROUP, VERSION, sources.PLURAL),
-        (GROUP, VERSION, "peers"),
-        ("", "v1", "nodes"),
-    ):
-
-        async def handle(event: kopf.RawEvent, kind: str = kind, **_: Any) -> None:
-            feed.put(kind, event)
-
-        kopf.on.event(group, version, kind, registry=registry, id=kind)(handle)
 
 
 def _settings() -> kopf.OperatorSettings:
