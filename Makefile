@@ -69,7 +69,7 @@ test: lint ## Run everything: lint and all tests; as root also the end-to-end te
 
 .PHONY: unit
 unit: $(VENV)/ready ## Run the unit and property tests, in less than 30 seconds
-	@HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal -p no:schemathesis tests/unit tests/property
+	@PYTHONDONTWRITEBYTECODE= HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal -p no:schemathesis tests/unit tests/property
 
 .PHONY: fuzz
 fuzz: $(VENV)/ready ## Send hostile inputs to all parsers until Ctrl-C: SEED=7 repeats a run, ONLY=wire for some

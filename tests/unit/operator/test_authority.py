@@ -103,7 +103,7 @@ async def test_h9_the_authority_rotates_and_every_certificate_stays_valid_meanwh
     identities: list[tuple[float, bytes]] = []
     authorities, counts = set(), set()
     while lab.now < BEGIN + 3 * TIMING.authority:
-        lab.now += 10
+        lab.now += 25
         before = lab.bundle
         await keeper.step()
         identity = certified(keeper, lab, "node-1.peer.pantala")

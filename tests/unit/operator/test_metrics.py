@@ -29,7 +29,7 @@ def lines(app: App) -> list[str]:
 
 
 async def shows(app: App, *expected: str) -> None:
-    await eventually(lambda: set(expected) <= set(lines(app)), what=lambda: "\n".join(lines(app)))
+    await eventually(lambda: set(expected) <= set(lines(app)), every=0.25, what=lambda: "\n".join(lines(app)))
 
 
 def sample(app: App, name: str) -> float:
@@ -109,8 +109,8 @@ async def test_an_outage_of_the_api_server_is_visible() -> None:
         await stage.until("Reconciling", "True")
         stage.cluster.outage = ClusterUnavailableError("down")
         await stage.deliver()
-        await eventually(lambda: sample(app, "pantala_operator_write_lag_seconds") > 3)
-        await eventually(lambda: sample(app, "pantala_operator_queued_writes") >= 1)
+        await eventually(lambda: sample(app, "pantala_operator_write_lag_seconds") > 3, every=0.25)
+        await eventually(lambda: sample(app, "pantala_operator_queued_writes") >= 1, every=0.25)
         assert 1 <= sample(app, 'pantala_operator_writes_total{result="failed"}')
         stage.cluster.outage = None
         await stage.ready()
