@@ -8,7 +8,7 @@ from typing import NoReturn
 
 import typer
 
-from pantala_cli.app import build
+from pantala_cli.app import program
 from pantala_cli.errors import CLIError, ExitCode
 from pantala_cli.show.words import printable
 
@@ -31,9 +31,8 @@ def main() -> NoReturn:
 
 def run(arguments: list[str]) -> int:
     """Run one command and return the exit code. Each failure is one line on stderr."""
-    command = typer.main.get_command(build())
     try:
-        ended = command.main(arguments or ["--help"], prog_name=NAME, standalone_mode=False)
+        ended = program().main(arguments or ["--help"], prog_name=NAME, standalone_mode=False)
         return ended if isinstance(ended, int) else ExitCode.OK
     except CLIError as error:
         return _failed(str(error), error.code)

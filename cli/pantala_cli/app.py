@@ -1,6 +1,7 @@
 """The commands of ``kubectl pantala``, and their common options and errors."""
 
 import contextlib
+import functools
 import sys
 from typing import Any
 
@@ -79,10 +80,16 @@ def build() -> typer.Typer:
     return app
 
 
+@functools.cache
+def program() -> Any:
+    """All commands as one callable. Its class is private to typer."""
+    return typer.main.get_command(build())
+
+
 def complete() -> None:
     """Run ``kubectl_complete-pantala``: kubectl gives the words after ``kubectl pantala``."""
     given = sys.argv[1:]
     with contextlib.suppress(BrokenPipeError):
-        for word in completion.words(typer.main.get_command(build()), given):
+        for word in completion.words(program(), given):
             print(word)
         print(_FILES if given[:1] == ["plan"] else _NO_FILES)

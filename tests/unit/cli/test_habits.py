@@ -13,7 +13,7 @@ import yaml
 from pantala_cli.access import targets
 from pantala_cli.access.cluster import connect
 from pantala_cli.access.kinds import TASK
-from pantala_cli.app import build
+from pantala_cli.app import program
 from pantala_cli.commands import completion, watching
 from pantala_cli.commands.creation import named, selected
 from pantala_cli.commands.waiting import seconds
@@ -136,7 +136,7 @@ def test_selectors_and_durations() -> None:
 
 
 def completed(*words: str) -> list[str]:
-    return [each.partition("\t")[0] for each in completion.words(typer.main.get_command(build()), words)]
+    return [each.partition("\t")[0] for each in completion.words(program(), words)]
 
 
 def test_completion_of_commands_flags_and_types() -> None:
