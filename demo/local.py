@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import subprocess
 import sys
@@ -14,7 +13,7 @@ from types import TracebackType
 from typing import Self
 
 from demo.errors import DemoError
-from demo.place import Taken
+from demo.place import Place, Taken
 from pantala_pieces import journal
 from testbed.apiserver import ControlPlane, ControlPlaneError
 from testbed.binaries import BuildError, assets
@@ -29,16 +28,13 @@ _SOURCES = '"from_supernode"'
 """The field of the line that a peer logs when it has all pieces of a task."""
 
 
-class LocalPlace:
-    """A :class:`Place` with etcd, kube-apiserver, an operator, a supernode and three peers as local processes."""
+class LocalPlace(Place):
+    """etcd, kube-apiserver, an operator, a supernode and three peers as local processes."""
 
     title = "This machine: etcd, kube-apiserver, operator, supernode and three peers, as processes on loopback"
     origin_host = "127.0.0.1"
-    origin_rate: float | None = 25_000_000.0
-    """Bytes per second of the origin, slow enough to watch the progress."""
-    task_name = ""
-    console = ""
-    """The URL of the operator's console."""
+    origin_rate = 25_000_000.0
+    """Slow enough to watch the progress."""
 
     def __init__(self, folder: Path, say: Callable[[str], None]) -> None:
         self._folder = folder
@@ -160,15 +156,15 @@ class LocalPlace:
         self._health[name] = f"http://127.0.0.1:{health}/readyz"
 
     def _wait_ready(self, name: str, url: str) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < deadline:
+        def ready() -> bool:
             self.check()
-            with contextlib.suppress(OSError), urllib.request.urlopen(url, timeout=2):
-                return
-            time.sleep(0.05)
-        raise DemoError(
-            f"The process {name} is not ready after {_READY_SECONDS:.0f} s. The end of its log:", self.log(name)
-        )
+            with urllib.request.urlopen(url, timeout=2):
+                return True
+
+        if not self._processes[name].becomes(ready, _READY_SECONDS):
+            self.check()
+            what = f"The process {name} is not ready after {_READY_SECONDS:.0f} s. The end of its log:"
+            raise DemoError(what, self.log(name))
 
     def _root(self, name: str) -> Path:
         return self._folder / "nodes" / name

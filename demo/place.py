@@ -1,11 +1,12 @@
-"""The port to the cluster that the demo runs on."""
+"""The cluster that the demo runs on."""
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple
 
 
 class Taken(NamedTuple):
@@ -15,25 +16,26 @@ class Taken(NamedTuple):
     peers: int
 
 
-class Place(AbstractContextManager["Place"], Protocol):
-    """A cluster with Pantala. It runs while its context is entered."""
+class Place(AbstractContextManager["Place"], ABC):
+    """A cluster with Pantala. It runs while its context is entered. The defaults are for a cluster of the user."""
 
     title: str
     """A description of the cluster for the demo's output."""
     origin_host: str
     """The address of this machine as the supernode sees it."""
-    origin_rate: float | None
+    origin_rate: float | None = None
     """The origin's limit in bytes per second. ``None``: no limit."""
-    task_name: str
+    task_name = ""
     """The Task's name. Empty: the name in the sample."""
-
-    console: str
+    console = ""
     """The URL of the operator's console. Empty: reach it with ``kubectl pantala ui``."""
 
     @property
     def kubeconfig(self) -> Path | None:
         """The cluster's kubeconfig. ``None``: the user's own kubeconfig."""
+        return None
 
+    @abstractmethod
     def kubectl(self, *arguments: str, text: str | None = None) -> str:
         """Run kubectl with ``text`` as its standard input. Raises :class:`demo.errors.DemoError`."""
 
@@ -42,12 +44,16 @@ class Place(AbstractContextManager["Place"], Protocol):
 
     def log(self, name: str) -> str:
         """The end of a process's log. Empty if the demo cannot read it."""
+        return ""
 
     def held(self, task_id: str) -> Mapping[str, int]:
         """Bytes of the task that each node has verified until now. Empty if not known."""
+        return {}
 
     def taken(self, task_id: str) -> Mapping[str, Taken]:
         """Bytes that each node has received, by provider. Empty if not known."""
+        return {}
 
     def files(self, path: str) -> Mapping[str, Path]:
         """The file at which each node publishes ``path``. Empty if not known."""
+        return {}

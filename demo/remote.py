@@ -8,15 +8,14 @@ import re
 import secrets
 import socket
 import subprocess
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from ipaddress import ip_network
-from pathlib import Path
 from types import TracebackType
 from typing import Self
 from urllib.parse import urlsplit
 
 from demo.errors import DemoError
-from demo.place import Taken
+from demo.place import Place
 from testbed.binaries import BuildError, assets
 
 _TIMEOUT = 60.0
@@ -24,13 +23,10 @@ _LOG = re.compile(r"[EWI][0-9]{4} [0-9:.]+ ")
 """The beginning of a line that kubectl logs beside its error."""
 
 
-class RemotePlace:
-    """A :class:`Place` that is the cluster of the user's kubeconfig, with Pantala installed."""
+class RemotePlace(Place):
+    """The cluster of the user's kubeconfig, with Pantala installed."""
 
     title = "The cluster of your kubeconfig"
-    origin_rate: float | None = None
-    console = ""
-    kubeconfig: Path | None = None
 
     def __init__(self, origin_host: str, say: Callable[[str], None]) -> None:
         self.origin_host = origin_host
@@ -77,25 +73,6 @@ class RemotePlace:
         if result.returncode:
             raise DemoError(f"kubectl {arguments[0]} failed: {reason(result.stderr)}")
         return result.stdout
-
-    def check(self) -> None:
-        """Check nothing, because the demo starts no processes in this cluster."""
-
-    def held(self, task_id: str) -> Mapping[str, int]:
-        """Return an empty value, because the demo cannot look into this cluster."""
-        return {}
-
-    def taken(self, task_id: str) -> Mapping[str, Taken]:
-        """Return an empty value, because the demo cannot look into this cluster."""
-        return {}
-
-    def files(self, path: str) -> Mapping[str, Path]:
-        """Return an empty value, because the demo cannot look into this cluster."""
-        return {}
-
-    def log(self, name: str) -> str:
-        """Return an empty value, because the demo cannot look into this cluster."""
-        return ""
 
     def _allow_origin(self) -> None:
         """Create a SourcePolicy, because the supernodes read no internal address without one."""

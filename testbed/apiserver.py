@@ -18,7 +18,6 @@ import signal
 import ssl
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -40,7 +39,6 @@ rules:
   - level: None
 """
 _READY_SECONDS = 60.0
-_POLL_SECONDS = 0.05
 _GRACE = 1.0
 """Seconds after which etcd is killed, which loses no write. The API server ends slowly, so it is killed at once."""
 
@@ -177,24 +175,24 @@ class ControlPlane:
 
     def _wait_ready(self, process: Process) -> None:
         context = ssl.create_default_context(cafile=str(self.certificate_authority))
-        deadline = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < deadline:
-            if process.returncode is not None:
-                raise ControlPlaneError(f"kube-apiserver ended with {process.returncode}:\n{process.tail()}")
+
+        def ready() -> bool:
             if self._etcd is not None and self._etcd.returncode is not None:
                 ended = f"etcd ended with {self._etcd.returncode}{self._room()}"
                 raise ControlPlaneError(f"{ended}:\n{_last_words(self._etcd)}")
             connection = http.client.HTTPSConnection("127.0.0.1", self.port, timeout=5, context=context)
             try:
                 connection.request("GET", "/readyz")
-                if connection.getresponse().status == 200:
-                    return
-            except (OSError, http.client.HTTPException):
-                pass
+                return connection.getresponse().status == 200
+            except http.client.HTTPException:
+                return False
             finally:
                 connection.close()
-            time.sleep(_POLL_SECONDS)
-        raise ControlPlaneError(f"kube-apiserver is not ready after {_READY_SECONDS:.0f} s:\n{process.tail()}")
+
+        if not process.becomes(ready, _READY_SECONDS):
+            ended = f"ended with {process.returncode}"
+            how = f"is not ready after {_READY_SECONDS:.0f} s" if process.returncode is None else ended
+            raise ControlPlaneError(f"kube-apiserver {how}:\n{process.tail()}")
 
     def _room(self) -> str:
         """The room on the disk, as the end of an error. etcd needs about 200 MiB."""

@@ -13,13 +13,11 @@ pull as older ones do, without their transfer service.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import socket
 import subprocess
 import tempfile
-import time
 from pathlib import Path
 from typing import Self
 
@@ -99,16 +97,16 @@ class Containerd:
         settings = self._folder / "config.toml"
         settings.write_text(self._configuration())
         self._process = Process([self.program, "--config", str(settings)], self._folder / "containerd.log")
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.socket(socket.AF_UNIX) as trial:
+
+        def listens() -> bool:
+            with socket.socket(socket.AF_UNIX) as trial:
                 trial.connect(str(self.socket))
-                return
-            if self._process.returncode is not None or time.monotonic() > deadline:
-                tail = self._process.tail()
-                self.stop()
-                raise ContainerdError(f"{self.program} does not listen:\n{tail}")
-            time.sleep(0.05)
+                return True
+
+        if not self._process.becomes(listens, _READY_SECONDS):
+            tail = self._process.tail()
+            self.stop()
+            raise ContainerdError(f"{self.program} does not listen:\n{tail}")
 
     def stop(self) -> None:
         """Stop containerd. Pulled images stay for the next :meth:`start`."""

@@ -9,12 +9,14 @@ import random
 import signal
 import socket
 import subprocess
-from collections.abc import Mapping, Sequence
+import time
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Self
 
 _PR_SET_PDEATHSIG = 1
 _INTERRUPTS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_POLL_SECONDS = 0.05
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PORTS = (20000, 32000)
 """Ports below the range that Linux uses for outgoing connections. A port in that range could be taken meanwhile."""
@@ -63,6 +65,19 @@ class Process:
     def tail(self, lines: int = 20) -> str:
         """The last lines of the process's output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
+
+    def becomes(self, ready: Callable[[], bool], seconds: float) -> bool:
+        """Wait until ``ready``. Returns False if the process ends before, or if that takes more than ``seconds``.
+
+        ``ready`` may raise :class:`OSError` while the process does not answer yet.
+        """
+        deadline = time.monotonic() + seconds
+        while self.returncode is None and time.monotonic() < deadline:
+            with contextlib.suppress(OSError):
+                if ready():
+                    return True
+            time.sleep(_POLL_SECONDS)
+        return False
 
     def stop(self, grace: float = 10.0) -> None:
         """Send the process SIGTERM, and SIGKILL after ``grace`` seconds. Does nothing if it has ended."""

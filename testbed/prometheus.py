@@ -10,7 +10,6 @@ import os
 import shutil
 import sys
 import tempfile
-import time
 import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
@@ -85,11 +84,9 @@ class Prometheus:
             f"--web.listen-address=127.0.0.1:{port}",
         ]
         self._server = Process(command, self._folder / "prometheus.log", {**os.environ, "GOMAXPROCS": "1"})
-        try:
-            self._wait()
-        except CommandError:
+        if not self._server.becomes(self._answers, _READY_SECONDS):
             self._server.kill()
-            raise
+            raise CommandError(f"Prometheus does not answer. The end of its log:\n{self._server.tail()}")
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
@@ -112,12 +109,6 @@ class Prometheus:
         with urllib.request.urlopen(f"{self._url}{path}?{urllib.parse.urlencode(parameters)}", timeout=10) as answer:
             return json.load(answer)["data"]
 
-    def _wait(self) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while time.monotonic() < deadline and self._server.returncode is None:
-            try:
-                with urllib.request.urlopen(f"{self._url}/-/ready", timeout=2):
-                    return
-            except OSError:
-                time.sleep(0.1)
-        raise CommandError(f"Prometheus does not answer. The end of its log:\n{self._server.tail()}")
+    def _answers(self) -> bool:
+        with urllib.request.urlopen(f"{self._url}/-/ready", timeout=2):
+            return True

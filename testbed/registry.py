@@ -23,7 +23,6 @@ import signal
 import socket
 import string
 import threading
-import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -102,15 +101,15 @@ class Registry:
         path.write_text(json.dumps(self._configuration()))  # JSON is YAML
         self._process = Process([*self._within, _PROGRAM, "serve", str(path)], self._log)
         host, _, port = self.host.rpartition(":")
-        deadline = time.monotonic() + _READY_SECONDS
-        while True:
-            with contextlib.suppress(OSError), socket.create_connection((host.strip("[]"), int(port)), timeout=1):
-                return
-            if self._process.returncode is not None or time.monotonic() > deadline:
-                tail = self._process.tail()
-                self.stop()
-                raise RegistryError(f"{_PROGRAM} does not listen at {self.host}:\n{tail}")
-            time.sleep(0.05)
+
+        def listens() -> bool:
+            with socket.create_connection((host.strip("[]"), int(port)), timeout=1):
+                return True
+
+        if not self._process.becomes(listens, _READY_SECONDS):
+            tail = self._process.tail()
+            self.stop()
+            raise RegistryError(f"{_PROGRAM} does not listen at {self.host}:\n{tail}")
 
     def stop(self) -> None:
         """Stop the registry, as in an outage. Pushed images stay for the next :meth:`start`."""

@@ -6,8 +6,8 @@ import contextlib
 import json
 import os
 import shutil
-import time
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -145,17 +145,11 @@ class Cluster:
         with ThreadPoolExecutor(max_workers=3) as pool:
             list(pool.map(lambda place: self._node(place.name).up(taint), places))
         for place in places:
-            self._wait_registered(place.name)
+            registered = partial(self.kubectl, "get", "node", place.name, "--ignore-not-found", "--output=name")
+            self._daemons.wait(f"kubelet-{place.name}", registered, _REGISTERED_SECONDS)
             self._apply(*volumes.of_node(place))
         names = [f"node/{place.name}" for place in places]
         self.kubectl("wait", "--for=condition=Ready", "--timeout=90s", *names)
-
-    def _wait_registered(self, name: str) -> None:
-        deadline = time.monotonic() + _REGISTERED_SECONDS
-        while not self.kubectl("get", "node", name, "--ignore-not-found", "--output=name"):
-            if time.monotonic() > deadline:
-                raise CommandError(f"{name} does not register:\n{self._daemons.tail(f'kubelet-{name}')}")
-            time.sleep(0.2)
 
     def _apply(self, *objects: dict[str, Any]) -> None:
         every = {"apiVersion": "v1", "kind": "List", "items": objects}

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 from testbed.cluster import layout
-from testbed.cluster.command import CommandError, run
+from testbed.cluster.command import run
 from testbed.cluster.daemons import Daemons
 from testbed.cluster.link import NO_DETECTION
 from testbed.pki import Authority
@@ -53,7 +52,9 @@ class ControlPlane:
             f"--kubelet-client-certificate={admin}", f"--kubelet-client-key={admin.with_suffix('.key')}",
             "--kubelet-preferred-address-types=InternalIP",
         )  # fmt: skip
-        self._wait_ready()
+        self._daemons.wait(
+            "kube-apiserver", lambda: self.kubectl("get", "--raw", "/readyz", check=False) == "ok", _READY_SECONDS
+        )
 
     def stop_apiserver(self) -> None:
         """Stop the API server, as in an outage: connections break, and new connections are refused."""
@@ -131,10 +132,3 @@ class ControlPlane:
 
     def _start(self, program: str, *arguments: str) -> None:
         self._daemons.start(program, [str(self._programs[program]), *arguments])
-
-    def _wait_ready(self) -> None:
-        deadline = time.monotonic() + _READY_SECONDS
-        while self.kubectl("get", "--raw", "/readyz", check=False) != "ok":
-            if self._daemons.pid("kube-apiserver") is None or time.monotonic() > deadline:
-                raise CommandError(f"kube-apiserver does not become ready:\n{self._daemons.tail('kube-apiserver')}")
-            time.sleep(0.2)

@@ -6,8 +6,10 @@ import contextlib
 import os
 import signal
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
+
+from testbed.cluster.command import CommandError
 
 _POLL_SECONDS = 0.05
 
@@ -56,6 +58,14 @@ class Daemons:
             if self.pid(name) is not None:
                 end(pid, signal.SIGKILL)
         self._file(name).unlink(missing_ok=True)
+
+    def wait(self, name: str, done: Callable[[], object], seconds: float) -> None:
+        """Wait until ``done``. Raises :class:`CommandError` if the daemon ends before, or ``seconds`` have passed."""
+        deadline = time.monotonic() + seconds
+        while not done():
+            if self.pid(name) is None or time.monotonic() > deadline:
+                raise CommandError(f"{name} does not become ready:\n{self.tail(name)}")
+            time.sleep(_POLL_SECONDS)
 
     def names(self) -> list[str]:
         """All daemons that were started and not stopped, running or not."""

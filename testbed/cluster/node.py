@@ -5,8 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import signal
-import time
-from collections.abc import Callable
 from pathlib import Path
 
 from testbed.cluster import control_groups, layout, link
@@ -16,7 +14,6 @@ from testbed.cluster.layout import NodePlace
 from testbed.pki import Authority
 
 _START_SECONDS = 30.0
-_POLL_SECONDS = 0.05
 
 _ENTER = """\
 set -e
@@ -163,12 +160,12 @@ class Node:
             ],
         )  # fmt: skip
         ready = self.place.disk / "ready"
-        self._wait(ready.exists, self._names[3])
+        self._daemons.wait(self._names[3], ready.exists, _START_SECONDS)
 
     def _start_containerd(self) -> None:
         name = self._names[2]
         self._daemons.start(name, self.command("containerd"))
-        self._wait(lambda: "Server:" in self.run("ctr", "version", check=False), name)
+        self._daemons.wait(name, lambda: "Server:" in self.run("ctr", "version", check=False), _START_SECONDS)
         self.run("ctr", "--namespace=k8s.io", "images", "import", str(layout.STATE / "pause.tar"))
 
     def _start_kubernetes(self) -> None:
@@ -183,13 +180,6 @@ class Node:
         )  # fmt: skip
         proxy = self.command(str(self._programs["kube-proxy"]), f"--config={settings / 'kube-proxy.json'}")
         self._daemons.start(self._names[0], proxy)
-
-    def _wait(self, done: Callable[[], bool], name: str) -> None:
-        deadline = time.monotonic() + _START_SECONDS
-        while not done():
-            if self._daemons.pid(name) is None or time.monotonic() > deadline:
-                raise CommandError(f"{name} does not start:\n{self._daemons.tail(name)}")
-            time.sleep(_POLL_SECONDS)
 
     def _processes(self) -> list[int]:
         """The IDs of all processes in the node's network namespace, even of unrecorded ones."""
