@@ -103,13 +103,15 @@ class NodeOrder(msgspec.Struct, frozen=True, omit_defaults=True):
 
 
 class NodeOrders(msgspec.Struct, frozen=True, omit_defaults=True):
-    """All orders for a node about images. Pulls that are not listed are cancelled, and their images are not kept."""
+    """All orders for a node about images. Other pulls are cancelled, and their images are not kept."""
 
     revision: Count
     """The revision of the operator's statement. If supernodes send different revisions, the greatest is in force."""
     pulls: tuple[NodeOrder, ...] = ()
     survey: tuple[str, ...] = ()
     """Digests of blobs. The node must report which of them its runtime has."""
+    unchanged: tuple[Key, ...] = ()
+    """Keys of images whose former orders stay, if the node has any. The supernode does not know these orders."""
 
 
 class PullPhase(WireWord):

@@ -136,6 +136,8 @@ class Statement(msgspec.Struct, frozen=True):
     """The name of the receiving supernode in the membership."""
     images: tuple[WantedImage, ...] = ()
     """All images that nodes must have. Every supernode receives the same list."""
+    unchanged: tuple[Key, ...] = ()
+    """Keys of images that are wanted, but that the operator does not know completely yet. Their former orders stay."""
     survey: tuple[str, ...] = ()
     """Digests of blobs. All nodes must report which of them their runtime has."""
     sources: tuple[SourceRule, ...] = ()

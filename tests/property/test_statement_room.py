@@ -58,25 +58,29 @@ QUIET_TASKS = owned("quiet", [_task("f", "token", NODES, "quiet/f"), _task("g", 
 QUIET_IMAGES = images_of("quiet", [_image(("{}",), NODES, 3, "run")])
 
 
-@given(tasks, images, surveys, packs)
+@given(tasks, images, st.integers(0, 300), surveys, packs)
 def test_m1_no_objects_of_one_namespace_keep_out_those_of_another(
     flood: list[WantedTask],
     pulls: list[WantedImage],
+    keys: int,
     survey: tuple[str, ...],
     pack: Callable[[Statement], Statement],
 ) -> None:
     stated = owned("flood", flood) + QUIET_TASKS, images_of("flood", pulls) + QUIET_IMAGES
-    statement = Statement(7, tuple(stated[0]), images=tuple(stated[1]), survey=survey)
+    unchanged = ("quiet/u", *(f"flood/{'u' * 200}{number}" for number in range(keys)))
+    statement = Statement(7, tuple(stated[0]), images=tuple(stated[1]), unchanged=unchanged, survey=survey)
     fitted = fit(statement, pack, MOST)
     body = msgspec.json.encode(fitted.statement)
     assert len(body) <= MOST
     received = named(msgspec.json.decode(body, type=Statement))
     assert QUIET_TASKS == [task for task in received.tasks if task.namespace == "quiet"]
     assert QUIET_IMAGES == [image for image in received.images if image.key.startswith("quiet/")]
+    assert "quiet/u" in received.unchanged
     # Each loss is reported, and nothing else is.
     kept = {task.uid: task for task in received.tasks} | {image.key: image for image in received.images}
     lost = {task.uid for task in stated[0] if kept.get(task.uid) != task}
     lost |= {image.key for image in stated[1] if kept.get(image.key) != image}
+    lost |= set(unchanged) - set(received.unchanged)
     assert lost == set(fitted.cut)
     if len(msgspec.json.encode(pack(statement))) <= MOST:
         assert not lost

@@ -220,14 +220,15 @@ class Loop:
     def _state(self) -> None:
         """Send each supernode its statement, and release leaving supernodes that have no tasks left."""
         supernodes = self._observation.supernodes
-        images, survey = self._prefetches.images, self._prefetches.survey
+        images, unchanged, survey = self._prefetches.images, self._prefetches.unchanged, self._prefetches.survey
         zones = self._observation.zones
         membership = supernodes.membership(self._clock.now())
         for member in supernodes.members:
             tasks, view = self._tasks.wanted_from(member.name), supernodes.views[member.name]
             client = self._clients.client(member.name)
             if view.reported:
-                client.want(DesiredState(tasks, membership, images, survey, self._sources.rules, zones))
+                rules = self._sources.rules
+                client.want(DesiredState(tasks, membership, images, unchanged, survey, rules, zones))
             empty = not tasks and client.is_empty
             if member.leaving and (empty or view.silent):
                 log.info("A supernode was removed", supernode=member.name)

@@ -35,7 +35,7 @@ from pantala_protocol import task_id
 from pantala_protocol.images import WantedImage
 
 _PATIENCE = 15.0
-"""Seconds that the first statement waits for Secrets and workloads that cannot be read."""
+"""Seconds that the first statement waits for Secrets and workloads that cannot be read, and for registries."""
 _ECHO = timedelta(seconds=30)
 """After the end of a Task, the bytes of its image no longer change."""
 _LOOK = 1.0
@@ -73,9 +73,11 @@ class PrefetchController:
         self._waits = False
         self._waiting_since: float | None = None
         self.settled = False
-        """True if enough is known for a statement. Nodes remove each image that a statement leaves out."""
+        """True if enough is known for a statement. Nodes remove each image that a statement does not name."""
         self.images: tuple[WantedImage, ...] = ()
-        """All images that nodes must have."""
+        """The images that nodes must have, as far as they are known."""
+        self.unchanged: tuple[str, ...] = ()
+        """The keys of the other wanted images. For example, their registry has not answered since the last restart."""
         self.survey: tuple[str, ...] = ()
         """The digests of all blobs for which each node reports whether it has them."""
 
@@ -280,14 +282,24 @@ class PrefetchController:
         oldest = sorted(planned.values(), key=lambda each: task_quota.age(each.metadata))
         known = [self._states[each.metadata.uid] for each in oldest]
         self.images = tuple(image for state in known for image in state.images or ())
+        self.unchanged = tuple(sorted(set(self._unknown(planned))))
         self.survey = tuple(sorted({blob for state in known if state.surveyed for blob in state.surveyed[0]}))
         self._known.pull_secrets = frozenset(
             (each.metadata.namespace, name) for uid, each in planned.items() for name in self._states[uid].secrets
         )
         self._settle(known)
 
+    def _unknown(self, planned: Mapping[str, Planned]) -> Iterator[str]:
+        """Yield the keys of wanted images that cannot be stated yet, as far as their names are known."""
+        unknown = {uid for uid in planned if self._states[uid].images is None}
+        for uid in unknown:
+            yield from (f"{planned[uid].metadata.namespace}/{name}" for name in self._states[uid].orders)
+        if unknown:
+            tasks = self._known.tasks.items.items()
+            yield from (key for key, each in tasks if each.spec.is_image and image_task.owner(each) in unknown)
+
     def _settle(self, known: list[PrefetchState[Any]]) -> None:
-        """Allow the first statement once every image and Secret is known: without them, it stops their downloads."""
+        """Allow the first statement once every image and Secret is known. Without them, running downloads may fail."""
         if not self.settled and self._known.named_secrets() <= self._known.secrets.keys():
             self.settled = all(state.images is not None for state in known)
         if self.settled or not self._grace.over:

@@ -50,6 +50,7 @@ class DesiredState:
     tasks: tuple[WantedTask, ...] = ()
     membership: Membership | None = None
     images: tuple[WantedImage, ...] = ()
+    unchanged: tuple[str, ...] = ()
     survey: tuple[str, ...] = ()
     sources: tuple[SourceRule, ...] = ()
     zones: Mapping[str, str] = field(default_factory=dict)
@@ -155,7 +156,8 @@ class SupernodeClient:
                 wanted.membership,
                 self._name,
                 wanted.images,
-                wanted.survey,
+                survey=wanted.survey,
+                unchanged=wanted.unchanged,
                 epoch=self._term.epoch,
                 sources=wanted.sources,
                 zones=dict(wanted.zones),

@@ -22,6 +22,7 @@ _COMMA: Final = 1
 _SECRETS, _HEADERS, _NODES = "secrets", "headers", "nodes"
 """The tables to which packed entries refer."""
 
+_Wanted = WantedTask | WantedImage | str
 _Part = tuple[str, int]
 """A table and a position in it."""
 
@@ -37,23 +38,29 @@ class FittedStatement:
 
 @dataclass(frozen=True, slots=True)
 class _Entry:
-    """One task or image, and its bytes in the packed statement."""
+    """One task, image or key of an unchanged image, and its bytes in the packed statement."""
 
-    wanted: WantedTask | WantedImage
+    wanted: _Wanted
     size: int
     parts: Mapping[_Part, int]
     """The bytes of the shared parts to which the packed entry refers, by table and position."""
-    bare: WantedTask | WantedImage
+    bare: _Wanted
     """The same without credentials: copies stay, but a task fetches nothing. ``wanted`` itself if it has none."""
     bare_size: int
 
     @property
     def namespace(self) -> str:
-        return (self.wanted.name if isinstance(self.wanted, WantedTask) else self.wanted.key).partition("/")[0]
+        return (self.wanted.name if isinstance(self.wanted, WantedTask) else self.key).partition("/")[0]
 
     @property
     def key(self) -> str:
-        return self.wanted.uid if isinstance(self.wanted, WantedTask) else self.wanted.key
+        match self.wanted:
+            case WantedTask(uid=uid):
+                return uid
+            case WantedImage(key=key):
+                return key
+            case key:
+                return key
 
     @property
     def bare_parts(self) -> Mapping[_Part, int]:
@@ -70,13 +77,15 @@ def fit(statement: Statement, pack: Callable[[Statement], Statement], most: int 
     if _size(packed) <= most:
         return FittedStatement(packed)
     survey = _first(statement.survey, most // _SURVEY_SHARE)
-    empty = replace(packed, survey=survey, tasks=(), images=(), node_sets=(), header_sets=(), pull_secrets=())
+    empty = replace(
+        packed, survey=survey, tasks=(), images=(), unchanged=(), node_sets=(), header_sets=(), pull_secrets=()
+    )
     entries: dict[str, list[_Entry]] = {}
     for each in _entries(statement, packed):
         entries.setdefault(each.namespace, []).append(each)
     needs = {namespace: _need(group) for namespace, group in entries.items()}
     share = equal_share(needs.values(), most - _size(empty))
-    kept: dict[str, WantedTask | WantedImage] = {}
+    kept: dict[str, _Wanted] = {}
     cut: dict[str, Obstacle] = {}
     for namespace, group in entries.items():
         if needs[namespace] <= share:
@@ -88,6 +97,7 @@ def fit(statement: Statement, pack: Callable[[Statement], Statement], most: int 
         survey=survey,
         tasks=tuple(kept[task.uid] for task in statement.tasks if task.uid in kept),
         images=tuple(kept[image.key] for image in statement.images if image.key in kept),
+        unchanged=tuple(key for key in statement.unchanged if key in kept),
     )
     return FittedStatement(pack(fitted), cut)
 
@@ -103,9 +113,7 @@ def equal_share(needs: Iterable[int], room: int) -> int:
     return max(ordered, default=0)
 
 
-def _cut(
-    entries: Sequence[_Entry], room: int, kept: dict[str, WantedTask | WantedImage], cut: dict[str, Obstacle]
-) -> None:
+def _cut(entries: Sequence[_Entry], room: int, kept: dict[str, _Wanted], cut: dict[str, Obstacle]) -> None:
     """Keep as much of one namespace as its share allows: first copies and orders, then credentials."""
     counted: set[_Part] = set()
     for each in entries:
@@ -139,6 +147,8 @@ def _obstacle(namespace: str, loss: str) -> Obstacle:
 
 def _entries(statement: Statement, packed: Statement) -> Iterator[_Entry]:
     """All images and then all tasks, each with the bytes of its packed form."""
+    for key in statement.unchanged:
+        yield _Entry(key, _size(key), {}, key, _size(key))
     texts, headers, nodes = (
         [_size(each) for each in table] for table in (packed.pull_secrets, packed.header_sets, packed.node_sets)
     )

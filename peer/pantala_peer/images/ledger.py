@@ -86,7 +86,8 @@ class Ledger:
 
     def apply(self, orders: NodeOrders, now: int) -> OrderChanges:
         """Replace all orders. The entry of an image that ``orders`` does not name is dropped."""
-        former, self.entries = self.entries, {}
+        former = self.entries
+        self.entries = {key: former[key] for key in orders.unchanged if key in former}
         started = []
         for order in orders.pulls:
             entry = former.get(order.key)

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from typing import Final
 
 from cachetools import LRUCache
+from msgspec.structs import replace
 
 from pantala_protocol import image
 from pantala_protocol.image import ImageReference
@@ -26,17 +27,20 @@ class StatedImages:
     def __init__(self) -> None:
         self._revision = 0
         self._survey: tuple[str, ...] = ()
+        self._unchanged: tuple[str, ...] = ()
         self._images: dict[str, WantedImage] = {}
         self._pulls: dict[str, tuple[NodeOrder, ...]] = {}
 
     def take(self, statement: Statement) -> frozenset[str] | None:
         """Replace the images. Returns the nodes whose orders changed, or ``None`` for all nodes."""
-        before, survey = self._pulls, self._survey
+        before, survey, unchanged = self._pulls, self._survey, self._unchanged
         first = not self._revision
         self._revision, self._survey = statement.revision, statement.survey
-        self._images = {wanted.key: wanted for wanted in statement.images}
+        kept = {key: self._images[key] for key in statement.unchanged if key in self._images}
+        self._images = kept | {wanted.key: wanted for wanted in statement.images}
+        self._unchanged = tuple(sorted(set(statement.unchanged) - self._images.keys()))
         self._pulls = _by_node(self._images.values())
-        if first or survey != self._survey:
+        if first or (survey, unchanged) != (self._survey, self._unchanged):
             return None
         nodes = before.keys() | self._pulls.keys()
         return frozenset(node for node in nodes if before.get(node) != self._pulls.get(node))
@@ -45,12 +49,13 @@ class StatedImages:
         """All orders of a node. ``None`` before the first statement."""
         if not self._revision:
             return None
-        return NodeOrders(self._revision, self._pulls.get(node, ()), self._survey)
+        return NodeOrders(self._revision, self._pulls.get(node, ()), self._survey, self._unchanged)
 
     def news(self, node: str, last_sent: NodeOrders | None) -> bool:
-        if not self._revision:
-            return False
-        return last_sent is None or (last_sent.pulls, last_sent.survey) != (self._pulls.get(node, ()), self._survey)
+        orders = self.orders(node)
+        if orders is None or last_sent is None:
+            return orders is not None
+        return replace(last_sent, revision=orders.revision) != orders
 
     def ordered(self, node: str, key: str, name: str) -> tuple[WantedImage, ImageReference]:
         """The ordered image ``key`` of a node. It must be in the repository ``name``, as ``registry/repository``.

@@ -6,14 +6,18 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from copy import deepcopy
 from typing import Any
+from unittest.mock import AsyncMock
 
 import pytest
 
-from pantala_operator.errors import SupernodeUnavailableError
+from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
 from pantala_operator.ports import R
 from pantala_operator.resources import conditions
+from pantala_peer.images.ledger import Ledger
+from pantala_protocol import task_id
 from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.registry import Resolve, Resolved
+from pantala_supernode.images.orders import StatedImages
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
 
@@ -450,6 +454,64 @@ async def test_a_restart_changes_no_order_at_depth_peer(stopped: World, suspend:
         await stopped.stated(0.3)
     for images in stopped.later:
         assert [(image.orders, image.blobs)] == [(each.orders, each.blobs) for each in images]
+
+
+@pytest.mark.parametrize("answer", [SupernodeUnavailableError("away"), Resolved(reason="RegistryUnavailable")])
+@pytest.mark.parametrize("everything", [False, True], ids=["the operator restarts", "the supernode restarts too"])
+async def test_f13_a_registry_that_is_away_during_a_restart_costs_no_blobs(
+    stopped: World, answer: Resolved | SupernodeUnavailableError, everything: bool
+) -> None:
+    """The real lists of orders of a supernode and of a node read all statements."""
+    supernode, node = StatedImages(), Ledger()
+
+    def carry_out() -> None:
+        for statement in stopped.supernode.statements[stopped.before :]:
+            supernode.take(statement)
+            orders = supernode.orders("a")
+            assert orders is not None
+            assert not node.apply(orders, 0).ended
+        stopped.note()
+
+    async with stopped.operator():
+        stopped.task(source=ONE, target={"names": ["a"]})
+        image = await stopped.ordered(1)
+        await stopped.report(image)
+        await stopped.until("Ready", "True", "Prefetched")
+        carry_out()
+    stopped.supernode.registry[IMAGE] = answer
+    if everything:
+        supernode = StatedImages()
+    async with stopped.operator():
+        await stopped.report(image)
+        await asyncio.sleep(40)
+        assert stopped.later, "a registry that is away holds up no statement"
+        carry_out()
+        assert {task_id.of_blob(LAYER)} == node.kept_tasks()
+        assert everything or supernode.ordered("a", image.key, "docker.io/library/one")[0] == image
+        stopped.supernode.registry[IMAGE] = resolved()
+        await stopped.ordered(1, seconds=60)
+        carry_out()
+        stopped.cluster.remove("tasks", "ns/t")
+        await eventually(lambda: not stopped.supernode.images)
+        assert () == stopped.supernode.statements[-1].unchanged
+
+
+async def test_f10_workloads_that_cannot_be_listed_after_a_restart_cost_no_orders(stopped: World) -> None:
+    web = {"metadata": {"name": "web", "namespace": "ns"}, "spec": {"template": {"spec": {"containers": [ONE]}}}}
+    stopped.cluster.put("deployments", web)
+    supernode = StatedImages()
+    async with stopped.operator():
+        stopped.prefetch(source={"workloadRef": {"kind": "Deployment", "name": "web"}})
+        image = await stopped.halfway()
+        for statement in stopped.supernode.statements:
+            supernode.take(statement)
+    stopped.note()
+    stopped.cluster.list_workloads = AsyncMock(side_effect=ClusterUnavailableError("no answer"))  # type: ignore[method-assign]
+    async with stopped.operator():
+        await eventually(lambda: stopped.later, within=60)
+        for statement in stopped.supernode.statements[stopped.before :]:
+            supernode.take(statement)
+        assert supernode.ordered("a", image.key, "docker.io/library/one")[0] == image
 
 
 async def test_a_task_reports_a_missing_image_in_source_resolved(world: World) -> None:

@@ -57,6 +57,16 @@ def test_new_orders_start_and_missing_ones_end() -> None:
     assert {"ns/web": PullState(PullPhase.PULLING, 10, "run", 1)} == ledger.states()
 
 
+@pytest.mark.parametrize("phase", set(PullPhase) - {PullPhase.UNKNOWN})
+def test_f13_an_unchanged_order_stays(phase: PullPhase) -> None:
+    ledger = with_web(phase)
+    before = ledger.entries["ns/web"]
+    unchanged = structs.replace(orders(DB), unchanged=("ns/web", "ns/never"))
+    assert OrderChanges(["ns/db"], []) == ledger.apply(unchanged, 30)
+    assert before == ledger.entries["ns/web"]
+    assert OrderChanges([], ["ns/web"]) == ledger.apply(orders(DB), 31)
+
+
 def test_an_order_is_carried_out_once_whatever_its_result() -> None:
     for phase in set(PullPhase) - {PullPhase.UNKNOWN}:
         ledger = with_web(phase)
