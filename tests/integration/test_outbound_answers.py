@@ -38,9 +38,18 @@ class Kept:
 
 
 async def answered(
-    text: str | bytes, *, method: str = "GET", first: float = 0.0, timeouts: Timeouts | None = None
+    text: str | bytes,
+    *,
+    method: str = "GET",
+    first: float = 0.0,
+    timeouts: Timeouts | None = None,
+    kept: bool = False,
+    path: str = "",
 ) -> tuple[Head, bytes, bytes]:
-    """The head and the body of one raw answer, and the request. ``first``: seconds before the answer."""
+    """The head and the body of one raw answer, and the request. ``first``: seconds before the answer.
+
+    ``kept``: the server leaves the connection open.
+    """
     asked = b""
 
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
@@ -48,6 +57,8 @@ async def answered(
         asked = await reader.readuntil(b"\r\n\r\n")
         await asyncio.sleep(first)
         writer.write(text.encode("latin-1") if isinstance(text, str) else text)
+        if kept:
+            await reader.read()
         await asyncio.sleep(0.05)
 
     async with (
@@ -55,7 +66,7 @@ async def answered(
         OutboundClient(egress=local_egress(), limits=Limits(head=HEAD_LIMIT), timeouts=timeouts) as client,
     ):
         sink = Kept()
-        request = Request(url, {"X-Name": "\xe9t\xe9"}, method=method)  # type: ignore[arg-type]
+        request = Request(url + path, {"X-Name": "\xe9t\xe9"}, method=method)  # type: ignore[arg-type]
         return await client.send(request, sink), sink.data, asked
 
 
@@ -78,12 +89,61 @@ def padded(size: int) -> str:
         "HTTP/1.1 200\r\n" + TWO,
         OK + "Transfer-Encoding: chunked\r\n\r\n2\r\nok\r\n0\r\nX-Trailer: x\r\n\r\n",
         "HTTP/1.1 103 Early Hints\r\nLink: <x>\r\n\r\n" + OK + TWO,
+        "HTTP/1.1 102 Processing\r\n\r\nHTTP/1.1 100 Continue\r\n\r\n" + OK + TWO,
+        OK + "Content-Length: 2, 2\r\n\r\nok",
+        OK + "Transfer-Encoding: identity\r\n" + TWO,
+        OK + "Content-Length : 2\r\n\r\nok",
+        OK + "X-Folded: a\r\n b\r\n" + TWO,
+        OK + "Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\n\r\n",
+        (OK + TWO).replace("\r", ""),
+        (OK + TWO).replace("1.1", "1.0"),
     ],
-    ids=["limit", "9 kB", "300 fields", "equal lengths", "long value", "empty", "bytes", "no phrase", "trailer", "103"],
+    ids=[
+        *(
+            "limit",
+            "9 kB",
+            "300 fields",
+            "equal lengths",
+            "long value",
+            "empty",
+            "bytes",
+            "no phrase",
+            "trailer",
+            "103",
+        ),
+        *("102 and 100", "list of lengths", "identity", "blank", "folded", "two framings", "line feeds", "HTTP/1.0"),
+    ],
 )
 async def test_an_unusual_answer_is_accepted(text: str) -> None:
     head, body, _ = await answered(text)
     assert (200, b"ok") == (head.status, body)
+
+
+@pytest.mark.parametrize(
+    ("fields", "whole"),
+    [
+        ("Transfer-Encoding: identity\r\nContent-Length: 2", True),
+        ("Content-Length : 2", True),
+        ("Transfer-Encoding: identity\r\nContent-Length: 3", False),
+        ("Transfer-Encoding: chunked\r\nContent-Length: 2", False),
+        ("Content-Type: text/plain", False),
+    ],
+)
+async def test_the_announced_length_ends_a_body_on_an_open_connection(fields: str, *, whole: bool) -> None:
+    body = "2\r\nok\r\n" if "chunked" in fields else "ok"
+    asked = answered(f"{OK}{fields}\r\n\r\n{body}", timeouts=Timeouts(stall=3.0), kept=True)
+    if whole:
+        assert b"ok" == (await asked)[1]
+        return
+    with pytest.raises(OutboundError) as caught:
+        await asked
+    assert Fault.TIMEOUT is caught.value.fault
+
+
+@pytest.mark.parametrize("path", ["a%2fb%c3%a9", "%2e%2e/x", "a//b/./c", "k?sig=a%2fb%2B&x=a+b", "?only=query"])
+async def test_a_request_has_the_characters_of_its_url(path: str) -> None:
+    _, _, asked = await answered(OK + TWO, path=path)
+    assert f"GET /{path} HTTP/1.1" == asked.decode("latin-1").splitlines()[0]
 
 
 @pytest.mark.parametrize(
@@ -119,6 +179,56 @@ async def test_a_location_of_9_kb_is_followed() -> None:
     async with raw_server(serve) as url, OutboundClient(egress=local_egress()) as client:
         head = await client.send(Request(url, {}), Kept())
     assert (200, [1, 9_001]) == (head.status, [len(path) for path in paths])
+
+
+class CookieServer:
+    """Redirects each request to itself until the cookie comes back. ``elsewhere``: the end of the redirects."""
+
+    def __init__(self, elsewhere: str = "") -> None:
+        self.cookies: list[str] = []
+        self._elsewhere = elsewhere
+
+    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
+        self.cookies.append("; ".join(line[8:] for line in lines if line.startswith("Cookie: ")))
+        location = self._elsewhere or lines[0].split()[1]
+        if "seen=1" in self.cookies[-1]:
+            writer.write((OK + "Connection: close\r\n" + TWO).encode())
+            return
+        fields = f"Location: {location}\r\nSet-Cookie: seen=1; path=/\r\nContent-Length: 0\r\nConnection: close"
+        writer.write(f"HTTP/1.1 302 Found\r\n{fields}\r\n\r\n".encode())
+
+
+async def test_a_cookie_of_a_redirect_comes_back_within_one_request_only() -> None:
+    server = CookieServer()
+    async with raw_server(server.serve) as url, OutboundClient(egress=local_egress()) as client:
+        for _ in range(2):
+            assert 200 == (await client.send(Request(url, {}), Kept())).status
+        assert ["", "seen=1"] * 2 == server.cookies
+        with pytest.raises(OutboundError) as caught:
+            await client.send(Request(url, {}, {"Cookie": "own=1"}), Kept())
+    assert (Fault.REDIRECTS, {"own=1"}) == (caught.value.fault, set(server.cookies[4:]))
+
+
+async def test_a_cookie_of_a_redirect_does_not_reach_another_host() -> None:
+    other = CookieServer()
+    async with raw_server(other.serve) as there, OutboundClient(egress=local_egress()) as client:
+        server = CookieServer(there.replace("127.0.0.1", "localhost"))
+        async with raw_server(server.serve) as url:
+            assert 200 == (await client.send(Request(url, {}), Kept())).status
+    assert ([""], ["", "seen=1"]) == (server.cookies, other.cookies)
+
+
+@pytest.mark.parametrize(("status", "followed"), [(300, True), (303, True), (304, False), (305, False), (201, False)])
+async def test_only_statuses_that_redirect_are_followed(status: int, *, followed: bool) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        first = b"GET / " in await reader.readuntil(b"\r\n\r\n")
+        fields = "Content-Length: 0\r\nConnection: close\r\nLocation: /next\r\n\r\n"
+        writer.write((f"HTTP/1.1 {status} X\r\n{fields}" if first else OK + TWO).encode())
+
+    async with raw_server(serve) as url, OutboundClient(egress=local_egress()) as client:
+        head = await client.send(Request(url, {}), Kept())
+    assert ((200, "/next") if followed else (status, "/")) == (head.status, head.path)
 
 
 async def test_the_body_of_an_answer_to_head_is_not_awaited() -> None:
@@ -204,9 +314,19 @@ async def test_a_server_without_tls_has_no_valid_certificate() -> None:
     assert Fault.CERTIFICATE is caught.value.fault
 
 
-@pytest.mark.parametrize("framing", ["Content-Length: 9", "Transfer-Encoding: chunked"])
-async def test_a_cut_of_a_body_with_tls_is_an_interruption(tmp_path: Path, framing: str) -> None:
-    """The server ends the connection without the message that TLS demands."""
+@pytest.mark.parametrize(
+    ("framing", "reset", "complete"),
+    [
+        ("Content-Length: 9", False, False),
+        ("Transfer-Encoding: chunked", False, False),
+        ("Connection: close", False, True),
+        ("Connection: close", True, False),
+    ],
+)
+async def test_the_end_of_a_connection_with_tls_ends_only_a_body_without_framing(
+    tmp_path: Path, framing: str, *, reset: bool, complete: bool
+) -> None:
+    """The server ends the connection without the message that TLS demands. Only a digest can show if this is a cut."""
     authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
     authority.cert_pem.write_to_path(tmp_path / "ca.pem")
@@ -216,13 +336,23 @@ async def test_a_cut_of_a_body_with_tls_is_an_interruption(tmp_path: Path, frami
         writer.write(f"{OK}{framing}\r\n\r\n9\r\nbody".encode())
         await writer.drain()
         await asyncio.sleep(0.05)
-        writer.get_extra_info("socket").shutdown(socket.SHUT_WR)
+        own = writer.get_extra_info("socket")
+        if reset:
+            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+            writer.transport.abort()
+        else:
+            own.shutdown(socket.SHUT_WR)
         await asyncio.sleep(0.05)
 
     trust = Trust([("127.0.0.1", tmp_path / "ca.pem")])
     async with raw_server(serve, tls) as url, OutboundClient(egress=local_egress(), trust=trust) as client:
+        sink = Kept()
+        if complete:
+            await client.send(Request(url, {}), sink)
+            assert b"9\r\nbody" == sink.data
+            return
         with pytest.raises(OutboundError) as caught:
-            await client.send(Request(url, {}), Kept())
+            await client.send(Request(url, {}), sink)
     assert Fault.INTERRUPTED is caught.value.fault
 
 

@@ -2,7 +2,7 @@
 
 import email.utils
 import re
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -24,23 +24,28 @@ _CONDITIONS = ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Ma
 """Headers that a task cannot set, because a task is a whole file, and the CDN itself revalidates it."""
 _FRESH = 2.0
 """Seconds. Two contents may share a Last-Modified that is less than this old in the answer (RFC 9110, 8.8.2.2)."""
+_NO_CONTENT = 204
+_TRANSFORMED = 203
+_GZIP = (".bgz", ".crate", ".gz", ".svgz", ".taz", ".tgz", ".tpz")
 _CODINGS = {
     "br": (".br",),
     "compress": (".z",),
     "deflate": (),
-    "gzip": (".gz", ".tgz"),
+    "gzip": _GZIP,
     "x-compress": (".z",),
-    "x-gzip": (".gz", ".tgz"),
-    "zstd": (".zst", ".zstd"),
+    "x-gzip": _GZIP,
+    "zstd": (".tzst", ".zst", ".zstd"),
 }
 """The compressions that Content-Encoding can name, each with the name endings of files with this compression."""
+_PACKED = re.compile(r"application/(x-)?(gzip|tgz|tar-gz|compressed-tar|gtar-compressed)")
+"""Media types of files that are stored with gzip."""
+_FILENAME = re.compile(r"filename\s*=\s*(\"[^\"]*\"|[^\s;]+)", re.IGNORECASE)
 _SECRET = 8
 """The fewest characters of a word that counts as a secret. Shorter words occur in validators by chance."""
 _LONGEST_VALIDATOR = 2048
 """The most characters of a validator. A longer one is not stored, and replicas would not accept a report with it."""
-_LENGTH = re.compile(r"[0-9]{1,18}")
-"""Matches the length of a file. A longer number is not valid, and libcurl ignores it too."""
-_CONTENT_RANGE = re.compile(r"bytes ([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)")
+_CONTENT_RANGE = re.compile(r"(?:bytes[ =:]+)?([0-9]{1,18})-([0-9]{1,18})/([0-9]{1,18}|\*)", re.IGNORECASE)
+"""As in curl, other spellings than ``bytes 0-9/10`` count too. Upper case is valid (RFC 9110, 14.1)."""
 
 SourceThrottle = Callable[[FileSource], Throttle]
 """Returns the throttle for the bytes of one file."""
@@ -88,9 +93,10 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
     fields = head.fields
     unchanged = head.status == _NOT_MODIFIED and resume is not None and resume.complete
     if not unchanged:
-        refusal.raise_for_status(head.status, fields, shown, resume)
-        _check_coding(fields, source, shown)
-    offset, length, end = (0, None, None) if unchanged else _extent(head, shown, resume)
+        if not _is_whole(head, source, resume):
+            refusal.raise_for_status(head.status, fields, shown, resume)
+        _check_coding(head, source, shown)
+    offset, length, end = (0, None, None) if unchanged else _extent(head, source, shown, resume)
     if length is not None and length > MAX_LENGTH:
         raise errors.SourceUnusableError.with_action(f"{shown} serves {length} bytes, more than {MAX_LENGTH}")
     etag, last_modified = fields.get("ETag", "").strip(), _last_modified(fields)
@@ -102,7 +108,7 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
         offset=offset,
         etag="" if etag.startswith("W/") else etag,
         last_modified=last_modified,
-        framed=_length(fields) is not None or _chunked(fields),
+        framed=head.length is not None or head.chunked,
         body=body,
         lifetime=_lifetime(fields),
         unchanged=unchanged,
@@ -121,27 +127,56 @@ def _echoes(source: FileSource, validators: str) -> bool:
     )
 
 
-def _check_coding(fields: CIMultiDict[str], source: FileSource, shown: RedactedURL) -> None:
+def _is_whole(head: Head, source: FileSource, resume: Resume | None) -> bool:
+    """True if an answer with another status than 200 has the whole file, as the request demands.
+
+    204 is an empty file. After 203 or an incomplete 206, only the task's digest can show if the bytes are right.
+    """
+    if resume is not None and not resume.complete:
+        return False
+    if head.status == _NO_CONTENT:
+        return True
+    if source.digest is None or head.status not in (_TRANSFORMED, 206):
+        return False
+    match = _CONTENT_RANGE.fullmatch(head.fields.get("Content-Range", "").strip())
+    return match is None or (int(match[1]) == 0 and match[3] == "*")
+
+
+def _check_coding(head: Head, source: FileSource, shown: RedactedURL) -> None:
     """Raise :class:`SourceUnusableError` if the server seems to have compressed the file for this answer.
 
     Three cases are accepted: the task has a digest, which shows if the bytes are right; the coding is not a known
-    compression; the file's name says that the file itself is stored compressed.
+    compression; the file's name or media type says that the file itself is stored compressed.
     """
-    named = (coding.strip() for value in fields.getall("Content-Encoding", []) for coding in value.lower().split(","))
+    labels = head.fields.getall("Content-Encoding", [])
+    named = (coding.strip() for value in labels for coding in value.lower().split(","))
     coding = next((each for each in named if each in _CODINGS), None)
     if source.digest is not None or coding is None:
         return
-    path = source.url.partition("?")[0].partition("#")[0].lower()
-    if not path.endswith(_CODINGS[coding]):
+    if _CODINGS[coding] is _GZIP and _PACKED.match(head.fields.get("Content-Type", "").strip().lower()):
+        return
+    if not any(name.lower().endswith(_CODINGS[coding]) for name in _names(head, source)):
         raise errors.SourceUnusableError.with_action(
             f"{shown} sent Content-Encoding {coding} although the request forbids it, and the task has no digest"
         )
 
 
-def _extent(head: Head, shown: RedactedURL, resume: Resume | None) -> tuple[int, int | None, int | None]:
+def _names(head: Head, source: FileSource) -> Iterator[str]:
+    """The names that the file has: in the task's URL, in the URL after redirects, and in the answer."""
+    yield source.url.partition("?")[0].partition("#")[0]
+    yield head.path
+    for match in _FILENAME.finditer(head.fields.get("Content-Disposition", "")):
+        yield match[1].strip('"')
+
+
+def _extent(
+    head: Head, source: FileSource, shown: RedactedURL, resume: Resume | None
+) -> tuple[int, int | None, int | None]:
     """The byte at which the body starts, the length of the whole file, and the byte at which the body ends."""
-    body = None if _chunked(head.fields) else _length(head.fields)
-    if head.status == 200:
+    body = head.length
+    if head.status == _NO_CONTENT:
+        return 0, 0, 0
+    if head.status == 200 or _is_whole(head, source, resume):
         return 0, body, body
     match = _CONTENT_RANGE.fullmatch(head.fields.get("Content-Range", "").strip())
     if head.status != 206 or match is None:
@@ -155,15 +190,6 @@ def _extent(head: Head, shown: RedactedURL, resume: Resume | None) -> tuple[int,
     if first != (resume.offset if resume is not None else 0) or last < first or not (total is None or last < total):
         raise errors.SourceRangeError.with_action(f"{shown} answered {match[0]!r} to a request for other bytes")
     return first, total, last + 1
-
-
-def _length(fields: Mapping[str, str]) -> int | None:
-    text = fields.get("Content-Length", "")
-    return int(text) if _LENGTH.fullmatch(text) else None
-
-
-def _chunked(fields: Mapping[str, str]) -> bool:
-    return "chunked" in fields.get("Transfer-Encoding", "").lower()
 
 
 def _lifetime(fields: CIMultiDict[str]) -> float | None:

@@ -18,7 +18,8 @@ from pantala_supernode.outbound.target import RequestTarget
 from pantala_supernode.outbound.transfer import Transfer
 from pantala_supernode.outbound.trust import Trust
 
-_REDIRECTS = frozenset({301, 302, 303, 307, 308})
+_REDIRECTS = frozenset({300, 301, 302, 303, 307, 308})
+"""Statuses whose ``Location`` is followed. With 300, it names the server's preferred choice, as in curl."""
 _FRAMING = frozenset({"content-length", "transfer-encoding"})
 """Fields that change where a request ends. The next request on the connection would then be read as its body."""
 _PROXY_FAILURES = frozenset({407, 502, 504})
@@ -49,6 +50,8 @@ class Exchange:
         self._limits = limits
         self._transfer: Transfer | None = None
         self._cancelled: Future[None] = Future()
+        self._cookies: list[bytes] = []
+        """The cookies that redirects have set, in libcurl's notation. Some servers redirect until they get these."""
         self._forwarded = False
         """True while a proxy can read the request and its answer, which is the case without TLS."""
 
@@ -86,6 +89,8 @@ class Exchange:
                 self._trust.apply_to_proxy(curl, way.proxy.host)
                 request = _without_proxy_fields(request)
             _describe(curl, request, target, credentials=credentials)
+            curl.setopt(pycurl.REQUEST_TARGET, str(target) if self._forwarded else target.url.raw_path_qs)
+            self._set_cookies(curl, request, credentials=credentials)
             curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._timeouts.connect * 1000))
             transfer = self._transfer = Transfer(
                 handle,
@@ -95,6 +100,7 @@ class Exchange:
                 on_head=self._begin,
                 on_body=self._sink.take,
                 same_origin=same_origin,
+                path=target.url.raw_path,
             )
             try:
                 if self._cancelled.done():
@@ -103,7 +109,16 @@ class Exchange:
             except (OutboundError, SourceDeniedError) as error:
                 raise error if way.proxy is None else _of_proxy(error) from None
             finally:
+                self._cookies = curl.getinfo_raw(pycurl.INFO_COOKIELIST)
                 transfer.release()
+
+    def _set_cookies(self, curl: pycurl.Curl, request: Request, *, credentials: bool) -> None:
+        """Send the cookies of earlier redirects to their hosts, unless the task sends a cookie of its own."""
+        curl.setopt(pycurl.COOKIEFILE, "")
+        curl.setopt(pycurl.COOKIELIST, "ALL")  # forgets the cookies of other requests
+        own = {name.lower() for name in (*request.headers, *(request.credentials if credentials else ()))}
+        for each in () if "cookie" in own else self._cookies:
+            curl.setopt(pycurl.COOKIELIST, each)
 
     def _begin(self, head: Head) -> bool:
         if self._forwarded and head.status in _PROXY_FAILURES:

@@ -1,5 +1,6 @@
 """A request over HTTP, the head of its answer, and the limits of both."""
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,9 @@ from typing import Literal, NamedTuple, Protocol
 from multidict import CIMultiDict
 
 from pantala_protocol.redaction import RedactedURL
+
+_LENGTH = re.compile(r"[0-9]{1,18}")
+"""Matches the length of a body. A longer number is not valid, and libcurl ignores it too."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +67,22 @@ class Head:
     """The header fields. Values are decoded as latin-1, so their bytes can be recovered."""
     same_origin: bool
     """True if the requested host answered. False: a redirect led to another host."""
+    path: str = ""
+    """The path of the URL that answered, after redirects."""
+
+    @property
+    def chunked(self) -> bool:
+        return "chunked" in self.fields.get("Transfer-Encoding", "").lower()
+
+    @property
+    def length(self) -> int | None:
+        """The announced length of the body. ``None``: the answer has none, or its chunks show the end.
+
+        Equal lengths count as one, also in one field (RFC 9110, 8.6).
+        """
+        lengths = {each.strip() for value in self.fields.getall("Content-Length", []) for each in value.split(",")}
+        text = lengths.pop() if len(lengths) == 1 and not self.chunked else ""
+        return int(text) if _LENGTH.fullmatch(text) else None
 
 
 class Sink(Protocol):

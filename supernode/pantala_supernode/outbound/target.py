@@ -113,4 +113,4 @@ def _with_ascii_host(text: str) -> str:
     if authority is None or authority[2].isascii():
         return text
     start, end = authority.span(2)
-    return text[:start] + authority[2].encode("idna").decode("ascii") + text[end:]
+    return text[:start] + URL(f"//{authority[2]}").raw_authority + text[end:]

@@ -44,6 +44,10 @@ _FAULTS = {
 }
 _CUT = re.compile(r"unexpected eof|SSL_ERROR_SYSCALL|reset by peer", re.IGNORECASE)
 """The words of libcurl and OpenSSL about a cut connection with TLS, whose error number says nothing about the cut."""
+_UNNOTICED = re.compile(r"unexpected eof|SSL_ERROR_SYSCALL, errno 0", re.IGNORECASE)
+"""The words about a connection that the server closed in order, but without the message that TLS demands."""
+_QUIET = 1.0
+"""Seconds after the last announced byte, after which libcurl need not wait for the end of the connection."""
 _STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
 _SWITCHING = 101
 _WHOLE = 16 * 1024
@@ -69,6 +73,7 @@ class Transfer:
         on_head: Callable[[Head], bool],
         on_body: Callable[[bytes], None],
         same_origin: bool,
+        path: str,
     ) -> None:
         """``on_head`` returns False to skip the body, for example after a redirect. ``head_limit`` is in bytes."""
         self._handle = handle.curl
@@ -78,6 +83,7 @@ class Transfer:
         self._on_head = on_head
         self._on_body = on_body
         self._same_origin = same_origin
+        self._path = path
         self._cancelled = False
         self._sockets = handle.sockets
         self._lock = threading.Lock()
@@ -126,7 +132,7 @@ class Transfer:
         try:
             handle.perform()
         except pycurl.error as error:
-            if not (self._skips and self._error is None and error.args[0] == pycurl.E_WRITE_ERROR):
+            if not self._is_end(int(error.args[0])):
                 raise self._translated(error) from None
         else:
             if not self._skips:
@@ -137,6 +143,25 @@ class Transfer:
         if self._head is None:
             raise OutboundError(Fault.PROTOCOL, "no status line")
         return self._head
+
+    def _is_end(self, number: int) -> bool:
+        """True if the answer is complete, although libcurl reports the error ``number``.
+
+        A server with TLS may end a body without a length by closing the connection, without the message that TLS
+        demands. Callers accept such a body only with a digest, which shows if it was cut.
+        """
+        if self._error is not None or self._cancelled or self._head is None:
+            return False
+        if self._skips:
+            return number == pycurl.E_WRITE_ERROR
+        if number == pycurl.E_ABORTED_BY_CALLBACK:
+            return self._has_all()
+        framed = self._head.chunked or self._head.length is not None
+        return not framed and number == pycurl.E_RECV_ERROR and bool(_UNNOTICED.search(self._handle.errstr()))
+
+    def _has_all(self) -> bool:
+        """True if the body has its announced length. libcurl ignores a length beside some other framing."""
+        return 0 < self._received == self._length
 
     def _translated(self, error: pycurl.error) -> BaseException:
         if self._cancelled:
@@ -172,12 +197,12 @@ class Transfer:
 
     def _finish_head(self) -> int | None:
         try:
-            head = _parse(self._lines, same_origin=self._same_origin)
+            head = _parse(self._lines, same_origin=self._same_origin, path=self._path)
             if 100 <= head.status < 200:
                 return None
             self._check_source(head)
             self._head = head
-            self._length = _number(head.fields.get("Content-Length", ""))
+            self._length = head.length or 0
             self._skips = not self._on_head(head)
         except BaseException as error:
             return self._fail(error)
@@ -250,6 +275,8 @@ class Transfer:
         now = time.monotonic()
         if self._cancelled or self._error is not None:
             return 1
+        if self._has_all() and now - self._last_byte > _QUIET:
+            return 1
         allowed = self._timeouts.stall if self._received else self._timeouts.first_byte
         if now - self._last_byte > allowed:
             self._error = OutboundError(Fault.TIMEOUT, f"no byte in {allowed:.0f} s")
@@ -283,7 +310,7 @@ class Transfer:
 def _announced(head: Head) -> int:
     """The length of the whole file that an answer announces. 0: none."""
     total = head.fields.get("Content-Range", "").rpartition("/")[2]
-    return max(_number(total), _number(head.fields.get("Content-Length", "")))
+    return max(_number(total), head.length or 0)
 
 
 def _number(text: str) -> int:
@@ -303,7 +330,7 @@ def _waiting(descriptor: int) -> bool:
     return False
 
 
-def _parse(lines: list[bytes], *, same_origin: bool) -> Head:
+def _parse(lines: list[bytes], *, same_origin: bool, path: str) -> Head:
     """Read the head of an answer. Raises :class:`OutboundError`."""
     status = _STATUS.match(lines[0])
     if status is None:
@@ -314,4 +341,4 @@ def _parse(lines: list[bytes], *, same_origin: bool) -> Head:
     for line in lines[1:]:
         name, _, value = line.decode("latin-1").partition(":")
         fields.add(name.strip(), value.strip())
-    return Head(int(status[1]), fields, same_origin)
+    return Head(int(status[1]), fields, same_origin, path)

@@ -142,11 +142,60 @@ async def test_a_last_modified_of_the_same_second_is_ignored() -> None:
         "bytes */300000",
         "1000-",
         "items 1000-299999/300000",
+        "items=1000-299999/300000",
+        "bytes1000-299999/300000",
     ],
 )
 async def test_a_range_that_was_not_requested_is_refused(content_range: str) -> None:
     with pytest.raises((errors.SourceProtocolError, errors.LengthMismatchError)):
         await ask(Behaviour(headers={"Content-Range": content_range}), Resume(1000, None, ETAG))
+
+
+@pytest.mark.parametrize(
+    "spelling", ["Bytes 1000-1999/300000", "bytes=1000-1999/300000", "bytes: 1000-1999/300000", "1000-1999/300000"]
+)
+async def test_other_spellings_of_a_requested_range_are_accepted(spelling: str) -> None:
+    answer, body, _ = await ask(Behaviour(headers={"Content-Range": spelling}), Resume(1000, 2000, ETAG))
+    assert (1000, BODY.size, BODY.read(1000, 1000)) == (answer.offset, answer.length, body)
+
+
+@pytest.mark.parametrize(
+    ("status", "fields", "pinned", "resume", "accepted"),
+    [
+        (203, {}, True, None, True),
+        (203, {}, False, None, False),
+        (203, {}, True, Resume(0, None, ETAG, complete=True), True),
+        (203, {}, True, Resume(1000), False),
+        (206, {}, True, None, True),
+        (206, {}, False, None, False),
+        (206, {"Content-Range": "bytes 0-3/*"}, True, None, True),
+        (206, {"Content-Range": "bytes 0-3/*"}, False, None, False),
+        (206, {"Content-Range": "bytes 1-4/*"}, True, None, False),
+        (206, {"Content-Range": "bytes 0-3/5"}, True, None, False),
+        (202, {}, True, None, False),
+        (226, {}, True, None, False),
+    ],
+)
+async def test_only_a_digest_can_show_that_another_status_has_the_file(
+    status: int, fields: dict[str, str], *, pinned: bool, resume: Resume | None, accepted: bool
+) -> None:
+    async with Origin() as origin, http_reader() as reader:
+        origin.serve("/file", BODY, always=Behaviour(status=status, headers=fields))
+        wanted = FileSource(origin.url("/file"), digest=f"sha256:{'0' * 64}" if pinned else None)
+        if not accepted:
+            with pytest.raises(errors.SourceProtocolError):
+                async with reader.open(wanted, resume):
+                    pass
+            return
+        async with reader.open(wanted, resume) as answer:
+            assert (0, 4) == (answer.offset, answer.length)
+
+
+async def test_204_is_an_empty_file_but_not_the_rest_of_a_file() -> None:
+    answer, body, _ = await ask(Behaviour(status=204))
+    assert (0, 0, b"") == (answer.offset, answer.length, body)
+    with pytest.raises(errors.SourceProtocolError):
+        await ask(Behaviour(status=204), Resume(1000, None, ETAG))
 
 
 async def test_206_without_a_requested_range_is_accepted_for_the_whole_file_only() -> None:
@@ -226,6 +275,9 @@ async def test_each_compression_in_a_list_counts(value: str) -> None:
     [
         ("x-gzip", "/a.tar.gz", False, True),
         ("gzip", "/a.tgz", False, True),
+        ("gzip", "/calls.vcf.bgz", False, True),
+        ("gzip", "/logo.svgz", False, True),
+        ("x-gzip", "/serde-1.0.crate", False, True),
         ("gzip", "/a.TGZ", False, True),
         ("zstd", "/a.tar.zst", False, True),
         ("gzip", "/a.tar", True, True),
@@ -256,6 +308,42 @@ async def test_a_compression_is_refused_only_where_it_changes_an_unpinned_file(
         else:
             assert accepted
             assert BODY.read(0, BODY.size) == body
+
+
+@pytest.mark.parametrize(
+    ("fields", "accepted"),
+    [
+        ({"Content-Type": "application/gzip"}, True),
+        ({"Content-Type": "application/x-gzip; charset=binary"}, True),
+        ({"Content-Type": "application/x-compressed-tar"}, True),
+        ({"Content-Disposition": 'attachment; filename="a 1.tar.gz"'}, True),
+        ({"Content-Disposition": "attachment; filename=a.tgz; size=4"}, True),
+        ({"Content-Type": "application/x-tar"}, False),
+        ({"Content-Type": "application/json"}, False),
+        ({"Content-Disposition": 'attachment; filename="a.gz.json"'}, False),
+    ],
+)
+async def test_an_answer_can_say_that_its_file_is_stored_with_gzip(fields: dict[str, str], *, accepted: bool) -> None:
+    how = Behaviour(headers={"Content-Encoding": "gzip", **fields})
+    if accepted:
+        assert BODY.read(0, BODY.size) == (await ask(how))[1]
+        return
+    with pytest.raises(errors.SourceUnusableError):
+        await ask(how)
+
+
+@pytest.mark.parametrize(("name", "accepted"), [("/a-1.0.tar.gz", True), ("/a-1.0.tar", False)])
+async def test_the_name_of_a_file_may_come_from_a_redirect(name: str, *, accepted: bool) -> None:
+    async with Origin() as origin, http_reader() as reader:
+        origin.serve("/latest", BODY, always=Behaviour(status=302, headers={"Location": name}))
+        origin.serve(name, BODY, always=Behaviour(headers={"Content-Encoding": "x-gzip"}))
+        try:
+            async with reader.open(FileSource(origin.url("/latest"))) as answer:
+                assert BODY.size == answer.length
+        except errors.SourceUnusableError:
+            assert not accepted
+        else:
+            assert accepted
 
 
 @pytest.mark.parametrize("host", ["[::g]", "[v1.a:b]", "[:::1]"])

@@ -72,6 +72,9 @@ def test_other_redirects_are_refused(url: str, location: str, fault: Fault) -> N
         ("http://a.example/a#part", "http://a.example/a"),
         ("http://a.example/?sig=a/b==&q={x}", "http://a.example/?sig=a/b==&q=%7Bx%7D"),
         ("http://bücher.example/", "http://xn--bcher-kva.example/"),
+        ("http://faß.example:8080/", "http://xn--fa-hia.example:8080/"),
+        ("http://日本。example/", "http://xn--wgv71a.example/"),
+        ("http://☃.example/?a=ß", "http://xn--n3h.example/?a=%C3%9F"),
     ],
 )
 def test_bytes_that_a_url_cannot_contain_are_encoded_and_others_stay(written: str, sent: str) -> None:
@@ -79,7 +82,17 @@ def test_bytes_that_a_url_cannot_contain_are_encoded_and_others_stay(written: st
 
 
 @pytest.mark.parametrize(
-    "text", ["", "a.example/x", "ftp://a.example/", "http://", "http://u:p@a.example/", "http://a.example:x/", "//a/b"]
+    "text",
+    [
+        "",
+        "a.example/x",
+        "ftp://a.example/",
+        "http://",
+        "http://u:p@a.example/",
+        "http://a.example:x/",
+        "//a/b",
+        "http://ü..example/",
+    ],
 )
 def test_other_urls_are_refused(text: str) -> None:
     with pytest.raises(OutboundError) as caught:
