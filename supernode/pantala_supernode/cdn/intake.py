@@ -18,7 +18,7 @@ from pantala_supernode.tasks.tenancy import ReadBudget
 
 Keep = Callable[[dict[int, bytearray]], Awaitable[None]]
 
-BUFFER = 16 * 1024 * 1024
+BUFFER = 12 * 1024 * 1024
 """The most bytes of one copy that wait in memory until they are written to the disk."""
 
 

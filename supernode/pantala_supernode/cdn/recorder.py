@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
 import msgspec
 
-from pantala_pieces.errors import StoreError
+from pantala_pieces.errors import StoreError, store_errors
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_protocol import digest, ranges
 from pantala_protocol.digest import Digest
@@ -18,6 +19,9 @@ from pantala_protocol.rules import rights
 from pantala_supernode.errors import DigestMismatchError, SourceChangedError, VolumeFailedError
 
 Buffer = bytes | bytearray
+
+_READ = 256 * 1024
+"""Bytes of one read from the disk."""
 
 
 @dataclass
@@ -184,17 +188,25 @@ class Recorder:
     def _advance(self, running: _Running, fresh: Mapping[int, Buffer]) -> None:
         """Hash from ``running.next`` to the first missing piece. Pieces outside ``fresh`` are read from the disk."""
         while running.next in fresh or self.have >> running.next & 1:
-            running.state.update(fresh[running.next] if running.next in fresh else self._read(running.next))
+            if running.next in fresh:
+                running.state.update(fresh[running.next])
+            else:
+                self._read_back(running.next, running.state)
             running.next += 1
 
-    def _read(self, piece: int) -> bytes:
-        data = self._file.read_verified(piece)
-        if data is None:
+    def _read_back(self, piece: int, whole: hashlib._Hash) -> None:
+        """Add a piece on the disk to ``whole``. Its bytes are not in memory all at once."""
+        begin, size, own = piece * self.meta.piece_size, self._file.size(piece), hashlib.sha256()
+        with store_errors(f"read piece {piece} of {self._file.path}"), self._file.opened() as fd:
+            for offset in range(0, size, _READ):
+                data = os.pread(fd, min(_READ, size - offset), begin + offset)
+                own.update(data)
+                whole.update(data)
+        if own.digest() != self._file.sha256(piece):
             self._file.forget(1 << piece)
             raise VolumeFailedError(
                 f"Piece {piece} of task {self.meta.task_id} is damaged on the volume. It is fetched again."
             )
-        return data
 
     def _put(self, pieces: Mapping[int, Buffer]) -> None:
         made = [Piece(number, data, hashlib.sha256(data).digest()) for number, data in pieces.items()]

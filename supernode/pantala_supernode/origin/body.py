@@ -1,5 +1,6 @@
 """The body of an answer. Its bytes are copied once, directly into blocks that have the size of a piece."""
 
+import threading
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable, Iterable, Iterator
@@ -11,16 +12,25 @@ PART = 128 * 1024
 _SOON = 0.02
 """Seconds. An unfinished block is not saved if its rest arrives within this time, because saving costs CPU time."""
 _SPARE_BLOCKS = 8
+_WAITING = 4 * 1024 * 1024
+"""Once so many bytes of complete blocks of one copy wait for the event loop, the threads of its bodies stop receiving.
+
+The number of connections does not change this limit. So each further connection needs memory for one block only.
+"""
 
 
 class BlockPool:
     """Keeps blocks whose bytes are stored, and uses them again for the same copy. Any thread may use it.
 
     To create a block takes as long as to fill it: the process clears it, and the kernel maps each of its pages.
+    The pool also limits the complete blocks of all bodies of the copy that wait for the event loop.
     """
 
     def __init__(self) -> None:
         self._blocks: deque[bytearray] = deque(maxlen=_SPARE_BLOCKS)
+        self._waiting = 0
+        """Bytes of complete blocks that wait for the event loop."""
+        self._room = threading.Condition()
 
     def take(self, size: int) -> bytearray:
         """A block of ``size`` bytes with any content."""
@@ -39,6 +49,35 @@ class BlockPool:
     def clear(self) -> None:
         """Free the blocks in the pool."""
         self._blocks.clear()
+
+    @property
+    def full(self) -> bool:
+        """True if :meth:`enter` would wait now."""
+        return self._waiting >= _WAITING
+
+    def enter(self, size: int, given_up: Callable[[], bool]) -> bool:
+        """Count a complete block of ``size`` bytes. Waits while the limit is reached.
+
+        So no reader of a body may wait for another. Returns False, and counts nothing, once ``given_up`` returns True.
+        Call :meth:`wake` after its change.
+        """
+        with self._room:
+            self._room.wait_for(lambda: given_up() or not self.full)
+            if given_up():
+                return False
+            self._waiting += size
+            return True
+
+    def leave(self, size: int) -> None:
+        """Stop counting ``size`` bytes, because the reader has stored or dropped their block."""
+        with self._room:
+            self._waiting -= size
+            self._room.notify_all()
+
+    def wake(self) -> None:
+        """Let each waiting :meth:`enter` ask ``given_up`` again."""
+        with self._room:
+            self._room.notify_all()
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,10 +139,13 @@ class BlockCutter:
             self._view[: self._filled] = layout.prefix
 
     def cut(self, chunk: bytes) -> Iterable[bytearray]:
-        """Add a chunk, and return each block that it completes."""
+        """Add a chunk, and return each block that it completes. Read all of them before the next chunk.
+
+        A further block begins only when the next one is read, so that the caller can wait before that.
+        """
         end = self._filled + len(chunk)
         if self._skip or not self._filled or end >= self._size:
-            return list(self._split(chunk))
+            return self._split(chunk)
         self._view[self._filled : end] = chunk  # the usual case, because libcurl's chunks have 16 KiB
         self._filled = end
         if end - self._saved >= PART and not self._is_soon_complete():

@@ -4,16 +4,14 @@ import asyncio
 import contextlib
 import sys
 import threading
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
-from pantala_supernode.origin.body import BlockCutter, Layout
+from pantala_supernode.origin.body import BlockCutter, BlockPool, Layout
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import CancelledTransferError, OutboundError
 from pantala_supernode.outbound.request import Head, Request
-
-_WAITING = 4 * 1024 * 1024
-"""The most bytes of complete blocks that wait for the event loop. At this limit, the thread stops receiving."""
 
 Throttle = Callable[[int, Callable[[], None]], None]
 """Called in the receiving thread with a number of bytes. It calls the given function once the bytes may pass."""
@@ -34,9 +32,9 @@ class StreamedBody:
         self._stop = sys.maxsize
         self._condition = threading.Condition()
         self._cutter: BlockCutter | None = None
-        self._complete: list[bytearray] = []
-        self._size = 0
-        self._closed = self._passes = False
+        self._pool = BlockPool()
+        self._complete: deque[bytearray] = deque()
+        self._closed = self._passes = self._stopped = False
         self._ended: asyncio.Task[Head] | None = None
         self._news = asyncio.Event()
 
@@ -56,6 +54,7 @@ class StreamedBody:
         for block in cutter.cut(data):
             self._hand_over(block)
         if self.received >= self._stop:
+            self._stopped = True
             raise CancelledTransferError
 
     def _chosen_cutter(self) -> BlockCutter:
@@ -80,14 +79,15 @@ class StreamedBody:
             self._condition.notify_all()
 
     def _hand_over(self, block: bytearray) -> None:
+        self.held = self._pool.full
+        entered = self._pool.enter(len(block), lambda: self._closed)
+        self.held = False
+        if not entered:
+            raise CancelledTransferError
         with self._condition:
-            self.held = self._size >= _WAITING
-            self._condition.wait_for(lambda: self._closed or self._size < _WAITING)
-            self.held = False
-            if self._closed:
-                raise CancelledTransferError
             self._complete.append(block)
-            self._size += len(block)
+            if self._closed:
+                self._drop_complete()
         self._loop.call_soon_threadsafe(self._news.set)
 
     # In the event loop.
@@ -103,17 +103,23 @@ class StreamedBody:
         """
         cutter = BlockCutter(layout)
         with self._condition:
-            self._cutter = cutter
+            self._cutter, self._pool = cutter, layout.pool
             self._condition.notify_all()
         while True:
             await self._news.wait()
+            self._news.clear()
             ended = self._ended
-            for block in self._taken():
-                yield block
+            while self._complete:
+                block = self._complete.popleft()
+                size = len(block)
+                try:
+                    yield block
+                finally:
+                    self._pool.leave(size)
             if ended is not None:
                 if ended.cancelled() or ended.exception() is not None:
                     await asyncio.to_thread(cutter.save)
-                if self._was_stopped(ended):
+                if self._stopped:
                     return
                 self.outcome(ended)
                 for block in cutter.rest():
@@ -130,7 +136,9 @@ class StreamedBody:
         """End the thread. It receives no further bytes."""
         with self._condition:
             self._closed = True
+            self._drop_complete()
             self._condition.notify_all()
+        self._pool.wake()
 
     def outcome(self, ended: asyncio.Task[Head]) -> Head:
         """The result of the ended transfer. Raises its exception."""
@@ -139,18 +147,9 @@ class StreamedBody:
         except OutboundError as error:
             raise self._translate(error) from None
 
-    def _was_stopped(self, ended: asyncio.Task[Head]) -> bool:
-        """True if the transfer ended because no further byte was wanted."""
-        if self.received < self._stop or ended.cancelled():
-            return False
-        return isinstance(ended.exception(), CancelledTransferError)
-
-    def _taken(self) -> list[bytearray]:
-        with self._condition:
-            self._news.clear()
-            found, self._complete, self._size = self._complete, [], 0
-            self._condition.notify_all()
-        return found
+    def _drop_complete(self) -> None:
+        while self._complete:
+            self._pool.leave(len(self._complete.popleft()))
 
     def _set_head(self, head: Head) -> None:
         if not self.head.done():

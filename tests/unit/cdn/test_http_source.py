@@ -8,6 +8,7 @@ import os
 import resource
 import time
 import tracemalloc
+from collections.abc import AsyncGenerator
 from ipaddress import ip_network
 from pathlib import Path
 
@@ -17,7 +18,7 @@ from pantala_protocol.statement import SourceRule
 from pantala_supernode import errors
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.origin import refusal
-from pantala_supernode.origin.body import Layout
+from pantala_supernode.origin.body import BlockPool, Layout
 from pantala_supernode.origin.http import HTTPReader
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.outbound.egress import EgressPolicy
@@ -25,6 +26,7 @@ from pantala_supernode.outbound.names import Lookup
 from pantala_supernode.outbound.policies import SourcePolicies
 from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Bytes, Generated, Origin
+from tests.support.eventually import eventually
 from tests.support.outbound import http_reader, local_egress
 
 BODY = Generated(300_000)
@@ -395,6 +397,44 @@ async def test_blocks_are_freed_without_the_garbage_collector() -> None:
     finally:
         tracemalloc.stop()
         gc.enable()
+
+
+async def test_all_connections_of_a_copy_together_hold_few_blocks() -> None:
+    size, count, body, pool = 1 << 20, 8, Generated(8 << 20), BlockPool()
+    async with Origin() as origin, http_reader() as source, contextlib.AsyncExitStack() as stack:
+        origin.serve("/file", body)
+        opened = [source.open(FileSource(origin.url("/file"))) for _ in range(count)]
+        bodies = [(await stack.enter_async_context(each)).body for each in opened]
+        before, held = -1, 0
+        readers = [each.blocks(Layout(size, pool=pool)) for each in bodies]
+        first = [asyncio.create_task(anext(reader)) for reader in readers]
+        while before < held or held < (count + 4) * size:
+            await asyncio.sleep(0.1)
+            before, held = held, sum(each.received for each in bodies)
+        # Each connection has filled a block, and four more blocks wait for their readers.
+        assert held < (count + 5) * size
+
+        async def read(first: asyncio.Task[bytearray], rest: AsyncGenerator[bytearray, None]) -> bytes:
+            return await first + b"".join([block async for block in rest])
+
+        assert [body.read(0, body.size)] * count == await asyncio.gather(*map(read, first, readers))
+
+
+async def test_a_reader_that_ends_leaves_its_room_to_the_other_connections() -> None:
+    size, body, pool = 1 << 20, Generated(16 << 20), BlockPool()
+    async with Origin() as origin, http_reader() as source:
+        origin.serve("/file", body)
+        for _ in range(3):
+            async with (
+                source.open(FileSource(origin.url("/file"))) as answer,
+                contextlib.aclosing(answer.body.blocks(Layout(size, pool=pool))) as blocks,
+            ):
+                assert size == len(await anext(blocks))
+                await eventually(lambda: pool.full)
+            assert not pool.full
+        async with source.open(FileSource(origin.url("/file"))) as answer:
+            read = [block async for block in answer.body.blocks(Layout(size, pool=pool))]
+    assert body.read(0, body.size) == b"".join(read)
 
 
 async def test_a_stopped_body_ends_with_its_last_whole_block() -> None:
