@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from pantala_operator.console import peers, prefetches, tasks
+from pantala_operator.console import peers, summaries
 from pantala_operator.console.history import ConditionHistory, timeline
 from pantala_operator.console.peers import Rates
 from pantala_operator.control.details import Details
@@ -78,22 +78,16 @@ class ConsoleOverview:
         chosen = [
             each
             for each in view.tasks
-            if (not namespace or each.namespace == namespace) and not (unfinished and tasks.is_over(each))
+            if (not namespace or each.namespace == namespace) and not (unfinished and summaries.is_over(each))
         ]
         return msgspec.structs.replace(view, tasks=tuple(chosen[:limit]), omitted=max(0, len(chosen) - limit))
 
-    async def task(self, namespace: str, name: str) -> TaskDetail | None:
-        """One Task. ``None``: it does not exist."""
-        task = self._known.tasks.items.get(f"{namespace}/{name}")
-        return None if task is None else self._detail(task, self._summary(task))
-
-    async def images(self, namespace: str, name: str) -> TaskDetail | None:
-        """One ImagePrefetch. ``None``: it does not exist."""
-        prefetch = self._known.prefetches.items.get(f"{namespace}/{name}")
-        return None if prefetch is None else self._detail(prefetch, self._summary(prefetch))
-
-    def _detail(self, each: TaskResource | ImagePrefetch, summary: TaskSummary) -> TaskDetail:
-        nodes, status = self._details.nodes(each), each.status
+    def detail(self, kind: type[TaskResource | ImagePrefetch], namespace: str, name: str) -> TaskDetail | None:
+        """One Task or ImagePrefetch. ``None``: it does not exist."""
+        each = self._known.collection(kind).items.get(f"{namespace}/{name}")
+        if each is None:
+            return None
+        nodes, status, summary = self._details.nodes(each), each.status, self._summary(each)
         if summary.ready != "True":
             summary = self._with_nodes(summary, each, nodes)
         known = self._history.moments(each.metadata.uid)
@@ -145,15 +139,15 @@ class ConsoleOverview:
         uid, status = each.metadata.uid, each.status
         if uid in self._kept and self._kept[uid][0] is each:
             return self._kept[uid][1]
-        finished = tasks.is_finished(status.conditions)
+        finished = summaries.is_finished(status.conditions)
         echoes = status.completion_time is not None and self._clock.now() - status.completion_time < _ECHO
         if isinstance(each, ImagePrefetch):
-            summary = prefetches.summarize(each)
+            summary = summaries.of_prefetch(each)
         else:
             task_id = each.status.task_id
             view = None if finished else self._known.supernodes.task_view(uid, task_id, each.attempt)
             downloads = self._known.progress.downloads(task_id) if echoes or not finished else None
-            summary = tasks.summarize(each, view.report if view is not None else None, downloads)
+            summary = summaries.of_task(each, view.report if view is not None else None, downloads)
         if finished and summary.image:
             summary = msgspec.structs.replace(summary, traffic=self._details.traffic(each))
         if finished and not echoes:
@@ -165,7 +159,7 @@ class ConsoleOverview:
     ) -> TaskSummary:
         if summary.image:
             summary = msgspec.structs.replace(summary, traffic=self._details.traffic(each))
-        return tasks.with_nodes(summary, nodes)
+        return summaries.with_nodes(summary, nodes)
 
 
 class _Totals:

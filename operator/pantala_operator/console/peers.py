@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
-from pantala_operator.console.tasks import ready_of
+from pantala_operator.console.summaries import ready_of
 from pantala_operator.plan.nodes import SUPERNODE
 from pantala_operator.resources.api import PeerResource
 from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType

@@ -13,10 +13,12 @@ from aiohttp import hdrs, web
 
 from pantala_operator.console.assets import Asset, read_assets
 from pantala_operator.console.overview import ConsoleOverview
+from pantala_operator.resources.api import TaskResource
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_process.entrance.server import serving
 from pantala_process.http import error_response, json_response
 from pantala_process.settings import ListenAddress
-from pantala_protocol.console.views import MOST_TASKS, TaskDetail
+from pantala_protocol.console.views import MOST_TASKS
 
 _MOST: Final = 64
 """Connections at the port. The users of a console are few."""
@@ -62,8 +64,7 @@ class ConsoleServer:
     def application(self) -> web.Application:
         app = web.Application(middlewares=[_guard], client_max_size=1)
         app.router.add_get("/api/v1/console", self._console)
-        app.router.add_get("/api/v1/console/tasks/{namespace}/{name}", self._task)
-        app.router.add_get("/api/v1/console/images/{namespace}/{name}", self._images)
+        app.router.add_get("/api/v1/console/{room:tasks|images}/{namespace}/{name}", self._detail)
         for path, asset in read_assets().items():
             app.router.add_get(path, _serve(asset))
         return app
@@ -78,20 +79,14 @@ class ConsoleServer:
         found = await self._views.console(query.get("namespace", ""), unfinished=unfinished, limit=limit)
         return json_response(found)
 
-    async def _task(self, request: web.Request) -> web.StreamResponse:
-        namespace, name = request.match_info["namespace"], request.match_info["name"]
-        return _found(await self._views.task(namespace, name), "Task", namespace, name)
-
-    async def _images(self, request: web.Request) -> web.StreamResponse:
-        namespace, name = request.match_info["namespace"], request.match_info["name"]
-        return _found(await self._views.images(namespace, name), "ImagePrefetch", namespace, name)
-
-
-def _found(detail: TaskDetail | None, kind: str, namespace: str, name: str) -> web.StreamResponse:
-    if detail is None:
-        text = f"The {kind} {namespace[:253]}/{name[:253]} does not exist. Check its namespace and its name."
-        return error_response(404, "NotFound", text)
-    return json_response(detail)
+    async def _detail(self, request: web.Request) -> web.StreamResponse:
+        room, namespace, name = (request.match_info[each] for each in ("room", "namespace", "name"))
+        detail = self._views.detail(TaskResource if room == "tasks" else ImagePrefetch, namespace, name)
+        if detail is None:
+            kind = "Task" if room == "tasks" else "ImagePrefetch"
+            text = f"The {kind} {namespace[:253]}/{name[:253]} does not exist. Check its namespace and its name."
+            return error_response(404, "NotFound", text)
+        return json_response(detail)
 
 
 def _serve(asset: Asset) -> Handler:

@@ -9,7 +9,7 @@ import aiohttp
 import msgspec
 import pytest
 
-from pantala_operator.console import prefetches
+from pantala_operator.console import summaries
 from pantala_operator.console.assets import read_assets
 from pantala_operator.console.history import ConditionHistory
 from pantala_operator.console.overview import ConsoleOverview
@@ -221,7 +221,7 @@ async def test_a_late_node_is_a_cause_with_its_next_step(desk: Desk) -> None:
     node = NodeDownload("a", MIB, 0, reason="NodeDiskFull", message="The disk is full", since=12.0)
     views = (TaskProgressView(origin.task_id, nodes=(node,)),)
     desk.known.progress.on_progress("", Progress("boot", 1.0, views), 1.0)
-    detail = await desk.overview.task("ns", "t")
+    detail = desk.overview.detail(TaskResource, "ns", "t")
     assert detail is not None
     assert [("a", NodePhase.LATE, "NodeDiskFull")] == [(each.name, each.state, each.reason) for each in detail.nodes]
     assert 1 == detail.task.nodes.late
@@ -241,7 +241,7 @@ async def test_the_timeline_keeps_each_change(desk: Desk) -> None:
         desk.put(msgspec.structs.replace(each, metadata=msgspec.structs.replace(each.metadata, resource_version="x")))
         desk.events.publish(ResourceChanged(each))
         desk.clock.advance(5)
-    detail = await desk.overview.task("ns", "t")
+    detail = desk.overview.detail(TaskResource, "ns", "t")
     assert detail is not None
     assert ["Created", "NodeSlow", "Progressing", "Distributed"] == [each.reason for each in detail.timeline]
 
@@ -266,7 +266,7 @@ async def test_an_image_prefetch_has_a_summary_and_details(desk: Desk) -> None:
         },
     }
     began = {**body, "status": body["status"] | {"progress": "0%"}}
-    assert prefetches.summarize(msgspec.convert(began, ImagePrefetch)).eta is None
+    assert summaries.of_prefetch(msgspec.convert(began, ImagePrefetch)).eta is None
     desk.known.prefetches.update(msgspec.convert(body, ImagePrefetch))
     view = await desk.view()
     [shown] = view.tasks
@@ -277,7 +277,7 @@ async def test_an_image_prefetch_has_a_summary_and_details(desk: Desk) -> None:
         shown.eta,
         shown.nodes.desired,
     )
-    detail = await desk.overview.images("ns", "p")
+    detail = desk.overview.detail(ImagePrefetch, "ns", "p")
     assert detail is not None
     assert ["PullFailed"] == [each.reason for each in detail.causes]
 

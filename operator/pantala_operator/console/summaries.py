@@ -1,4 +1,4 @@
-"""Summaries of Tasks, by their status and by newer reports of the supernodes. Pure."""
+"""Summaries of Tasks and ImagePrefetches, by their status and by newer reports of the supernodes. Pure."""
 
 from collections.abc import Mapping, Sequence
 
@@ -8,12 +8,10 @@ from pantala_operator.plan.nodes import TaskDownloads, counted
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import ByteCount, Metadata, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import Condition, ConditionType
-from pantala_operator.resources.prefetch import NodeCount
+from pantala_operator.resources.prefetch import KIND, ImagePrefetch, NodeCount, PrefetchStatus
 from pantala_protocol.console.progress import NodeDownload
 from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, TaskSummary, Traffic
 from pantala_protocol.statement import CDNStatus, TaskReport
-
-KIND = "Task"
 
 
 def is_finished(found: tuple[Condition, ...]) -> bool:
@@ -33,7 +31,7 @@ def created(metadata: Metadata) -> float:
     return 0.0 if metadata.creation_timestamp is None else metadata.creation_timestamp.timestamp()
 
 
-def summarize(task: TaskResource, report: TaskReport | None, progress: TaskDownloads | None) -> TaskSummary:
+def of_task(task: TaskResource, report: TaskReport | None, progress: TaskDownloads | None) -> TaskSummary:
     """The summary of one Task. ``report`` is newer than the status; ``None`` without one, or if the Task is done."""
     status = task.status
     ready, reason, message = ready_of(status.conditions)
@@ -44,7 +42,7 @@ def summarize(task: TaskResource, report: TaskReport | None, progress: TaskDownl
     cached = _cached(status, report, length)
     share = 1.0 if done else _share(task, length, cached, counts, traffic, progress)
     return TaskSummary(
-        kind=KIND,
+        kind="Task",
         namespace=task.metadata.namespace,
         name=task.metadata.name,
         ready=ready,
@@ -55,9 +53,33 @@ def summarize(task: TaskResource, report: TaskReport | None, progress: TaskDownl
         length=length,
         cached=cached,
         progress=share,
-        eta=_eta(task, share, length, counts, progress),
+        eta=_eta_of_task(task, share, length, counts, progress),
         nodes=counts,
         traffic=traffic,
+    )
+
+
+def of_prefetch(prefetch: ImagePrefetch) -> TaskSummary:
+    """The summary of one ImagePrefetch. ``image`` names its only image, or counts them."""
+    status = prefetch.status
+    ready, reason, message = ready_of(status.conditions)
+    names = [each.image for each in status.images] or [each.image for each in prefetch.spec.images]
+    sizes = [each.size for each in status.images]
+    known = [size for size in sizes if size is not None]
+    share = 1.0 if is_finished(status.conditions) else percentage(status.progress)
+    return TaskSummary(
+        kind=KIND,
+        namespace=prefetch.metadata.namespace,
+        name=prefetch.metadata.name,
+        ready=ready,
+        reason=reason,
+        message=message,
+        created=created(prefetch.metadata),
+        image=names[0] if len(names) == 1 else f"{len(names)} images",
+        length=sum(known) if sizes and len(known) == len(sizes) else None,
+        progress=share,
+        eta=None if share is None else _eta_of_prefetch(status, share),
+        nodes=node_counts(status.nodes),
     )
 
 
@@ -143,7 +165,7 @@ def _held(nodes: Mapping[str, NodeDownload], length: int) -> tuple[int, int]:
     return len(nodes) - len(partial), sum(partial)
 
 
-def _eta(
+def _eta_of_task(
     task: TaskResource, share: float | None, length: int | None, counts: NodeCounts, progress: TaskDownloads | None
 ) -> float | None:
     """Seconds until all nodes are done, at the present rate of the unfinished nodes."""
@@ -154,3 +176,12 @@ def _eta(
     pace = sum(node.pace for node in nodes if node.bytes < length) if to_peers else progress.origin_pace
     copies = counts.desired if to_peers else 1
     return round((1 - share) * length * copies / pace, 1) if pace else None
+
+
+def _eta_of_prefetch(status: PrefetchStatus, share: float) -> float | None:
+    """Seconds until all nodes have all images, at the mean rate of the run so far."""
+    moved = status.transferred
+    whole = sum((each.size or 0) * (each.desired or 0) for each in status.images)
+    if moved is None or not moved.per_second or not whole or not 0 < share < 1:
+        return None
+    return round((1 - share) * whole / moved.per_second, 1)
