@@ -106,8 +106,17 @@ class Publisher:
         with store_errors(f"publish {path!r}"):
             if record is not None and record.task_id != request.task_id and self._in_place(record):
                 raise PathConflictError(f"The file of another Task is at {path!r} on the node.")
-            with self._directory(parents, make=True) as (directory, made):
-                self._link(request, directory, made)
+            missing = self._missing(parents)
+            if missing:  # before they are made, so that no crash leaves a directory without a record
+                self._records.keep(self._record(request, (request.source.stat().st_ino,), missing))
+            try:
+                with self._directory(parents, make=True) as directory:
+                    self._link(request, directory)
+            except BaseException:
+                self._remove_empty(parents, missing)
+                if missing and record is None:
+                    self._records.remove(path)
+                raise
 
     def unpublish(self, path: str) -> None:
         """Remove the peer's file at ``path``, and its empty directories that the peer made. A foreign file stays."""
@@ -115,9 +124,9 @@ class Publisher:
         if record is None:
             return
         gone = contextlib.suppress(FileNotFoundError, OutsideRootError, PathConflictError)
-        with store_errors(f"remove the published file {path!r}"), gone:
-            *parents, name = components(path)
-            with self._directory(parents, make=False) as (directory, _):
+        *parents, name = components(path)
+        with store_errors(f"remove the published file {path!r}"):
+            with gone, self._directory(parents, make=False) as directory:
                 there = _look(directory, name)
                 if there is not None and there.st_ino in record.inodes:
                     os.unlink(name, dir_fd=directory)
@@ -128,43 +137,42 @@ class Publisher:
     # Directories
 
     @contextlib.contextmanager
-    def _directory(self, parents: list[str], *, make: bool) -> Iterator[tuple[int, tuple[str, ...]]]:
-        """Open a directory below the root without following links. Also yields the directories that were created.
-
-        If the creation or the block fails, the created directories are removed again.
-        """
-        made: list[str] = []
+    def _directory(self, parents: list[str], *, make: bool) -> Iterator[int]:
+        """Open a directory below the root without following links. ``make``: create the missing directories."""
         fd = os.open(self._files, _DIRECTORY)
         try:
-            for depth, name in enumerate(parents, 1):
+            for name in parents:
                 new = make and _make(fd, name, self._access.directory)
                 if new:
-                    made.append("/".join(parents[:depth]))
                     os.fsync(fd)
                 inner = _enter(fd, name)
                 os.close(fd)
                 fd = inner
                 if new:
                     self._access.grant(fd, self._access.directory)
-            yield fd, tuple(made)
-        except BaseException:
-            if made:
-                self._remove_empty(made[-1].split("/"), tuple(made))
-            raise
+            yield fd
         finally:
             os.close(fd)
 
-    def _link(self, request: PublicationRequest, directory: int, made: tuple[str, ...]) -> None:
+    def _missing(self, parents: list[str]) -> tuple[str, ...]:
+        """The directories on the way to a path that do not exist."""
+        for depth, name in enumerate(parents):
+            with self._directory(parents[:depth], make=False) as directory:
+                if _look(directory, name) is None:
+                    return tuple("/".join(parents[:end]) for end in range(depth + 1, len(parents) + 1))
+        return ()
+
+    def _link(self, request: PublicationRequest, directory: int) -> None:
         path, source = request.path, request.source
         inode = source.stat().st_ino
         there = _look(directory, path.rpartition("/")[2])
         record = self._records.get(path)
         if there is None:
-            self._put(source, directory, self._record(request, (inode,), made), replace=False)
+            self._put(source, directory, self._record(request, (inode,)), replace=False)
         elif there.st_ino == inode:
-            self._records.keep(self._record(request, (inode,), made))
+            self._records.keep(self._record(request, (inode,)))
         elif record is not None and there.st_ino in record.inodes:
-            self._put(source, directory, self._record(request, (inode, there.st_ino), made), replace=True)
+            self._put(source, directory, self._record(request, (inode, there.st_ino)), replace=True)
         elif not self._is_same(path, directory, there, request.sha256):
             raise PathConflictError(f"A file that the peer did not create is at {path!r} on the node.")
 
@@ -187,20 +195,23 @@ class Publisher:
         self._records.keep(structs.replace(record, inodes=record.inodes[:1]))
 
     def _remove_empty(self, parents: list[str], ours: tuple[str, ...]) -> None:
+        """Remove those of our directories that exist and are empty, from the innermost on."""
         for depth in range(len(parents), 0, -1):
             if "/".join(parents[:depth]) not in ours:
                 return
-            with self._directory(parents[: depth - 1], make=False) as (directory, _):
-                try:
-                    os.rmdir(parents[depth - 1], dir_fd=directory)
-                except OSError:  # the directory is not empty, or does not exist
-                    return
-                os.fsync(directory)
+            try:
+                with self._directory(parents[: depth - 1], make=False) as directory:
+                    if not _remove(directory, parents[depth - 1]):
+                        return
+            except FileNotFoundError:
+                continue
+            except (OutsideRootError, PathConflictError):
+                return
 
     def _in_place(self, record: PublicationRecord) -> bool:
         *parents, name = record.path.split("/")
         try:
-            with self._directory(parents, make=False) as (directory, _):
+            with self._directory(parents, make=False) as directory:
                 there = _look(directory, name)
         except (FileNotFoundError, OutsideRootError, PathConflictError):
             return False
@@ -232,7 +243,7 @@ class Publisher:
         parents = record.path.split("/")[:-1]
         with (
             contextlib.suppress(OSError, OutsideRootError, PathConflictError),
-            self._directory(parents, make=False) as (directory, _),
+            self._directory(parents, make=False) as directory,
         ):
             for name in [entry.name for entry in os.scandir(directory)]:
                 there = _look(directory, name) if name.startswith(names.RESERVED) else None
@@ -245,19 +256,21 @@ class Publisher:
         with contextlib.suppress(OSError, OutsideRootError, PathConflictError):
             for depth in range(1, len(parents) + 1):
                 if "/".join(parents[:depth]) in record.directories:
-                    with self._directory(parents[:depth], make=False) as (directory, _):
+                    with self._directory(parents[:depth], make=False) as directory:
                         self._access.grant(directory, self._access.directory)
-            with self._directory(parents, make=False) as (directory, _):
+            with self._directory(parents, make=False) as directory:
                 there = _look(directory, name)
                 if there is not None and there.st_ino in record.inodes:
                     with _opened(name, directory) as file:
                         self._access.grant(file, self._access.file)
 
-    def _record(self, request: PublicationRequest, inodes: tuple[int, ...], made: tuple[str, ...]) -> PublicationRecord:
-        """Make the record. It names the directories on the path that the peer made, for their later removal."""
+    def _record(
+        self, request: PublicationRequest, inodes: tuple[int, ...], missing: tuple[str, ...] = ()
+    ) -> PublicationRecord:
+        """Make the record. It names the directories on the path that the peer makes, for their later removal."""
         above = request.path.split("/")[:-1]
         parents = ("/".join(above[:depth]) for depth in range(1, len(above) + 1))
-        ours = tuple(parent for parent in parents if parent in made or self._records.made(parent))
+        ours = tuple(parent for parent in parents if parent in missing or self._records.made(parent))
         return PublicationRecord(request.path, request.task_id, inodes, ours)
 
 
@@ -303,6 +316,18 @@ def _make(directory: int, name: str, mode: int) -> bool:
         os.mkdir(name, mode, dir_fd=directory)
     except FileExistsError:
         return False
+    return True
+
+
+def _remove(directory: int, name: str) -> bool:
+    """Remove an empty directory. Returns False if it is not empty, or must stay. Raises :class:`FileNotFoundError`."""
+    try:
+        os.rmdir(name, dir_fd=directory)
+    except FileNotFoundError:
+        raise
+    except OSError:
+        return False
+    os.fsync(directory)
     return True
 
 

@@ -265,18 +265,18 @@ def test_after_a_crash_at_any_step_the_next_process_can_continue(node: Node, mon
                 for name in ("link", "rename", "fsync", "mkdir", "unlink", "rmdir"):
                     patch.setattr(os, name, crash(getattr(os, name)))
                 try:
-                    node.publish("d/file", name=content.decode(), content=content)
+                    node.publish("d/e/file", name=content.decode(), content=content)
                     finished = True
                 except Crash:
                     finished = False
-            published = node.files / "d/file"
+            published = node.files / "d/e/file"
             assert not published.exists() or published.read_bytes() in (b"one", b"two")
             node.publisher = node.opened()
             if finished:
                 break
         assert published.read_bytes() == content
-    node.publisher.unpublish("d/file")
-    assert [name for name in node.tree() if name != "d"] == []
+    node.publisher.unpublish("d/e/file")
+    assert [] == node.tree()
 
 
 def test_a_foreign_file_that_the_peer_may_not_read_is_a_conflict(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
