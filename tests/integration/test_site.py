@@ -12,6 +12,7 @@ import msgspec
 import pytest
 import yaml
 
+from pantala_operator.plan.nodes import TaskNodes
 from pantala_operator.plan.task_conditions import TaskInputs, evaluate
 from pantala_operator.resources.conditions import merge
 from pantala_operator.resources.status import Obstacle
@@ -79,6 +80,10 @@ _REPORT = TaskReport("uid", "0" * 64, cdn_status=CDNStatus.SUCCESS, length=1, pi
 _DENIED = Obstacle(Reason.SOURCE_NOT_FOUND, "The origin does not have the file.", final=True)
 
 
+def _nodes(ready: int) -> TaskNodes:
+    return TaskNodes(frozenset("abc"), frozenset("abc"[:ready]))
+
+
 def resource(inputs: TaskInputs, generation: int = 1) -> dict[str, Any]:
     """A Task with the conditions that the operator writes for ``inputs``, at generation 1."""
     conditions = merge((), evaluate(inputs), 1, datetime.now(UTC))
@@ -90,10 +95,10 @@ def resource(inputs: TaskInputs, generation: int = 1) -> dict[str, Any]:
     ("expected", "task"),
     [
         ("Progressing", {"metadata": {"generation": 1}}),
-        ("Progressing", resource(TaskInputs(True, False, report=_REPORT, desired=3, ready=2))),
-        ("Healthy", resource(TaskInputs(True, False, report=_REPORT, desired=3, ready=3))),
-        ("Progressing", resource(TaskInputs(True, False, report=_REPORT, desired=3, ready=3), generation=2)),
-        ("Suspended", resource(TaskInputs(True, True, report=_REPORT, desired=3, ready=2))),
+        ("Progressing", resource(TaskInputs(True, False, report=_REPORT, nodes=_nodes(2)))),
+        ("Healthy", resource(TaskInputs(True, False, report=_REPORT, nodes=_nodes(3)))),
+        ("Progressing", resource(TaskInputs(True, False, report=_REPORT, nodes=_nodes(3)), generation=2)),
+        ("Suspended", resource(TaskInputs(True, True, report=_REPORT, nodes=_nodes(2)))),
         ("Degraded", resource(TaskInputs(True, False, source=_DENIED))),
     ],
 )

@@ -116,7 +116,7 @@ class TaskNodes:
     zones: Mapping[str, str] = field(default_factory=dict)
     """The zone of each node. Nodes without a zone are missing."""
 
-    @property
+    @cached_property
     def ready(self) -> int:
         return len(self.desired & self.holders)
 

@@ -88,7 +88,7 @@ def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now:
         status = task.status
     else:
         completed = completed or (now if inputs.complete else None)
-        status = _status(task, inputs, report, nodes, known, where, started, completed, now)
+        status = _status(task, inputs, report, known, where, started, completed, now)
     failed, missed = inputs.obstacle is not None and inputs.obstacle.final, deadline if inputs.overdue else None
     ttl = task.spec.ttl_seconds_after_finished
     expires = expiry(ttl, status.conditions, status.completion_time, failed=failed, deadline=missed)
@@ -142,10 +142,7 @@ def _inputs(
         source=source if isinstance(source, Obstacle) else observed.cut,
         delivery=delivery,
         report=report if report is not None and report.attempt == task.attempt else None,
-        desired=len(nodes.desired),
-        ready=nodes.ready,
-        failed=nodes.failed,
-        late=nodes.late,
+        nodes=nodes,
         slow=observed.downloads.source,
         away=observed.away,
         former=task.status.conditions if same else (),
@@ -202,7 +199,6 @@ def _status(
     task: TaskResource,
     inputs: TaskInputs,
     report: TaskReport | None,
-    nodes: TaskNodes,
     known: str,
     path: str,
     started: datetime,
@@ -210,8 +206,9 @@ def _status(
     now: datetime,
 ) -> TaskStatus:
     former = task.status if task.status.task_id == known else TaskStatus()
-    late = inputs.late if inputs.to_peers else {}
-    failures = list(inputs.failed.items())[: MAX_NODES - min(len(late), MAX_NODES // 2)]
+    nodes = inputs.nodes
+    late = nodes.late if inputs.to_peers else {}
+    failures = list(nodes.failed.items())[: MAX_NODES - min(len(late), MAX_NODES // 2)]
     generation = task.metadata.generation
     return TaskStatus(
         observed_generation=generation,
@@ -225,7 +222,7 @@ def _status(
         piece_size=report.piece_size if report is not None else former.piece_size,
         pieces=_pieces(report) if report is not None else former.pieces,
         peers=_peers(nodes) if inputs.to_peers else None,
-        summary=f"{inputs.ready}/{inputs.desired}" if inputs.to_peers else "",
+        summary=f"{nodes.ready}/{len(nodes.desired)}" if inputs.to_peers else "",
         transferred=_bytes(report) if report is not None else former.transferred,
         progress=_progress(inputs, report, former.progress),
         late=listed(late, MAX_NODES - len(failures)),
@@ -293,11 +290,12 @@ def _progress(inputs: TaskInputs, report: TaskReport | None, former: str) -> str
     """The share of all bytes at the supernode and on the nodes that is done, such as ``42%``. Empty: not known."""
     if inputs.complete:
         return "100%"
-    if inputs.to_peers and not inputs.desired:
+    nodes = inputs.nodes
+    if inputs.to_peers and not nodes.desired:
         return quantity.percent(0, 1)
     if report is None or report.length is None:
         return former
-    places = 1 + (inputs.desired if inputs.to_peers else 0)
+    places = 1 + (len(nodes.desired) if inputs.to_peers else 0)
     cached = report.pieces_cached / report.pieces_total if report.pieces_total else 0.0
     moved = (report.supernode_bytes + report.peer_bytes) / report.length if report.length else 0.0
-    return quantity.percent(min((cached + max(moved, inputs.ready)) / places, 0.99), 1)
+    return quantity.percent(min((cached + max(moved, nodes.ready)) / places, 0.99), 1)

@@ -3,10 +3,9 @@
 Exactly one of ``Ready``, ``Reconciling`` and ``Stalled`` is True unless the Task is suspended.
 """
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from pantala_operator.plan.nodes import Trouble, late_verdict
+from pantala_operator.plan.nodes import TaskNodes, Trouble, late_verdict
 from pantala_operator.resources import status
 from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, have, no, yes
@@ -39,12 +38,7 @@ class TaskInputs:
     """Set if the Task's deadline has passed."""
     report: TaskReport | None = None
     """The newest report, if it belongs to the current attempt."""
-    desired: int = 0
-    ready: int = 0
-    failed: Mapping[str, Trouble] = field(default_factory=dict)
-    """The nodes that have failed, as far as they are known by name."""
-    late: Mapping[str, Trouble] = field(default_factory=dict)
-    """The nodes that make too little progress."""
+    nodes: TaskNodes = field(default_factory=TaskNodes)
     slow: Trouble | None = None
     """Why the supernode gets too few bytes. ``None`` if it gets enough."""
     away: str = ""
@@ -57,7 +51,7 @@ class TaskInputs:
         if self.source is not None or self.report is None:
             return False
         if self.to_peers:
-            return self.delivery is None and 0 < self.desired == self.ready
+            return self.delivery is None and 0 < len(self.nodes.desired) == self.nodes.ready
         return self.report.cdn_status is CDNStatus.SUCCESS
 
     @property
@@ -129,19 +123,19 @@ def _cached(inputs: TaskInputs) -> Verdict:
 
 
 def _distributed(inputs: TaskInputs) -> Verdict:
-    report = inputs.report
+    report, nodes = inputs.report, inputs.nodes
     if not inputs.to_peers:
         return no("NotWanted", "spec.depth is Supernode, so no node gets the file")
     if inputs.delivery is not None:
         return no(inputs.delivery.reason, inputs.delivery.message)
     if report is None:
         return status.kept(inputs.former, ConditionType.DISTRIBUTED)
-    progress = have(inputs.ready, inputs.desired, "the file")
-    if inputs.desired == 0:
+    progress = have(nodes.ready, len(nodes.desired), "the file")
+    if not nodes.desired:
         return no("NodesUnavailable", "None of the selected nodes can be reached. Check the nodes and their peers")
-    if inputs.ready == inputs.desired:
+    if nodes.ready == len(nodes.desired):
         return yes("Distributed", progress)
-    if (behind := inputs.failed or inputs.late) and inputs.ready < inputs.desired:
+    if behind := nodes.failed or nodes.late:
         return late_verdict(progress, behind)
     return no("Distributing", progress)
 
@@ -154,24 +148,23 @@ def _activity(inputs: TaskInputs, goal: Verdict) -> Verdict:
         return _failed(report.failure)
     if inputs.slow is not None and report is not None and report.cdn_status is not CDNStatus.SUCCESS:
         return _cached(inputs)
-    if report is not None and (inputs.failed or inputs.late) and goal.status is not ConditionStatus.TRUE:
+    if report is not None and (inputs.nodes.failed or inputs.nodes.late) and goal.status is not ConditionStatus.TRUE:
         return goal
     return no(PROGRESSING, goal.message)
 
 
 def _failed(failure: Failure) -> Verdict:
-    return no(failure.reason or Reason.INTERNAL.value, words(failure))
+    return no(failure.reason or Reason.INTERNAL.value, _words(failure))
 
 
-def words(failure: Failure) -> str:
-    """The failure's message with the advice. A wrong file on a node needs no advice: the node fetches it again."""
-    advice = None if failure.peer and failure.reason == Reason.DIGEST_MISMATCH else reasons.of_file(failure.reason)
-    return status.advised(failure.message or failure.reason, advice)
+def _words(failure: Failure) -> str:
+    """The failure's message with the advice."""
+    return status.advised(failure.message or failure.reason, reasons.of_file(failure.reason))
 
 
 def _final(failure: Failure) -> Obstacle:
     """The obstacle after the last retry. It is final, unless the supernode still retries from time to time."""
     advice = reasons.of_file(failure.reason)
     passing = advice is not None and advice.retry is Retry.SOON
-    message = f"{words(failure)} {_GIVEN_UP}" if passing else words(failure)
+    message = f"{_words(failure)} {_GIVEN_UP}" if passing else _words(failure)
     return Obstacle(failure.reason, message, final=advice is None or advice.retry is not Retry.LATER)
