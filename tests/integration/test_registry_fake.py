@@ -385,12 +385,52 @@ async def test_credentials_do_not_follow_a_redirect(lab: Lab) -> None:
 
 async def test_the_target_of_a_redirect_cannot_ask_for_the_password(lab: Lab) -> None:
     async with FakeRegistry() as stranger, TokenServer() as stealing:
-        stranger.tokens = stealing
+        stranger.tokens, stealing.anonymous = stealing, False
         lab.registry.faults["/manifests/"] = elsewhere(stranger)
         assert isinstance(await lab.failure(lab.keys()), errors.RegistryUnauthorizedError)
         assert (False, ()) == await lab.opened.access.check(lab.repository, "sha256:" + "a" * 64)
         assert stranger.asked
-        assert [] == stealing.asked
+        assert {""} == {asked.authorization for asked in (*stranger.asked, *stealing.asked)}
+
+
+@pytest.mark.parametrize("first", ["", "own token", "the other's token"])
+async def test_a_registry_may_forward_to_another_with_anonymous_tokens(
+    lab: Lab, tokens: TokenServer, first: str
+) -> None:
+    """As lscr.io forwards to ghcr.io. The pull secret stays with the first registry."""
+    async with FakeRegistry() as other, TokenServer() as others:
+        other.push("1", ["linux/amd64", "linux/arm64"])
+        other.tokens = others
+        lab.registry.faults["/v2/"] = elsewhere(other)
+        lab.registry.tokens = {"": None, "own token": tokens, "the other's token": others}[first]
+        keys = Keyring() if "other" in first else lab.keys()
+        account = ANONYMOUS if "other" in first else ANN
+        tokens.accounts = {"ann": PASSWORD}
+        found = await lab.resolve(keys)
+        assert sha256(other.manifests["1"][1]) == found.digest
+        assert LAYER == await lab.read(account)
+        assert LAYER[5000:] == await lab.read(account, Resume(5000))
+        assert (True, ()) == await lab.opened.access.check(lab.repository, found.digest)
+        assert {""} == {asked.authorization for asked in others.asked}
+        assert basic("ann", PASSWORD) not in {asked.authorization for asked in other.asked}
+        others.valid.clear()
+        others.anonymous = False
+        lab.clock.now += 4000
+        assert isinstance(await lab.failure(keys), errors.RegistryUnauthorizedError)
+        with pytest.raises(errors.RegistryUnauthorizedError):
+            await lab.read(account)
+
+
+async def test_a_registry_cannot_forward_to_a_registry_that_is_not_allowed(registry: FakeRegistry) -> None:
+    async with FakeRegistry() as other, TokenServer() as others:
+        other.push("1")
+        other.tokens = others
+        registry.faults["/v2/"] = elsewhere(other)
+        async with service(RegistryEndpoints(only=[registry.host])) as opened:
+            assert isinstance(await Lab(registry, opened).failure(), errors.RegistryUnauthorizedError)
+            assert [] == others.asked
+        async with service(RegistryEndpoints(only=[registry.host, other.host])) as opened:
+            assert (await Lab(registry, opened).resolve()).platforms
 
 
 @pytest.mark.parametrize(

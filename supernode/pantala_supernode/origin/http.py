@@ -163,8 +163,8 @@ def _check_coding(head: Head, source: FileSource, shown: RedactedURL) -> None:
 
 def _names(head: Head, source: FileSource) -> Iterator[str]:
     """The names that the file has: in the task's URL, in the URL after redirects, and in the answer."""
-    yield source.url.partition("?")[0].partition("#")[0]
-    yield head.path
+    for url in (source.url, head.url):
+        yield url.partition("?")[0].partition("#")[0]
     for match in _FILENAME.finditer(head.fields.get("Content-Disposition", "")):
         yield match[1].strip('"')
 

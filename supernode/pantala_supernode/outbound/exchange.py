@@ -100,7 +100,7 @@ class Exchange:
                 on_head=self._begin,
                 on_body=self._sink.take,
                 same_origin=same_origin,
-                path=target.url.raw_path,
+                url=str(target),
             )
             try:
                 if self._cancelled.done():

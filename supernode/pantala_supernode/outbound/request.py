@@ -67,8 +67,8 @@ class Head:
     """The header fields. Values are decoded as latin-1, so their bytes can be recovered."""
     same_origin: bool
     """True if the requested host answered. False: a redirect led to another host."""
-    path: str = ""
-    """The path of the URL that answered, after redirects."""
+    url: str = ""
+    """The URL that answered, after redirects. It may contain a secret."""
 
     @property
     def chunked(self) -> bool:

@@ -73,7 +73,7 @@ class Transfer:
         on_head: Callable[[Head], bool],
         on_body: Callable[[bytes], None],
         same_origin: bool,
-        path: str,
+        url: str,
     ) -> None:
         """``on_head`` returns False to skip the body, for example after a redirect. ``head_limit`` is in bytes."""
         self._handle = handle.curl
@@ -83,7 +83,7 @@ class Transfer:
         self._on_head = on_head
         self._on_body = on_body
         self._same_origin = same_origin
-        self._path = path
+        self._url = url
         self._cancelled = False
         self._sockets = handle.sockets
         self._lock = threading.Lock()
@@ -197,7 +197,7 @@ class Transfer:
 
     def _finish_head(self) -> int | None:
         try:
-            head = _parse(self._lines, same_origin=self._same_origin, path=self._path)
+            head = _parse(self._lines, same_origin=self._same_origin, url=self._url)
             if 100 <= head.status < 200:
                 return None
             self._check_source(head)
@@ -330,7 +330,7 @@ def _waiting(descriptor: int) -> bool:
     return False
 
 
-def _parse(lines: list[bytes], *, same_origin: bool, path: str) -> Head:
+def _parse(lines: list[bytes], *, same_origin: bool, url: str) -> Head:
     """Read the head of an answer. Raises :class:`OutboundError`."""
     status = _STATUS.match(lines[0])
     if status is None:
@@ -341,4 +341,4 @@ def _parse(lines: list[bytes], *, same_origin: bool, path: str) -> Head:
     for line in lines[1:]:
         name, _, value = line.decode("latin-1").partition(":")
         fields.add(name.strip(), value.strip())
-    return Head(int(status[1]), fields, same_origin, path)
+    return Head(int(status[1]), fields, same_origin, url)

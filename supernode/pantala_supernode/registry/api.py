@@ -7,7 +7,7 @@ from pantala_protocol.image import ImageRepository
 from pantala_supernode.registry import manifest
 from pantala_supernode.registry.authenticator import Authenticator
 from pantala_supernode.registry.clouds.accounts import CloudAccounts
-from pantala_supernode.registry.credentials import RegistryAccount
+from pantala_supernode.registry.credentials import ANONYMOUS, RegistryAccount
 from pantala_supernode.registry.endpoint import RepositoryLocation
 from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUnauthorizedError, raise_for_status
 from pantala_supernode.registry.manifest import ManifestDocument, checked_digest
@@ -84,16 +84,34 @@ class RegistryAPI:
             self._drop(location, account)
             raise
 
-    async def challenged(self, location: RepositoryLocation, url: str, account: RegistryAccount, refused: str) -> bool:
-        """Request ``url`` again after a 401, to get the challenge.
+    async def challenged(
+        self, location: RepositoryLocation, digest: str, account: RegistryAccount, refused: str
+    ) -> tuple[RepositoryLocation, RegistryAccount] | None:
+        """Request a blob again after a 401, to get the challenge.
 
-        Returns True if there is another ``Authorization`` header to try than ``refused``.
+        Returns the place and the account for the next try. ``None``: only ``refused`` could be tried again.
         """
-        reply = await self._ask("HEAD", location, url, refused)
+        reply = await self._ask("HEAD", location, location.blob(digest), refused)
         if reply.status == 200 or self.learned(reply, location, await self._real(location, account), refused):
-            return True
+            return location, account
+        other = self.forwarded(reply)
+        if other is not None:
+            if await self.authorization(other, ANONYMOUS):
+                return other, ANONYMOUS
+            reply = await self._ask("HEAD", other, other.blob(digest), "")
+            if reply.status == 200 or self.learned(reply, other, ANONYMOUS, ""):
+                return other, ANONYMOUS
         self._drop(location, account)
-        return False
+        return None
+
+    def forwarded(self, reply: RegistryReply) -> RepositoryLocation | None:
+        """The place at another registry that refused a redirected request. ``None``: no other registry refused it.
+
+        Only an anonymous account may be used there, because the pull secret belongs to the first registry.
+        """
+        if reply.status != 401 or reply.own:
+            return None
+        return self._attempts.forwarded(reply.url)
 
     async def probe(self, location: RepositoryLocation, digest: str, authorization: str) -> RegistryReply:
         """Request a manifest with exactly this ``Authorization`` header (empty: none). Returns any answer."""
@@ -119,7 +137,13 @@ class RegistryAPI:
         return await self._transport.ask(RegistryRequest(method, url, str(location), headers, manifest.MAX_SIZE, ca))
 
     async def _authorized(
-        self, method: Method, location: RepositoryLocation, target: str, account: RegistryAccount
+        self,
+        method: Method,
+        location: RepositoryLocation,
+        target: str,
+        account: RegistryAccount,
+        *,
+        may_follow: bool = True,
     ) -> RegistryReply:
         url = location.manifest(target)
         header = await self.authorization(location, account)
@@ -131,6 +155,9 @@ class RegistryAPI:
             if number > 1 and _scheme(header) == _scheme(refused):
                 break
             reply = await self._ask(method, location, url, header)
+        other = self.forwarded(reply) if may_follow else None
+        if other is not None:
+            return await self._authorized(method, other, target, ANONYMOUS, may_follow=False)
         if reply.status == 401:
             self._drop(location, account)
         return reply

@@ -16,6 +16,7 @@ from pantala_protocol.image import ImageRepository
 from pantala_supernode.registry.errors import RegistryDeniedError
 
 _BLOB = re.compile(r"(https?)://([^/@?#]+)/v2/([^?#]+)/blobs/(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
+_CONTENT = re.compile(r"(https?)://([^/@?#]+)/v2/([^?#]+)/(?:manifests|blobs)/[^/?#]+(?:\?[^#]*)?")
 _HUB = image.endpoint(image.DOCKER_HUB)
 
 
@@ -141,6 +142,23 @@ class RegistryEndpoints:
             return repository if self.blob(repository, match[4]) == url else None
         except (ValueError, RegistryDeniedError):
             return None
+
+    def forwarded(self, url: str) -> RepositoryLocation | None:
+        """The place of a manifest or blob at ``url``, to which another registry redirects. ``None``: no such place.
+
+        Some registries only forward to another registry, for example lscr.io to ghcr.io.
+        """
+        match = _CONTENT.fullmatch(url)
+        if match is None:
+            return None
+        repository = ImageRepository(match[2], match[3])
+        try:
+            image.check_registry(repository.registry)
+            image.check_repository(repository.name)
+            self.base(repository.registry)
+        except (ValueError, RegistryDeniedError):
+            return None
+        return RepositoryLocation(repository, RegistryEndpoint(f"{match[1]}://{match[2]}/v2"))
 
     def _plain_http(self, registry: str) -> bool:
         setting = self._settings.get(registry.lower())

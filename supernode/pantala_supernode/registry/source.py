@@ -1,7 +1,7 @@
 """Reads blobs from registries for the CDN."""
 
 from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -53,19 +53,31 @@ class RegistryReader:
         source: FileSource,
         resume: Resume | None,
     ) -> Answer:
-        reader = self.origins if location.endpoint.ca is None else self.private[location.endpoint.ca]
-        url = location.blob(source.url.rpartition("/")[2])
+        digest = source.url.rpartition("/")[2]
         header = await self.api.authorization(location, account)
         try:
             try:
-                return await stack.enter_async_context(reader.open(_at(source, url, header), resume))
+                return await stack.enter_async_context(self._at(location, source, header, resume))
             except errors.SourceUnauthorizedError:
-                if not await self.api.challenged(location, url, account, header):
+                again = await self.api.challenged(location, digest, account, header)
+                if again is None:
                     raise
-            header = await self.api.authorization(location, account)
-            return await stack.enter_async_context(reader.open(_at(source, url, header), resume))
+            header = await self.api.authorization(*again)
+            return await stack.enter_async_context(self._at(again[0], source, header, resume))
         except _REFUSALS as error:
             raise from_source_error(error, f"a blob of {location}") from None
+
+    def _at(
+        self, location: RepositoryLocation, source: FileSource, authorization: str, resume: Resume | None
+    ) -> AbstractAsyncContextManager[Answer]:
+        """Request a blob at one place, with this ``Authorization`` header (empty: none)."""
+        reader = self.origins if location.endpoint.ca is None else self.private[location.endpoint.ca]
+        headers = CIMultiDict(source.headers)
+        headers.popall("Authorization", None)
+        if authorization:
+            headers["Authorization"] = authorization
+        url = location.blob(source.url.rpartition("/")[2])
+        return reader.open(replace(source, url=url, headers=headers), resume)
 
 
 def _account(repository: ImageRepository, source: FileSource) -> RegistryAccount:
@@ -76,11 +88,3 @@ def _account(repository: ImageRepository, source: FileSource) -> RegistryAccount
         return RegistryAccount.read(header) if header else ANONYMOUS
     except ValueError as error:
         raise errors.SourceHeadersError.with_action(f"A blob of {repository} cannot be requested: {error}") from None
-
-
-def _at(source: FileSource, url: str, authorization: str) -> FileSource:
-    headers = CIMultiDict(source.headers)
-    headers.popall("Authorization", None)
-    if authorization:
-        headers["Authorization"] = authorization
-    return replace(source, url=url, headers=headers)

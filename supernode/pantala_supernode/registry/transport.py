@@ -57,6 +57,8 @@ class RegistryReply(NamedTuple):
     body: bytes
     own: bool
     """True if the requested host answered. False: a redirect led to another host."""
+    url: str = ""
+    """The URL that answered, after redirects. It may contain a secret."""
 
 
 class RegistryTransport:
@@ -88,7 +90,7 @@ class RegistryTransport:
         except SourceError as error:
             raise from_source_error(error, what) from None
         body = _decoded(head, bytes(sink.body), request)
-        return RegistryReply(head.status, head.fields, body, head.same_origin)
+        return RegistryReply(head.status, head.fields, body, head.same_origin, head.url)
 
 
 class _Memory:

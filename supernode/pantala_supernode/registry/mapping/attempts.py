@@ -43,6 +43,10 @@ class EndpointAttempts:
         self._endpoints = endpoints
         self._away: TTLCache[RegistryEndpoint, bool] = TTLCache(_LIMIT, _AWAY_SECONDS, timer=clock)
 
+    def forwarded(self, url: str) -> RepositoryLocation | None:
+        """See :meth:`RegistryEndpoints.forwarded`."""
+        return self._endpoints.forwarded(url)
+
     async def first(self, repository: ImageRepository, attempt: Callable[[RepositoryLocation], Awaitable[_T]]) -> _T:
         """The result of ``attempt`` at the first endpoint that gives a result.
 
