@@ -48,7 +48,22 @@ def _host() -> list[str]:
     ]
 
 
-BLOCKS: Mapping[str, Callable[[], list[str]]] = {"url": _url, "path": _path, "cron": _cron, "host": _host}
+def _secret() -> list[str]:
+    message = "must be a Secret's name: lower-case letters, digits, '-' and '.', such as registry-login"
+    return [
+        "minLength: 1",
+        f"maxLength: {names.MAX_OBJECT}",
+        *_validations((f"self.matches({_cel(f'^({names.OBJECT})$')})", message)),
+    ]
+
+
+BLOCKS: Mapping[str, Callable[[], list[str]]] = {
+    "url": _url,
+    "path": _path,
+    "cron": _cron,
+    "host": _host,
+    "secret": _secret,
+}
 
 
 def _validations(*rules: tuple[str, str]) -> list[str]:

@@ -54,6 +54,7 @@ def images(*references: str, **more: Any) -> Object:
 INVALID = "Invalid value"
 UNSUPPORTED = "Unsupported value"
 DIGEST = "Invalid value: must be sha256: with 64 or sha512: with 128"
+SECRET_NAME = "Invalid value: must be a Secret's name"
 EXISTS = "Invalid value: operator must be Exists when key is empty"
 
 BAD_TASKS = task.refused(
@@ -76,6 +77,7 @@ BAD_TASKS = task.refused(
     ("headersFrom", ".secretRef: Required value", [{}]),
     ("headersFrom.secretRef", ".name: Required value", [{}]),
     ("headersFrom.secretRef.name", INVALID, [""]),
+    ("headersFrom.secretRef.name", SECRET_NAME, ["../../other/secrets/x", "Login", "a_b", "a..b", "a\n"]),
     ("digest", DIGEST, ["md5:" + "a" * 32, "sha256:" + "A" * 64, "sha256:" + "a" * 63]),
     ("digest", DIGEST, ["sha512:" + "a" * 64, SHA256 + "\n", ""]),
     ("filterQueryParams", "[1]: Duplicate value", [["a", "a"]]),

@@ -2,7 +2,6 @@
 
 import asyncio
 import os
-import re
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
@@ -49,6 +48,7 @@ from pantala_operator.resources.status import Notice
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.term import Term
 from pantala_process.identity import ServerClock
+from pantala_protocol.rules import names
 
 _CUSTOM = f"/apis/{GROUP}/{VERSION}"
 _KINDS: dict[type, str] = {TaskResource: "Task", PeerResource: "Peer", ImagePrefetch: KIND, SourcePolicy: sources.KIND}
@@ -64,11 +64,6 @@ _PAGE = 500
 """Objects in a page of a list. At 10,000 objects this needs half the memory of a single list."""
 _TIMEOUT = 30.0
 """Seconds for one request."""
-_NAME = re.compile(r"[a-z0-9]([a-z0-9.-]*[a-z0-9])?")
-"""The name of a Secret. Users write such names, and the client puts them into a URL as they are.
-
-``../../other/secrets/s`` would be a Secret of another namespace.
-"""
 _DOCUMENTS = "application/json, application/jwk-set+json"
 _MERGE = "application/merge-patch+json"
 _STRATEGIC = "application/strategic-merge-patch+json"
@@ -182,7 +177,7 @@ class KubernetesCluster:
         return _read(await self.request("get", _path(resource)), type(resource))
 
     async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
-        if _NAME.fullmatch(name) is None:
+        if not names.is_object(name):
             raise ClusterNotFoundError(f"{name!r} is not a valid name, so the object does not exist")
         return _read(await self.request("get", f"/api/v1/namespaces/{namespace}/{kind}/{name}"), Secret)
 

@@ -1,4 +1,4 @@
-"""Rules for the paths and URLs of users' files.
+"""Rules for the paths and URLs of users' files, and for the names of Kubernetes' objects.
 
 ``charts/generate.py`` writes these rules into the CRD, so the API server rejects the paths that a node would reject.
 The patterns mean the same in Python and in RE2. They name characters by number, because Unicode's classes change
@@ -18,6 +18,12 @@ MAX_NAME: Final = 255
 """The most bytes of one part of a path, which is the limit of Linux."""
 RESERVED: Final = ".pantala-"
 """The prefix of Pantala's temporary files."""
+
+MAX_OBJECT: Final = 253
+"""The most characters of an object's name in Kubernetes."""
+OBJECT: Final = r"[a-z0-9]([-a-z0-9]*[a-z0-9])?(\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*"
+"""The names of Secrets and of most other objects in Kubernetes: subdomains of DNS (RFC 1123)."""
+_OBJECT = re.compile(OBJECT)
 
 
 class ForbiddenPart(NamedTuple):
@@ -57,6 +63,14 @@ def fault(path: str) -> str | None:
         return "must not begin with a slash"
     found = next((message for pattern, message in _FORBIDDEN if pattern.search(path)), None)
     return LONG_NAME if found is None and max(sizes) > MAX_NAME else found
+
+
+def is_object(name: str) -> bool:
+    """True if ``name`` can be the name of a Secret.
+
+    ``../../other/secrets/s`` cannot. In a URL, it would be a Secret of another namespace.
+    """
+    return len(name) <= MAX_OBJECT and _OBJECT.fullmatch(name) is not None
 
 
 class SharedPath(NamedTuple):

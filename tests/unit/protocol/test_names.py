@@ -23,6 +23,7 @@ ROOT = Path(__file__).parents[3]
 CRD = yaml.safe_load((ROOT / "crds" / "pantala.dev_tasks.yaml").read_text())
 SPEC = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
 PATH, URL = SPEC["path"], SPEC["source"]["properties"]["url"]
+SECRETS = SPEC["headersFrom"]["properties"]["secretRef"]["properties"]["name"], SPEC["pullSecrets"]["items"]
 _MATCH = re.compile(r"!self\.matches\(r'(.*)'\)")
 _SIZES = re.compile(r"self\.split\('/'\)\.all\(name, size\(bytes\(name\)\) <= ([0-9]+)\)")
 
@@ -99,3 +100,24 @@ def test_a_url_has_one_limit(length: int, accepted: bool) -> None:
     else:
         with pytest.raises(wire.MalformedRequestError, match="URL"):
             wire.check_registration(values)
+
+
+@pytest.mark.parametrize("accepted", ["a", "registry-login", "a.b-c.0", "x" * 253])
+def test_h4_the_name_of_a_secret_is_accepted_by_all(accepted: str) -> None:
+    assert names.is_object(accepted)
+    assert [True, True] == [_takes(schema, accepted) for schema in SECRETS]
+
+
+@pytest.mark.parametrize(
+    "refused", ["", "../../other/secrets/x", "a/b", "A", "a_b", "-a", "a-", ".", "a..b", "a.-b", "a\n", "é", "x" * 254]
+)
+def test_h4_the_name_of_a_secret_is_refused_by_all(refused: str) -> None:
+    assert not names.is_object(refused)
+    assert [False, False] == [_takes(schema, refused) for schema in SECRETS]
+
+
+def _takes(schema: dict[str, Any], name: str) -> bool:
+    (rule,) = schema["x-kubernetes-validations"]
+    match = re.fullmatch(r"self\.matches\(r'\^(.*)\$'\)", rule["rule"])
+    assert match is not None
+    return schema["minLength"] <= len(name) <= schema["maxLength"] and re.fullmatch(match[1], name) is not None

@@ -19,8 +19,8 @@ _MAX_REFERENCE: Final = 512 - len("@sha512:") - 128
 A supernode would refuse the statement of the whole cluster for a longer one.
 """
 
-_MAX_SECRETS: Final = 16
-"""The most pull secrets of one image, as in the CRDs. Each has at most 1 MiB, and a request to a supernode 64 MiB."""
+_MAX_SECRETS: Final = 32
+"""The most pull secrets of one image, as in a Task. Each has at most 1 MiB, and a request to a supernode 64 MiB."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,7 @@ def test_t2_a_workload_has_no_longer_reference() -> None:
 
 def test_t2_the_pull_secrets_of_an_image_are_bounded() -> None:
     """A workload can name any number of Secrets, and each request to a registry has those of its image."""
-    names = tuple(f"s{number:02}" for number in range(20))
+    names = tuple(f"s{number:02}" for number in range(40))
     content = base64.b64encode(b'{"auths": {}}').decode()
     readings = {
         name: Secret(metadata=Metadata(name, "ns", labels={ALLOW: "images"}), data={".dockerconfigjson": content})
@@ -89,8 +89,8 @@ def test_t2_the_pull_secrets_of_an_image_are_bounded() -> None:
     }
     workload = Workload("Deployment", "ns", "web", template("a:1", secrets=names))
     found = gather(demand_of(prefetch(**FOLLOWS), None), Surroundings((workload,)), readings)
-    assert [16] == [len(each) for each in found.credentials.values()]
-    assert ("An image has more than 16 pull secrets, so only the first ones are used.",) == found.secret_faults
+    assert [32] == [len(each) for each in found.credentials.values()]
+    assert ("An image has more than 32 pull secrets, so only the first ones are used.",) == found.secret_faults
 
 
 @pytest.mark.parametrize(("count", "reason"), [(MAX_BLOBS, ""), (MAX_BLOBS + 1, "InvalidManifest")])
