@@ -299,9 +299,10 @@ async def test_a_cut_during_the_tls_handshake_says_nothing_about_the_certificate
         with pytest.raises(OutboundError) as caught:
             await client.send(Request(url.replace("http:", "https:"), {}), Kept())
     assert Fault.INTERRUPTED is caught.value.fault
+    assert "cut the connection (in the TLS handshake)" == str(caught.value)
 
 
-async def test_a_server_without_tls_has_no_valid_certificate() -> None:
+async def test_a_server_without_tls_is_named_as_such() -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65_536)
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
@@ -311,7 +312,7 @@ async def test_a_server_without_tls_has_no_valid_certificate() -> None:
     async with raw_server(plain) as url, OutboundClient(egress=local_egress()) as client:
         with pytest.raises(OutboundError) as caught:
             await client.send(Request(url.replace("http:", "https:"), {}), Kept())
-    assert Fault.CERTIFICATE is caught.value.fault
+    assert Fault.NO_TLS is caught.value.fault
 
 
 @pytest.mark.parametrize(

@@ -92,7 +92,8 @@ class ConsoleOverview:
             summary = self._with_nodes(summary, each, nodes)
         known = self._history.moments(each.metadata.uid)
         moments = timeline(each.metadata, status.conditions, known, status.start_time, status.completion_time)
-        return TaskDetail(summary, nodes, self._details.causes(each, nodes), moments)
+        began = {moment.reason: moment.at for moment in known}
+        return TaskDetail(summary, nodes, self._details.causes(each, nodes, began), moments)
 
     async def _build(self) -> _Built:
         known, totals, summaries = self._known, _Totals(), list[TaskSummary]()

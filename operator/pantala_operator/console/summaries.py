@@ -1,6 +1,7 @@
 """Summaries of Tasks and ImagePrefetches, by their status and by newer reports of the supernodes. Pure."""
 
 from collections.abc import Mapping, Sequence
+from typing import Final
 
 import msgspec
 
@@ -12,6 +13,9 @@ from pantala_operator.resources.prefetch import KIND, ImagePrefetch, NodeCount, 
 from pantala_protocol.console.progress import NodeDownload
 from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, TaskSummary, Traffic
 from pantala_protocol.statement import CDNStatus, TaskReport
+
+_ALMOST: Final = 0.99
+"""The most progress of a Task that is not Ready, as in its status."""
 
 
 def is_finished(found: tuple[Condition, ...]) -> bool:
@@ -150,7 +154,7 @@ def _share(
     whole, partial = _held(progress.nodes, length) if progress is not None else (0, 0)
     there = max(counts.ready, whole) * length
     moved = there + partial if partial else traffic.supernode + traffic.peers
-    return min(1.0, max(moved, there) / (counts.desired * length))
+    return min(_ALMOST, max(moved, there) / (counts.desired * length))
 
 
 def percentage(text: str) -> float | None:

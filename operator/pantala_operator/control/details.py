@@ -44,12 +44,17 @@ class Details:
         moving = [each.nodes for each in downloads if each.nodes]
         return tuple(_image_node(name, snapshot, keys, moving, zones.get(name, "")) for name in snapshot.targets.wanted)
 
-    def causes(self, each: TaskResource | ImagePrefetch, nodes: Sequence[NodeView]) -> tuple[Cause, ...]:
-        """Why the object with these ``nodes`` is not done. Empty if it is done, or if nothing blocks it."""
+    def causes(
+        self, each: TaskResource | ImagePrefetch, nodes: Sequence[NodeView], began: Mapping[str, float]
+    ) -> tuple[Cause, ...]:
+        """Why the object with these ``nodes`` is not done. Empty if it is done, or if nothing blocks it.
+
+        ``began``: when its conditions got their reasons, as far as it is known.
+        """
         source = None
         if isinstance(each, TaskResource) and each.status.task_id:
             source = self._known.progress.downloads(each.status.task_id).source
-        return explanation.causes(each.status.conditions, nodes, source=source, clocks=self.clocks())
+        return explanation.causes(each.status.conditions, nodes, source=source, clocks=self.clocks(), began=began)
 
     def traffic(self, each: TaskResource | ImagePrefetch) -> Traffic:
         """The bytes and rates of the blobs of an object's images, each blob once. Zero: not known."""

@@ -22,11 +22,13 @@ def causes(
     *,
     source: Trouble | None = None,
     clocks: Mapping[str, int] | None = None,
+    began: Mapping[str, float] | None = None,
 ) -> tuple[Cause, ...]:
     """The causes, the most general cause first. Empty if the object is Ready, or if nothing blocks it.
 
     ``source``: why the supernode gets too few bytes. ``clocks``: by how many seconds the clocks of nodes are ahead, for
-    those that are wrong.
+    those that are wrong. ``began``: when conditions got a reason, for the reasons whose time is known. The time in a
+    condition is older if only its reason has changed.
     """
     current = tuple(current)
     if conditions.is_true(current, "Ready"):
@@ -34,7 +36,7 @@ def causes(
     found: dict[str, Cause] = {}
     behind = [each for each in nodes if each.state in (NodePhase.LATE, NodePhase.FAILED)]
     by_reason = {each.reason: each for each in _of_nodes(behind)}
-    for each in (*_of_conditions(current, by_reason.keys()), *_of_source(source), *by_reason.values()):
+    for each in (*_of_conditions(current, by_reason.keys(), began or {}), *_of_source(source), *by_reason.values()):
         found.setdefault(each.reason, each)
     unfinished = {each.name for each in nodes if each.state is not NodePhase.READY}
     for cause in _of_clocks({name: ahead for name, ahead in (clocks or {}).items() if name in unfinished}):
@@ -42,7 +44,9 @@ def causes(
     return tuple(found.values())
 
 
-def _of_conditions(current: tuple[Condition, ...], of_nodes: Iterable[str]) -> Iterator[Cause]:
+def _of_conditions(
+    current: tuple[Condition, ...], of_nodes: Iterable[str], began: Mapping[str, float]
+) -> Iterator[Cause]:
     """The cause that the conditions name. Nothing if ``of_nodes`` explains the same reason in more detail."""
     ready = conditions.find(current, "Ready")
     if ready is None or ready.reason in _NO_CAUSE or ready.reason in set(of_nodes):
@@ -51,11 +55,12 @@ def _of_conditions(current: tuple[Condition, ...], of_nodes: Iterable[str]) -> I
     if ready.reason == SUSPENDED:
         action = "Set spec.suspend to false, or run kubectl pantala resume."
     evidence = tuple(
-        f"The condition {each.type} is {each.status} with the reason {each.reason} since {_time(each)}."
+        f"The condition {each.type} is {each.status} since {_time(each)}. Its reason is {each.reason}."
         for each in current
         if each.reason == ready.reason and each.type not in ("Ready", "Reconciling")
     )
-    yield Cause(ready.reason, what, action, evidence, since=ready.last_transition_time.timestamp())
+    since = began.get(ready.reason, ready.last_transition_time.timestamp())
+    yield Cause(ready.reason, what, action, evidence, since=since)
 
 
 def _of_source(source: Trouble | None) -> Iterator[Cause]:

@@ -281,6 +281,9 @@ def _nodes(
 
 
 def _active(report: TaskReport, desired: Set[str]) -> int:
+    """How many nodes download the file. None of them can, as long as the supernode has nothing to send."""
+    if not (report.pieces_cached or report.supernode_bytes or report.peer_bytes):
+        return 0
     if report.active is None:  # from a supernode of the former minor version
         return len(desired & set(report.active_peers))
     return report.active

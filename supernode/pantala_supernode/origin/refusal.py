@@ -48,6 +48,7 @@ BY_FAULT: dict[Fault, type[errors.SourceError]] = {
     Fault.REFUSED: errors.SourceRefusedError,
     Fault.UNREACHABLE: errors.SourceUnreachableError,
     Fault.CERTIFICATE: errors.SourceCertificateError,
+    Fault.NO_TLS: errors.SourceCertificateError,
     Fault.TIMEOUT: errors.SourceTimeoutError,
     Fault.INTERRUPTED: errors.SourceInterruptedError,
     Fault.PROTOCOL: errors.SourceProtocolError,

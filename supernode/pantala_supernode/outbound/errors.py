@@ -13,6 +13,7 @@ class Fault(enum.Enum):
     REFUSED = "refused the connection"
     UNREACHABLE = "cannot be reached"
     CERTIFICATE = "has a certificate that is not valid"
+    NO_TLS = "answered without TLS, as a server for http: does"
     TIMEOUT = "did not send data in time"
     INTERRUPTED = "cut the connection"
     PROTOCOL = "sent an answer that is not valid HTTP"

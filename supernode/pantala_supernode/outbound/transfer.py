@@ -48,6 +48,8 @@ _UNNOTICED = re.compile(r"unexpected eof|SSL_ERROR_SYSCALL, errno 0", re.IGNOREC
 """The words about a connection that the server closed in order, but without the message that TLS demands."""
 _QUIET = 1.0
 """Seconds after the last announced byte, after which libcurl need not wait for the end of the connection."""
+_NO_TLS = re.compile("wrong version number|packet length too long", re.IGNORECASE)
+"""The words of OpenSSL about an answer that is not TLS."""
 _STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
 _SWITCHING = 101
 _WHOLE = 16 * 1024
@@ -174,7 +176,10 @@ class Transfer:
         if number == pycurl.E_COULDNT_CONNECT and system == errno.ECONNREFUSED:
             return OutboundError(Fault.REFUSED, "ECONNREFUSED")
         if number in (pycurl.E_SSL_CONNECT_ERROR, pycurl.E_RECV_ERROR) and _CUT.search(self._handle.errstr()):
-            return OutboundError(Fault.INTERRUPTED, f"curl {number}")
+            where = "in the TLS handshake" if number == pycurl.E_SSL_CONNECT_ERROR else f"curl {number}"
+            return OutboundError(Fault.INTERRUPTED, where)
+        if number == pycurl.E_SSL_CONNECT_ERROR and _NO_TLS.search(self._handle.errstr()):
+            return OutboundError(Fault.NO_TLS)
         if number == pycurl.E_RECV_ERROR and system == 0:
             return OutboundError(Fault.PROTOCOL, "its framing is wrong")
         return OutboundError(_FAULTS.get(number, Fault.PROTOCOL), f"curl {number}")

@@ -155,6 +155,14 @@ async def test_a_node_that_is_done_and_still_shows_a_rate_counts_once(desk: Desk
     assert 6 * MIB / 200 == pytest.approx(shown.eta, abs=0.1)
 
 
+async def test_a_task_whose_nodes_have_all_bytes_but_not_the_file_is_not_done(desk: Desk) -> None:
+    """The path is taken, for example. The status shows 99 % too."""
+    desk.put(task("t", contentLength=MIB, peers=peers(1, 0, 0)))
+    desk.report("t", length=MIB, piece_size=MIB, pieces_cached=1, supernode_bytes=MIB)
+    [shown] = (await desk.view()).tasks
+    assert (0.99, None) == (shown.progress, shown.eta)
+
+
 async def test_a_finished_task_keeps_the_rates_of_its_last_bytes(desk: Desk) -> None:
     """Otherwise the rates of a Task would not add up to its bytes."""
     desk.put(

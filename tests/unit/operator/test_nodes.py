@@ -358,6 +358,16 @@ def test_a_silent_peer_that_still_gets_bytes_is_not_late() -> None:
 # Why a Task is not done
 
 
+def test_a_cause_lasts_since_its_reason_and_not_since_the_condition() -> None:
+    """The time of a condition is that of its status: False since the Task began."""
+    result = plan(task(), observe(FETCHING, downloads=TaskDownloads(source=SLOW_SOURCE)), PATHS, NOW)
+    later = NOW.timestamp() + 25
+    for began, since in (({"SourceSlow": later}, later), ({}, NOW.timestamp())):
+        (cause,) = causes(result.status.conditions, result.nodes.views(), began=began)
+        assert ("SourceSlow", since) == (cause.reason, cause.since)
+        assert f"The condition Cached is False since {NOW:%H:%M:%S}. Its reason is SourceSlow." in cause.evidence
+
+
 def test_one_cause_for_each_reason() -> None:
     downloads = TaskDownloads(silent={"b": SILENT, "c": SILENT}, source=SLOW_SOURCE)
     result = plan(task(), observe(FETCHING, downloads=downloads), PATHS, NOW)

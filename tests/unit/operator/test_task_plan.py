@@ -188,6 +188,15 @@ def test_the_status_has_the_supernodes_numbers() -> None:
     } == told
 
 
+@pytest.mark.parametrize(("cached", "sent", "active"), [(0, 0, 0), (1, 0, 2), (0, 1, 2)])
+def test_no_node_downloads_before_the_supernode_has_a_byte(cached: int, sent: int, active: int) -> None:
+    """The nodes are connected and want the file, but the origin does not send it."""
+    said = report(ready_peers=(), active=2, pieces_cached=cached, supernode_bytes=sent, peer_bytes=0)
+    peers = plan(task(), observe(said), PATHS, NOW).status.peers
+    assert peers is not None
+    assert (active, len(ALL) - active) == (peers.active, peers.waiting)
+
+
 def test_at_most_ten_failures_are_listed() -> None:
     failures = tuple(Failure("NodeDiskFull", "full", peer=f"n{n}") for n in range(12))
     names = tuple(each.peer for each in failures)
