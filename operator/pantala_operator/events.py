@@ -34,6 +34,13 @@ class ResourceChanged:
 
 
 @dataclass(frozen=True, slots=True)
+class StatusWritten:
+    """The API server stored a status of this operator. The watch may have no event for it: it skips known versions."""
+
+    resource: Resource
+
+
+@dataclass(frozen=True, slots=True)
 class ListsRead:
     """A round of full lists has ended. Some of its lists may have failed."""
 

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Iterator, Set
 from datetime import datetime
 from typing import Final
 
-from pantala_operator.events import OperatorEvents, ResourceChanged
+from pantala_operator.events import OperatorEvents, ResourceChanged, StatusWritten
 from pantala_operator.ports import Clock
 from pantala_operator.resources.api import Metadata, TaskResource
 from pantala_operator.resources.conditions import Condition
@@ -29,6 +29,7 @@ class ConditionHistory:
         self._moments: dict[str, deque[Moment]] = {}
         self._seen: dict[str, frozenset[tuple[str, str, str]]] = {}
         events.subscribe(ResourceChanged, self._on_resource)
+        events.subscribe(StatusWritten, self._on_write)
 
     def moments(self, uid: str) -> tuple[Moment, ...]:
         return tuple(self._moments.get(uid, ()))
@@ -48,7 +49,14 @@ class ConditionHistory:
             self._moments.pop(uid, None)
             self._seen.pop(uid, None)
             return
-        found = resource.status.conditions
+        self._note(resource)
+
+    def _on_write(self, event: StatusWritten) -> None:
+        if isinstance(event.resource, TaskResource | ImagePrefetch):
+            self._note(event.resource)
+
+    def _note(self, resource: TaskResource | ImagePrefetch) -> None:
+        uid, found = resource.metadata.uid, resource.status.conditions
         now = frozenset((each.type, each.status, each.reason) for each in found)
         before = self._seen.get(uid)
         self._seen[uid] = now

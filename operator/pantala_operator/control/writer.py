@@ -19,7 +19,7 @@ from pantala_operator.errors import (
     ClusterNotFoundError,
     ClusterUnavailableError,
 )
-from pantala_operator.events import LeadershipChanged, OperatorEvents, ResourceChanged, WriteEnded
+from pantala_operator.events import LeadershipChanged, OperatorEvents, ResourceChanged, StatusWritten, WriteEnded
 from pantala_operator.plan import peer
 from pantala_operator.ports import Clock, ClusterAPI, R, Resource, ResourceStatus
 from pantala_operator.resources import conditions
@@ -280,7 +280,8 @@ class Writer:
             await self._read_again(resource)
             return
         self._written[key] = self._clock.monotonic()
-        self._observation.collection(type(written)).update(written)
+        if self._observation.collection(type(written)).update(written):
+            self._events.publish(StatusWritten(written))
         if announce and isinstance(written, PeerResource):
             await self._create_events(written, peer.notices(resource.status.conditions, status.conditions))
         elif announce and isinstance(written, TaskResource | ImagePrefetch):

@@ -11,6 +11,7 @@ import pytest
 
 from pantala_operator.__main__ import main
 from pantala_operator.errors import ClusterUnavailableError
+from pantala_operator.events import StatusWritten
 from pantala_operator.settings import Settings, parse
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.rules.names import SharedPath
@@ -47,6 +48,21 @@ async def test_from_task_to_ready(stage: OperatorStage) -> None:
     await stage.until("Ready", "True", "Distributed")
     await eventually(lambda: stage.cluster.events == [("ns/t", "Normal", "Distributed")])
     assert NODES == stage.supernode.wanted["ns/t"].peers
+
+
+async def test_a_status_is_published_if_the_answer_to_its_write_comes_before_the_watch(
+    stopped: OperatorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stopped.operator() as app:
+        seen: list[str] = []
+        app.events.subscribe(StatusWritten, lambda event: seen.append(event.resource.status.conditions[0].reason))
+        stopped.task()
+        monkeypatch.setattr(stopped.cluster, "_notify", lambda *_: None)
+        await stopped.until("Ready", "False", "Progressing")
+        await stopped.deliver()
+        await stopped.until("Ready", "True", "Distributed")
+        await eventually(lambda: seen[-1:] == ["Distributed"])
+        assert "Progressing" in seen
 
 
 @pytest.mark.parametrize("forbidden", ["list tasks", "list nodes", "list peers"])

@@ -14,7 +14,7 @@ from pantala_operator.console.assets import read_assets
 from pantala_operator.console.history import ConditionHistory
 from pantala_operator.console.overview import ConsoleOverview
 from pantala_operator.console.server import HEADERS, ConsoleServer, is_loopback
-from pantala_operator.events import OperatorEvents, ReplicasFound, ResourceChanged
+from pantala_operator.events import OperatorEvents, ReplicasFound, ResourceChanged, StatusWritten
 from pantala_operator.plan import statement
 from pantala_operator.plan.secrets import Unread
 from pantala_operator.plan.statement import TaskOrigin
@@ -252,6 +252,24 @@ async def test_the_timeline_keeps_each_change(desk: Desk) -> None:
     detail = desk.overview.detail(TaskResource, "ns", "t")
     assert detail is not None
     assert ["Created", "NodeSlow", "Progressing", "Distributed"] == [each.reason for each in detail.timeline]
+
+
+async def test_the_timeline_has_a_status_whose_write_is_answered_before_the_watch_brings_it(desk: Desk) -> None:
+    """The watch then skips the version, because the observation has it already."""
+    desk.put(first := task("t"))
+    desk.events.publish(ResourceChanged(first))
+    desk.clock.advance(1)
+    slow = task("t", reason="SourceSlow")
+    desk.put(
+        slow := msgspec.structs.replace(slow, metadata=msgspec.structs.replace(slow.metadata, resource_version="x"))
+    )
+    desk.events.publish(StatusWritten(slow))
+    at = desk.clock.now().timestamp()
+    desk.clock.advance(20)
+    detail = await desk.overview.task("ns", "t")
+    assert detail is not None
+    assert ("SourceSlow", at) in [(each.reason, each.at) for each in detail.timeline]
+    assert [("SourceSlow", at)] == [(each.reason, each.since) for each in detail.causes]
 
 
 async def test_a_replica_that_does_not_lead_names_the_leader(desk: Desk) -> None:
