@@ -266,7 +266,7 @@ async def test_the_timeline_has_a_status_whose_write_is_answered_before_the_watc
     desk.events.publish(StatusWritten(slow))
     at = desk.clock.now().timestamp()
     desk.clock.advance(20)
-    detail = await desk.overview.task("ns", "t")
+    detail = desk.overview.detail(TaskResource, "ns", "t")
     assert detail is not None
     assert ("SourceSlow", at) in [(each.reason, each.at) for each in detail.timeline]
     assert [("SourceSlow", at)] == [(each.reason, each.since) for each in detail.causes]
