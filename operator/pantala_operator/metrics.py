@@ -1,8 +1,8 @@
 """The metrics of the operator. Labels come from closed lists and never hold a name, a URL or an address."""
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
-from typing import Final
+from collections.abc import Iterator
+from typing import Any, Final
 
 from prometheus_client import Counter
 from prometheus_client.core import Metric
@@ -12,9 +12,9 @@ from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeRep
 from pantala_operator.plan.peer import PeerCondition
 from pantala_operator.plan.prefetch.status import PrefetchCondition
 from pantala_operator.ports import Clock
-from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType
+from pantala_operator.resources.conditions import ConditionStatus, ConditionType
 from pantala_operator.term import Term
-from pantala_operator.watch.observation import Observation
+from pantala_operator.watch.observation import Collection, Observation
 from pantala_process import metrics
 from pantala_process.metrics import OTHER, Family
 from pantala_protocol.reasons import Reason
@@ -132,15 +132,10 @@ class OperatorMetrics:
     def _conditions(self) -> Tally[tuple[str, ...]]:
         known = self._known
         count: Tally[tuple[str, ...]] = Tally()
-        found: tuple[Iterable[Iterable[Condition]], ...] = (
-            (each.status.conditions for each in known.tasks.items.values()),
-            (each.status.conditions for each in known.prefetches.items.values()),
-            (each.status.conditions for each in known.peers.items.values()),
-            (each.status.conditions for each in known.sources.items.values()),
-        )
-        for kind, objects in zip(_KINDS, found, strict=True):
-            for conditions in objects:
-                count.update((kind, each.type, each.status, each.reason) for each in conditions)
+        collections: tuple[Collection[Any], ...] = (known.tasks, known.prefetches, known.peers, known.sources)
+        for kind, collection in zip(_KINDS, collections, strict=True):
+            for resource in collection.items.values():
+                count.update((kind, each.type, each.status, each.reason) for each in resource.status.conditions)
         closed: Tally[tuple[str, ...]] = Tally()
         for labels, number in count.items():
             pairs = zip(CONDITIONS.labels, labels, strict=True)

@@ -73,8 +73,8 @@ class Loop:
         self.last_alive = clock.monotonic()
         """When the loop began its last turn, by the monotonic clock."""
         events.subscribe(ResourceChanged, self._on_resource)
-        events.subscribe(ListsRead, self._on_lists)
-        events.subscribe(WorkloadsChanged, self._on_workloads)
+        events.subscribe(ListsRead, lambda _: self._mark_all())
+        events.subscribe(WorkloadsChanged, lambda _: self._mark_images())
         events.subscribe(SecretRead, self._on_secret)
         events.subscribe(ReplicasFound, self._on_replicas)
         events.subscribe(SupernodeReported, self._on_report)
@@ -84,7 +84,7 @@ class Loop:
         events.subscribe(StatementTaken, self._on_statement)
         events.subscribe(ImageResolved, self._on_image)
         events.subscribe(WriteEnded, self._on_write)
-        events.subscribe(LeadershipChanged, self._on_leadership)
+        events.subscribe(LeadershipChanged, lambda _: self._mark_all())
 
     # Events mark what must be planned again.
 
@@ -100,12 +100,6 @@ class Loop:
                 self._signal.set()
             case _:
                 self._mark_all()
-
-    def _on_lists(self, _: ListsRead) -> None:
-        self._mark_all()
-
-    def _on_workloads(self, _: WorkloadsChanged) -> None:
-        self._mark_images()
 
     def _on_secret(self, event: SecretRead) -> None:
         self._prefetches.read(event.key)
@@ -168,9 +162,6 @@ class Loop:
             self._mark_images()
         else:
             self._mark(event.key)
-
-    def _on_leadership(self, _: LeadershipChanged) -> None:
-        self._mark_all()
 
     def _mark(self, *uids: str) -> None:
         self._marked.update(uids)

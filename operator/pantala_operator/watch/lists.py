@@ -7,10 +7,9 @@ import structlog
 from pantala_operator.errors import ClusterError, ClusterNotFoundError
 from pantala_operator.events import ListsRead, OperatorEvents, WatchStarted
 from pantala_operator.ports import ClusterAPI, R
-from pantala_operator.resources.api import Node, PeerResource, TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
-from pantala_operator.watch.observation import Observation
+from pantala_operator.watch.observation import KINDS, Observation
 from pantala_process.backoff import Backoff, pause_until
 
 log = structlog.get_logger(__name__)
@@ -35,10 +34,7 @@ class FullLists:
         self._warned: set[type] = set()
         self.problem = "the first list has not ended"
         """Why the last round failed. Empty if it succeeded."""
-        events.subscribe(WatchStarted, self._on_watch)
-
-    def _on_watch(self, _: WatchStarted) -> None:
-        self._soon.set()
+        events.subscribe(WatchStarted, lambda _: self._soon.set())
 
     async def run(self) -> None:
         backoff = Backoff(1, 15)
@@ -58,7 +54,7 @@ class FullLists:
 
     async def _round(self) -> None:
         try:
-            for kind in (Node, PeerResource, SourcePolicy, TaskResource, ImagePrefetch):
+            for kind in KINDS.values():
                 collection = self._observation.collection(kind)
                 before = collection.begin_list()
                 collection.end_list(before, await self._list(kind))

@@ -2,7 +2,8 @@
 
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from typing import Any, Generic
+from types import MappingProxyType
+from typing import Any, Final, Generic
 
 import msgspec
 import structlog
@@ -22,11 +23,16 @@ from pantala_operator.watch.workloads import WorkloadLists
 
 log = structlog.get_logger(__name__)
 
-_KINDS: dict[str, type[Resource]] = {
-    "tasks": TaskResource, "nodes": Node, "peers": PeerResource, PLURAL: ImagePrefetch,
-    sources.PLURAL: SourcePolicy,
-}  # fmt: skip
-"""The watched kinds, by plural name."""
+KINDS: Final[Mapping[str, type[Resource]]] = MappingProxyType(
+    {
+        "nodes": Node,
+        "peers": PeerResource,
+        sources.PLURAL: SourcePolicy,
+        "tasks": TaskResource,
+        PLURAL: ImagePrefetch,
+    }
+)
+"""The watched kinds by their plural names, in the order in which they are listed."""
 
 
 class Collection(Generic[R]):
@@ -83,6 +89,10 @@ class Observation:
         self.peers: Collection[PeerResource] = Collection()
         self.prefetches: Collection[ImagePrefetch] = Collection()
         self.sources: Collection[SourcePolicy] = Collection()
+        self._collections: dict[type, Collection[Any]] = {
+            Node: self.nodes, PeerResource: self.peers, SourcePolicy: self.sources, TaskResource: self.tasks,
+            ImagePrefetch: self.prefetches,
+        }  # fmt: skip
         self.workloads = WorkloadLists(home)
         self.pull_secrets: frozenset[SecretKey] = frozenset()
         """The Secrets with registry credentials that plans need."""
@@ -95,17 +105,12 @@ class Observation:
         """How many nodes are late, by the Task's or ImagePrefetch's UID and by the reason. The controllers write it."""
 
     def collection(self, kind: type[R]) -> Collection[R]:
-        found: dict[type, Collection[Any]] = {
-            TaskResource: self.tasks, Node: self.nodes, PeerResource: self.peers, ImagePrefetch: self.prefetches,
-            SourcePolicy: self.sources,
-        }  # fmt: skip
-        return found[kind]
+        return self._collections[kind]
 
     @property
     def listed(self) -> bool:
         """True once full lists of all kinds have succeeded since the start."""
-        every = (self.tasks, self.nodes, self.peers, self.prefetches, self.sources)
-        return all(each.listed for each in every)
+        return all(each.listed for each in self._collections.values())
 
     @property
     def complete(self) -> bool:
@@ -161,7 +166,7 @@ class ResourceInbox:
 
     def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
         """Store an object. ``kind`` is the plural name. ``event`` is ``DELETED`` if the object was deleted."""
-        into = _KINDS[kind]
+        into = KINDS[kind]
         try:
             resource = msgspec.convert(body, into)
         except msgspec.ValidationError as error:

@@ -36,10 +36,7 @@ class SilenceWatch:
         self._absent: dict[str, float] = {}
         self._boots: tuple[str, ...] = ()
         self._signal = asyncio.Event()
-        events.subscribe(ProgressReported, self._on_progress)
-
-    def _on_progress(self, _: ProgressReported) -> None:
-        self._signal.set()
+        events.subscribe(ProgressReported, lambda _: self._signal.set())
 
     async def run(self) -> None:
         try:
@@ -77,7 +74,7 @@ class SilenceWatch:
         gone |= self._known.peers.items.keys() - supernodes.peers.keys()
         gone &= self._known.nodes.items.keys()
         self._absent = {name: self._absent.get(name, now) for name in gone}
-        absent = {name: since for name, since in self._absent.items() if now - since >= _ABSENT or self._was(name)}
+        absent = {name: at for name, at in self._absent.items() if now - at >= _ABSENT or name in self._answers}
         return absent | self._known.progress.quiet
 
     def _heard_elsewhere(self) -> set[str]:
@@ -85,9 +82,6 @@ class SilenceWatch:
         supernodes = self._known.supernodes
         several = len(supernodes.members) > 1
         return {name for name, peer in supernodes.peers.items() if several and peer.connected}
-
-    def _was(self, name: str) -> bool:
-        return name in self._answers
 
     async def _ask(self, name: str) -> bool:
         report = self._known.supernodes.peers.get(name)

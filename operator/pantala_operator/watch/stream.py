@@ -14,11 +14,9 @@ from typing import Any
 import kopf
 import structlog
 
-from pantala_operator.resources import sources
-from pantala_operator.resources.api import GROUP, VERSION
-from pantala_operator.resources.prefetch import PLURAL
+from pantala_operator.resources.api import GROUP, VERSION, Node
 from pantala_operator.watch.kinds import ServedKinds
-from pantala_operator.watch.observation import ResourceInbox
+from pantala_operator.watch.observation import KINDS, ResourceInbox
 from pantala_process.backoff import Backoff
 
 log = structlog.get_logger(__name__)
@@ -27,14 +25,6 @@ FindLogin = Callable[[], Awaitable[kopf.ConnectionInfo]]
 """Finds credentials. kopf's thread awaits it, so it must not belong to another event loop."""
 Put = Callable[[str, kopf.RawEvent], None]
 """Takes the plural name of a kind, and an event about one of its objects."""
-
-_WATCHED = (
-    (GROUP, VERSION, "tasks"),
-    (GROUP, VERSION, PLURAL),
-    (GROUP, VERSION, sources.PLURAL),
-    (GROUP, VERSION, "peers"),
-    ("", "v1", "nodes"),
-)
 
 
 class EndlessBackoffs:
@@ -107,7 +97,8 @@ async def _operate(put: Put, find_login: FindLogin, stop: concurrent.futures.Fut
         """Log in at the start, and when the API server refuses a token that was rotated since."""
         return await find_login()
 
-    for group, version, kind in _WATCHED:
+    for kind, into in KINDS.items():
+        group, version = ("", "v1") if into is Node else (GROUP, VERSION)
 
         @kopf.on.event(group, version, kind, registry=registry, id=kind)
         async def handle(event: kopf.RawEvent, kind: str = kind, **_: Any) -> None:
