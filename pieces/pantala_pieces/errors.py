@@ -13,9 +13,17 @@ import errno
 import os
 from collections.abc import Iterator
 
+LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
+"""These errors mean that the disk has lost the bytes. The causes of all other errors may end."""
+
 
 class StoreError(Exception):
     """An operation of the disk failed."""
+
+    @property
+    def lost(self) -> bool:
+        """True if the disk has lost the bytes. The causes of all other errors may end."""
+        return isinstance(self.__cause__, OSError) and self.__cause__.errno in LOST
 
 
 class StoreFullError(StoreError):
@@ -35,8 +43,6 @@ class PieceMissingError(LookupError):
     """The piece is not on the disk, or this process has not verified it."""
 
 
-LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
-"""These errors mean that the disk has lost the bytes. The causes of all other errors may end."""
 _KINDS: dict[int, type[StoreError]] = {
     errno.ENOSPC: StoreFullError,
     errno.EDQUOT: StoreFullError,

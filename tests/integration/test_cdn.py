@@ -2,7 +2,9 @@
 
 import asyncio
 import contextlib
+import errno
 import hashlib
+import os
 import socket
 import ssl
 from collections.abc import AsyncIterator
@@ -309,6 +311,34 @@ async def test_only_a_bad_piece_is_fetched_again_after_a_restart(tmp_path: Path,
         assert (whole.digest, whole.generation) == ((copy := await b.ended()).digest, copy.generation)
         assert BODY.read(0, BODY.size) == b.data()
     assert [("", 200), (f"bytes={3 * PIECE}-{4 * PIECE - 1}", 206)] == [(a.range, a.status) for a in origin.log]
+
+
+async def test_a_copy_on_a_volume_that_cannot_be_read_now_stays(
+    tmp_path: Path, origin: Origin, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    origin.serve("/file", BODY)
+    async with bench(tmp_path) as b:
+        b.cdn.trigger(order(origin))
+        whole = await b.ended()
+    opened = os.open
+
+    def refuse(path: Path, *arguments: Any, **options: Any) -> int:
+        if str(path).endswith("/journal"):
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
+        return opened(path, *arguments, **options)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", refuse)
+        async with bench(tmp_path) as b:
+            b.cdn.trigger(order(origin))
+            failed = (await b.until(lambda copy: copy.failure)).failure
+            assert failed is not None
+            assert (Reason.VOLUME_FAILED, False) == (failed.reason, failed.final)
+            assert "Mount the disk so that this process can write to it" in failed.message
+            patched.undo()
+            assert (whole.digest, whole.generation) == ((copy := await b.ended()).digest, copy.generation)
+            await b.whole(BODY.read(0, BODY.size))
+    assert len(origin.log) == 1
 
 
 async def test_redirects_are_followed_without_secrets(tmp_path: Path) -> None:

@@ -19,7 +19,7 @@ from msgspec import structs
 
 from pantala_peer.cache.evidence import Evidence
 from pantala_peer.errors import FileMismatchError, RotError
-from pantala_pieces.errors import LOST, PieceMissingError, StoreError, StoreFullError, store_errors
+from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError, store_errors
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
@@ -243,7 +243,7 @@ class PieceCache:
         try:
             await self._verify(file)
         except StoreError as error:
-            if not isinstance(error.__cause__, OSError) or error.__cause__.errno not in LOST:
+            if not error.lost:
                 raise
             log.warning("the pieces of a task cannot be read; they are fetched again", task=name, error=str(error))
         else:

@@ -107,7 +107,7 @@ class Recorder:
         """
         if self.verified:
             return 0
-        whole = self._whole
+        self._whole = whole = _Running(digest.new("sha256"))  # an earlier call may have failed in the middle
 
         def feed(piece: int, data: bytes) -> None:
             if piece == whole.next:

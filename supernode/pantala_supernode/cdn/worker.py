@@ -6,6 +6,7 @@ from collections.abc import Awaitable, Callable
 
 import structlog
 
+from pantala_pieces.errors import StoreError
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import Failure
@@ -42,18 +43,26 @@ class Worker:
         self._choose = choose
         self._on_change = on_change
 
-    async def verify(self, copy: CopyState) -> None:
+    async def verify(self, copy: CopyState) -> SupernodeError | None:
+        """Verify a copy from the volume, and forget it if the disk has lost it.
+
+        Returns any other error, such as a read-only volume. It may pass, so the copy stays, unverified.
+        """
         recorder = copy.attempts.recorder
         if recorder is None or recorder.verified or copy.phase is CopyPhase.REMOVED:
-            return
+            return None
         try:
             copy.attempts.read(await copy.executor.run(recorder.recover))
         except SupernodeError as error:
+            if not (isinstance(error.__cause__, StoreError) and error.__cause__.lost):
+                log.warning("a file on the volume cannot be verified now", task=copy.task_id, error=str(error))
+                return error
             log.warning("an unreadable file on the volume is fetched again", task=copy.task_id, error=str(error))
             copy.attempts.load(None)
         if copy.whole and copy.attempts.recorder is recorder and copy.order is not None:
             copy.become(CopyPhase.SUCCESS)
         self._on_change(copy.task_id)
+        return None
 
     def decide(self, copy: CopyState) -> None:
         """Decide how to use a copy for a new order. Does nothing before the copies on the volume are known."""
@@ -71,7 +80,6 @@ class Worker:
             await settled(job)
         await self.loaded.wait()
         self.decide(copy)
-        await self.verify(copy)
         while copy.order is not None:
             if copy.phase is CopyPhase.SUCCESS:
                 if not await self._claim(copy, copy.order):
@@ -96,6 +104,10 @@ class Worker:
         """Try once. Returns the seconds until the next try. ``None``: no further try."""
         copy.woken.clear()
         attempts = copy.attempts
+        if (unreadable := await self.verify(copy)) is not None:
+            return self._failed(copy, order, unreadable, str(unreadable))
+        if copy.phase is CopyPhase.SUCCESS:
+            return None
         asked_about = attempts.recorder if attempts.stale else None
         arrival = self.arrivals.begin(copy.task_id, RedactedURL(order.source.url))
         try:
