@@ -16,7 +16,7 @@ import structlog
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.probe import HTTPHealthProbe
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
-from pantala_operator.authority.service import Authority, authority_of
+from pantala_operator.authority.endpoint import Authority, authority_of
 from pantala_operator.console.history import ConditionHistory
 from pantala_operator.console.overview import ConsoleOverview
 from pantala_operator.console.server import ConsoleServer
@@ -213,7 +213,7 @@ async def build(settings: Settings, pod_url: PodURL | None = None, probe: Health
     term, time = Term(clock, alone=settings.lease is None), ServerClock()
     cluster = await kubernetes.connect(settings.kubeconfig, term=term, clock=time)
     authority = authority_of(settings, cluster, time)
-    tls = None if authority is None else authority.contexts
+    tls = None if authority is None else authority.keeper.contexts
     if pod_url is None:
         pod_url = discovery.service_url if tls is None else discovery.secured_url
 

@@ -10,7 +10,7 @@ from typing import Any, Self
 import aiohttp
 
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
-from pantala_operator.authority.endpoint import SigningEndpoint, TrustedAccounts
+from pantala_operator.authority.endpoint import Authority, TrustedAccounts
 from pantala_operator.authority.keeper import AuthorityKeeper
 from pantala_operator.authority.rotation import AuthorityTiming
 from pantala_peer.app import PeerApp
@@ -83,9 +83,9 @@ class TLSLab:
         clock = ServerClock()
         documents = APIServerDocuments(self._session, self.api_server, clock, ca=None, token=None)
         accounts = LocalAccounts(PEER, SUPERNODE, "pantala/pantala-supernode")
-        endpoint = SigningEndpoint(self.keeper, ClusterKeys(documents.read, clock), accounts)
         address = ListenAddress("127.0.0.1", self.ports.get("operator", 0))
-        self.ports["operator"] = await self._endpoint.enter_async_context(endpoint.serving(address, self.contexts))
+        authority = Authority(self.keeper, ClusterKeys(documents.read, clock), accounts, address)
+        self.ports["operator"] = await self._endpoint.enter_async_context(authority.serving())
 
     async def stop_operator(self) -> None:
         await self._endpoint.aclose()

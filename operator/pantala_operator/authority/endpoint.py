@@ -1,17 +1,20 @@
-"""The HTTPS endpoint that signs the certificates of supernodes and peers."""
+"""The authority, and its HTTPS endpoint, which signs the certificates of supernodes and peers."""
 
 import contextlib
 import re
-from collections.abc import AsyncIterator
-from typing import NamedTuple
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, NamedTuple
 
 import structlog
 from aiohttp import web
 
 from pantala_operator.authority.keeper import AuthorityKeeper, AuthorityUnavailableError
-from pantala_process.entrance.server import accepting, runner_of
+from pantala_operator.errors import ClusterError
+from pantala_operator.ports import ClusterAPI
+from pantala_operator.settings import Settings
+from pantala_process.entrance.server import serving_at
 from pantala_process.http import error_response
-from pantala_process.identity import ClusterKeys, TokenIdentity, TokenRejectedError
+from pantala_process.identity import ClusterKeys, ServerClock, TokenIdentity, TokenRejectedError
 from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress
 from pantala_process.tls import names
@@ -49,27 +52,32 @@ class TrustedAccounts(NamedTuple):
         return ()
 
 
-class SigningEndpoint:
-    """Signs a request with exactly the names that the client's token proves."""
+class Authority:
+    """Rotates the authority, and signs a request with exactly the names that the client's token proves."""
 
-    def __init__(self, keeper: AuthorityKeeper, keys: ClusterKeys, accounts: TrustedAccounts) -> None:
-        self._keeper = keeper
+    def __init__(
+        self, keeper: AuthorityKeeper, keys: ClusterKeys, accounts: TrustedAccounts, listen: ListenAddress
+    ) -> None:
+        self.keeper = keeper
         self._keys = keys
         self._accounts = accounts
+        self._listen = listen
+
+    async def run(self) -> None:
+        """Serve until cancelled. Raises :class:`OSError` if the port cannot be opened."""
+        async with self.serving() as port:
+            log.info("The operator signs certificates", port=port)
+            await self.keeper.run()
 
     @contextlib.asynccontextmanager
-    async def serving(self, address: ListenAddress, contexts: TLSContexts) -> AsyncIterator[int]:
+    async def serving(self) -> AsyncIterator[int]:
         """Serve while the block runs, and yield the port. Clients need no certificate."""
         app = web.Application(client_max_size=_MAX_REQUEST)
         app.router.add_post(PATH, self._sign)
-        runner = runner_of(app, grace=1.0, keepalive=1.0)
-        await runner.setup()
-        with listening(address) as sockets:
-            try:
-                async with accepting(runner, sockets, most=_MOST, tls=contexts.open_listener):
-                    yield int(sockets[0].getsockname()[1])
-            finally:
-                await runner.cleanup()
+        tls = self.keeper.contexts.open_listener
+        with listening(self._listen) as sockets:
+            async with serving_at(app, sockets, grace=1.0, most=_MOST, keepalive=1.0, tls=tls):
+                yield int(sockets[0].getsockname()[1])
 
     async def _sign(self, request: web.Request) -> web.Response:
         scheme, _, token = request.headers.get("Authorization", "").partition(" ")
@@ -82,10 +90,36 @@ class SigningEndpoint:
             log.warning("refused to sign a certificate", subject=identity.subject, pod=identity.pod)
             return error_response(403, "Forbidden", f"{identity.subject} gets no certificate")
         try:
-            certificate = self._keeper.sign(await request.read(), found)
+            certificate = self.keeper.sign(await request.read(), found)
         except AuthorityUnavailableError as error:
             return error_response(503, "NotSigned", str(error))
         except CertificateError as error:
-            return error_response(503 if self._keeper.problem else 400, "NotSigned", str(error))
+            return error_response(503 if self.keeper.problem else 400, "NotSigned", str(error))
         log.info("signed a certificate", name=found[0])
         return web.Response(body=certificate, content_type="application/pem-certificate-chain")
+
+
+def authority_of(settings: Settings, cluster: ClusterAPI, clock: ServerClock) -> Authority | None:
+    """The authority. ``None`` without ``--tls-listen``. ``clock`` has the API server's time."""
+    if settings.tls_listen is None:
+        return None
+    own = str(ProcessName(ProcessRole.OPERATOR, settings.pod))
+    keeper = AuthorityKeeper(
+        cluster,
+        TLSContexts(),
+        namespace=settings.namespace,
+        secret=settings.tls_secret,
+        config_map=settings.tls_bundle,
+        issuer_secret=settings.tls_issuer_secret,
+        names=(own, f"{settings.tls_service}.{settings.namespace}.svc"),
+        wall=clock.now,
+    )
+
+    async def read(path: str) -> Mapping[str, Any]:
+        try:
+            return await cluster.read_document(path)
+        except ClusterError as error:
+            raise OSError(str(error)) from error
+
+    accounts = TrustedAccounts(settings.trusted_peer, settings.trusted_supernode, settings.supernode_statefulset or "")
+    return Authority(keeper, ClusterKeys(read, clock), accounts, settings.tls_listen)

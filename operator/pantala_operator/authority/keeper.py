@@ -58,7 +58,8 @@ class AuthorityKeeper:
         self.problem = "the authority for certificates has not been read yet"
         """Why no certificate can be signed. Empty if certificates can be signed."""
         self._cluster = cluster
-        self._contexts = contexts
+        self.contexts = contexts
+        """For the operator's own connections, too."""
         self._namespace = namespace
         self._secret = secret
         self._config_map = config_map
@@ -148,7 +149,7 @@ class AuthorityKeeper:
             self._own = key + self.sign(certificates.signing_request(key), self._names)
         elif self._loaded[1] == self._state.bundle:
             return
-        self._contexts.load(self._names[0], self._own, self._state.bundle)
+        self.contexts.load(self._names[0], self._own, self._state.bundle)
         self._loaded = (issuer.certificate, self._state.bundle)
 
 

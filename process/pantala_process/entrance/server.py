@@ -55,7 +55,13 @@ async def serving(app: web.Application, address: ListenAddress, *, grace: float,
 
 @contextlib.asynccontextmanager
 async def serving_at(
-    app: web.Application, sockets: Sequence[socket.socket], *, grace: float, most: int, keepalive: float = 75.0
+    app: web.Application,
+    sockets: Sequence[socket.socket],
+    *,
+    grace: float,
+    most: int,
+    keepalive: float = 75.0,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
     """Serve ``app`` at bound sockets while the block runs. A client that disconnects does not end its request.
 
@@ -64,7 +70,7 @@ async def serving_at(
     runner = runner_of(app, grace=grace, keepalive=keepalive)
     await runner.setup()
     try:
-        async with accepting(runner, sockets, most=most):
+        async with accepting(runner, sockets, most=most, tls=tls):
             yield
     finally:
         await runner.cleanup()

@@ -159,7 +159,7 @@ async def test_a_certificate_that_cannot_be_loaded_is_reported_and_ends_nothing(
         raise ssl.SSLError("not enough data")
 
     keeper = Lab().keeper()
-    monkeypatch.setattr(keeper._contexts, "load", damaged)
+    monkeypatch.setattr(keeper.contexts, "load", damaged)
     await keeper.step()
     assert "not enough data" in keeper.problem
 
@@ -175,7 +175,7 @@ async def test_the_operators_own_certificate_serves_and_is_renewed() -> None:
     lab.now = time.time()
     keeper = lab.keeper()
     await keeper.step()
-    contexts = keeper._contexts
+    contexts = keeper.contexts
     before = contexts.client
     await keeper.step()
     assert before is contexts.client
