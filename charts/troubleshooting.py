@@ -60,7 +60,7 @@ SYMPTOMS: Final = (
             _R.SOURCE_PROXY: "The proxy of the supernode refuses the connection or does not answer.",
             _R.SOURCE_TLS: "The supernode does not trust the origin's certificate.",
             _R.SOURCE_DENIED: "No SourcePolicy and no flag allows this address.",
-            _R.SOURCE_ERROR: "The origin answers with a server error.",
+            _R.SOURCE_ERROR: "The origin answers with an error that has no reason of its own, such as 500 or 429.",
             _R.SOURCE_PROTOCOL: "The origin's answer is not valid HTTP.",
             _R.SOURCE_UNUSABLE: "The origin's answer is not the plain file, or its length is unknown.",
             _R.SOURCE_URL_INVALID: "The URL cannot be used.",

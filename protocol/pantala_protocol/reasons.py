@@ -43,7 +43,10 @@ class Reason(enum.StrEnum):
         return member
 
     # Files: the origin.
-    SOURCE_NOT_FOUND = "SourceNotFound", LATER, "Check spec.source.url. The supernode asks again every few minutes."
+    SOURCE_NOT_FOUND = (
+        "SourceNotFound", LATER,
+        "Check the URL, and correct it in a new Task if it is wrong. The supernode asks again every few minutes.",
+    )  # fmt: skip
     SOURCE_UNAUTHORIZED = (
         "SourceUnauthorized", LATER, "Put valid credentials into the Secret that spec.headersFrom names.",
     )  # fmt: skip

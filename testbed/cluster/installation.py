@@ -44,7 +44,10 @@ def values(cluster: Cluster) -> Sequence[str]:
 
 
 def install(cluster: Cluster) -> str:
-    """Install the chart, or upgrade the release that runs and keep its other values. Returns the namespace."""
+    """Install the chart, or upgrade the release that runs and keep its other values.
+
+    Returns the namespace when the Peer of each node is Ready.
+    """
     helm = (str(cluster.programs["helm"]), f"--kubeconfig={cluster.kubeconfig}")
     releases = json.loads(run(*helm, "list", "--all-namespaces", "--output=json"))
     namespace = next((str(each["namespace"]) for each in releases if each["name"] == "pantala"), NAMESPACE)
@@ -52,6 +55,9 @@ def install(cluster: Cluster) -> str:
         *helm, "upgrade", "--install", "pantala", str(_CHART), f"--namespace={namespace}", "--create-namespace",
         "--reset-then-reuse-values", "--wait", "--timeout=5m", *values(cluster), timeout=330.0,
     )  # fmt: skip
+    peers = [f"peers.pantala.dev/{node}" for node in cluster.nodes]
+    for state in ("create", "condition=Ready"):  # the operator creates them shortly after the pods are ready
+        cluster.kubectl("wait", f"--for={state}", "--timeout=60s", *peers)
     return namespace
 
 

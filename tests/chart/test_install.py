@@ -86,7 +86,7 @@ def test_helm_refuses_larger_volumes_of_a_class_that_cannot_expand(
     larger = "--set=supernode.persistence.size=60Gi"
     done = helm(*upgrade, larger)
     assert 0 != done.returncode
-    assert "The StorageClass fixed of the supernodes' volumes does not allow larger volumes" in done.stderr
+    assert "The supernodes' volumes have the StorageClass fixed, which does not allow another size" in done.stderr
     assert "supernode.persistence.size: 50Gi" in done.stderr
     assert 0 == helm(*upgrade).returncode
     control_plane.kubectl("patch", "storageclass", "fixed", '--patch={"allowVolumeExpansion": true}')

@@ -354,7 +354,7 @@ set if its volumes have another size than the values say.
 {{- $class := lookup "storage.k8s.io/v1" "StorageClass" "" . }}
 {{- if and $class (not $class.allowVolumeExpansion) }}
 {{- $size := (include "pantala.volumes" $ | fromJson).size }}
-{{- fail (printf "\n\nThe StorageClass %s of the supernodes' volumes does not allow larger volumes. Run: kubectl patch storageclass %s --patch '{\"allowVolumeExpansion\": true}', if its provisioner can expand volumes. Or keep supernode.persistence.size: %s\n" . . $size) }}
+{{- fail (printf "\n\nThe supernodes' volumes have the StorageClass %s, which does not allow another size. Keep supernode.persistence.size: %s. Or, for larger volumes, if the provisioner can expand them, run: kubectl patch storageclass %s --patch '{\"allowVolumeExpansion\": true}'\n" . $size .) }}
 {{- end }}
 {{- end }}
 {{- end }}

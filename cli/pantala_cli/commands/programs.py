@@ -91,12 +91,11 @@ def version(access: UserAccess, client: Client = False) -> None:
         return
     with access.cluster() as cluster:
         typer.echo(f"Kubernetes {cluster.version()}")
-        try:
-            typer.echo(f"operator {_versions(cluster.objects(POD, access.home or None, selector(Component.OPERATOR)))}")
-        except CLIError as error:
-            terminal.note(f"note: {error}")
-        running = sorted({status_of(peer).get("version") or "?" for peer in cluster.objects(PEER)})
-        typer.echo(printable(f"peers {', '.join(running) or 'none'}"))
+        for name, found in (("operator", _of_operator), ("peers", _of_peers)):
+            try:
+                typer.echo(printable(f"{name} {', '.join(sorted(found(cluster, access.home))) or 'none'}"))
+            except CLIError as error:
+                terminal.note(f"note: {error} So the version of {name} is not known.")
 
 
 def selector(process: Component) -> str:
@@ -124,8 +123,12 @@ def pods_of(cluster: Cluster, home: str, process: Component, node: str = "") -> 
     return pods
 
 
-def _versions(pods: list[Resource]) -> str:
-    return ", ".join(sorted({labels(pod).get(VERSION, "?") for pod in pods})) or "none"
+def _of_operator(cluster: Cluster, home: str) -> set[str]:
+    return {labels(pod).get(VERSION, "?") for pod in cluster.objects(POD, home or None, selector(Component.OPERATOR))}
+
+
+def _of_peers(cluster: Cluster, _home: str) -> set[str]:
+    return {status_of(peer).get("version") or "?" for peer in cluster.objects(PEER)}
 
 
 def _has_display() -> bool:

@@ -32,7 +32,8 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
     kind = _BY_STATUS.get(status, errors.SourceAnswerError)
     if status < 400 and kind is errors.SourceAnswerError:
         kind = errors.SourceProtocolError
-    raise kind(f"{shown} answered {status}. {kind.reason.action}", retry_after=_retry_after(headers))
+    why = ", because it received too many requests" if status == 429 else ""
+    raise kind(f"{shown} answered {status}{why}. {kind.reason.action}", retry_after=_retry_after(headers))
 
 
 def from_fault(error: OutboundError, shown: RedactedURL) -> errors.SourceError:

@@ -498,6 +498,7 @@ def test_retry_after_is_read_as_a_date() -> None:
         refusal.raise_for_status(429, {"Retry-After": email.utils.formatdate(time.time() + 100)}, "x")  # type: ignore[arg-type]
     assert caught.value.retry_after is not None
     assert 90 < caught.value.retry_after <= 100
+    assert "x answered 429, because it received too many requests. " in str(caught.value)
 
 
 async def test_the_spelling_of_a_signed_url_is_kept() -> None:

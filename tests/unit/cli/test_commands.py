@@ -61,6 +61,16 @@ def test_version(command: Command) -> None:
     ) == command("version")
 
 
+def test_a_version_that_may_not_be_read_is_a_note(command: Command, api: FakeAPIServer) -> None:
+    for key in list(api.answers):
+        if "peers" in key[1] or "pods" in key[1]:
+            api.answers[key] = refusal(403, "no")
+    code, out, err = command("version")
+    assert (0, f"kubectl-pantala {__version__}\nKubernetes v1.34.4\n") == (code, out)
+    assert ["operator", "peers"] == [line.split()[-4] for line in err.splitlines()]
+    assert all(line.startswith("note: You lack the permission") for line in err.splitlines())
+
+
 @pytest.mark.parametrize(
     ("arguments", "answer", "expected"),
     [

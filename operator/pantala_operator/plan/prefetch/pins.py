@@ -100,7 +100,8 @@ def pin(key: ImageKey, former: ImageStatus | None, answer: RegistryAnswer | None
             latest = "" if found.digest == digest else found.digest
         else:
             what = found.message or "The registry did not resolve the image"
-            what = what if key.reference in what else f"{key.reference}: {what}"
+            if key.reference not in what:
+                what = f"{key.reference}: {what.removeprefix(f'{image.parse(key.reference).name}: ')}"
             problem = Obstacle.of_image(found.reason, what)
     if named := image.parse(key.reference).digest:
         digest, resolved, current, latest = named, run.started, run.started is not None, ""

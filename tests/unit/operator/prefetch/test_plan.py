@@ -125,6 +125,15 @@ def test_an_unreachable_registry_is_asked_again_after_a_pause() -> None:
     assert (YES, "Unreachable") == it.says("Reconciling")
 
 
+@pytest.mark.parametrize("what", [f"{ONE}: it is down", "docker.io/library/one: it is down", "it is down"])
+def test_a_message_names_its_image_once(what: str) -> None:
+    it = world(images=ONLY_ONE)
+    it.registry = {ONE: refused("Unreachable", what)}
+    it.turn(2)
+    assert f"{ONE}: it is down" in it.message("Ready")
+    assert 1 == it.message("Ready").count("library/one")
+
+
 def test_a_failure_is_retried_with_a_new_number_up_to_the_limit() -> None:
     numbers: list[int] = []
 
