@@ -5,12 +5,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime, timedelta
 from functools import cache
-from pathlib import Path
 from typing import Any
 
 import jsonschema
 import msgspec
-import yaml
 
 from pantala_operator.plan.nodes import Trouble
 from pantala_operator.plan.prefetch.inputs import (
@@ -31,8 +29,8 @@ from pantala_protocol.images import ImageBlob, PullPhase, PullState
 from pantala_protocol.registry import Resolved
 from pantala_protocol.rules.requests import REQUESTED_AT
 from pantala_protocol.rules.selection import Taint
+from tests.support import crds
 
-ROOT = Path(__file__).resolve().parents[2]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 UNIX = int(NOW.timestamp())
 SECOND = timedelta(seconds=1)
@@ -269,9 +267,7 @@ def settled(*nodes: Node, **spec: Any) -> World:
 @cache
 def schema(plural: str, part: str) -> jsonschema.Draft202012Validator:
     """The schema of a CRD's spec or status."""
-    crd = yaml.safe_load((ROOT / "crds" / f"pantala.dev_{plural}.yaml").read_text())
-    found: dict[str, Any] = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"][part]
-    return jsonschema.Draft202012Validator(_closed(found))
+    return jsonschema.Draft202012Validator(_closed(crds.schema(plural)["properties"][part]))
 
 
 def _closed(part: dict[str, Any]) -> dict[str, Any]:

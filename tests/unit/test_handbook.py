@@ -13,16 +13,14 @@ import yaml
 from handbook import api, commands, flags, pictures
 from handbook.lines import Step, steps
 from tests.support import prose
+from tests.support.crds import crds
 
 ROOT = prose.ROOT
 PAGES = {
     str(path.relative_to(ROOT)): path.read_text() for path in prose.find([ROOT / "README.md", ROOT / "docs"], ".md")
 }
 VALUES = json.loads((ROOT / "charts" / "pantala" / "values.schema.json").read_text())
-KINDS = {
-    crd["spec"]["names"]["kind"]: crd
-    for crd in (yaml.safe_load(path.read_text()) for path in (ROOT / "crds").glob("*.yaml"))
-}
+KINDS = {crd["spec"]["names"]["kind"]: crd for crd in crds()}
 _YAML = re.compile(r"^( *)```yaml\n(.*?)^ *```$", re.MULTILINE | re.DOTALL)
 _KUBECTL = re.compile(r"kubectl(?: [^`\n]*?)?[ ,/](tasks?|peers?|imageprefetche?s?|sourcepolic(?:y|ies))(?=[ ,/\n`])")
 
@@ -73,7 +71,7 @@ def documents() -> Iterator[tuple[str, dict[str, Any]]]:
     """Each mapping in a block of YAML, with its page."""
     for page, text in PAGES.items():
         for indent, block in _YAML.findall(text):
-            for document in yaml.safe_load_all(re.sub(f"^{indent}", "", block, flags=re.MULTILINE)):
+            for document in yaml.load_all(re.sub(f"^{indent}", "", block, flags=re.MULTILINE), yaml.CSafeLoader):
                 if isinstance(document, dict):
                     yield page, document
 

@@ -5,18 +5,16 @@ import re
 from datetime import UTC, datetime
 from functools import cache
 from itertools import islice
-from pathlib import Path
 
 import pytest
-import yaml
 from cronsim import CronSim
 from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_operator.resources import cron
+from tests.support.crds import schema
 
 AT = datetime(2026, 1, 30, 22, 58, tzinfo=UTC)
-CRD = Path(__file__).parents[3] / "crds" / "pantala.dev_imageprefetches.yaml"
 REFUSED = (
     *("60 * * * *", "* 24 * * *", "* * 0 * *", "* * 32 * *", "* * * 13 *", "* * * 0 *", "* * * * 7", "* * * * 1-7"),
     *("5-1 * * * *", "* * * dec-jan *", "*/0 * * * *", "* * * * foo", "jan * * * *", "* * * mon *"),
@@ -32,8 +30,7 @@ MALFORMED = (
 @cache
 def rule() -> str:
     """The CRD's pattern."""
-    schema = yaml.safe_load(CRD.read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
-    field = schema["properties"]["spec"]["properties"]["schedule"]["properties"]["cron"]
+    field = schema("imageprefetches")["properties"]["spec"]["properties"]["schedule"]["properties"]["cron"]
     match = re.fullmatch(r"self\.matches\(r'(.*)'\)", field["x-kubernetes-validations"][0]["rule"])
     assert match is not None
     return match[1]

@@ -19,19 +19,23 @@ META = Meta("1" * 64, "generation", 1 << 20, 5 << 20, '"etag"', digest="sha256:"
 SEALED = records.seal(msgspec.json.encode(META))
 
 
-@pytest.mark.parametrize("place", range(len(SEALED)))
-def test_h3_each_flipped_bit_is_noticed(place: int) -> None:
-    for bit in range(8):
+def test_h3_each_flipped_bit_is_noticed() -> None:
+    for bit in range(8 * len(SEALED)):
         damaged = bytearray(SEALED)
-        damaged[place] ^= 1 << bit
-        with pytest.raises(RecordError):
-            records.decode(bytes(damaged), Meta)
+        damaged[bit // 8] ^= 1 << bit % 8
+        assert refused(bytes(damaged)), bit
 
 
-@pytest.mark.parametrize("size", range(len(SEALED)))
-def test_h3_each_cut_is_noticed(size: int) -> None:
-    with pytest.raises(RecordError):
-        records.decode(SEALED[:size], Meta)
+def test_h3_each_cut_is_noticed() -> None:
+    assert [] == [size for size in range(len(SEALED)) if not refused(SEALED[:size])]
+
+
+def refused(content: bytes) -> bool:
+    try:
+        records.decode(content, Meta)
+    except RecordError:
+        return True
+    return False
 
 
 @given(st.binary(max_size=400))

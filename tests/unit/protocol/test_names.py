@@ -1,11 +1,9 @@
 """One rule of names: the CRD has it from the code, and both sides accept and refuse the same paths."""
 
 import re
-from pathlib import Path
 from typing import Any
 
 import pytest
-import yaml
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -17,11 +15,10 @@ from pantala_peer.errors import OutsideRootError
 from pantala_protocol.rules import names
 from pantala_protocol.rules.names import SharedPath
 from pantala_supernode.dragonfly import wire
+from tests.support.crds import schema
 from tests.support.names import ACCEPTED, REFUSED
 
-ROOT = Path(__file__).parents[3]
-CRD = yaml.safe_load((ROOT / "crds" / "pantala.dev_tasks.yaml").read_text())
-SPEC = CRD["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]["properties"]
+SPEC = schema("tasks")["properties"]["spec"]["properties"]
 PATH, URL = SPEC["path"], SPEC["source"]["properties"]["url"]
 SECRETS = SPEC["headersFrom"]["properties"]["secretRef"]["properties"]["name"], SPEC["pullSecrets"]["items"]
 _MATCH = re.compile(r"!self\.matches\(r'(.*)'\)")
