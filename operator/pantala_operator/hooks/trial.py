@@ -66,7 +66,7 @@ def serving(content: bytes, port: int) -> Iterator[_Server]:
         server.socket.close()
         server.socket, server.server_port, server.content = opened, opened.getsockname()[1], content
         server.server_activate()
-        thread = threading.Thread(target=server.serve_forever, daemon=True)
+        thread = threading.Thread(target=server.serve_forever, args=(0.05,), daemon=True)
         thread.start()
         try:
             yield server

@@ -39,6 +39,7 @@ async def peers() -> AsyncIterator[Peers]:
         yield found
 
 
+@pytest.mark.virtual_time
 async def test_a_peer_that_lives_answers_although_many_others_are_frozen(peers: Peers) -> None:
     probe = HTTPHealthProbe(peers.server.port or 0)
     hosts = [*(f"127.0.2.{number + 1}" for number in range(FROZEN)), "127.0.1.1"]

@@ -72,6 +72,7 @@ def test_m2_a_policy_that_is_not_valid_allows_nothing(spec: dict[str, Any], said
     assert ("False", "Invalid", True) == (accepted.status, accepted.reason, said in accepted.message)
 
 
+@pytest.mark.virtual_time
 async def test_m2_the_statement_has_the_policies_in_force() -> None:
     stage = OperatorStage()
     async with stage.operator():

@@ -28,6 +28,7 @@ def rot(path: Path) -> None:
         data.write(b"rot")
 
 
+@pytest.mark.virtual_time
 async def test_a_file_is_published_before_it_is_scrubbed(node: Node) -> None:
     node.scrub._busy = lambda: True
     node.put(3, 2, 1, 0)
@@ -41,6 +42,7 @@ async def test_a_file_is_published_before_it_is_scrubbed(node: Node) -> None:
     assert PUBLISHED == node.states[-1]
 
 
+@pytest.mark.virtual_time
 async def test_a_blob_is_completed_by_the_scrub(node: Node) -> None:
     node.scrub._busy = lambda: True
     node.put(1, 0, 2, 3)
@@ -52,6 +54,7 @@ async def test_a_blob_is_completed_by_the_scrub(node: Node) -> None:
     assert not node.published.exists()
 
 
+@pytest.mark.virtual_time
 async def test_a_published_file_that_the_scrub_finds_wrong_is_replaced(node: Node) -> None:
     node.scrub._busy = lambda: True
     node.put(3, 2, 1, 0)

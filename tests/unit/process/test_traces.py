@@ -12,7 +12,7 @@ from pantala_process.tracing.spans import NOWHERE, Span, context_of
 def test_a_silent_collector_delays_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     """Spans wait in memory. No call waits for them, and the end of the process waits for a short time only."""
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:1")
-    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "0.2")
     traces = open_traces("peer", {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"})
     assert traces.enabled
     began = time.monotonic()
