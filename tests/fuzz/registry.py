@@ -15,7 +15,6 @@ from pantala_supernode.origin.http import _answer
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.outbound.request import Head
-from pantala_supernode.outbound.transfer import _parse
 from pantala_supernode.registry import challenge, manifest, platform
 from pantala_supernode.registry.clouds import aws, exchange
 from pantala_supernode.registry.clouds.azure import AzureIdentity
@@ -175,9 +174,9 @@ PARSERS = (
     ),
     FuzzParser(
         "head of an origin",
-        lambda data: _parse(data.split(b"\r\n"), same_origin=True),
+        lambda data: Head.read(data.split(b"\r\n"), same_origin=True, url="http://h/f"),
         (b"HTTP/1.1 200 OK\r\n" + ANSWERS[0],),
-        _parse,
+        Head.read,
         (OutboundError,),
     ),
     FuzzParser("answer of an origin", _whole, ANSWERS, _answer, (SourceError,)),

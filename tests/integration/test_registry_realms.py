@@ -80,6 +80,9 @@ async def test_m6_a_listed_host_gets_the_password(registry: FakeRegistry, tokens
     [
         ("registry-1.docker.io", "https://auth.docker.io/token", True),
         ("registry-1.docker.io", "https://auth.docker.io:8443/token", True),
+        ("registry.hub.docker.com", "https://auth.docker.io/token", True),
+        ("hub.docker.com", "https://auth.docker.io/token", False),
+        ("registry-1.docker.io.evil.com", "https://auth.docker.io/token", False),
         ("ghcr.io", "https://ghcr.io/token", True),
         ("gcr.io", "https://gcr.io/v2/token", True),
         ("europe-docker.pkg.dev", "https://europe-docker.pkg.dev/v2/token", True),

@@ -69,7 +69,7 @@ class HTTPReader:
         own = CIMultiDict(source.headers)
         for name in _CONDITIONS:
             own.popall(name, None)
-        request = Request(source.url, _conditions(resume), own, ca=self._ca)
+        request = Request(source.url, _conditions(resume), own, ca=self._ca, exact=source.digest is None)
         throttle = None if self._throttle is None else self._throttle(source)
         async with streamed(self._client, request, throttle, lambda error: refusal.from_fault(error, shown)) as (
             head,
@@ -82,7 +82,7 @@ def _conditions(resume: Resume | None) -> dict[str, str]:
     if resume is None:
         return {}
     if resume.complete:
-        name = "If-None-Match" if resume.validator.startswith('"') else "If-Modified-Since"
+        name = "If-Modified-Since" if _is_date(resume.validator) else "If-None-Match"
         return {name: resume.validator} if resume.validator else {}
     headers = {"Range": f"bytes={resume.offset}-{'' if resume.end is None else resume.end - 1}"}
     return headers | {"If-Range": resume.validator} if resume.validator else headers
@@ -197,6 +197,15 @@ def _lifetime(fields: CIMultiDict[str]) -> float | None:
     joined = CIMultiDict(fields)
     joined["Cache-Control"] = ", ".join(fields.getall("Cache-Control", []))
     return freshness.lifetime(joined)
+
+
+def _is_date(validator: str) -> bool:
+    """True for a Last-Modified. An ETag has no quotes at some servers, for example Azure Blob Storage before 2011."""
+    try:
+        email.utils.parsedate_to_datetime(validator)
+    except (ValueError, TypeError, OverflowError):
+        return False
+    return not validator.startswith('"')
 
 
 def _last_modified(fields: Mapping[str, str]) -> str:

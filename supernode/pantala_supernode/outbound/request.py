@@ -4,12 +4,15 @@ import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal, NamedTuple, Protocol
+from typing import Literal, NamedTuple, Protocol, Self
 
 from multidict import CIMultiDict
 
 from pantala_protocol.redaction import RedactedURL
+from pantala_supernode.outbound.errors import Fault, OutboundError
 
+_STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
+_SWITCHING = 101
 _LENGTH = re.compile(r"[0-9]{1,18}")
 """Matches the length of a body. A longer number is not valid, and libcurl ignores it too."""
 
@@ -53,6 +56,8 @@ class Request(NamedTuple):
     """The body of a POST. A redirect of a POST is not followed."""
     ca: Path | None = None
     """A file with certificate authorities that are trusted in addition to the system's authorities."""
+    exact: bool = True
+    """False: bytes after the announced end of the body are ignored, because a digest shows if the body is right."""
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {RedactedURL(self.url)}>"
@@ -69,6 +74,20 @@ class Head:
     """True if the requested host answered. False: a redirect led to another host."""
     url: str = ""
     """The URL that answered, after redirects. It may contain a secret."""
+
+    @classmethod
+    def read(cls, lines: list[bytes], *, same_origin: bool, url: str) -> Self:
+        """Read the lines of a head. Raises :class:`OutboundError`."""
+        status = _STATUS.match(lines[0])
+        if status is None:
+            raise OutboundError(Fault.PROTOCOL, "its status line is wrong")
+        if int(status[1]) == _SWITCHING:  # no request asks for another protocol
+            raise OutboundError(Fault.PROTOCOL, "it changes to another protocol")
+        fields: CIMultiDict[str] = CIMultiDict()
+        for line in lines[1:]:
+            name, _, value = line.decode("latin-1").partition(":")
+            fields.add(name.strip(), value.strip())
+        return cls(int(status[1]), fields, same_origin, url)
 
     @property
     def chunked(self) -> bool:

@@ -15,7 +15,6 @@ import time
 from collections.abc import Callable
 
 import pycurl
-from multidict import CIMultiDict
 
 from pantala_supernode.errors import SourceDeniedError
 from pantala_supernode.outbound import proxy
@@ -50,8 +49,6 @@ _QUIET = 1.0
 """Seconds after the last announced byte, after which libcurl need not wait for the end of the connection."""
 _NO_TLS = re.compile("wrong version number|packet length too long", re.IGNORECASE)
 """The words of OpenSSL about an answer that is not TLS."""
-_STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
-_SWITCHING = 101
 _WHOLE = 16 * 1024
 """The most bytes that libcurl hands over at once. Fewer bytes mean that libcurl has read all that has arrived."""
 _GATHERED_ABOVE = 1024 * 1024
@@ -76,6 +73,7 @@ class Transfer:
         on_body: Callable[[bytes], None],
         same_origin: bool,
         url: str,
+        exact: bool,
     ) -> None:
         """``on_head`` returns False to skip the body, for example after a redirect. ``head_limit`` is in bytes."""
         self._handle = handle.curl
@@ -86,6 +84,7 @@ class Transfer:
         self._on_body = on_body
         self._same_origin = same_origin
         self._url = url
+        self._exact = exact
         self._cancelled = False
         self._sockets = handle.sockets
         self._lock = threading.Lock()
@@ -137,7 +136,7 @@ class Transfer:
             if not self._is_end(int(error.args[0])):
                 raise self._translated(error) from None
         else:
-            if not self._skips:
+            if self._exact and not self._skips:
                 self._check_surplus()
         finally:
             for each in tuple(self._sockets):
@@ -202,7 +201,7 @@ class Transfer:
 
     def _finish_head(self) -> int | None:
         try:
-            head = _parse(self._lines, same_origin=self._same_origin, url=self._url)
+            head = Head.read(self._lines, same_origin=self._same_origin, url=self._url)
             if 100 <= head.status < 200:
                 return None
             self._check_source(head)
@@ -333,17 +332,3 @@ def _waiting(descriptor: int) -> bool:
             with socket.socket(fileno=os.dup(descriptor)) as connection:
                 return bool(connection.recv(1, socket.MSG_PEEK | socket.MSG_DONTWAIT))
     return False
-
-
-def _parse(lines: list[bytes], *, same_origin: bool, url: str) -> Head:
-    """Read the head of an answer. Raises :class:`OutboundError`."""
-    status = _STATUS.match(lines[0])
-    if status is None:
-        raise OutboundError(Fault.PROTOCOL, "its status line is wrong")
-    if int(status[1]) == _SWITCHING:  # no request asks for another protocol
-        raise OutboundError(Fault.PROTOCOL, "it changes to another protocol")
-    fields: CIMultiDict[str] = CIMultiDict()
-    for line in lines[1:]:
-        name, _, value = line.decode("latin-1").partition(":")
-        fields.add(name.strip(), value.strip())
-    return Head(int(status[1]), fields, same_origin, url)

@@ -27,10 +27,12 @@ from pantala_supernode.outbound.policies import SourcePolicies
 from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.support.eventually import eventually
-from tests.support.outbound import http_reader, local_egress
+from tests.support.outbound import http_reader, local_egress, raw_server
 
 BODY = Generated(300_000)
 ETAG = f'"{BODY.etag}"'
+AZURE = "0x8D764B46B9CE392"
+"""An ETag without quotes."""
 MODIFIED = email.utils.formatdate(BODY.modified, usegmt=True)
 
 
@@ -79,6 +81,12 @@ async def test_a_revalidation_is_one_request(how: Behaviour, validator: str, ask
     assert (True, b"") == (answer.unchanged, body)
     conditions = {"range", "if-range", "if-none-match", "if-modified-since", "if-match"}
     assert {asked[0]: asked[1]} == {name: headers[name] for name in conditions & set(headers)}
+
+
+@pytest.mark.parametrize("validator", [AZURE, "20260101", '"Mon, 01 Jan 2001 00:00:00 GMT"'])
+async def test_a_validator_that_is_not_a_date_is_an_etag(validator: str) -> None:
+    _, _, headers = await ask(Behaviour(), Resume(0, None, validator, complete=True))
+    assert (validator, None) == (headers["if-none-match"], headers.get("if-modified-since"))
 
 
 @pytest.mark.parametrize("validator", ['"another"', "Mon, 01 Jan 2001 00:00:00 GMT", ""])
@@ -222,6 +230,31 @@ async def test_bytes_after_the_end_are_noticed_on_a_kept_connection() -> None:
         async with source.open(FileSource(origin.url("/file"))) as answer:
             with pytest.raises(errors.LengthMismatchError):
                 _ = [block async for block in answer.body.blocks(Layout(65536))]
+
+
+@pytest.mark.parametrize(
+    ("surplus", "pinned", "accepted"), [("\r\n", True, True), ("\r\n", False, False), ("", False, True)]
+)
+async def test_bytes_after_the_end_are_ignored_if_a_digest_shows_the_right_body(
+    surplus: str, *, pinned: bool, accepted: bool
+) -> None:
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await reader.readuntil(b"\r\n\r\n")
+        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody{surplus}".encode())
+        await reader.read()
+
+    digest = f"sha256:{'0' * 64}" if pinned else None
+    async with (
+        raw_server(serve) as url,
+        http_reader() as source,
+        source.open(FileSource(url, digest=digest)) as answer,
+    ):
+        blocks = answer.body.blocks(Layout(65536))
+        if accepted:
+            assert [b"body"] == [block async for block in blocks]
+            return
+        with pytest.raises(errors.LengthMismatchError):
+            _ = [block async for block in blocks]
 
 
 async def garbage(text: bytes) -> Answer:

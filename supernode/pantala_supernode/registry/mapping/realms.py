@@ -13,7 +13,7 @@ _ALIBABA = r"[a-z0-9-]+\.aliyuncs\.com"
 _KNOWN: Final = tuple(
     (re.compile(registry), re.compile(realm))
     for registry, realm in (
-        (r"registry-1\.docker\.io", r"auth\.docker\.io"),
+        (r"registry-1\.docker\.io|registry\.hub\.docker\.com", r"auth\.docker\.io"),
         (r"registry\.gitlab\.com", r"gitlab\.com"),
         (r"registry\.digitalocean\.com", r"api\.digitalocean\.com"),
         (r"rg\.[a-z0-9-]+\.scw\.cloud", r"api\.scaleway\.com"),
