@@ -80,7 +80,7 @@ def progress_of_nodes(found: Iterable[NodeView], length: int | None, now: float)
 
 
 def nodes(counts: NodeCounts) -> str:
-    """The ready nodes of the desired ones, such as ``2/3``."""
+    """How many of the desired nodes are ready, such as ``2/3``."""
     return f"{counts.ready}/{counts.desired}" if counts.desired else UNKNOWN
 
 

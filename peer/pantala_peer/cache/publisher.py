@@ -155,7 +155,7 @@ class Publisher:
             os.close(fd)
 
     def _missing(self, parents: list[str]) -> tuple[str, ...]:
-        """The directories on the way to a path that do not exist."""
+        """The missing directories above a path, the uppermost first."""
         for depth, name in enumerate(parents):
             with self._directory(parents[:depth], make=False) as directory:
                 if _look(directory, name) is None:

@@ -13,7 +13,7 @@ _VALUE = re.compile(r"[\t\x20-\x7e\x80-\xff]*")
 
 
 def of_bytes(data: bytes) -> str:
-    """The value with exactly these bytes."""
+    """The text of a header's value. Each character stands for one byte."""
     return data.decode("latin-1")
 
 
