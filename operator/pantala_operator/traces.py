@@ -1,7 +1,6 @@
 """The operator's spans: the whole attempt of a Task, and its planning. Used only if traces are on."""
 
 import time
-from collections.abc import Callable
 
 from pantala_operator.events import OperatorEvents, ResourceChanged, StatementTaken, WriteEnded
 from pantala_operator.resources import conditions
@@ -17,13 +16,9 @@ class TaskTraces:
     After a restart of the operator, the planning of an unfinished Task may be recorded again.
     """
 
-    def __init__(
-        self, traces: Traces, known: Observation, events: OperatorEvents, wall: Callable[[], float] = time.time
-    ) -> None:
-        """``wall`` returns seconds since the epoch, with fractions."""
+    def __init__(self, traces: Traces, known: Observation, events: OperatorEvents) -> None:
         self._traces = traces
         self._known = known
-        self._wall = wall
         self._seen: dict[str, tuple[str, float]] = {}
         """Each Task's newest attempt, and when it was first seen. By UID, as all below."""
         self._stated: dict[str, str] = {}
@@ -46,7 +41,7 @@ class TaskTraces:
             for kept in (self._seen, self._stated, self._open):
                 kept.pop(uid, None)
         elif self._seen.get(uid, ("",))[0] != task.attempt:
-            self._seen[uid] = task.attempt, self._wall()
+            self._seen[uid] = task.attempt, time.time()
 
     def _on_statement(self, event: StatementTaken) -> None:
         for wanted in event.tasks:
@@ -58,9 +53,9 @@ class TaskTraces:
                 attempt, began = self._seen.get(wanted.uid, ("", 0.0))
                 if attempt != wanted.attempt:  # the attempt is older than this process
                     created = task.status.start_time or task.metadata.creation_timestamp
-                    began = created.timestamp() if created is not None else self._wall()
+                    began = created.timestamp() if created is not None else time.time()
                 self._open[wanted.uid] = wanted, began
-                self._traces.record(Span("plan", wanted.trace, began, self._wall(), {"pantala.supernode": event.name}))
+                self._traces.record(Span("plan", wanted.trace, began, time.time(), {"pantala.supernode": event.name}))
 
     def _on_write(self, event: WriteEnded) -> None:
         wanted, _ = self._open.get(event.key, (None, 0.0))
@@ -72,7 +67,7 @@ class TaskTraces:
         wanted, began = self._open.pop(task.metadata.uid)
         nodes = task.status.peers.desired if task.status.peers is not None else 0
         about: dict[str, str | int] = {"pantala.task": wanted.name, "pantala.nodes": nodes}
-        self._traces.record(Span("task", wanted.trace, began, self._wall(), about, error, first=True))
+        self._traces.record(Span("task", wanted.trace, began, time.time(), about, error, first=True))
 
 
 def _is_ready(task: TaskResource) -> bool:

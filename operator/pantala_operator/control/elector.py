@@ -7,7 +7,6 @@ by its own monotonic clock. The leader counts its term from the moment before th
 import asyncio
 import os
 import secrets
-from dataclasses import dataclass
 
 import structlog
 
@@ -27,24 +26,18 @@ from pantala_operator.term import Term
 
 log = structlog.get_logger(__name__)
 
+INTERVAL = 2.0
+"""Seconds between two renewals, and between two checks of the Lease by the other replicas."""
+_DURATION = 10.0
+"""Seconds after the leader's last renewal at which another replica takes over."""
+_MARGIN = 2.0
+"""The leader ends its term earlier by this many seconds, because a write may take a moment."""
+_TIMEOUT = 4.0
+"""The time limit of one request, in seconds."""
 _AGAIN = 0.1
 """Seconds until another attempt after a conflict."""
 _CUT_OFF = 3
 """The number of failed attempts after which the API server counts as unavailable."""
-
-
-@dataclass(frozen=True, slots=True)
-class LeaseTiming:
-    """Times of an election in seconds."""
-
-    duration: float = 10.0
-    """The Lease's duration: the time after the leader's last renewal at which another replica takes over."""
-    margin: float = 2.0
-    """The leader ends its term earlier by this time, because a write may take a moment."""
-    interval: float = 2.0
-    """The time between two renewals, and between two checks of the Lease by the other replicas."""
-    timeout: float = 4.0
-    """The time limit of one request."""
 
 
 class Elector:
@@ -63,7 +56,6 @@ class Elector:
         metadata: Metadata,
         *,
         pod: str = "",
-        timing: LeaseTiming | None = None,
     ) -> None:
         self.identity = f"{pod or os.uname().nodename}_{secrets.token_hex(4)}"
         """Differs after each start, so that a new process never takes the term of a former process for its own."""
@@ -74,7 +66,6 @@ class Elector:
         self._supernodes = supernodes
         self._events = events
         self._clock = clock
-        self._timing = timing or LeaseTiming()
         self._lease = LeaseResource(metadata)
         self._holds = False
         self._led = False
@@ -103,9 +94,9 @@ class Elector:
 
     async def _step(self) -> float:
         """Read, take or renew the Lease. Returns the seconds until the next step."""
-        pause = self._timing.interval
+        pause = INTERVAL
         try:
-            async with asyncio.timeout(self._timing.timeout):
+            async with asyncio.timeout(_TIMEOUT):
                 pause = await self._turn()
         except ClusterConflictError:
             pause, self._lease = _AGAIN, self._without_version()
@@ -118,7 +109,7 @@ class Elector:
         self._holds = False
         given_back = self._lease.held("", self._lease.transitions, 1, self._clock.now())
         try:
-            async with asyncio.timeout(self._timing.timeout):
+            async with asyncio.timeout(_TIMEOUT):
                 await self._cluster.write_lease(given_back)
         except (ClusterError, TimeoutError) as error:
             log.warning("The Lease was not released, so another operator waits until the Lease ends.", error=str(error))
@@ -137,10 +128,10 @@ class Elector:
                 f"another operator leads now: {holder or 'it has already stopped'}. This operator restarts"
             )
         elif holder and (left := self._left()) > 0:
-            return min(self._timing.interval, left + 0.05)
+            return min(INTERVAL, left + 0.05)
         else:
             await self._write(began, self._lease.transitions + 1)
-        return self._timing.interval
+        return INTERVAL
 
     async def _read(self) -> None:
         try:
@@ -149,7 +140,7 @@ class Elector:
             metadata = self._lease.metadata
             self._lease = LeaseResource(Metadata(metadata.name, metadata.namespace))
         now, version = self._clock.monotonic(), self._lease.metadata.resource_version
-        was_away = now - self._read_at > self._timing.duration / 2
+        was_away = now - self._read_at > _DURATION / 2
         if self._seen[:2] != (version, self._lease.holder) or was_away:
             # After an outage of the API server, the leader gets the time to renew the Lease.
             self._seen = version, self._lease.holder, now
@@ -158,19 +149,19 @@ class Elector:
 
     def _left(self) -> float:
         """Seconds until this replica may take the Lease of another replica."""
-        duration = self._lease.spec.lease_duration_seconds or self._timing.duration
+        duration = self._lease.spec.lease_duration_seconds or _DURATION
         return self._seen[2] + duration - self._clock.monotonic()
 
     async def _write(self, began: float, transitions: int) -> None:
         """Take or renew the Lease. The epoch exceeds all epochs that supernodes know, also if the Lease was deleted."""
         if self._supernodes.epoch > transitions or (not self._holds and self._supernodes.epoch == transitions):
             transitions = self._supernodes.epoch + 1
-        wanted = self._lease.held(self.identity, transitions, round(self._timing.duration), self._clock.now())
+        wanted = self._lease.held(self.identity, transitions, round(_DURATION), self._clock.now())
         self._lease = await self._cluster.write_lease(wanted)
         if not self._holds:
             log.info("This replica leads", lease=self._lease.metadata.key, epoch=transitions)
         self._holds = True
-        self._term.extend(began + self._timing.duration - self._timing.margin, transitions)
+        self._term.extend(began + _DURATION - _MARGIN, transitions)
         self._recovered()
 
     def _without_version(self) -> LeaseResource:

@@ -9,7 +9,6 @@ import argparse
 import asyncio
 import re
 import sys
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, NamedTuple
 
@@ -74,9 +73,7 @@ class GrowthCluster:
         await self._request("delete", self._stateful_set, propagation_policy="Orphan")
 
 
-async def grow(
-    cluster: GrowthCluster, volume: str, size: str, *, sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
-) -> str:
+async def grow(cluster: GrowthCluster, volume: str, size: str) -> str:
     """Make the volumes larger, if the API server would allow all changes. Returns what was done.
 
     Raises a ``ClusterError``, whose text says if nothing was changed.
@@ -97,19 +94,20 @@ async def grow(
     said = [f"Larger volumes of {size} are requested for {', '.join(todo.larger)}."] if todo.larger else []
     if todo.recreate:
         await cluster.delete()
-        await _gone(cluster, sleep)
+        await _gone(cluster)
         said.append("The StatefulSet is deleted, and its pods and claims stay. Helm creates it again.")
     return " ".join(said) or f"Each volume has at least {size}, so nothing needs to grow."
 
 
-async def _gone(cluster: GrowthCluster, sleep: Callable[[float], Awaitable[None]]) -> None:
-    end = time.monotonic() + _GONE_SECONDS
-    while time.monotonic() < end:
+async def _gone(cluster: GrowthCluster) -> None:
+    clock = asyncio.get_running_loop()
+    end = clock.time() + _GONE_SECONDS
+    while clock.time() < end:
         try:
             await cluster.stateful_set()
         except ClusterNotFoundError:
             return
-        await sleep(_INTERVAL)
+        await asyncio.sleep(_INTERVAL)
     raise ClusterError(f"The StatefulSet still exists after {_GONE_SECONDS:.0f} s. Run helm upgrade again")
 
 

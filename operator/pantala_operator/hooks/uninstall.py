@@ -7,7 +7,6 @@ still 0: pulls work on the node.
 
 import argparse
 import asyncio
-import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
@@ -89,20 +88,13 @@ class CleanupResult:
         return not (self.remaining or self.podless or self.error)
 
 
-async def wait(
-    cluster: CleanupCluster,
-    namespace: str,
-    name: str,
-    seconds: float,
-    *,
-    clock: Callable[[], float] = time.monotonic,
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep,
-) -> CleanupResult:
+async def wait(cluster: CleanupCluster, namespace: str, name: str, seconds: float) -> CleanupResult:
     """Wait until all nodes are restored, for at most ``seconds``. Then delete the DaemonSet in any case."""
-    end = clock() + seconds
+    clock = asyncio.get_running_loop()
+    end = clock.time() + seconds
     result = await _look(cluster, namespace, name)
-    while not result.complete and clock() < end:
-        await sleep(_INTERVAL)
+    while not result.complete and clock.time() < end:
+        await asyncio.sleep(_INTERVAL)
         result = await _look(cluster, namespace, name)
     try:
         await cluster.delete_daemonset(namespace, name)

@@ -63,15 +63,6 @@ class Headers(NamedTuple):
     """An identifier of the credentials: the Secret's UID, never its content."""
 
 
-class PullSecrets(NamedTuple):
-    """Pull secrets of one namespace, usable or not."""
-
-    configs: Mapping[str, str]
-    """The content of the usable pull secrets, by name."""
-    faults: tuple[str, ...]
-    """The errors of the other pull secrets."""
-
-
 def opted_in(secret: Secret) -> bool:
     """True if the owner of a Secret allows a use of it. The operator keeps the content of no other Secret."""
     return secret.metadata.labels.get(ALLOW) in (_FOR_TASKS, _FOR_IMAGES)
@@ -177,13 +168,11 @@ def _line(encoded: str) -> str | None:
     return value if len(value) <= values.MAX_VALUE and values.is_valid(value) else None
 
 
-def pull_secrets(names: Iterable[str], readings: Mapping[str, SecretReading]) -> PullSecrets:
-    """Collect the pull secrets of these names, as far as ``readings`` has them."""
+def pull_secrets(names: Iterable[str], readings: Mapping[str, SecretReading]) -> tuple[dict[str, str], tuple[str, ...]]:
+    """The contents of the usable pull secrets of these names, and the errors of the others, if they were read."""
     found = {name: pull_secret(name, readings[name]) for name in names if name in readings}
-    return PullSecrets(
-        {name: each for name, each in found.items() if isinstance(each, str)},
-        tuple(each.message for each in found.values() if isinstance(each, Obstacle)),
-    )
+    usable = {name: each for name, each in found.items() if isinstance(each, str)}
+    return usable, tuple(each.message for each in found.values() if isinstance(each, Obstacle))
 
 
 def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:

@@ -7,6 +7,8 @@ import pytest
 from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.hooks.growth import Growth, GrowthCluster, grow, main, plan
 
+pytestmark = pytest.mark.virtual_time
+
 NAME = "pantala-supernode"
 
 
@@ -56,9 +58,7 @@ class Answers:
 
 
 async def run(answers: Answers, size: str = "2Gi") -> str:
-    async def sleep(_: float) -> None: ...
-
-    return await grow(GrowthCluster(answers, "ns", NAME), "data", size, sleep=sleep)
+    return await grow(GrowthCluster(answers, "ns", NAME), "data", size)
 
 
 def test_only_the_claims_of_the_statefulset_that_are_too_small_grow() -> None:

@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import pytest
 
 from pantala_operator.app import App
-from pantala_operator.control.elector import Elector, LeaseTiming
+from pantala_operator.control.elector import INTERVAL, Elector
 from pantala_operator.errors import ClusterUnavailableError, LeaseLostError, NotLeadingError
 from pantala_operator.events import LeadershipChanged, OperatorEvents
 from pantala_operator.resources.api import Metadata
@@ -90,7 +90,7 @@ async def test_m4_a_stopped_leader_hands_over_at_once(
     first, second = pair
     await first.stop()
     assert not first.term.leads
-    await eventually(lambda: second.term.leads, within=LeaseTiming().interval + 0.5)
+    await eventually(lambda: second.term.leads, within=INTERVAL + 0.5)
     assert 2 == second.term.epoch == lease(cluster).transitions
 
 

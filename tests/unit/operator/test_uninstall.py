@@ -1,5 +1,6 @@
 """The end of an uninstall: it waits for nodes a limited time, and names those that are not restored."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -23,6 +24,8 @@ from pantala_operator.hooks.uninstall import (
     wait,
 )
 
+pytestmark = pytest.mark.virtual_time
+
 LABELS = {"app": "cleanup"}
 OBSERVED = CleanupDaemonSet(True, 2, LABELS)
 DOWN = CleanupPod("b", False)
@@ -34,7 +37,7 @@ def done(*nodes: str) -> list[CleanupPod]:
 
 @dataclass
 class Nodes(CleanupCluster):
-    """A cluster whose nodes are restored one after the other. Its clock advances only by sleeping."""
+    """A cluster whose nodes are restored one after the other."""
 
     looks: list[CleanupDaemonSet | Exception]
     found: list[list[CleanupPod]]
@@ -60,11 +63,12 @@ class Nodes(CleanupCluster):
     async def delete_lease(self, namespace: str, name: str) -> None:
         await self.delete_daemonset(namespace, name)
 
-    async def sleep(self, seconds: float) -> None:
-        self.now += seconds
-
     async def wait(self, seconds: float = 90) -> CleanupResult:
-        return await wait(self, "ns", "cleanup", seconds, clock=lambda: self.now, sleep=self.sleep)
+        clock = asyncio.get_running_loop()
+        began = clock.time()
+        result = await wait(self, "ns", "cleanup", seconds)
+        self.now = clock.time() - began
+        return result
 
 
 @pytest.mark.parametrize(
