@@ -18,6 +18,7 @@ from pantala_pieces.transfer.upload.heads import wrapped_path
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import serving
+from pantala_supernode.dragonfly import registration
 from pantala_supernode.dragonfly.registration import RegistrationTimeouts
 from testbed.origin import Behaviour, Bytes, Generated
 from tests.support.dragonfly_client import Dfget, GaveUpError, Item
@@ -213,6 +214,21 @@ async def test_who_is_to_ask_again_is_told_what_is_in_the_way(stage: Stage) -> N
     async with stage.dfget() as client:
         answer = await client.post("/peer/registry", REGISTRATION | {"rawUrl": "http://127.0.0.1:1/f"})
     assert (609, True) == (answer["code"], "http://127.0.0.1:1/… refused the connection" in answer["msg"])
+
+
+async def test_clients_that_register_ever_more_files_take_no_more_memory(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "_MOST_IDLE", 3)
+    stage.app.dragonfly.service.registrations._timeouts = RegistrationTimeouts(registration=0.05)
+    stage.origin.serve("/f", Bytes(b"honest"))
+    async with stage.dfget() as client:
+        await client.register()
+        for number in range(20):
+            await client.post("/peer/registry", REGISTRATION | {"rawUrl": f"http://127.0.0.1:1/{number}"})
+        await eventually(lambda: len(list(stage.app.managers.tasks)) == 4)
+        await eventually(lambda: len(list(stage.app.supernode._cdn.copies)) == 4)
+        assert b"honest" == await client.run()
 
 
 async def test_a_slow_origin_is_waited_for(stage: Stage) -> None:

@@ -163,8 +163,9 @@ class CDNManager:
         return recorder.kept_bytes if recorder is not None else 0
 
     def tick(self, now: float) -> None:
-        """Measure how fast bytes arrive. Call about once a second. ``now`` is in monotonic seconds."""
+        """Measure how fast bytes arrive, and tidy up. Call about once a second. ``now`` is in monotonic seconds."""
         self.worker.arrivals.tick(self._missing_bytes, now)
+        self.copies.tidy()
 
     def piece_digest(self, task_id: TaskID, piece: int) -> bytes:
         """The sha256 of a cached piece. Raises :class:`pantala_pieces.errors.PieceMissingError`."""

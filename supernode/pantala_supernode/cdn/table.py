@@ -48,6 +48,13 @@ class CopyTable:
         copy = self._copies.get(task_id)
         return copy is not None and copy.phase is CopyPhase.RELEASED
 
+    def tidy(self) -> None:
+        """Forget the released copies that have neither a file nor a job."""
+        for copy in self:
+            idle = copy.job is None or copy.job.done()
+            if copy.phase is CopyPhase.RELEASED and idle and self.store.get(copy.task_id) is None:
+                del self._copies[copy.task_id]
+
     def blockers(self, copy: CopyState) -> list[asyncio.Task[None]]:
         """The jobs that still use the copy's files."""
         return [task for task in (copy.job, self._deletions.get(copy.task_id)) if task is not None]

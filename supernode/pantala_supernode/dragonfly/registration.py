@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import structlog
@@ -18,6 +18,8 @@ from pantala_supernode.tasks.shares import DRAGONFLY
 from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _log = structlog.get_logger(__name__)
+_MOST_IDLE = 1024
+"""The most files without a client. Clients do not authenticate, and could otherwise take all memory."""
 OTHER_MD5 = "the origin's file does not have the requested md5"
 
 
@@ -138,6 +140,20 @@ class Registrations:
         now = self._clock()
         self._tried = {name: at for name, at in self._tried.items() if now - at < self._timeouts.refusal}
         self._rejected = {name: at for name, at in self._rejected.items() if now - at < self._timeouts.rejection}
+        for _, task_id in sorted(self._idle(now))[:-_MOST_IDLE]:
+            self._leases.end_lease(task_id, keep=True)
+
+    def _idle(self, now: float) -> Iterator[tuple[float, TaskID]]:
+        """The end of the lease and the ID of each file that a client has registered, and that no client fetches.
+
+        The leases of preheats last longer.
+        """
+        for task in self._tasks:
+            lease = task.lease
+            if lease is None or lease.source is None or lease.source.tenants != {DRAGONFLY} or task.fetchers:
+                continue
+            if lease.until <= now + self._clients.lifetimes.lease:
+                yield lease.until, task.id
 
     def _attempt(self, task_id: TaskID, task: Task | None) -> str:
         """The order's ``attempt``. It is new if the former attempt has failed, and is not one of the last seconds."""

@@ -29,8 +29,10 @@ PRIORITY = 1_000
 """The priority of blobs. It is higher than the priority of most Tasks, because a container waits for the blob."""
 _UNFINISHED = 60.0
 """Seconds for which the fetch of a blob continues after the last peer stopped waiting, because runtimes retry."""
-_MOST = 4096
+_MOST = 1024
 """The most blobs for which one peer may wait at the same time."""
+_KEPT = 8192
+"""The most blobs without a waiting peer. Otherwise, a peer that asks for ever more blobs takes all memory."""
 
 
 FindEvidence = Callable[[Copy, Offer, Ruling, Callable[[str], None]], None]
@@ -96,6 +98,7 @@ class BlobLeases:
         blob.wanted_at = self._clock()
         self._fetch(name, blob)
         self._admit(name, blob)
+        self._release_oldest()
         return question
 
     def end(self, question: Question) -> None:
@@ -217,6 +220,16 @@ class BlobLeases:
         self._release(min(idle)[1])
         return True
 
+    def _release_oldest(self) -> None:
+        """If too many blobs are idle, release a quarter: unfinished blobs, then those that are idle for longest."""
+        if len(self._blobs) <= _KEPT:
+            return
+        whole = {task.id for task in self._tasks if task.complete}
+        idle = sorted((name in whole, blob.wanted_at, name) for name, blob in self._blobs.items() if blob.idle)
+        if len(idle) > _KEPT:
+            for _, _, name in idle[: len(idle) - _KEPT * 3 // 4]:
+                self._release(name)
+
     def _release(self, name: str) -> None:
         del self._blobs[name]
         self._leases.end_lease(name, keep=True)
@@ -230,6 +243,7 @@ class BlobLeases:
                 self._want(peer, name, wanted.digest, offers)
             else:
                 self._end(peer, name)
+        self._release_oldest()
         self._reassign([peer])
 
     def _want(self, peer: str, name: str, digest: str, offers: tuple[Offer, ...]) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import pytest
 
 from pantala_protocol import task_id
@@ -10,6 +11,7 @@ from pantala_protocol.images import PullOrder, WantedImage
 from pantala_protocol.rules.rights import SECONDS, EvidenceKind, Right, Rights, Ruling
 from pantala_protocol.statement import CDNStatus, Failure, Statement
 from pantala_protocol.sync import WantedBlob
+from pantala_supernode.images import leases
 from pantala_supernode.images.blob import KeptBlob, Offer
 from pantala_supernode.images.leases import PRIORITY, BlobLeases
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
@@ -434,6 +436,20 @@ def test_an_idle_blob_is_released_for_room(stage: Stage) -> None:
     assert stage.blobs.release_idle()
     assert None is stage.managers.tasks.get(NAME)
     assert not stage.blobs.release_idle()
+
+
+def test_a_peer_that_asks_for_ever_more_blobs_takes_no_more_memory(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "_KEPT", 8)
+    stage.say("n2", WANTED)
+    digests = [f"sha256:{number:064x}" for number in range(100)]
+    for digest in digests:
+        stage.now += 1.0
+        stage.say("n1", msgspec.structs.replace(WANTED, digest=digest))
+    left = {task.id for task in stage.managers.tasks}
+    assert {NAME, *(task_id.of_blob(digest) for digest in digests[-5:])} <= left
+    assert 10 >= len(left)
 
 
 def restored(*, idle: float = 10.0) -> Stage:
