@@ -189,16 +189,14 @@ async def test_h9_only_one_of_two_writers_changes_the_authority(
         "",
     ],
 )
+@pytest.mark.parametrize("cluster", ["real"], indirect=True)
 async def test_t1_no_name_leads_to_a_secret_of_another_namespace(
     cluster: ClusterAPI, kubectl: Kubectl, name: str
 ) -> None:
     """A Task's author writes the name of the Secret with its headers."""
     for namespace, secret in (("default", "own"), ("kube-public", "theirs")):
         body = {"apiVersion": "v1", "kind": "Secret", "metadata": {"name": secret, "namespace": namespace}}
-        if isinstance(cluster, MemoryCluster):
-            cluster.put("secrets", body)
-        else:
-            await kubectl.apply(body)
+        await kubectl.apply(body)
         assert secret == (await cluster.read_data(DataKind.SECRET, namespace, secret)).metadata.name
     with pytest.raises(ClusterNotFoundError):
         await cluster.read_data(DataKind.SECRET, "default", name)

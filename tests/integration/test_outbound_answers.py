@@ -1,6 +1,7 @@
 """Which answers are accepted, and which break a limit or HTTP."""
 
 import asyncio
+import contextlib
 import errno
 import os
 import socket
@@ -16,6 +17,7 @@ from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.request import Head, Limits, Request, Timeouts
 from pantala_supernode.outbound.trust import Trust
+from tests.support.eventually import eventually
 from tests.support.outbound import local_egress, raw_server
 
 HEAD_LIMIT = 64 * 1024
@@ -59,7 +61,6 @@ async def answered(
         writer.write(text.encode("latin-1") if isinstance(text, str) else text)
         if kept:
             await reader.read()
-        await asyncio.sleep(0.05)
 
     async with (
         raw_server(serve) as url,
@@ -306,8 +307,8 @@ async def test_a_server_without_tls_is_named_as_such() -> None:
     async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.read(65_536)
         writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        await writer.drain()
-        await asyncio.sleep(0.05)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()  # until the client has understood and ends the connection
 
     async with raw_server(plain) as url, OutboundClient(egress=local_egress()) as client:
         with pytest.raises(OutboundError) as caught:
@@ -335,19 +336,18 @@ async def test_the_end_of_a_connection_with_tls_ends_only_a_body_without_framing
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(f"{OK}{framing}\r\n\r\n9\r\nbody".encode())
-        await writer.drain()
-        await asyncio.sleep(0.05)
+        await eventually(lambda: sink.data.endswith(b"body"))  # a reset would take away what the client has not read
         own = writer.get_extra_info("socket")
         if reset:
             own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
             writer.transport.abort()
         else:
             own.shutdown(socket.SHUT_WR)
-        await asyncio.sleep(0.05)
+        with contextlib.suppress(ConnectionError):
+            await reader.read()
 
-    trust = Trust([("127.0.0.1", tmp_path / "ca.pem")])
+    trust, sink = Trust([("127.0.0.1", tmp_path / "ca.pem")]), Kept()
     async with raw_server(serve, tls) as url, OutboundClient(egress=local_egress(), trust=trust) as client:
-        sink = Kept()
         if complete:
             await client.send(Request(url, {}), sink)
             assert b"9\r\nbody" == sink.data

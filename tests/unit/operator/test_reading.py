@@ -186,7 +186,15 @@ async def test_t2_missing_secrets_of_a_namespace_do_not_delay_another_one() -> N
 
 
 async def test_an_outage_is_one_line_in_the_log_and_not_one_for_each_secret() -> None:
-    cluster, clock, known = MemoryCluster(), MemoryClock(), Observation()
+    """The error names the Secret, so no two texts are equal."""
+
+    class Down(MemoryCluster):
+        async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
+            if self.outage is not None:
+                raise ClusterUnavailableError(f"no answer to get {kind}/{name}")
+            return await super().read_data(kind, namespace, name)
+
+    cluster, clock, known = Down(), MemoryClock(), Observation()
     cluster.outage = ClusterUnavailableError("no answer")
     known.pull_secrets = frozenset(("ns", f"s{number}") for number in range(20))
     reader = SecretReader(cluster, known, OperatorEvents(), clock, "")
@@ -194,7 +202,7 @@ async def test_an_outage_is_one_line_in_the_log_and_not_one_for_each_secret() ->
         for _ in range(10):
             await reader.turn()
             clock.advance(5)
-        assert ["no answer"] == [each["error"] for each in logged]
+        assert [True] == ["no answer to get secrets/s" in each["error"] for each in logged]
         cluster.outage = None
         await reader.turn()
         cluster.outage = ClusterUnavailableError("no answer")

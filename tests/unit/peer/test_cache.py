@@ -472,7 +472,7 @@ async def test_an_error_that_may_pass_deletes_no_piece(
     again.close()
 
 
-async def test_a_data_file_that_the_disk_does_not_show_is_made_again(
+async def test_a_data_file_that_the_disk_does_not_show_does_not_fit(
     cache: PieceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The disk says EIO. An unknown exception would end the work on the task, and report nothing."""
