@@ -2,7 +2,8 @@
 
 import email.utils
 import re
-from collections.abc import Mapping
+
+from multidict import CIMultiDict
 
 from pantala_pieces.file import Meta
 from pantala_protocol.redaction import RedactedURL
@@ -16,9 +17,13 @@ _DIRECTIVE = re.compile(r'([a-z-]+)(?:\s*=\s*"?([0-9]{1,10})"?)?')
 _NEVER = frozenset({"no-cache", "no-store", "private"})
 
 
-def lifetime(headers: Mapping[str, str]) -> float | None:
-    """For how many seconds an answer declares itself fresh (RFC 9111, 4.2). ``None``: the answer declares no time."""
-    directives = {match[1]: match[2] for match in _DIRECTIVE.finditer(headers.get("Cache-Control", "").lower())}
+def lifetime(headers: CIMultiDict[str]) -> float | None:
+    """For how many seconds an answer declares itself fresh (RFC 9111, 4.2). ``None``: the answer declares no time.
+
+    The directives of all Cache-Control fields count together (RFC 9110, 5.3).
+    """
+    cache_control = ", ".join(headers.getall("Cache-Control", [])).lower()
+    directives = {match[1]: match[2] for match in _DIRECTIVE.finditer(cache_control)}
     if _NEVER & directives.keys():
         return 0.0
     for name in ("s-maxage", "max-age"):  # the supernode is a shared cache
@@ -101,6 +106,6 @@ def check_end_is_seen(answer: Answer, shown: RedactedURL, *, digest_known: bool)
         )
 
 
-def _age(headers: Mapping[str, str]) -> float:
+def _age(headers: CIMultiDict[str]) -> float:
     text = headers.get("Age", "").strip()
     return float(text[:10]) if text.isascii() and text.isdigit() else 0.0

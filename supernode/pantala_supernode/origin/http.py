@@ -99,7 +99,7 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
     offset, length, end = (0, None, None) if unchanged else _extent(head, source, shown, resume)
     if length is not None and length > MAX_LENGTH:
         raise errors.SourceUnusableError.with_action(f"{shown} serves {length} bytes, more than {MAX_LENGTH}")
-    etag, last_modified = fields.get("ETag", "").strip(), _last_modified(fields)
+    etag, last_modified = fields.get("ETag", "").strip(), _last_modified(fields) or _confirmed_date(head, resume)
     if _echoes(source, etag + last_modified):
         etag = last_modified = ""
     etag, last_modified = (each if len(each) <= _LONGEST_VALIDATOR else "" for each in (etag, last_modified))
@@ -110,7 +110,7 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
         last_modified=last_modified,
         framed=head.length is not None or head.chunked,
         body=body,
-        lifetime=_lifetime(fields),
+        lifetime=freshness.lifetime(fields),
         unchanged=unchanged,
         end=end,
         ranges=head.status == 206 or "bytes" in fields.get("Accept-Ranges", "").lower(),
@@ -192,13 +192,6 @@ def _extent(
     return first, total, last + 1
 
 
-def _lifetime(fields: CIMultiDict[str]) -> float | None:
-    """See :func:`freshness.lifetime`. The directives of all Cache-Control fields count together (RFC 9110, 5.3)."""
-    joined = CIMultiDict(fields)
-    joined["Cache-Control"] = ", ".join(fields.getall("Cache-Control", []))
-    return freshness.lifetime(joined)
-
-
 def _is_date(validator: str) -> bool:
     """True for a Last-Modified. An ETag has no quotes at some servers, for example Azure Blob Storage before 2011."""
     try:
@@ -216,3 +209,13 @@ def _last_modified(fields: Mapping[str, str]) -> str:
         return text if (answered - modified).total_seconds() >= _FRESH else ""
     except (ValueError, TypeError, OverflowError):
         return ""
+
+
+def _confirmed_date(head: Head, resume: Resume | None) -> str:
+    """The date of a conditional request for a range, if the answer has a range but no Last-Modified. Else empty.
+
+    The range means that the date still holds. So the server need not repeat the date (RFC 9110, 15.3.7).
+    """
+    if resume is None or head.status != 206 or head.fields.get("Last-Modified", "").strip():
+        return ""
+    return resume.validator if _is_date(resume.validator) else ""

@@ -89,6 +89,15 @@ async def test_a_validator_that_is_not_a_date_is_an_etag(validator: str) -> None
     assert (validator, None) == (headers["if-none-match"], headers.get("if-modified-since"))
 
 
+async def test_a_range_confirms_the_date_of_its_request() -> None:
+    how = Behaviour(validators="modified", headers={"Last-Modified": ""})
+    answer, _, headers = await ask(how, Resume(1000, None, MODIFIED))
+    assert (1000, MODIFIED, MODIFIED) == (answer.offset, answer.last_modified, headers["if-range"])
+    assert "" == (await ask(how, Resume(1000, None, "")))[0].last_modified
+    assert "" == (await ask(how, Resume(1000, None, ETAG)))[0].last_modified
+    assert "" == (await ask(how))[0].last_modified
+
+
 @pytest.mark.parametrize("validator", ['"another"', "Mon, 01 Jan 2001 00:00:00 GMT", ""])
 async def test_a_revalidation_answers_with_changed_content(validator: str) -> None:
     answer, body, _ = await ask(Behaviour(), Resume(0, None, validator, complete=True))

@@ -5,6 +5,7 @@ import random
 from pathlib import Path
 
 import pytest
+from multidict import CIMultiDict
 
 from pantala_pieces.file import Meta
 from pantala_protocol.reasons import Reason
@@ -260,7 +261,7 @@ DATE = "Mon, 23 Nov 2026 12:00:00 GMT"
     ],
 )
 def test_the_lifetime_comes_from_the_headers(headers: dict[str, str], seconds: float | None) -> None:
-    assert seconds == lifetime(headers)
+    assert seconds == lifetime(CIMultiDict(headers))
 
 
 @pytest.mark.parametrize(
