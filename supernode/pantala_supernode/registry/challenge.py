@@ -83,11 +83,21 @@ class _TokenReply(msgspec.Struct):
 
 
 def parse(values: Iterable[str]) -> tuple[AuthChallenge, ...]:
-    """Read all ``WWW-Authenticate`` headers of an answer, in order. Raises :class:`ValueError`."""
-    text = ", ".join(values)
+    """Read the valid challenges in all ``WWW-Authenticate`` headers of an answer, in order.
+
+    Raises :class:`ValueError` if there are challenges, but none of them is valid.
+    """
+    fields = list(values)
+    text = ", ".join(fields)
     if len(text) > MAX_LENGTH:
         raise ValueError(f"its WWW-Authenticate headers have {len(text)} characters, more than {MAX_LENGTH}")
-    return tuple(_challenges(text))
+    faults: list[str] = []
+    found = list(_valid(text, faults))
+    if faults and len(fields) > 1:  # the rest of a text after a fault cannot be read, but the other headers can
+        found = [each for field in fields for each in _valid(field, faults)]
+    if faults and not found:
+        raise ValueError(faults[0])
+    return tuple(found)
 
 
 def names_server(challenge: AuthChallenge) -> bool:
@@ -132,30 +142,43 @@ def read_token(body: bytes) -> Token:
     return Token(value, _seconds(reply.expires_in))
 
 
-def _challenges(text: str) -> Iterator[AuthChallenge]:
+def _valid(text: str, faults: list[str]) -> Iterator[AuthChallenge]:
+    """The challenges before the first fault of the text. Adds the faults of challenges that are left out."""
+    try:
+        yield from _challenges(text, faults)
+    except ValueError as error:
+        faults.append(str(error))
+
+
+def _challenges(text: str, faults: list[str]) -> Iterator[AuthChallenge]:
     at = _skip(_COMMAS, text, _skip(_BLANK, text, 0))
     while at < len(text):
         scheme = _SCHEME.match(text, at)
         if scheme is None:
             raise ValueError(f"its WWW-Authenticate header has no authentication scheme at character {at}")
         at = _skip(_BLANK, text, scheme.end())
-        at, parameters = _parameters(text, at)
-        yield AuthChallenge(scheme[1].lower(), parameters)
+        at, parameters, twice = _parameters(text, at)
+        if twice:
+            faults.append(f"its WWW-Authenticate header has two values for the parameter {twice[:40]!r}")
+        else:
+            yield AuthChallenge(scheme[1].lower(), parameters)
 
 
-def _parameters(text: str, at: int) -> tuple[int, dict[str, str]]:
+def _parameters(text: str, at: int) -> tuple[int, dict[str, str], str]:
+    """The position after the parameters, the parameters, and the name of one with two values, or empty."""
     found: dict[str, str] = {}
+    twice = ""
     token68 = _TOKEN68.match(text, at)
     if token68 is not None and not _PARAMETER.match(text, at):
-        return _next(text, token68.end()), found
+        return _next(text, token68.end()), found, twice
     while (match := _PARAMETER.match(text, at)) is not None:
         name = match[1].lower()
         value = match[2] if match[2] is not None else _ESCAPED.sub(r"\1", match[3])
         if found.get(name, value) != value and name != _SEVERAL:
-            raise ValueError(f"its WWW-Authenticate header has two values for the parameter {name[:40]!r}")
+            twice = name
         found[name] = f"{found[name]} {value}" if found.get(name, value) != value else value
         at = _next(text, match.end())
-    return (at if found else _next(text, at)), found
+    return (at if found else _next(text, at)), found, twice
 
 
 def _next(text: str, at: int) -> int:

@@ -70,6 +70,26 @@ def test_an_invalid_challenge_is_refused(value: str) -> None:
         challenge.parse([value])
 
 
+@pytest.mark.parametrize(
+    "values",
+    [
+        ['Negotiate realm="x', "Basic realm=y"],
+        ["Basic realm=y", 'Negotiate realm="x'],
+        ['Basic realm=y, Negotiate realm="x'],
+        ['Bearer realm="x", realm="z", Basic realm=y'],
+        ['Bearer realm="x" service="z"', "Basic realm=y"],
+    ],
+)
+def test_a_malformed_challenge_leaves_the_valid_ones(values: list[str]) -> None:
+    assert (AuthChallenge("basic", {"realm": "y"}),) == challenge.parse(values)
+
+
+def test_the_parameters_of_a_challenge_may_be_in_several_headers() -> None:
+    assert (AuthChallenge("bearer", {"realm": "x", "service": "y"}),) == challenge.parse(
+        ["Bearer realm=x", "service=y"]
+    )
+
+
 @given(st.lists(challenges, max_size=4))
 def test_written_challenges_are_read_back(written: list[AuthChallenge]) -> None:
     def quoted(text: str) -> str:
