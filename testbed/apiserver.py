@@ -157,7 +157,7 @@ class ControlPlane:
         names = ["kubernetes", "kubernetes.default", "kubernetes.default.svc", "localhost", "127.0.0.1", "10.0.0.1"]
         certificate, key = authority.issue("apiserver", "kube-apiserver", names=names)
         authority.kubeconfig(self.kubeconfig, self.server, authority.issue("admin", "admin", "system:masters"))
-        tokens = authority.signing_key("service-account")
+        tokens = authority.token_key()
         self._arguments = [
             str(self._programs["kube-apiserver"]), f"--etcd-servers=http://127.0.0.1:{self._etcd_port}",
             "--bind-address=127.0.0.1", f"--secure-port={self.port}", "--advertise-address=127.0.0.1",

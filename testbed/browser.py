@@ -125,9 +125,9 @@ class BrowserPage:
         await self.call("Input.dispatchKeyEvent", type="keyDown", **common, **({"text": text} if text else {}))
         await self.call("Input.dispatchKeyEvent", type="keyUp", **common)
 
-    async def resize(self, width: int, height: int, *, scale: float = 1.0) -> None:
+    async def resize(self, width: int, height: int) -> None:
         await self.call(
-            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=scale, mobile=False
+            "Emulation.setDeviceMetricsOverride", width=width, height=height, deviceScaleFactor=1, mobile=False
         )
 
     async def prefer(self, scheme: str, *, motion: str = "no-preference") -> None:

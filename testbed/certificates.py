@@ -14,8 +14,8 @@ DAY = 86400.0
 class ProcessAuthority:
     """An authority that signs any name."""
 
-    def __init__(self, *, lifetime: float = 30 * DAY) -> None:
-        self.issuer = CertificateIssuer.new(now=time.time(), lifetime=lifetime)
+    def __init__(self) -> None:
+        self.issuer = CertificateIssuer.new(now=time.time(), lifetime=30 * DAY)
 
     @property
     def bundle(self) -> bytes:

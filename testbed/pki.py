@@ -51,9 +51,9 @@ class Authority:
         _write_key(key_file, key)
         return certificate_file, key_file
 
-    def signing_key(self, name: str) -> Path:
+    def token_key(self) -> Path:
         """An RSA key for service account tokens, made once."""
-        path = self._folder / f"{name}.key"
+        path = self._folder / "service-account.key"
         if not path.exists():
             _write_key(path, rsa.generate_private_key(public_exponent=65537, key_size=2048))
         return path

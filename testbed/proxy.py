@@ -19,7 +19,7 @@ import base64
 import contextlib
 import signal
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
@@ -37,13 +37,12 @@ class ForwardProxy:
         port: int = 0,
         *,
         credentials: bytes | None = None,
-        hosts: Mapping[str, tuple[str, int]] | None = None,
         log: Callable[[str], object] | None = None,
     ) -> None:
         self.host = host
         self.port = port
         self.credentials = credentials
-        self.hosts = dict(hosts or {})
+        self.hosts: dict[str, tuple[str, int]] = {}
         self.status: int | None = None
         self.log: list[str] = []
         """Method and target of every request, also of refused requests."""

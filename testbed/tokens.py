@@ -29,6 +29,8 @@ from testbed.pki import Authority
 
 _ISSUER = "pantala testbed"
 _SKEW = 10
+_SECONDS = 300
+"""The life of a token."""
 _MOST = 64 * 1024
 
 
@@ -60,20 +62,10 @@ class TokenServer:
     issuer = _ISSUER
     """The issuer that the registry trusts."""
 
-    def __init__(
-        self,
-        folder: Path,
-        accounts: Mapping[str, str],
-        *,
-        host: str = "127.0.0.1",
-        seconds: int = 300,
-        public: str = "public/",
-    ) -> None:
+    def __init__(self, folder: Path, accounts: Mapping[str, str], *, host: str = "127.0.0.1") -> None:
         authority = Authority(folder)
         self._host = host
         self._accounts = accounts
-        self._seconds = seconds
-        self._public = public
         self.certificate, key = authority.issue("tokens", _ISSUER)
         """The certificate of the key that signs tokens."""
         self._key = _read_key(key)
@@ -112,18 +104,18 @@ class TokenServer:
             return None
         access = [each for scope in scopes if (each := self._access(user, scope)) is not None]
         token = self._sign({**self._times(), "iss": _ISSUER, "aud": self.service, "sub": user, "access": access})
-        document = {"token": token, "access_token": token, "expires_in": self._seconds}
+        document = {"token": token, "access_token": token, "expires_in": _SECONDS}
         return json.dumps(document).encode()
 
     def _access(self, user: str, scope: str) -> dict[str, object] | None:
         kind, _, rest = scope.partition(":")
         name, _, actions = rest.rpartition(":")
-        allowed = actions.split(",") if user else ["pull"] if name.startswith(self._public) else []
+        allowed = actions.split(",") if user else ["pull"] if name.startswith("public/") else []
         return {"type": kind, "name": name, "actions": allowed} if allowed else None
 
     def _times(self) -> dict[str, int]:
         now = int(time.time())
-        return {"iat": now, "nbf": now - _SKEW, "exp": now + self._seconds}
+        return {"iat": now, "nbf": now - _SKEW, "exp": now + _SECONDS}
 
     def _sign(self, claims: Mapping[str, object]) -> str:
         header = {"typ": "JWT", "alg": "ES256", "x5c": self._chain}

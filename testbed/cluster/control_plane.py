@@ -38,7 +38,7 @@ class ControlPlane:
     def start_apiserver(self) -> None:
         """Start the API server. Returns when it is ready."""
         certificate, key = self._apiserver_certificate()
-        tokens = self._authority.signing_key("service-account")
+        tokens = self._authority.token_key()
         admin = layout.STATE / "pki" / "admin.crt"
         self._start(
             "kube-apiserver", f"--etcd-servers={_ETCD}", f"--bind-address={layout.HOST}",
@@ -97,7 +97,7 @@ class ControlPlane:
 
     def _start_controllers(self) -> None:
         kubeconfig = f"--kubeconfig={layout.KUBECONFIG}"
-        tokens = self._authority.signing_key("service-account")
+        tokens = self._authority.token_key()
         self._start(
             "kube-controller-manager", kubeconfig, "--leader-elect=false", "--secure-port=0",
             f"--service-account-private-key-file={tokens}", f"--root-ca-file={self._authority.certificate_file}",

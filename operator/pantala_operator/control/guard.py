@@ -16,7 +16,7 @@ from pantala_operator.resources import conditions, status
 from pantala_operator.resources.api import PeerResource
 from pantala_operator.resources.conditions import Condition, ConditionType, Verdict
 from pantala_operator.resources.sources import SourcePolicy
-from pantala_operator.resources.status import Obstacle, StatusInputs
+from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
 
 log = structlog.get_logger(__name__)
@@ -57,7 +57,7 @@ def conditions_of(each: Planned, error: Exception, now: datetime) -> tuple[Condi
     """The object's conditions with the bug. Conditions that the bug does not concern stay the same."""
     text = f"The operator cannot plan this object because of a bug ({type(error).__name__})"
     obstacle = Obstacle(Reason.INTERNAL, f"{text}. Read the operator's log, and please report the problem.")
-    summary = status.evaluate(StatusInputs(status.PENDING, obstacle=obstacle))
+    summary = status.evaluate(status.PENDING, obstacle=obstacle)
     verdicts: Mapping[StrEnum, Verdict]
     match each:
         case PeerResource():

@@ -26,7 +26,7 @@ from pantala_operator.resources.prefetch import (
     SpecImage,
     is_named_by,
 )
-from pantala_operator.resources.status import PENDING, PROGRESSING, Obstacle, StatusInputs, Summary, have, kept, no, yes
+from pantala_operator.resources.status import PENDING, PROGRESSING, Obstacle, Summary, have, kept, no, yes
 from pantala_operator.resources.status import evaluate as summarize
 from pantala_protocol import image
 from pantala_protocol.images import Depth
@@ -154,7 +154,7 @@ def status_of_stranger(task: TaskResource, now: datetime) -> TaskStatus:
     what = "The Task names an ImagePrefetch as its owner, but the operator did not make this Task"
     obstacle = Obstacle.of(Reason.OWNER_MISMATCH, what)
     refused = no(obstacle.reason, obstacle.message)
-    summary = summarize(StatusInputs(activity=refused, obstacle=obstacle))
+    summary = summarize(refused, obstacle=obstacle)
     verdicts = _verdicts(summary, refused, refused)
     return _status(task, ImageStatus(task.spec.source.image), verdicts, (), {}, (task.status.start_time, None), now)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pantala_operator.plan.nodes import TaskNodes, Trouble, late_verdict
 from pantala_operator.resources import status
 from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType, Verdict
-from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, have, no, yes
+from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, have, no, yes
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.statement import CDNStatus, Failure, TaskReport
@@ -71,12 +71,10 @@ def evaluate(inputs: TaskInputs) -> dict[ConditionType, Verdict]:
     goal = distributed if inputs.to_peers else cached
     what = "spec.suspend is set. Existing copies stay. Nothing more is fetched or distributed"
     summary = status.evaluate(
-        StatusInputs(
-            done=goal if inputs.complete else None,
-            pause=no(SUSPENDED, what) if inputs.suspended else None,
-            obstacle=inputs.obstacle,
-            activity=_activity(inputs, goal),
-        )
+        _activity(inputs, goal),
+        done=goal if inputs.complete else None,
+        pause=no(SUSPENDED, what) if inputs.suspended else None,
+        obstacle=inputs.obstacle,
     )
     return {
         ConditionType.READY: summary.ready,

@@ -1,13 +1,12 @@
 """Derives Ready, Reconciling and Stalled of all kinds of resources, and the Events and expiry from them. Pure.
 
-Each kind supplies :class:`StatusInputs`. The first that is set counts, in the order ``done``, ``pause``, ``obstacle``,
-``activity``. At most one of ``Ready``, ``Reconciling`` and ``Stalled`` is True. During a pause, all three are False.
+Each kind calls :func:`evaluate`. At most one of ``Ready``, ``Reconciling`` and ``Stalled`` is True. During a pause, all
+three are False.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import NamedTuple
 
@@ -54,19 +53,6 @@ class Notice(NamedTuple):
     message: str
 
 
-@dataclass(frozen=True, slots=True)
-class StatusInputs:
-    """The inputs from which :func:`evaluate` derives the three summary conditions."""
-
-    activity: Verdict
-    """The condition ``Ready`` while work is in progress."""
-    done: Verdict | None = None
-    """The condition ``Ready`` if all work is done, else ``None``."""
-    pause: Verdict | None = None
-    """The condition during a pause that the user wants, else ``None``."""
-    obstacle: Obstacle | None = None
-
-
 class Summary(NamedTuple):
     """The conditions ``Ready``, ``Reconciling`` and ``Stalled``."""
 
@@ -75,16 +61,22 @@ class Summary(NamedTuple):
     stalled: Verdict
 
 
-def evaluate(inputs: StatusInputs) -> Summary:
-    if (done := inputs.done) is not None:
+def evaluate(
+    activity: Verdict, *, done: Verdict | None = None, pause: Verdict | None = None, obstacle: Obstacle | None = None
+) -> Summary:
+    """The first that is set counts, in the order ``done``, ``pause``, ``obstacle``, ``activity``.
+
+    ``done``, ``pause`` and ``activity`` are the condition ``Ready`` if all work is done, during a pause that the user
+    wants, and while work is in progress.
+    """
+    if done is not None:
         return Summary(done, no(done.reason, "Nothing is left to do"), no(done.reason, "Nothing blocks progress"))
-    if inputs.pause is not None:
-        return Summary(inputs.pause, inputs.pause, inputs.pause)
-    if (obstacle := inputs.obstacle) is not None:
+    if pause is not None:
+        return Summary(pause, pause, pause)
+    if obstacle is not None:
         ready = no(obstacle.reason, obstacle.message)
         waiting = no(obstacle.reason, "No download runs. The condition Stalled says why")
         return Summary(ready, waiting, ready._replace(status=ConditionStatus.TRUE))
-    activity = inputs.activity
     stalled = no(activity.reason, "Nothing blocks progress permanently")
     return Summary(activity, activity._replace(status=ConditionStatus.TRUE), stalled)
 

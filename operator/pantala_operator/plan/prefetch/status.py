@@ -26,7 +26,7 @@ from pantala_operator.resources.prefetch import (
     PrefetchStatus,
     PullFailure,
 )
-from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, StatusInputs, Summary, no, yes
+from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED, Obstacle, Summary, no, yes
 from pantala_protocol import reasons
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.rules import quantity
@@ -170,7 +170,7 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     working = snapshot.places[Step.ACTIVE] or snapshot.places[Step.PAUSED]
     return PrefetchOutcome(
         stays=(snapshot.run.resting or unknown) and not run.fresh and run.fault is None,
-        summary=engine.evaluate(StatusInputs(activity, done, pause, obstacle)),
+        summary=engine.evaluate(activity, done=done, pause=pause, obstacle=obstacle),
         resolved=resolved,
         failed=obstacle is not None and obstacle.final and not working,
     )
