@@ -7,6 +7,7 @@ CLIError
 ├── PermissionMissingError  the user lacks permission
 ├── NotInstalledError       the cluster does not know Pantala's kinds
 ├── ObjectMissingError      the object does not exist
+├── ForeignLabelsError      objects in several namespaces have Pantala's labels
 ├── RefusedError            the API server rejected the request for another reason
 ├── ConsoleError            the operator's console cannot be reached
 ├── ProgramError            another program, such as kubectl, is missing or failed
@@ -69,6 +70,10 @@ class NotInstalledError(CLIError):
 
 class ObjectMissingError(CLIError):
     """The object does not exist."""
+
+
+class ForeignLabelsError(CLIError):
+    """Objects in several namespaces have the labels of one of Pantala's processes."""
 
 
 class RefusedError(CLIError):

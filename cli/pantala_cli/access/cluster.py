@@ -4,7 +4,7 @@ import contextlib
 import json
 import os
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -17,6 +17,7 @@ from pantala_cli.access import kubeconfig, login
 from pantala_cli.access.kinds import PANTALA, Resource, ResourceKind
 from pantala_cli.errors import (
     CLIError,
+    ForeignLabelsError,
     KubeconfigError,
     NotInstalledError,
     ObjectMissingError,
@@ -166,6 +167,21 @@ def connect(file: str = "", context: str = "") -> Iterator[Cluster]:
             yield Cluster(client)
         finally:
             client.session.close()
+
+
+def of_one_place(objects: Sequence[Resource], whose: str) -> str:
+    """The namespace of objects that were found by Pantala's labels. Empty: there are no objects.
+
+    Every user may give the same labels to objects, and so show a log or a console of their own. Raises
+    :class:`ForeignLabelsError` if the objects are in several namespaces.
+    """
+    places = sorted({each["metadata"]["namespace"] for each in objects})
+    if len(places) > 1:
+        raise ForeignLabelsError(
+            f"Objects with the labels of {whose} are in the namespaces {', '.join(places)}. "
+            "Name Pantala's own one with --pantala-namespace."
+        )
+    return "".join(places)
 
 
 def _url(kind: ResourceKind, name: str) -> str:

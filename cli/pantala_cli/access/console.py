@@ -9,7 +9,7 @@ from urllib.parse import quote
 import msgspec
 import requests
 
-from pantala_cli.access.cluster import Cluster
+from pantala_cli.access.cluster import Cluster, of_one_place
 from pantala_cli.access.kinds import IMAGE, POD, Resource, ResourceKind, condition, selector_of, status_of
 from pantala_cli.errors import ConsoleError, ObjectMissingError, PermissionMissingError
 from pantala_protocol.console.views import Console, TaskDetail
@@ -98,9 +98,9 @@ def through(cluster: Cluster, forward: Forward, home: str) -> Iterator[ConsoleCl
 
 
 def operators(cluster: Cluster, home: str) -> list[Resource]:
-    """The operator's running pods, ready ones first. Raises :class:`ConsoleError` if there is none.
+    """The operator's running pods, ready ones first. All are in one namespace.
 
-    They must be in one namespace: every user may give the same labels to a pod, and show a console of their own.
+    Raises :class:`ConsoleError` if there is none, and as :func:`of_one_place`.
     """
     try:
         pods = cluster.objects(POD, home or None, selector_of("operator"))
@@ -111,12 +111,7 @@ def operators(cluster: Cluster, home: str) -> list[Resource]:
     if not running:
         where = f"in namespace {home}" if home else "in this cluster"
         raise ConsoleError(f"No pod of Pantala's operator runs {where}. Check its Deployment, or use --console URL.")
-    places = {pod["metadata"]["namespace"] for pod in running}
-    if len(places) > 1:
-        raise ConsoleError(
-            f"Pods with the labels of Pantala's operator run in the namespaces {', '.join(sorted(places))}. "
-            "Name Pantala's own one with --pantala-namespace."
-        )
+    of_one_place(running, "Pantala's operator")
     return sorted(running, key=lambda pod: (condition(pod, "Ready").get("status") != "True", pod["metadata"]["name"]))
 
 

@@ -8,7 +8,7 @@ from typing import Annotated
 
 import typer
 
-from pantala_cli.access.cluster import Cluster
+from pantala_cli.access.cluster import Cluster, of_one_place
 from pantala_cli.access.console import ConsoleClient
 from pantala_cli.access.forward import kubectl
 from pantala_cli.access.kinds import PEER, POD, VERSION, Resource, labels, selector_of, status_of
@@ -104,9 +104,9 @@ def selector(process: Component) -> str:
 
 
 def pods_of(cluster: Cluster, home: str, process: Component, node: str = "") -> list[Resource]:
-    """The pods of a process. Raises :class:`ObjectMissingError` if there is none, or if several namespaces have some.
+    """The pods of a process, all in one namespace.
 
-    Every user may give the same labels to a pod, and so show a log of their own.
+    Raises :class:`ObjectMissingError` if there is none, and as :func:`of_one_place`.
     """
     pods = cluster.objects(POD, home or None, selector(process))
     if node:
@@ -114,17 +114,14 @@ def pods_of(cluster: Cluster, home: str, process: Component, node: str = "") -> 
     if not pods:
         where = f" on node {node}" if node else ""
         raise ObjectMissingError(f"No pod of Pantala's {process} runs{where}. Check with kubectl pantala doctor.")
-    places = sorted({pod["metadata"]["namespace"] for pod in pods})
-    if len(places) > 1:
-        raise ObjectMissingError(
-            f"Pods with the labels of Pantala's {process} run in the namespaces {', '.join(places)}. "
-            "Name Pantala's own one with -n."
-        )
+    of_one_place(pods, f"Pantala's {process}")
     return pods
 
 
 def _of_operator(cluster: Cluster, home: str) -> set[str]:
-    return {labels(pod).get(VERSION, "?") for pod in cluster.objects(POD, home or None, selector(Component.OPERATOR))}
+    pods = cluster.objects(POD, home or None, selector(Component.OPERATOR))
+    of_one_place(pods, "Pantala's operator")
+    return {labels(pod).get(VERSION, "?") for pod in pods}
 
 
 def _of_peers(cluster: Cluster, _home: str) -> set[str]:

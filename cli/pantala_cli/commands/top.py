@@ -13,7 +13,7 @@ from pantala_cli.access import targets
 from pantala_cli.access.console import ConsoleClient
 from pantala_cli.access.kinds import IMAGE, TASK
 from pantala_cli.access.options import UserAccess
-from pantala_cli.errors import ConsoleError, ObjectMissingError, UnreachableError
+from pantala_cli.errors import ConsoleError, ForeignLabelsError, ObjectMissingError, UnreachableError
 from pantala_cli.show import bars, terminal
 from pantala_protocol.console.views import MOST_TASKS, Console, TaskDetail
 
@@ -72,7 +72,7 @@ def follow(access: UserAccess, interval: float, take: Callable[[ConsoleClient], 
                 for _ in beats:
                     take(client)
                     taken = True
-        except (ConsoleError, UnreachableError) as error:
+        except (ConsoleError, ForeignLabelsError, UnreachableError) as error:
             if not taken:
                 raise
             terminal.note(f"note: {error} Connecting again.")

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import TypeVar
 
 from pantala_cli.access import kinds
-from pantala_cli.access.cluster import Cluster
+from pantala_cli.access.cluster import Cluster, of_one_place
 from pantala_cli.access.kinds import COMPONENT, OURS, PANTALA, Resource, ResourceKind, labels
 from pantala_cli.access.options import UserAccess
 from pantala_cli.errors import CLIError, NotInstalledError, ObjectMissingError
@@ -51,7 +51,10 @@ class Facts:
 
 
 def collect(cluster: Cluster, access: UserAccess) -> Facts:
-    """Ask the API server and the console. Raises :class:`CLIError` if the API server does not answer at all."""
+    """Ask the API server and the console.
+
+    Raises :class:`CLIError` if the API server does not answer at all, and as :func:`of_one_place`.
+    """
     version = cluster.version()
     missing: dict[str, str] = {}
 
@@ -62,15 +65,15 @@ def collect(cluster: Cluster, access: UserAccess) -> Facts:
     for kind in (kinds.DEPLOYMENT, kinds.STATEFUL_SET, kinds.DAEMON_SET):
         workloads += listed(kind, access.home or None, OURS)
     pods = listed(kinds.POD, access.home or None, OURS)
-    home = str((workloads or pods or [{"metadata": {"namespace": access.home}}])[0]["metadata"]["namespace"])
+    home = of_one_place([*workloads, *pods], "Pantala") or access.home
     crds = [each for each in listed(kinds.CRD, None) if each["spec"]["group"] == PANTALA.partition("/")[0]]
     return Facts(
         version=version,
         nodes=listed(kinds.NODE, None),
         crds=tuple(crds),
         peers=listed(kinds.PEER, None),
-        pods=tuple(pod for pod in pods if pod["metadata"]["namespace"] == home),
-        workloads=tuple(each for each in workloads if each["metadata"]["namespace"] == home),
+        pods=pods,
+        workloads=tuple(workloads),
         claims=listed(kinds.CLAIM, home, f"{COMPONENT}=supernode") if home else (),
         policies=listed(kinds.NETWORK_POLICY, home) if home else (),
         namespace=_try(missing, "namespace", lambda: cluster.get(kinds.NAMESPACE, "", home), None) if home else None,

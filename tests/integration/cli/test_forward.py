@@ -194,7 +194,7 @@ def test_a_pod_of_another_namespace_does_not_pass_as_the_operator(
     other["metadata"]["namespace"] = "team"
     has_pods(api, operator("operator-0"), other)
     code, _, err = command("top", "--once")
-    assert (3, True) == (code, "in the namespaces pantala, team. Name Pantala's own one with --pantala" in err)
+    assert (1, True) == (code, "in the namespaces pantala, team. Name Pantala's own one with --pantala" in err)
     assert [] == kubectl.runs
     api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": [operator("operator-0")]})
     assert 0 == command("top", "--once", "--pantala-namespace", "pantala")[0]
@@ -293,3 +293,18 @@ def test_a_command_connects_again_when_the_operator_restarts(
         program.send_signal(signal.SIGINT)
         assert 130 == program.wait(10)
     assert [] == kubectl.alive()
+
+
+def test_doctor_and_version_show_no_facts_from_the_labels_of_another_namespace(
+    command: Command, api: FakeAPIServer
+) -> None:
+    other = operator("operator-0")
+    other["metadata"] |= {"namespace": "a-team", "labels": {"app.kubernetes.io/version": "6.6.6"}}
+    has_pods(api, other, operator("operator-0"))
+    warning = "in the namespaces a-team, pantala. Name Pantala's own one with --pantala-namespace."
+    code, out, err = command("version")
+    assert (0, False, True) == (code, "6.6.6" in out, warning in err)
+    code, out, err = command("doctor")
+    assert (1, "", True) == (code, out, warning in err)
+    api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": [operator("operator-0")]})
+    assert "operator 0.1.0" in command("version", "--pantala-namespace", "pantala")[1]
