@@ -15,7 +15,7 @@ _ACCOUNT = "system:serviceaccount:pantala:pantala-"
 
 
 def _urls(text: str) -> tuple[str, ...]:
-    urls = tuple(settings.http_url(url.strip()) for url in text.split(","))
+    urls = tuple(map(settings.http_url, split_list(text) or (text,)))
     if len({urlsplit(url).netloc.rpartition("@")[2] for url in urls}) < len(urls):
         raise ValueError("names one host and port twice. Name each supernode once.")
     return urls

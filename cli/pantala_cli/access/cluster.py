@@ -53,18 +53,20 @@ class Cluster:
         """List the objects of a namespace, or of all namespaces."""
         return self.listing(kind, namespace, selector)[0]
 
-    def listing(self, kind: ResourceKind, namespace: str | None, selector: str = "") -> tuple[list[Resource], str]:
-        """List objects, and return the version at which a watch continues."""
-        answer = self._ask("GET", kind.many, kind.plural, kind, namespace, params=_selected(selector))
+    def listing(
+        self, kind: ResourceKind, namespace: str | None, selector: str = "", name: str = ""
+    ) -> tuple[list[Resource], str]:
+        """List objects, and return the version at which a watch continues. ``name``: list only this object."""
+        answer = self._ask("GET", kind.many, kind.plural, kind, namespace, params=_selected(selector, name))
         head = {"apiVersion": kind.api, "kind": kind.kind}
         with self._translated(kind.many):
             return [head | each for each in answer["items"]], answer.get("metadata", {}).get("resourceVersion", "")
 
     def watch(
-        self, kind: ResourceKind, namespace: str | None, selector: str, version: str
+        self, kind: ResourceKind, namespace: str | None, selector: str, version: str, name: str = ""
     ) -> Iterator[tuple[str, Resource]]:
         """Yield each change after ``version`` as its type and the object, until the API server ends the watch."""
-        params = _selected(selector) | {
+        params = _selected(selector, name) | {
             "watch": "1", "resourceVersion": version, "timeoutSeconds": str(_WATCH_SECONDS), "allowWatchBookmarks": "1",
         }  # fmt: skip
         with self._translated(kind.many):
@@ -204,8 +206,15 @@ def _check(answer: requests.Response) -> None:
     answer.raise_for_status()
 
 
-def _selected(selector: str) -> dict[str, str]:
-    return {"labelSelector": selector} if selector else {}
+def missing(what: str) -> ObjectMissingError:
+    """The error for an object that does not exist. ``what`` names it as :meth:`ResourceKind.called`."""
+    listed = "peers" if what.startswith("Peer ") else "tasks,images -A"
+    return ObjectMissingError(f"{what} does not exist. To list all, run kubectl pantala get {listed}.")
+
+
+def _selected(selector: str, name: str) -> dict[str, str]:
+    found = {"labelSelector": selector, "fieldSelector": f"metadata.name={name}" if name else ""}
+    return {key: value for key, value in found.items() if value}
 
 
 def _from_status(error: Any, what: str) -> CLIError:
@@ -218,9 +227,8 @@ def _from_status(error: Any, what: str) -> CLIError:
         return PermissionMissingError(
             f"You lack the permission for this request: {message}. Ask the cluster's administrator for the permission."
         )
-    listed = "peers" if what.startswith("Peer ") else "tasks,images -A"
     if code == 404 and from_server and "could not find the requested resource" not in message:
-        return ObjectMissingError(f"{what} does not exist. To list all, run kubectl pantala get {listed}.")
+        return missing(what)
     if code == 404:
         return NotInstalledError(
             f"The cluster does not have Pantala's CRDs ({PANTALA}). Install Pantala's chart, or run "

@@ -72,8 +72,6 @@ def get(
         namespace = None if all_namespaces else access.chosen(cluster)
         if watch:
             (only,) = wanted
-            if only.names:
-                read(cluster, only, namespace)  # a name that does not exist is an error
             shown = _printer(output, all_namespaces, headers=not no_headers)
             watched(cluster, only.kind, namespace, selector, only.names, shown)
             return

@@ -8,7 +8,7 @@ from itertools import zip_longest
 import typer
 from rich.table import Table
 
-from pantala_cli.access.cluster import Cluster
+from pantala_cli.access.cluster import Cluster, missing
 from pantala_cli.access.kinds import Resource, ResourceKind, key_of
 from pantala_cli.errors import RefusedError
 from pantala_cli.show import columns, terminal
@@ -17,12 +17,12 @@ Printer = Callable[[ResourceKind, list[Resource]], Table | str]
 
 
 def changes(
-    cluster: Cluster, kind: ResourceKind, namespace: str | None, selector: str = ""
+    cluster: Cluster, kind: ResourceKind, namespace: str | None, selector: str = "", name: str = ""
 ) -> Iterator[tuple[str, Resource]]:
-    """Yield all objects as ``ADDED``, then each change, without an end."""
+    """Yield all objects as ``ADDED``, then each change, without an end. ``name``: only this object."""
     known: dict[tuple[str, str], str] = {}
     while True:
-        found, version = cluster.listing(kind, namespace, selector)
+        found, version = cluster.listing(kind, namespace, selector, name)
         present = {key_of(each) for each in found}
         for gone in set(known) - present:
             del known[gone]
@@ -35,7 +35,7 @@ def changes(
         yield "LISTED", {"metadata": {}}
         with contextlib.suppress(_EndedError):
             while True:
-                for what, each in cluster.watch(kind, namespace, selector, version):
+                for what, each in cluster.watch(kind, namespace, selector, version, name):
                     version = _version(what, each, version)
                     if what == "BOOKMARK":
                         continue
@@ -66,11 +66,16 @@ def watch(
     names: Sequence[str],
     printer: Printer,
 ) -> None:
-    """Show the objects, and then a line for each change, until Ctrl-C."""
+    """Show the objects, and then a line for each change, until Ctrl-C.
+
+    Raises :class:`pantala_cli.errors.ObjectMissingError` if one of ``names`` does not exist at the start.
+    """
     lines = _Lines()
     first: list[Resource] | None = []
-    for what, each in changes(cluster, kind, namespace, selector):
+    for what, each in changes(cluster, kind, namespace, selector, names[0] if len(names) == 1 else ""):
         if what == "LISTED":
+            if first is not None:
+                _check(kind, namespace, names, first)
             if first:
                 lines.show(printer(kind, first))
             first = None
@@ -79,6 +84,13 @@ def watch(
                 lines.show(printer(kind, [each]))
             else:
                 first.append(each)
+
+
+def _check(kind: ResourceKind, namespace: str | None, names: Sequence[str], found: list[Resource]) -> None:
+    present = {each["metadata"]["name"] for each in found}
+    for name in names:
+        if name not in present:
+            raise missing(kind.called(namespace, name))
 
 
 class _Lines:

@@ -58,8 +58,10 @@ def vote(
     their taint.
     """
     waiting, released, wake = set(), set(), None
-    tainted = {name for name, node in nodes.items() if any(each.key == taint.key for each in node.spec.taints)}
-    for name in (*targets, *(each for each in peerless if each in tainted)):
+    chosen, others = tuple(targets), tuple(peerless)
+    known = ((name, nodes[name]) for name in (*chosen, *others) if name in nodes)
+    tainted = {name for name, node in known if any(each.key == taint.key for each in node.spec.taints)}
+    for name in (*chosen, *(each for each in others if each in tainted)):
         node = nodes.get(name)
         if node is None:
             continue

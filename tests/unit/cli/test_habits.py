@@ -94,6 +94,21 @@ def test_a_watch_prints_documents_of_yaml(command: Command, api: FakeAPIServer) 
     assert 2 == len([each for each in api.queries if "watch=1" in each])
 
 
+def test_a_watch_of_names_lists_once(command: Command, api: FakeAPIServer) -> None:
+    path = f"{API}/namespaces/default/tasks"
+    api.answers["GET", path] = (200, {"items": [task("one"), task("two"), task("three")]})
+    ended = {"type": "ERROR", "object": {"kind": "Status", "code": 500, "message": "end"}}
+    api.watches[path] = [(200, ended)] * 2
+    before = len(api.queries)
+    out = command("get", "task", "one", "two", "-w", "--no-headers")[1]
+    assert ["one", "two"] == [line.split()[0] for line in out.splitlines()]
+    assert 2 == len(api.queries) - before
+    command("get", "task", "one", "-w")
+    assert all("fieldSelector=metadata.name%3Done" in each for each in api.queries[-2:])
+    code, _, err = command("get", "task", "one", "gone", "-w")
+    assert (1, True) == (code, "Task default/gone does not exist" in err)
+
+
 def test_a_selector_is_passed_on(command: Command, api: FakeAPIServer) -> None:
     command("get", "tasks", "-l", "app=model")
     assert "labelSelector=app%3Dmodel" in api.queries[-1]
