@@ -302,7 +302,7 @@ def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object
     [
         [],
         ["--supernode", "s:8002"],
-        ["--supernode", "http://s,"],
+        ["--supernode", ","],
         ["--supernode", "http://s:1,http://u@s:1"],
         ["--supernode", "http://s", "--supernode-statefulset", "ns/s"],
         ["--supernode-statefulset", "s"],
