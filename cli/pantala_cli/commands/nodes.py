@@ -7,7 +7,7 @@ from typing import Annotated
 import typer
 
 from pantala_cli.access.cluster import Cluster
-from pantala_cli.access.kinds import PEER, Resource, status_of
+from pantala_cli.access.kinds import PEER, status_of
 from pantala_cli.access.options import UserAccess
 from pantala_cli.commands.waiting import Timeout, seconds
 from pantala_cli.errors import CLIError, ObjectMissingError, WaitError
@@ -39,7 +39,7 @@ def drain(access: UserAccess, node: Node, undo: Undo = False, timeout: Timeout =
             if isinstance(error, WaitError | ObjectMissingError):
                 raise
             terminal.note(f"note: {error} This command reads the Peer's status instead.")
-            _quiet(lambda: int(status_of(_peer(cluster, node)).get("uploads", 0)), node, limit)
+            _quiet(lambda: int(status_of(cluster.get(PEER, "", node)).get("uploads", 0)), node, limit)
     typer.echo(
         f"peer {node} is drained: no node reads from it. After the maintenance, run kubectl pantala drain {node} --undo"
     )
@@ -52,10 +52,6 @@ def _mark(cluster: Cluster, node: str, *, drained: bool) -> None:
         raise ObjectMissingError(
             f"No peer runs on node {node}. List all peers with kubectl pantala get peers."
         ) from error
-
-
-def _peer(cluster: Cluster, node: str) -> Resource:
-    return cluster.get(PEER, "", node)
 
 
 def _from_console(console: Console, node: str) -> int:

@@ -96,7 +96,8 @@ class ConsoleOverview:
         return TaskDetail(summary, nodes, self._details.causes(each, nodes, began), moments)
 
     async def _build(self) -> _Built:
-        known, totals, summaries = self._known, _Totals(), list[TaskSummary]()
+        known, summaries = self._known, list[TaskSummary]()
+        moved: dict[str, Traffic] = {}  # Tasks with the same content share a copy and its numbers
         began, images = self._clock.monotonic(), 0
         resources: list[TaskResource | ImagePrefetch] = [*known.prefetches.items.values(), *known.tasks.items.values()]
         for number, each in enumerate(resources):
@@ -108,8 +109,8 @@ class ConsoleOverview:
                 summary = self._with_nodes(summary, each, self._details.nodes(each))
                 await asyncio.sleep(0)
             summaries.append(summary)
-            if isinstance(each, TaskResource):
-                totals.add(each.status.task_id, summary.traffic)
+            if isinstance(each, TaskResource) and each.status.task_id:
+                moved.setdefault(each.status.task_id, summary.traffic)
         uids = {each.metadata.uid for each in resources}
         self._kept = {uid: kept for uid, kept in self._kept.items() if uid in uids}
         self._history.keep_only(uids)
@@ -128,8 +129,8 @@ class ConsoleOverview:
             ),
             supernodes=tuple(peers.supernodes(known.supernodes, known.progress.messages)),
             edges=rates.views(),
-            traffic=rates.of_all(totals.bytes),
-            saved=totals.saved,
+            traffic=rates.of_all(moved.values()),
+            saved=sum(max(0, each.supernode + each.peers - each.origin) for each in moved.values()),
         )
         now = self._clock.monotonic()
         self._built = built = _Built(view, now + max(_FRESH, _CALM * (now - began)))
@@ -161,22 +162,3 @@ class ConsoleOverview:
         if summary.image:
             summary = msgspec.structs.replace(summary, traffic=self._details.traffic(each))
         return summaries.with_nodes(summary, nodes)
-
-
-class _Totals:
-    """Bytes over all Tasks. Tasks with the same content share a copy and its numbers."""
-
-    def __init__(self) -> None:
-        self.bytes = Traffic()
-        self.saved = 0
-        self._seen: set[str] = set()
-
-    def add(self, task_id: str, traffic: Traffic) -> None:
-        if not task_id or task_id in self._seen:
-            return
-        self._seen.add(task_id)
-        known = self.bytes
-        self.bytes = Traffic(
-            known.origin + traffic.origin, known.supernode + traffic.supernode, known.peers + traffic.peers
-        )
-        self.saved += max(0, traffic.supernode + traffic.peers - traffic.origin)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Final
 
 from pantala_operator.console.summaries import ready_of
-from pantala_operator.plan.nodes import SUPERNODE
+from pantala_operator.plan.nodes import SUPERNODE, SourceBytes
 from pantala_operator.resources.api import PeerResource
 from pantala_operator.resources.conditions import Condition, ConditionStatus, ConditionType
 from pantala_operator.supernodes.view import SupernodeOverview
@@ -41,11 +41,12 @@ class Rates:
         most = heapq.nlargest(MOST_EDGES, self.edges.items(), key=lambda each: (each[1], each[0]))
         return tuple(Edge(provider, node, rate) for (provider, node), rate in most)
 
-    def of_all(self, so_far: Traffic) -> Traffic:
-        """The bytes ``so_far`` with the rates of all tasks, also of blobs that no Task names."""
+    def of_all(self, so_far: Iterable[Traffic]) -> Traffic:
+        """The sum of the bytes ``so_far``, with the rates of all tasks, also of blobs that no Task names."""
+        moved = SourceBytes.total(SourceBytes(each.origin, each.supernode, each.peers) for each in so_far)
         by_supernode = self.out_of[SUPERNODE]
         by_peers = max(0, self.into.total() - by_supernode)  # a message names only the providers with the most bytes
-        return Traffic(so_far.origin, so_far.supernode, so_far.peers, self.origin, by_supernode, by_peers)
+        return Traffic(*moved, self.origin, by_supernode, by_peers)
 
 
 def view(peer: PeerResource, report: PeerReport | None, rates: Rates, zone: str) -> PeerView:

@@ -66,6 +66,7 @@ class Elector:
         self._supernodes = supernodes
         self._events = events
         self._clock = clock
+        self._metadata = metadata
         self._lease = LeaseResource(metadata)
         self._holds = False
         self._led = False
@@ -99,7 +100,7 @@ class Elector:
             async with asyncio.timeout(_TIMEOUT):
                 pause = await self._turn()
         except ClusterConflictError:
-            pause, self._lease = _AGAIN, self._without_version()
+            pause, self._lease = _AGAIN, LeaseResource(self._metadata)  # without a version: read it again
         except (ClusterError, TimeoutError) as error:
             self._fail(error)
         self._publish()
@@ -135,10 +136,9 @@ class Elector:
 
     async def _read(self) -> None:
         try:
-            self._lease = await self._cluster.read_lease(self._lease.metadata)
+            self._lease = await self._cluster.read_lease(self._metadata)
         except ClusterNotFoundError:
-            metadata = self._lease.metadata
-            self._lease = LeaseResource(Metadata(metadata.name, metadata.namespace))
+            self._lease = LeaseResource(self._metadata)
         now, version = self._clock.monotonic(), self._lease.metadata.resource_version
         was_away = now - self._read_at > _DURATION / 2
         if self._seen[:2] != (version, self._lease.holder) or was_away:
@@ -163,11 +163,6 @@ class Elector:
         self._holds = True
         self._term.extend(began + _DURATION - _MARGIN, transitions)
         self._recovered()
-
-    def _without_version(self) -> LeaseResource:
-        """The Lease to read again."""
-        metadata = self._lease.metadata
-        return LeaseResource(Metadata(metadata.name, metadata.namespace))
 
     def _recovered(self) -> None:
         self._failures = 0

@@ -21,6 +21,9 @@ _GONE_SECONDS = 60.0
 """How long the garbage collector may take to release the pods and claims of a deleted StatefulSet."""
 _MERGE = "application/merge-patch+json"
 
+Request = Callable[..., Awaitable[Any]]
+"""See :meth:`pantala_operator.adapters.kubernetes.KubernetesCluster.request`."""
+
 
 class Growth(NamedTuple):
     """The changes for one StatefulSet."""
@@ -45,66 +48,43 @@ def plan(stateful_set: Any, claims: Sequence[Any], volume: str, size: str) -> Gr
     return Growth(tuple(sorted(larger)), bool(current) and current != [wanted])
 
 
-class GrowthCluster:
-    """The calls to the API server that the growth needs. Each may raise a ``ClusterError``."""
-
-    def __init__(self, request: Callable[..., Awaitable[Any]], namespace: str, name: str) -> None:
-        """``request``: see :meth:`pantala_operator.adapters.kubernetes.KubernetesCluster.request`."""
-        self._request = request
-        self._claims = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
-        self._stateful_set = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"
-
-    async def stateful_set(self) -> Any:
-        return await self._request("get", self._stateful_set)
-
-    async def claims(self, labels: dict[str, str]) -> Sequence[Any]:
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        found: Sequence[Any] = (await self._request("get", self._claims, label_selector=selector))["items"]
-        return found
-
-    async def request_storage(self, claim: str, size: str, *, trial: bool) -> None:
-        """Request more storage, or only ask the API server if it would allow the request."""
-        body = {"spec": {"resources": {"requests": {"storage": size}}}}
-        more = {"dry_run": "All"} if trial else {}
-        await self._request("patch", f"{self._claims}/{claim}", body=body, content_type=_MERGE, **more)
-
-    async def delete(self) -> None:
-        """Delete the StatefulSet. Its pods and claims stay."""
-        await self._request("delete", self._stateful_set, propagation_policy="Orphan")
-
-
-async def grow(cluster: GrowthCluster, volume: str, size: str) -> str:
+async def grow(request: Request, namespace: str, name: str, volume: str, size: str) -> str:
     """Make the volumes larger, if the API server would allow all changes. Returns what was done.
 
     Raises a ``ClusterError``, whose text says if nothing was changed.
     """
+    path = f"/apis/apps/v1/namespaces/{namespace}/statefulsets/{name}"
+    claims_path = f"/api/v1/namespaces/{namespace}/persistentvolumeclaims"
     try:
-        found = await cluster.stateful_set()
+        found = await request("get", path)
     except ClusterNotFoundError:
         return "The StatefulSet does not exist yet, so nothing needs to grow."
-    claims = await cluster.claims(found["spec"]["selector"]["matchLabels"])
+    selector = ",".join(f"{key}={value}" for key, value in found["spec"]["selector"]["matchLabels"].items())
+    claims = (await request("get", claims_path, label_selector=selector))["items"]
     todo = plan(found, claims, volume, size)
-    for trial in (True, False):
+    body = {"spec": {"resources": {"requests": {"storage": size}}}}
+    for trial in (True, False):  # first, the API server only says if it would allow all requests
+        more = {"dry_run": "All"} if trial else {}
         for claim in todo.larger:
             try:
-                await cluster.request_storage(claim, size, trial=trial)
+                await request("patch", f"{claims_path}/{claim}", body=body, content_type=_MERGE, **more)
             except (ClusterForbiddenError, ClusterRejectedError) as error:
                 text = _refused(claim, claims, size, error)
                 raise type(error)(f"{text}. Nothing was changed" if trial else text) from error
     said = [f"Larger volumes of {size} are requested for {', '.join(todo.larger)}."] if todo.larger else []
     if todo.recreate:
-        await cluster.delete()
-        await _gone(cluster)
+        await request("delete", path, propagation_policy="Orphan")
+        await _gone(request, path)
         said.append("The StatefulSet is deleted, and its pods and claims stay. Helm creates it again.")
     return " ".join(said) or f"Each volume has at least {size}, so nothing needs to grow."
 
 
-async def _gone(cluster: GrowthCluster) -> None:
+async def _gone(request: Request, path: str) -> None:
     clock = asyncio.get_running_loop()
     end = clock.time() + _GONE_SECONDS
     while clock.time() < end:
         try:
-            await cluster.stateful_set()
+            await request("get", path)
         except ClusterNotFoundError:
             return
         await asyncio.sleep(_INTERVAL)
@@ -153,7 +133,7 @@ async def _run(namespace: str, name: str, volume: str, size: str) -> str:
 
     cluster = await kubernetes.connect("", _TIMEOUT)
     try:
-        return await grow(GrowthCluster(cluster.request, namespace, name), volume, size)
+        return await grow(cluster.request, namespace, name, volume, size)
     finally:
         await cluster.close()
 

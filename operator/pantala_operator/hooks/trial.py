@@ -24,6 +24,8 @@ from pantala_process.settings import ListenAddress
 _TIMEOUT = 10.0
 _INTERVAL = 0.5
 _SIZE = 1024 * 1024
+_BAD = ("Stalled", "Reconciling")
+"""The conditions that should be False."""
 
 
 class TrialError(Exception):
@@ -118,7 +120,9 @@ class Trial:
                 if (each["type"], each["status"]) == ("Ready", "True"):
                     return f"{wanted.kind}: {each['reason']}: {each['message']}"
             await asyncio.sleep(_INTERVAL)
-        texts = {f"{each['reason']}: {each['message']}" for each in found if each["status"] != "True" or _bad(each)}
+        texts = {
+            f"{each['reason']}: {each['message']}" for each in found if each["status"] != "True" or each["type"] in _BAD
+        }
         raise TrialError(
             f"The {wanted.kind} {self._name} is not Ready after {self._seconds:.0f} s. "
             f"{' '.join(sorted(texts)) or 'No operator has written its status. See the log of the operator.'}"
@@ -127,10 +131,6 @@ class Trial:
     async def _delete(self, wanted: TrialObject) -> None:
         with suppress(ClusterNotFoundError):
             await self._request("delete", f"{self._base}/{wanted.plural}/{self._name}")
-
-
-def _bad(condition: Any) -> bool:
-    return condition["type"] in {"Stalled", "Reconciling"}
 
 
 def main(arguments: Sequence[str] | None = None) -> None:

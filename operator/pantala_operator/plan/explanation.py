@@ -36,7 +36,8 @@ def causes(
     found: dict[str, Cause] = {}
     behind = [each for each in nodes if each.state in (NodePhase.LATE, NodePhase.FAILED)]
     by_reason = {each.reason: each for each in _of_nodes(behind)}
-    for each in (*_of_conditions(current, by_reason.keys(), began or {}), *_of_source(source), *by_reason.values()):
+    of_source = [Cause(source.reason, source.message, source.action, since=source.since)] if source is not None else []
+    for each in (*_of_conditions(current, by_reason.keys(), began or {}), *of_source, *by_reason.values()):
         found.setdefault(each.reason, each)
     unfinished = {each.name for each in nodes if each.state is not NodePhase.READY}
     for cause in _of_clocks({name: ahead for name, ahead in (clocks or {}).items() if name in unfinished}):
@@ -61,11 +62,6 @@ def _of_conditions(
     )
     since = began.get(ready.reason, ready.last_transition_time.timestamp())
     yield Cause(ready.reason, what, action, evidence, since=since)
-
-
-def _of_source(source: Trouble | None) -> Iterator[Cause]:
-    if source is not None:
-        yield Cause(source.reason, source.message, source.action, since=source.since)
 
 
 def _of_nodes(behind: list[NodeView]) -> Iterator[Cause]:

@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 
 from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError
-from pantala_operator.hooks.growth import Growth, GrowthCluster, grow, main, plan
+from pantala_operator.hooks.growth import Growth, grow, main, plan
 
 pytestmark = pytest.mark.virtual_time
 
@@ -58,7 +58,7 @@ class Answers:
 
 
 async def run(answers: Answers, size: str = "2Gi") -> str:
-    return await grow(GrowthCluster(answers, "ns", NAME), "data", size)
+    return await grow(answers, "ns", NAME, "data", size)
 
 
 def test_only_the_claims_of_the_statefulset_that_are_too_small_grow() -> None:
