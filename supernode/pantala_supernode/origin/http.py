@@ -69,7 +69,7 @@ class HTTPReader:
         own = CIMultiDict(source.headers)
         for name in _CONDITIONS:
             own.popall(name, None)
-        request = Request(source.url, _conditions(resume), own, ca=self._ca, exact=source.digest is None)
+        request = Request(source.url, _conditions(resume), own, ca=self._ca)
         throttle = None if self._throttle is None else self._throttle(source)
         async with streamed(self._client, request, throttle, lambda error: refusal.from_fault(error, shown)) as (
             head,
@@ -136,7 +136,7 @@ def _is_whole(head: Head, source: FileSource, resume: Resume | None) -> bool:
         return False
     if head.status == _NO_CONTENT:
         return True
-    if source.digest is None or head.status not in (_TRANSFORMED, 206):
+    if not source.digest or head.status not in (_TRANSFORMED, 206):
         return False
     match = _CONTENT_RANGE.fullmatch(head.fields.get("Content-Range", "").strip())
     return match is None or (int(match[1]) == 0 and match[3] == "*")

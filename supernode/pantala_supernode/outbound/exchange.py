@@ -101,7 +101,6 @@ class Exchange:
                 on_body=self._sink.take,
                 same_origin=same_origin,
                 url=str(target),
-                exact=request.exact,
             )
             try:
                 if self._cancelled.done():

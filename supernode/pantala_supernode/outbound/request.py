@@ -56,8 +56,6 @@ class Request(NamedTuple):
     """The body of a POST. A redirect of a POST is not followed."""
     ca: Path | None = None
     """A file with certificate authorities that are trusted in addition to the system's authorities."""
-    exact: bool = True
-    """False: bytes after the announced end of the body are ignored, because a digest shows if the body is right."""
 
     def __repr__(self) -> str:
         return f"<Request {self.method} {RedactedURL(self.url)}>"

@@ -73,7 +73,6 @@ class Transfer:
         on_body: Callable[[bytes], None],
         same_origin: bool,
         url: str,
-        exact: bool,
     ) -> None:
         """``on_head`` returns False to skip the body, for example after a redirect. ``head_limit`` is in bytes."""
         self._handle = handle.curl
@@ -84,7 +83,6 @@ class Transfer:
         self._on_body = on_body
         self._same_origin = same_origin
         self._url = url
-        self._exact = exact
         self._cancelled = False
         self._sockets = handle.sockets
         self._lock = threading.Lock()
@@ -136,7 +134,7 @@ class Transfer:
             if not self._is_end(int(error.args[0])):
                 raise self._translated(error) from None
         else:
-            if self._exact and not self._skips:
+            if not self._skips:
                 self._check_surplus()
         finally:
             for each in tuple(self._sockets):

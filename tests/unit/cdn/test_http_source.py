@@ -27,7 +27,7 @@ from pantala_supernode.outbound.policies import SourcePolicies
 from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Behaviour, Bytes, Generated, Origin
 from tests.support.eventually import eventually
-from tests.support.outbound import http_reader, local_egress, raw_server
+from tests.support.outbound import http_reader, local_egress
 
 BODY = Generated(300_000)
 ETAG = f'"{BODY.etag}"'
@@ -239,31 +239,6 @@ async def test_bytes_after_the_end_are_noticed_on_a_kept_connection() -> None:
         async with source.open(FileSource(origin.url("/file"))) as answer:
             with pytest.raises(errors.LengthMismatchError):
                 _ = [block async for block in answer.body.blocks(Layout(65536))]
-
-
-@pytest.mark.parametrize(
-    ("surplus", "pinned", "accepted"), [("\r\n", True, True), ("\r\n", False, False), ("", False, True)]
-)
-async def test_bytes_after_the_end_are_ignored_if_a_digest_shows_the_right_body(
-    surplus: str, *, pinned: bool, accepted: bool
-) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\nbody{surplus}".encode())
-        await reader.read()
-
-    digest = f"sha256:{'0' * 64}" if pinned else None
-    async with (
-        raw_server(serve) as url,
-        http_reader() as source,
-        source.open(FileSource(url, digest=digest)) as answer,
-    ):
-        blocks = answer.body.blocks(Layout(65536))
-        if accepted:
-            assert [b"body"] == [block async for block in blocks]
-            return
-        with pytest.raises(errors.LengthMismatchError):
-            _ = [block async for block in blocks]
 
 
 async def garbage(text: bytes) -> Answer:
