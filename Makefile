@@ -64,8 +64,14 @@ format: $(VENV)/ready ## Format the code
 .PHONY: test
 test: lint ## Run everything: lint and all tests; as root also the end-to-end tests
 	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not alone and not controlplane and not e2e"
-	@$(BIN)/python -m pytest -n 2 --dist loadfile -m "controlplane and not alone and not e2e"
-	@$(BIN)/python -m pytest -m "alone or e2e"
+	@$(BIN)/python -m pytest -m "alone and not e2e"
+	@$(MAKE) --no-print-directory --jobs=2 e2e controlplane
+
+.PHONY: controlplane
+controlplane: $(VENV)/ready ## Run the operator's tests with a real API server, and show their output at the end
+	@mkdir -p build
+	@nice $(BIN)/python -m pytest -n 2 --dist loadfile -m "controlplane and not alone and not e2e" > build/controlplane.log 2>&1 \
+		&& cat build/controlplane.log || { cat build/controlplane.log; exit 1; }
 
 .PHONY: unit
 unit: $(VENV)/ready ## Run the unit and property tests, in less than 30 seconds
