@@ -84,6 +84,7 @@ class _SupernodeLife:
         try:
             await eventually(self._ready_or_dead, within=20, ignoring=_GONE)
             if self._dead:
+                self._check(not last, f"the last process ended before it served; read {node.log}")
                 return
             self._tally.measure("seconds_until_it_serves", time.monotonic() - begun)
             self._check(time.monotonic() - begun < SERVING, "it did not serve within 5 s")

@@ -16,7 +16,7 @@ from pantala_peer.cache.publisher import FileAccess, Publisher, check_root
 from pantala_peer.containerd.watch import read_note
 from pantala_peer.download.jobs import Downloads, PieceWaiters
 from pantala_peer.errors import PeerError
-from pantala_peer.events import PeerEvents
+from pantala_peer.events import FileDue, PeerEvents
 from pantala_peer.images.blobs import CachedImages
 from pantala_peer.images.helper import RuntimeHelper
 from pantala_peer.images.ledger import LedgerFile
@@ -188,13 +188,14 @@ def build(settings: Settings) -> PeerApp:
     access = FileAccess(settings.files_access == "everyone", settings.files_group)
     deliveries = Deliveries(supernodes, Publisher(settings.root, access), events)
     room = BlobRoom(settings.blob_cache)
-    scrub = Scrub(cache, busy=downloads.active, interval=settings.scrub_interval)
-    tasks = AssignedTasks(supernodes, cache, downloads, deliveries, room, scrub, events)
+    tasks = AssignedTasks(supernodes, cache, downloads, deliveries, room, events)
 
     # Other peers download this peer's pieces, and containerd reads images through the mirror.
     pieces = PieceSender(
         cache.lookup, keys=supernodes.keys, clock=time.time, slots=settings.uploads, on_missing=tasks.touch, tls=tls
     )
+    scrub = Scrub(cache, busy=lambda: downloads.active() or pieces.uploads > 0, interval=settings.scrub_interval)
+    events.subscribe(FileDue, lambda _: scrub.wake())
     rules = MirrorRules(settings.mirror_token_file, settings.mirror_resolve, settings.mirror_deadlines)
     mirror = MirrorService(
         supernodes,

@@ -8,6 +8,7 @@ WorkGiven           SupernodeSessions AssignedTasks
 ImagesOrdered       SupernodeSessions ImageOrders
 DownloadEnded       Downloads         AssignedTasks, PieceWaiters
 DownloadsDelivered  Downloads         AssignedTasks
+FileDue             AssignedTasks     Scrub
 FilePublished       Deliveries        DeliveryTraces
 =================== ================= ==================================
 """
@@ -60,6 +61,10 @@ class DownloadsDelivered(NamedTuple):
     """All downloads that ended at the same moment have emitted their events."""
 
 
+class FileDue(NamedTuple):
+    """The scrub must verify a file, because the file is new or was changed."""
+
+
 class FilePublished(NamedTuple):
     """A file was published at its path."""
 
@@ -69,7 +74,7 @@ class FilePublished(NamedTuple):
     """The time that the publication took."""
 
 
-Event = TypeVar("Event", Assigned, WorkGiven, ImagesOrdered, DownloadEnded, DownloadsDelivered, FilePublished)
+Event = TypeVar("Event", Assigned, WorkGiven, ImagesOrdered, DownloadEnded, DownloadsDelivered, FileDue, FilePublished)
 
 
 class PeerEvents:
@@ -82,7 +87,8 @@ class PeerEvents:
         self._handlers.setdefault(kind, []).append(handler)
 
     def emit(
-        self, event: Assigned | WorkGiven | ImagesOrdered | DownloadEnded | DownloadsDelivered | FilePublished
+        self,
+        event: Assigned | WorkGiven | ImagesOrdered | DownloadEnded | DownloadsDelivered | FileDue | FilePublished,
     ) -> None:
         for handler in self._handlers.get(type(event), ()):
             handler(event)

@@ -166,8 +166,7 @@ class PieceFile:
                     spare = SPARE_PIECES * self.meta.piece_size
                     Usage.of(fd, self._headroom).check(spare, f"write a part of {self.path}")
                 if start < part.size:  # the bytes from here on arrive again
-                    before = os.pread(fd, start, piece * self.meta.piece_size)
-                    part = Part(start, zlib.crc32(before))
+                    part = Part(start, zlib.crc32(os.pread(fd, start, piece * self.meta.piece_size)))
                 write_bytes(fd, data, piece * self.meta.piece_size + start)
             self._written[piece] = part.extended(data)
             self._parts.note(piece, self._written[piece])

@@ -14,7 +14,6 @@ from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.assigned import AssignedTasks
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
-from pantala_pieces.scrub import Scrub
 from pantala_pieces.transfer.deadlines import ReceiveTimeouts
 from pantala_pieces.transfer.providers import Providers
 from pantala_pieces.transfer.receiver import PieceReceiver
@@ -47,9 +46,8 @@ def node_state(
     )
 
 
-def assigned_tasks(root: Path, cache: PieceCache) -> AssignedTasks:
+def assigned_tasks(root: Path, cache: PieceCache, events: PeerEvents) -> AssignedTasks:
     """The tasks of a node without supernodes."""
-    events = PeerEvents()
     providers = Providers(connect_timeout=1.0, timeouts=ReceiveTimeouts(1.0, 1.0))
     supernodes = SupernodeSessions(
         "http://nowhere.invalid",
@@ -61,5 +59,4 @@ def assigned_tasks(root: Path, cache: PieceCache) -> AssignedTasks:
     receiver = PieceReceiver(providers.fetch, cache.put, threads=4, urgent=lambda _: False, rest=providers.rest)
     downloads = Downloads(receiver, events, parallel=4, urgent=lambda _: False)
     deliveries = Deliveries(supernodes, Publisher(root), events)
-    scrub = Scrub(cache, busy=downloads.active)
-    return AssignedTasks(supernodes, cache, downloads, deliveries, BlobRoom(), scrub, events)
+    return AssignedTasks(supernodes, cache, downloads, deliveries, BlobRoom(), events)

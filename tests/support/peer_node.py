@@ -6,8 +6,9 @@ import random
 from pathlib import Path
 
 from pantala_peer.cache.pieces import PieceCache
-from pantala_peer.events import Assigned
+from pantala_peer.events import Assigned, FileDue, PeerEvents
 from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.scrub import Scrub
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceWork
 from tests.support.peer import assigned_tasks
 
@@ -27,8 +28,10 @@ class Node:
 
     def __init__(self, root: Path) -> None:
         self.cache = PieceCache(root / "cache")
-        self.tasks = assigned_tasks(root, self.cache)
-        self.scrub = self.tasks._scrub
+        events = PeerEvents()
+        self.tasks = assigned_tasks(root, self.cache, events)
+        self.scrub = Scrub(self.cache, busy=lambda: False)
+        events.subscribe(FileDue, lambda _: self.scrub.wake())
         self.published = root / "files" / "there"
         self.states: list[DeliveryState | None] = []
         self.tasks._supernodes.delivery = self._on_delivery  # type: ignore[method-assign]

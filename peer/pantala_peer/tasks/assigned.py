@@ -14,13 +14,12 @@ from msgspec import structs
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import Downloads
 from pantala_peer.errors import LOCAL, DeliveryError, FileMismatchError, RotError, failed
-from pantala_peer.events import Assigned, DownloadEnded, DownloadsDelivered, PeerEvents, WorkGiven
+from pantala_peer.events import Assigned, DownloadEnded, DownloadsDelivered, FileDue, PeerEvents, WorkGiven
 from pantala_peer.sync.assignment_set import fits
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.deliveries import Deliveries
 from pantala_peer.tasks.room import BlobRoom
 from pantala_pieces.errors import StoreError, StoreFullError
-from pantala_pieces.scrub import Scrub
 from pantala_process.flight import cancel_all
 from pantala_protocol.sync import Assignment, DeliveryState, PieceFailure, PieceWork
 
@@ -37,7 +36,6 @@ class AssignedTasks:
         downloads: Downloads,
         deliveries: Deliveries,
         room: BlobRoom,
-        scrub: Scrub,
         events: PeerEvents,
     ) -> None:
         self._supernodes = supernodes
@@ -45,7 +43,7 @@ class AssignedTasks:
         self._downloads = downloads
         self._deliveries = deliveries
         self._room = room
-        self._scrub = scrub
+        self._events = events
         self._assigned: dict[str, Assignment] = {}
         self._complete = False
         self._ready: set[str] = set()
@@ -316,7 +314,7 @@ class AssignedTasks:
         self._damage.pop(name, None)
         await self._deliveries.publish(assignment, file.path)
         if self._cache.is_due(name):
-            self._scrub.wake()
+            self._events.emit(FileDue())
         if received := self._received.pop(name, None):
             own = received.pop("", 0)
             log.info("the node has a complete file", task=name, from_supernode=own, from_peers=received.total())
