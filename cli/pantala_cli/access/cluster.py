@@ -172,7 +172,7 @@ def connect(file: str = "", context: str = "") -> Iterator[Cluster]:
 
 
 def of_one_place(objects: Sequence[Resource], whose: str) -> str:
-    """The namespace of objects that were found by Pantala's labels. Empty: there are no objects.
+    """The namespace of objects that were found by Pantala's labels. Empty without objects.
 
     Every user may give the same labels to objects, and so show a log or a console of their own. Raises
     :class:`ForeignLabelsError` if the objects are in several namespaces.

@@ -6,12 +6,18 @@ Each ImagePrefetch with a startup taint votes on the nodes that it targets. A no
 from collections.abc import Iterable, Mapping, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from pantala_operator.resources.api import IMAGES_READY, Node
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.prefetch import StartupTaint
 from pantala_operator.resources.status import no, yes
+
+_MOST_SECONDS: Final = 900
+"""The longest deadline of ImagePrefetches outside of the operator's own namespace.
+
+All namespaces use the nodes, and a user whose image never arrives must not keep new nodes empty for a day.
+"""
 
 
 class NodeRights(NamedTuple):
@@ -50,14 +56,16 @@ def vote(
     rights: NodeRights,
     now: datetime,
     *,
+    privileged: bool = False,
     peerless: Iterable[str] = (),
 ) -> tuple[TaintVote, datetime | None, Verdict]:
     """The vote on the target nodes, the time at which a deadline changes it, and whether the taint may be removed.
 
-    ``peerless``: the nodes that match, but have no peer that takes images. They get none, so only the deadline removes
-    their taint.
+    ``privileged``: the ImagePrefetch is in the operator's own namespace. ``peerless``: the nodes that match, but have
+    no peer that takes images. They get none, so only the deadline removes their taint.
     """
     waiting, released, wake = set(), set(), None
+    seconds = taint.deadline_seconds if privileged else min(taint.deadline_seconds, _MOST_SECONDS)
     chosen, others = tuple(targets), tuple(peerless)
     known = ((name, nodes[name]) for name in (*chosen, *others) if name in nodes)
     tainted = {name for name, node in known if any(each.key == taint.key for each in node.spec.taints)}
@@ -65,7 +73,7 @@ def vote(
         node = nodes.get(name)
         if node is None:
             continue
-        until = (node.metadata.creation_timestamp or now) + timedelta(seconds=taint.deadline_seconds)
+        until = (node.metadata.creation_timestamp or now) + timedelta(seconds=seconds)
         if name in ready or now >= until:
             released.add(name)
         else:
@@ -78,7 +86,7 @@ def vote(
         waiting=frozenset(waiting),
         ready=frozenset(released),
     )
-    return made, wake, _removal(taint.key, rights)
+    return made, wake, _removal(taint.key, rights, shortened=seconds < taint.deadline_seconds)
 
 
 def removable(votes: Iterable[TaintVote], rights: NodeRights) -> Mapping[str, frozenset[str]]:
@@ -107,10 +115,11 @@ def node_conditions(votes: Iterable[TaintVote], nodes: Mapping[str, Node]) -> Ma
     return found | dict.fromkeys(former - waiting - ready, _UNWANTED)
 
 
-def _removal(key: str, rights: NodeRights) -> Verdict:
+def _removal(key: str, rights: NodeRights, *, shortened: bool) -> Verdict:
     """The condition ``StartupTaintRemovable`` of an ImagePrefetch with a startup taint."""
+    limit = f". Outside of the operator's own namespace, a deadline of more than {_MOST_SECONDS} s counts as that"
     if rights.may_remove(key):
-        return yes("Listed", f"The operator removes the taint {key} from nodes that are ready")
+        return yes("Listed", f"The operator removes the taint {key} from nodes that are ready{limit * shortened}")
     other = (
         f"let the Node Readiness Controller remove it when the node condition {IMAGES_READY} is True"
         if rights.condition
@@ -119,7 +128,7 @@ def _removal(key: str, rights: NodeRights) -> Verdict:
     return no(
         "NotListed",
         f"The operator does not remove the taint {key}. Add the key to the chart's value prefetch.startupTaints, "
-        f"or {other}.",
+        f"or {other}{limit * shortened}.",
     )
 
 

@@ -106,6 +106,7 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
         ready, chosen = snapshot.ready if observed.reported else frozenset(), snapshot.targets
         vote, vote_changes, removal = startup_taint.vote(
             demand.startup_taint, chosen.wanted, observed.cluster.nodes, ready, observed.rights, now,
+            privileged=observed.around.privileged,
             peerless=[name for name, why in chosen.passed_over.items() if why in _PEERLESS],
         )  # fmt: skip
     rendered: PrefetchStatus | TaskStatus

@@ -169,6 +169,18 @@ def test_h1_only_listed_taints_are_removed(keys: tuple[str, ...], key: str, *, a
     assert allowed or "prefetch.startupTaints" in said.message
 
 
+def test_h1_a_namespace_cannot_keep_a_new_node_empty_for_a_day() -> None:
+    """Only the operator's own namespace may have a long deadline."""
+    day = StartupTaint(KEY, 86400)
+    created = NODES["new"].metadata.creation_timestamp
+    assert created is not None
+    for privileged, seconds in ((False, 900), (True, 86400)):
+        _, wake, removal = vote(day, ["new"], NODES, frozenset(), ALL_KEYS, NOW, privileged=privileged)
+        assert created + timedelta(seconds=seconds) == wake
+        assert ("more than 900 s" in removal.message) is not privileged
+    assert "900" not in vote(STARTUP, ["new"], NODES, frozenset(), ALL_KEYS, NOW)[2].message
+
+
 def test_h1_the_node_condition_waits_for_every_vote() -> None:
     both, condition = frozenset({"a", "b"}), NodeCondition("pantala.dev/ImagesReady", "False")
     marked = msgspec.structs.replace(node("left"), status=NodeStatus((condition,)))
