@@ -28,6 +28,7 @@ from pantala_operator.control.peers import PeerController, ReconnectGrace
 from pantala_operator.control.prefetch import PrefetchController
 from pantala_operator.control.sources import SourceController
 from pantala_operator.control.tasks import TaskController
+from pantala_operator.control.write_queue import WriteQueue
 from pantala_operator.control.writer import Writer
 from pantala_operator.errors import LeaseLostError, OperatorError
 from pantala_operator.events import OperatorEvents
@@ -123,18 +124,19 @@ class App:
 
         self._clients = SupernodeClients(connect, events, clock, settings.supernode_patience, term)
         self._resolver = ImageResolver(known.supernodes, self._clients, events, clock)
-        self._writer = Writer(cluster, known, events, clock, settings.progress_interval, term)
+        self._writes = WriteQueue(events, clock, term)
+        writer = Writer(self._writes, cluster, known, events, clock, settings.progress_interval)
 
-        grace, guard = ReconnectGrace(known, clock), PlanGuard(self._writer)
+        grace, guard = ReconnectGrace(known, clock), PlanGuard(writer)
         paths = PublishedPaths(settings.root, settings.shared_paths)
-        tasks = TaskController(known, self._writer, guard, paths, settings.quotas, traced=traces.enabled)
+        tasks = TaskController(known, writer, guard, paths, settings.quotas, traced=traces.enabled)
         node_rights = NodeRights(settings.startup_taints, settings.node_condition)
-        prefetches = PrefetchController(known, clock, self._writer, guard, self._resolver, grace, node_rights)
-        peers = PeerController(known, self._writer, guard, grace, clock)
-        sources = SourceController(known, self._writer, guard)
+        prefetches = PrefetchController(known, clock, writer, guard, self._resolver, grace, node_rights)
+        peers = PeerController(known, writer, guard, grace, clock)
+        sources = SourceController(known, writer, guard)
         self.loop = Loop(known, events, self._clients, tasks, prefetches, peers, sources, clock, term)
         self._silence = None if probe is None else SilenceWatch(known, probe, events, clock, term)
-        self.metrics = OperatorMetrics(known, events, term, self._writer, clock)
+        self.metrics = OperatorMetrics(known, events, term, self._writes, clock)
         if traces.enabled:
             TaskTraces(traces, known, events)
         self.details = Details(known, tasks, prefetches, clock)
@@ -195,7 +197,7 @@ class App:
                 self._workloads.run(),
                 self._clients.run(),
                 self._resolver.run(),
-                self._writer.run(),
+                self._writes.run(),
                 self.loop.run(),
                 self._run_watch(self._inbox, self._kinds),
             ):

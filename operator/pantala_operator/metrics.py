@@ -7,7 +7,7 @@ from typing import Any, Final
 from prometheus_client import Counter
 from prometheus_client.core import Metric
 
-from pantala_operator.control.writer import Writer
+from pantala_operator.control.write_queue import WriteQueue
 from pantala_operator.events import OperatorEvents, StatementTaken, SupernodeReported
 from pantala_operator.plan.peer import PeerCondition
 from pantala_operator.plan.prefetch.status import PrefetchCondition
@@ -93,11 +93,13 @@ class OperatorMetrics:
     Only the leading replica knows the current conditions and the current lag. So only the leader shows them.
     """
 
-    def __init__(self, known: Observation, events: OperatorEvents, term: Term, writer: Writer, clock: Clock) -> None:
+    def __init__(
+        self, known: Observation, events: OperatorEvents, term: Term, writes: WriteQueue, clock: Clock
+    ) -> None:
         self.registry = metrics.new_registry("operator")
         self._known = known
         self._term = term
-        self._writer = writer
+        self._writes = writes
         self._clock = clock
         self._reported_at: dict[str, float] = {}
         self._reports = Counter(REPORTS.base, REPORTS.text, registry=self.registry)
@@ -111,18 +113,18 @@ class OperatorMetrics:
         self._reported_at[event.name] = self._clock.monotonic()
 
     def _read(self) -> Iterator[Metric]:
-        known, writer = self._known, self._writer
+        known, writes = self._known, self._writes
         yield LEADS.value(int(self._term.leads))
         sizes = (len(each.items) for each in (known.tasks, known.prefetches, known.peers, known.sources, known.nodes))
         yield OBJECTS.values(dict(zip(OBJECTS.labels["kind"], sizes, strict=True)))
         answering = Tally(not view.silent for view in known.supernodes.views.values())
         yield SUPERNODES.values({"true": answering[True], "false": answering[False]})
-        yield WRITES.values({"done": writer.done, "failed": writer.failed})
+        yield WRITES.values({"done": writes.done, "failed": writes.failed})
         if self._term.leads:
             yield CONDITIONS.groups(self._conditions())
             yield LATE.values(self._late())
-            yield QUEUE.value(writer.queued)
-            yield LAG.value(writer.lag())
+            yield QUEUE.value(writes.queued)
+            yield LAG.value(writes.lag())
             now = self._clock.monotonic()
             ages = [now - self._reported_at[each.name] for each in known.supernodes.members
                     if each.name in self._reported_at]  # fmt: skip
