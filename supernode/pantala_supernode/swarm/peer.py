@@ -50,7 +50,9 @@ class SwarmPeer:
     @property
     def ahead(self) -> int:
         """How many more pieces than it fetches at once the process can use, because it is fast."""
-        return max(0, self.window - max(self.downloads, 1)) if self.window and self.downloads is not None else 0
+        if not self.window or self.downloads is None:
+            return 0
+        return max(0, self.window - (self.downloads or 1))
 
     @property
     def can_serve(self) -> bool:

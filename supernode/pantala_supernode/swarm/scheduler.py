@@ -102,15 +102,15 @@ class SchedulerManager:
         """
         task = self._progress.tasks[task_id]
         decided: list[PieceChoice] = []
+        demand = self._demand(task_id, task, peer, now, self._ahead(peer))
         while len(decided) < room:
-            demand = self._demand(task_id, task, peer, now, self._ahead(peer))
             choice = self._urgent(task, demand, urgent) if urgent is not None and not decided else None
             if choice is None and provider is not None and not decided and not demand.progress.local:
                 choice = self._from(task, provider, demand)
-            choice = choice or self._choose(task, demand)
-            if choice is None:
+            if (choice := choice or self._choose(task, demand)) is None:
                 break
             self.places.give(task_id, peer, choice.piece, choice.provider, now=now)
+            demand.missing &= ~(1 << choice.piece)
             decided.append(choice)
         return decided
 
@@ -213,26 +213,25 @@ class SchedulerManager:
     def _from_peers(self, task: TaskProgress, free: Pool, demand: _Demand) -> PieceChoice | None:
         """A piece from the least loaded provider in a random sample of the providers in ``free``."""
         for _ in range(self.policy.draws if len(free) > self.policy.sample else 1):
-            provider = self._least_loaded(task, free.draw(self._chance, self.policy.sample), demand)
-            if provider is not None:
-                return self._from(task, provider, demand)
+            if choice := self._from_least_loaded(task, free.draw(self._chance, self.policy.sample), demand):
+                return choice
         return None
 
-    def _least_loaded(self, task: TaskProgress, drawn: list[str], demand: _Demand) -> str | None:
-        best, least = None, 0
+    def _from_least_loaded(self, task: TaskProgress, drawn: list[str], demand: _Demand) -> PieceChoice | None:
+        best, least, offered = "", 0, 0
         for name in drawn:
             booked = self._booked(name)
-            if best is not None and booked >= least:
+            if offered and booked >= least:
                 continue
-            if not self._offer(task, name, demand):
+            if not (pieces := self._offer(task, name, demand)):
                 continue
             if booked < self._limit(name, demand.now, demand.ahead):
-                best, least = name, booked
+                best, least, offered = name, booked, pieces
                 if not booked:
                     break
             elif booked:
                 self._progress.note_full(demand.task_id, name)
-        return best
+        return PieceChoice(self._any(task.rarest_of(offered)), best) if offered else None
 
     def _from(self, task: TaskProgress, provider: str, demand: _Demand) -> PieceChoice | None:
         """The rarest piece that ``provider`` can give to the peer now. ``None``: the provider can give no piece."""
@@ -297,7 +296,8 @@ class SchedulerManager:
         return demand.imports & task.verified if task.arriving else demand.imports
 
     def _may_ask(self, demand: _Demand, provider: str) -> bool:
-        return provider != demand.peer and self._blacklist.get((demand.peer, provider), 0.0) <= demand.now
+        barred = self._blacklist and self._blacklist.get((demand.peer, provider), 0.0) > demand.now
+        return provider != demand.peer and not barred
 
     def _has_room(self, provider: str, now: float, *, urgent: bool = False, ahead: int = 0) -> bool:
         more = self.policy.urgent if urgent and provider == SUPERNODE else 0
@@ -332,7 +332,7 @@ class SchedulerManager:
 
     def _any(self, pieces: int) -> int:
         """A random piece of ``pieces``, a bit mask that is not 0."""
-        shift = self._chance.randrange(pieces.bit_length())
+        shift = int(self._chance.random() * pieces.bit_length())
         upper = pieces >> shift
         if upper:
             return shift + (upper & -upper).bit_length() - 1

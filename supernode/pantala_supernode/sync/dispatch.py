@@ -91,7 +91,7 @@ class Dispatcher:
 
         With ``provider``, only to peers that can take a piece from this provider, which has room or a new piece.
         """
-        if task_id not in self._progress.tasks:
+        if task_id not in self._progress.tasks or not self.waiting.waiting(task_id):
             return
         while self._serve_one(task_id, provider):
             pass

@@ -71,7 +71,7 @@ class ChangeFeed:
 
     def release(self) -> None:
         self._news.set()
-        self._news = asyncio.Event()
+        self._news.clear()  # each waiter was woken up, and does not look at the event again
 
     def task(self, uid: str, table: NodeTable | None = None) -> TaskReport | None:
         """The report about the Task resource with this UID. ``None``: the supernode does not have it.

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 from typing import Protocol
 
-from pantala_protocol.geometry import SMALL_FILE, Geometry
+from pantala_protocol.geometry import SMALL_FILE
 from pantala_protocol.statement import CDNStatus, Failure, WantedTask
 from pantala_protocol.sync import Assignment, Delivery
 from pantala_protocol.task_id import TaskID
@@ -92,8 +92,8 @@ class Task:
 
     def size(self, piece: int) -> int:
         """The size of a cached piece in bytes. Only the last piece may be shorter."""
-        copy = self.copy
-        return copy.piece_size if copy.length is None else Geometry(copy.piece_size, copy.length).size(piece)
+        size, length = self.copy.piece_size, self.copy.length
+        return size if length is None else min(size, length - piece * size)
 
     @property
     def is_small(self) -> bool:
