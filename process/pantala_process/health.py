@@ -15,7 +15,7 @@ from aiohttp import web
 from prometheus_client import CollectorRegistry
 
 from pantala_process import metrics
-from pantala_process.entrance.server import serving_at
+from pantala_process.entrance.server import one_request, serving_at
 from pantala_process.http import ErrorDetail, error_response, json_response
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
@@ -27,9 +27,6 @@ Check = Callable[[], Sequence[str]]
 
 _MOST, _SHARE = 64, 1 / 16
 """The most connections at the port, as a number and as a part of the limit of open files. The lower one counts."""
-
-_IDLE = 1.0
-"""Seconds until a connection without a request ends. A probe sends one request."""
 
 _PATIENCE = 4.0
 """Seconds that the event loop of the process may take to answer. A probe waits 5 s."""
@@ -111,7 +108,7 @@ def _application(
     async def readyz(_request: web.Request) -> web.Response:
         return await checked(ready, "NotReady")
 
-    app = web.Application()
+    app = web.Application(middlewares=[one_request])
     app.router.add_get("/healthz", healthz)
     app.router.add_get("/readyz", readyz)
     if registry is not None:
@@ -169,6 +166,6 @@ class _Server:
         stop, loop = asyncio.Event(), asyncio.get_running_loop()
         self._stop = lambda: loop.call_soon_threadsafe(stop.set)
         most = min(_MOST, int(file_limit() * _SHARE))
-        async with serving_at(self._app, self._sockets, grace=1.0, most=most, keepalive=_IDLE):
+        async with serving_at(self._app, self._sockets, grace=1.0, most=most, lingering=0.0):
             self._up.set()
             await stop.wait()

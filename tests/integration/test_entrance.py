@@ -246,6 +246,21 @@ async def test_h8_a_finished_probe_gives_its_place_back() -> None:
         writer.close()
 
 
+@pytest.mark.parametrize("sent", [b"GET /healthz", b"POST /healthz", b"GET /missing"])
+async def test_clients_that_stay_do_not_keep_the_probes_out(sent: bytes) -> None:
+    """Five clients use all 64 connections, and repeat their requests or never end a body."""
+    request = sent + b" HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n" + b"123456789" * sent.startswith(b"GET")
+    async with health.serving(LOCAL, None, ready=tuple) as port:
+        sockets = Sockets(port)
+        try:
+            for number in range(2, 7):
+                sockets.connect(16, request, f"127.0.0.{number}")
+            await asyncio.sleep(0.3)
+            assert 200 == (await ask(port, "/healthz", within=1.0))[0]
+        finally:
+            sockets.close()
+
+
 def test_all_servers_use_the_runner_that_does_not_decompress_bodies() -> None:
     root = Path(__file__).parents[2]
     users = [

@@ -12,7 +12,7 @@ from pantala_operator.authority.keeper import AuthorityKeeper, AuthorityUnavaila
 from pantala_operator.errors import ClusterError
 from pantala_operator.ports import ClusterAPI
 from pantala_operator.settings import Settings
-from pantala_process.entrance.server import serving_at
+from pantala_process.entrance.server import one_request, serving_at
 from pantala_process.http import error_response
 from pantala_process.identity import ClusterKeys, ServerClock, TokenIdentity, TokenRejectedError
 from pantala_process.listening import listening
@@ -72,11 +72,11 @@ class Authority:
     @contextlib.asynccontextmanager
     async def serving(self) -> AsyncIterator[int]:
         """Serve while the block runs, and yield the port. Clients need no certificate."""
-        app = web.Application(client_max_size=_MAX_REQUEST)
+        app = web.Application(client_max_size=_MAX_REQUEST, middlewares=[one_request])
         app.router.add_post(PATH, self._sign)
         tls = self.keeper.contexts.open_listener
         with listening(self._listen) as sockets:
-            async with serving_at(app, sockets, grace=1.0, most=_MOST, keepalive=1.0, tls=tls):
+            async with serving_at(app, sockets, grace=1.0, most=_MOST, lingering=1.0, tls=tls):
                 yield int(sockets[0].getsockname()[1])
 
     async def _sign(self, request: web.Request) -> web.Response:

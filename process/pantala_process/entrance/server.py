@@ -3,7 +3,7 @@
 import contextlib
 import socket
 import ssl
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
 
@@ -12,10 +12,30 @@ from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress
 
 
+@web.middleware
+async def one_request(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Close each connection after its first answer. Otherwise, a few clients that stay could keep all others out."""
+    try:
+        response = await handler(request)
+    except web.HTTPException as error:
+        error.force_close()
+        raise
+    response.force_close()
+    return response
+
+
 def runner_of(
-    app: web.Application, *, grace: float, keepalive: float = 75.0, handler_cancellation: bool = False
+    app: web.Application,
+    *,
+    grace: float,
+    lingering: float = 10.0,
+    handler_cancellation: bool = False,
 ) -> web.AppRunner:
     """The runner of an application. Running requests get ``grace`` seconds to finish.
+
+    After the answer, a request gets ``lingering`` seconds to send the rest of its body.
 
     It does not decompress bodies. A few compressed bytes of any client could otherwise stop the process for seconds.
     """
@@ -24,7 +44,8 @@ def runner_of(
         access_log=None,
         auto_decompress=False,
         shutdown_timeout=grace,
-        keepalive_timeout=keepalive,
+        keepalive_timeout=75.0,
+        lingering_time=lingering,
         handler_cancellation=handler_cancellation,
     )
 
@@ -60,14 +81,11 @@ async def serving_at(
     *,
     grace: float,
     most: int,
-    keepalive: float = 75.0,
+    lingering: float = 10.0,
     tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[None]:
-    """Serve ``app`` at bound sockets while the block runs. A client that disconnects does not end its request.
-
-    A connection is closed ``keepalive`` seconds after its last request.
-    """
-    runner = runner_of(app, grace=grace, keepalive=keepalive)
+    """Serve ``app`` at bound sockets while the block runs. A client that disconnects does not end its request."""
+    runner = runner_of(app, grace=grace, lingering=lingering)
     await runner.setup()
     try:
         async with accepting(runner, sockets, most=most, tls=tls):

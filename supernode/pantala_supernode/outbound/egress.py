@@ -19,10 +19,12 @@ NEVER: tuple[Network, ...] = tuple(
         "169.254.0.0/16",  # link-local, most clouds' metadata
         "100.100.100.200/32",  # metadata of Alibaba Cloud
         "168.63.129.16/32",  # wire server of Azure
+        "192.0.0.192/32",  # metadata of Oracle Cloud
         "224.0.0.0/4",  # multicast
         "255.255.255.255/32",  # broadcast
         "::/128",  # unspecified
         "fe80::/10",  # link-local
+        "fd00:42::42/128",  # metadata of Scaleway
         "fd00:ec2::/32",  # metadata of AWS
         "fd20:ce::254/128",  # metadata of Google Cloud
         "ff00::/8",  # multicast
@@ -57,12 +59,24 @@ ANYWHERE = SourceRule("", networks=("0.0.0.0/0", "::/0"))
 """Allows all addresses except :data:`NEVER`."""
 
 _METADATA_NAMES = frozenset(
-    {"metadata", "metadata.google.internal", "instance-data", "instance-data.ec2.internal", "metadata.azure.internal"}
+    [
+        "metadata",
+        "metadata.google.internal",
+        "metadata.goog",
+        "metadata.azure.internal",
+        "instance-data",
+        "instance-data.ec2.internal",
+        "metadata.tencentyun.com",
+        "metadata.packet.net",
+        "metadata.platformequinix.com",
+    ]
 )
 """Names of the clouds' metadata servers. A proxy may resolve them even if the supernode's name server does not."""
 
 _NAT64 = ip_network("64:ff9b::/96")
 _NAT64_LOCAL = ip_network("64:ff9b:1::/48")
+_TRANSLATED = ip_network("::ffff:0:0:0/96")
+"""Stateless translation (RFC 7915)."""
 _V4_COMPATIBLE = ip_network("::/96")
 _ISATAP = frozenset({0x00005EFE, 0x02005EFE})
 
@@ -185,8 +199,12 @@ def _meanings(address: Address) -> Iterator[Address]:
         yield from address.teredo
     if address in _NAT64 or (address in _V4_COMPATIBLE and number > 1):
         yield IPv4Address(number & 0xFFFFFFFF)
-    if address in _NAT64_LOCAL:  # RFC 6052, 2.2: 16 bits, eight that are zero, 16 bits
+    if address in _TRANSLATED:
+        yield IPv4Address(number & 0xFFFFFFFF)
+    if address in _NAT64_LOCAL:  # RFC 6052, 2.2: around eight bits that are zero, for each length of the prefix
         yield IPv4Address((number >> 64 & 0xFFFF) << 16 | number >> 40 & 0xFFFF)
+        yield IPv4Address((number >> 64 & 0xFF) << 24 | number >> 32 & 0xFFFFFF)
+        yield IPv4Address(number >> 24 & 0xFFFFFFFF)
         yield IPv4Address(number & 0xFFFFFFFF)
     if number >> 32 & 0xFFFFFFFF in _ISATAP:
         yield IPv4Address(number & 0xFFFFFFFF)
