@@ -57,7 +57,7 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
     with chosen as place, _undisturbed_end():
         result = story.tell(place, payload, screen)
         summary.show(screen.console, payload, result, kept=options.keep)
-        wrong = story.judge(result, payload, 1 if options.cluster else len(NODES))
+        wrong = story.faults(result, payload, 1 if options.cluster else len(NODES))
         if wrong:
             raise DemoError("; ".join(wrong), place.log("supernode"))
         screen.console.print("[bold green]Right: each node has the file, and the origin sent it once.[/]")

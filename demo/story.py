@@ -78,7 +78,7 @@ def tell(place: Place, payload: Payload, screen: Screen) -> Result:
         return Result(ready, nodes, seconds, origin.sent, origin.requests)
 
 
-def judge(result: Result, payload: Payload, wanted: int) -> list[str]:
+def faults(result: Result, payload: Payload, wanted: int) -> list[str]:
     """Return a text for each fault of the result. ``wanted`` is the number of nodes that must have the file."""
     status = result.task["status"]
     wrong = []

@@ -14,7 +14,7 @@ import msgspec
 import pytest
 
 from demo.payload import Payload
-from demo.story import NodeResult, Result, judge, sample
+from demo.story import NodeResult, Result, faults, sample
 from pantala_protocol.console.views import Console
 from tests.support.eventually import eventually_blocking
 from tests.support.small_disk import small_disk
@@ -133,7 +133,7 @@ def result(**changes: object) -> Result:
 
 
 def test_a_right_result_passes() -> None:
-    assert [] == judge(result(), PAYLOAD, 3)
+    assert [] == faults(result(), PAYLOAD, 3)
 
 
 @pytest.mark.parametrize(
@@ -148,7 +148,7 @@ def test_a_right_result_passes() -> None:
     ],
 )
 def test_a_wrong_result_is_reported(wrong: Result, finding: str) -> None:
-    assert [finding] == judge(wrong, PAYLOAD, 3)
+    assert [finding] == faults(wrong, PAYLOAD, 3)
 
 
 def test_only_the_source_of_the_sample_changes() -> None:

@@ -76,13 +76,13 @@ class TargetChoice:
     def nodes(self, each: TaskResource) -> Targets:
         if not each.spec.to_peers:
             return Targets()
-        wish, uid = each.spec.target, each.metadata.uid
+        target, uid = each.spec.target, each.metadata.uid
         holders = self.view(each).holders
-        if not wish.is_limited:  # The choice depends on the holders only among these nodes.
+        if not target.is_limited:  # The choice depends on the holders only among these nodes.
             holders = holders & self._marked
-        key = (msgspec.json.encode(wish), uid if wish.is_limited else "", frozenset(holders))
+        key = (msgspec.json.encode(target), uid if target.is_limited else "", frozenset(holders))
         if key not in self._chosen:
-            chosen = targets.choose(wish, uid, self._observation.nodes.items, self._peers, key[2])
+            chosen = targets.choose(target, uid, self._observation.nodes.items, self._peers, key[2])
             self._chosen[key] = replace(chosen, wanted=self._shared.names(chosen.wanted))
         return self._chosen[key]
 

@@ -71,12 +71,12 @@ async def grow(request: Request, namespace: str, name: str, volume: str, size: s
             except (ClusterForbiddenError, ClusterRejectedError) as error:
                 text = _refused(claim, claims, size, error)
                 raise type(error)(f"{text}. Nothing was changed" if trial else text) from error
-    said = [f"Larger volumes of {size} are requested for {', '.join(todo.larger)}."] if todo.larger else []
+    lines = [f"Larger volumes of {size} are requested for {', '.join(todo.larger)}."] if todo.larger else []
     if todo.recreate:
         await request("delete", path, propagation_policy="Orphan")
         await _gone(request, path)
-        said.append("The StatefulSet is deleted, and its pods and claims stay. Helm creates it again.")
-    return " ".join(said) or f"Each volume has at least {size}, so nothing needs to grow."
+        lines.append("The StatefulSet is deleted, and its pods and claims stay. Helm creates it again.")
+    return " ".join(lines) or f"Each volume has at least {size}, so nothing needs to grow."
 
 
 async def _gone(request: Request, path: str) -> None:

@@ -167,12 +167,12 @@ async def _run(given: argparse.Namespace) -> list[str]:
     try:
         trial = Trial(cluster.request, given.namespace, given.name, given.seconds)
         with serving(content, given.port) as server:
-            said = [await trial.run(task(given.url, content))]
+            lines = [await trial.run(task(given.url, content))]
             if not server.reads:
                 raise TrialError("The Task is Ready, but no supernode has read the file from this pod")
         if given.image:
-            said.append(await trial.run(prefetch(given.image, given.pull_secret)))
-        return said
+            lines.append(await trial.run(prefetch(given.image, given.pull_secret)))
+        return lines
     finally:
         await cluster.close()
 

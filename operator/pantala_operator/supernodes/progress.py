@@ -56,7 +56,7 @@ class ProgressStore:
         self._silence = HeldTroubles()
         self._troubles: dict[str, dict[str, Trouble]] = {}
         self._silent: dict[str, Trouble] = {}
-        self._unheard_by: dict[str, frozenset[str]] = {}
+        self._silent_at: dict[str, frozenset[str]] = {}
         """The supernodes at which each silent peer is silent. Empty: all supernodes."""
         self.known = False
         """True when a supernode has answered and the operator has asked its silent peers. Before, no reason counts as
@@ -115,12 +115,12 @@ class ProgressStore:
         if changed:
             self._silent = {name: trouble for (_, name), trouble in self._silence.items()}
         lists = [(supernode, {peer.name for peer in each.silent}) for supernode, each in self.messages.items()]
-        former, self._unheard_by = self._unheard_by, {}
+        former, self._silent_at = self._silent_at, {}
         for name in self._silent:
             listed = frozenset(supernode for supernode, names in lists if name in names)
-            self._unheard_by[name] = listed or former.get(name, listed)
+            self._silent_at[name] = listed or former.get(name, listed)
         return {name for _, name in changed} | {
-            name for name in former.keys() & self._silent.keys() if former[name] != self._unheard_by[name]
+            name for name in former.keys() & self._silent.keys() if former[name] != self._silent_at[name]
         }
 
     def forget(self, supernode: str) -> None:
@@ -144,7 +144,7 @@ class ProgressStore:
         # A peer that is silent at one supernode may still get this file from another supernode.
         served = {name for name in silent.keys() & nodes.keys() if nodes[name].rate}
         if found and len(self.messages) > 1:
-            served |= {name for name, unheard in self._unheard_by.items() if unheard and not unheard & found.keys()}
+            served |= {name for name, at in self._silent_at.items() if at and not at & found.keys()}
         if served:
             silent = {name: each for name, each in silent.items() if name not in served}
         origin_rate, origin_pace = (sum(view.origin_rate for view in views), sum(view.origin_pace for view in views))

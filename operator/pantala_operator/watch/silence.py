@@ -55,9 +55,10 @@ class SilenceWatch:
             group = due[start : start + _AT_ONCE]
             answers = await asyncio.gather(*(self._ask(name) for name in group))
             self._answers |= {name: (answer, now) for name, answer in zip(group, answers, strict=True)}
-        heard = self._heard_elsewhere()
+        elsewhere = self._connected_elsewhere()
         found = {
-            name: _trouble(since, answers=self._answers[name][0], heard=name in heard) for name, since in quiet.items()
+            name: _trouble(since, answers=self._answers[name][0], elsewhere=name in elsewhere)
+            for name, since in quiet.items()
         }
         if self._known.progress.on_silence(found, self._clock.now().timestamp()):
             self._events.publish(SilenceChanged())
@@ -77,7 +78,7 @@ class SilenceWatch:
         absent = {name: at for name, at in self._absent.items() if now - at >= _ABSENT or name in self._answers}
         return absent | self._known.progress.quiet
 
-    def _heard_elsewhere(self) -> set[str]:
+    def _connected_elsewhere(self) -> set[str]:
         """The peers that send requests to at least one supernode. Empty if there is only one supernode."""
         supernodes = self._known.supernodes
         several = len(supernodes.members) > 1
@@ -93,10 +94,10 @@ class SilenceWatch:
         return resource.status.address.rpartition(":")[0].strip("[]") if resource is not None else ""
 
 
-def _trouble(since: float, *, answers: bool, heard: bool) -> Trouble:
-    """``heard``: another supernode receives requests from the peer."""
+def _trouble(since: float, *, answers: bool, elsewhere: bool) -> Trouble:
+    """``elsewhere``: another supernode receives requests from the peer."""
     found = Trouble.of(Reason.NODE_CUT_OFF.value if answers else Reason.NODE_SILENT.value, "", since)
-    which = "One supernode has not" if heard else "No supernode has"
+    which = "One supernode has not" if elsewhere else "No supernode has"
     answer = "but the peer's health port answers" if answers else "and the peer's health port does not answer"
     when = f"since {found.begun:%H:%M:%S} UTC"
     return found._replace(message=f"{which} received a request from the node's peer {when}, {answer}")

@@ -54,7 +54,7 @@ STARTABLE: Final = frozenset({Step.WAITING, Step.DUE})
 
 @dataclass(frozen=True, slots=True)
 class PullRules:
-    """The rules that :func:`judge` applies to the pulls of one run."""
+    """The rules that :func:`evaluate` applies to the pulls of one run."""
 
     run: str
     started: int
@@ -65,7 +65,7 @@ class PullRules:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedPull:
+class EvaluatedPull:
     """One pull, and what may happen next to it."""
 
     state: PullState
@@ -106,7 +106,7 @@ class Snapshot:
     omitted: Mapping[str, Mapping[ImageKey, Reason]]
     """The images that a wanted node does not get, with the reason."""
     rules: PullRules
-    pulls: Mapping[ImageKey, Mapping[str, JudgedPull]]
+    pulls: Mapping[ImageKey, Mapping[str, EvaluatedPull]]
     """The pulls: image -> node -> pull."""
     steps: Mapping[str, Mapping[ImageKey, Step]]
     """The next step of each image: node -> image -> step. Only reachable nodes are included."""
@@ -144,7 +144,7 @@ def snapshot(
     unix = int(now.timestamp())
     started = unix if run.started is None else int(run.started.timestamp())
     rules = PullRules(run.token, started, demand.backoff_seconds, demand.retry_limit, demand.pull_timeout)
-    pulls: dict[ImageKey, dict[str, JudgedPull]] = {}
+    pulls: dict[ImageKey, dict[str, EvaluatedPull]] = {}
     for key, pin in pins.items():
         if pin.task:
             given = observed.orders.get(pin.task, {})
@@ -152,7 +152,7 @@ def snapshot(
                 name: PullState(PullPhase.PULLING, at, order.run, order.number) for name, (order, at) in given.items()
             }
             known = unanswered | dict(observed.pulls.get(pin.task, {}))
-            pulls[key] = {name: judge(pull, given.get(name), rules, unix) for name, pull in known.items()}
+            pulls[key] = {name: evaluate(pull, given.get(name), rules, unix) for name, pull in known.items()}
 
     nodes, peers = observed.cluster.nodes, observed.cluster.peers
     if demand.pod_selector is not None:
@@ -182,7 +182,7 @@ def snapshot(
         if pin.current and steps and all(node[key] is Step.READY for node in steps.values())
     )
     complete = bool(pins) and not images.problems and len(everywhere) == len(pins)
-    run = _judged_run(run, demand, now, done=complete and observed.reported)
+    run = _evaluated_run(run, demand, now, done=complete and observed.reported)
     changes = [pull.changes_at for each in pulls.values() for pull in each.values() if pull.changes_at is not None]
     return Snapshot(
         demand=demand,
@@ -212,7 +212,7 @@ def snapshot(
     )
 
 
-def _judged_run(run: Run, demand: ImageDemand, now: datetime, *, done: bool) -> Run:
+def _evaluated_run(run: Run, demand: ImageDemand, now: datetime, *, done: bool) -> Run:
     """Complete the run if everything is ``done``, and decide if its pulls may start or must stop."""
     completed, deadline, overdue = run.completed, run.deadline, None
     if done and not demand.planning:
@@ -234,7 +234,7 @@ def _judged_run(run: Run, demand: ImageDemand, now: datetime, *, done: bool) -> 
     )
 
 
-def judge(pull: PullState, given: GivenOrder | None, rules: PullRules, now: int) -> JudgedPull:
+def evaluate(pull: PullState, given: GivenOrder | None, rules: PullRules, now: int) -> EvaluatedPull:
     """Decide what may happen next to a pull that a node has reported. ``given`` is the node's order, if it has one."""
     if given is not None and pull.phase is not PullPhase.READY:
         order = given.order
@@ -243,26 +243,26 @@ def judge(pull: PullState, given: GivenOrder | None, rules: PullRules, now: int)
                 pull, phase=PullPhase.PULLING, since=given.at, run=order.run, number=order.number
             )
     if pull.phase is PullPhase.READY:
-        return JudgedPull(pull, Step.READY)
+        return EvaluatedPull(pull, Step.READY)
     since, reason, message = pull.since, pull.reason, pull.message
     gone = [at for at in pull.gone if at >= rules.started]
     if pull.phase in (PullPhase.PULLING, PullPhase.UNKNOWN):
         until = since + rules.timeout + _GRACE
         if now < until:
             retrying = pull.run == rules.run and pull.number - 1 > len(gone)
-            return JudgedPull(pull, Step.ACTIVE, until, retrying=retrying)
+            return EvaluatedPull(pull, Step.ACTIVE, until, retrying=retrying)
         since, reason = until, Reason.TIMEOUT.value
         message = f"The node has not reported on this pull for {rules.timeout} s"
     if any(later - earlier <= _EVICTION_WINDOW for earlier, later in pairwise(gone)):
-        return JudgedPull(pull, Step.EVICTED)
+        return EvaluatedPull(pull, Step.EVICTED)
     if pull.phase is PullPhase.GONE or pull.run != rules.run:
-        return JudgedPull(pull, Step.WAITING)
+        return EvaluatedPull(pull, Step.WAITING)
     again = pause(reason, pull.number, rules.limit, rules.backoff)
     if again is None:
-        return JudgedPull(pull, Step.FAILED, None, reason, message)
+        return EvaluatedPull(pull, Step.FAILED, None, reason, message)
     if since + again <= now:
-        return JudgedPull(pull, Step.DUE, None, reason, message)
-    return JudgedPull(pull, Step.PAUSED, since + again, reason, message)
+        return EvaluatedPull(pull, Step.DUE, None, reason, message)
+    return EvaluatedPull(pull, Step.PAUSED, since + again, reason, message)
 
 
 def omissions(pins: Iterable[Pin], platform: str, budget: int | None) -> Mapping[ImageKey, Reason]:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch.inputs import RegistryAnswer
 from pantala_operator.plan.prefetch.pins import Pin, pin
-from pantala_operator.plan.prefetch.pulls import JudgedPull, PullRules, Step, judge, omissions
+from pantala_operator.plan.prefetch.pulls import EvaluatedPull, PullRules, Step, evaluate, omissions
 from pantala_operator.plan.prefetch.questions import LOOK_INTERVAL
 from pantala_operator.plan.prefetch.run import Run
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus, PrefetchStatus
@@ -41,12 +41,12 @@ BROKEN = PullState(PullPhase.FAILED, UNIX, "run", reason="Unreachable")
 HOUR = 3600
 
 
-def judged(pull: PullState, now: int, rules: PullRules = RULES) -> JudgedPull:
-    return judge(pull, None, rules, now)
+def evaluated(pull: PullState, now: int, rules: PullRules = RULES) -> EvaluatedPull:
+    return evaluate(pull, None, rules, now)
 
 
 def step(pull: PullState, now: int, rules: PullRules = RULES) -> Step:
-    return judged(pull, now, rules).step
+    return evaluated(pull, now, rules).step
 
 
 def test_pauses_double_up_to_five_minutes_or_the_first_pause() -> None:
@@ -75,7 +75,7 @@ def test_retries_end_at_their_limit_and_pauses_are_bounded(reason: str, tries: i
 
 
 def test_a_failed_pull_waits_and_then_may_start_again() -> None:
-    paused, due = judged(BROKEN, UNIX), judged(BROKEN, UNIX + 10)
+    paused, due = evaluated(BROKEN, UNIX), evaluated(BROKEN, UNIX + 10)
     assert (Step.PAUSED, UNIX + 10, "Unreachable") == (paused.step, paused.changes_at, paused.reason)
     assert (Step.DUE, None, "Unreachable") == (due.step, due.changes_at, due.reason)
 
@@ -96,9 +96,9 @@ def test_the_limit_counts_retries_of_this_run(number: int, limit: int, run: str,
 
 def test_a_silent_pull_has_failed_some_time_after_its_timeout() -> None:
     silent, until = PullState(PullPhase.PULLING, UNIX, "run"), UNIX + 630
-    assert until == judged(silent, UNIX).changes_at
+    assert until == evaluated(silent, UNIX).changes_at
     assert Step.ACTIVE is step(silent, until - 1)
-    failed = judged(silent, until)
+    failed = evaluated(silent, until)
     assert (Step.PAUSED, until + 10, "Timeout") == (failed.step, failed.changes_at, failed.reason)
     assert Step.DUE is step(silent, until + 10)
 
@@ -137,7 +137,7 @@ def test_eviction_is_two_removals_within_an_hour(offsets: list[int]) -> None:
 )
 def test_a_step_changes_exactly_when_it_is_announced(pull: PullState, offset: int) -> None:
     now = UNIX + offset
-    at = judged(pull, now).changes_at
+    at = evaluated(pull, now).changes_at
     if at is None:
         assert step(pull, now) is step(pull, now + 30 * 24 * HOUR)
         return
