@@ -3,9 +3,8 @@
 import time
 from collections.abc import Callable, Iterable, Sequence
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, NamedTuple
 
-import msgspec
 import typer
 from rich.table import Table
 
@@ -45,7 +44,7 @@ Selector = Annotated[
 NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Print no heading.")]
 
 
-class Wanted(msgspec.Struct, frozen=True):
+class Wanted(NamedTuple):
     """Which objects of one kind to get."""
 
     kind: ResourceKind

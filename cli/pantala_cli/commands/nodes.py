@@ -9,7 +9,7 @@ import typer
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import PEER, status_of
 from pantala_cli.access.options import UserAccess
-from pantala_cli.commands.waiting import Timeout, seconds
+from pantala_cli.commands.waiting import Timeout, deadline, seconds
 from pantala_cli.errors import CLIError, ObjectMissingError, WaitError
 from pantala_cli.show import terminal
 from pantala_cli.show.words import counted
@@ -61,7 +61,7 @@ def _from_console(console: Console, node: str) -> int:
 
 
 def _quiet(uploads: Callable[[], int], node: str, limit: float) -> None:
-    ends, calm, last = time.monotonic() + limit if limit else float("inf"), 0, -1
+    ends, calm, last = deadline(limit), 0, -1
     while calm < _CALM:
         running = uploads()
         calm = calm + 1 if not running else 0

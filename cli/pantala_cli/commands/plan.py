@@ -14,7 +14,7 @@ from pantala_cli.access import kinds
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import IMAGE, TASK, Resource, ResourceKind
 from pantala_cli.access.options import UserAccess
-from pantala_cli.commands.waiting import Timeout, seconds
+from pantala_cli.commands.waiting import Timeout, deadline, seconds
 from pantala_cli.errors import ExitCode, InputFileError, ObjectMissingError, WaitError
 from pantala_cli.forecast.matching import match
 from pantala_cli.forecast.outlook import Outlook, outlook, picture, planned
@@ -61,7 +61,7 @@ def ask(cluster: Cluster, namespace: str, body: Resource, limit: float) -> Resou
     copy = {"apiVersion": body["apiVersion"], "kind": IMAGE.kind, "metadata": {"name": name}, "spec": spec}
     cluster.create(IMAGE, namespace, copy)
     try:
-        ends = time.monotonic() + limit if limit else float("inf")
+        ends = deadline(limit)
         while True:
             found = cluster.get(IMAGE, namespace, name)
             ready = kinds.condition(found, "Ready")

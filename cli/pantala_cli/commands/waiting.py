@@ -1,8 +1,9 @@
 """``wait``: until Tasks and ImagePrefetches are ready, or until one of them cannot become ready without a user."""
 
-import contextlib
+import math
+import re
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import typer
@@ -26,7 +27,8 @@ Words = Annotated[
 For = Annotated[str, typer.Option("--for", metavar="condition=TYPE", help="The condition, as in kubectl wait.")]
 Timeout = Annotated[str, typer.Option("--timeout", help="The longest wait, such as 90s, 10m or 1h. 0: no limit.")]
 
-_UNITS = {"s": 1, "m": 60, "h": 3600}
+_NUMBER = "([0-9]+(?:[.][0-9]+)?)"
+_DURATION = re.compile(f"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?")
 
 
 def wait(access: UserAccess, target: Words, for_: For = "condition=Ready", timeout: Timeout = "10m") -> None:
@@ -55,10 +57,10 @@ def until(
 
     Raises :class:`WaitError`.
     """
-    ends = time.monotonic() + limit if limit else float("inf")
+    ends = deadline(limit)
     kind_of, _, status = what.partition("=")
     last: dict[ObjectName, str] = {}
-    for _look in _looks():
+    while True:
         waiting = []
         for target in wanted:
             resource = cluster.get(target.kind, namespace, target.name)
@@ -76,25 +78,21 @@ def until(
         if time.monotonic() >= ends:
             target, resource = waiting[0]
             raise WaitError(_why(target, resource, f"is not {what} after {limit:.0f} s"))
+        time.sleep(_EVERY)
 
 
 def seconds(text: str) -> float:
     """Read a duration such as ``90s``, ``10m``, ``1h30m`` or ``45``. Raises :class:`typer.BadParameter`."""
-    total, number = 0.0, ""
-    with contextlib.suppress(ValueError, KeyError):
-        for letter in text:
-            if letter in _UNITS:
-                total, number = total + float(number) * _UNITS[letter], ""
-            else:
-                number += letter
-        return total + (float(number) if number else 0.0)
-    raise typer.BadParameter(f"{text!r} is not a duration. Use a duration such as 90s, 10m or 1h.")
+    found = _DURATION.fullmatch(text)
+    if found is None:
+        raise typer.BadParameter(f"{text!r} is not a duration. Use a duration such as 90s, 10m or 1h.")
+    hours, minutes, rest = (float(each or 0) for each in found.groups())
+    return hours * 3600 + minutes * 60 + rest
 
 
-def _looks() -> Iterator[None]:
-    while True:
-        yield
-        time.sleep(_EVERY)
+def deadline(limit: float) -> float:
+    """The end of a wait by the monotonic clock. A ``limit`` of 0 means no end."""
+    return time.monotonic() + limit if limit else math.inf
 
 
 def _why(target: ObjectName, resource: Mapping[str, Any], what: str) -> str:

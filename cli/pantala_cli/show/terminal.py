@@ -6,7 +6,8 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping
-from typing import Any, Self, TextIO
+from functools import partial
+from typing import Any, Self
 
 import typer
 import yaml
@@ -23,19 +24,12 @@ _WIDEST = 100_000
 _CONTROL = re.compile(r"[\x7f-\x9f]")
 
 
-def console(file: TextIO | None = None) -> Console:
+def console() -> Console:
     """A console without any style for pipes, for ``NO_COLOR`` and for ``TERM=dumb``."""
-    shown = Console(file=file or sys.stdout, highlight=False, markup=False, emoji=False)
-    if styled(shown):
-        return shown
-    return Console(
-        file=file or sys.stdout, highlight=False, markup=False, emoji=False, color_system=None, no_color=True,
-        force_terminal=False,
-    )  # fmt: skip
-
-
-def styled(shown: Console) -> bool:
-    return shown.is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb"
+    usual = partial(Console, file=sys.stdout, highlight=False, markup=False, emoji=False)
+    if usual().is_terminal and not os.environ.get("NO_COLOR") and os.environ.get("TERM") != "dumb":
+        return usual()
+    return usual(color_system=None, no_color=True, force_terminal=False)
 
 
 def show(content: RenderableType) -> None:
