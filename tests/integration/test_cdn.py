@@ -109,6 +109,21 @@ async def test_temporary_faults_pass(tmp_path: Path, origin: Origin, script: lis
         assert content == b.data()
 
 
+async def test_an_origin_may_send_less_than_each_requested_range(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY, script=[Behaviour(close_after=MIB)], always=Behaviour(most=PIECE + 10_000))
+    b.cdn.trigger(order(origin, retry_limit=1))
+    await b.whole(BODY.read(0, BODY.size))
+    assert len(origin.log) > 10
+    assert 1 == len(b.delays), "only the cut body was a failure"
+    assert BODY.size <= origin.body_bytes("/file") <= BODY.size + len(origin.log) * 2
+
+
+async def test_an_origin_that_sends_hardly_anything_uses_up_the_retries(origin: Origin, b: CDNBench) -> None:
+    origin.serve("/file", BODY, script=[Behaviour(close_after=MIB)], always=Behaviour(most=1000))
+    b.cdn.trigger(order(origin, retry_limit=3))
+    assert Reason.SOURCE_INTERRUPTED == (await b.failure()).reason
+
+
 FINAL = {
     "not found": (Behaviour(status=404), Reason.SOURCE_NOT_FOUND),
     "gone": (Behaviour(status=410), Reason.SOURCE_NOT_FOUND),

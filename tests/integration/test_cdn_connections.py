@@ -65,6 +65,14 @@ async def test_a_pinned_content_that_replaces_another_one_on_the_way_is_read_aga
     assert len({access.etag for access in origin.requests("/file")}) == 2
 
 
+async def test_short_answers_on_several_connections_are_no_failure(origin: Origin, tmp_path: Path) -> None:
+    origin.serve("/file", BODY, always=Behaviour(chunk=2048, rate=500_000.0, most=PIECE + 1000))
+    bench = await fetched(origin, tmp_path)
+    assert BODY.read(0, BODY.size) == bench.data()
+    assert [] == bench.delays
+    assert len(origin.requests("/file")) > 4
+
+
 @pytest.mark.parametrize("first", [PACE, Behaviour(chunk=2048, close_after=BODY.size - 1000)])
 async def test_a_wrong_digest_is_final_although_parts_were_joined(
     origin: Origin, tmp_path: Path, first: Behaviour

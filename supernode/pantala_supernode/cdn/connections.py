@@ -82,9 +82,9 @@ class Connections:
 
     def _end(self, task: asyncio.Task[None]) -> None:
         segment, error = self._running.pop(task), task.exception()
+        self._plan.give_back(segment.rest)
         if error is None:
             return
-        self._plan.give_back(segment.rest)
         if not self._running or not isinstance(error, errors.SourceError) or isinstance(error, _FATAL):
             raise error
         self._scale.limit(len(self._running))

@@ -11,7 +11,7 @@ from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.cdn.disk import VolumeWriter, settled
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.cdn.segments import Segment
-from pantala_supernode.origin.body import BlockPool, Body, Layout
+from pantala_supernode.origin.body import PART, BlockPool, Body, Layout
 from pantala_supernode.origin.source import Answer
 from pantala_supernode.tasks.accounts import UNLIMITED
 from pantala_supernode.tasks.tenancy import ReadBudget
@@ -156,7 +156,8 @@ class Intake:
                         allowed = self._allow(answer, recorder)
                     if segment.next >= segment.stop:
                         raise errors.LengthMismatchError.with_action(f"{self._shown} sent more bytes than it announced")
-                    await self._take(segment.next, block, recorder)
+                    if not await self._take(segment.next, block, recorder):
+                        break
                     segment.advance()
                     if segment.stop != recorder.total and answer.end != segment.stop * size:
                         if segment.next >= segment.stop:
@@ -199,24 +200,30 @@ class Intake:
         self._on_bytes(read)
         return received
 
-    async def _take(self, number: int, block: bytearray, recorder: Recorder) -> None:
-        """Store a block as a piece. The last piece is only put into :attr:`last`. An incomplete piece is dropped."""
+    async def _take(self, number: int, block: bytearray, recorder: Recorder) -> bool:
+        """Store a block as a piece. The last piece is only put into :attr:`last`.
+
+        Returns False for the block of a body that ended inside a piece. This part of the piece is saved.
+        """
         length, size = recorder.meta.length, recorder.meta.piece_size
         expected = size if length is None else min(size, length - number * size)
         if len(block) > max(expected, 0):
             raise errors.LengthMismatchError.with_action(f"{self._shown} sent more bytes than it announced")
-        if length is not None and len(block) < expected:
-            return  # the body was cut
+        if length is not None and len(block) < expected:  # the body has ended inside the piece
+            await self._writer.run(lambda: recorder.save_part(number, 0, memoryview(block)))
+            return False
         if number + 1 == recorder.total or len(block) < size:
             self.last = {number: block}
         else:
             await self._pipeline.give(number, block)
+        return True
 
     def _check_end(self, answer: Answer, recorder: Recorder, segment: Segment) -> None:
         """Check where the body ended. If no length was announced, this is the end of the file.
 
         The answer to a request for all remaining bytes may contain only some of them, and usually announces the length.
         If the length is missing, the next request repeats the last byte. If only this byte arrives, the file ends.
+        Some servers send at most so many bytes of a range. This is no failure, and the next request continues.
         """
         end, length = answer.offset + answer.body.received, recorder.meta.length
         if length is None:
@@ -224,7 +231,7 @@ class Intake:
             if partial if answer.length is None else end < answer.length:
                 raise errors.SourceInterruptedError.with_action(f"{self._shown} sent a part that ends at byte {end}")
             self.length = end
-        elif end < min(length, segment.stop * recorder.meta.piece_size):
+        elif end < min(length, segment.stop * recorder.meta.piece_size) and not _is_capped(answer, recorder, segment):
             raise errors.SourceInterruptedError.with_action(f"{self._shown} stopped at byte {end}")
 
     async def _keep(self, pieces: dict[int, bytearray]) -> None:
@@ -244,3 +251,10 @@ class Intake:
             self._pool.give(block)
         self._attempts.progress()
         self._on_pieces()
+
+
+def _is_capped(answer: Answer, recorder: Recorder, segment: Segment) -> bool:
+    """True if the origin announced and sent a shorter range than requested, and the copy has really grown by it."""
+    announced = answer.provenance is None and answer.end == answer.offset + answer.body.received
+    reached = segment.next * recorder.meta.piece_size + recorder.part_size(segment.next)
+    return announced and reached - answer.offset >= min(PART, recorder.meta.piece_size)
