@@ -98,6 +98,7 @@ def padded(size: int) -> str:
         OK + "Content-Length: 9\r\nTransfer-Encoding: chunked\r\n\r\n2;x=y\r\nok\r\n0\r\n\r\n",
         (OK + TWO).replace("\r", ""),
         (OK + TWO).replace("1.1", "1.0"),
+        (OK + TWO).replace("HTTP", "http"),
     ],
     ids=[
         *(
@@ -112,7 +113,17 @@ def padded(size: int) -> str:
             "trailer",
             "103",
         ),
-        *("102 and 100", "list of lengths", "identity", "blank", "folded", "two framings", "line feeds", "HTTP/1.0"),
+        *(
+            "102 and 100",
+            "list of lengths",
+            "identity",
+            "blank",
+            "folded",
+            "two framings",
+            "line feeds",
+            "HTTP/1.0",
+            "http/1.1",
+        ),
     ],
 )
 async def test_an_unusual_answer_is_accepted(text: str) -> None:

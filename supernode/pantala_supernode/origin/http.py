@@ -25,7 +25,7 @@ _CONDITIONS = ("Range", "If-Range", "If-None-Match", "If-Modified-Since", "If-Ma
 _FRESH = 2.0
 """Seconds. Two contents may share a Last-Modified that is less than this old in the answer (RFC 9110, 8.8.2.2)."""
 _NO_CONTENT = 204
-_TRANSFORMED = 203
+_UNUSUAL = frozenset({201, 203, 206})
 _GZIP = (".bgz", ".crate", ".gz", ".svgz", ".taz", ".tgz", ".tpz")
 _CODINGS = {
     "br": (".br",),
@@ -130,13 +130,13 @@ def _echoes(source: FileSource, validators: str) -> bool:
 def _is_whole(head: Head, source: FileSource, resume: Resume | None) -> bool:
     """True if an answer with another status than 200 has the whole file, as the request demands.
 
-    204 is an empty file. After 203 or an incomplete 206, only the task's digest can show if the bytes are right.
+    204 is an empty file. After 201, 203 or an incomplete 206, only the task's digest can show if the bytes are right.
     """
     if resume is not None and not resume.complete:
         return False
     if head.status == _NO_CONTENT:
         return True
-    if not source.digest or head.status not in (_TRANSFORMED, 206):
+    if not source.digest or head.status not in _UNUSUAL:
         return False
     match = _CONTENT_RANGE.fullmatch(head.fields.get("Content-Range", "").strip())
     return match is None or (int(match[1]) == 0 and match[3] == "*")

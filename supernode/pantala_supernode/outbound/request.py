@@ -11,7 +11,7 @@ from multidict import CIMultiDict
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode.outbound.errors import Fault, OutboundError
 
-_STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})")
+_STATUS = re.compile(rb"HTTP/[0-9.]+ ([0-9]{3})", re.IGNORECASE)
 _SWITCHING = 101
 _LENGTH = re.compile(r"[0-9]{1,18}")
 """Matches the length of a body. A longer number is not valid, and libcurl ignores it too."""

@@ -188,7 +188,7 @@ class Transfer:
         self._size += len(line)
         if self._size > self._head_limit:
             return self._fail(OutboundError(Fault.HEAD_TOO_LARGE, f"{self._head_limit} bytes"))
-        if line.startswith(b"HTTP/"):
+        if line[:5].upper() == b"HTTP/":
             self._lines = []
         if line.strip():
             self._lines.append(line)

@@ -15,7 +15,8 @@ from pantala_supernode.registry.mapping.attempts import EndpointAttempts
 from pantala_supernode.registry.transport import RegistryReply, RegistryRequest, RegistryTransport
 
 CHALLENGE: Final = "WWW-Authenticate"
-_ACCEPT = {"Accept": ", ".join(manifest.MEDIA_TYPES)}
+_ACCEPT = {"Accept": ", ".join((*manifest.MEDIA_TYPES, "*/*"))}
+"""As containerd's. Without ``*/*``, some registries report a manifest of another type as missing."""
 DIGEST: Final = "Docker-Content-Digest"
 _SAME_FOR_GET = frozenset({401, 429})
 """Error statuses that do not depend on the method. After any other error for HEAD, a GET shows if HEAD is the problem.

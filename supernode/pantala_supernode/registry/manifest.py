@@ -28,6 +28,8 @@ MEDIA_TYPES: Final = (DOCKER_MANIFEST, DOCKER_LIST, OCI_MANIFEST, OCI_INDEX)
 
 _GENERIC = frozenset({"", "application/json", "application/octet-stream", "binary/octet-stream", "text/plain"})
 """Content types that say nothing about the content. With these, the fields of the body show the kind of manifest."""
+_OWN_OS = "linux"
+"""The system of an entry that states none. containerd takes the system on which it runs, and peers run on Linux."""
 _MAX_LENGTH = (1 << 53) - 1
 
 
@@ -111,7 +113,8 @@ class _Descriptor(msgspec.Struct, rename="camel"):
 
 
 class _Content(msgspec.Struct, rename="camel"):
-    schema_version: int = 0
+    schema_version: int | None = None
+    """``None``: not stated. As in containerd, the media type then shows the kind of manifest."""
     media_type: str = ""
     manifests: list[_Descriptor] | None = None
     config: _Descriptor | None = None
@@ -150,7 +153,7 @@ def _decode(body: bytes) -> _Content:
         content = foreign.read(body, _Content)
     except ValueError:
         raise ValueError("is not a valid manifest in JSON") from None
-    if content.schema_version != 2:
+    if content.schema_version not in (None, 2):
         raise ValueError("does not have schema version 2, the only one that containerd accepts")
     return content
 
@@ -178,7 +181,7 @@ def _kind(content_type: str, content: _Content) -> str:
 
 def _entry(descriptor: _Descriptor) -> IndexEntry:
     given = descriptor.platform
-    stated = None if given is None else platform.normal(given.os, given.architecture, given.variant)
+    stated = None if given is None else platform.normal(given.os or _OWN_OS, given.architecture, given.variant)
     return IndexEntry(_digest(descriptor), descriptor.size, stated, descriptor.media_type in INDEXES)
 
 

@@ -182,6 +182,8 @@ async def test_other_spellings_of_a_requested_range_are_accepted(spelling: str) 
     ("status", "fields", "pinned", "resume", "accepted"),
     [
         (203, {}, True, None, True),
+        (201, {}, True, None, True),
+        (201, {}, False, None, False),
         (203, {}, False, None, False),
         (203, {}, True, Resume(0, None, ETAG, complete=True), True),
         (203, {}, True, Resume(1000), False),

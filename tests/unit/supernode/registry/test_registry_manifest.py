@@ -68,6 +68,8 @@ def test_an_index_has_its_manifests(kind: str) -> None:
         ("text/plain; charset=utf-8", index(), OCI_INDEX),
         ("application/json", image(mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST),
         ("binary/octet-stream", image(), OCI_MANIFEST),
+        (OCI_MANIFEST, image(schemaVersion=None), OCI_MANIFEST),
+        (DOCKER_LIST, {"manifests": []}, DOCKER_LIST),
         ("text/html; charset=utf-8", image(mediaType=OCI_MANIFEST), OCI_MANIFEST),
         (SIGNED_SCHEMA_1, image(mediaType=DOCKER_MANIFEST), DOCKER_MANIFEST),
         (SIGNED_SCHEMA_1, index(mediaType=DOCKER_LIST), DOCKER_LIST),
@@ -75,6 +77,23 @@ def test_an_index_has_its_manifests(kind: str) -> None:
 )
 def test_oci_and_docker_may_differ_between_header_and_body(said: str, body: dict[str, Any], expected: str) -> None:
     assert expected == manifest.parse(said, json.dumps(body).encode()).media_type
+
+
+@pytest.mark.parametrize(
+    ("given", "expected"),
+    [
+        ({"architecture": "amd64"}, Platform("linux", "amd64")),
+        ({"os": None, "architecture": "arm64"}, Platform("linux", "arm64")),
+        ({"os": "windows", "architecture": "amd64"}, Platform("windows", "amd64")),
+        ({"os": "unknown", "architecture": "unknown"}, Platform("unknown", "unknown")),
+        ({}, Platform("linux", "")),
+        (None, None),
+    ],
+)
+def test_an_entry_without_a_system_is_for_linux(given: dict[str, Any] | None, expected: Platform | None) -> None:
+    found = manifest.parse(OCI_INDEX, json.dumps(index(manifests=[descriptor(platform=given)])).encode())
+    assert isinstance(found, ImageIndex)
+    assert [expected] == [child.platform for child in found.children]
 
 
 @pytest.mark.parametrize("said", ["", "application/json", "application/octet-stream"])
@@ -93,6 +112,8 @@ def test_a_generic_content_type_leaves_the_kind_to_the_body(said: str) -> None:
         (OCI_MANIFEST, b'{"schemaVersion": 2, "x": ' + b"[" * 100_000),
         (OCI_MANIFEST, b" " * (manifest.MAX_SIZE + 1)),
         (OCI_MANIFEST, image(schemaVersion=1)),
+        (OCI_MANIFEST, image(schemaVersion=0)),
+        (OCI_MANIFEST, {"name": "a", "fsLayers": []}),
         (OCI_MANIFEST, image(mediaType=OCI_INDEX)),
         (OCI_MANIFEST, image(mediaType=DOCKER_LIST)),
         (DOCKER_MANIFEST, image(mediaType=DOCKER_LIST)),
