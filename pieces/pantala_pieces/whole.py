@@ -1,7 +1,19 @@
-"""The digest of a whole file, computed from its pieces while they arrive, without a second read."""
+"""The digest of a whole file: computed from its pieces while they arrive, or by reading the file."""
 
 import hashlib
 import threading
+from typing import BinaryIO
+
+_BLOCK = 1024 * 1024
+
+
+def sha256_of(file: BinaryIO, size: int) -> str:
+    """The digest of the first ``size`` bytes, in hex. A foreign file may grow meanwhile, without end."""
+    digest = hashlib.sha256()
+    while size and (block := file.read(min(size, _BLOCK))):
+        digest.update(block)
+        size -= len(block)
+    return digest.hexdigest()
 
 
 class RunningDigest:

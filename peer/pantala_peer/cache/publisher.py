@@ -7,7 +7,6 @@ exactly the published content satisfies a delivery, and stays foreign.
 
 import contextlib
 import errno
-import hashlib
 import os
 import secrets
 import stat
@@ -20,6 +19,7 @@ from msgspec import structs
 from pantala_peer.cache.records import PublicationRecord, PublicationRecords
 from pantala_peer.errors import OutsideRootError, PathConflictError
 from pantala_pieces.errors import store_errors
+from pantala_pieces.whole import sha256_of
 from pantala_pieces.writing import sync_directory
 from pantala_protocol.rules import names
 
@@ -164,7 +164,7 @@ class Publisher:
 
     def _link(self, request: PublicationRequest, directory: int) -> None:
         path, source = request.path, request.source
-        inode = source.stat().st_ino
+        inode, size = source.stat().st_ino, source.stat().st_size
         there = _look(directory, path.rpartition("/")[2])
         record = self._records.get(path)
         if there is None:
@@ -173,7 +173,7 @@ class Publisher:
             self._records.keep(self._record(request, (inode,)))
         elif record is not None and there.st_ino in record.inodes:
             self._put(source, directory, self._record(request, (inode, there.st_ino)), replace=True)
-        elif not self._is_same(path, directory, there, request.sha256):
+        elif there.st_size != size or not self._is_same(path, directory, there, request.sha256):
             raise PathConflictError(f"A file that the peer did not create is at {path!r} on the node.")
 
     def _put(self, source: Path, directory: int, record: PublicationRecord, *, replace: bool) -> None:
@@ -218,9 +218,9 @@ class Publisher:
         return there is not None and there.st_ino in record.inodes
 
     def _is_same(self, path: str, directory: int, there: os.stat_result, sha256: str) -> bool:
-        """True if a foreign file has this digest. The file is read again only after it has changed.
+        """True if a foreign file of the right size has this digest, and the peer may read it.
 
-        False if the peer may not read it.
+        It is read again only after it has changed. The size comes first: to read a huge sparse file takes hours.
         """
         if not stat.S_ISREG(there.st_mode):
             return False
@@ -233,7 +233,7 @@ class Publisher:
             except PermissionError:
                 return False
             with os.fdopen(opened, "rb") as file:
-                known = self._same[path] = (hashlib.file_digest(file, "sha256").hexdigest(), key)
+                known = self._same[path] = (sha256_of(file, there.st_size), key)
         return known[0] == sha256
 
     def _tidy(self, record: PublicationRecord) -> None:

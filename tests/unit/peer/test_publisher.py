@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 from pantala_peer.cache.publisher import FileAccess, PublicationRequest, Publisher, check_root, components
 from pantala_peer.errors import DeliveryError, OutsideRootError, PathConflictError
 from pantala_pieces.errors import StoreError
+from pantala_pieces.whole import sha256_of
 from tests.support.examples import examples
 
 TASK, OTHER = "a" * 64, "b" * 64
@@ -146,6 +147,21 @@ def test_a_foreign_file_with_the_same_content_satisfies_the_delivery(node: Node)
     (node.files / "file").write_bytes(b"other")
     with pytest.raises(PathConflictError):
         node.publish("file")
+
+
+def test_a_huge_foreign_file_is_not_read(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sparse file needs no room, but to read it takes hours. Meanwhile, no file of the node would be published."""
+    with (node.files / "file").open("wb") as file:
+        file.truncate(1 << 42)
+    monkeypatch.setattr("pantala_peer.cache.publisher.sha256_of", None)
+    with pytest.raises(PathConflictError):
+        node.publish("file")
+
+
+def test_a_foreign_file_that_grows_is_read_up_to_its_former_size(tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(CONTENT + b"more")
+    with (tmp_path / "file").open("rb") as file:
+        assert hashlib.sha256(CONTENT).hexdigest() == sha256_of(file, len(CONTENT))
 
 
 def test_a_deleted_file_is_published_again_and_a_foreign_replacement_stays(node: Node) -> None:
