@@ -108,6 +108,17 @@ def test_upgrades_and_second_installs_keep_tasks(control_plane: ControlPlane, re
     release("install", "pantala", str(CHART))
 
 
+def test_a_second_release_is_refused(control_plane: ControlPlane, helm: Helm, release: Callable[..., str]) -> None:
+    """Its operator would act on all Tasks, too."""
+    done = helm(
+        "install", "second", str(CHART), "--namespace=default", "--dry-run=server", "--set=crds.enabled=false",
+        "--set=podSecurity.check=false", f"--kubeconfig={control_plane.kubeconfig}",
+    )  # fmt: skip
+    assert 0 != done.returncode
+    assert 'ClusterRole "pantala-installation"' in done.stderr
+    assert 'current value is "pantala"' in done.stderr
+
+
 def test_the_notes_name_the_workloads_and_what_uninstalling_keeps(release: Callable[..., str]) -> None:
     notes = release("get", "notes", "pantala")
     for name in ("pantala-operator", "pantala-supernode", "pantala-peer", "/var/lib/pantala", "helm uninstall keeps"):

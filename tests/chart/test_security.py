@@ -257,6 +257,7 @@ def test_t12_the_rights_of_a_default_install(render: Render) -> None:
         ("", "pantala-secret-reader"): SECRETS,
         ("", "pantala-view"): VIEW,
         ("", "pantala-edit"): EDIT,
+        ("", "pantala-installation"): {},
     }
     assert expected == roles(objects, "ClusterRole")
     within = {
