@@ -153,3 +153,12 @@ def test_the_output_of_a_step_has_its_lines_in_order(
 def test_a_block_of_shell_has_the_text_after_it() -> None:
     page = "```sh\necho a\n```\n\nIt prints:\n\n```text\na\n```\n\n```sh\ntrue\n```\n\n```yaml\nx: y\n```\n"
     assert [Step("echo a\n", ("a",)), Step("true\n", ())] == steps(page)
+
+
+def test_steps_before_a_target_print_nothing_for_the_shell_to_run() -> None:
+    """``eval "$(make -s cluster)"`` runs each line of stdout. The first run also makes the virtual environment."""
+    rules = (ROOT / "Makefile").read_text().split("\n\n")
+    (venv,) = [rule for rule in rules if rule.startswith("$(VENV)/ready:")]
+    echoes = [line for line in venv.splitlines() if "echo" in line]
+    assert echoes
+    assert all(line.endswith(">&2") for line in echoes)

@@ -105,8 +105,9 @@ def _why(target: ObjectName, resource: Mapping[str, Any], what: str) -> str:
 
 
 def _show(task: TaskSummary, target: ObjectName, last: dict[ObjectName, str]) -> None:
-    state = f"{share(task.progress)}, {tables.nodes(task.nodes)} nodes" if task.nodes.desired else "not started"
-    line = f"{target.kind.singular} {target.name}: {state}"
+    done = "" if task.progress is None else f"{share(task.progress)}, "
+    state = f"{done}{tables.nodes(task.nodes)} nodes" if task.nodes.desired else "not started"
+    line = f"{target.kind.singular} {target.name}: {state} ({task.reason})"
     if last.get(target) != line:
         last[target] = line
         terminal.note(line)

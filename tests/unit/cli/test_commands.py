@@ -172,6 +172,27 @@ def test_wait_does_not_end_for_the_attempt_before_a_retry(
     assert (2, 0 if kind == "Ready" else 1, kind == "Stalled") == (len(looks), code, "failed" in err)
 
 
+def test_a_wait_shows_the_reason_and_the_progress_if_it_is_known(
+    command: Command, api: FakeAPIServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made, where = task("model"), f"{API}/namespaces/default/tasks"
+    api.answers |= {("POST", where): (201, made), ("GET", f"{where}/model"): (200, made)}
+    states = [("False", "SourceRefused", ""), ("False", "Progressing", "40%"), ("True", "Distributed", "100%")]
+
+    def see(_: float = 0.0) -> None:
+        status, reason, progress = states.pop(0)
+        found = [{"type": "Ready", "status": status, "reason": reason, "message": "m"}]
+        made["status"] = {"conditions": found, "peers": {"desired": 3, "ready": 0}, "progress": progress}
+
+    see()
+    monkeypatch.setattr("time.sleep", see)
+    code, _, err = command("fetch", "https://origin.example/model", "--name", "model", "--wait")
+    assert (0, ["task model: 0/3 nodes (SourceRefused)", "task model: 40%, 0/3 nodes (Progressing)"]) == (
+        code,
+        err.splitlines(),
+    )
+
+
 def test_a_plan_without_a_limit_waits_for_the_registry(
     command: Command, api: FakeAPIServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
