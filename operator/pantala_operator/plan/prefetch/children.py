@@ -30,7 +30,7 @@ def child_tasks(snapshot: Snapshot) -> ChildTasks:
     A Task with a former digest stays until all nodes have the new digest.
     """
     demand, observed = snapshot.demand, snapshot.observed
-    if not demand.owns_tasks or demand.planning or snapshot.run.started is None or snapshot.run.resting:
+    if not demand.owns_tasks or demand.spec.planning or snapshot.run.started is None or snapshot.run.resting:
         return ChildTasks()
     metadata, secrets = demand.metadata, snapshot.images.secrets
     pins = {pin.task: pin for pin in snapshot.pins.values() if pin.task}
@@ -48,10 +48,10 @@ def child_tasks(snapshot: Snapshot) -> ChildTasks:
             continue
         source = {"image": pin.reference} | ({"platform": pin.key.platform} if pin.key.platform else {})
         # The orders of nodes are not part of a Task: they change with every node, and only the supernodes get them.
-        spec: dict[str, Any] = {"source": source, "depth": "Runtime", "suspend": demand.suspended}
+        spec: dict[str, Any] = {"source": source, "depth": "Runtime", "suspend": demand.spec.suspend}
         if secrets[pin.key]:
             spec["pullSecrets"] = list(secrets[pin.key])
-        if demand.pin:
+        if demand.spec.retention.pin:
             spec["retention"] = {"pin": True}
         described = {
             "name": name,

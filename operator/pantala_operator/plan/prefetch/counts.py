@@ -75,7 +75,7 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
             digest=pin.digest,
             latest_digest=pin.latest,
             resolved_time=pin.resolved,
-            task="" if demand.planning and pin.task not in own else pin.task,
+            task="" if demand.spec.planning and pin.task not in own else pin.task,
             size=max(lengths, default=same.size),
         )
         if observed.reported:

@@ -46,9 +46,9 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
     """
     secrets: dict[ImageKey, tuple[str, ...]] = {}
     problems: list[Obstacle] = []
-    named: list[tuple[str, str, tuple[str, ...]]] = [(each.image, each.platform, ()) for each in demand.images]
-    if demand.source is not None:
-        named += _from_workloads(demand.source, demand.metadata.namespace, around, problems)
+    named: list[tuple[str, str, tuple[str, ...]]] = [(each.image, each.platform, ()) for each in demand.spec.images]
+    if demand.spec.source is not None:
+        named += _from_workloads(demand.spec.source, demand.metadata.namespace, around, problems)
     for reference, platform, own in named:
         try:
             parsed = image.parse(reference)
@@ -60,7 +60,7 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
             problems.append(Obstacle.of(Reason.INVALID_IMAGE, f"{reference[:140]}: {fault}"))
             continue
         key = ImageKey(str(parsed), platform)
-        secrets[key] = tuple(dict.fromkeys((*secrets.get(key, ()), *demand.pull_secrets, *own)))
+        secrets[key] = tuple(dict.fromkeys((*secrets.get(key, ()), *demand.spec.pull_secrets, *own)))
     if len(secrets) > MAX_IMAGES:
         what = f"{len(secrets)} images are wanted, but at most {MAX_IMAGES} are allowed. The other images are ignored"
         problems.append(Obstacle.of(Reason.TOO_MANY_IMAGES, what))

@@ -12,21 +12,16 @@ from pantala_operator.plan.nodes import SourceBytes, Trouble
 from pantala_operator.plan.secrets import SecretReading
 from pantala_operator.plan.startup_taint import NodeRights
 from pantala_operator.plan.targets import ClusterNodes
-from pantala_operator.resources.api import Metadata, Target
+from pantala_operator.resources.api import Metadata
 from pantala_operator.resources.conditions import Condition
 from pantala_operator.resources.prefetch import (
-    From,
     ImageKey,
     ImageStatus,
-    Rollout,
-    Schedule,
-    SpecImage,
-    StartupTaint,
+    PrefetchSpec,
 )
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.images import Depth, PullOrder, PullState, RuntimeState
 from pantala_protocol.registry import Resolved
-from pantala_protocol.rules.selection import LabelSelector
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,28 +49,8 @@ class ImageDemand:
     request: str
     """The value of the annotation with the user's newest request for a run. Empty without a request."""
     former: PlanState
-    images: tuple[SpecImage, ...]
-    target: Target
-    source: From | None = None
-    pull_secrets: tuple[str, ...] = ()
-    pod_selector: LabelSelector | None = None
-    rollout: Rollout = field(default_factory=Rollout)
-    retry_limit: int | None = None
-    """The number of retries of a failed pull. ``None``: no limit."""
-    backoff_seconds: int = 10
-    pull_timeout: int = 600
-    deadline_seconds: int | None = None
-    schedule: Schedule | None = None
-    startup_taint: StartupTaint | None = None
-    continuous: bool = True
-    """True if nodes that join the cluster later also get the images."""
-    follows: bool = False
-    """True if nodes get the new image when its tag moves."""
-    planning: bool = False
-    """True if the operator only reports what it would do."""
-    suspended: bool = False
-    pin: bool = False
-    byte_budget: int | None = None
+    spec: PrefetchSpec
+    """The spec of the ImagePrefetch, or what it would be for the Task."""
     depth: Depth = Depth.RUNTIME
     itemized: bool = False
     """True if a plan needs the blobs of each image: for the report of mode ``Plan``, or because peers fetch them."""

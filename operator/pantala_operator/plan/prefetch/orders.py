@@ -68,7 +68,7 @@ def give(snapshot: Snapshot) -> OrderPlan:
             key=f"{demand.metadata.namespace}/{task}",
             image=references[task],
             depth=demand.depth,
-            pin=demand.pin,
+            pin=demand.spec.retention.pin,
             credentials=snapshot.images.credentials.get(pins[task].key, ()) if task in pins else (),
             orders={node: order for node, (order, _) in sorted(each.items())},
         )

@@ -66,7 +66,7 @@ def resolve(
     former = {each.key: each for each in demand.former.images}
     pins: dict[ImageKey, Pin] = {}
     for key in wanted:
-        found = pin(key, former.get(key), answers.get(key), run, follow=demand.follows)
+        found = pin(key, former.get(key), answers.get(key), run, follow=demand.spec.follows)
         task = reference = ordered = ""
         awaited = found.problem is None or reasons.of_image(found.problem.reason).retry is Retry.SOON
         if found.digest:

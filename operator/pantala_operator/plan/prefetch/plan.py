@@ -50,7 +50,6 @@ from pantala_operator.resources.api import TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.status import expiry
 from pantala_protocol.registry import Resolve
-from pantala_protocol.rules import quantity
 from pantala_protocol.rules.selection import Toleration
 
 _ONCE_LIMIT: Final = 6
@@ -102,10 +101,10 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
     asked = questions.ask(snapshot)
     counted = counts.count(snapshot)
     vote = vote_changes = removal = None
-    if demand.startup_taint is not None and not demand.planning:
+    if (taint := demand.spec.startup_taint) is not None and demand.spec.votes:
         ready, chosen = snapshot.ready if observed.reported else frozenset(), snapshot.targets
         vote, vote_changes, removal = startup_taint.vote(
-            demand.startup_taint, chosen.wanted, observed.cluster.nodes, ready, observed.rights, now,
+            taint, chosen.wanted, observed.cluster.nodes, ready, observed.rights, now,
             privileged=observed.around.privileged,
             peerless=[name for name, why in chosen.passed_over.items() if why in _PEERLESS],
         )  # fmt: skip
@@ -149,10 +148,11 @@ def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
     ``state``: the state after the previous plan, if this process made a plan before.
     """
     spec, former = prefetch.spec, prefetch.status
-    limit, taint, target = spec.retry.limit, spec.startup_taint, spec.target
-    if taint is not None:
-        tolerations = (*target.tolerations, Toleration(taint.key, "Exists"))
-        target = msgspec.structs.replace(target, tolerations=tolerations)
+    if spec.retry.limit is None and not spec.continuous:
+        spec = msgspec.structs.replace(spec, retry=msgspec.structs.replace(spec.retry, limit=_ONCE_LIMIT))
+    if spec.startup_taint is not None:
+        tolerations = (*spec.target.tolerations, Toleration(spec.startup_taint.key, "Exists"))
+        spec = msgspec.structs.replace(spec, target=msgspec.structs.replace(spec.target, tolerations=tolerations))
     return ImageDemand(
         metadata=prefetch.metadata,
         request=prefetch.requested_at,
@@ -166,24 +166,7 @@ def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
             images=former.images,
             ready=conditions.find(former.conditions, "Ready"),
         ),
-        images=spec.images,
-        target=target,
-        source=spec.source,
-        pull_secrets=spec.pull_secrets,
-        pod_selector=spec.target.pod_selector,
-        rollout=spec.rollout,
-        retry_limit=_ONCE_LIMIT if limit is None and not spec.continuous else limit,
-        backoff_seconds=spec.retry.backoff_seconds,
-        pull_timeout=spec.timeout_seconds_per_node,
-        deadline_seconds=spec.active_deadline_seconds,
-        schedule=spec.schedule,
-        startup_taint=taint,
-        continuous=spec.continuous,
-        follows=spec.follows,
-        planning=spec.planning,
-        suspended=spec.suspend,
-        pin=spec.retention.pin,
-        byte_budget=quantity.parse(spec.retention.byte_budget) if spec.retention.byte_budget else None,
+        spec=spec,
         itemized=spec.planning,
         owns_tasks=True,
     )

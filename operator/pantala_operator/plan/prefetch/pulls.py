@@ -25,6 +25,7 @@ from pantala_operator.resources.retries import pause
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.images import PullPhase, PullState
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules import quantity
 from pantala_protocol.rules.selection import LabelSelector
 
 _GRACE: Final = 30
@@ -143,7 +144,8 @@ def snapshot(
     """Choose the nodes, and evaluate their pulls. The result may complete the run, or show that it is overdue."""
     unix = int(now.timestamp())
     started = unix if run.started is None else int(run.started.timestamp())
-    rules = PullRules(run.token, started, demand.backoff_seconds, demand.retry_limit, demand.pull_timeout)
+    spec, retry = demand.spec, demand.spec.retry
+    rules = PullRules(run.token, started, retry.backoff_seconds, retry.limit, spec.timeout_seconds_per_node)
     pulls: dict[ImageKey, dict[str, EvaluatedPull]] = {}
     for key, pin in pins.items():
         if pin.task:
@@ -155,12 +157,12 @@ def snapshot(
             pulls[key] = {name: evaluate(pull, given.get(name), rules, unix) for name, pull in known.items()}
 
     nodes, peers = observed.cluster.nodes, observed.cluster.peers
-    if demand.pod_selector is not None:
-        nodes = _with_pods(observed.cluster, demand.pod_selector)
+    if spec.target.pod_selector is not None:
+        nodes = _with_pods(observed.cluster, spec.target.pod_selector)
     holders = {
         name for each in pulls.values() for name, pull in each.items() if pull.state.phase is not PullPhase.FAILED
     }
-    chosen = targets.choose(demand.target, demand.metadata.uid, nodes, peers, holders)
+    chosen = targets.choose(spec.target, demand.metadata.uid, nodes, peers, holders)
     if not nodes and observed.cluster.nodes:
         where = demand.metadata.namespace
         why = f"No pod that runs in {where} matches spec.target.podSelector"
@@ -170,7 +172,8 @@ def snapshot(
         labels = nodes[name].metadata.labels
         platforms[name] = f"{labels.get('kubernetes.io/os', 'linux')}/{labels.get('kubernetes.io/arch', 'amd64')}"
     # All nodes of one platform lack the same images.
-    alike = {each: omissions(pins.values(), each, demand.byte_budget) for each in set(platforms.values())}
+    budget = quantity.parse(spec.retention.byte_budget) if spec.retention.byte_budget else None
+    alike = {each: omissions(pins.values(), each, budget) for each in set(platforms.values())}
     omitted = {name: alike[platform] for name, platform in platforms.items()}
     steps: dict[str, dict[ImageKey, Step]] = {}
     for name in sorted(name for name in chosen.desired if peers[name].connected):
@@ -207,21 +210,22 @@ def snapshot(
             if node and all(step is Step.READY and pins[key].current for key, step in node.items())
         ),
         complete=complete,
-        troubles={} if demand.suspended or demand.planning or run.started is None else observed.troubles,
+        troubles={} if spec.suspend or spec.planning or run.started is None else observed.troubles,
         changes_at=None if run.holding or not changes else datetime.fromtimestamp(min(*changes, _LAST), UTC),
     )
 
 
 def _evaluated_run(run: Run, demand: ImageDemand, now: datetime, *, done: bool) -> Run:
     """Complete the run if everything is ``done``, and decide if its pulls may start or must stop."""
+    spec = demand.spec
     completed, deadline, overdue = run.completed, run.deadline, None
-    if done and not demand.planning:
+    if done and not spec.planning:
         completed, deadline = completed or now, None
     elif deadline is not None and now >= deadline:
-        what = f"The run is not complete after {demand.deadline_seconds} s"
+        what = f"The run is not complete after {spec.active_deadline_seconds} s"
         overdue = Obstacle.of(Reason.DEADLINE_EXCEEDED, what)
-    idle = completed is not None and not demand.continuous
-    stopped = demand.suspended or demand.planning or overdue is not None
+    idle = completed is not None and not spec.continuous
+    stopped = spec.suspend or spec.planning or overdue is not None
     return replace(
         run,
         completed=completed,

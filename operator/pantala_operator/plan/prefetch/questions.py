@@ -35,7 +35,7 @@ def ask(snapshot: Snapshot) -> Questions:
     everywhere = tuple(sorted(set(snapshot.platforms.values())))
     due, later = [], []
     for key, pin in snapshot.pins.items():
-        if demand.suspended and not (demand.itemized and snapshot.pulls.get(key) and pin.platforms is None):
+        if demand.spec.suspend and not (demand.itemized and snapshot.pulls.get(key) and pin.platforms is None):
             continue  # Nodes keep their images, and only the orders of peers need the blobs.
         answer, platforms = snapshot.observed.answers.get(key), (key.platform,) if key.platform else everywhere
         if answer is None or answer.at < started:
@@ -47,7 +47,7 @@ def ask(snapshot: Snapshot) -> Questions:
             at = answer.at + timedelta(seconds=again)
         elif not answer.platforms.issuperset(platforms):
             at = answer.at
-        elif demand.planning or demand.suspended or image.parse(key.reference).digest:
+        elif demand.spec.planning or demand.spec.suspend or image.parse(key.reference).digest:
             continue  # A digest never changes, and a moved tag does not matter while nothing is pulled.
         else:
             at = answer.at + LOOK_INTERVAL

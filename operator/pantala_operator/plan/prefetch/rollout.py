@@ -28,7 +28,7 @@ def advance(snapshot: Snapshot) -> Snapshot:
 
     An image without a digest of this run, or without its Task, cannot start.
     """
-    demand, observed, rollout = snapshot.demand, snapshot.observed, snapshot.demand.rollout
+    demand, observed, rollout = snapshot.demand, snapshot.observed, snapshot.demand.spec.rollout
     others = {each.name for each in observed.tasks if each.owner != demand.metadata.uid}
     taken = frozenset(pin.task for pin in snapshot.pins.values() if pin.task in others)
     blocked = {key for key, pin in snapshot.pins.items() if pin.lacking or pin.task in taken}

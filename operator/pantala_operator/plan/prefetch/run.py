@@ -61,7 +61,7 @@ def current(demand: ImageDemand, now: datetime) -> Run:
     Each new generation and each request starts a run. A schedule starts a run at each scheduled time, unless the
     object is suspended. Before the first scheduled time, an edit starts no run.
     """
-    former, schedule = demand.former, demand.schedule
+    former, schedule, limit = demand.former, demand.spec.schedule, demand.spec.active_deadline_seconds
     fault, upcoming, due = (None, None, None) if schedule is None else _scheduled(schedule, demand, now)
     waits = former.started is None and schedule is not None
     edited = former.generation != demand.metadata.generation or former.started is None
@@ -71,8 +71,8 @@ def current(demand: ImageDemand, now: datetime) -> Run:
         # Two runs never share a token, even if both start within a second.
         started = now if started is None else max(now, started + timedelta(seconds=1))
         completed = None
-    if started is not None and completed is None and demand.deadline_seconds is not None:
-        deadline = started + timedelta(seconds=demand.deadline_seconds)
+    if started is not None and completed is None and limit is not None:
+        deadline = started + timedelta(seconds=limit)
     return Run(
         started=started,
         completed=completed,
@@ -93,7 +93,7 @@ def _scheduled(
     if fault is not None:
         return fault, None, None
     since = demand.former.scheduled or demand.metadata.creation_timestamp or now
-    return None, following(schedule, now), None if demand.suspended else latest(schedule, since, now)
+    return None, following(schedule, now), None if demand.spec.suspend else latest(schedule, since, now)
 
 
 def schedule_fault(schedule: Schedule, now: datetime) -> Obstacle | None:

@@ -86,7 +86,7 @@ def of_prefetch(
     verdicts = {
         PrefetchCondition.READY: outcome.summary.ready,
         PrefetchCondition.RESOLVED: outcome.resolved,
-        **({PrefetchCondition.PINNED: _pinned(snapshot)} if demand.pin else {}),
+        **({PrefetchCondition.PINNED: _pinned(snapshot)} if demand.spec.retention.pin else {}),
         PrefetchCondition.DRIFTED: drifted,
         **({PrefetchCondition.TAINT: taint} if taint is not None else {}),
         PrefetchCondition.EVICTED: _evicted(evicted) if evicted else _NOT_EVICTED,
@@ -115,7 +115,7 @@ def of_prefetch(
         progress=counts.share or former.progress,
         late=listed(counts.late, MAX_NODES - len(counts.listed)) if counts.late else (),
         failures=counts.listed if reported else former.failures,
-        plan=_report(snapshot, former.plan) if demand.planning else None,
+        plan=_report(snapshot, former.plan) if demand.spec.planning else None,
         start_time=run.started,
         completion_time=run.completed,
         last_schedule_time=run.scheduled,
@@ -134,13 +134,13 @@ def _shows(status: PrefetchStatus, taint: Verdict) -> bool:
 def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     demand, run, observed, pins = snapshot.demand, snapshot.run, snapshot.observed, snapshot.pins.values()
     unresolved = tuple(snapshot.unresolved.values())
-    planned = demand.planning and _planned(snapshot)
+    planned = demand.spec.planning and _planned(snapshot)
     done = obstacle = pause = None
-    if snapshot.complete and observed.reported and not demand.planning:
+    if snapshot.complete and observed.reported and not demand.spec.planning:
         done = yes(PREFETCHED, counts.progress)
     else:
         obstacle = _obstacle(snapshot, counts, planned=planned)
-    if demand.suspended or run.started is None or planned:
+    if demand.spec.suspend or run.started is None or planned:
         pause = _pause(snapshot, obstacle)
 
     activity = no(PROGRESSING, counts.progress)
@@ -165,7 +165,7 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
 
     ready = demand.former.ready
     was_ready = ready is not None and ready.status == ConditionStatus.TRUE
-    was_planned = demand.planning and ready is not None and ready.reason == _PLANNED
+    was_planned = demand.spec.planning and ready is not None and ready.reason == _PLANNED
     unknown = (was_ready and not observed.reported) or (was_planned and not planned and not unresolved)
     working = snapshot.places[Step.ACTIVE] or snapshot.places[Step.PAUSED]
     return PrefetchOutcome(
@@ -179,7 +179,7 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
 def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
     """The condition for a pause: before the first run, while suspended, or after the report of mode ``Plan``."""
     run = snapshot.run
-    if snapshot.demand.suspended:
+    if snapshot.demand.spec.suspend:
         return no(SUSPENDED, "spec.suspend is set. Nodes keep their images and pull no further images")
     if run.started is None and run.fault is None:
         when = "never" if run.upcoming is None else f"{run.upcoming:%Y-%m-%dT%H:%M:%SZ}"
@@ -199,7 +199,7 @@ def _obstacle(snapshot: Snapshot, counts: PrefetchCounts, *, planned: bool) -> O
     if (cut := next((observed.cut[pin.task] for pin in pins if pin.task in observed.cut), None)) is not None:
         return cut
     moves = True
-    if observed.reported and snapshot.demand.planning:
+    if observed.reported and snapshot.demand.spec.planning:
         unknown = [pin for pin in pins if pin.platforms is None]
         moves = any(pin.awaited for pin in unknown) if unknown else not planned
     elif observed.reported and not places[Step.ACTIVE]:
