@@ -159,6 +159,21 @@ async def test_h10_statements_with_numbers_and_with_names_say_the_same(subject: 
         await subject.api.state(Statement(3, (refers,)))
 
 
+async def test_h10_credentials_in_tables_reach_the_origin(subject: Subject) -> None:
+    headers = {"Authorization": "Bearer one"}
+    one = msgspec.structs.replace(subject.wanted("one"), headers=headers)
+    before = await subject.api.changes("", 0, 0)
+    assert before.credentials
+    await subject.api.state(numbered(Statement(1, (one,), unchanged=("ns/never",)), credentials=True))
+    await subject.fetch(one)
+    await subject.until(one.uid, before)
+    if not isinstance(subject.api, MemorySupernode):
+        assert {"Bearer one"} == {each.headers["authorization"] for each in subject.origin.requests("/one")}
+    refers = msgspec.structs.replace(one, headers={}, header_set=5)
+    with pytest.raises((SupernodeRefusedError, ValueError)):
+        await subject.api.state(Statement(3, (refers,)))
+
+
 async def test_an_invalid_statement_is_rejected(subject: Subject) -> None:
     await subject.api.state(Statement(1))
     with pytest.raises(SupernodeRefusedError):

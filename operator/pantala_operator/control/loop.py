@@ -146,7 +146,8 @@ class Loop:
         former = self._observation.cut.get(event.name, {})
         self._observation.cut[event.name] = event.cut
         if former != event.cut:
-            self._mark(*(key for key in former.keys() | event.cut.keys() if former.get(key) != event.cut.get(key)))
+            changed = {key for key in former.keys() | event.cut.keys() if former.get(key) != event.cut.get(key)}
+            self._mark(*(key for key in changed if "/" not in key))  # the keys of images have a slash
             self._mark_images()
         self._signal.set()
 
