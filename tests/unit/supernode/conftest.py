@@ -24,6 +24,7 @@ from pantala_supernode.tasks.copy import Copy, FileSource
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.task import Lease, Task
 from pantala_supernode.volume.epochs import EpochFence
+from tests.support.blob_stage import BlobStage
 
 Wish = Callable[..., WantedTask]
 """Makes what a Task resource wants: its UID, then the peers."""
@@ -119,3 +120,8 @@ def wanted() -> Wish:
         return WantedTask(uid, f"ns/{uid}", ID, URL, path=path, peers=peers)
 
     return make
+
+
+@pytest.fixture
+def stage() -> BlobStage:
+    return BlobStage()
