@@ -28,7 +28,7 @@ from testbed.origin import Behaviour, Generated, Origin
 from testbed.proxy import ForwardProxy
 from tests.support.fake_registry import FakeRegistry, service
 from tests.support.outbound import http_reader, local_egress
-from tests.unit.cdn.test_http_source import METADATA, OTHERS
+from tests.unit.cdn.test_http_addresses import METADATA, OTHERS
 
 BODY = Generated(300_000)
 LOGIN = b"ann:p\xe4ss:w\xc3\xb6rd %41"
