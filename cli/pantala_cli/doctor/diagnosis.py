@@ -43,8 +43,18 @@ def failed(check: str, message: str, action: str) -> Diagnosis:
 
 
 def grouped(check: str, level: Level, found: Iterable[tuple[str, str]], action: str) -> list[Diagnosis]:
-    """One finding for each message, with the nodes that have it: pairs of a node and its message."""
-    return [Diagnosis(check, level, message, action) for message in together(found)]
+    """One finding for each message, with the nodes that have it: pairs of a node and its message.
+
+    The word NODE in ``action`` stands for the first of these nodes.
+    """
+    pairs = list(found)
+    first: dict[str, str] = {}
+    for node, message in pairs:
+        first.setdefault(message, node)
+    return [
+        Diagnosis(check, level, message, action.replace("NODE", node))
+        for message, node in zip(together(pairs), first.values(), strict=True)
+    ]
 
 
 def picture(findings: Iterable[Diagnosis]) -> Table:

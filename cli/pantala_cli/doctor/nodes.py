@@ -92,6 +92,7 @@ def mirror(facts: Facts) -> Iterator[Diagnosis]:
     wrong: list[tuple[str, str]] = []
     unknown: list[tuple[str, str]] = []
     right: list[tuple[str, str]] = []
+    connected = {_name(peer) for peer in facts.peers if _true(peer)}
     for peer in facts.peers:
         found = condition(peer, "MirrorConfigured")
         message = found.get("message", "The peer has not probed the runtime yet")
@@ -99,6 +100,7 @@ def mirror(facts: Facts) -> Iterator[Diagnosis]:
         (right if status == "True" else wrong if status == "False" else unknown).append((_name(peer), message))
     yield from grouped("mirror", Level.FAILED, wrong, _MIRROR)
     yield from grouped("mirror", Level.WARNING, unknown, _MIRROR)
+    right = [(name, message) for name, message in right if name in connected]  # the others tested it long ago
     if right:
         yield ok("mirror", f"containerd asks the peer on {counted(len(right), 'node')}")
 
@@ -128,7 +130,7 @@ def disks(facts: Facts) -> Iterator[Diagnosis]:
         "Free space on the node. Pantala fetches no file that would use the headroom of the disk.",
     )
     if facts.nodes and not full:
-        yield ok("disks", f"No disk of {counted(len(facts.nodes), 'node')} is full")
+        yield ok("disks", f"The kubelets of {counted(len(facts.nodes), 'node')} report no full disk")
 
 
 def _used_layout(facts: Facts) -> platform.RuntimeLayout | None:

@@ -8,7 +8,7 @@ class Fault(enum.Enum):
 
     URL = "is not a valid http: or https: URL without credentials"
     HEADERS = "was not asked, because the headers for it are not valid"
-    HOST_UNKNOWN = "has a host name without an address"
+    HOST_UNKNOWN = "has an unknown host name"
     PROXY = "was not reached through the proxy"
     REFUSED = "refused the connection"
     UNREACHABLE = "cannot be reached"

@@ -233,6 +233,13 @@ def test_distributions_are_recognised(expected: Distribution, given: dict[str, A
     assert expected is recognise(given)
 
 
+def test_a_silent_peer_says_nothing_about_its_mirror_and_has_its_own_log() -> None:
+    findings = found(peers=(peer("a"), peer("b", Ready="False")))
+    assert ["containerd asks the peer on 1 node"] == [each.message for each in findings if each.check == "mirror"]
+    (silent,) = [each for each in findings if each.check == "peers" and each.level == Level.FAILED]
+    assert "Read the log with kubectl pantala logs peer --node b." == silent.action
+
+
 def test_the_picture_shows_the_next_step_below_each_problem() -> None:
     findings = found(workloads=(daemon_set(ready=1),))
     assert "next: Look at kubectl -n pantala describe daemonset pantala-peer." in rendered(picture(findings))
