@@ -183,7 +183,7 @@ class ClusterKeys:
         except (TypeError, ValueError) as error:
             raise jwt.InvalidTokenError("a time in the token is not a number") from error
         if self._clock.now() < begin - _LEEWAY:
-            await self._load_soon()  # while the machine sleeps, the monotonic clock stands still
+            await self._load_again(self._load_soon())  # while the machine sleeps, the monotonic clock stands still
         now = self._clock.now()
         if not now <= end + _LEEWAY:
             raise jwt.ExpiredSignatureError("the token has expired")
@@ -202,17 +202,20 @@ class ClusterKeys:
                 f"cannot read the cluster's keys: {error}. Check the API server and the mounted token"
             ) from error
 
-    async def _load_soon(self) -> None:
-        """Read the keys again, and so learn the API server's time, unless that was done a moment ago."""
+    async def _load_soon(self, kid: str | None = None) -> None:
+        """Read the keys again, and so learn the API server's time, unless that was done a moment ago.
+
+        With ``kid``, read them only if this key is still missing. Raises :class:`TokenRejectedError`.
+        """
         async with self._loading:
             now = time.monotonic()
-            if now - self._loaded_at > _MIN_RELOAD_INTERVAL:
+            if kid not in self._keys and now - self._loaded_at > _MIN_RELOAD_INTERVAL:
                 self._loaded_at = now
-                await self._load_again()
+                await self._load()
 
-    async def _load_again(self) -> None:
+    async def _load_again(self, load: Awaitable[None]) -> None:
         try:
-            await self._load()
+            await load
         except TokenRejectedError as error:
             _log.warning("cannot read the cluster's keys; the keys that were read before stay in use", error=str(error))
 
@@ -220,13 +223,9 @@ class ClusterKeys:
         now = time.monotonic()
         if kid in self._keys and now - self._loaded_at > _RELOAD_INTERVAL:
             self._loaded_at = now
-            self._again = asyncio.create_task(self._load_again())
+            self._again = asyncio.create_task(self._load_again(self._load()))
         if kid not in self._keys:
-            async with self._loading:
-                now = time.monotonic()
-                if kid not in self._keys and now - self._loaded_at > _MIN_RELOAD_INTERVAL:
-                    self._loaded_at = now
-                    await self._load()
+            await self._load_soon(kid)
         try:
             return self._keys[kid]
         except KeyError:
