@@ -20,6 +20,7 @@ from pantala_protocol.rules import quantity
 T = TypeVar("T")
 
 _BRACKETED = re.compile(r"\[[^\[\]]+\]")
+_AUTHORITY = re.compile(r"(?:\[([0-9a-f:]+)\]|([^\[\]:]+))(?::[0-9]+)?")
 _SIZE = re.compile(r"[0-9]{1,15}([KMGT]i)?")
 _RATE = re.compile(r"[0-9]{1,15}([kMG]|[KMG]i)?")
 
@@ -34,6 +35,12 @@ def is_loopback(host: str) -> bool:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def names_loopback(text: str) -> bool:
+    """True if ``host`` or ``host:port`` always means this machine. An IPv6 address has brackets."""
+    match = _AUTHORITY.fullmatch(text.lower())
+    return match is not None and is_loopback(match[1] or match[2])
 
 
 class ListenAddress(NamedTuple):

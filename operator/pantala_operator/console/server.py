@@ -17,12 +17,11 @@ from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_process.entrance.server import serving
 from pantala_process.http import error_response, json_response
-from pantala_process.settings import ListenAddress
+from pantala_process.settings import ListenAddress, names_loopback
 from pantala_protocol.console.views import MOST_TASKS
 
 _MOST: Final = 64
 """Connections at the port. The users of a console are few."""
-_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 _METHODS: Final = frozenset({hdrs.METH_GET, hdrs.METH_HEAD})
 
 DEFAULT_LIMIT: Final = 500
@@ -138,9 +137,4 @@ async def _answer(request: web.Request, handler: Handler) -> web.StreamResponse:
 
 def is_loopback(hosts: list[str]) -> bool:
     """True if the only ``Host`` header names a loopback host, with any port."""
-    if len(hosts) != 1:
-        return False
-    host, colon, port = hosts[0].lower().rpartition(":")
-    if colon and port.isdigit():
-        return host in _HOSTS
-    return hosts[0].lower() in _HOSTS
+    return len(hosts) == 1 and names_loopback(hosts[0])

@@ -1,12 +1,9 @@
 """Registries as containerd names them, and their directories below ``certs.d``."""
 
-import re
 from dataclasses import dataclass
 
-from pantala_process.settings import SettingsError
+from pantala_process.settings import SettingsError, names_loopback
 from pantala_protocol import image
-
-_LOOPBACK = re.compile(r"(localhost|127\.[0-9.]+|\[::1\])(:[0-9]+)?")
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +35,7 @@ def parse_registry(text: str) -> ContainerdRegistry:
     if name == image.DOCKER_HUB_ALIAS:
         name = image.DOCKER_HUB
     if not separator:
-        scheme = "http" if _LOOPBACK.fullmatch(name) else "https"
+        scheme = "http" if names_loopback(name) else "https"
     return ContainerdRegistry(name, f"{scheme}://{image.endpoint(name)}")
 
 

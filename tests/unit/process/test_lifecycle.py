@@ -23,7 +23,7 @@ from pantala_process.entrance.server import serving
 from pantala_process.flight import SingleFlight
 from pantala_process.http import TooLargeError
 from pantala_process.lifecycle import Stop
-from pantala_process.settings import ListenAddress, SettingsError, flag, switch
+from pantala_process.settings import ListenAddress, SettingsError, flag, names_loopback, switch
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -372,3 +372,26 @@ def test_unusable_values(reader: Callable[[str], object], texts: list[str]) -> N
 )
 def test_loopback_addresses(host: str, expected: bool) -> None:
     assert expected == ListenAddress(host, 80).is_loopback
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("localhost", True),
+        ("LocalHost:5000", True),
+        ("127.0.0.1:80", True),
+        ("127.3.2.1", True),
+        ("[::1]", True),
+        ("[::1]:443", True),
+        ("::1", False),
+        ("127.1", False),
+        ("[localhost]", False),
+        ("localhost:", False),
+        ("localhost.example.com", False),
+        ("a@localhost", False),
+        ("10.0.0.1:80", False),
+        ("", False),
+    ],
+)
+def test_hosts_of_this_machine_are_recognised(text: str, expected: bool) -> None:
+    assert expected == names_loopback(text)
