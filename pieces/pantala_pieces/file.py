@@ -19,7 +19,7 @@ from pantala_pieces.parts import NO_PART, Part, PartTable
 from pantala_pieces.usage import SPARE_PIECES, Usage, check_unreserved
 from pantala_pieces.writing import copy_bytes, write_bytes
 from pantala_protocol import ranges
-from pantala_protocol.geometry import check_size
+from pantala_protocol.geometry import Geometry, check_size
 from pantala_protocol.rules.fields import Count, PieceSize
 
 
@@ -101,6 +101,11 @@ class PieceFile:
         return bool(self.meta.digest)
 
     @property
+    def whole(self) -> bool:
+        """True if the length is known, and all pieces are held."""
+        return self.meta.length is not None and self.have == Geometry(self.meta.piece_size, self.meta.length).all
+
+    @property
     def allocated(self) -> int:
         """The bytes that the data file takes on the disk. 0 if the data file is deleted."""
         try:
@@ -133,23 +138,20 @@ class PieceFile:
         first, last = start // self.meta.piece_size, (end - 1) // self.meta.piece_size
         if last >= self.have.bit_length():  # a client chooses the range: create no integer of its size
             return False
-        if first == last:  # the usual case; for a large file, three long integers take longer than one
-            held = self.have >> first & 1 == 1
-        else:
-            wanted = (1 << (last + 1)) - (1 << first)
-            held = self.have & wanted == wanted
-        return held and end <= last * self.meta.piece_size + self._records[last].size
+        wanted = (1 << (last - first + 1)) - 1
+        return self.have >> first & wanted == wanted and end <= last * self.meta.piece_size + self._records[last].size
 
     def reserve(self) -> None:
-        """Reserve room for the whole file, if its length is known. So a full disk shows before the first piece."""
-        if self.meta.length is None:
-            return
-        what = f"reserve {self.meta.length} bytes for {self.path}"
-        with store_errors(what), self._data.using(os.O_CREAT) as fd:
-            lacking = self.meta.length - os.fstat(fd).st_blocks * 512
-            if lacking > 0:  # a second fallocate fills reserved pages of a tmpfs with zeros
-                Usage.of(fd, self._headroom).check(lacking, what)  # a failing fallocate fills the whole disk
-                os.posix_fallocate(fd, 0, self.meta.length)
+        """Create the data file if it is missing, and reserve its room. So a full disk shows before the first piece."""
+        what, length = f"reserve {self.meta.length} bytes for {self.path}", self.meta.length or 0
+        with store_errors(what):
+            if not self.path.exists():
+                self._data.close()  # it may be open although it is deleted
+            with self._data.using(os.O_CREAT) as fd:
+                lacking = length - os.fstat(fd).st_blocks * 512
+                if lacking > 0:  # a second fallocate fills reserved pages of a tmpfs with zeros
+                    Usage.of(fd, self._headroom).check(lacking, what)  # a failing fallocate fills the whole disk
+                    os.posix_fallocate(fd, 0, length)
 
     def extend(self, piece: int, start: int, data: bytes | bytearray | memoryview) -> None:
         """Write the next bytes of an unfinished piece, from its byte ``start`` on. Several threads may do so.
@@ -275,9 +277,8 @@ class PieceFile:
 
     def _room(self, piece: int) -> int:
         """The most bytes that a piece can have."""
-        if self.meta.length is None:
-            return self.meta.piece_size
-        return max(0, min(self.meta.piece_size, self.meta.length - piece * self.meta.piece_size))
+        size, length = self.meta.piece_size, self.meta.length
+        return size if length is None else max(0, min(size, length - piece * size))
 
     def forget(self, pieces: int) -> None:
         """Remove pieces (bit mask) from :attr:`have`, e.g. because their bytes are wrong."""
@@ -306,9 +307,8 @@ class PieceFile:
             finally:
                 os.close(target)
             fresh.replace(self.path)
-        self._data.close()
         self.update(msgspec.structs.replace(self.meta, digest="", checked=0.0))
-        self._data.close()  # a reader has perhaps opened it meanwhile, and only for reading
+        self._data.close()  # after the update, because until then a reader would open it only for reading
 
     def update(self, meta: Meta) -> None:
         """Replace the metadata, atomically."""

@@ -5,7 +5,6 @@ block the event loop. Further threads verify the pieces after a start, and sync 
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -19,14 +18,13 @@ from msgspec import structs
 
 from pantala_peer.cache.evidence import Evidence
 from pantala_peer.errors import FileMismatchError, RotError
-from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError, store_errors
+from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
 from pantala_pieces.usage import Usage
 from pantala_pieces.verification import FileVerdict, Finding
 from pantala_protocol import ranges
-from pantala_protocol.geometry import Geometry
 from pantala_protocol.sync import Assignment, HeldPieces, PieceWork
 
 T = TypeVar("T")
@@ -67,7 +65,7 @@ class PieceCache:
         for file in self._store:
             published = file.complete or _is_linked(file)
             readable = await self._is_readable(file)
-            if published and not (readable and _all_there(file) and _has_data(file)):
+            if published and not (readable and file.whole and _has_data(file)):
                 rotten.append(file.meta.task_id)
                 if readable:
                     await self.drop(file.meta.task_id)
@@ -94,7 +92,7 @@ class PieceCache:
     def is_whole(self, task_id: str) -> bool:
         """True if all pieces of a task are held."""
         file = self._store.get(task_id)
-        return file is not None and _all_there(file)
+        return file is not None and file.whole
 
     def fits(self, assignment: Assignment) -> bool:
         """True if the task's pieces, if any, still exist and belong to the assigned content."""
@@ -145,7 +143,7 @@ class PieceCache:
         :class:`FileMismatchError` if each piece is right, but the whole file does not have the supernode's digest.
         """
         file = self._store.get(assignment.task_id)
-        if file is None or assignment.length is None or file.meta.length != assignment.length or not _all_there(file):
+        if file is None or assignment.length is None or file.meta.length != assignment.length or not file.whole:
             return None
         evidence = self._known(file)
         evidence.expected = assignment.digest
@@ -178,7 +176,7 @@ class PieceCache:
     def serves(self, file: PieceFile, digest: str) -> bool:
         """True while a whole file is in service with this digest."""
         evidence = self._evidence.get(file)
-        if evidence is None or self._store.get(file.meta.task_id) is not file or not _all_there(file):
+        if evidence is None or self._store.get(file.meta.task_id) is not file or not file.whole:
             return False
         return bool(digest) and evidence.expected == digest and evidence.in_service
 
@@ -262,7 +260,7 @@ class PieceCache:
             await asyncio.to_thread(file.verify, feed)
         finally:
             file.close()
-        if file.complete and _all_there(file) and _has_data(file):
+        if file.complete and file.whole and _has_data(file):
             evidence.look(file)
 
     def _start(self, file: PieceFile) -> Evidence:
@@ -293,7 +291,6 @@ class PieceCache:
             file.update(_valid(assignment, lambda each: structs.replace(meta, length=each.length)))
         if not file.complete:
             file.reserve()
-            self._create_data(file)
 
     def _lacking(self, assignment: Assignment) -> int:
         file = self._store.get(assignment.task_id)
@@ -302,11 +299,6 @@ class PieceCache:
             return max(1, wanted - self._store.usage().spare)
         except StoreError:
             return max(1, wanted)
-
-    def _create_data(self, file: PieceFile) -> None:
-        """Create the data file if it is missing. :meth:`put` would not create an empty file, which has no piece."""
-        with store_errors(f"create {file.path}"):
-            os.close(os.open(file.path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600))
 
     def _record(self, file: PieceFile, evidence: Evidence) -> None:
         if self._store.get(file.meta.task_id) is file:
@@ -342,7 +334,3 @@ def _has_data(file: PieceFile) -> bool:
         return file.path.exists()
     except OSError:
         return False
-
-
-def _all_there(file: PieceFile) -> bool:
-    return file.meta.length is not None and file.have == Geometry(file.meta.piece_size, file.meta.length).all

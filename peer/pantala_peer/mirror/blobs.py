@@ -13,7 +13,6 @@ from pantala_peer.mirror.rights import ReadRights
 from pantala_pieces.errors import PieceMissingError
 from pantala_pieces.file import PieceFile
 from pantala_protocol import task_id
-from pantala_protocol.geometry import Geometry
 from pantala_protocol.rules.rights import Subject
 
 _CHUNK = 256 * 1024
@@ -129,9 +128,7 @@ class CachedBlobs:
 
     def holds(self, digest: str) -> bool:
         file = self._lookup(task_id.of_blob(digest))
-        if file is None or file.meta.length is None:
-            return False
-        return file.have == Geometry(file.meta.piece_size, file.meta.length).all
+        return file is not None and file.whole
 
     @contextlib.asynccontextmanager
     async def open(self, digest: str, origin: BlobOrigin, client: Subject, start: int = 0) -> AsyncIterator[CachedBlob]:

@@ -118,7 +118,8 @@ class Recorder:
         right = self.missing == 0 and self.meta.digest == f"sha256:{whole.state.hexdigest()}"
         if self.meta.digest and not right:
             self._file.update(msgspec.structs.replace(self.meta, digest=""))
-        self._create_empty()
+        if self.meta.length == 0:
+            self._file.reserve()
         self._file.close()
         self.verified = True
         kept = sum(self._file.size(piece) for piece in ranges.members(self.have))
@@ -165,16 +166,10 @@ class Recorder:
             )
         if self.meta.length is None:  # before the last piece, which cannot be recognised without the length
             self._file.update(msgspec.structs.replace(self.meta, length=length))
-        self._create_empty()
         self._put(last)
         digest_of_all = f"sha256:{found['sha256']}"
         self._file.update(msgspec.structs.replace(self.meta, digest=digest_of_all, origin_bytes=origin_bytes))
         self._file.close()
-
-    def _create_empty(self) -> None:
-        """Create the data file of an empty file. It has no piece whose write would create it."""
-        if self.meta.length == 0:
-            self._file.reserve()
 
     def _finish(self, algorithm: str, last: Mapping[int, Buffer], length: int) -> str:
         running = self._whole.copy() if algorithm == "sha256" else _Running(digest.new_checksum(algorithm))
