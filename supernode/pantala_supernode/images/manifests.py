@@ -24,7 +24,7 @@ from pantala_supernode.registry.errors import (
     RegistryForbiddenError,
     RegistryUnauthorizedError,
 )
-from pantala_supernode.registry.manifest import ImageIndex, ManifestDocument
+from pantala_supernode.registry.manifest import ManifestDocument
 
 _INVALID: Final = "InvalidImage"
 _SECRET_INVALID: Final = RegistryUnauthorizedError.image_reason
@@ -32,9 +32,6 @@ _HELD_BYTES: Final = 64 * 1024 * 1024
 _HELD_SECONDS: Final = 3600.0
 _COST: Final = 512
 """Bytes of memory that a manifest takes in addition to its body."""
-
-_NESTED: Final = 16
-"""The most indexes in an index that are read to find a manifest of an ordered image."""
 
 
 class ManifestOutcome(StrEnum):
@@ -145,26 +142,9 @@ class ManifestService:
         self, wanted: WantedImage, ordered: ImageReference, reference: str, account: RegistryAccount
     ) -> ManifestDocument:
         """The manifest ``reference``. Raises :class:`ForbiddenError` if it is not the ordered image or in its index."""
-        repository = ordered.place
-        top = await self._client.manifest(repository, ordered.digest, account)
-        if reference == ordered.digest:
-            return top
-        content = top.parse(str(ordered))
-        if isinstance(content, ImageIndex) and await self._lists(content, reference, ordered, account):
-            return await self._client.manifest(repository, reference, account)
+        if await self._client.belongs(ordered, reference, account):
+            return await self._client.manifest(ordered.place, reference, account)
         raise ForbiddenError(f"{reference} does not belong to {wanted.image}, the image of the order {wanted.key}")
-
-    async def _lists(
-        self, index: ImageIndex, reference: str, ordered: ImageReference, account: RegistryAccount
-    ) -> bool:
-        """True if an index lists the manifest ``reference``, or lists an index that does so."""
-        if any(child.digest == reference for child in index.children):
-            return True
-        for child in [each for each in index.children if each.nested][:_NESTED]:
-            inner = (await self._client.manifest(ordered.place, child.digest, account)).parse(str(ordered))
-            if isinstance(inner, ImageIndex) and any(each.digest == reference for each in inner.children):
-                return True
-        return False
 
     async def _counted(self, asked: Awaitable[ManifestAnswer]) -> ManifestAnswer:
         try:

@@ -18,11 +18,13 @@ from pantala_supernode.registry.errors import (
     RegistryForbiddenError,
     RegistryUnauthorizedError,
 )
-from pantala_supernode.registry.manifest import ImageManifest, ManifestDocument
+from pantala_supernode.registry.manifest import ImageIndex, ImageManifest, ManifestDocument
 from pantala_supernode.registry.platform import Platform
 
 _MAX_DEPTH = 3
 """The most documents on the way from a tag to one platform's image: nested indexes, and the manifest."""
+_MAX_NESTED = 16
+"""The most indexes in an index that are read to find one of their manifests."""
 _ENTRIES = 10_000
 _TAG_SECONDS = 30.0
 """Seconds for which the digest of a tag is cached. For this time, a moved tag may go unnoticed."""
@@ -94,6 +96,24 @@ class RegistryClient:
         digest = target if ":" in target else tag.digest if tag is not None else None
         held = self._documents.get(key._replace(target=digest)) if digest is not None else None
         return held or await self._flight.share(key, lambda: self._read(key))
+
+    async def belongs(self, image: ImageReference, target: str, account: RegistryAccount) -> bool:
+        """True if the manifest ``target`` is the image, or its index lists it, or an index in this index does so."""
+        if target == image.digest:
+            return True
+        content = (await self.manifest(image.place, image.digest, account)).parse(str(image))
+        if isinstance(content, ImageManifest):
+            return False
+        if content.lists(target):
+            return True
+        for child in [each for each in content.children if each.nested][:_MAX_NESTED]:
+            try:
+                inner = (await self.manifest(image.place, child.digest, account)).parse(str(image))
+            except ImageNotFoundError:  # an image for one platform only may lack the others
+                continue
+            if isinstance(inner, ImageIndex) and inner.lists(target):
+                return True
+        return False
 
     async def _resolve(
         self, image: ImageReference, platforms: Iterable[Platform], account: RegistryAccount

@@ -52,6 +52,9 @@ class ImageIndex(NamedTuple):
     def choose(self, wanted: Platform) -> IndexEntry | None:
         return platform.choose(wanted, ((child.platform, child) for child in self.children))
 
+    def lists(self, digest: str) -> bool:
+        return any(child.digest == digest for child in self.children)
+
 
 class ImageManifest(NamedTuple):
     """An image for one platform."""

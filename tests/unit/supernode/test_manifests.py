@@ -13,8 +13,14 @@ from pantala_supernode.errors import ForbiddenError, InvalidValueError
 from pantala_supernode.images.manifests import ManifestOutcome, ManifestService
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry.access import RegistryVerdict
+from pantala_supernode.registry.client import RegistryClient
 from pantala_supernode.registry.credentials import ANONYMOUS, RegistryAccount
-from pantala_supernode.registry.errors import RegistryError, RegistryUnauthorizedError, RegistryUnreachableError
+from pantala_supernode.registry.errors import (
+    ImageNotFoundError,
+    RegistryError,
+    RegistryUnauthorizedError,
+    RegistryUnreachableError,
+)
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST, ManifestDocument
 from tests.support.fake_registry import no_cloud
 
@@ -24,15 +30,17 @@ DOCUMENT = ManifestDocument(DIGEST, "application/vnd.oci.image.manifest.v1+json"
 NO = RegistryVerdict(allowed=False, challenges=('Basic realm="x"',))
 
 
-class Registry:
+class Registry(RegistryClient):
     """Says yes or no as scripted, to the relay and to the client."""
 
     def __init__(self) -> None:
+        super().__init__(None, no_cloud(), lambda: 0.0)  # type: ignore[arg-type]
         self.verdicts: list[RegistryVerdict] = []
         self.errors: dict[RegistryAccount, RegistryError] = {}
         self.fresh: list[bool] = []
         self.asked: list[RegistryAccount] = []
         self.documents: dict[str, ManifestDocument] = {}
+        self.missing: set[str] = set()
 
     async def check(
         self, _repository: ImageRepository, _reference: str, _shown: str, *, fresh: bool = False
@@ -40,10 +48,14 @@ class Registry:
         self.fresh.append(fresh)
         return self.verdicts.pop(0)
 
-    async def manifest(self, _repository: ImageRepository, target: str, account: RegistryAccount) -> ManifestDocument:
+    async def manifest(
+        self, repository: ImageRepository, target: str, account: RegistryAccount = ANONYMOUS
+    ) -> ManifestDocument:
         self.asked.append(account)
         if account in self.errors:
             raise self.errors[account]
+        if target in self.missing:
+            raise ImageNotFoundError.of(f"{repository}@{target}", "it is missing")
         return self.documents.get(target, DOCUMENT)
 
 
@@ -135,7 +147,9 @@ async def test_a_node_reads_all_manifests_of_its_order_and_no_other(
     manifests: ManifestService, registry: Registry, stated: StatedImages
 ) -> None:
     other, inner = "sha256:" + "b" * 64, index(DIGEST)
-    top = index(inner.digest, of=OCI_INDEX)
+    missing = "sha256:" + "d" * 64
+    top = index(missing, inner.digest, of=OCI_INDEX)
+    registry.missing = {missing}
     registry.documents = {top.digest: top, inner.digest: inner}
     order = WantedImage("ns/app", f"{REPOSITORY}@{top.digest}", orders={"n1": PullOrder("run")})
     stated.take(Statement(1, images=(order,)))
