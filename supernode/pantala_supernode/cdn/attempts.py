@@ -33,6 +33,9 @@ class RetryBudget:
     restarts: int = 0
     """How often the copy started from zero, because the origin's content had changed."""
 
+    wrong_ranges: int = 0
+    """The answers with other bytes than the requested range."""
+
     @property
     def spent(self) -> bool:
         return self.restarts > MAX_RESTARTS
@@ -78,7 +81,6 @@ class Attempts:
         """True if pieces of several answers were joined without a validator. The file's digest shows if they match."""
         self.cut_at: int | None = None
         self._cuts = 0
-        self._wrong_ranges = 0
 
     @property
     def size(self) -> int:
@@ -91,11 +93,11 @@ class Attempts:
     @property
     def ranges_fail(self) -> bool:
         """True if the origin answers requests for ranges with other bytes."""
-        return self._wrong_ranges >= WRONG_RANGES
+        return self.budget.wrong_ranges >= WRONG_RANGES
 
     def mislead(self) -> None:
         """Note an answer with other bytes than the requested range."""
-        self._wrong_ranges += 1
+        self.budget.wrong_ranges += 1
 
     def load(self, recorder: Recorder | None) -> None:
         """Use the pieces of ``recorder``. ``None``: the copy has no readable pieces."""
@@ -126,7 +128,7 @@ class Attempts:
             self.budget.furthest, self.budget.streak = kept, 0
 
     def renew(self) -> None:
-        self.budget, self._wrong_ranges = RetryBudget(), 0
+        self.budget = RetryBudget()
 
     def restart(self, *, same_content: bool = True) -> None:
         """Count a start from zero. If the content has changed, also forget where former bodies were cut."""

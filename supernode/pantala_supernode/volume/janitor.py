@@ -110,16 +110,19 @@ class Janitor:
             ):  # an origin may announce any length, which must not evict all copies
                 return False
             free = [Unwanted(name, 0.0) for file in self._store if not self._claimed(name := TaskID(file.meta.task_id))]
-            most = sum(copy.size for copy in await asyncio.to_thread(self._measured, free))
-            if size > usage.spare + most:  # the end of all leases would not help
+            sizes = {copy.task_id: copy.size for copy in await asyncio.to_thread(self._measured, free)}
+            if size > usage.spare + sum(sizes.values()):  # the end of all leases would not help
                 return False
-            copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
+
+            def candidates() -> list[Unwanted]:
+                found = self._candidates(pressing=True)
+                return [replace(copy, size=sizes[copy.task_id]) for copy in found if copy.task_id in sizes]
+
             # If the bytes alone would fit, their metadata did not.
-            while not copies or usage.spare + sum(copy.size for copy in copies) < max(size, 1):
+            while not (copies := candidates()) or usage.spare + sum(copy.size for copy in copies) < max(size, 1):
                 if not self._spare():
                     return False
                 self._take_note()
-                copies = await asyncio.to_thread(self._measured, self._candidates(pressing=True))
             return await self._evict(least_recently_used(copies, max(size - usage.spare, 1)), EvictionCause.ROOM)
 
     def _take_note(self) -> None:
