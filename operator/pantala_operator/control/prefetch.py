@@ -198,7 +198,7 @@ class PrefetchController:
             away=view.away,
             cut=view.cut.get(namespace, {}),
             troubles=self._troubles(state),
-            state=state.former,
+            former=state.former,
             rights=self._rights,
         )
 

@@ -6,7 +6,7 @@ from datetime import datetime, timedelta
 from typing import Generic, TypeVar
 
 from pantala_operator.plan.nodes import Trouble
-from pantala_operator.plan.prefetch.inputs import ObservedImages, Orders, PlanState, Pulls, RegistryAnswer
+from pantala_operator.plan.prefetch.inputs import ObservedImages, Orders, Pulls, RegistryAnswer
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
 from pantala_operator.plan.prefetch.pulls import Snapshot, Step
 from pantala_operator.plan.startup_taint import TaintVote
@@ -27,8 +27,8 @@ class PrefetchState(Generic[S]):
     answers: dict[ImageKey, RegistryAnswer] = field(default_factory=dict)
     status: S | None = None
     """The status of the newest plan. The API server may not have it yet."""
-    former: PlanState | None = None
-    """The part of the newest plan that the next plan continues from."""
+    former: PrefetchStatus | None = None
+    """A Task's :attr:`ImageDemand.former` for the next plan."""
     orders: Orders = field(default_factory=dict)
     pulls: Pulls | None = None
     """The reported pulls from which ``orders`` were planned. ``None``: this process has given no orders."""
@@ -58,7 +58,7 @@ class PrefetchState(Generic[S]):
 
     def take(self, plan: PrefetchPlan[S], observed: ObservedImages, now: datetime) -> None:
         """Keep what the next plan needs."""
-        self.status, self.former, self.secrets, self.vote = plan.status, plan.state, plan.secrets, plan.vote
+        self.status, self.former, self.secrets, self.vote = plan.status, plan.former, plan.secrets, plan.vote
         self.snapshot, self.late = plan.snapshot, plan.late
         waits = [at for at in (plan.wake_at, self._survey_ends(now)) if at is not None]
         self.wake_at = min(waits, default=None)

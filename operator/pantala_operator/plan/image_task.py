@@ -11,7 +11,7 @@ import msgspec
 
 from pantala_operator.plan.nodes import MAX_NODES, SourceBytes, Trouble, late_verdict, listed
 from pantala_operator.plan.prefetch.counts import PrefetchCounts
-from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask, PlanState
+from pantala_operator.plan.prefetch.inputs import ImageDemand, OwnedTask
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.prefetch.status import PREFETCHED, PrefetchOutcome, evaluate
 from pantala_operator.resources import conditions
@@ -64,13 +64,13 @@ def owned(task: TaskResource, prefetches: Mapping[str, ImagePrefetch]) -> OwnedT
     return OwnedTask(task.metadata.name, believed, source.image, source.platform)
 
 
-def demand(task: TaskResource, state: PlanState | None) -> ImageDemand:
-    """The demand of a Task. ``state``: the state after the previous plan, if this process made a plan before."""
+def demand(task: TaskResource, former: PrefetchStatus | None) -> ImageDemand:
+    """The demand of a Task. ``former``: see :attr:`ObservedImages.former`."""
     spec = task.spec
     return ImageDemand(
         metadata=task.metadata,
         request=task.requested_at,
-        former=state or _former(task),
+        former=former or _restored(task),
         spec=PrefetchSpec(
             images=(SpecImage(spec.source.image, spec.source.platform),),
             pull_secrets=spec.pull_secrets,
@@ -86,7 +86,8 @@ def demand(task: TaskResource, state: PlanState | None) -> ImageDemand:
     )
 
 
-def _former(task: TaskResource) -> PlanState:
+def _restored(task: TaskResource) -> PrefetchStatus:
+    """What is known after a restart: a status has no time of the resolution, so the start of the run stands for it."""
     status, source, counts = task.status, task.spec.source, task.status.peers
     try:
         reference = str(image.parse(source.image))
@@ -103,13 +104,13 @@ def _former(task: TaskResource) -> PlanState:
         ready=counts.ready if counts is not None else None,
         failed=counts.failed if counts is not None else None,
     )
-    return PlanState(
-        generation=status.observed_generation,
-        request=status.last_handled_request,
-        started=status.start_time,
-        completed=status.completion_time,
+    return PrefetchStatus(
+        observed_generation=status.observed_generation,
+        conditions=status.conditions,
         images=(mine,),
-        ready=conditions.find(status.conditions, "Ready"),
+        start_time=status.start_time,
+        completion_time=status.completion_time,
+        last_handled_request=status.last_handled_request,
     )
 
 

@@ -13,31 +13,14 @@ from pantala_operator.plan.secrets import SecretReading
 from pantala_operator.plan.startup_taint import NodeRights
 from pantala_operator.plan.targets import ClusterNodes
 from pantala_operator.resources.api import Metadata
-from pantala_operator.resources.conditions import Condition
 from pantala_operator.resources.prefetch import (
     ImageKey,
-    ImageStatus,
     PrefetchSpec,
+    PrefetchStatus,
 )
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.images import Depth, PullOrder, PullState, RuntimeState
 from pantala_protocol.registry import Resolved
-
-
-@dataclass(frozen=True, slots=True)
-class PlanState:
-    """What a plan passes on to the next plan. After a restart, the operator reads it from the object's status."""
-
-    generation: int = 0
-    """The newest generation of the object that was planned."""
-    request: str = ""
-    """The newest request for a run that was planned."""
-    started: datetime | None = None
-    completed: datetime | None = None
-    scheduled: datetime | None = None
-    """The newest scheduled time that has started a run."""
-    images: tuple[ImageStatus, ...] = ()
-    ready: Condition | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +31,8 @@ class ImageDemand:
     """The metadata of the ImagePrefetch or Task."""
     request: str
     """The value of the annotation with the user's newest request for a run. Empty without a request."""
-    former: PlanState
+    former: PrefetchStatus
+    """The status after the previous plan. A Task has the fields from which a plan continues."""
     spec: PrefetchSpec
     """The spec of the ImagePrefetch, or what it would be for the Task."""
     depth: Depth = Depth.RUNTIME
@@ -151,5 +135,5 @@ class ObservedImages:
     """The bytes of a Task's image so far. ``None``: not known."""
     rights: NodeRights = field(default_factory=NodeRights)
     """What the operator may change at nodes."""
-    state: PlanState | None = None
-    """The state of the previous plan, if this process made a plan before."""
+    former: PrefetchStatus | None = None
+    """A Task's :attr:`ImageDemand.former` after the previous plan, if this process made a plan before."""

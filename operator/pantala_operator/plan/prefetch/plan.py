@@ -19,7 +19,7 @@ report of mode ``Plan``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar, overload
 
@@ -40,12 +40,11 @@ from pantala_operator.plan.prefetch import (
     status,
 )
 from pantala_operator.plan.prefetch.children import ChildTasks
-from pantala_operator.plan.prefetch.inputs import ImageDemand, ObservedImages, PlanState
+from pantala_operator.plan.prefetch.inputs import ImageDemand, ObservedImages
 from pantala_operator.plan.prefetch.orders import OrderPlan
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.startup_taint import TaintVote
 from pantala_operator.plan.targets import PassedOver
-from pantala_operator.resources import conditions
 from pantala_operator.resources.api import TaskResource, TaskStatus
 from pantala_operator.resources.prefetch import ImageKey, ImagePrefetch, PrefetchStatus
 from pantala_operator.resources.status import expiry
@@ -65,8 +64,8 @@ class PrefetchPlan(Generic[S]):
     """All decisions about one object."""
 
     status: S
-    state: PlanState
-    """The state for the next plan."""
+    former: PrefetchStatus
+    """The status for the next plan."""
     tasks: ChildTasks
     orders: OrderPlan
     questions: tuple[tuple[ImageKey, Resolve], ...]
@@ -89,8 +88,7 @@ def plan(each: ImagePrefetch, observed: ObservedImages, now: datetime) -> Prefet
 def plan(each: TaskResource, observed: ObservedImages, now: datetime) -> PrefetchPlan[TaskStatus]: ...
 def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: datetime) -> PrefetchPlan[Any]:
     """Plan an ImagePrefetch, or a Task with an image that no ImagePrefetch owns, at ``now`` (UTC, whole seconds)."""
-    former = observed.state
-    demand = demand_of(each, former) if isinstance(each, ImagePrefetch) else image_task.demand(each, former)
+    demand = demand_of(each) if isinstance(each, ImagePrefetch) else image_task.demand(each, observed.former)
     current = run.current(demand, now)
     wanted = images.gather(demand, observed.around, observed.secrets)
     pinned = pins.resolve(demand, current, wanted.secrets, observed.answers)
@@ -108,28 +106,30 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
             privileged=observed.around.privileged,
             peerless=[name for name, why in chosen.passed_over.items() if why in _PEERLESS],
         )  # fmt: skip
+    current = snapshot.run
     rendered: PrefetchStatus | TaskStatus
     if isinstance(each, ImagePrefetch):
         rendered, outcome = status.of_prefetch(each, snapshot, counted, removal)
+        former = rendered
     else:
         rendered, outcome = image_task.status_alone(each, snapshot, counted)
-    current = snapshot.run
-    state = PlanState(
-        generation=demand.metadata.generation,
-        request=demand.request,
-        started=current.started,
-        completed=current.completed,
-        scheduled=current.scheduled,
-        images=counted.images,
-        ready=conditions.find(rendered.conditions, "Ready"),
-    )
+        former = demand.former
+        if not outcome.stays:
+            former = PrefetchStatus(
+                observed_generation=rendered.observed_generation,
+                conditions=rendered.conditions,
+                images=counted.images,
+                start_time=current.started,
+                completion_time=current.completed,
+                last_handled_request=demand.request,
+            )
     ttl, completed = each.spec.ttl_seconds_after_finished, rendered.completion_time
     missed = current.deadline if current.overdue is not None else None
     expires = expiry(ttl, rendered.conditions, completed, failed=outcome.failed, deadline=missed)
     times = (expires, vote_changes, current.upcoming, current.deadline, snapshot.changes_at, asked.next_at)
     return PrefetchPlan(
         status=rendered,
-        state=replace(demand.former, scheduled=current.scheduled) if outcome.stays else state,
+        former=former,
         tasks=tasks,
         orders=given,
         questions=asked.now,
@@ -142,12 +142,8 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
     )
 
 
-def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
-    """The demand of an ImagePrefetch.
-
-    ``state``: the state after the previous plan, if this process made a plan before.
-    """
-    spec, former = prefetch.spec, prefetch.status
+def demand_of(prefetch: ImagePrefetch) -> ImageDemand:
+    spec = prefetch.spec
     if spec.retry.limit is None and not spec.continuous:
         spec = msgspec.structs.replace(spec, retry=msgspec.structs.replace(spec.retry, limit=_ONCE_LIMIT))
     if spec.startup_taint is not None:
@@ -156,16 +152,7 @@ def demand_of(prefetch: ImagePrefetch, state: PlanState | None) -> ImageDemand:
     return ImageDemand(
         metadata=prefetch.metadata,
         request=prefetch.requested_at,
-        former=state
-        or PlanState(
-            generation=former.observed_generation,
-            request=former.last_handled_request,
-            started=former.start_time,
-            completed=former.completion_time,
-            scheduled=former.last_schedule_time,
-            images=former.images,
-            ready=conditions.find(former.conditions, "Ready"),
-        ),
+        former=prefetch.status,
         spec=spec,
         itemized=spec.planning,
         owns_tasks=True,

@@ -232,7 +232,7 @@ def _evaluated_run(run: Run, demand: ImageDemand, now: datetime, *, done: bool) 
         deadline=deadline,
         overdue=overdue,
         idle=idle,
-        resting=idle and demand.former.completed is not None and not run.fresh,
+        resting=idle and demand.former.completion_time is not None and not run.fresh,
         stopped=stopped,
         holding=stopped or idle or run.started is None or run.fault is not None,
     )

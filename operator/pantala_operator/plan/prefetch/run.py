@@ -63,10 +63,10 @@ def current(demand: ImageDemand, now: datetime) -> Run:
     """
     former, schedule, limit = demand.former, demand.spec.schedule, demand.spec.active_deadline_seconds
     fault, upcoming, due = (None, None, None) if schedule is None else _scheduled(schedule, demand, now)
-    waits = former.started is None and schedule is not None
-    edited = former.generation != demand.metadata.generation or former.started is None
-    starts = due is not None or former.request != demand.request or (edited and not waits)
-    started, completed, deadline = former.started, former.completed, None
+    waits = former.start_time is None and schedule is not None
+    edited = former.observed_generation != demand.metadata.generation or former.start_time is None
+    starts = due is not None or former.last_handled_request != demand.request or (edited and not waits)
+    started, completed, deadline = former.start_time, former.completion_time, None
     if starts:
         # Two runs never share a token, even if both start within a second.
         started = now if started is None else max(now, started + timedelta(seconds=1))
@@ -76,7 +76,7 @@ def current(demand: ImageDemand, now: datetime) -> Run:
     return Run(
         started=started,
         completed=completed,
-        scheduled=due or former.scheduled,
+        scheduled=due or former.last_schedule_time,
         upcoming=upcoming,
         deadline=deadline,
         fresh=starts,
@@ -92,7 +92,7 @@ def _scheduled(
     fault = schedule_fault(schedule, now)
     if fault is not None:
         return fault, None, None
-    since = demand.former.scheduled or demand.metadata.creation_timestamp or now
+    since = demand.former.last_schedule_time or demand.metadata.creation_timestamp or now
     return None, following(schedule, now), None if demand.spec.suspend else latest(schedule, since, now)
 
 

@@ -163,7 +163,7 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     elif known == len(pins):
         resolved = yes("Resolved", ". ".join((progress, *faults)))
 
-    ready = demand.former.ready
+    ready = conditions.find(demand.former.conditions, PrefetchCondition.READY)
     was_ready = ready is not None and ready.status == ConditionStatus.TRUE
     was_planned = demand.spec.planning and ready is not None and ready.reason == _PLANNED
     unknown = (was_ready and not observed.reported) or (was_planned and not planned and not unresolved)

@@ -22,7 +22,7 @@ from pantala_protocol import image
 from pantala_protocol.rules.selection import Taint
 from tests.support.prefetch import AMD64, NOW, ONE, TWO, cluster, digest, node, prefetch, resolved, schema, world
 
-OWNER = demand_of(prefetch(), None)
+OWNER = demand_of(prefetch())
 
 
 def planned(*images: str, platform: str = "", tasks: tuple[OwnedTask, ...] = (), **spec: Any) -> ChildTasks:

@@ -24,7 +24,7 @@ from tests.support.prefetch import AMD64, NOW, ONE, digest, prefetch
 
 
 def images(around: Surroundings | None = None, **spec: Any) -> ImageSet:
-    return gather(demand_of(prefetch(**spec), None), around or Surroundings(), {})
+    return gather(demand_of(prefetch(**spec)), around or Surroundings(), {})
 
 
 def template(*containers: str, secrets: tuple[str, ...] = (), **more: Any) -> dict[str, Any]:
@@ -88,7 +88,7 @@ def test_t2_the_pull_secrets_of_an_image_are_bounded() -> None:
         for name in names
     }
     workload = Workload("Deployment", "ns", "web", template("a:1", secrets=names))
-    found = gather(demand_of(prefetch(**FOLLOWS), None), Surroundings((workload,)), readings)
+    found = gather(demand_of(prefetch(**FOLLOWS)), Surroundings((workload,)), readings)
     assert [32] == [len(each) for each in found.credentials.values()]
     assert ("An image has more than 32 pull secrets, so only the first ones are used.",) == found.secret_faults
 

@@ -127,8 +127,8 @@ def test_no_module_is_entered_twice_whatever_is_wanted_and_whatever_fails(
 
 
 def test_the_trace_counts_each_entry_and_each_function() -> None:
-    demand, trace = demand_of(prefetch(), None), Trace()
+    demand, trace = demand_of(prefetch()), Trace()
     trace.of(lambda: [run.current(demand, NOW) for _ in range(2)])
     assert ({"prefetch.run": 2}, {"prefetch.run.current"}) == (trace.entries, trace.functions)
-    trace.of(lambda: images.gather(demand_of(prefetch(images=[]), None), Surroundings(), {}))
+    trace.of(lambda: images.gather(demand_of(prefetch(images=[])), Surroundings(), {}))
     assert {"prefetch.run": 2, "prefetch.plan": 1, "prefetch.images": 1} == trace.entries

@@ -29,7 +29,7 @@ def berlin(*parts: int, fold: int = 0) -> datetime:
 
 
 def current(each: ImagePrefetch, now: datetime) -> Run:
-    return runs.current(demand_of(each, None), now)
+    return runs.current(demand_of(each), now)
 
 
 def ran(each: ImagePrefetch, at: datetime, completed: datetime | None = None, **changes: object) -> ImagePrefetch:
