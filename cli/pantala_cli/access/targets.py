@@ -42,7 +42,7 @@ def _target(word: str, default: ResourceKind) -> ObjectName:
 
 
 def work(targets: Sequence[ObjectName]) -> Sequence[ObjectName]:
-    """Check that all are Tasks or ImagePrefetches. Raises :class:`typer.BadParameter`."""
+    """Check that all targets are Tasks or ImagePrefetches. Raises :class:`typer.BadParameter`."""
     for target in targets:
         if target.kind not in (TASK, IMAGE):
             raise typer.BadParameter(f"{target.kind.singular}/{target.name} is not a Task or an ImagePrefetch.")

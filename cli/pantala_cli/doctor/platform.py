@@ -27,7 +27,7 @@ class Distribution(StrEnum):
 
     @property
     def page(self) -> str:
-        """The page of the documentation."""
+        """The page of the documentation about this distribution."""
         return "docs/mirror.md" if self is Distribution.OTHER else f"docs/install/{self.lower()}.md"
 
 

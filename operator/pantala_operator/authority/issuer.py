@@ -101,7 +101,7 @@ def _public_key(request: bytes) -> ec.EllipticCurvePublicKey:
     except (ValueError, TypeError, InvalidSignature, UnsupportedAlgorithm) as error:
         raise CertificateError("the request for a certificate cannot be read") from error
     if not valid or not isinstance(key, ec.EllipticCurvePublicKey) or not isinstance(key.curve, ec.SECP256R1):
-        raise CertificateError("the request for a certificate is not signed with a P-256 key of its own")
+        raise CertificateError("the request for a certificate is not signed with its own P-256 key")
     return key
 
 

@@ -93,7 +93,7 @@ class SupernodeSessions:
 
     @property
     def exchanges(self) -> int:
-        """The number of exchanges that were begun with all supernodes."""
+        """How many exchanges have begun, with all supernodes together."""
         return self._ended_exchanges + sum(link.client.exchanges for link in self._links.values())
 
     def answering(self, task_id: str) -> str | None:

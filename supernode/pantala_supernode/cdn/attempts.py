@@ -1,4 +1,4 @@
-"""What later tries to complete a copy need from earlier tries: pieces, and facts about the origin."""
+"""Keeps what the next try to complete a copy needs from earlier tries: pieces, and facts about the origin."""
 
 import random
 from dataclasses import dataclass

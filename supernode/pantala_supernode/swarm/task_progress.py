@@ -133,7 +133,7 @@ class TaskProgress:
         return self.zones.get(progress.zone) if len(self.zones) > 1 else None
 
     def rarest_of(self, pieces: int) -> int:
-        """The pieces of ``pieces`` that the fewest peers have or were given."""
+        """Those of ``pieces`` that the fewest peers have or fetch."""
         fresh = pieces & ~self._counted
         if fresh:
             return fresh
