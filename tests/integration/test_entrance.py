@@ -246,6 +246,28 @@ async def test_h8_a_finished_probe_gives_its_place_back() -> None:
         writer.close()
 
 
+async def test_a_client_that_does_not_read_its_answer_loses_its_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(acceptor_module, "_UNREAD", 0.5)
+    ended = asyncio.Event()
+
+    async def large(request: web.Request) -> web.StreamResponse:
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            while True:
+                await response.write(bytes(1 << 20))
+        finally:
+            ended.set()
+
+    app = web.Application()
+    app.router.add_get("/name", large)
+    async with serving(app, LOCAL, grace=0.1, most=16) as port:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as client:
+            client.sendall(REQUEST)
+            async with asyncio.timeout(20):
+                await ended.wait()
+
+
 @pytest.mark.parametrize("sent", [b"GET /healthz", b"POST /healthz", b"GET /missing"])
 async def test_clients_that_stay_do_not_keep_the_probes_out(sent: bytes) -> None:
     """Five clients use all 64 connections, and repeat their requests or never end a body."""

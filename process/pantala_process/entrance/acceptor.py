@@ -33,6 +33,9 @@ _LOOK = 1.0
 _WARNING_INTERVAL = 60.0
 """Seconds between two log lines about refused connections."""
 
+_UNREAD = 60.0
+"""Seconds after which a connection ends if its client has read nothing of the bytes that were sent to it."""
+
 _MOST_HEAD = 64 * 1024
 """The most bytes of a request's head. A connection that sends more is closed."""
 
@@ -170,6 +173,8 @@ class Acceptor:
             self._left(former)
         counted = _CountedSocket(accepted.family, accepted.type, accepted.proto, accepted.detach())
         counted.setblocking(False)
+        if counted.family != socket.AF_UNIX:
+            counted.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, int(_UNREAD * 1000))
         visit = Visit(self, counted)
         counted.on_close = lambda: self._on_close(visit)
         self._open += 1
