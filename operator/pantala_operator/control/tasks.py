@@ -35,17 +35,12 @@ class SharedNodes:
     def __init__(self) -> None:
         self._known: dict[tuple[str, ...], tuple[tuple[str, ...], frozenset[str]]] = {}
 
-    def names(self, names: tuple[str, ...]) -> tuple[str, ...]:
-        return self._both(names)[0]
-
-    def nodes(self, names: tuple[str, ...]) -> frozenset[str]:
-        return self._both(names)[1]
-
     def clear(self) -> None:
         """Forget all sets. Call this before all Tasks are planned again."""
         self._known.clear()
 
-    def _both(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+    def both(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+        """The shared tuple of these names, and the shared set."""
         if names not in self._known:
             self._known[names] = names, frozenset(names)
         return self._known[names]
@@ -83,7 +78,7 @@ class TargetChoice:
         key = (msgspec.json.encode(target), uid if target.is_limited else "", frozenset(holders))
         if key not in self._chosen:
             chosen = targets.choose(target, uid, self._observation.nodes.items, self._peers, key[2])
-            self._chosen[key] = replace(chosen, wanted=self._shared.names(chosen.wanted))
+            self._chosen[key] = replace(chosen, wanted=self._shared.both(chosen.wanted)[0])
         return self._chosen[key]
 
     def young(self, each: TaskResource, now: datetime) -> dict[str, datetime]:
@@ -169,7 +164,7 @@ class TaskController:
         claim: PathClaim | None = None
         if isinstance(path, str) and path and content:
             created = metadata.creation_timestamp or now
-            nodes = self._shared.nodes(chosen.wanted)
+            _, nodes = self._shared.both(chosen.wanted)
             claim = PathClaim(metadata.uid, metadata.key, path, content, nodes, created)
         if claim == former:
             return set()

@@ -20,9 +20,7 @@ from pantala_operator.resources.api import (
     PeerCache,
     PeerResource,
     PeerStatus,
-    Taint,
     Target,
-    Toleration,
 )
 from pantala_operator.resources.conditions import (
     MAX_MESSAGE,
@@ -34,6 +32,7 @@ from pantala_operator.resources.conditions import (
     merge,
 )
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules.selection import Taint, Toleration
 from pantala_protocol.statement import PeerReport
 
 CONNECTED = PeerState(connected=True)
