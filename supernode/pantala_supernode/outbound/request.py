@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal, NamedTuple, Protocol, Self
 
@@ -70,7 +70,7 @@ class Head:
     """The header fields. Values are decoded as latin-1, so their bytes can be recovered."""
     same_origin: bool
     """True if the requested host answered. False: a redirect led to another host."""
-    url: str = ""
+    url: str = field(default="", repr=False)
     """The URL that answered, after redirects. It may contain a secret."""
 
     @classmethod

@@ -16,7 +16,7 @@ from pantala_protocol.image import ImageRepository
 from pantala_supernode.registry.errors import RegistryDeniedError
 
 _BLOB = re.compile(r"(https?)://([^/@?#]+)/v2/([^?#]+)/blobs/(sha256:[0-9a-f]{64}|sha512:[0-9a-f]{128})")
-_CONTENT = re.compile(r"(https?)://([^/@?#]+)/v2/([^?#]+)/(?:manifests|blobs)/[^/?#]+(?:\?[^#]*)?")
+_CONTENT = re.compile(r"(https?)://([^/@?#]+)/v2/([^?#]+)/(?:manifests|blobs)/[^/?#]+")
 _HUB = image.endpoint(image.DOCKER_HUB)
 
 

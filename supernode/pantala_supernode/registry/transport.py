@@ -58,7 +58,7 @@ class RegistryReply(NamedTuple):
     own: bool
     """True if the requested host answered. False: a redirect led to another host."""
     url: str = ""
-    """The URL that answered, after redirects. It may contain a secret."""
+    """The URL that answered, after redirects, without its query, which may contain a secret."""
 
 
 class RegistryTransport:
@@ -90,7 +90,7 @@ class RegistryTransport:
         except SourceError as error:
             raise from_source_error(error, what) from None
         body = _decoded(head, bytes(sink.body), request)
-        return RegistryReply(head.status, head.fields, body, head.same_origin, head.url)
+        return RegistryReply(head.status, head.fields, body, head.same_origin, head.url.partition("?")[0])
 
 
 class _Memory:
