@@ -9,7 +9,7 @@ import os
 from hypothesis import settings
 
 _PROFILE = os.environ.get("HYPOTHESIS_PROFILE", "thorough")
-_SHARE = {"quick": 0.15, "thorough": 1.0, "explore": 20.0}
+_SHARE = {"quick": 0.1, "thorough": 1.0, "explore": 20.0}
 
 
 def examples(number: int) -> int:

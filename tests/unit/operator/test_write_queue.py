@@ -5,27 +5,19 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 from pantala_operator.control.write_queue import WriteQueue
-from pantala_operator.control.writer import Writer
+from pantala_operator.errors import ClusterForbiddenError
 from pantala_operator.events import OperatorEvents
-from pantala_operator.resources.api import TaskResource
 from pantala_operator.term import Term
-from pantala_operator.watch.observation import Observation
-from tests.support.cluster import MemoryClock, MemoryCluster
+from tests.support.cluster import MemoryClock
 from tests.support.eventually import eventually
 
 
 class Stage:
-    """A writer whose requests to delete a Task fail."""
+    """A queue whose jobs fail."""
 
     def __init__(self) -> None:
-        self.clock, self.cluster = MemoryClock(), MemoryCluster()
-        self.cluster.put(
-            "tasks", {"metadata": {"namespace": "ns", "name": "t"}, "spec": {"source": {"url": "http://x/f"}}}
-        )
-        self.cluster.forbidden.add("delete tasks")
-        events = OperatorEvents()
-        self.queue = WriteQueue(events, self.clock, Term(self.clock, alone=True))
-        self.writer = Writer(self.queue, self.cluster, Observation(), events, self.clock, 10.0)
+        self.clock = MemoryClock()
+        self.queue = WriteQueue(OperatorEvents(), self.clock, Term(self.clock, alone=True))
 
     @asynccontextmanager
     async def running(self) -> AsyncIterator[None]:
@@ -35,9 +27,12 @@ class Stage:
 
     async def fail(self) -> None:
         """Let one write fail. Nothing repeats it."""
+
+        async def job() -> None:
+            raise ClusterForbiddenError("no")
+
         failed = self.queue.failed
-        (task,) = await self.cluster.list_all(TaskResource)
-        self.writer.delete(task)
+        self.queue.submit("ns/t", job)
         await eventually(lambda: self.queue.failed > failed)
 
 
