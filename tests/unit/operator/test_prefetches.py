@@ -5,6 +5,7 @@ import base64
 import json
 from collections.abc import AsyncIterator, Mapping
 from copy import deepcopy
+from functools import partial
 from typing import Any
 from unittest.mock import AsyncMock
 
@@ -13,6 +14,7 @@ import pytest
 from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
 from pantala_operator.ports import R
 from pantala_operator.resources import conditions
+from pantala_operator.supernodes import statement_room
 from pantala_peer.images.ledger import Ledger
 from pantala_protocol import task_id
 from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState, RuntimeState, WantedImage
@@ -494,6 +496,30 @@ async def test_f13_a_registry_that_is_away_during_a_restart_costs_no_blobs(
         stopped.cluster.remove("tasks", "ns/t")
         await eventually(lambda: not stopped.supernode.images)
         assert () == stopped.supernode.statements[-1].unchanged
+
+
+async def test_m1_an_image_without_room_in_the_statement_is_pulled_without_its_secret(
+    stopped: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The condition changes nothing that is wanted. With room, the credentials return."""
+    monkeypatch.setattr(statement_room, "fit", partial(statement_room.fit, most=20_000))
+    for name, size in (("big", 16_000), ("small", 100)):
+        auths = {"auths": {"registry.example": {"auth": base64.b64encode(b"x" * size).decode()}}}
+        data = {".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()}
+        metadata = {"name": name, "namespace": "ns", "labels": ALLOWED}
+        stopped.cluster.put("secrets", {"metadata": metadata, "data": data})
+    async with stopped.operator():
+        stopped.prefetch("other", "team")
+        stopped.prefetch(pullSecrets=["big"])
+        await eventually(lambda: stopped.outcome("Stalled") == ("True", "StatementFull"))
+        assert ([()], {"a", "b"}) == ([each.credentials for each in stopped.of("ns/p")], stopped.nodes_of("ns/p"))
+        assert {"a", "b"} == stopped.nodes_of("team/other")
+        stopped.note()
+        await asyncio.sleep(10)
+        assert not stopped.later
+        stopped.prefetch(pullSecrets=["small"])
+        await eventually(lambda: [1] == [len(each.credentials) for each in stopped.of("ns/p")], within=30)
+        await eventually(lambda: stopped.outcome("Stalled")[0] == "False")
 
 
 async def test_f10_workloads_that_cannot_be_listed_after_a_restart_cost_no_orders(stopped: World) -> None:
