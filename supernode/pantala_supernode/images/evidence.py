@@ -10,6 +10,7 @@ import contextlib
 from collections.abc import Awaitable, Callable
 from contextlib import AsyncExitStack, aclosing
 from dataclasses import replace
+from urllib.parse import urlsplit
 
 import structlog
 from cachetools import TTLCache
@@ -38,8 +39,8 @@ _log = structlog.get_logger(__name__)
 
 _SECONDS = 10.0
 """The time limit for a registry's answer."""
-_QUESTIONS, _READS = 32, 8
-"""The most questions, and the most reads of whole blobs, at the same time."""
+_QUESTIONS, _READS = 64, 8
+"""The most questions, and the most reads of whole blobs, at the same time. A silent host gets a part of them."""
 _READS_OF_ONE = 2
 """The most reads of whole blobs from one registry at the same time."""
 _SLOWEST = 1024 * 1024
@@ -80,7 +81,7 @@ class EvidenceFinder:
         self._rights = rights
         self._vouch = vouch
         self._clock = clock
-        self._questions = asyncio.Semaphore(_QUESTIONS)
+        self._questions: HostPlaces[str] = HostPlaces(_QUESTIONS, _QUESTIONS)
         self._reads: HostPlaces[str] = HostPlaces(_READS, _READS_OF_ONE)
         self._paused: TTLCache[tuple[Subject, str], bool] = TTLCache(_PAUSES, _PAUSE, timer=clock)
         self._running: dict[tuple[Subject, str], asyncio.Task[None]] = {}
@@ -145,7 +146,11 @@ class EvidenceFinder:
         if length is None:
             raise ValueError("the blob's length is not known yet")
         resume = Resume(length - 1, length, "", copy.generation) if length else None
-        async with self._questions, asyncio.timeout(_SECONDS), self._reader.open(source, resume) as answer:
+        async with (
+            self._questions.place(urlsplit(source.url).netloc),
+            asyncio.timeout(_SECONDS),
+            self._reader.open(source, resume) as answer,
+        ):
             if answer.length != length or answer.offset not in (0, length - 1):
                 raise ValueError("the registry's answer has another length than the blob")
 

@@ -198,6 +198,20 @@ async def _found(bench: Bench, offer: Offer) -> Ruling:
     return bench.ruling(offer)
 
 
+async def test_a_silent_registry_leaves_questions_for_the_others(bench: Bench) -> None:
+    bench.registry.hangs = True
+    silent = [f"silent.example/{number}" for number in range(100)]
+    for repository in silent:
+        bench.evidence.find(bench.copy, bench.offer(repository), Ruling.ASK, bench.answered.append)
+    await asyncio.sleep(0.05)
+    bench.registry.hangs = False
+    asked = bench.offer()
+    bench.evidence.find(bench.copy, asked, Ruling.ASK, bench.answered.append)
+    await asyncio.wait_for(bench.evidence._running[asked.claim.client, "g"], 5)
+    assert Ruling.GIVE is bench.ruling(asked)
+    await bench.evidence.close()
+
+
 async def test_equal_questions_are_asked_once_and_end_with_close(bench: Bench) -> None:
     bench.registry.hangs = True
     for _ in range(3):
