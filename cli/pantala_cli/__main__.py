@@ -6,9 +6,6 @@ import sys
 from types import FrameType
 from typing import NoReturn
 
-import typer
-
-from pantala_cli.app import program
 from pantala_cli.errors import CLIError, ExitCode
 from pantala_cli.show.words import printable
 
@@ -32,15 +29,19 @@ def main() -> NoReturn:
 def run(arguments: list[str]) -> int:
     """Run one command and return the exit code. Each failure is one line on stderr."""
     try:
+        from pantala_cli.app import program  # a slow import, during which Ctrl-C may arrive
+
         ended = program().main(arguments or ["--help"], prog_name=NAME, standalone_mode=False)
         return ended if isinstance(ended, int) else ExitCode.OK
     except CLIError as error:
         return _failed(str(error), error.code)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except typer.Abort:
-        return ExitCode.INTERRUPTED
     except Exception as error:
+        from typer import Abort
+
+        if isinstance(error, Abort):
+            return ExitCode.INTERRUPTED
         # typer keeps the class of its errors about flags private. Each of these errors can format itself.
         if not hasattr(error, "format_message"):
             raise

@@ -92,3 +92,21 @@ def test_bash_completes_with_the_script(command: Command, tmp_path: Path) -> Non
         env={**os.environ, "PATH": f"{tmp_path}:{os.environ['PATH']}"},
     )  # fmt: skip
     assert "tasks images peers tasks,images" == done.stdout.strip()
+
+
+def test_ctrl_c_while_the_program_starts_prints_nothing() -> None:
+    """The import of all commands takes a third of a second, and longer on a busy machine."""
+    start = """
+import signal, sys
+
+class Interruption:
+    def find_spec(self, name, *_):
+        if name == "pantala_cli.app":
+            signal.raise_signal(signal.SIGINT)
+
+sys.meta_path.insert(0, Interruption())
+from pantala_cli.__main__ import main
+main()
+"""
+    done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False, timeout=30)
+    assert (130, "", "") == (done.returncode, done.stdout, done.stderr)
