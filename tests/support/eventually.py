@@ -39,10 +39,13 @@ async def eventually(
 ) -> object:
     """Call ``check`` until its result is true, and return that result. ``check`` may be a coroutine function.
 
-    An error that ``ignoring`` lists counts as "not yet".
+    An error that ``ignoring`` lists counts as "not yet". The pauses grow to 2 % of the wait, because virtual time
+    passes faster than the checks.
     After ``within`` seconds the wait fails. The failure names ``what`` and the last result or error.
     """
     last: object = None
+    loop = asyncio.get_running_loop()
+    begun = loop.time()
     try:
         async with asyncio.timeout(within):
             while True:
@@ -54,7 +57,7 @@ async def eventually(
                         return last
                 except ignoring as error:
                     last = error
-                await asyncio.sleep(every)
+                await asyncio.sleep(max(every, (loop.time() - begun) / 50))
     except TimeoutError:
         raise _failure(what, within, last) from None
 
