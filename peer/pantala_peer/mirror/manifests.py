@@ -19,6 +19,7 @@ from pantala_protocol import digest as digests
 from pantala_protocol.image import ImageRepository
 from pantala_protocol.registry import MAX_MANIFEST, ManifestAnswer
 from pantala_protocol.rules import foreign, headers
+from pantala_protocol.rules.fields import Id
 from pantala_protocol.rules.rights import Subject
 
 _MEMORY = 64 * 1024 * 1024
@@ -74,7 +75,7 @@ class ServedManifest:
 
 
 class _Descriptor(msgspec.Struct):
-    digest: str
+    digest: Id
     size: Annotated[int, Meta(ge=0, lt=1 << 53)]
 
 

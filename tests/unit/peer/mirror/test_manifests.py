@@ -185,6 +185,12 @@ def test_an_index_names_its_manifests() -> None:
     assert {found.digest: DigestInfo(len(found.body)), A: DigestInfo(1)} == found.named()
 
 
+def test_a_manifest_with_a_huge_digest_names_itself_alone() -> None:
+    """Up to 100,000 digests of manifests are cached. They are short, so that they do not take all memory."""
+    found = check({"layers": [{"digest": "sha256:" + "a" * 100_000, "size": 1}, {"digest": A, "size": 1}]})
+    assert {found.digest: DigestInfo(len(found.body))} == found.named()
+
+
 @given(st.binary(max_size=100) | st.just(b'{"layers": [{"digest": 1}]}') | st.just(b'{"layers":' + b"[" * 5000))
 def test_an_unreadable_document_names_itself_alone(body: bytes) -> None:
     found = check(body)
