@@ -22,7 +22,7 @@ from testbed.pki import Authority
 
 _PROGRAMS = (
     "etcd", "kube-apiserver", "kubectl", "kube-controller-manager", "kube-scheduler", "kubelet", "kube-proxy",
-    "coredns", "helm", "pause",
+    "coredns", "helm",
 )  # fmt: skip
 _REGISTERED_SECONDS = 60.0
 _MADE = layout.DATA / "made.json"
@@ -55,7 +55,7 @@ class Cluster:
         _make_mount_points()
         cluster = cls()
         cluster.control_plane.up()
-        images.write_pause(cluster.programs["pause"], layout.STATE / "pause.tar")
+        images.write_pause(layout.STATE / "pause.tar")
         cluster._apply(volumes.storage_class(), *_dns_service())
         cluster._start([NodePlace(number) for number in range(1, nodes + 1)])
         return cluster

@@ -3,18 +3,17 @@
 from __future__ import annotations
 
 import fcntl
-import hashlib
-import io
-import json
 import platform
 import sys
 import tarfile
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
 from testbed.binaries import cache
 from testbed.cluster import layout
 from testbed.cluster.command import run
+from testbed.image import runnable
 
 BASE = "localhost/pantala-python-base"
 """The image with Debian's python3 that is passed to the Dockerfile as its argument ``BASE``."""
@@ -93,27 +92,9 @@ def push(image: str) -> str:
     return name
 
 
-def write_pause(program: Path, archive: Path) -> None:
+def write_pause(archive: Path) -> None:
     """Write the ``pause`` image, whose one program keeps a pod's namespaces open."""
-    layer = io.BytesIO()
-    with tarfile.open(fileobj=layer, mode="w") as tar:
-        tar.add(program, arcname="pause")
-    config = json.dumps(
-        {
-            "architecture": {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine()),
-            "os": "linux",
-            "config": {"Entrypoint": ["/pause"]},
-            "rootfs": {"type": "layers", "diff_ids": [f"sha256:{hashlib.sha256(layer.getvalue()).hexdigest()}"]},
-        }
-    ).encode()
-    name = f"{hashlib.sha256(config).hexdigest()}.json"
-    manifest = [{"Config": name, "RepoTags": [layout.PAUSE_IMAGE], "Layers": ["layer.tar"]}]
-    with tarfile.open(archive, "w") as tar:
-        for path, content in (
-            (name, config),
-            ("layer.tar", layer.getvalue()),
-            ("manifest.json", json.dumps(manifest).encode()),
-        ):
-            entry = tarfile.TarInfo(path)
-            entry.size = len(content)
-            tar.addfile(entry, io.BytesIO(content))
+    machine = {"x86_64": "amd64", "aarch64": "arm64"}.get(platform.machine(), platform.machine())
+    with tempfile.TemporaryDirectory() as folder, tarfile.open(archive, "w") as tar:
+        runnable([], Path(folder), platforms=[f"linux/{machine}"])
+        tar.add(folder, arcname=".")

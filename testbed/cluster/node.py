@@ -166,7 +166,8 @@ class Node:
         name = self._names[2]
         self._daemons.start(name, self.command("containerd"))
         self._daemons.wait(name, lambda: "Server:" in self.run("ctr", "version", check=False), _START_SECONDS)
-        self.run("ctr", "--namespace=k8s.io", "images", "import", str(layout.STATE / "pause.tar"))
+        archive = str(layout.STATE / "pause.tar")
+        self.run("ctr", "--namespace=k8s.io", "images", "import", f"--index-name={layout.PAUSE_IMAGE}", archive)
 
     def _start_kubernetes(self) -> None:
         settings = self.place.settings
