@@ -68,25 +68,22 @@ def plan(peer: PeerResource | None, observed: ObservedPeer, now: datetime) -> Pe
         verdict = no("Disconnected", "The peer is not connected to a supernode. Check the peer's pod on this node")
     else:
         return PeerPlan()
-    return PeerPlan(status=_status(peer, report, verdict, observed.zone, now))
+    connected = report if report is not None and report.connected else None
+    return PeerPlan(status=_status(peer, connected, verdict, observed.zone, now))
 
 
 def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, zone: str, now: datetime) -> PeerStatus:
+    """``report``: ``None`` while the peer is not connected."""
     generation = peer.metadata.generation
     former = peer.status
-    away = report is None or not report.connected
-    runtime = report.runtime if report is not None else None
+    clock = _clock(report.clock_ahead) if report is not None and report.clock_ahead is not None else None
+    mirror = _mirror(report.runtime) if report is not None and report.runtime is not None else None
     verdicts = {PeerCondition.READY: verdict}
-    if report is not None and report.connected and report.clock_ahead is not None:
-        verdicts[PeerCondition.CLOCK_SYNCHRONIZED] = _clock(report.clock_ahead)
-    elif conditions.find(former.conditions, PeerCondition.CLOCK_SYNCHRONIZED) is not None:
-        verdicts[PeerCondition.CLOCK_SYNCHRONIZED] = kept(former.conditions, PeerCondition.CLOCK_SYNCHRONIZED)
-    if runtime is not None and not away:
-        verdicts[PeerCondition.MIRROR_CONFIGURED] = _mirror(runtime)
-    elif conditions.find(former.conditions, PeerCondition.MIRROR_CONFIGURED) is not None:
-        verdicts[PeerCondition.MIRROR_CONFIGURED] = kept(former.conditions, PeerCondition.MIRROR_CONFIGURED)
+    for kind, found in ((PeerCondition.CLOCK_SYNCHRONIZED, clock), (PeerCondition.MIRROR_CONFIGURED, mirror)):
+        if found is not None or conditions.find(former.conditions, kind) is not None:
+            verdicts[kind] = found or kept(former.conditions, kind)
     merged = conditions.merge(former.conditions, verdicts, generation, now)
-    if report is None or away:
+    if report is None:
         return msgspec.structs.replace(
             former, observed_generation=generation, conditions=merged, zone=zone or former.zone, uploads=0
         )
@@ -100,7 +97,7 @@ def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, zon
         uploads=report.uploads,
         succeeded=report.succeeded,
         failed=report.failed,
-        runtime=_runtime(runtime) if runtime is not None else former.runtime,
+        runtime=_runtime(report.runtime) if report.runtime is not None else former.runtime,
     )
 
 
