@@ -63,6 +63,9 @@ def test_null_means_the_default_of_a_value_that_is_empty(render: Render) -> None
     nulls = [f"{name}=null" for name in empty(yaml.safe_load((CHART / "values.yaml").read_text()))]
     assert 80 < len(nulls)
     assert render() == render(*nulls)
+    numbers = '{"user":null,"group":null,"fsGroup":null}'
+    for name in ("operator", "supernode"):
+        assert render(f"{name}.runAs={numbers}") == render(f"{name}.runAs=null")
     one = 'registries={"docker.io":{"endpoint":"https://mirror.corp"}}'
     flags = render("mirror.registries=null", one).flags("supernode/supernode")
     assert "docker.io=https://mirror.corp" == flags["registries"]
@@ -76,6 +79,8 @@ def test_null_means_the_default_of_a_value_that_is_empty(render: Render) -> None
         ("operator.runAs.user=0", "runAs"),
         ('supernode={"replicas":2,"persistence":{"existingClaim":"old"}}', "two would share the volume"),
         ("peer.runAs.user=null", "peer.runAs.user is empty"),
+        ("peer.runAs=null", "peer.runAs.user is empty"),
+        ('sources.allowed=["http://files.corp"]', "/sources/allowed/0"),
     ],
 )
 def test_a_wrong_value_is_refused_with_its_name(helm: Helm, value: str, error: str) -> None:

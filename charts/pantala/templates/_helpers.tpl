@@ -147,13 +147,14 @@ topologySpreadConstraints:
 {{/* A number that is not set is chosen by the platform. */}}
 {{- define "pantala.podSecurityContext" -}}
 {{- $component := get (first .).Values (last .) -}}
+{{- $numbers := $component.runAs | default dict -}}
 runAsNonRoot: true
-{{- range $field, $value := dict "runAsUser" $component.runAs.user "runAsGroup" $component.runAs.group "fsGroup" $component.runAs.fsGroup }}
+{{- range $field, $value := dict "runAsUser" $numbers.user "runAsGroup" $numbers.group "fsGroup" $numbers.fsGroup }}
 {{- if not (kindIs "invalid" $value) }}
 {{ $field }}: {{ $value | int64 }}
 {{- end }}
 {{- end }}
-{{- if not (kindIs "invalid" $component.runAs.fsGroup) }}
+{{- if not (kindIs "invalid" $numbers.fsGroup) }}
 fsGroupChangePolicy: OnRootMismatch
 {{- end }}
 seccompProfile:
@@ -167,8 +168,9 @@ seLinuxOptions:
 {{/* The user and the group of the peer's files on the nodes. */}}
 {{- define "pantala.peerOwner" -}}
 {{- $missing := "peer.runAs.%s is empty. The peer's files on a node need the same owner after each restart. Set a number." }}
-{{- required (printf $missing "user") .Values.peer.runAs.user | int64 }}:
-{{- required (printf $missing "group") .Values.peer.runAs.group | int64 }}
+{{- $numbers := .Values.peer.runAs | default dict }}
+{{- required (printf $missing "user") $numbers.user | int64 }}:
+{{- required (printf $missing "group") $numbers.group | int64 }}
 {{- end }}
 
 {{- define "pantala.securityContext" -}}
