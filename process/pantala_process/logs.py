@@ -1,12 +1,23 @@
 """Logs: one JSON object a line on standard error, or coloured text where that is a terminal."""
 
+import json
 import logging
+import re
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
 
 import structlog
 from aiohttp.http_exceptions import HttpProcessingError
 from structlog.typing import Processor
+
+_BURST, _RATE = 1000, 20
+"""How many lines of one event are logged at once, and then in each second."""
+_EVENTS = 1000
+"""The most events whose lines are counted. Most events are constants in the code."""
+_UNPRINTABLE = re.compile("[\x7f-\x9f\u2028\u2029\u202a-\u202e\u2066-\u2069]")
+"""Characters that JSON allows, and that end a line, control a terminal or change the direction of text."""
 
 
 def configure(least: int = logging.INFO, levels: Mapping[str, int] | None = None) -> None:
@@ -21,7 +32,7 @@ def configure(least: int = logging.INFO, levels: Mapping[str, int] | None = None
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         structlog.processors.format_exc_info,
     ]
-    renderer: Processor = structlog.processors.JSONRenderer(ensure_ascii=False)
+    renderer: Processor = structlog.processors.JSONRenderer(serializer=_json)
     if sys.stderr.isatty():
         renderer = structlog.dev.ConsoleRenderer()
     structlog.configure(
@@ -31,6 +42,7 @@ def configure(least: int = logging.INFO, levels: Mapping[str, int] | None = None
         cache_logger_on_first_use=True,
     )
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(FloodFilter())
     handler.setFormatter(
         structlog.stdlib.ProcessorFormatter(
             foreign_pre_chain=shared,
@@ -41,6 +53,40 @@ def configure(least: int = logging.INFO, levels: Mapping[str, int] | None = None
     for name, level in (levels or {}).items():
         logging.getLogger(name).setLevel(level)
     hide_invalid_requests()
+
+
+class FloodFilter(logging.Filter):
+    """Leaves out lines of an event that is logged too often. Otherwise, one client could fill the node's disk.
+
+    The next line of the event has the number of lines that were left out. ``clock`` returns seconds.
+    """
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        super().__init__()
+        self._clock = clock
+        self._events: dict[tuple[str, int, str], tuple[float, float, int]] = {}
+        """For each event: how many lines may still be logged, the time of the last line, how many were left out."""
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        fields = record.msg if isinstance(record.msg, dict) else {}
+        key = (record.name, record.levelno, str(fields.get("event", record.msg))[:100])
+        if key not in self._events and len(self._events) >= _EVENTS:
+            self._events.clear()
+        now = self._clock()
+        room, at, left_out = self._events.get(key, (float(_BURST), now, 0))
+        room = min(room + (now - at) * _RATE, float(_BURST))
+        if room < 1:
+            self._events[key] = room, now, left_out + 1
+            return False
+        self._events[key] = room - 1, now, 0
+        if left_out and fields:
+            fields["left_out"] = left_out
+        return True
+
+
+def _json(fields: Any, **options: Any) -> str:
+    text = json.dumps(fields, ensure_ascii=False, **options)
+    return _UNPRINTABLE.sub(lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def hide_invalid_requests() -> None:

@@ -6,6 +6,8 @@ import json
 import logging
 import os
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -217,6 +219,33 @@ def test_errors_have_one_shape() -> None:
 
 def _json(answer: tuple[int, str]) -> tuple[int, dict[str, object]]:
     return answer[0], json.loads(answer[1])
+
+
+def test_a_client_cannot_fill_the_log_with_one_event() -> None:
+    now = 0.0
+    flood = logs.FloodFilter(lambda: now)
+
+    def passes(event: str) -> dict[str, object] | None:
+        record = logging.LogRecord("x", logging.WARNING, "", 0, {"event": event}, (), None)  # type: ignore[arg-type]
+        return record.msg if flood.filter(record) else None  # type: ignore[return-value]
+
+    assert 1000 == sum(passes("refused") is not None for _ in range(5000))
+    assert {"event": "other"} == passes("other")
+    now = 1.0
+    assert {"event": "refused", "left_out": 4000} == passes("refused")
+    assert 19 == sum(passes("refused") is not None for _ in range(100))
+
+
+def test_a_log_line_has_no_character_that_controls_a_terminal() -> None:
+    program = (
+        "import structlog; from pantala_process import logs; logs.configure(); "
+        r"structlog.get_logger('x').info('文', peer='a\x1b[31m\x9b\u202e\u2028\n')"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True, timeout=60)
+    line = done.stderr.decode()
+    assert "文" in line
+    assert line.removesuffix("\n").isprintable()
+    assert "a\x1b[31m\x9b\u202e\u2028\n" == json.loads(line)["peer"]
 
 
 SECRET = "s3cr3t"
