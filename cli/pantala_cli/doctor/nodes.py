@@ -1,5 +1,6 @@
 """Checks of the nodes: distribution, runtime, mirror, peers, clocks and disks. Pure."""
 
+from collections import Counter
 from collections.abc import Iterator
 
 from pantala_cli.access.kinds import Resource, condition, status_of
@@ -16,7 +17,7 @@ _CLOCK = "Synchronise the clock of the node, for example with chrony."
 
 def distribution(facts: Facts) -> Iterator[Diagnosis]:
     """Which distribution the nodes run, and whether the chart's paths fit the distribution."""
-    found = platform.count(facts.nodes)
+    found = Counter(map(platform.recognise, facts.nodes))
     if not found:
         return
     names = ", ".join(f"{each} on {counted(count, 'node')}" for each, count in found.most_common())
@@ -31,7 +32,7 @@ def distribution(facts: Facts) -> Iterator[Diagnosis]:
 
 
 def _layout(found: Distribution, used: platform.RuntimeLayout) -> Iterator[Diagnosis]:
-    wanted = platform.layout(found)
+    wanted = platform.LAYOUTS.get(found, platform.RuntimeLayout())
     if used.certs and wanted.certs in used.certs.split(":"):
         yield ok("config_path", f"The peers write to {used.certs}, which {found} reads")
     elif used.certs:

@@ -1,7 +1,5 @@
 """Recognises the Kubernetes distribution of nodes, and the folders of its containerd. Pure."""
 
-from collections import Counter
-from collections.abc import Iterable
 from enum import StrEnum
 from typing import NamedTuple
 
@@ -38,7 +36,7 @@ class RuntimeLayout(NamedTuple):
     socket: str = USUAL_SOCKET
 
 
-_LAYOUTS = {
+LAYOUTS = {
     Distribution.K3S: RuntimeLayout(_RANCHER.format(name="k3s"), "/run/k3s/containerd"),
     Distribution.RKE2: RuntimeLayout(_RANCHER.format(name="rke2"), "/run/k3s/containerd"),
     Distribution.TALOS: RuntimeLayout("/etc/cri/conf.d/hosts"),
@@ -73,15 +71,6 @@ def recognise(node: Resource) -> Distribution:
     by_kubelet = (found for mark, found in _KUBELETS.items() if mark in kubelet)
     by_label = (found for label, found in _LABELS.items() if label in labels(node))
     return next(by_kubelet, None) or next(by_label, None) or Distribution.OTHER
-
-
-def count(nodes: Iterable[Resource]) -> Counter[Distribution]:
-    """How many nodes each distribution has."""
-    return Counter(recognise(node) for node in nodes)
-
-
-def layout(distribution: Distribution) -> RuntimeLayout:
-    return _LAYOUTS.get(distribution, RuntimeLayout())
 
 
 def runtime(node: Resource) -> tuple[str, str]:

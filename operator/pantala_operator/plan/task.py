@@ -4,6 +4,8 @@ from collections.abc import Iterator, Mapping, Set
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 
+import msgspec
+
 from pantala_operator.plan import statement, task_conditions
 from pantala_operator.plan.nodes import MAX_NODES, TaskDownloads, TaskNodes, listed, overdue
 from pantala_operator.plan.paths import PublishedPaths
@@ -210,20 +212,14 @@ def _status(
     late = nodes.late if inputs.to_peers else {}
     failures = list(nodes.failed.items())[: MAX_NODES - min(len(late), MAX_NODES // 2)]
     generation = task.metadata.generation
-    return TaskStatus(
+    return msgspec.structs.replace(
+        _with_content(former, report) if report is not None else former,
         observed_generation=generation,
         conditions=conditions.merge(task.status.conditions, task_conditions.evaluate(inputs), generation, now),
         task_id=known,
-        cdn_status=_cdn_status(report, former.cdn_status),
         path=path,
-        content_length=report.length if report is not None else former.content_length,
-        size=_size(report) if report is not None else former.size,
-        digest=report.digest if report is not None else former.digest,
-        piece_size=report.piece_size if report is not None else former.piece_size,
-        pieces=_pieces(report) if report is not None else former.pieces,
         peers=_peers(nodes) if inputs.to_peers else None,
         summary=f"{nodes.ready}/{len(nodes.desired)}" if inputs.to_peers else "",
-        transferred=_bytes(report) if report is not None else former.transferred,
         progress=_progress(inputs, report, former.progress),
         late=listed(late, MAX_NODES - len(failures)),
         failures=tuple(NodeFailure(name, each.reason, each.text) for name, each in failures),
@@ -233,21 +229,19 @@ def _status(
     )
 
 
-def _cdn_status(report: TaskReport | None, former: str) -> str:
-    return former if report is None or report.cdn_status is CDNStatus.UNKNOWN else report.cdn_status.value
-
-
-def _size(report: TaskReport) -> str:
-    return "" if report.length is None else quantity.render(report.length)
-
-
-def _pieces(report: TaskReport) -> PieceCount | None:
-    return None if report.pieces_total is None else PieceCount(report.pieces_total, report.pieces_cached)
-
-
-def _bytes(report: TaskReport) -> ByteCount:
-    distributed = report.supernode_bytes + report.peer_bytes
-    return ByteCount(report.origin_bytes, report.supernode_bytes, report.peer_bytes, distributed)
+def _with_content(former: TaskStatus, report: TaskReport) -> TaskStatus:
+    """The status with what a supernode reports about the file."""
+    moved, unknown = report.supernode_bytes + report.peer_bytes, report.cdn_status is CDNStatus.UNKNOWN
+    return msgspec.structs.replace(
+        former,
+        cdn_status=former.cdn_status if unknown else report.cdn_status.value,
+        content_length=report.length,
+        size="" if report.length is None else quantity.render(report.length),
+        digest=report.digest,
+        piece_size=report.piece_size,
+        pieces=None if report.pieces_total is None else PieceCount(report.pieces_total, report.pieces_cached),
+        transferred=ByteCount(report.origin_bytes, report.supernode_bytes, report.peer_bytes, moved),
+    )
 
 
 def _peers(nodes: TaskNodes) -> PeerCount:
