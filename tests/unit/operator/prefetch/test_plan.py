@@ -6,8 +6,6 @@ from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch.inputs import ObservedImages, OwnedTask, Surroundings, Workload
 from pantala_operator.plan.prefetch.plan import plan
@@ -18,7 +16,6 @@ from pantala_operator.resources.conditions import is_true
 from pantala_operator.resources.prefetch import ImageKey, NodeCount
 from pantala_protocol.images import PullPhase, PullState, RuntimeState
 from pantala_protocol.rules.selection import Taint
-from tests.support.examples import examples
 from tests.support.prefetch import (
     AMD64,
     NO,
@@ -26,11 +23,9 @@ from tests.support.prefetch import (
     ONE,
     ONLY_ONE,
     READY,
-    SECOND,
     TWO,
     UNKNOWN,
     YES,
-    World,
     cluster,
     digest,
     failed,
@@ -94,21 +89,6 @@ def test_orders_stay_as_they_are_while_they_are_carried_out() -> None:
     it.finish()
     for task, given_before in orders.items():
         assert given_before.items() <= it.orders[task].items(), "and after that"
-
-
-def test_a_node_that_does_not_answer_holds_its_slot_until_the_timeout() -> None:
-    it = world(rollout={"parallelism": 1}, timeoutSecondsPerNode=60)
-    it.turn()
-    it.plan()
-    given_to = set().union(*it.ordered())
-    assert 1 == len(given_to)
-    for _ in range(3):
-        it.now += 10 * SECOND
-        it.plan()
-        assert given_to == set().union(*it.ordered())
-    it.now += 62 * SECOND
-    it.plan()
-    assert (NO, "Timeout") == it.says("Ready")
 
 
 def test_a_failure_that_is_retried_soon_does_not_stall() -> None:
@@ -236,97 +216,6 @@ def test_an_image_that_the_kubelet_removes_twice_is_not_pulled_a_third_time() ->
     assert (YES, "Prefetched") == it.says("Ready")
 
 
-def test_mode_plan_changes_nothing_and_reports_what_would_be_done() -> None:
-    it = world(node("a"), node("b"), node("tainted", Taint("gpu", "NoSchedule")), node("bare"), mode="Plan")
-    peers = {name: peer for name, peer in it.cluster.peers.items() if name != "bare"}
-    it.cluster = replace(it.cluster, peers=peers)
-    it.plan()
-    runtime = RuntimeState(disk_free=1000, blobs={digest("9"): True})
-    made = plan(it.each, replace(it.observe(), runtimes={"a": runtime}), it.now)
-    it.each = msgspec.structs.replace(it.each, status=made.status)
-    assert ((), ()) == (made.tasks.apply, made.tasks.delete)
-    assert not any((made.orders.orders or {}).values())
-    assert {""} == {image.task for image in made.status.images}
-    report = made.status.plan
-    assert report is not None
-    assert (410, 210) == (report.size, report.registry_bytes)
-    assert [("b", 210, None, None), ("a", 200, 1000, 300)] == [
-        (each.node, each.size, each.disk_free, each.disk_free_after) for each in report.nodes
-    ]
-    assert [("bare", "NoPeer"), ("tainted", "Tainted")] == [(each.node, each.reason) for each in report.left_out]
-    assert [(NO, "Planned")] * 3 == it.summary()
-    it.fits()
-
-
-def planned(**spec: Any) -> World:
-    """With a complete report."""
-    it = settled(mode="Plan", **spec)
-    assert (NO, "Planned") == it.says("Ready")
-    return it
-
-
-def test_a_complete_report_does_not_miss_its_deadline() -> None:
-    it = planned(activeDeadlineSeconds=60)
-    it.now = NOW + 61 * SECOND
-    it.turn(2)
-    assert [(NO, "Planned")] * 3 == it.summary()
-
-
-def test_a_report_survives_a_restart() -> None:
-    it = planned()
-    before = it.each.status
-    assert before.plan is not None
-    for reported in (False, True):
-        made = plan(it.each, ObservedImages(it.cluster, reported=reported), it.now)
-        assert before == made.status, f"reported: {reported}"
-    assert [ONE, TWO] == [each.image for _, each in made.questions]
-    it.answers.clear()
-    it.cluster = cluster(*map(node, "abc"), node("late"))
-    it.turn(3)
-    assert it.each.status.plan is not None
-    assert 4 == it.each.status.plan.nodes_total
-
-
-def test_a_report_covers_the_images_that_exist() -> None:
-    it = world(mode="Plan")
-    it.registry[TWO] = refused("NotFound", "no such tag")
-    it.settle()
-    assert (YES, "NotFound") == it.says("Stalled")
-    assert it.each.status.plan is not None
-    assert (3, 110) == (it.each.status.plan.nodes_total, it.each.status.plan.registry_bytes)
-    assert [("", TWO, "NotFound")] == it.failures()
-
-
-def test_a_deadline_ends_a_run_and_cancels_its_pulls() -> None:
-    it = world(activeDeadlineSeconds=60, outcome=pending)
-    made = it.turn(3)
-    assert made.wake_at == NOW + 60 * SECOND
-    it.now = NOW + 60 * SECOND
-    it.turn()
-    assert ({}, (YES, "DeadlineExceeded")) == (it.active(), it.says("Stalled"))
-
-
-@pytest.mark.parametrize(("reason", "deleted"), [("", True), ("InvalidImage", True), ("Unauthorized", False)])
-def test_a_finished_one_is_deleted_after_its_time_to_live(reason: str, deleted: bool) -> None:
-    it = world(ttlSecondsAfterFinished=60)
-    it.outcome = lambda *_: failed(reason) if reason else READY
-    it.turn(8)
-    assert not it.plan().delete
-    it.now += 61 * SECOND
-    assert deleted == it.plan().delete
-
-
-def test_a_schedule_waits_and_then_runs() -> None:
-    it = world(schedule={"cron": "0 6 * * *"})
-    made = it.turn()
-    due = NOW + timedelta(hours=6)
-    assert ((NO, "Scheduled"), due, ()) == (it.says("Ready"), made.wake_at, made.questions)
-    assert (None, due) == (it.each.status.start_time, it.each.status.next_schedule_time)
-    it.now = due
-    it.turn(8)
-    assert ((YES, "Prefetched"), due) == (it.says("Ready"), it.each.status.last_schedule_time)
-
-
 def test_a_workload_is_followed_when_its_images_change() -> None:
     it = world(node("a"), completionPolicy="Continuous", **FOLLOWS)
     for name, reference in (("one:1", ONE), ("two:2", TWO)):
@@ -431,59 +320,3 @@ def test_the_listed_failures_name_each_cause() -> None:
     it.settle()
     assert 10 == len(it.failures())
     assert ("n19", ONE, "NotFound") in it.failures()
-
-
-REASONS = ["NoSpace", "Unreachable", "NotFound", "InvalidImage", "Timeout", "NewReason"]
-SPECS = st.fixed_dictionaries(
-    {
-        "rollout": st.fixed_dictionaries(
-            {"perNode": st.integers(1, 2)},
-            optional={
-                "parallelism": st.integers(1, 3) | st.just("50%"),
-                "maxFailures": st.integers(0, 2),
-                "waves": st.just([{"nodes": 1}, {"nodes": "50%"}]),
-            },
-        ),
-        "completionPolicy": st.sampled_from(["Once", "Continuous"]),
-        "retry": st.fixed_dictionaries({"limit": st.integers(0, 2)}),
-    },
-    optional={"activeDeadlineSeconds": st.integers(5, 500), "mode": st.just("Plan"), "suspend": st.booleans()},
-)
-
-
-@settings(max_examples=examples(60))
-@given(SPECS, st.data())
-def test_the_promises_hold_whatever_happens(spec: dict[str, Any], data: st.DataObject) -> None:
-    """Bounds, sums and conditions; a status that the API server takes; a wake-up in the future."""
-    names = [f"n{number}" for number in range(data.draw(st.integers(1, 5)))]
-    it = world(*map(node, names), **spec)
-    it.outcome = lambda *_: data.draw(st.one_of(st.just(READY), st.none(), st.sampled_from(REASONS).map(failed)))
-    limit = spec["rollout"].get("parallelism", len(names))
-    limit = -(-len(names) // 2) if limit == "50%" else limit
-    for _ in range(data.draw(st.integers(1, 25))):
-        before = it.now
-        made = it.turn(seconds=data.draw(st.sampled_from([1, 10, 300])))
-        assert len(it.active()) <= limit
-        assert max(it.active().values(), default=0) <= spec["rollout"]["perNode"]
-        ready, reconciling, stalled = (is_true(made.status.conditions, k) for k in ("Ready", "Reconciling", "Stalled"))
-        assert ready + reconciling + stalled <= 1
-        counts = made.status.nodes
-        assert counts is not None
-        assert min(counts.ready, counts.active, counts.failed, counts.waiting) >= 0
-        assert counts.desired == counts.ready + counts.active + counts.failed + counts.waiting == len(names)
-        assert ready == (counts.ready == len(names))
-        assert made.wake_at is None or made.wake_at > before
-        assert 1 >= len({each.image for each in it.children.values() if each.image.startswith(ONE)})
-        if spec.get("suspend") or spec.get("mode"):
-            assert {} == it.active()
-    it.fits()
-
-
-@settings(max_examples=examples(40))
-@given(SPECS, st.integers(1, 6), st.integers(0, 3))
-def test_every_node_gets_every_image_once_failures_pass(spec: dict[str, Any], count: int, bad: int) -> None:
-    wanted = {key: value for key, value in spec.items() if key in {"rollout", "completionPolicy"}}
-    it = world(*numbered(count), **wanted)
-    it.outcome = lambda _image, _node, number: failed("Unreachable") if number <= bad else READY
-    it.settle(400)
-    assert ((YES, "Prefetched"), f"{count}/{count}") == (it.says("Ready"), it.each.status.summary)

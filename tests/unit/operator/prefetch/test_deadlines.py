@@ -1,0 +1,61 @@
+"""What happens at a time: timeouts, deadlines, schedules and the time to live."""
+
+from datetime import timedelta
+
+import pytest
+
+from tests.support.prefetch import (
+    NO,
+    NOW,
+    READY,
+    SECOND,
+    YES,
+    failed,
+    pending,
+    world,
+)  # fmt: skip
+
+
+def test_a_node_that_does_not_answer_holds_its_slot_until_the_timeout() -> None:
+    it = world(rollout={"parallelism": 1}, timeoutSecondsPerNode=60)
+    it.turn()
+    it.plan()
+    given_to = set().union(*it.ordered())
+    assert 1 == len(given_to)
+    for _ in range(3):
+        it.now += 10 * SECOND
+        it.plan()
+        assert given_to == set().union(*it.ordered())
+    it.now += 62 * SECOND
+    it.plan()
+    assert (NO, "Timeout") == it.says("Ready")
+
+
+def test_a_deadline_ends_a_run_and_cancels_its_pulls() -> None:
+    it = world(activeDeadlineSeconds=60, outcome=pending)
+    made = it.turn(3)
+    assert made.wake_at == NOW + 60 * SECOND
+    it.now = NOW + 60 * SECOND
+    it.turn()
+    assert ({}, (YES, "DeadlineExceeded")) == (it.active(), it.says("Stalled"))
+
+
+@pytest.mark.parametrize(("reason", "deleted"), [("", True), ("InvalidImage", True), ("Unauthorized", False)])
+def test_a_finished_one_is_deleted_after_its_time_to_live(reason: str, deleted: bool) -> None:
+    it = world(ttlSecondsAfterFinished=60)
+    it.outcome = lambda *_: failed(reason) if reason else READY
+    it.turn(8)
+    assert not it.plan().delete
+    it.now += 61 * SECOND
+    assert deleted == it.plan().delete
+
+
+def test_a_schedule_waits_and_then_runs() -> None:
+    it = world(schedule={"cron": "0 6 * * *"})
+    made = it.turn()
+    due = NOW + timedelta(hours=6)
+    assert ((NO, "Scheduled"), due, ()) == (it.says("Ready"), made.wake_at, made.questions)
+    assert (None, due) == (it.each.status.start_time, it.each.status.next_schedule_time)
+    it.now = due
+    it.turn(8)
+    assert ((YES, "Prefetched"), due) == (it.says("Ready"), it.each.status.last_schedule_time)
