@@ -149,22 +149,20 @@ class TaskController:
         choice = TargetChoice(self._observation, self._shared)
         for uid in list(dirty):
             with self._guard.planning(tasks[uid], now):
-                dirty |= self._claim(tasks[uid], choice.nodes(tasks[uid]), now) & tasks.keys()
+                dirty |= self._claim(tasks[uid], choice, now) & tasks.keys()
         for uid in dirty:
             with self._guard.planning(tasks[uid], now):
                 self._plan(tasks[uid], choice, now)
 
-    def _claim(self, each: TaskResource, chosen: Targets, now: datetime) -> set[str]:
+    def _claim(self, each: TaskResource, choice: TargetChoice, now: datetime) -> set[str]:
         """Note the path that a Task claims. Returns the Tasks whose plan may change by this claim."""
         metadata = each.metadata
-        path = self._paths.of(each)
-        source = statement.origin(each, self._observation.secret_of(each))
-        content = statement.task_id_of(each, source)  # a Task whose Secret is unusable keeps its file at its path
+        path, content = self._paths.of(each), choice.view(each).task_id
         former = self._claims.get(metadata.uid)
         claim: PathClaim | None = None
         if isinstance(path, str) and path and content:
             created = metadata.creation_timestamp or now
-            _, nodes = self._shared.both(chosen.wanted)
+            _, nodes = self._shared.both(choice.nodes(each).wanted)
             claim = PathClaim(metadata.uid, metadata.key, path, content, nodes, created)
         if claim == former:
             return set()
