@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
+from tests.support.console_desk import Desk
 from tests.support.prefetch_stage import IMAGE, NODES, PrefetchStage, resolved
 
 
@@ -20,3 +21,8 @@ async def world(stopped: PrefetchStage) -> AsyncIterator[PrefetchStage]:
     """An operator runs."""
     async with stopped.operator():
         yield stopped
+
+
+@pytest.fixture
+async def desk() -> Desk:
+    return Desk()

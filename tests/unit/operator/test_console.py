@@ -2,107 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator
 from typing import Any
 
-import aiohttp
 import msgspec
 import pytest
 
 from pantala_operator.console import summaries
-from pantala_operator.console.assets import read_assets
-from pantala_operator.console.history import ConditionHistory
-from pantala_operator.console.overview import ConsoleOverview
-from pantala_operator.console.server import HEADERS, ConsoleServer, is_loopback
-from pantala_operator.events import OperatorEvents, ReplicasFound, ResourceChanged, StatusWritten
+from pantala_operator.events import ResourceChanged, StatusWritten
 from pantala_operator.plan import statement
 from pantala_operator.plan.secrets import Unread
 from pantala_operator.plan.statement import TaskOrigin
-from pantala_operator.resources.api import Node, PeerResource, TaskResource
+from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
-from pantala_operator.settings import parse
-from pantala_operator.term import Term
-from pantala_process.settings import ListenAddress, SettingsError
 from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, TaskProgressView
-from pantala_protocol.console.views import Console, NodePhase, PeerFinding, TaskDetail
-from pantala_protocol.statement import CDNStatus, Changes, Member, TaskReport
-from tests.support.cluster import MemoryClock
-from tests.support.operator_stage import OperatorStage
-
-MIB = 1 << 20
-CREATED = "2026-01-01T00:00:00Z"
-
-
-def condition(kind: str, status: str, reason: str, message: str = "Words") -> dict[str, Any]:
-    return {
-        "type": kind, "status": status, "reason": reason, "message": message, "lastTransitionTime": CREATED,
-    }  # fmt: skip
-
-
-def task(name: str, *, ready: str = "False", reason: str = "Progressing", **status: Any) -> TaskResource:
-    body = {
-        "metadata": {
-            "name": name, "namespace": "ns", "uid": f"uid-{name}", "resourceVersion": "1", "creationTimestamp": CREATED,
-        },
-        "spec": {"source": {"url": f"http://user:secret@origin.example/{name}?token=secret"}},
-        "status": {"taskID": f"id-{name}", "conditions": [condition("Ready", ready, reason)], **status},
-    }  # fmt: skip
-    return msgspec.convert(body, TaskResource)
-
-
-def finished(name: str) -> TaskResource:
-    return task(
-        name, ready="True", reason="Distributed", contentLength=MIB, peers=peers(2, 2),
-        bytes={"origin": MIB, "fromSupernode": MIB, "fromPeers": MIB, "distributed": 2 * MIB},
-    )  # fmt: skip
-
-
-def peers(desired: int, ready: int, active: int = 0, failed: int = 0) -> dict[str, int]:
-    return {"desired": desired, "ready": ready, "active": active, "failed": failed}
-
-
-class Desk:
-    """An observation, and the console over it."""
-
-    def __init__(self) -> None:
-        self.clock = MemoryClock()
-        app = OperatorStage().app()
-        self.known = app._observation
-        self.known.supernodes.set_replicas(ReplicasFound((Member("", "http://memory"),)))
-        self.events = OperatorEvents()
-        self.term = Term(self.clock)
-        self.term.extend(1e9, 1)
-        history = ConditionHistory(self.events, self.clock)
-        self.overview = ConsoleOverview(self.known, app.details, history, self.term, lambda: "pod-b", self.clock)
-
-    def put(self, *tasks: TaskResource) -> None:
-        for each in tasks:
-            self.known.tasks.update(each)
-
-    def peer(self, name: str, zone: str) -> None:
-        found = [
-            condition("Ready", "True", "Connected"),
-            condition("MirrorConfigured", "False", "NotConfigured", "Why"),
-        ]
-        status = {"zone": zone, "conditions": found}
-        self.known.peers.update(msgspec.convert({"metadata": {"name": name}, "status": status}, PeerResource))
-        self.known.nodes.update(msgspec.convert({"metadata": {"name": name}}, Node))
-
-    def report(self, name: str, **fields: Any) -> None:
-        report = TaskReport(f"uid-{name}", f"id-{name}", "0/", CDNStatus.RUNNING, **fields)
-        self.known.supernodes.on_update("", Changes("boot", 1, 1, tasks=(report,)))
-
-    def progress(self, name: str, *nodes: NodeDownload, origin_rate: int = 0, **fields: Any) -> None:
-        views = (TaskProgressView(f"id-{name}", origin_rate, nodes=nodes),)
-        self.known.progress.on_progress("", Progress("boot", 1.0, views, **fields), 1.0)
-
-    async def view(self, namespace: str = "", *, unfinished: bool = False, limit: int = 500) -> Console:
-        return await self.overview.console(namespace, unfinished=unfinished, limit=limit)
-
-
-@pytest.fixture
-async def desk() -> Desk:
-    return Desk()
+from pantala_protocol.console.views import NodePhase, PeerFinding
+from tests.support.console_desk import CREATED, MIB, Desk, condition, finished, peers, task
 
 
 async def test_a_running_task_shows_bytes_and_rates_by_source(desk: Desk) -> None:
@@ -306,97 +220,3 @@ async def test_an_image_prefetch_has_a_summary_and_details(desk: Desk) -> None:
     detail = desk.overview.detail(ImagePrefetch, "ns", "p")
     assert detail is not None
     assert ["PullFailed"] == [each.reason for each in detail.causes]
-
-
-# The server.
-
-
-@pytest.fixture
-async def url(desk: Desk) -> AsyncIterator[str]:
-    desk.put(task("t"))
-    async with ConsoleServer(desk.overview).serving(ListenAddress("127.0.0.1", 0)) as port:
-        yield f"http://127.0.0.1:{port}"
-
-
-async def test_the_answers_are_protocol_messages_without_secrets(url: str) -> None:
-    async with aiohttp.ClientSession(url) as session:
-        async with session.get("/api/v1/console?limit=10&unfinished=true&namespace=ns") as answer:
-            body = await answer.read()
-        async with session.get("/api/v1/console/tasks/ns/t") as answer:
-            details = await answer.read()
-    assert ["t"] == [each.name for each in msgspec.json.decode(body, type=Console).tasks]
-    assert "t" == msgspec.json.decode(details, type=TaskDetail).task.name
-    assert b"secret" not in body + details
-
-
-@pytest.mark.parametrize(
-    "path", ["/", "/page.js", "/page.css", "/api/v1/console", "/nothing", "/api/v1/console/tasks/ns/x"]
-)
-async def test_each_answer_has_the_security_headers(url: str, path: str) -> None:
-    async with aiohttp.ClientSession(url) as session, session.get(path) as answer:
-        assert HEADERS == {name: answer.headers[name] for name in HEADERS}
-        assert (404 if path in {"/nothing", "/api/v1/console/tasks/ns/x"} else 200) == answer.status
-
-
-async def test_only_reading_is_allowed(url: str) -> None:
-    async with aiohttp.ClientSession(url) as session:
-        for method in ("POST", "PUT", "DELETE", "OPTIONS", "PATCH"):
-            async with session.request(method, "/api/v1/console") as answer:
-                assert (405, "GET, HEAD") == (answer.status, answer.headers["Allow"])
-        async with session.head("/") as answer:
-            assert 200 == answer.status
-
-
-async def test_a_name_of_another_site_is_refused(url: str) -> None:
-    """A web site can give its name the address 127.0.0.1. Then the browser would let it read the answers."""
-    async with aiohttp.ClientSession(url) as session:
-        for host in (
-            "evil.example",
-            "evil.example:8090",
-            "127.0.0.1.evil.example",
-            "localhost@evil.example",
-            "10.0.0.1",
-        ):
-            async with session.get("/api/v1/console", headers={"Host": host}) as answer:
-                assert 421 == answer.status, host
-        for host in ("localhost:18090", "LOCALHOST", "127.0.0.1:1", "[::1]:8090", "[::1]"):
-            async with session.get("/api/v1/console", headers={"Host": host}) as answer:
-                assert 200 == answer.status, host
-
-
-def test_two_hosts_or_none_are_refused() -> None:
-    assert not is_loopback([])
-    assert not is_loopback(["localhost", "localhost"])
-
-
-@pytest.mark.parametrize("query", ["limit=0", "limit=x", "limit=99999999", "unfinished=maybe"])
-async def test_a_wrong_query_is_an_error(url: str, query: str) -> None:
-    async with aiohttp.ClientSession(url) as session, session.get(f"/api/v1/console?{query}") as answer:
-        assert 400 == answer.status
-
-
-def test_the_page_makes_texts_and_never_html() -> None:
-    """Messages of origins and registries appear in the page."""
-    for path, asset in read_assets().items():
-        for wrong in (b"innerHTML", b"outerHTML", b"insertAdjacentHTML", b"document.write", b"eval(", b"new Function"):
-            assert wrong not in asset.body, path
-        assert b"http://" not in asset.body.replace(b"http://www.w3.org/2000/svg", b""), path
-        assert b"https://" not in asset.body, path
-
-
-async def test_an_unchanged_file_is_not_sent_again(url: str) -> None:
-    async with aiohttp.ClientSession(url) as session:
-        async with session.get("/page.css") as answer:
-            tag = answer.headers["ETag"]
-        async with session.get("/page.css", headers={"If-None-Match": tag}) as answer:
-            assert 304 == answer.status
-
-
-@pytest.mark.parametrize("address", ["0.0.0.0:8090", "[::]:8090", ":8090", "10.0.0.1:8090"])
-def test_the_console_listens_only_on_loopback(address: str) -> None:
-    with pytest.raises(SettingsError, match="is not a loopback address"):
-        parse(["--console-listen", address], {"PANTALA_SUPERNODE": "http://s:1"})
-
-
-def test_an_empty_address_turns_the_console_off() -> None:
-    assert parse(["--console-listen", ""], {"PANTALA_SUPERNODE": "http://s:1"}).console_listen is None
