@@ -250,6 +250,15 @@ async def test_a_compressed_body_is_not_decompressed(app: App, target: str) -> N
     assert 0.5 > time.process_time() - before
 
 
+@pytest.mark.parametrize("framing", ["Content-Length: 8000000", "Transfer-Encoding: chunked"])
+@pytest.mark.parametrize("target", ["/peers", "/tasks", "/preheats", "/peer/registry"])
+async def test_a_client_without_a_token_cannot_send_a_large_body(app: App, target: str, framing: str) -> None:
+    head = f"POST {target} HTTP/1.1\r\nHost: x\r\n{framing}\r\n\r\n".encode()
+    body = b"7a1200\r\n" * framing.startswith("Transfer") + b" " * 2_000_000
+    answer = await send(app.settings.listen.port, head + body)
+    assert is_error(answer), answer[:500]
+
+
 async def test_a_body_that_never_ends_is_given_up(app: App, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(operations, "BODY_TIME", 0.1)
     for target in ("/peers", "/api/v1/statement", "/task/metrics"):

@@ -1,6 +1,7 @@
 """Dragonfly's REST API (v0.3.1), with correct status codes. Handlers only convert between HTTP and method calls."""
 
 from dataclasses import dataclass
+from typing import TypeVar
 
 import msgspec
 from aiohttp import web
@@ -18,6 +19,11 @@ from pantala_supernode.errors import EmptyValueError, RequestError
 from pantala_supernode.http.access import Access, Handler
 from pantala_supernode.http.operations import Operation, read_query, receive_body
 from pantala_supernode.swarm.scheduler import Managers
+
+S = TypeVar("S", bound=msgspec.Struct)
+
+_MAX_BODY = 1024 * 1024
+"""The most bytes of a body. Clients need not authenticate, and large bodies of many would take all memory."""
 
 _STATUS = {
     Code.BAD_REQUEST: 400,
@@ -95,7 +101,7 @@ class RestAPI:
     # Peers
 
     async def create_peer(self, request: web.Request) -> web.Response:
-        body = models.read(await receive_body(request), models.PeerCreateRequest)
+        body = await _read(request, models.PeerCreateRequest)
         return json_response(models.PeerCreateResponse(self.peers.register(body)), 201)
 
     async def list_peers(self, request: web.Request) -> web.Response:
@@ -112,7 +118,7 @@ class RestAPI:
     # Tasks
 
     async def create_task(self, request: web.Request) -> web.Response:
-        body = models.read(await receive_body(request), models.TaskCreateRequest)
+        body = await _read(request, models.TaskCreateRequest)
         peer = self.managers.peers.known(body.peer) if body.peer else None
         answer = await self.service.registrations.register(body.registration(peer), client_address(request))
         if answer["code"] != Code.OK:
@@ -126,7 +132,7 @@ class RestAPI:
         return json_response(TaskInfo.of(self.managers.tasks.known(_id(request))))
 
     async def update_task(self, request: web.Request) -> web.Response:
-        body = models.read(await receive_body(request), models.TaskUpdateRequest)
+        body = await _read(request, models.TaskUpdateRequest)
         self.peers.finish(body.peer, _id(request))
         return web.Response()
 
@@ -150,14 +156,14 @@ class RestAPI:
         return json_response([PieceSource.of(entry) for entry in answer["data"][: query.number]])
 
     async def update_piece(self, request: web.Request) -> web.Response:
-        body = models.read(await receive_body(request), models.PieceUpdateRequest)
+        body = await _read(request, models.PieceUpdateRequest)
         self.peers.update_piece(_id(request), request.match_info["pieceRange"], body)
         return web.Response()
 
     # Preheats
 
     async def create_preheat(self, request: web.Request) -> web.Response:
-        body = models.read(await receive_body(request), models.PreheatCreateRequest)
+        body = await _read(request, models.PreheatCreateRequest)
         return json_response(models.PreheatCreateResponse(self.preheats.create(body.registration()).id))
 
     async def list_preheats(self, _request: web.Request) -> web.Response:
@@ -169,6 +175,10 @@ class RestAPI:
     async def delete_preheat(self, request: web.Request) -> web.Response:
         self.preheats.delete(_id(request))
         return web.Response()
+
+
+async def _read(request: web.Request, kind: type[S]) -> S:
+    return models.read(await receive_body(request, most=_MAX_BODY), kind)
 
 
 def _id(request: web.Request) -> str:

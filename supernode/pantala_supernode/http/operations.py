@@ -161,14 +161,18 @@ async def read_body(request: web.Request, kind: type[T]) -> T:
     return decode_body(await receive_body(request), kind)
 
 
-async def receive_body(request: web.Request) -> bytes:
-    """The body of a request. Raises :class:`InvalidValueError` for a compressed one, :class:`LateBodyError`."""
+async def receive_body(request: web.Request, *, most: int | None = None) -> bytes:
+    """The body of a request. ``most``: the most bytes, if they are fewer than for other routes.
+
+    Raises :class:`InvalidValueError` for a compressed body, :class:`LateBodyError`, and for a body that is too large an
+    exception of aiohttp.
+    """
     if request.headers.get("Content-Encoding", "identity").lower() != "identity":
         raise InvalidValueError("the body is compressed; send it without Content-Encoding")
     seconds = BODY_TIME + (request.content_length or 0) / BODY_RATE
     try:
         async with asyncio.timeout(seconds):
-            return await request.read()
+            return await (request if most is None else request.clone(client_max_size=most)).read()
     except TimeoutError:
         raise LateBodyError(f"the body did not arrive within {seconds:.0f} s; send it faster") from None
 
