@@ -21,7 +21,7 @@ from pantala_protocol.console.progress import Inflow, NodeDownload, Progress, Si
 from pantala_protocol.console.views import NodePhase, NodeView
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus, Failure
-from tests.unit.operator.test_task_plan import ALL, FETCHING, NOW, PATHS, observe, report, statuses, task
+from tests.support.task_plans import ALL, FETCHING, NOW, PATHS, observe, report, statuses, task
 
 SILENT = Trouble.of("NodeSilent", "No supernode hears from it", 1_700_000_000.0)
 SLOW_SOURCE = Trouble.of("SourceSlow", "The origin sends 1Ki a second", 1_700_000_000.0)

@@ -1,102 +1,44 @@
 """The plan of one Task: conditions, counts, events, deadlines."""
 
 from dataclasses import replace
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from typing import Any
 
 import msgspec
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pantala_operator.plan import task_quota
-from pantala_operator.plan.paths import PublishedPaths
-from pantala_operator.plan.secrets import Absent, Denied, SecretReading, Unread
-from pantala_operator.plan.statement import PathClaim
+from pantala_operator.plan.secrets import Absent, Denied, Unread
 from pantala_operator.plan.targets import Targets
-from pantala_operator.plan.task import ObservedTask, TaskPlan, plan
-from pantala_operator.resources.api import Metadata, Secret, TaskResource
+from pantala_operator.plan.task import ObservedTask, plan
+from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.conditions import ConditionType, find, is_true
 from pantala_operator.resources.status import notices
 from pantala_protocol import task_id
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.rules.quotas import Quota, Quotas
-from pantala_protocol.statement import CDNStatus, Failure, TaskReport
-
-ALLOWED = {"pantala.dev/allow": "tasks"}
-PATHS = PublishedPaths("/var/lib/pantala/files")
-NOW = datetime(2026, 1, 1, tzinfo=UTC)
-URL = "https://origin.example/f"
-ALL = ("a", "b", "c")
-
-
-def task(annotations: dict[str, str] | None = None, generation: int = 1, **spec: Any) -> TaskResource:
-    metadata = {
-        "name": "t",
-        "namespace": "ns",
-        "uid": "u",
-        "generation": generation,
-        "creationTimestamp": "2026-01-01T00:00:00Z",
-        "annotations": annotations or {},
-    }
-    return msgspec.convert({"metadata": metadata, "spec": {"source": {"url": URL}, **spec}}, TaskResource)
-
-
-def report(**changes: Any) -> TaskReport:
-    """The file is cached, and all nodes have it."""
-    done = TaskReport(
-        uid="u",
-        task_id=task_id.compute(URL),
-        attempt="1/",
-        cdn_status=CDNStatus.SUCCESS,
-        length=1536 * 1024,
-        digest="sha256:" + "a" * 64,
-        piece_size=1 << 17,
-        pieces_total=12,
-        pieces_cached=12,
-        origin_bytes=10,
-        supernode_bytes=20,
-        peer_bytes=30,
-        ready_peers=ALL,
-    )
-    return msgspec.structs.replace(done, **changes)
-
-
-def observe(said: TaskReport | None = None, **changes: Any) -> ObservedTask:
-    base: dict[str, Any] = {
-        "targets": Targets(ALL, frozenset(ALL)),
-        "report": said,
-        "holders": frozenset(said.ready_peers) if said is not None else frozenset(),
-        "reported": True,
-    }
-    return ObservedTask(**base | changes)
-
-
-def after(each: TaskResource, observed: ObservedTask, now: datetime = NOW) -> TaskResource:
-    """The Task with the status that its plan says."""
-    return msgspec.structs.replace(each, status=plan(each, observed, PATHS, now).status)
-
-
-def statuses(result: TaskPlan) -> dict[str, tuple[str, str]]:
-    return {each.type: (each.status, each.reason) for each in result.status.conditions}
-
-
-FETCHING = report(cdn_status=CDNStatus.RUNNING, pieces_cached=3, ready_peers=())
-PASSING = report(
-    cdn_status=CDNStatus.SOURCE_ERROR,
-    length=None,
-    pieces_cached=0,
-    ready_peers=(),
-    failure=Failure("SourceRefused", "no"),
+from pantala_protocol.statement import Failure
+from tests.support.task_plans import (
+    ALL,
+    FETCHING,
+    FINAL,
+    NO,
+    NOW,
+    ON_NODE,
+    OWNER,
+    PASSING,
+    PATHS,
+    PRIVATE,
+    RARELY,
+    UNKNOWN,
+    URL,
+    YES,
+    after,
+    observe,
+    report,
+    statuses,
+    task,
 )
-RARELY = msgspec.structs.replace(PASSING, failure=Failure("SourceNotFound", "404", final=True))
-FINAL = report(
-    cdn_status=CDNStatus.FAILED, ready_peers=(), failure=Failure("DigestMismatch", "the digest is b", final=True)
-)
-ON_NODE = report(ready_peers=("a",), failures=(Failure("NodeDiskFull", "no space", peer="b"),), failed_peers=1)
-OWNER = PathClaim("o", "ns/other", "ns/t", "x", frozenset(ALL), NOW)
-PRIVATE = {"headersFrom": {"secretRef": {"name": "s"}}}
-YES, NO, UNKNOWN = "True", "False", "Unknown"
 
 
 @pytest.mark.parametrize(
@@ -329,69 +271,6 @@ def test_a_file_that_no_node_may_get_is_still_cached(spec: dict[str, Any], obser
     wanted = plan(task(**spec), observed, PATHS, NOW).wanted
     assert wanted is not None
     assert ("", ()) == (wanted.path, wanted.peers)
-
-
-SECRETS: list[SecretReading] = [
-    Unread(),
-    Absent(),
-    Denied("no"),
-    Secret(Metadata("s", uid="s", labels=ALLOWED), {"A": "eA=="}),
-]
-REPORTS = st.builds(
-    report,
-    attempt=st.sampled_from(["1/", "0/"]),
-    cdn_status=st.sampled_from(CDNStatus),
-    length=st.none() | st.just(100),
-    pieces_total=st.none() | st.just(12),
-    ready_peers=st.sampled_from([(), ("a",), ALL]),
-    failure=st.none() | st.builds(Failure, st.sampled_from([*Reason, "New"]), st.text(max_size=5), st.booleans()),
-    failures=st.sampled_from([(), (Failure("NodeDiskFull", "full", peer="b"),)]),
-)
-OBSERVED = st.builds(
-    lambda said, **rest: observe(said, **rest),
-    st.none() | REPORTS,
-    secret=st.sampled_from(SECRETS),
-    targets=st.sampled_from([Targets(), Targets(ALL), Targets(ALL, frozenset("ab")), Targets(ALL, frozenset(ALL))]),
-    owner=st.sampled_from([None, OWNER]),
-    reported=st.booleans(),
-    away=st.sampled_from(["", "timeout"]),
-)
-SPECS = st.fixed_dictionaries(
-    {},
-    optional={
-        "headersFrom": st.just({"secretRef": {"name": "s"}}),
-        "depth": st.sampled_from(["Supernode", "Peer"]),
-        "path": st.sampled_from(["ns/x", "x", "/etc/x"]),
-        "suspend": st.booleans(),
-        "activeDeadlineSeconds": st.just(60),
-        "source": st.sampled_from([{"image": "x"}, {"url": URL}]),
-    },
-)
-
-
-@given(SPECS, st.lists(OBSERVED, min_size=1, max_size=4))
-def test_conditions_never_contradict_each_other(spec: dict[str, Any], seen: list[ObservedTask]) -> None:
-    """In every sequence kstatus' rules hold, and every condition has a message."""
-    each, now = task(**spec), NOW
-    for observed in seen:
-        now += timedelta(seconds=40)
-        each = after(each, observed, now)
-        conditions = each.status.conditions
-        assert set(ConditionType) == {condition.type for condition in conditions}
-        assert len(ConditionType) == len(conditions)
-        true = {condition.type for condition in conditions if condition.status == YES}
-        summary = true & {"Ready", "Reconciling", "Stalled"}
-        assert len(summary) == (0 if spec.get("suspend") and "Ready" not in true else 1)
-        assert all(condition.reason and condition.message for condition in conditions)
-        assert {1} == {condition.observed_generation for condition in conditions}
-
-
-@given(SPECS, OBSERVED, st.integers(0, 100))
-def test_the_statement_depends_on_the_inputs_only(spec: dict[str, Any], observed: ObservedTask, seconds: int) -> None:
-    each, now = task(**spec), NOW + timedelta(seconds=seconds)
-    assert plan(each, observed, PATHS, now) == plan(each, observed, PATHS, now)
-    again = after(each, observed, now)
-    assert plan(each, observed, PATHS, now).wanted == plan(again, observed, PATHS, now).wanted
 
 
 def test_m1_a_namespace_with_too_many_tasks_gets_the_oldest_ones() -> None:
