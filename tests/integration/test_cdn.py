@@ -93,6 +93,8 @@ PASSING = {
     "chunked": [Behaviour(framing="chunked")],
     "chunked and cut": [Behaviour(framing="chunked", close_after=2 * MIB)],
     "stalls": [Behaviour(stall_after=MIB)],
+    "forbidden in mid-body": [Behaviour(close_after=MIB), Behaviour(status=403), Behaviour(close_after=MIB)] * 2,
+    "unauthorized in mid-body": [Behaviour(close_after=MIB), Behaviour(status=401)],
 }
 
 
@@ -122,6 +124,19 @@ async def test_an_origin_that_sends_hardly_anything_uses_up_the_retries(origin: 
     origin.serve("/file", BODY, script=[Behaviour(close_after=MIB)], always=Behaviour(most=1000))
     b.cdn.trigger(order(origin, retry_limit=3))
     assert Reason.SOURCE_INTERRUPTED == (await b.failure()).reason
+
+
+@pytest.mark.parametrize(("status", "reason"), [(403, Reason.SOURCE_FORBIDDEN), (401, Reason.SOURCE_UNAUTHORIZED)])
+async def test_a_second_refusal_without_new_bytes_is_final(
+    tmp_path: Path, origin: Origin, status: int, reason: Reason
+) -> None:
+    async with bench(tmp_path) as b:
+        origin.serve("/file", BODY, script=[Behaviour(close_after=MIB)], always=Behaviour(status=status))
+        b.cdn.trigger(order(origin))
+        copy = await b.ended()
+        assert copy.failure is not None
+        assert (CDNStatus.FAILED, reason) == (copy.status, copy.failure.reason)
+        assert [200, status, status] == [access.status for access in origin.log]
 
 
 FINAL = {

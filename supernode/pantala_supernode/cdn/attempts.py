@@ -81,6 +81,8 @@ class Attempts:
         """True if pieces of several answers were joined without a validator. The file's digest shows if they match."""
         self.cut_at: int | None = None
         self._cuts = 0
+        self._refused_at = 0
+        """How many bytes had arrived from the origin at the last refusal."""
 
     @property
     def size(self) -> int:
@@ -141,6 +143,11 @@ class Attempts:
         self._cuts = self._cuts + 1 if position == self.cut_at else 1
         self.cut_at = position
         return self._cuts
+
+    def refused(self) -> bool:
+        """Record that the origin refused a request. Returns True if bytes arrived since the last refusal."""
+        arrived, self._refused_at = self.origin_bytes > self._refused_at, self.origin_bytes
+        return arrived
 
     def lack(self, size: int) -> None:
         self.room_needed = size

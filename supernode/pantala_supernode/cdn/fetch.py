@@ -6,6 +6,7 @@ from contextlib import AsyncExitStack
 
 from pantala_protocol import digest
 from pantala_protocol.digest import Digest
+from pantala_protocol.reasons import Reason
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.cdn.adoption import Adoption, is_foreign
@@ -22,6 +23,8 @@ from pantala_supernode.tasks.copy import FetchOrder
 
 _CUTS = 3
 """After this many cuts at the same byte in a row, the file counts as shorter than the origin announced."""
+
+_REFUSALS = (Reason.SOURCE_UNAUTHORIZED, Reason.SOURCE_FORBIDDEN)
 
 _ALL = sys.maxsize
 """More pieces than any file has."""
@@ -91,6 +94,8 @@ class Fetch:
         except errors.SourceRangeError:
             self._attempts.mislead()
             raise
+        except errors.SourceError as error:
+            raise self._judged_refusal(error) from None
         finally:
             self._intake.release()
             self._budget.close(self._attempts.size)
@@ -250,6 +255,19 @@ class Fetch:
         return errors.LengthMismatchError.with_action(
             f"The answer from {self._shown} ended {_CUTS} times at byte {self._intake.cut_at}, but announced "
             f"{recorder.meta.length if recorder and recorder.meta.length is not None else 'more'} bytes"
+        )
+
+    def _judged_refusal(self, error: errors.SourceError) -> errors.SourceError:
+        """The error for a failed request. A refusal in the middle of a file may pass, if bytes arrived before it.
+
+        For example, a signed URL has expired, or the origin counts a connection that was closed just now.
+        """
+        recorder = self._attempts.recorder
+        incomplete = recorder is not None and not recorder.meta.digest
+        if error.reason not in _REFUSALS or not incomplete or not self._attempts.refused():
+            return error
+        return errors.SourceInterruptedError.with_action(
+            f"{self._shown} refused the rest of the file, after it had sent a part"
         )
 
     async def _conclude(self) -> None:
