@@ -112,6 +112,19 @@ async def test_unknown_keys_do_not_cause_more_loads_of_the_keys(lab: Lab) -> Non
     assert lab.cluster.loads <= 2
 
 
+async def test_only_a_client_with_a_token_keeps_its_connection(lab: Lab) -> None:
+    url = f"http://127.0.0.1:{lab.app.settings.listen.port}"
+    operator, supernode = lab.cluster.token(OPERATOR), lab.cluster.token(SUPERNODE)
+    cases = [("/readyz", "", 200), ("/api/v1/changes", "", 401), ("/api/v1/changes", supernode, 403), ("/x", "", 404)]
+    kept = [("/api/v1/changes", operator, 200), (COPY, supernode, 404)]
+    async with aiohttp.ClientSession() as session:
+        for path, token, status in cases + kept:
+            headers = {"Authorization": f"Bearer {token}"} if token else {}
+            async with session.get(url + path, headers=headers) as answer:
+                assert status == answer.status
+                assert ("close" == answer.headers.get("Connection")) is ((path, token, status) in cases), path
+
+
 async def test_a_peer_registers_only_as_the_node_of_its_token(lab: Lab) -> None:
     """A13: a token of node1 does not register as node2."""
     body = json.dumps({"peer": "node2", "boot": "b", "seq": 1, "inventory": {}}).encode()

@@ -8,11 +8,12 @@ from aiohttp import web
 from aiohttp.typedefs import Middleware
 
 from pantala_process.metrics import metrics_response
-from pantala_supernode.http.access import Access, Guard, Handler
+from pantala_supernode.http.access import IDENTITY, Access, Guard, Handler
 from pantala_supernode.http.failures import failure_of
 from pantala_supernode.http.operations import Operation, document, mount
 from pantala_supernode.metrics import Metrics
 
+_REFUSED = frozenset({401, 403, 404, 405})
 MAX_BODY = 64 * 1024 * 1024
 """The most bytes of a request's body: enough for a statement of some ten thousand Tasks."""
 
@@ -34,16 +35,21 @@ def application(
         Operation("GET", "/openapi.json", openapi, document_access, "Read this document", {200: dict[str, Any]}),
     )
     described = msgspec.json.encode(document(table))
-    app = web.Application(middlewares=[_counted(metrics), _errors, guard.middleware], client_max_size=MAX_BODY)
+    app = web.Application(middlewares=[_counted(metrics, guard), _errors, guard.middleware], client_max_size=MAX_BODY)
     mount(table, app.router, guard)
     return app
 
 
-def _counted(metrics: Metrics) -> Middleware:
+def _counted(metrics: Metrics, guard: Guard) -> Middleware:
+    """Count the answers. A client without a token does not keep its connection, as others could find no place."""
+
     @web.middleware
     async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:
         answer = await handler(request)
         metrics.answered(answer.status)
+        free = guard.decision(request.match_info.route) in (Access.OPEN, Access.METRICS)
+        if IDENTITY not in request and (free or answer.status in _REFUSED):
+            answer.force_close()
         return answer
 
     return counted

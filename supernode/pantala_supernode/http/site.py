@@ -15,6 +15,9 @@ from pantala_supernode.http.front import Front
 GRACE = 25.0
 """Seconds that running requests get to finish after a signal to stop. Kubernetes kills a pod after 30 s."""
 
+_LINGERING = 2.0
+"""Seconds that a refused request gets to send the rest of its body. Otherwise the client may lose the answer."""
+
 _LAST = 5.0
 """Seconds that the front's last answers get, after all held requests were answered."""
 
@@ -34,7 +37,7 @@ async def site(
     because the supernode also needs files for origins and the volume. When a connection closes, the handler of its
     request is cancelled. ``front`` serves its own routes instead of ``app``.
     """
-    runner = runner_of(app, grace=GRACE, handler_cancellation=True)
+    runner = runner_of(app, grace=GRACE, lingering=_LINGERING, handler_cancellation=True)
     await runner.setup()
     server = runner.server
     if server is None:
