@@ -1,18 +1,11 @@
 """The CDN with real sockets and a real disk, and good and bad origins."""
 
 import asyncio
-import contextlib
-import errno
 import hashlib
-import os
 import socket
-import ssl
-from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-import trustme
 
 from pantala_pieces.store import PieceStore
 from pantala_protocol.ranges import members
@@ -20,44 +13,11 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.cdn.segments import Division
 from pantala_supernode.outbound.request import Timeouts
-from pantala_supernode.outbound.trust import Trust
-from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
+from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.cdn import TASK, CDNBench
+from tests.support.cdn_origin import BODY, MIB, OTHER, PIECE, bench, order
 from tests.support.outbound import http_reader
-from tests.support.small_disk import disk_free, resize, small_disk
-
-MIB = 1024 * 1024
-PIECE = 128 * 1024
-BODY = Generated(3 * MIB + 17)
-OTHER = Generated(3 * MIB + 17, seed=1, modified=1_600_000_000)
-
-
-@pytest.fixture
-async def origin() -> AsyncIterator[Origin]:
-    async with Origin() as origin:
-        yield origin
-
-
-@contextlib.asynccontextmanager
-async def bench(
-    directory: Path, *, timeouts: Timeouts | None = None, headroom: float = 0.0, **settings: Any
-) -> AsyncIterator[CDNBench]:
-    async with (
-        http_reader(timeouts=timeouts) as reader,
-        CDNBench(directory, reader, durable=True, headroom=headroom, **settings) as made,
-    ):
-        yield made
-
-
-@pytest.fixture
-async def b(tmp_path: Path) -> AsyncIterator[CDNBench]:
-    async with bench(tmp_path) as b:
-        yield b
-
-
-def order(origin: Origin, path: str = "/file", *, retry_limit: int | None = 6, **source: Any) -> FetchOrder:
-    return FetchOrder(TASK, FileSource(origin.url(path), **source), retry_limit=retry_limit)
 
 
 async def test_a_file_is_read_once_and_cached_whole(origin: Origin, b: CDNBench) -> None:
@@ -285,216 +245,12 @@ async def test_each_connection_reads_several_segments(tmp_path: Path, origin: Or
     assert 2 <= origin.connections <= 5, "only the first request is ended early"
 
 
-async def test_pause_keeps_the_pieces_and_trigger_continues(origin: Origin, b: CDNBench) -> None:
-    origin.serve("/file", BODY)
-    origin.rate = 4 * MIB
-    b.cdn.trigger(order(origin))
-    await b.until(lambda copy: copy.cached.bit_count() >= 4)
-    b.cdn.pause(TASK)
-    await asyncio.sleep(0.1)
-    paused, sent = b.cdn.status(TASK), origin.body_bytes("/file")
-    assert paused.status is CDNStatus.WAITING
-    await asyncio.sleep(0.2)
-    assert (paused, sent) == (b.cdn.status(TASK), origin.body_bytes("/file"))
-    origin.rate = None
-    b.cdn.trigger(order(origin))
-    copy = await b.ended()
-    assert (CDNStatus.SUCCESS, paused.generation) == (copy.status, copy.generation)
-    continued = int(origin.requests("/file")[1].range.removeprefix("bytes=").removesuffix("-"))
-    assert 0 <= continued - paused.cached.bit_count() * PIECE < PIECE
-
-
-async def test_a_restart_reads_no_byte_again_that_arrived(tmp_path: Path, origin: Origin) -> None:
-    origin.serve("/file", BODY)
-    origin.rate = 4 * MIB
-    async with bench(tmp_path) as b:
-        b.cdn.trigger(order(origin))
-        await b.until(lambda copy: copy.cached.bit_count() >= 8)
-    origin.rate = None
-    async with bench(tmp_path) as b:
-        recovered = b.cdn.status(TASK)
-        assert (recovered.status, recovered.cached.bit_count() >= 8) == (CDNStatus.WAITING, True)
-        b.cdn.trigger(order(origin, digest=f"sha512:{hashlib.sha512(BODY.read(0, BODY.size)).hexdigest()}"))
-        copy = await b.ended()
-        assert (CDNStatus.SUCCESS, recovered.generation) == (copy.status, copy.generation)
-    assert BODY.size - recovered.origin_bytes == origin.log[1].sent
-    assert BODY.size - recovered.cached.bit_count() * PIECE >= origin.log[1].sent
-    async with bench(tmp_path) as b:
-        assert (CDNStatus.SUCCESS, copy.digest) == (b.cdn.status(TASK).status, b.cdn.status(TASK).digest)
-        b.cdn.trigger(order(origin))
-        await asyncio.sleep(0.05)
-    assert len(origin.log) == 2
-
-
-async def test_only_a_bad_piece_is_fetched_again_after_a_restart(tmp_path: Path, origin: Origin) -> None:
-    origin.serve("/file", BODY)
-    async with bench(tmp_path) as b:
-        b.cdn.trigger(order(origin))
-        whole = await b.ended()
-        path = b.store.get(TASK).path  # type: ignore[union-attr]
-    with path.open("r+b") as file:
-        file.seek(3 * PIECE + 5)
-        file.write(b"rotten")
-    async with bench(tmp_path) as b:
-        assert whole.cached & ~(1 << 3) == b.cdn.status(TASK).cached
-        b.cdn.trigger(order(origin))
-        assert (whole.digest, whole.generation) == ((copy := await b.ended()).digest, copy.generation)
-        assert BODY.read(0, BODY.size) == b.data()
-    assert [("", 200), (f"bytes={3 * PIECE}-{4 * PIECE - 1}", 206)] == [(a.range, a.status) for a in origin.log]
-
-
-async def test_a_copy_on_a_volume_that_cannot_be_read_now_stays(
-    tmp_path: Path, origin: Origin, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    origin.serve("/file", BODY)
-    async with bench(tmp_path) as b:
-        b.cdn.trigger(order(origin))
-        whole = await b.ended()
-    opened = os.open
-
-    def refuse(path: Path, *arguments: Any, **options: Any) -> int:
-        if str(path).endswith("/journal"):
-            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
-        return opened(path, *arguments, **options)
-
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "open", refuse)
-        async with bench(tmp_path) as b:
-            b.cdn.trigger(order(origin))
-            failed = (await b.until(lambda copy: copy.failure)).failure
-            assert failed is not None
-            assert (Reason.VOLUME_FAILED, False) == (failed.reason, failed.final)
-            assert "Mount the disk so that this process can write to it" in failed.message
-            patched.undo()
-            assert (whole.digest, whole.generation) == ((copy := await b.ended()).digest, copy.generation)
-            await b.whole(BODY.read(0, BODY.size))
-    assert len(origin.log) == 1
-
-
-async def test_redirects_are_followed_without_secrets(tmp_path: Path) -> None:
-    async with Origin() as home, Origin() as away, bench(tmp_path) as b:
-        away.serve("/file", BODY)
-        home.serve("/file", BODY, always=Behaviour(status=302, headers={"Location": "/second"}))
-        home.serve("/second", BODY, always=Behaviour(status=307, headers={"Location": away.url("/file")}))
-        b.cdn.trigger(order(home, headers={"X-Secret": "s"}))
-        await b.whole()
-        assert [access.headers.get("x-secret") for access in home.log] == ["s", "s"]
-        assert [access.headers.get("x-secret") for access in away.log] == [None]
-
-
-@pytest.mark.parametrize(
-    ("location", "reason"),
-    [
-        ("/file", Reason.SOURCE_UNUSABLE),
-        ("http://127.0.0.1:99999/", Reason.SOURCE_UNUSABLE),
-        ("http://[::1", Reason.SOURCE_UNUSABLE),
-        ("file:///etc/passwd", Reason.SOURCE_DENIED),
-        ("http://169.254.169.254/latest", Reason.SOURCE_DENIED),
-        ("http://[::ffff:169.254.169.254]/latest", Reason.SOURCE_DENIED),
-    ],
-)
-async def test_forbidden_redirects_are_refused(origin: Origin, b: CDNBench, location: str, reason: Reason) -> None:
-    origin.serve("/file", BODY, always=Behaviour(status=301, headers={"Location": location}))
-    b.cdn.trigger(order(origin, retry_limit=0))
-    assert reason == (await b.failure()).reason
-
-
-@pytest.mark.parametrize(
-    ("url", "reason"),
-    [
-        ("ftp://host/file", Reason.SOURCE_URL_INVALID),
-        ("http://user:password@127.0.0.1/file", Reason.SOURCE_URL_INVALID),
-        ("http://[::1", Reason.SOURCE_URL_INVALID),
-        ("http://127.0.0.1:99999/", Reason.SOURCE_URL_INVALID),
-        ("http://169.254.169.254/latest/meta-data", Reason.SOURCE_DENIED),
-        ("http://0.0.0.0:1/", Reason.SOURCE_DENIED),
-        ("http://2852039166/", Reason.SOURCE_DENIED),
-    ],
-)
-async def test_invalid_urls_are_never_requested(tmp_path: Path, url: str, reason: Reason) -> None:
-    async with bench(tmp_path) as b:
-        b.cdn.trigger(FetchOrder(TASK, FileSource(url), retry_limit=0))
-        copy = await b.ended()
-        assert copy.failure is not None
-        assert reason == copy.failure.reason
-        assert "password" not in copy.failure.message
-
-
-async def test_invalid_headers_are_an_error_of_the_secret(origin: Origin, b: CDNBench) -> None:
-    b.cdn.trigger(order(origin, headers={"X-Key": "a\r\nb"}))
-    assert Reason.SECRET_INVALID == (await b.failure()).reason
-    assert origin.log == []
-
-
-async def test_an_origin_with_an_untrusted_certificate_is_refused(tmp_path: Path) -> None:
-    authority = trustme.CA()
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    async with Origin(tls=tls) as origin, bench(tmp_path / "untrusted") as b:
-        origin.serve("/file", BODY)
-        b.cdn.trigger(order(origin))
-        assert Reason.SOURCE_TLS == (await b.failure()).reason
-        ca = tmp_path / "ca.pem"
-        authority.cert_pem.write_to_path(ca)
-        async with (
-            http_reader(trust=Trust([("*", ca)])) as source,
-            source.open(FileSource(origin.url("/file"))) as answer,
-        ):
-            assert BODY.size == answer.length
-
-
 async def test_a_trickling_body_is_too_slow(tmp_path: Path, origin: Origin) -> None:
     async with bench(tmp_path, timeouts=Timeouts(first_byte=5, stall=5, window=0.3, minimum=MIB)) as b:
         origin.serve("/file", BODY)
         origin.rate = 64 * 1024
         b.cdn.trigger(order(origin, retry_limit=0))
         assert Reason.SOURCE_TIMEOUT == (await b.failure()).reason
-
-
-async def test_a_full_volume_is_reported_and_the_copy_continues_by_itself(tmp_path: Path) -> None:
-    with small_disk(tmp_path, 2 * MIB) as disk:
-        async with Origin() as origin, bench(tmp_path) as b:
-            origin.serve("/file", BODY)
-            b.cdn.trigger(order(origin))
-            copy = await b.until(lambda copy: copy.failure is not None)
-            assert copy.failure is not None
-            assert (copy.failure.reason, copy.failure.final) == (Reason.VOLUME_FULL, False)
-            await asyncio.sleep(0.2)
-            assert len(origin.log) == 1, "the origin was read although the volume is full"
-            resize(disk, 16 * MIB)
-            await b.whole(BODY.read(0, BODY.size))
-
-
-async def test_m1_a_body_without_an_announced_length_never_keeps_a_volume_full(tmp_path: Path) -> None:
-    """It may have no end, so what was read of it is freed, and it is not read again soon."""
-    with small_disk(tmp_path, 4 * MIB) as disk:
-        async with Origin() as origin, bench(disk, headroom=25.0) as b:
-            least = [disk_free(disk)]
-
-            def look(copy: Copy) -> bool:
-                least.append(disk_free(disk))
-                return copy.failure is not None
-
-            origin.serve("/file", BODY, always=Behaviour(framing="chunked", rate=8 * MIB))
-            b.cdn.trigger(order(origin))
-            copy = await b.until(look)
-            assert copy.failure is not None
-            assert (copy.failure.reason, copy.failure.final, copy.cached) == (Reason.SOURCE_UNUSABLE, True, 0)
-            assert "without announcing a length" in copy.failure.message
-            assert min(least) >= MIB, "the headroom was used"
-            assert disk_free(disk) > 3.9 * MIB, "the room is not free again"
-            assert 1 == len(origin.log)
-
-
-async def test_m1_an_announced_length_that_needs_the_headroom_is_not_read(tmp_path: Path) -> None:
-    with small_disk(tmp_path, BODY.size + MIB // 2) as disk:
-        async with Origin() as origin, bench(disk, headroom=25.0) as b:
-            origin.serve("/file", BODY)
-            b.cdn.trigger(order(origin))
-            copy = await b.until(lambda copy: copy.failure is not None)
-            assert copy.failure is not None
-            assert Reason.VOLUME_FULL == copy.failure.reason
-            assert "must stay free" in copy.failure.message
 
 
 @pytest.mark.parametrize("second", [Behaviour(replace=OTHER), Behaviour(announced=-1)])

@@ -1,0 +1,80 @@
+"""What clients learn of a slow, refusing or changing origin."""
+
+import hashlib
+import time
+
+import pytest
+
+from pantala_supernode.dragonfly.registration import RegistrationTimeouts
+from testbed.origin import Behaviour, Bytes, Generated
+from tests.support.dragonfly_stage import REGISTRATION, DragonflyStage, P, code_of
+
+
+@pytest.mark.parametrize(
+    ("status", "dfdaemon", "code"),
+    [
+        *((404, False, 607), (401, False, 607), (401, True, 608)),
+        *((403, True, 607), (407, False, 607), (407, True, 608)),
+    ],
+)
+async def test_a_refusal_of_the_origin_is_told(stage: DragonflyStage, status: int, dfdaemon: bool, code: int) -> None:
+    stage.serve(P, status=status)
+    async with stage.dfget(dfdaemon=dfdaemon) as client:
+        assert code == await code_of(client.register())
+
+
+async def test_an_origin_that_refused_is_not_asked_for_each_client_again(stage: DragonflyStage) -> None:
+    body = Bytes(b"there now")
+    stage.origin.serve("/f", body, script=[Behaviour(status=404)])
+    for _ in range(3):
+        async with stage.dfget() as client:
+            assert 607 == await code_of(client.register())
+    assert 1 == len(stage.origin.requests("/f"))
+    stage.app.dragonfly.service.registrations._tried.clear()
+    async with stage.dfget() as client:
+        assert body.data == await client.run()
+
+
+async def test_who_is_to_ask_again_is_told_what_is_in_the_way(stage: DragonflyStage) -> None:
+    stage.app.dragonfly.service.registrations._timeouts = RegistrationTimeouts(registration=0.5)
+    async with stage.dfget() as client:
+        answer = await client.post("/peer/registry", REGISTRATION | {"rawUrl": "http://127.0.0.1:1/f"})
+    assert (609, True) == (answer["code"], "http://127.0.0.1:1/… refused the connection" in answer["msg"])
+
+
+async def test_a_slow_origin_is_waited_for(stage: DragonflyStage) -> None:
+    """Each answer comes within the client's 5 s. The client asks again after 609."""
+    content = stage.serve(P, delay=5.0)
+    async with stage.dfget() as client:
+        began_at = time.monotonic()
+        assert 609 == await code_of(client.register(tries=1))
+        assert time.monotonic() - began_at < 4.8
+        assert content == await client.run()
+    assert P == stage.origin.body_bytes("/f")
+
+
+async def test_a_file_with_another_md5_never_finishes(stage: DragonflyStage) -> None:
+    content = stage.serve(2 * P)
+    right = hashlib.md5(content, usedforsecurity=False).hexdigest()
+    async with stage.dfget(md5="0" * 32) as wrong, stage.dfget(md5=right) as client:
+        assert 604 == await code_of(wrong.run())
+        assert 600 not in wrong.codes
+        assert content == await client.run()
+
+
+async def test_old_and_new_content_are_never_mixed(stage: DragonflyStage) -> None:
+    """A client with pieces of the former content cannot continue, also after another registration."""
+    old, new = Generated(10 * P, seed=1), Bytes(b"new" * 4 * P)
+    stage.origin.serve("/f", old, script=[Behaviour(reset_after=4 * P), Behaviour(replace=new)])
+    async with stage.dfget() as client:
+        assert [604] * 2 == [await code_of(client.run()), await code_of(client.register())]
+    async with stage.dfget() as later:
+        assert new.data == await later.run()
+
+
+async def test_credentials_part_the_tasks(stage: DragonflyStage) -> None:
+    body = Bytes(b"secret")
+    stage.origin.serve("/f", body, always=Behaviour(require={"authorization": "Bearer a"}))
+    async with stage.dfget(headers=("Authorization: Bearer a", "User-Agent: x")) as client, stage.dfget() as stranger:
+        assert body.data == await client.run()
+        assert 607 == await code_of(stranger.run())
