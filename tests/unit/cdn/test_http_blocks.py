@@ -59,7 +59,7 @@ async def test_all_connections_of_a_copy_together_hold_few_blocks() -> None:
         # Each connection has filled a block, and four more blocks wait for their readers.
         assert held < (count + 5) * size
 
-        async def read(first: asyncio.Task[bytearray], rest: AsyncGenerator[bytearray, None]) -> bytes:
+        async def read(first: asyncio.Task[bytearray], rest: AsyncGenerator[bytearray, None]) -> bytearray:
             return await first + b"".join([block async for block in rest])
 
         assert [body.read(0, body.size)] * count == await asyncio.gather(*map(read, first, readers))

@@ -99,7 +99,7 @@ def test_a_client_cannot_fill_the_log_with_one_event() -> None:
     flood = logs.FloodFilter(lambda: now)
 
     def passes(event: str) -> dict[str, object] | None:
-        record = logging.LogRecord("x", logging.WARNING, "", 0, {"event": event}, (), None)  # type: ignore[arg-type]
+        record = logging.LogRecord("x", logging.WARNING, "", 0, {"event": event}, (), None)
         return record.msg if flood.filter(record) else None  # type: ignore[return-value]
 
     assert 1000 == sum(passes("refused") is not None for _ in range(5000))
