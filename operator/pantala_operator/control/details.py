@@ -114,11 +114,7 @@ def _image_node(
     phase, reason, message, since = NodePhase.WAITING, "", "", None
     failed = next((key for key in keys if steps is not None and steps[key] in _FAILED), None)
     if steps is None and trouble is None:
-        phase, reason, message = (
-            NodePhase.FAILED,
-            Reason.NODE_UNAVAILABLE.value,
-            "The node or its peer cannot be reached",
-        )
+        phase, reason, message = NodePhase.FAILED, Reason.NODE_UNAVAILABLE, "The node or its peer cannot be reached"
     elif failed is not None:
         pull = pulls.get(failed)
         phase = NodePhase.FAILED
@@ -154,5 +150,5 @@ def _failure(name: str, key: ImageKey, snapshot: Snapshot) -> str:
     if step is Step.LEFT_OUT:
         return snapshot.omitted[name][key].value
     if step is Step.EVICTED:
-        return Reason.EVICTED.value
-    return snapshot.pulls[key][name].reason or Reason.FAILED.value
+        return Reason.EVICTED
+    return snapshot.pulls[key][name].reason or Reason.FAILED

@@ -91,7 +91,7 @@ def _of_clocks(clocks: Mapping[str, int]) -> Iterator[Cause]:
         )
         what = f"The clocks of {len(clocks)} nodes are wrong" if len(clocks) > 1 else "The clock of a node is wrong"
         names = tuple(sorted(clocks)[:MAX_NODES])
-        yield Cause(Reason.CLOCK_SKEWED.value, what, Reason.CLOCK_SKEWED.action, evidence, names)
+        yield Cause(Reason.CLOCK_SKEWED, what, Reason.CLOCK_SKEWED.action, evidence, names)
 
 
 def _sentence(node: NodeView) -> str:

@@ -113,7 +113,7 @@ def _mirror(runtime: RuntimeState) -> Verdict:
         return no("NotConfigured", runtime.message or _NOT_USED)
     if not runtime.name:
         reason = Reason.RUNTIME_UNAVAILABLE
-        return Verdict(ConditionStatus.UNKNOWN, reason.value, advised(runtime.message or _NO_RUNTIME, of_image(reason)))
+        return Verdict(ConditionStatus.UNKNOWN, reason, advised(runtime.message or _NO_RUNTIME, of_image(reason)))
     return Verdict(ConditionStatus.UNKNOWN, "MirrorDisabled", runtime.message or _NO_MIRROR)
 
 
@@ -123,7 +123,7 @@ def _clock(ahead: int) -> Verdict:
         return yes("Synchronized", "The node's clock agrees with the API server's clock")
     where = "ahead of" if ahead > 0 else "behind"
     what = f"The node's clock is {abs(ahead)} s {where} the API server's clock"
-    return no(Reason.CLOCK_SKEWED.value, advised(what, of_image(Reason.CLOCK_SKEWED)))
+    return no(Reason.CLOCK_SKEWED, advised(what, of_image(Reason.CLOCK_SKEWED)))
 
 
 def notices(former: Iterable[Condition], latter: Iterable[Condition]) -> Iterator[Notice]:

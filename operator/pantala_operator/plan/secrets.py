@@ -86,7 +86,7 @@ def headers(name: str, reading: SecretReading, url: str | None = None) -> Header
 
 def _not_readable(name: str, command: str) -> Obstacle:
     what = f"The operator may not read the Secret {name}. To allow it in this namespace, run: {command}"
-    return Obstacle(Reason.SECRET_FORBIDDEN.value, what)
+    return Obstacle(Reason.SECRET_FORBIDDEN, what)
 
 
 def _not_allowed(secret: Secret, use: str) -> Obstacle | None:
@@ -98,7 +98,7 @@ def _not_allowed(secret: Secret, use: str) -> Obstacle | None:
         f"The Secret {metadata.key} does not allow this use. To allow it, its owner runs: "
         f"kubectl label secret {metadata.name} --namespace={metadata.namespace} --overwrite {ALLOW}={use}"
     )
-    return Obstacle(Reason.SECRET_FORBIDDEN.value, what)
+    return Obstacle(Reason.SECRET_FORBIDDEN, what)
 
 
 def _not_for(secret: Secret, url: str | None) -> Obstacle | None:
@@ -110,7 +110,7 @@ def _not_for(secret: Secret, url: str | None) -> Obstacle | None:
         f"The Secret {secret.metadata.key} is only for the hosts in its annotation {HOSTS}, and spec.source.url "
         "names another host. Use another Secret, or let the owner of the Secret add the host"
     )
-    return Obstacle(Reason.SECRET_FORBIDDEN.value, f"{what}.")
+    return Obstacle(Reason.SECRET_FORBIDDEN, f"{what}.")
 
 
 def _leads_to(url: str, named: Iterable[str]) -> bool:
@@ -141,7 +141,7 @@ def _headers(name: str, secret: Secret) -> Headers | Obstacle:
         return Obstacle.of(Reason.SECRET_INVALID, f"The key {key} of the Secret {name} cannot be a header: {why}")
     if sum(len(key) + len(value) for key, value in values.items()) > _MAX_HEADERS:
         what = f"The headers in the Secret {name} have more than {_MAX_HEADERS} bytes. Remove some of them."
-        return Obstacle(Reason.SECRET_INVALID.value, what)
+        return Obstacle(Reason.SECRET_INVALID, what)
     return Headers(values, secret.metadata.uid)
 
 
@@ -181,7 +181,7 @@ def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:
         case Unread():
             return reading
         case Absent():
-            return Obstacle(Reason.SECRET_MISSING.value, f"The Secret {name} is missing in this namespace. Create it.")
+            return Obstacle(Reason.SECRET_MISSING, f"The Secret {name} is missing in this namespace. Create it.")
         case Denied(command):
             return _not_readable(name, command)
         case Secret():
@@ -216,4 +216,4 @@ def _auths(content: object) -> object:
 def _not_a_pull_secret(secret: Secret, why: str) -> Obstacle:
     action = "Create it with kubectl create secret docker-registry."
     what = f"The Secret {secret.metadata.name} is not a pull secret: {why}. {action}"
-    return Obstacle(Reason.SECRET_INVALID.value, what)
+    return Obstacle(Reason.SECRET_INVALID, what)

@@ -152,7 +152,7 @@ def _activity(inputs: TaskInputs, goal: Verdict) -> Verdict:
 
 
 def _failed(failure: Failure) -> Verdict:
-    return no(failure.reason or Reason.INTERNAL.value, _words(failure))
+    return no(failure.reason or Reason.INTERNAL, _words(failure))
 
 
 def _words(failure: Failure) -> str:

@@ -97,7 +97,7 @@ def yes(reason: str, message: str) -> Verdict:
 def unavailable(away: str) -> Verdict:
     """The ``Ready`` condition while no supernode answers; ``away`` is the error."""
     reason = Reason.SUPERNODE_UNAVAILABLE
-    return no(reason.value, f"A supernode does not answer: {away.rstrip('. ')}. {reason.action}")
+    return no(reason, f"A supernode does not answer: {away.rstrip('. ')}. {reason.action}")
 
 
 def kept(former: Iterable[Condition], kind: str) -> Verdict:

@@ -84,4 +84,4 @@ class SlowNodes:
 def _slow(rate: int, usual: float, since: float) -> Trouble:
     mine, others = quantity.render(rate), quantity.render(round(usual))
     what = f"The node gets {mine}B/s, less than a quarter of the usual {others}B/s of this download"
-    return Trouble.of(Reason.NODE_SLOW.value, what, since)
+    return Trouble.of(Reason.NODE_SLOW, what, since)

@@ -96,7 +96,7 @@ class SilenceWatch:
 
 def _trouble(since: float, *, answers: bool, elsewhere: bool) -> Trouble:
     """``elsewhere``: another supernode receives requests from the peer."""
-    found = Trouble.of(Reason.NODE_CUT_OFF.value if answers else Reason.NODE_SILENT.value, "", since)
+    found = Trouble.of(Reason.NODE_CUT_OFF if answers else Reason.NODE_SILENT, "", since)
     which = "One supernode has not" if elsewhere else "No supernode has"
     answer = "but the peer's health port answers" if answers else "and the peer's health port does not answer"
     when = f"since {found.begun:%H:%M:%S} UTC"

@@ -152,18 +152,18 @@ def _failures(snapshot: Snapshot) -> Iterator[PullFailure]:
     places = snapshot.places
     for name, key in sorted(places[Step.FAILED] + places[Step.PAUSED] + places[Step.DUE]):
         pull = snapshot.pulls[key][name]
-        found = _failure(name, key, pull.reason or Reason.FAILED.value, pull.message or "The pull failed")
+        found = _failure(name, key, pull.reason or Reason.FAILED, pull.message or "The pull failed")
         last = pull.step is Step.FAILED
         yield msgspec.structs.replace(found, message=f"{found.message} {_LAST}") if last else found
     for name, key in sorted(places[Step.EVICTED]):
-        yield _failure(name, key, Reason.EVICTED.value, EVICTED)
+        yield _failure(name, key, Reason.EVICTED, EVICTED)
     for name, key in sorted(places[Step.LEFT_OUT]):
         yield _failure(name, key, snapshot.omitted[name][key].value, LEFT_OUT)
     for name in snapshot.unavailable:
         if (why := snapshot.observed.troubles.get(name)) is not None:
             yield PullFailure(name, why.reason, message=why.text)
         else:
-            yield _failure(name, ImageKey(""), Reason.NODE_UNAVAILABLE.value, "The node or its peer cannot be reached")
+            yield _failure(name, ImageKey(""), Reason.NODE_UNAVAILABLE, "The node or its peer cannot be reached")
 
 
 def _failure(name: str, key: ImageKey, reason: str, message: str) -> PullFailure:

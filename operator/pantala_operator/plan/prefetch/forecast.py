@@ -99,4 +99,4 @@ def _left_out(snapshot: Snapshot) -> Iterator[PullFailure]:
         yield PullFailure(name, why.value, message=_WHY[why])
     for name, omitted in snapshot.omitted.items():
         for key, reason in omitted.items():
-            yield PullFailure(name, reason.value, key.reference, advised(LEFT_OUT, reasons.of_image(reason)))
+            yield PullFailure(name, reason, key.reference, advised(LEFT_OUT, reasons.of_image(reason)))

@@ -115,8 +115,8 @@ def answer(found: Resolved, platforms: Iterable[str], asked: datetime, now: date
     """Make a :class:`RegistryAnswer`. ``asked`` is the time of the question, after ``failures`` failures in a row."""
     if (most := max(map(len, found.platforms.values()), default=0)) > MAX_BLOBS:
         what = f"The image has {most} blobs for one platform. At most {MAX_BLOBS} are supported"
-        found = Resolved(reason=Reason.INVALID_MANIFEST.value, message=what)
+        found = Resolved(reason=Reason.INVALID_MANIFEST, message=what)
     if found.digest:
         return RegistryAnswer(asked, found, frozenset(platforms))
-    failed = msgspec.structs.replace(found, reason=found.reason or Reason.INVALID_ANSWER.value)
+    failed = msgspec.structs.replace(found, reason=found.reason or Reason.INVALID_ANSWER)
     return RegistryAnswer(now, failed, tries=failures + 1)

@@ -255,7 +255,7 @@ def evaluate(pull: PullState, given: GivenOrder | None, rules: PullRules, now: i
         if now < until:
             retrying = pull.run == rules.run and pull.number - 1 > len(gone)
             return EvaluatedPull(pull, Step.ACTIVE, until, retrying=retrying)
-        since, reason = until, Reason.TIMEOUT.value
+        since, reason = until, Reason.TIMEOUT
         message = f"The node has not reported on this pull for {rules.timeout} s"
     if any(later - earlier <= _EVICTION_WINDOW for earlier, later in pairwise(gone)):
         return EvaluatedPull(pull, Step.EVICTED)

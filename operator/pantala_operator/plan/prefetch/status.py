@@ -271,7 +271,7 @@ def _evicted(lost: Sequence[tuple[str, ImageKey]]) -> Verdict:
     name, key = lost[0]
     others = f". The same happened to {len(lost) - 1} more images on nodes" if len(lost) > 1 else ""
     what = f"{name}, {key.reference}: {EVICTED}. It is not pulled a third time{others}"
-    return yes(Reason.EVICTED.value, engine.advised(what, reasons.of_image(Reason.EVICTED)))
+    return yes(Reason.EVICTED, engine.advised(what, reasons.of_image(Reason.EVICTED)))
 
 
 def _pinned(snapshot: Snapshot) -> Verdict:
