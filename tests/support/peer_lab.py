@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import os
 import sys
+import time
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
@@ -15,6 +16,7 @@ from pantala_peer.app import PeerApp, build
 from pantala_peer.settings import Settings
 from pantala_pieces import journal
 from pantala_process.settings import ListenAddress
+from pantala_protocol import ticket
 from tests.support.eventually import eventually
 from tests.support.scripted_supernode import File, ScriptedSupernode
 
@@ -112,3 +114,9 @@ async def mirror(url: str, root: Path, name: str = "node-1", **changes: Any) -> 
     async with peer(url, root, name, **settings) as made:
         await eventually(lambda: made.supernodes.answered_at > 0 and made.mirror.port > 0)
         yield made
+
+
+def ticketed(file: File, generation: str, key: bytes, stop: int) -> dict[str, str]:
+    """The headers of a request for the first bytes of a file."""
+    shown = ticket.issue(key, file.task_id, generation, now=time.time())
+    return {ticket.HEADER: shown, "Range": f"bytes=0-{stop - 1}"}

@@ -1,0 +1,109 @@
+"""Disks without room, damaged files, and paths that cannot be used."""
+
+import os
+
+import msgspec
+import pytest
+
+from pantala_protocol.reasons import Reason
+from pantala_protocol.sync import Assignment, Delivery, DeliveryStatus
+from tests.support.eventually import eventually
+from tests.support.peer_lab import PeerLab
+from tests.support.peer_lab import it as it
+from tests.support.scripted_supernode import PUBLISHED, File, content
+
+# The node's own disk
+
+
+async def test_f3_a_file_that_does_not_fit_is_reported_and_fetched_later(it: PeerLab) -> None:
+    supernode, made = it.supernode, it.supernode._assignments
+
+    def huge(peer: str) -> tuple[Assignment, ...]:
+        """As large as a file may be."""
+        return tuple(msgspec.structs.replace(each, length=each.piece_size << 22) for each in made(peer) or ())
+
+    supernode._assignments = huge  # type: ignore[method-assign]
+    supernode.pause_after_failure = 0.2
+    async with it.peer():
+        await supernode.deliver(File("a", content(2)))
+        state = await supernode.until_delivered()
+        assert (DeliveryStatus.FAILED, Reason.NODE_DISK_FULL) == (state.status, state.reason)
+        await eventually(lambda: {"local"} == {failure.kind for failure in supernode.failures})
+        assert [] == supernode.sent
+        supernode._assignments = made  # type: ignore[method-assign]
+        supernode.revision += 1
+        await supernode.notify()
+        await eventually(lambda: supernode.delivered() == PUBLISHED)
+
+
+@pytest.mark.parametrize(
+    ("path", "reason"),
+    [("../a", Reason.PATH_OUTSIDE_ROOT), ("/a", Reason.PATH_OUTSIDE_ROOT), ("theirs", Reason.PATH_CONFLICT)],
+)
+async def test_a_path_that_cannot_be_used_is_a_failed_delivery(it: PeerLab, path: str, reason: Reason) -> None:
+    async with it.peer():
+        await eventually(lambda: "node-1" in it.supernode.peers)
+        it.published("theirs").write_bytes(b"theirs")
+        deliveries = (Delivery("bad", path), Delivery("good", "a"))
+        await it.supernode.assign("node-1", (File("a", content(1)), deliveries))
+        state = await it.supernode.until_delivered(uid="bad")
+        assert (DeliveryStatus.FAILED, reason) == (state.status, state.reason)
+        await it.supernode.until_published(uid="good")
+    assert b"theirs" == it.published("theirs").read_bytes()
+
+
+async def test_a_path_that_another_task_releases_is_used(it: PeerLab) -> None:
+    first, second = File("a", content(2)), File("b", content(2, seed=2))
+    async with it.peer():
+        await it.supernode.publish(first, uid="one")
+        both = ((first, (Delivery("one", "a"),)), (second, (Delivery("two", "a"),)))
+        await it.supernode.assign("node-1", *both)
+        assert Reason.PATH_CONFLICT == (await it.supernode.until_delivered(uid="two")).reason
+        await it.supernode.assign("node-1", both[1])
+        await eventually(lambda: it.supernode.delivered(uid="two") == PUBLISHED)
+    assert second.content == it.published().read_bytes()
+
+
+@pytest.mark.parametrize("harm", ["deleted", "changed", "cache deleted"])
+async def test_a_damaged_published_file_is_published_again(it: PeerLab, harm: str) -> None:
+    file, published = File("a", content(3)), it.published("d/a")
+    async with it.peer(recheck_interval=0.2):
+        await it.supernode.publish(file, "d/a")
+        if harm == "changed":
+            published.chmod(0o600)
+            published.write_bytes(b"changed")
+        else:
+            for path in (it.root() / "cache").rglob("*"):
+                if path.is_file() and harm == "cache deleted":
+                    path.unlink()
+            published.unlink()
+        await eventually(lambda: published.exists() and published.read_bytes() == file.content)
+        await eventually(lambda: it.supernode.delivered() == PUBLISHED)
+
+
+async def test_m8_f21_a_published_file_that_rots_on_the_disk_is_repaired_by_the_scrub(it: PeerLab) -> None:
+    """The rot changes neither the size nor the time of the file. Only the wrong piece is fetched again."""
+    file, supernode, published = File("a", content(4)), it.supernode, it.published()
+    async with it.peer(scrub_interval=1.0):
+        await supernode.publish(file)
+        sent, status = len(supernode.sent), published.stat()
+        published.chmod(0o600)
+        with published.open("r+b") as raw:
+            raw.write(b"rot")
+        os.utime(published, ns=(status.st_atime_ns, status.st_mtime_ns))
+        states = []
+
+        def repaired() -> bool:
+            states.append(supernode.delivered())
+            return published.exists() and published.read_bytes() == file.content
+
+        supernode.window = 0
+        await eventually(lambda: repaired() or (states[-1] and states[-1].status is DeliveryStatus.FAILED))
+        assert states[-1] is not None
+        assert Reason.DIGEST_MISMATCH == states[-1].reason
+        assert not published.exists()
+        supernode.window = 4
+        await supernode.notify()
+        await eventually(repaired)
+        await eventually(lambda: supernode.delivered() == PUBLISHED)
+    assert 1 == len(supernode.sent) - sent

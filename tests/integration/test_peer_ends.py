@@ -1,0 +1,134 @@
+"""A peer is killed, is stopped, or cannot start."""
+
+import asyncio
+import hashlib
+import os
+import random
+import signal
+import time
+
+import pytest
+
+from pantala_pieces.file import Piece, PieceFile
+from pantala_protocol.sync import Delivery
+from tests.support.eventually import eventually
+from tests.support.peer_lab import PeerLab, ticketed
+from tests.support.peer_lab import it as it
+from tests.support.scripted_supernode import KEY, PUBLISHED, File, content
+
+# The process
+
+
+async def test_f1_pieces_survive_a_kill_and_are_not_fetched_again(it: PeerLab) -> None:
+    file, supernode = File("a", content(40)), it.supernode
+    async with it.process() as running:
+        await supernode.deliver(file)
+        await eventually(lambda: len(supernode.sent) >= 15, within=30)
+        running.kill()
+        await running.wait()
+    known = supernode.peers["node-1"].held[file.task_id].bit_count()
+    assert known > 5
+    sent = len(supernode.sent)
+    async with it.process():
+        await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
+    assert len(supernode.sent) - sent <= file.geometry.pieces - known
+    assert file.content == it.published().read_bytes()
+
+
+async def test_f1_kills_at_random_points_repeat_no_verified_piece(it: PeerLab) -> None:
+    file, supernode, chance = File("a", content(300)), it.supernode, random.Random(1)
+    await supernode.deliver(file)
+    kept, longest = set[int](), 0
+    for _ in range(4):
+        sent = len(supernode.sent)
+        async with it.process() as running:
+            await eventually(lambda: len(supernode.sent) > sent or supernode.delivered() == PUBLISHED, every=0.001)  # noqa: B023
+            await asyncio.sleep(chance.uniform(0.0, 0.06))
+            running.kill()
+            await running.wait()
+            await asyncio.sleep(0.05)
+        assert kept <= it.verified(file)
+        assert kept.isdisjoint(number for _, number in supernode.sent[sent:])
+        kept = it.verified(file)
+        longest = max(longest, len(supernode.sent) - sent)
+    assert 0 < longest < file.geometry.pieces, "no kill interrupted the download"
+    sent = len(supernode.sent)
+    async with it.process():
+        await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
+    assert kept.isdisjoint(number for _, number in supernode.sent[sent:])
+    assert file.content == it.published().read_bytes()
+
+
+async def test_a_disk_that_takes_two_seconds_for_a_write_blocks_nothing_else(
+    it: PeerLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    slow, quick = File("slow", content(3)), File("quick", content(12, seed=2))
+    put = PieceFile.put
+
+    def slowly(file: PieceFile, pieces: list[Piece]) -> None:
+        if file.meta.task_id == slow.task_id:
+            time.sleep(2.0)
+        put(file, pieces)
+
+    monkeypatch.setattr(PieceFile, "put", slowly)
+    async with it.peer() as node:
+        await eventually(lambda: "node-1" in it.supernode.peers)
+        it.supernode.window = 3
+        await it.supernode.assign("node-1", (slow, (Delivery("one", "slow"),)))
+        await eventually(lambda: len(it.supernode.sent) == 3)
+        it.supernode.window = 15
+        both = ((slow, (Delivery("one", "slow"),)), (quick, (Delivery("two", "quick"),)))
+        begun, longest = time.monotonic(), 0.0
+        await it.supernode.assign("node-1", *both)
+        while it.supernode.delivered(uid="two") != PUBLISHED:
+            before = time.monotonic()
+            await asyncio.sleep(0.01)
+            longest = max(longest, time.monotonic() - before)
+        assert time.monotonic() - begun < 1.9, "the other file waited for the slow disk"
+        assert longest < 0.5, "the event loop was blocked"
+        assert not node.cache.is_whole(slow.task_id)
+        await it.supernode.until_published(uid="one")
+    assert slow.content == it.published("slow").read_bytes()
+
+
+async def test_f16_a_peer_reports_its_end_and_its_files_stay(it: PeerLab) -> None:
+    file, supernode = File("a", content(3)), it.supernode
+    async with it.process() as running:
+        await supernode.publish(file, timeout=30)
+        running.send_signal(signal.SIGTERM)
+        async with asyncio.timeout(10):
+            assert 0 == await running.wait()
+    assert supernode.peers["node-1"].leaving
+    assert file.content == it.published().read_bytes()
+    supernode.sent.clear()
+    before = it.published().stat().st_ino
+    async with it.process():
+        await eventually(lambda: not supernode.peers["node-1"].leaving, within=30)
+        await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
+    assert [] == supernode.sent
+    assert before == it.published().stat().st_ino
+
+
+async def test_f16_a_running_upload_ends_before_the_process(it: PeerLab) -> None:
+    file = File("a", os.urandom(40 * 1024 * 1024), piece_size=4 * 1024 * 1024)
+    async with it.process() as running:
+        await it.supernode.publish(file, timeout=30)
+        port = it.supernode.peers["node-1"].port
+        reader, writer = await asyncio.open_connection("127.0.0.1", port, limit=64 * 1024)
+        headers = ticketed(file, file.generation, KEY, len(file.content))
+        lines = [f"GET /pieces/{file.task_id}/{file.generation} HTTP/1.1", "Host: x"]
+        writer.write("\r\n".join([*lines, *(f"{key}: {value}" for key, value in headers.items()), "\r\n"]).encode())
+        await reader.readuntil(b"\r\n\r\n")
+        running.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        assert running.returncode is None
+        async with asyncio.timeout(20):
+            assert file.sha256 == hashlib.sha256(await reader.readexactly(len(file.content))).hexdigest()
+            writer.close()
+            assert 0 == await running.wait()
+
+
+async def test_a_root_that_cannot_be_used_ends_the_process(it: PeerLab) -> None:
+    it.root("link").symlink_to(it.folder)
+    async with it.process("link") as running, asyncio.timeout(10):
+        assert 1 == await running.wait()
