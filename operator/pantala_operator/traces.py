@@ -74,4 +74,4 @@ def _is_ready(task: TaskResource) -> bool:
     """True if the status says that the newest attempt is ready."""
     status = task.status
     current = (status.observed_generation, status.last_handled_request)
-    return conditions.is_true(status.conditions, "Ready") and current == (task.metadata.generation, task.requested_at)
+    return task.is_ready and current == (task.metadata.generation, task.requested_at)

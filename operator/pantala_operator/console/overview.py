@@ -141,7 +141,7 @@ class ConsoleOverview:
         uid, status = each.metadata.uid, each.status
         if uid in self._kept and self._kept[uid][0] is each:
             return self._kept[uid][1]
-        finished = summaries.is_finished(status.conditions)
+        finished = each.is_ready
         echoes = status.completion_time is not None and self._clock.now() - status.completion_time < _ECHO
         if isinstance(each, ImagePrefetch):
             summary = summaries.of_prefetch(each)

@@ -18,11 +18,6 @@ _ALMOST: Final = 0.99
 """The most progress of a Task that is not Ready, as in its status."""
 
 
-def is_finished(found: tuple[Condition, ...]) -> bool:
-    """True if nothing is left to do: the resource is Ready."""
-    return conditions.is_true(found, ConditionType.READY)
-
-
 def ready_of(found: tuple[Condition, ...]) -> tuple[str, str, str]:
     """Status, reason and message of the condition ``Ready``."""
     ready = conditions.find(found, ConditionType.READY)
@@ -39,7 +34,7 @@ def of_task(task: TaskResource, report: TaskReport | None, progress: TaskDownloa
     """The summary of one Task. ``report`` is newer than the status; ``None`` without one, or if the Task is done."""
     status = task.status
     ready, reason, message = ready_of(status.conditions)
-    done = is_finished(status.conditions)
+    done = task.is_ready
     length = report.length if report is not None and report.length is not None else status.content_length
     counts = node_counts(status.peers)
     traffic = _traffic(status.transferred, report, progress)
@@ -70,7 +65,7 @@ def of_prefetch(prefetch: ImagePrefetch) -> TaskSummary:
     names = [each.image for each in status.images] or [each.image for each in prefetch.spec.images]
     sizes = [each.size for each in status.images]
     known = [size for size in sizes if size is not None]
-    share = 1.0 if is_finished(status.conditions) else percentage(status.progress)
+    share = 1.0 if prefetch.is_ready else percentage(status.progress)
     return TaskSummary(
         kind=KIND,
         namespace=prefetch.metadata.namespace,

@@ -162,13 +162,13 @@ def _stays(task: TaskResource, inputs: TaskInputs) -> bool:
         and inputs.delivery is None
         and inputs.overdue is None
         and not _is_new_attempt(task)
-        and conditions.is_true(task.status.conditions, ConditionType.READY)
+        and task.is_ready
     )
 
 
 def _settles(task: TaskResource, inputs: TaskInputs) -> bool:
     waits = inputs.report is None and not inputs.away and inputs.obstacle is None
-    return waits and conditions.is_true(task.status.conditions, ConditionType.READY)
+    return waits and task.is_ready
 
 
 def _deadline(task: TaskResource, started: datetime, completed: datetime | None) -> datetime | None:

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from pantala_operator.resources.api import LateNode, Metadata, Target
-from pantala_operator.resources.conditions import Condition
+from pantala_operator.resources.conditions import Condition, is_true
 from pantala_protocol import image
 from pantala_protocol.rules import requests
 from pantala_protocol.rules.selection import LabelSelector
@@ -243,6 +243,10 @@ class ImagePrefetch(msgspec.Struct, frozen=True):
     metadata: Metadata
     spec: PrefetchSpec
     status: PrefetchStatus = PrefetchStatus()
+
+    @property
+    def is_ready(self) -> bool:
+        return is_true(self.status.conditions, "Ready")
 
     @property
     def requested_at(self) -> str:
