@@ -7,11 +7,14 @@ from typing import Final, NamedTuple, Self
 import msgspec
 
 from pantala_protocol import digest as digests
+from pantala_protocol.rules.fields import MAX_KEY
 
 DOCKER_HUB: Final = "docker.io"
 DOCKER_HUB_ALIAS: Final = "index.docker.io"
 _DOCKER_HUB_HOST = "registry-1.docker.io"
 
+_MAX_NAME = MAX_KEY - len("@sha512:") - 128
+"""The most characters of a reference without its digest. With any digest, it must fit into messages and CRDs."""
 _MAX_REPOSITORY = 255
 _MAX_HOST = 253
 _COMPONENT = r"[a-z0-9]+(?:(?:[._]|__|-+)[a-z0-9]+)*"
@@ -57,6 +60,14 @@ class ImageReference(msgspec.Struct, frozen=True):
     def target(self) -> str:
         """The last part of the manifest's URL at the registry: the digest if it is set, else the tag."""
         return self.digest or self.tag
+
+    def check_length(self) -> None:
+        """Raise :class:`ValueError` if messages could not contain the reference together with a digest.
+
+        A supernode would refuse the statement of the whole cluster for it.
+        """
+        if len(self.name) + len(f":{self.tag}") > _MAX_NAME:
+            raise ValueError(f"it has more than {_MAX_NAME} characters without its digest")
 
     def pinned(self, digest: str) -> Self:
         """The same name with ``digest`` instead of a tag. Raises :class:`ValueError` for an invalid digest."""

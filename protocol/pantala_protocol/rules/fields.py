@@ -30,7 +30,8 @@ Slots = Annotated[int, Meta(ge=0, le=1 << 16)]
 Port = Annotated[int, Meta(ge=0, lt=1 << 16)]
 Name = Annotated[str, Meta(max_length=253)]
 """The name of a node, a pod or a registry, or an empty text."""
-Key = Annotated[str, Meta(max_length=512)]
+MAX_KEY: Final = 512
+Key = Annotated[str, Meta(max_length=MAX_KEY)]
 """``namespace/name``, a path or another short text of an object."""
 Id = Annotated[str, Meta(max_length=256)]
 """A task ID, a generation, a UID, a digest, a boot ID or another text that a program makes."""

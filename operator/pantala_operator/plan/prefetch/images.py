@@ -13,12 +13,6 @@ from pantala_protocol.reasons import Reason
 
 MAX_IMAGES = 256
 """The most images of one object, so that its status stays small."""
-_MAX_REFERENCE: Final = 512 - len("@sha512:") - 128
-"""The most characters of a reference without its digest. With a digest, messages and CRDs allow 512.
-
-A supernode would refuse the statement of the whole cluster for a longer one.
-"""
-
 _MAX_SECRETS: Final = 32
 """The most pull secrets of one image, as in a Task. Each has at most 1 MiB, and a request to a supernode 64 MiB."""
 
@@ -52,12 +46,9 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
     for reference, platform, own in named:
         try:
             parsed = image.parse(reference)
-            length = len(parsed.name) + len(f":{parsed.tag}")
-            fault = f"it has more than {_MAX_REFERENCE} characters without its digest" * (length > _MAX_REFERENCE)
+            parsed.check_length()
         except ValueError as error:
-            fault = str(error)
-        if fault:
-            problems.append(Obstacle.of(Reason.INVALID_IMAGE, f"{reference[:140]}: {fault}"))
+            problems.append(Obstacle.of(Reason.INVALID_IMAGE, f"{reference[:140]}: {error}"))
             continue
         key = ImageKey(str(parsed), platform)
         secrets[key] = tuple(dict.fromkeys((*secrets.get(key, ()), *demand.spec.pull_secrets, *own)))
