@@ -223,7 +223,7 @@ class Intake:
 
         The answer to a request for all remaining bytes may contain only some of them, and usually announces the length.
         If the length is missing, the next request repeats the last byte. If only this byte arrives, the file ends.
-        Some servers send at most so many bytes of a range. This is no failure, and the next request continues.
+        Some servers send only a part of each range. That does not count as a failure, and the next request continues.
         """
         end, length = answer.offset + answer.body.received, recorder.meta.length
         if length is None:
