@@ -2,7 +2,7 @@
 
 import contextlib
 import itertools
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from enum import StrEnum
 from typing import Annotated, Any
 
@@ -71,14 +71,17 @@ def words(command: Any, given: Sequence[str]) -> list[str]:
     """The words that may stand where the last given word stands, in cobra's form: word, tab, help."""
     *before, last = given or [""]
     context, name = command.make_context("kubectl pantala", [], resilient_parsing=True), ""
-    rest = _without_options(before)
-    if rest:
+    valued = set(VALUED)
+    if rest := _positional(before, valued):
         name = rest[0]
         inner = command.get_command(context, name)
         if inner is None:
             return []
         command = inner
-    if before and _takes_value(command, before[-1]):
+        flags = (param for param in command.params if not getattr(param, "is_flag", False))
+        valued.update(opt for param in flags for opt in param.opts if opt.startswith("-"))
+        rest = _positional(before, valued)
+    if before and before[-1] in valued:
         return [each for each in _values(command, before) if each.startswith(last)]
     if last.startswith("-"):
         return _options(command, last)
@@ -97,10 +100,10 @@ def _options(command: Any, last: str) -> list[str]:
     ]
 
 
-def _takes_value(command: Any, word: str) -> bool:
-    return word in VALUED or any(
-        word in param.opts and not getattr(param, "is_flag", False) for param in command.params
-    )
+def _positional(given: Sequence[str], valued: Container[str]) -> list[str]:
+    """The words that are neither options nor the values of ``valued`` options."""
+    pairs = itertools.pairwise(["", *given])
+    return [word for former, word in pairs if former not in valued and not word.startswith("-")]
 
 
 def _values(command: Any, given: Sequence[str]) -> list[str]:
@@ -113,19 +116,6 @@ def _values(command: Any, given: Sequence[str]) -> list[str]:
     if option in ("-o", "--output"):
         return ["json"] if command.name == "top" else [str(form) for form in Form]
     return []
-
-
-def _without_options(given: Sequence[str]) -> list[str]:
-    """The words that are neither options nor the values of options of the connection, such as ``-n``."""
-    rest, skip = [], False
-    for word in given:
-        if skip:
-            skip = False
-        elif word in (*VALUED, "-o", "--output", "-l", "--selector", "--node"):
-            skip = True
-        elif not word.startswith("-"):
-            rest.append(word)
-    return rest
 
 
 def _names(command: str, rest: Sequence[str], given: Sequence[str], last: str) -> list[str]:

@@ -169,6 +169,9 @@ def test_completion_of_names(command: Command, monkeypatch: pytest.MonkeyPatch) 
     assert ["task/model"] == completed("explain", "task/m")
     assert ["node-1"] == completed("drain", "")
     assert ["node-1"] == completed("logs", "--node", "")
+    assert ["operator"] == completed("logs", "-f", "op"), "a flag without a value"
+    assert ["model"] == completed("get", "--selector", "a=b", "tasks", "m")
+    assert ["task/model"] == completed("wait", "--timeout", "5m", "task/m")
 
 
 def test_completion_of_the_values_of_options(
