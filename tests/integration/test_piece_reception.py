@@ -4,47 +4,20 @@ import asyncio
 import contextlib
 import random
 import resource
-import threading
 import time
-from collections import Counter
-from collections.abc import Iterator
 from contextlib import AsyncExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from pantala_pieces.file import PieceFile
 from pantala_pieces.transfer.channel import Channel
 from pantala_pieces.transfer.upload import reception, stream
-from pantala_pieces.transfer.upload.connection import InboundConnection
 from pantala_pieces.transfer.upload.fetches import FetchState
-from pantala_pieces.transfer.upload.parking import Parking
-from pantala_pieces.transfer.upload.queue import Upload
-from pantala_process.fair import Claim
 from pantala_protocol import ticket
-from pantala_supernode.origin.limits import Rate
 from tests.support.eventually import eventually
+from tests.support.reception import HUGE, SMALL, WINDOW, descriptors, sent, serves, states
+from tests.support.reception import no_thread_is_left as no_thread_is_left
 from tests.support.sender_stage import GENERATION, KEY, TASK, SenderStage
-
-SMALL = 1000
-HUGE = 24 * 1024 * 1024
-"""More than the kernel takes for a client that does not read."""
-WINDOW = 4096
-
-
-def names() -> list[str]:
-    return sorted(each.name for each in threading.enumerate() if each.name.startswith("piece-"))
-
-
-def descriptors() -> int:
-    return sum(1 for _ in Path("/proc/self/fd").iterdir())
-
-
-@pytest.fixture(autouse=True)
-def no_thread_is_left() -> Iterator[None]:
-    yield
-    assert [] == names()
 
 
 async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -67,17 +40,9 @@ async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path, monkey
             await asyncio.sleep(0.02)
         assert it.content == (await slow.reply()).body
         assert [206, 206, 206] == [(await client.reply()).status for client in waiting]
-        sent = await eventually(lambda: _sent(it) if len(_sent(it)) == 4 else None)
-    assert [0, 3, 1, 2] == sent
+        order = await eventually(lambda: sent(it) if len(sent(it)) == 4 else None)
+    assert [0, 3, 1, 2] == order
     assert 3 == [state for _, state in it.fetches].count(FetchState.BROKEN)
-
-
-def _states(it: SenderStage) -> list[FetchState]:
-    return [state for _, state in it.fetches]
-
-
-def _sent(it: SenderStage) -> list[int]:
-    return [piece for piece, state in it.fetches if state is FetchState.SENT]
 
 
 async def test_a_reader_that_is_too_slow_loses_its_slot(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -137,16 +102,8 @@ async def test_connections_beyond_the_limit_are_closed_at_once(
                 assert await third.ended()
         assert it.content == (await first.get(it.native(0))).body
         first.writer.close()
-        await eventually(lambda: _serves(it))
+        await eventually(lambda: serves(it))
     assert 1 == capsys.readouterr().out.count("too many connections")
-
-
-async def _serves(it: SenderStage) -> bool:
-    async with it.client() as client:
-        try:
-            return (await client.get(it.native(0))).status == 206
-        except (EOFError, ConnectionError):
-            return False
 
 
 async def test_a_silent_client_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,114 +134,7 @@ async def test_a_client_that_reads_no_refusal_is_closed(tmp_path: Path) -> None:
 
         with pytest.raises(ConnectionError):
             await asyncio.wait_for(flood(), 20)
-        assert await _serves(it)
-
-
-async def test_a_bug_breaks_one_connection_and_no_thread(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    class Broken(PieceFile):
-        def opened(self) -> Any:
-            raise RuntimeError("a bug of an upload")
-
-    def lookup(name: str) -> PieceFile | None:
-        if name == "b" * 64:
-            raise RuntimeError("a bug of the reception")
-        return broken if name == "c" * 64 else it.store.get(name)
-
-    it = SenderStage(tmp_path, SMALL, SMALL, slots=1, lookup=lookup)
-    made = it.add("c" * 64)
-    broken = Broken(made.directory, made.meta, durable=False)
-    broken.verify()
-    async with it.serving():
-        for name in ("b" * 64, "c" * 64) * 2:
-            async with it.client() as client:
-                client.send(it.native(0, task_id=name))
-                assert await client.ended()
-            assert await _serves(it)
-            assert ["piece-reception", "piece-upload-0"] == names()
-    printed = capsys.readouterr().out
-    assert (2, 2) == (printed.count("Error: a bug of the reception"), printed.count("Error: a bug of an upload"))
-    broken.close()
-
-
-async def test_a_bug_in_the_claim_of_a_task_breaks_one_connection(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
-    def claim(task_id: str) -> Claim:
-        if task_id != TASK:
-            raise RuntimeError("a bug of the claim")
-        return Claim()
-
-    it = SenderStage(tmp_path, SMALL, SMALL, claim=claim)
-    it.add("b" * 64)
-    async with it.serving(), it.client() as client:
-        client.send(it.native(0, task_id="b" * 64))
-        assert await client.ended()
-        assert await _serves(it)
-        await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.SENT)])
-    assert 1 == capsys.readouterr().out.count("Error: a bug of the claim")
-
-
-async def test_a_bug_of_the_whole_reception_does_not_end_it(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
-) -> None:
-    failures = [RuntimeError("once")]
-
-    def accept(self: reception.Reception, listener: Any) -> None:
-        if failures:
-            raise failures.pop()
-        original(self, listener)
-
-    original = reception.Reception._accept
-    monkeypatch.setattr(reception.Reception, "_accept", accept)
-    it = SenderStage(tmp_path, SMALL, SMALL)
-    async with it.serving():
-        assert await _serves(it)
-    assert "the reception of requests for pieces failed" in capsys.readouterr().out
-
-
-async def test_a_reader_finishes_a_file_that_is_deleted_meanwhile(tmp_path: Path) -> None:
-    it = SenderStage(tmp_path, HUGE, HUGE)
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as later:
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
-        it.store.delete(TASK)
-        assert 404 == (await later.get(it.native(0))).status
-        assert it.content == (await slow.reply()).body
-    assert [] == it.missing
-
-
-@pytest.mark.parametrize("size", [SMALL, 300_000])
-@pytest.mark.parametrize("damage", ["removed", "cut"])
-async def test_a_missing_data_file_is_reported(tmp_path: Path, size: int, damage: str) -> None:
-    it = SenderStage(tmp_path, size, size)
-    it.file.close()
-    if damage == "removed":
-        it.file.path.unlink()
-    else:
-        it.file.path.write_bytes(b"short")
-    async with it.serving(), it.client() as client:
-        if damage == "removed" or size == SMALL:
-            assert 404 == (await client.get(it.native(0))).status
-        else:
-            client.send(it.native(0))
-            assert await client.broken()
-        await eventually(lambda: it.missing == [TASK])
-        await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.BROKEN)])
-    assert (damage == "cut") == it.file.path.exists()
-
-
-async def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(stream, "_MOST_OPEN", 3)
-    it = SenderStage(tmp_path, SMALL, SMALL)
-    others = [f"{number:064x}" for number in range(10)]
-    for name in others:
-        it.add(name).close()
-    it.file.close()
-    async with it.serving(), it.client() as client:
-        for name in others:
-            assert it.content == (await client.get(it.native(0, task_id=name))).body
-        opened = [each for each in Path("/proc/self/fd").iterdir() if str(each.resolve()).startswith(str(tmp_path))]
-        assert 3 == len(opened)
+        assert await serves(it)
 
 
 async def test_a_running_upload_ends_before_the_sender_and_an_idle_connection_does_not_delay_it(tmp_path: Path) -> None:
@@ -315,7 +165,7 @@ async def test_an_upload_is_broken_after_the_grace(tmp_path: Path) -> None:
         begun = time.monotonic()
         await running.aclose()
         assert 0.4 < time.monotonic() - begun < 6
-        await eventually(lambda: _states(it).count(FetchState.BROKEN) == _states(it).count(FetchState.BEGUN) >= 2)
+        await eventually(lambda: states(it).count(FetchState.BROKEN) == states(it).count(FetchState.BEGUN) >= 2)
 
 
 async def test_clients_that_break_off_anywhere_leave_nothing_behind(
@@ -352,150 +202,6 @@ async def test_clients_that_break_off_anywhere_leave_nothing_behind(
     assert before >= descriptors()
     await eventually(lambda: [state for _, state in it.fetches].count(FetchState.BEGUN) * 2 == len(it.fetches))
     assert "bug" not in capsys.readouterr().out
-
-
-async def test_h7_readers_that_do_not_read_take_no_slot_from_others(tmp_path: Path) -> None:
-    it = SenderStage(tmp_path, HUGE, HUGE, slots=4)
-    async with it.serving(), AsyncExitStack() as stack:
-        hostile = [await stack.enter_async_context(it.client(window=WINDOW)) for _ in range(16)]
-        for each in hostile:
-            each.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 4)
-        async with it.client() as honest:
-            for _ in range(5):
-                begun = time.monotonic()
-                reply = await honest.get(it.native(0, Range="bytes=0-99999"))
-                assert (206, it.content[:100_000]) == (reply.status, reply.body)
-                assert time.monotonic() - begun < 10
-        assert it.content == (await hostile[3].reply()).body  # a parked answer goes on, and is whole
-
-
-async def test_h7_a_parked_answer_is_cut_off_when_its_time_is_over(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(stream, "_PATIENCE", 1.0)
-    monkeypatch.setattr(stream, "_MIN_RATE", HUGE)
-    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
-        assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
-        owner = it.sender._reception
-        await eventually(lambda: owner is not None and len(owner._connections) == 1)
-        with pytest.raises((ConnectionError, EOFError)):
-            await slow.reply()
-        assert 0 == it.sender.uploads
-        await eventually(lambda: _states(it)[2:] == [FetchState.SENT, FetchState.BROKEN])
-
-
-async def test_a_parked_answer_stays_one_fetch(tmp_path: Path) -> None:
-    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
-        assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
-        assert it.content == (await slow.reply()).body
-        await eventually(lambda: len(_sent(it)) == 2)
-    assert [FetchState.BEGUN] * 2 + [FetchState.SENT] * 2 == _states(it)
-
-
-async def test_a_connection_that_is_closed_while_its_answer_is_parked_leaves_nothing(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The number of its descriptor may already belong to another connection."""
-    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
-    original = InboundConnection.take_back
-
-    def take_back(self: InboundConnection) -> None:
-        original(self)
-        if self is parked and owner is not None and threading.current_thread().name.startswith("piece-upload"):
-            owner.abandon(self)
-
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
-        owner = it.sender._reception
-        assert owner is not None
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
-        (parked,) = (each for each in owner._connections.values() if each.deadline == float("inf"))
-        monkeypatch.setattr(InboundConnection, "take_back", take_back)
-        assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
-        await eventually(lambda: _states(it).count(FetchState.BROKEN) == 1)
-        assert {} == owner._parking._parked
-
-
-async def test_a_parked_answer_has_no_deadline_before_it_is_parked(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The reception closes connections with a deadline while the process ends, unless they are parked."""
-    deadlines: list[float] = []
-    original = Parking.add
-
-    def add(self: Parking, upload: Upload) -> None:
-        deadlines.append(upload.connection.deadline)
-        original(self, upload)
-
-    monkeypatch.setattr(Parking, "add", add)
-    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
-        assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
-        assert it.content == (await slow.reply()).body
-    assert {float("inf")} == set(deadlines)
-
-
-async def test_h7_the_client_with_the_most_parked_answers_loses_one(tmp_path: Path) -> None:
-    it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
-    async with it.serving(), AsyncExitStack() as stack:
-        hostile = [await stack.enter_async_context(it.client(window=WINDOW)) for _ in range(6)]
-        owner = it.sender._reception
-        assert owner is not None
-        owner._parking._most = 3
-        for each in hostile:
-            each.send(it.native(0))
-        async with it.client() as honest:
-            await eventually(lambda: len(owner._parking._parked) == 3)
-            assert 206 == (await honest.get(it.native(0, Range="bytes=0-9"))).status
-        endings = [asyncio.create_task(each.broken()) for each in hostile]
-        await asyncio.wait(endings, timeout=20, return_when=asyncio.FIRST_COMPLETED)
-        assert any(ending.done() for ending in endings)
-        for ending in endings:
-            ending.cancel()
-        await asyncio.gather(*endings, return_exceptions=True)
-
-
-async def test_h7_tenants_get_the_slots_by_their_shares(tmp_path: Path) -> None:
-    """Two tenants with the shares 3 and 1 get three bytes and one, however many requests each has."""
-    size, rate = 256 * 1024, 8 * 1024 * 1024
-    large, small = "a" * 64, "b" * 64
-    claims = {large: Claim("large", 3.0), small: Claim("small", 1.0)}
-    it = SenderStage(tmp_path, 4 * size, size, slots=2, claim=claims.__getitem__, pace=Rate(rate).reserve)
-    it.add(small)
-    got = Counter[str]()
-
-    async def read(name: str) -> None:
-        async with it.client() as client:
-            while True:
-                reply = await client.get(it.native(0, task_id=name))
-                if reply.status == 206:
-                    got[name] += len(reply.body)
-
-    async def ratio() -> float:
-        reading = [asyncio.create_task(read(name)) for name in [large] * 6 + [small] * 12]
-        await eventually(lambda: sum(got.values()) > rate // 2)
-        got.clear()
-        await eventually(lambda: sum(got.values()) > 3 * rate)
-        found = got[large] / got[small]
-        for each in reading:
-            each.cancel()
-        await asyncio.gather(*reading, return_exceptions=True)
-        return found
-
-    async with it.serving():
-        found = await ratio()
-        if found != pytest.approx(3.0, rel=0.1):
-            found = await ratio()
-    assert 3.0 == pytest.approx(found, rel=0.1)
 
 
 async def test_h7_invented_marks_do_not_make_tickets_forgotten(tmp_path: Path) -> None:
