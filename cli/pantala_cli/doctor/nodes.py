@@ -9,9 +9,11 @@ from pantala_cli.doctor.diagnosis import Diagnosis, Level, failed, grouped, ok, 
 from pantala_cli.doctor.facts import Facts
 from pantala_cli.doctor.platform import Distribution
 from pantala_cli.show.words import counted, several
+from pantala_protocol.reasons import Reason
 
 _MIRROR = "Read the log with kubectl pantala logs peer --node NODE, and see docs/mirror.md."
 _PEER = "Read the log with kubectl pantala logs peer --node NODE."
+_AWAY = "See the finding about the supernodes. The peer is connected again when a supernode answers."
 _CLOCK = "Synchronise the clock of the node, for example with chrony."
 
 
@@ -70,9 +72,15 @@ def peers(facts: Facts) -> Iterator[Diagnosis]:
         if facts.home and "peers" not in facts.missing:
             yield failed("peers", "No peer has connected yet", "Check the peers' DaemonSet and the supernode's log.")
         return
-    unready = [(_name(peer), condition(peer, "Ready").get("message", "")) for peer in facts.peers if not _true(peer)]
-    yield from grouped("peers", Level.FAILED, unready, _PEER)
-    if not unready:
+    unready: dict[str, list[tuple[str, str]]] = {_PEER: [], _AWAY: []}
+    for peer in facts.peers:
+        found = condition(peer, "Ready")
+        if not _true(peer):
+            step = _AWAY if found.get("reason") == Reason.SUPERNODE_UNAVAILABLE.value else _PEER
+            unready[step].append((_name(peer), found.get("message", "")))
+    for step, those in unready.items():
+        yield from grouped("peers", Level.FAILED, those, step)
+    if not any(unready.values()):
         yield ok("peers", f"{counted(len(facts.peers), 'peer')} connected")
     without = {_name(node) for node in facts.nodes} - {_name(peer) for peer in facts.peers}
     if without:

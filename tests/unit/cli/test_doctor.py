@@ -240,6 +240,14 @@ def test_a_silent_peer_says_nothing_about_its_mirror_and_has_its_own_log() -> No
     assert "Read the log with kubectl pantala logs peer --node b." == silent.action
 
 
+def test_peers_without_a_supernode_lead_to_the_supernode() -> None:
+    away = {"type": "Ready", "status": "Unknown", "reason": "SupernodeUnavailable", "message": "It does not answer."}
+    lost = [thing("Peer", name, status={"conditions": [away]}) for name in "ab"]
+    (finding,) = [each for each in found(peers=tuple(lost)) if each.check == "peers"]
+    assert (Level.FAILED, "a, b: It does not answer.") == (finding.level, finding.message)
+    assert finding.action.startswith("See the finding about the supernodes.")
+
+
 def test_the_picture_shows_the_next_step_below_each_problem() -> None:
     findings = found(workloads=(daemon_set(ready=1),))
     assert "next: Look at kubectl -n pantala describe daemonset pantala-peer." in rendered(picture(findings))
