@@ -13,6 +13,9 @@ from msgspec import Meta
 from pantala_protocol.rules import text
 from pantala_protocol.rules.fields import UNKNOWN, Count, Id, Key, SmallCount, WireWord
 
+Digest = Annotated[str, Meta(max_length=135)]
+"""The digest of a blob, as text. The longest has ``sha512:`` and 128 digits."""
+
 
 class Depth(WireWord):
     """How far the nodes must bring an ordered image."""
@@ -161,7 +164,7 @@ class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
     """True if the runtime protects pinned images. ``None``: not known yet."""
     disk_free: Count | None = None
     """Free bytes on the images' file system, in steps of 64 MiB."""
-    blobs: dict[Id, bool] = {}
+    blobs: Annotated[dict[Digest, bool], Meta(max_length=1 << 16)] = {}
     """Whether the runtime has the blob, for each digest in :attr:`NodeOrders.survey`."""
 
     def __post_init__(self) -> None:

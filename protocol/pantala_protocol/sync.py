@@ -31,6 +31,9 @@ from pantala_protocol.rules.fields import (
 )
 from pantala_protocol.statement import Membership
 
+_MANY = Meta(max_length=1 << 16)
+"""The most tasks, deliveries or failures in one exchange. No node has so many, and each costs the supernode time."""
+
 
 class HeldPieces(msgspec.Struct, frozen=True):
     """The pieces of one task that a peer holds."""
@@ -146,20 +149,20 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The port of the peer's piece server. Its address is the source address of the connection."""
     zone: str = ""
     version: str = ""
-    inventory: dict[Id, HeldPieces] | None = None
+    inventory: Annotated[dict[Id, HeldPieces], _MANY] | None = None
     """All pieces that the peer holds, by task ID. The peer sends them in its first exchange, on request, and after it
     lost pieces. The supernode answers at once, because the peer begins no other exchange before the answer."""
-    done: dict[Id, HeldPieces] = {}
+    done: Annotated[dict[Id, HeldPieces], _MANY] = {}
     """Pieces that were verified since the last exchange, by task ID."""
-    failures: tuple[PieceFailure, ...] = ()
-    deliveries: dict[Id, DeliveryState | None] = {}
+    failures: Annotated[tuple[PieceFailure, ...], _MANY] = ()
+    deliveries: Annotated[dict[Id, DeliveryState | None], _MANY] = {}
     """States that changed since the last exchange, by UID. With ``inventory``: all. ``None``: no longer published."""
-    wants: dict[Id, WantedBlob] = {}
+    wants: Annotated[dict[Id, WantedBlob], _MANY] = {}
     """All blobs that this supernode owns and the node waits for now, by task ID. The exchange with the greatest ``seq``
     counts."""
     images: Count = 0
     """The revision of the orders about images in force. 0: none."""
-    pulls: dict[Key, PullState] | None = None
+    pulls: Annotated[dict[Key, PullState], Meta(max_length=8192)] | None = None
     """The states of all ordered images, by key. ``None``: unchanged."""
     runtime: RuntimeState | None = None
     """The state of the node's container runtime. ``None``: unchanged since the last exchange."""

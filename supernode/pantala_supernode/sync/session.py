@@ -170,9 +170,15 @@ class HeldExchanges:
         return list(self._by_task)
 
 
+_MOST_RANGES = 1 << 19
+"""The most ranges of pieces in one request. To read more would hold up all other peers for a second."""
+
+
 def parse_held(reported: Mapping[str, HeldPieces]) -> dict[str, tuple[str, int]]:
     """The reported generation and pieces (bit mask) of each task. Raises :class:`ValueError` for invalid ranges."""
     parsed, room = {}, _MOST_PIECES
+    if sum(held.pieces.count(",") for held in reported.values()) > _MOST_RANGES:
+        raise ValueError(f"The request has more than {_MOST_RANGES} ranges of pieces. Send fewer pieces at once.")
     for task_id, held in reported.items():
         pieces = ranges.parse(held.pieces)
         room -= pieces.bit_length()

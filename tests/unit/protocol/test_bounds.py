@@ -1,9 +1,10 @@
 """Hostile numbers and texts in messages: they are refused or clipped before they take memory."""
 
 import tracemalloc
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -12,8 +13,18 @@ from pantala_pieces.file import Meta, PieceFile
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.images import PullPhase, PullState, RuntimeState
 from pantala_protocol.rules import text
+from pantala_protocol.rules.fields import decode
 from pantala_protocol.statement import Failure
-from pantala_protocol.sync import DeliveryState, DeliveryStatus, PieceFailure, PieceWork, SyncRequest, WantedBlob
+from pantala_protocol.sync import (
+    DeliveryState,
+    DeliveryStatus,
+    HeldPieces,
+    PieceFailure,
+    PieceWork,
+    SyncRequest,
+    WantedBlob,
+)
+from pantala_supernode.sync.session import parse_held
 
 HOSTILE = (1 << 31, 1 << 33, 1 << 52, 1 << 53, 1 << 62, 1 << 64, 10**18)
 
@@ -85,6 +96,35 @@ def test_m3_cleaned_text_is_one_short_line(given: str, most: int) -> None:
     assert len(found.encode()) <= most
     assert found.isprintable()
     assert found == text.clean(found, most)
+
+
+HELD = HeldPieces("g", "0")
+
+
+@pytest.mark.parametrize(
+    ("most", "fill"),
+    [
+        (1 << 16, lambda count: {"inventory": {f"{number:064x}": HELD for number in range(count)}}),
+        (1 << 16, lambda count: {"done": {f"{number:064x}": HELD for number in range(count)}}),
+        (1 << 16, lambda count: {"failures": (PieceFailure("t", 1, "p", "corrupt"),) * count}),
+        (1 << 16, lambda count: {"deliveries": {str(number): None for number in range(count)}}),
+        (8192, lambda count: {"pulls": {str(number): PullState(PullPhase.READY, 1) for number in range(count)}}),
+        (1 << 16, lambda count: {"runtime": RuntimeState(blobs={str(number): True for number in range(count)})}),
+    ],
+)
+def test_a_peer_cannot_report_without_end(most: int, fill: Callable[[int], dict[str, Any]]) -> None:
+    """A hostile peer held up the supernode for seconds, or made the operator's reports hundreds of megabytes long."""
+    for count, allowed in ((most, True), (most + 1, False)):
+        body = msgspec.json.encode(SyncRequest("n", "b", 1, **fill(count)))
+        with nullcontext() if allowed else pytest.raises(ValueError, match="length"):
+            decode(body, SyncRequest)
+
+
+def test_a_peer_cannot_report_ranges_without_end() -> None:
+    ranges = ",".join(str(2 * number) for number in range(1 << 18))
+    assert 1 == len(parse_held({"a": HeldPieces("g", ranges)}))
+    with pytest.raises(ValueError, match="ranges of pieces"):
+        parse_held({name: HeldPieces("g", ranges) for name in "abc"})
 
 
 def test_m3_text_that_is_right_stays() -> None:
