@@ -1,74 +1,18 @@
 """Which answers are accepted, and which break a limit or HTTP."""
 
 import asyncio
-import contextlib
 import errno
 import os
 import socket
-import ssl
-import struct
 import time
-from pathlib import Path
 
 import pytest
-import trustme
 
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import Fault, OutboundError
 from pantala_supernode.outbound.request import Head, Limits, Request, Timeouts
-from pantala_supernode.outbound.trust import Trust
-from tests.support.eventually import eventually
 from tests.support.outbound import local_egress, raw_server
-
-HEAD_LIMIT = 64 * 1024
-OK = "HTTP/1.1 200 OK\r\n"
-TWO = "Content-Length: 2\r\n\r\nok"
-
-
-class Kept:
-    """A sink that keeps the answer."""
-
-    def __init__(self) -> None:
-        self.head: Head | None = None
-        self.data = b""
-
-    def begin(self, head: Head) -> None:
-        self.head = head
-
-    def take(self, data: bytes) -> None:
-        self.data += data
-
-
-async def answered(
-    text: str | bytes,
-    *,
-    method: str = "GET",
-    first: float = 0.0,
-    timeouts: Timeouts | None = None,
-    kept: bool = False,
-    path: str = "",
-) -> tuple[Head, bytes, bytes]:
-    """The head and the body of one raw answer, and the request. ``first``: seconds before the answer.
-
-    ``kept``: the server leaves the connection open.
-    """
-    asked = b""
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        nonlocal asked
-        asked = await reader.readuntil(b"\r\n\r\n")
-        await asyncio.sleep(first)
-        writer.write(text.encode("latin-1") if isinstance(text, str) else text)
-        if kept:
-            await reader.read()
-
-    async with (
-        raw_server(serve) as url,
-        OutboundClient(egress=local_egress(), limits=Limits(head=HEAD_LIMIT), timeouts=timeouts) as client,
-    ):
-        sink = Kept()
-        request = Request(url + path, {"X-Name": "\xe9t\xe9"}, method=method)  # type: ignore[arg-type]
-        return await client.send(request, sink), sink.data, asked
+from tests.support.raw_answers import HEAD_LIMIT, OK, TWO, Kept, answered
 
 
 def padded(size: int) -> str:
@@ -180,69 +124,6 @@ async def test_a_wrong_answer_is_refused(text: str, faults: set[Fault]) -> None:
     assert caught.value.fault in faults
 
 
-async def test_a_location_of_9_kb_is_followed() -> None:
-    paths = []
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        paths.append((await reader.readuntil(b"\r\n\r\n")).split(b" ")[1])
-        fields = f"Content-Length: 0\r\nConnection: close\r\nLocation: /{'x' * 9_000}\r\n\r\n"
-        writer.write((f"HTTP/1.1 302 Found\r\n{fields}" if paths[-1] == b"/" else OK + TWO).encode())
-
-    async with raw_server(serve) as url, OutboundClient(egress=local_egress()) as client:
-        head = await client.send(Request(url, {}), Kept())
-    assert (200, [1, 9_001]) == (head.status, [len(path) for path in paths])
-
-
-class CookieServer:
-    """Redirects each request to itself until the cookie comes back. ``elsewhere``: the end of the redirects."""
-
-    def __init__(self, elsewhere: str = "") -> None:
-        self.cookies: list[str] = []
-        self._elsewhere = elsewhere
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        lines = (await reader.readuntil(b"\r\n\r\n")).decode().splitlines()
-        self.cookies.append("; ".join(line[8:] for line in lines if line.startswith("Cookie: ")))
-        location = self._elsewhere or lines[0].split()[1]
-        if "seen=1" in self.cookies[-1]:
-            writer.write((OK + "Connection: close\r\n" + TWO).encode())
-            return
-        fields = f"Location: {location}\r\nSet-Cookie: seen=1; path=/\r\nContent-Length: 0\r\nConnection: close"
-        writer.write(f"HTTP/1.1 302 Found\r\n{fields}\r\n\r\n".encode())
-
-
-async def test_a_cookie_of_a_redirect_comes_back_within_one_request_only() -> None:
-    server = CookieServer()
-    async with raw_server(server.serve) as url, OutboundClient(egress=local_egress()) as client:
-        for _ in range(2):
-            assert 200 == (await client.send(Request(url, {}), Kept())).status
-        assert ["", "seen=1"] * 2 == server.cookies
-        with pytest.raises(OutboundError) as caught:
-            await client.send(Request(url, {}, {"Cookie": "own=1"}), Kept())
-    assert (Fault.REDIRECTS, {"own=1"}) == (caught.value.fault, set(server.cookies[4:]))
-
-
-async def test_a_cookie_of_a_redirect_does_not_reach_another_host() -> None:
-    other = CookieServer()
-    async with raw_server(other.serve) as there, OutboundClient(egress=local_egress()) as client:
-        server = CookieServer(there.replace("127.0.0.1", "localhost"))
-        async with raw_server(server.serve) as url:
-            assert 200 == (await client.send(Request(url, {}), Kept())).status
-    assert ([""], ["", "seen=1"]) == (server.cookies, other.cookies)
-
-
-@pytest.mark.parametrize(("status", "followed"), [(300, True), (303, True), (304, False), (305, False), (201, False)])
-async def test_only_statuses_that_redirect_are_followed(status: int, *, followed: bool) -> None:
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        first = b"GET / " in await reader.readuntil(b"\r\n\r\n")
-        fields = "Content-Length: 0\r\nConnection: close\r\nLocation: /next\r\n\r\n"
-        writer.write((f"HTTP/1.1 {status} X\r\n{fields}" if first else OK + TWO).encode())
-
-    async with raw_server(serve) as url, OutboundClient(egress=local_egress()) as client:
-        head = await client.send(Request(url, {}), Kept())
-    assert ((200, f"{url}next") if followed else (status, url)) == (head.status, head.url)
-
-
 async def test_the_body_of_an_answer_to_head_is_not_awaited() -> None:
     head, body, _ = await answered(OK + "Content-Length: 1000\r\n\r\n", method="HEAD")
     assert (200, "1000", b"") == (head.status, head.fields["Content-Length"], body)
@@ -296,76 +177,6 @@ async def test_the_packets_of_a_slow_server_are_read_together() -> None:
         await client.send(Request(url, {}), sink)
     assert len(packet) * count == sink.size
     assert sink.blocks < 400
-
-
-@pytest.mark.parametrize("reset", [False, True])
-async def test_a_cut_during_the_tls_handshake_says_nothing_about_the_certificate(*, reset: bool) -> None:
-    """A load balancer that restarts does this. The next try comes soon, and a registry's next endpoint is tried."""
-
-    async def cut(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(1 if reset else 65_536)
-        if reset:
-            writer.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-
-    async with raw_server(cut) as url, OutboundClient(egress=local_egress()) as client:
-        with pytest.raises(OutboundError) as caught:
-            await client.send(Request(url.replace("http:", "https:"), {}), Kept())
-    assert Fault.INTERRUPTED is caught.value.fault
-    assert "cut the connection (in the TLS handshake)" == str(caught.value)
-
-
-async def test_a_server_without_tls_is_named_as_such() -> None:
-    async def plain(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.read(65_536)
-        writer.write(b"HTTP/1.1 400 Bad Request\r\nContent-Length: 0\r\n\r\n")
-        with contextlib.suppress(ConnectionError):
-            await reader.read()  # until the client has understood and ends the connection
-
-    async with raw_server(plain) as url, OutboundClient(egress=local_egress()) as client:
-        with pytest.raises(OutboundError) as caught:
-            await client.send(Request(url.replace("http:", "https:"), {}), Kept())
-    assert Fault.NO_TLS is caught.value.fault
-
-
-@pytest.mark.parametrize(
-    ("framing", "reset", "complete"),
-    [
-        ("Content-Length: 9", False, False),
-        ("Transfer-Encoding: chunked", False, False),
-        ("Connection: close", False, True),
-        ("Connection: close", True, False),
-    ],
-)
-async def test_the_end_of_a_connection_with_tls_ends_only_a_body_without_framing(
-    tmp_path: Path, framing: str, *, reset: bool, complete: bool
-) -> None:
-    """The server ends the connection without the message that TLS demands. Only a digest can show if this is a cut."""
-    authority, tls = trustme.CA(), ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    authority.issue_cert("127.0.0.1").configure_cert(tls)
-    authority.cert_pem.write_to_path(tmp_path / "ca.pem")
-
-    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        writer.write(f"{OK}{framing}\r\n\r\n9\r\nbody".encode())
-        await eventually(lambda: sink.data.endswith(b"body"))  # a reset would take away what the client has not read
-        own = writer.get_extra_info("socket")
-        if reset:
-            own.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
-            writer.transport.abort()
-        else:
-            own.shutdown(socket.SHUT_WR)
-        with contextlib.suppress(ConnectionError):
-            await reader.read()
-
-    trust, sink = Trust([("127.0.0.1", tmp_path / "ca.pem")]), Kept()
-    async with raw_server(serve, tls) as url, OutboundClient(egress=local_egress(), trust=trust) as client:
-        if complete:
-            await client.send(Request(url, {}), sink)
-            assert b"9\r\nbody" == sink.data
-            return
-        with pytest.raises(OutboundError) as caught:
-            await client.send(Request(url, {}), sink)
-    assert Fault.INTERRUPTED is caught.value.fault
 
 
 async def test_an_answer_is_complete_although_no_descriptor_is_left_for_the_next_request(
