@@ -141,10 +141,12 @@ class PeerManager:
     def update(self, name: str, **news: object) -> bool:
         """Set fields of a peer, and return whether any of them changed. Raises the errors of :meth:`known`."""
         peer = self.known(name)
-        changed = {name for name, value in news.items() if getattr(peer, name) != value}
-        for name in changed:
-            setattr(peer, name, news[name])
-        return bool(changed)
+        changed = False
+        for field_name, value in news.items():
+            if getattr(peer, field_name) != value:
+                setattr(peer, field_name, value)
+                changed = True
+        return changed
 
     def note_clock(self, name: str, ahead: float) -> bool:
         """Record by how many seconds a peer's clock is ahead. Returns whether the value has changed noticeably."""

@@ -236,10 +236,11 @@ class ProgressManager:
             raise NotFoundError(f"Task {task_id[:64]!r} is not known to the scheduler.") from None
 
     def _part(self, task_id: str, peer: str) -> tuple[TaskProgress, PeerProgress]:
-        task = self._swarm(task_id)
         try:
+            task = self.tasks[task_id]
             return task, task.peers[peer]
         except KeyError:
+            self._swarm(task_id)  # raises if the task is not known
             raise NotFoundError(f"Peer {peer[:100]!r} does not take part in task {task_id[:64]!r}.") from None
 
     def _account(self, task: TaskProgress, provider: str, size: int) -> None:

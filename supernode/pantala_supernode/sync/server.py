@@ -199,8 +199,9 @@ class SyncServer:
 
     def _apply_state(self, session: PeerSession, request: SyncRequest) -> None:
         """Apply the fields that describe the peer's current state. For these, only the newest request counts."""
-        news = {"pulls": request.pulls, "runtime": request.runtime}
-        if self._managers.peers.update(session.peer, **{name: new for name, new in news.items() if new is not None}):
+        reported = {"pulls": request.pulls, "runtime": request.runtime}
+        news = {name: new for name, new in reported.items() if new is not None}
+        if news and self._managers.peers.update(session.peer, **news):
             self._feed.touch_peer(session.peer)
         before, session.wants = session.wants, request.wants
         for task_id, wanted in request.wants.items():
