@@ -167,6 +167,8 @@ class SupernodeProcess:
         except (OSError, http.client.HTTPException):
             self._close()
             return None
+        if answer.will_close:  # http.client would open the next connection outside of the place
+            self._close()
         return data if answer.status == 200 else None
 
     def _certificate(self) -> tuple[str, ...]:
