@@ -1,6 +1,7 @@
 """Dragonfly's clients. A client is one run of dfget with one task. It may serve pieces after the run has ended."""
 
 import secrets
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
@@ -15,7 +16,8 @@ from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.session import PeerSession
 from pantala_supernode.tasks.task import Task
 
-_MAX_CLIENTS = 50_000
+_MAX_CLIENTS, _MAX_OF_ADDRESS = 50_000, 5_000
+"""The most clients, and the most clients of one address. They are limited, because clients do not authenticate."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +39,8 @@ class Client:
     """One run of dfget with one task."""
 
     cid: str
+    host: str
+    """The source address of its registration."""
     session: PeerSession
     task_id: str
     generation: str
@@ -70,11 +74,11 @@ class Clients:
         self._dispatcher = dispatcher
         self._clock = clock
         self._clients: dict[tuple[str, str], Client] = {}
+        self._by_address: Counter[str] = Counter()
 
-    @property
-    def full(self) -> bool:
-        """True if no further client can be added. The number is limited, because clients do not authenticate."""
-        return len(self._clients) >= _MAX_CLIENTS
+    def is_full(self, host: str) -> bool:
+        """True if no further client of an address can be added."""
+        return len(self._clients) >= _MAX_CLIENTS or self._by_address[host] >= _MAX_OF_ADDRESS
 
     def __iter__(self) -> Iterator[Client]:
         return iter(list(self._clients.values()))
@@ -105,8 +109,9 @@ class Clients:
         self._managers.dfget_tasks.add(name, task.id)
         self._managers.progress.init_progress(task.id, name)
         task.fetchers.add(name)
-        client = Client(registration.cid, session, task.id, task.copy.generation, registration.md5, self._clock())
+        client = Client(registration.cid, host, session, task.id, task.copy.generation, registration.md5, self._clock())
         self._clients[task.id, registration.cid] = client
+        self._by_address[host] += 1
         return client
 
     def renew(self, client: Client) -> None:
@@ -130,7 +135,10 @@ class Clients:
             self._dispatcher.release(client.session)
 
     def remove(self, client: Client) -> None:
-        self._clients.pop((client.task_id, client.cid), None)
+        if self._clients.pop((client.task_id, client.cid), None) is not None:
+            self._by_address[client.host] -= 1
+            if not self._by_address[client.host]:
+                del self._by_address[client.host]
         task = self._managers.tasks.get(client.task_id)
         if task is not None:
             task.fetchers.discard(client.name)

@@ -100,7 +100,7 @@ class Registrations:
         task, client = self._tasks.get(task_id), self._clients.get(task_id, registration.cid)
         if task_id in self._rejected:
             return envelope(Code.CDN_FAILED, OTHER_MD5)
-        if client is None and self._clients.full:
+        if client is None and self._clients.is_full(host):
             return envelope(Code.SYSTEM_ERROR, "too many clients are registered; register again later")
         if client is not None and task is not None and is_stale(client, task):
             return envelope(Code.CDN_FAILED, "the file changed at its origin; start a new download")

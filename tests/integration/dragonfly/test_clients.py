@@ -12,7 +12,7 @@ import pytest
 from pantala_pieces.transfer.upload.heads import wrapped_path
 from pantala_protocol import task_id
 from pantala_supernode.app import serving
-from pantala_supernode.dragonfly import registration
+from pantala_supernode.dragonfly import clients, registration
 from pantala_supernode.dragonfly.registration import RegistrationTimeouts
 from testbed.origin import Bytes
 from tests.support.dragonfly_client import Dfget, Item
@@ -133,6 +133,23 @@ async def test_an_unknown_client_is_told_to_register(stage: DragonflyStage) -> N
     async with stage.dfget() as client:
         client.task_id = task_id.compute("http://nowhere.example/")
         assert 502 == (await client.pull(Item(700, 502)))["code"]
+
+
+async def test_one_address_cannot_keep_the_clients_of_others_out(
+    stage: DragonflyStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(clients, "_MAX_OF_ADDRESS", 2)
+    stage.origin.serve("/f", Bytes(b"honest"))
+    registration = REGISTRATION | {"rawUrl": stage.origin.url("/f")}
+    async with stage.dfget() as client:
+        for number, code in enumerate((200, 200, 500, 500)):
+            answer = await client.post("/peer/registry", registration | {"cid": f"c{number}"})
+            assert code == answer["code"]
+        known = stage.app.dragonfly._clients
+        assert not known.is_full("10.0.0.9")
+        for each in list(known):
+            known.remove(each)
+        assert b"honest" == await client.run()
 
 
 async def test_clients_that_register_ever_more_files_take_no_more_memory(
