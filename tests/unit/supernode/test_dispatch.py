@@ -11,9 +11,7 @@ from pantala_protocol.sync import PieceFailure, PieceWork, WantedBlob
 from pantala_protocol.task_id import TaskID, compute
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.task_progress import SUPERNODE
-from pantala_supernode.sync.session import HeldExchanges, Hold, PeerSession
-from pantala_supernode.sync.tickets import TicketCache
-from tests.unit.supernode.conftest import ID, URL, Bench, Clock, Wish
+from tests.unit.supernode.conftest import ID, URL, Bench, Wish
 
 POLICY = SchedulingPolicy()
 PIECES = 4
@@ -276,88 +274,3 @@ async def test_room_from_one_blob_goes_to_another_with_no_piece_on_its_way(blobs
     held = blobs.waits("a")
     blobs.succeeds("b", 1, task=BLOBS[0])
     assert (BLOBS[1], 0) in of(held.result())
-
-
-KEY = b"k" * 32
-
-
-@pytest.fixture
-def clock() -> Clock:
-    return Clock(1_000_000.0)
-
-
-@pytest.fixture
-def tickets(clock: Clock) -> TicketCache:
-    return TicketCache(clock)
-
-
-def test_a_ticket_is_reused_for_half_its_life(tickets: TicketCache, clock: Clock) -> None:
-    first = tickets.ticket(KEY, "t", "g")
-    clock.now += ticket.LIFETIME / 2 - 1
-    assert first == tickets.ticket(KEY, "t", "g")
-    assert ticket.check(KEY, "t", "g", first, now=clock.now)
-
-
-@pytest.mark.parametrize("seconds", [ticket.LIFETIME / 2, -3600], ids=["later", "clock set back"])
-def test_an_old_ticket_is_replaced(tickets: TicketCache, clock: Clock, seconds: float) -> None:
-    first = tickets.ticket(KEY, "t", "g")
-    clock.now += seconds
-    second = tickets.ticket(KEY, "t", "g")
-    assert first != second
-    assert ticket.check(KEY, "t", "g", second, now=clock.now)
-
-
-@pytest.mark.parametrize("ahead", [3600.0, -3600.0, 20.0])
-def test_m5_a_ticket_fits_the_clock_of_its_piece_server(tickets: TicketCache, clock: Clock, ahead: float) -> None:
-    """A peer with a wrong clock would refuse each ticket of the supernode's time."""
-    first = tickets.ticket(KEY, "t", "g", ahead=ahead)
-    assert ticket.check(KEY, "t", "g", first, now=clock.now + ahead)
-    assert not ticket.check(KEY, "t", "g", first, now=clock.now + ahead + 700)
-    assert first == tickets.ticket(KEY, "t", "g", ahead=ahead + 1)
-
-
-def test_each_server_task_and_generation_has_its_own(tickets: TicketCache) -> None:
-    names = ((KEY, "t", "g"), (b"l" * 32, "t", "g"), (KEY, "u", "g"), (KEY, "t", "h"))
-    assert 4 == len({tickets.ticket(*each) for each in names})
-
-
-class Room(HeldExchanges):
-    def holds(self, name: str, *tasks: str) -> Hold:
-        session = PeerSession(name, "boot")
-        session.open_tasks = dict.fromkeys(tasks, 0)
-        return self.enter(session)
-
-
-@pytest.fixture
-def room() -> Room:
-    return Room()
-
-
-async def test_a_released_peer_is_answered_and_waits_no_more(room: Room) -> None:
-    held = room.holds("a", "t")
-    for _ in range(2):
-        room.release("a")
-    assert () == await held
-    assert ([], [], 0) == (list(room.waiting("t")), room.tasks(), len(room))
-
-
-async def test_a_former_exchange_does_not_end_a_newer_one(room: Room) -> None:
-    former = room.holds("a", "t")
-    assert former is room.leave("a")
-    newer = room.holds("a", "t")
-    assert room.leave("a", former) is None
-    assert ["a"] == list(room.waiting("t"))
-    assert newer is room.leave("a", newer)
-    assert room.leave("a") is None
-
-
-async def test_a_cancelled_exchange_gets_no_work(room: Room) -> None:
-    held = room.holds("a", "t")
-    assert room.listens("a")
-    held.cancel()
-    assert not room.listens("a")
-    assert not room.listens("stranger")
-    room.release("a")
-    room.holds("b", "t").cancel()
-    room.supersede("b")
-    assert 0 == len(room)

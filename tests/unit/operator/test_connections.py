@@ -1,0 +1,126 @@
+"""The operator's connections: to supernodes, and to the API server of a kubeconfig."""
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import msgspec
+import pytest
+from aiohttp import web
+from aiohttp.test_utils import RawTestServer
+
+from pantala_operator.adapters import kubernetes
+from pantala_operator.adapters.supernode import HTTPSupernodeAPI
+from pantala_operator.errors import ClusterError, SupernodeRefusedError, SupernodeUnavailableError
+from pantala_protocol.statement import (
+    Changes,
+    Statement,
+    StatementReceipt,
+    WantedTask,
+)
+
+SENT = Statement(7, (WantedTask("u", "ns/t", "f" * 64, "http://o/f", {"Authorization": "x"}, peers=("a",)),))
+
+
+class Script:
+    """A server with scripted answers. It keeps the requests."""
+
+    def __init__(self) -> None:
+        self.url = ""
+        self.status = 200
+        self.answer = b""
+        self.requests: list[tuple[str, str, str | None, bytes]] = []
+
+    async def handle(self, request: web.BaseRequest) -> web.Response:
+        body = await request.read()
+        self.requests.append((request.method, request.path_qs, request.headers.get("Authorization"), body))
+        return web.Response(status=self.status, body=self.answer)
+
+
+@pytest.fixture
+async def server() -> AsyncIterator[Script]:
+    script = Script()
+    async with RawTestServer(script.handle) as server:
+        script.url = str(server.make_url("")).rstrip("/")
+        yield script
+
+
+@pytest.fixture
+async def supernode(server: Script) -> AsyncIterator[HTTPSupernodeAPI]:
+    client = HTTPSupernodeAPI(server.url)
+    yield client
+    await client.close()
+
+
+async def test_a_statement_arrives_as_it_was_sent(server: Script, supernode: HTTPSupernodeAPI) -> None:
+    server.answer = msgspec.json.encode(StatementReceipt("b", 7))
+    assert StatementReceipt("b", 7) == await supernode.state(SENT)
+    method, path, authorization, body = server.requests[0]
+    assert ("PUT", "/api/v1/statement", None) == (method, path, authorization)
+    assert SENT == msgspec.json.decode(body, type=Statement)
+
+
+async def test_changes_are_requested_since_the_last_version(server: Script, supernode: HTTPSupernodeAPI) -> None:
+    server.answer = msgspec.json.encode(Changes("b", 9))
+    assert Changes("b", 9) == await supernode.changes("b", 8, 20.0)
+    assert "/api/v1/changes?boot=b&since=8&wait=20&numbers=true" == server.requests[0][1]
+
+
+async def test_a_rotated_token_is_used_at_once(server: Script, tmp_path: Path) -> None:
+    token = tmp_path / "token"
+    server.answer = msgspec.json.encode(StatementReceipt("b", 7))
+    supernode = HTTPSupernodeAPI(server.url, token)
+    try:
+        for text in ("one\n", "two"):
+            token.write_text(text)
+            await supernode.state(SENT)
+        token.unlink()
+        with pytest.raises(SupernodeUnavailableError, match="token"):
+            await supernode.state(SENT)
+    finally:
+        await supernode.close()
+    assert ["Bearer one", "Bearer two"] == [each[2] for each in server.requests]
+
+
+@pytest.mark.parametrize(
+    ("status", "body", "kind", "message"),
+    [
+        (403, b'{"error":{"reason":"Forbidden","message":"no"}}', SupernodeRefusedError, "403: Forbidden: no"),
+        (503, b"busy", SupernodeUnavailableError, "503: busy"),
+        (302, b"", SupernodeRefusedError, "302"),
+        (200, b"<html>", SupernodeRefusedError, "not a valid StatementReceipt"),
+        (200, b'{"boot":1}', SupernodeRefusedError, "not a valid StatementReceipt"),
+    ],
+)
+async def test_a_bad_answer_raises(
+    server: Script, supernode: HTTPSupernodeAPI, status: int, body: bytes, kind: type[Exception], message: str
+) -> None:
+    server.status, server.answer = status, body
+    with pytest.raises(kind, match=message):
+        await supernode.state(SENT)
+
+
+async def test_an_unreachable_supernode_is_named_without_its_password(unused_tcp_port: int) -> None:
+    supernode = HTTPSupernodeAPI(f"http://user:secret@127.0.0.1:{unused_tcp_port}")
+    try:
+        with pytest.raises(SupernodeUnavailableError) as error:
+            await supernode.state(SENT)
+    finally:
+        await supernode.close()
+    assert "secret" not in str(error.value)
+    assert "refused" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    "content", ["", "junk", "junk: [", "[]", "current-context: a", "current-context: a\ncontexts: 5", "\x00"]
+)
+async def test_a_file_that_is_not_a_valid_kubeconfig(tmp_path: Path, content: str) -> None:
+    file = tmp_path / "config"
+    file.write_text(content)
+    with pytest.raises(ClusterError, match="Set --kubeconfig") as caught:
+        await kubernetes.connect(str(file))
+    assert "\n" not in str(caught.value)
+
+
+async def test_a_missing_kubeconfig(tmp_path: Path) -> None:
+    with pytest.raises(ClusterError, match=r"the kubeconfig .*missing is not a file"):
+        await kubernetes.connect(str(tmp_path / "missing"))
