@@ -11,6 +11,7 @@ wrapped piece without content.
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from pantala_protocol.ranges import MAX_PIECE
 
@@ -50,7 +51,25 @@ def dragonfly_piece_size(length: int | None) -> int:
     return min((4 + length // (100 * _MIB) - 2) * _MIB, 15 * _MIB)
 
 
-RULES: dict[str, PieceSizeRule] = {"swarm": piece_size, "dragonfly": dragonfly_piece_size}
+def client_piece_size(length: int | None) -> int:
+    """4 MiB at least, because each piece costs a client of Dragonfly a connection and two requests."""
+    return max(piece_size(length), MAX_PIECE_SIZE)
+
+
+class PieceSizes(NamedTuple):
+    """The rules for two kinds of files."""
+
+    peers: PieceSizeRule
+    """For files that a Task or an image wants."""
+    clients: PieceSizeRule
+    """For files that only Dragonfly's clients want."""
+
+
+RULES: dict[str, PieceSizes] = {
+    "mixed": PieceSizes(piece_size, client_piece_size),
+    "swarm": PieceSizes(piece_size, piece_size),
+    "dragonfly": PieceSizes(dragonfly_piece_size, dragonfly_piece_size),
+}
 """The rules by their names in the setting ``piece_size_rule``."""
 
 

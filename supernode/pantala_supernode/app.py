@@ -114,7 +114,7 @@ class App:
             rng=chance,
             make_room=self._janitor.make_room,
             budget=tenancy.budget,
-            piece_size=RULES[settings.piece_size_rule],
+            piece_sizes=RULES[settings.piece_size_rule],
             fresh_for=settings.fresh_seconds,
             connections=settings.origin_connections,
             shares=settings.shares,

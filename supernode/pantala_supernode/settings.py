@@ -208,8 +208,11 @@ class Settings(TLSFlags):
     )
     node: str = flag(str, "NODE", "the node that the supernode runs on", default="")
     """The peer on that node gets all pieces from the supernode without a network, and serves them to other peers."""
-    piece_size_rule: str = flag(_rule, "RULE", "rule for piece sizes: swarm, or dragonfly (swarm)", default="swarm")
-    """``swarm``: small pieces, best for many peers. ``dragonfly``: the piece sizes of Dragonfly's supernode."""
+    piece_size_rule: str = flag(
+        _rule, "RULE", "rule for piece sizes: mixed, swarm or dragonfly (mixed)", default="mixed"
+    )
+    """``swarm``: small pieces, best for many peers. ``dragonfly``: the piece sizes of Dragonfly's supernode. ``mixed``:
+    as ``swarm``, but 4 MiB for files that only Dragonfly's clients want."""
     registries: RegistryEndpoints = field(default_factory=RegistryEndpoints)
     """How to reach container registries, and which registries are allowed."""
     cloud: Mapping[str, str] = field(default_factory=dict, repr=False)

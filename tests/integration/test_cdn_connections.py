@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from pantala_protocol.geometry import PieceSizes
 from pantala_supernode.cdn.segments import Division
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from testbed.origin import Behaviour, Generated, Origin, sha256
@@ -29,7 +30,12 @@ async def fetched(origin: Origin, directory: Path, digest: str | None = None, *,
     division = Division(segment=2 * PIECE, window=0.002, gain=0.0, patience=0.0, least=0, fast=1e9)
     async with http_reader() as reader:
         bench = CDNBench(
-            directory, reader, piece_size=lambda _: PIECE, division=division, connections=4, fetches=fetches
+            directory,
+            reader,
+            piece_sizes=PieceSizes(lambda _: PIECE, lambda _: PIECE),
+            division=division,
+            connections=4,
+            fetches=fetches,
         )
         async with bench:
             bench.cdn.trigger(FetchOrder(TASK, FileSource(origin.url("/file"), digest=digest)))

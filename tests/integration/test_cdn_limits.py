@@ -213,4 +213,6 @@ async def test_pieces_are_served_at_the_rate(tmp_path: Path, unused_tcp_port: in
     ("mib", "wanted"), [(0, 4), (200, 4), (300, 5), (399, 5), (1000, 12), (1300, 15), (5000, 15), (None, 4)]
 )
 def test_dragonflys_piece_size_rule_is_available(mib: int | None, wanted: int) -> None:
-    assert wanted * MIB == RULES["dragonfly"](None if mib is None else mib * MIB)
+    length = None if mib is None else mib * MIB
+    rules = RULES["dragonfly"]
+    assert (wanted * MIB, wanted * MIB) == (rules.peers(length), rules.clients(length))

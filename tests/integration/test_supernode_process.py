@@ -50,7 +50,7 @@ def refused(*flags: str) -> tuple[int, str]:
         (["--data", "x", "--disk-high", "0"], "from 1 to 100"),
         (["--data", "x", "--origin-rate", "fast"], "Give bytes a second"),
         (["--data", "x", "--serve-rate", "0"], "Give bytes a second"),
-        (["--data", "x", "--piece-size-rule", "large"], "swarm, dragonfly"),
+        (["--data", "x", "--piece-size-rule", "large"], "mixed, swarm, dragonfly"),
         (["--unknown"], "unrecognized arguments"),
     ],
 )

@@ -24,7 +24,7 @@ class DragonflyStage(SupernodeLab):
     """A supernode for Dragonfly's clients."""
 
     def __init__(self, folder: Path) -> None:
-        super().__init__(folder, dragonfly=True, cache_seconds=3600.0)
+        super().__init__(folder, dragonfly=True, cache_seconds=3600.0, piece_size_rule="swarm")
         self.node = self.url.removeprefix("http://")
 
     def dfget(self, path: str = "/f", **wishes: Any) -> Dfget:

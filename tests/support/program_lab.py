@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from pantala_protocol.geometry import PieceSizes
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.errors import SourceError
@@ -237,7 +238,7 @@ class LifeBench(CDNBench):
             directory,
             reader,
             rng=random.Random(),
-            piece_size=lambda _: program.piece_size,
+            piece_sizes=PieceSizes(lambda _: program.piece_size, lambda _: program.piece_size),
             connections=program.connections,
             division=program.division,
             fetches=program.places,

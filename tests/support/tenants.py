@@ -14,6 +14,7 @@ from pathlib import Path
 
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges, task_id
+from pantala_protocol.geometry import PieceSizes
 from pantala_protocol.rules.rights import Right, Rights
 from pantala_protocol.statement import Statement
 from pantala_protocol.sync import WantedBlob
@@ -136,7 +137,7 @@ class World:
             self,
             rng=random.Random(7),
             sleep=self._sleep,
-            piece_size=lambda _: PIECE,
+            piece_sizes=PieceSizes(lambda _: PIECE, lambda _: PIECE),
         )
         rights, endpoints, images = Rights(random.Random(8).randbytes(32)), RegistryEndpoints(), StatedImages()
         self.evidence = EvidenceFinder(self, endpoints, rights, self.cdn.vouch, clock=self.clock)

@@ -85,10 +85,11 @@ class Adoption:
         provenance, tools, origin = answer.provenance, self._tools, self._order.source.origin
         if answer.length is not None:
             self._budget.claim(answer.length)
+        size_rule = tools.piece_sizes.clients if self._order.for_clients else tools.piece_sizes.peers
         meta = Meta(
             task_id=self._order.task_id,
             generation=provenance.generation if provenance is not None else f"{tools.rng.getrandbits(64):016x}",
-            piece_size=provenance.piece_size if provenance is not None else tools.piece_size(answer.length),
+            piece_size=provenance.piece_size if provenance is not None else size_rule(answer.length),
             length=answer.length,
             etag=answer.etag,
             last_modified=answer.last_modified,

@@ -6,8 +6,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from pantala_pieces.errors import PieceMissingError
-from pantala_protocol import geometry
-from pantala_protocol.geometry import PieceSizeRule
+from pantala_protocol.geometry import RULES, PieceSizes
 from pantala_protocol.reasons import Reason
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import CopyState
@@ -44,7 +43,7 @@ class CDNManager:
         sleep: Sleep = asyncio.sleep,
         make_room: MakeRoom = no_room,
         budget: Callable[[TaskID], ReadBudget] = unlimited,
-        piece_size: PieceSizeRule = geometry.piece_size,
+        piece_sizes: PieceSizes = RULES["swarm"],
         fresh_for: float = 60.0,
         wall: Callable[[], float] = time.time,
         fetches: int = 16,
@@ -56,7 +55,7 @@ class CDNManager:
         self.gate = Gate(fetches)
         tools = FetchTools(
             copies.store,
-            piece_size,
+            piece_sizes,
             rng,
             make_room,
             budget,

@@ -5,7 +5,7 @@ from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
 from pantala_pieces.store import PieceStore
-from pantala_protocol.geometry import PieceSizeRule
+from pantala_protocol.geometry import PieceSizes
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.disk import MakeRoom
 from pantala_supernode.cdn.segments import Division
@@ -19,7 +19,7 @@ class FetchTools:
     """The settings and functions that all fetches of one supernode share."""
 
     store: PieceStore
-    piece_size: PieceSizeRule
+    piece_sizes: PieceSizes
     rng: random.Random
     make_room: MakeRoom
     budget: Callable[[TaskID], ReadBudget]

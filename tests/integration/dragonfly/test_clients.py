@@ -11,6 +11,7 @@ import pytest
 
 from pantala_pieces.transfer.upload.heads import wrapped_path
 from pantala_protocol import task_id
+from pantala_protocol.statement import WantedTask
 from pantala_supernode.app import serving
 from pantala_supernode.dragonfly import clients, registration
 from pantala_supernode.dragonfly.registration import RegistrationTimeouts
@@ -19,7 +20,7 @@ from tests.support.dragonfly_client import Dfget, Item
 from tests.support.dragonfly_stage import REGISTRATION, WAYS, DragonflyStage, P
 from tests.support.eventually import eventually
 from tests.support.small_disk import small_disk
-from tests.support.supernode_lab import loopback
+from tests.support.supernode_lab import SupernodeLab, loopback
 
 
 @pytest.mark.parametrize("framing", ["length", "chunked"])
@@ -46,6 +47,19 @@ async def test_the_length_is_told_if_it_is_known(stage: DragonflyStage) -> None:
         await chunked.register()
         assert (5 * P, P + 5) == (known.length, known.piece_size)
         assert -1 == chunked.length
+
+
+@pytest.mark.parametrize(("wanted_first", "size"), [(False, 4 * 1024 * 1024), (True, P)])
+async def test_a_file_that_only_clients_want_has_large_pieces(tmp_path: Path, wanted_first: bool, size: int) -> None:
+    async with SupernodeLab(tmp_path, dragonfly=True) as lab:
+        content, url = lab.serve(5 * P), lab.origin.url("/f")
+        if wanted_first:
+            await lab.state(WantedTask("uid", "ns/name", task_id.compute(url), url, peers=("node-1",)))
+            await lab.cached()
+        async with Dfget(lab.url.removeprefix("http://"), url) as client:
+            assert content == await client.run()
+            assert size + 5 == client.piece_size
+        assert 5 * P == lab.origin.body_bytes("/f")
 
 
 async def test_a_second_client_is_served_by_the_first(stage: DragonflyStage) -> None:
