@@ -65,7 +65,7 @@ class Stage(SupernodeLab):
 
 @pytest.fixture
 async def stage(tmp_path: Path) -> AsyncIterator[Stage]:
-    async with Stage(tmp_path, grace=0.1, cache_seconds=3600.0) as stage:
+    async with Stage(tmp_path, grace=0.1, cache_seconds=3600.0, piece_size_rule="swarm") as stage:
         yield stage
 
 
