@@ -92,7 +92,7 @@ async def test_explain_and_get_show_what_the_operator_knows(lab: ConsoleLab) -> 
     await lab.stage.says("missing", "SourceNotFound")
     shown = await run(lab, "explain", "task/missing")
     assert "Task default/missing: not ready (SourceNotFound)" in shown
-    assert 1 == shown.count("next: Check spec.source.url."), shown
+    assert 1 == shown.count("next: Check the URL, and correct it in a new Task if it is wrong."), shown
     wide = (await run(lab, "get", "tasks", "-o", "wide")).splitlines()
     assert ["FETCHING", "WAITING", "LATE", "FAILED"] == wide[0].split()[8:12]
     assert {"large", "missing"} == {line.split()[0] for line in wide[1:]}
