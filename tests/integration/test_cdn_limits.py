@@ -5,7 +5,7 @@ import hashlib
 import random
 import time
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from pathlib import Path
 
@@ -32,6 +32,7 @@ from pantala_supernode.tasks.shares import Shares
 from pantala_supernode.volume.eviction import EvictionCause, Housekeeping
 from pantala_supernode.volume.janitor import Janitor
 from testbed.origin import Behaviour, Generated, Origin
+from tests.support import cdn_origin
 from tests.support.eventually import eventually
 from tests.support.outbound import http_reader
 from tests.support.small_disk import small_disk
@@ -216,3 +217,16 @@ def test_dragonflys_piece_size_rule_is_available(mib: int | None, wanted: int) -
     length = None if mib is None else mib * MIB
     rules = RULES["dragonfly"]
     assert (wanted * MIB, wanted * MIB) == (rules.peers(length), rules.clients(length))
+
+
+@pytest.mark.parametrize(
+    ("tenants", "wanted"), [({"@dragonfly"}, 4 * MIB), ({"@dragonfly", "ns"}, PIECE), ({"ns"}, PIECE), ((), PIECE)]
+)
+async def test_only_files_of_clients_alone_have_large_pieces(
+    tmp_path: Path, tenants: Iterable[str], wanted: int
+) -> None:
+    """A replica that fetches a file for another replica has no Task resource either."""
+    async with Origin() as origin, cdn_origin.bench(tmp_path, piece_sizes=RULES["mixed"]) as b:
+        origin.serve("/file", Generated(MIB))
+        b.cdn.trigger(cdn_origin.order(origin, tenants=frozenset(tenants)))
+        assert wanted == (await b.whole()).piece_size

@@ -50,11 +50,6 @@ class FetchOrder:
     stale_will_do: bool = False
     """True if a former copy may be used while the origin cannot confirm that it is current."""
 
-    @property
-    def for_clients(self) -> bool:
-        """True if only Dragonfly's clients want the file."""
-        return not self.claims and not self.source.origin
-
 
 @dataclass(frozen=True, slots=True)
 class Copy:
