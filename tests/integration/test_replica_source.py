@@ -14,6 +14,7 @@ from aiohttp import web
 
 from pantala_protocol import task_id
 from pantala_protocol.statement import Member, Membership, TaskReport, WantedTask
+from pantala_supernode.errors import ReplicaError
 from pantala_supernode.replicas import client, source
 from testbed.origin import Generated
 from tests.support.dragonfly_client import Dfget
@@ -257,3 +258,28 @@ async def test_the_order_to_an_owner_is_repeated(lab: Lab, liar: Liar, monkeypat
     await lab.whole()
     assert liar.methods.count("PUT") > 3
     assert 0 == lab.origin.body_bytes("/file")
+
+
+async def test_a_leaving_replica_is_asked_although_it_was_silent(liar: Liar) -> None:
+    """It may just have started when it did not answer, and may end before it is asked again."""
+    cuts = [True, True]  # the client sends the request twice
+
+    async def report(request: web.Request) -> web.Response:
+        if cuts and cuts.pop():
+            assert request.transport is not None
+            request.transport.close()
+        return await liar.report(request)
+
+    async with (
+        web_server(web.get("/api/v1/copies/{task}", report)) as port,
+        aiohttp.ClientSession() as session,
+    ):
+        asking = client.ReplicaClient(session, None, clock=lambda: 0.0)
+        staying, leaving = (Member("other", f"http://127.0.0.1:{port}", leaving=each) for each in (False, True))
+        for why in ("did not answer: ", "did not answer a moment ago"):
+            with pytest.raises(ReplicaError, match=why):
+                await asking.report(staying, TASK)
+        found = await asking.report(leaving, TASK)
+        assert found is not None
+        assert found.whole
+        assert await asking.report(staying, TASK) is not None

@@ -86,6 +86,10 @@ class ReplicaClient:
         silence = self._silent.get(replica.url)
         return silence is not None and silence.timeouts < _TIMEOUTS
 
+    def _may_end(self, replica: Member) -> bool:
+        """True if a replica that counts as down must be asked, because it leaves and may have the only copy."""
+        return replica.leaving and not self.in_doubt(replica)
+
     async def report(self, replica: Member, task_id: TaskID) -> CopyReport | None:
         """What a replica has of a file. ``None``: the replica does not know the task."""
         return await self._ask(replica, "GET", task_id)
@@ -117,7 +121,7 @@ class ReplicaClient:
     async def _ask(self, replica: Member, method: str, task_id: TaskID, body: bytes | None = None) -> CopyReport | None:
         async with self._turn:
             silence = self._silent.get(replica.url)
-            if silence is not None and self._clock() < silence.until:
+            if silence is not None and self._clock() < silence.until and not self._may_end(replica):
                 raise ReplicaError.with_action(f"Replica {replica.name} did not answer a moment ago")
             try:
                 async with await self._send(replica, method, task_id, timeout=_REPORT_TIMEOUT, data=body) as answer:
