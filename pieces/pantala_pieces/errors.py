@@ -14,7 +14,7 @@ import os
 from collections.abc import Iterator
 
 LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
-"""These errors mean that the disk has lost the bytes. The causes of all other errors may end."""
+"""These errors mean that the disk has lost the bytes."""
 
 
 class StoreError(Exception):
@@ -22,7 +22,7 @@ class StoreError(Exception):
 
     @property
     def lost(self) -> bool:
-        """True if the disk has lost the bytes. The causes of all other errors may end."""
+        """True if the disk has lost the bytes. All other errors may be temporary."""
         return isinstance(self.__cause__, OSError) and self.__cause__.errno in LOST
 
 

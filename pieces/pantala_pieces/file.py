@@ -142,7 +142,7 @@ class PieceFile:
         return self.have >> first & wanted == wanted and end <= last * self.meta.piece_size + self._records[last].size
 
     def reserve(self) -> None:
-        """Create the data file if it is missing, and reserve its room. So a full disk shows before the first piece."""
+        """Create a missing data file, and reserve its space. So a full disk is noticed before the first piece."""
         what, length = f"reserve {self.meta.length} bytes for {self.path}", self.meta.length or 0
         with store_errors(what):
             if not self.path.exists():

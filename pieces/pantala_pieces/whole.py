@@ -8,7 +8,7 @@ _BLOCK = 1024 * 1024
 
 
 def sha256_of(file: BinaryIO, size: int) -> str:
-    """The digest of the first ``size`` bytes, in hex. A foreign file may grow meanwhile, without end."""
+    """The digest of the first ``size`` bytes, in hex. Later bytes are not read: a foreign file may grow meanwhile."""
     digest = hashlib.sha256()
     while size and (block := file.read(min(size, _BLOCK))):
         digest.update(block)

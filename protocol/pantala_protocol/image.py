@@ -62,9 +62,9 @@ class ImageReference(msgspec.Struct, frozen=True):
         return self.digest or self.tag
 
     def check_length(self) -> None:
-        """Raise :class:`ValueError` if messages could not contain the reference together with a digest.
+        """Raise :class:`ValueError` if the reference is too long for a message, with a digest.
 
-        A supernode would refuse the statement of the whole cluster for it.
+        With one such reference, a supernode would refuse the whole statement.
         """
         if len(self.name) + len(f":{self.tag}") > _MAX_NAME:
             raise ValueError(f"it has more than {_MAX_NAME} characters without its digest")

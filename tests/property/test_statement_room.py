@@ -103,7 +103,7 @@ def test_m1_the_youngest_lose_first() -> None:
     assert [task.uid for task in flood[: len(left)]] == left
     assert len(left) > 10
     assert "flood-39" in fitted.cut
-    assert "no longer" in fitted.cut["flood-39"].message
+    assert "lacks this object" in fitted.cut["flood-39"].message
 
 
 def test_m1_copies_go_before_credentials() -> None:

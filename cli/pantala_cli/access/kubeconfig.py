@@ -23,7 +23,7 @@ Document = dict[str, Any]
 _LISTS = ("clusters", "contexts", "users")
 _PATHS = ("certificate-authority", "client-certificate", "client-key", "tokenFile")
 _OWN = ("token", "username", "client-certificate", "client-certificate-data")
-"""Credentials in the kubeconfig itself. With one of them, kubectl asks no exec plugin."""
+"""Credentials in the kubeconfig itself. If one of them is set, kubectl does not run the exec plugin."""
 _EXEC_SECONDS = 60.0
 """Seconds for an exec plugin, which may open a browser for the login."""
 

@@ -59,7 +59,6 @@ class AuthorityKeeper:
         """Why no certificate can be signed. Empty if certificates can be signed."""
         self._cluster = cluster
         self.contexts = contexts
-        """For the operator's own connections, too."""
         self._namespace = namespace
         self._secret = secret
         self._config_map = config_map

@@ -73,7 +73,7 @@ class PrefetchController:
         self._waits = False
         self._waiting_since: float | None = None
         self.settled = False
-        """True if enough is known for a statement. Nodes remove each image that a statement does not name."""
+        """True once the first statement may be sent. Nodes remove each image that a statement does not name."""
         self.images: tuple[WantedImage, ...] = ()
         """The images that nodes must have, as far as they are known."""
         self.unchanged: tuple[str, ...] = ()
@@ -290,7 +290,7 @@ class PrefetchController:
         self._settle(known)
 
     def _unknown(self, planned: Mapping[str, Planned]) -> Iterator[str]:
-        """Yield the keys of wanted images that cannot be stated yet, as far as their names are known."""
+        """Yield the keys of wanted images that are not resolved yet. Images without a known name are left out."""
         unknown = {uid for uid in planned if self._states[uid].images is None}
         for uid in unknown:
             yield from (f"{planned[uid].metadata.namespace}/{name}" for name in self._states[uid].orders)

@@ -24,7 +24,7 @@ _AT_ONCE = 8
 _LONGEST_PAUSE = 8.0
 """The longest pause after a failed write, in seconds."""
 _REPEATED: Final = 2 * _LONGEST_PAUSE
-"""Seconds after which a failed write was not repeated, so that its failures do not count any more."""
+"""Seconds that a failed write counts as late. A write that still matters is tried again earlier."""
 
 Job = Callable[[], Awaitable[None]]
 

@@ -87,7 +87,7 @@ def demand(task: TaskResource, former: PrefetchStatus | None) -> ImageDemand:
 
 
 def _restored(task: TaskResource) -> PrefetchStatus:
-    """What is known after a restart: a status has no time of the resolution, so the start of the run stands for it."""
+    """The former status after a restart, from the Task's status. The start of the run stands for the resolution."""
     status, source, counts = task.status, task.spec.source, task.status.peers
     try:
         reference = str(image.parse(source.image))

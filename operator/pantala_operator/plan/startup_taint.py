@@ -62,7 +62,7 @@ def vote(
     """The vote on the target nodes, the time at which a deadline changes it, and whether the taint may be removed.
 
     ``privileged``: the ImagePrefetch is in the operator's own namespace. ``peerless``: the nodes that match, but have
-    no peer that takes images. They get none, so only the deadline removes their taint.
+    no peer that takes images. They never get the images, so only the deadline removes their taint.
     """
     waiting, released, wake = set(), set(), None
     seconds = taint.deadline_seconds if privileged else min(taint.deadline_seconds, _MOST_SECONDS)
@@ -117,7 +117,7 @@ def node_conditions(votes: Iterable[TaintVote], nodes: Mapping[str, Node]) -> Ma
 
 def _removal(key: str, rights: NodeRights, *, shortened: bool) -> Verdict:
     """The condition ``StartupTaintRemovable`` of an ImagePrefetch with a startup taint."""
-    limit = f". Outside of the operator's own namespace, a deadline of more than {_MOST_SECONDS} s counts as that"
+    limit = f". The deadline is {_MOST_SECONDS} s, the longest one outside of the operator's own namespace"
     if rights.may_remove(key):
         return yes("Listed", f"The operator removes the taint {key} from nodes that are ready{limit * shortened}")
     other = (

@@ -230,7 +230,7 @@ def _status(
 
 
 def _with_content(former: TaskStatus, report: TaskReport) -> TaskStatus:
-    """The status with what a supernode reports about the file."""
+    """``former``, with the state, size, digest, pieces and bytes of the file from a supernode's report."""
     moved, unknown = report.supernode_bytes + report.peer_bytes, report.cdn_status is CDNStatus.UNKNOWN
     return msgspec.structs.replace(
         former,

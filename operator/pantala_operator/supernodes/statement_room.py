@@ -103,7 +103,7 @@ def fit(statement: Statement, pack: Callable[[Statement], Statement], most: int 
 
 
 def equal_share(needs: Iterable[int], room: int) -> int:
-    """The most that each may have, so that all together have at most ``room``: small needs leave more to the others."""
+    """The largest share that fits: each uses at most this share, and all together use at most ``room``."""
     ordered = sorted(needs)
     for rank, need in enumerate(ordered):
         share = max(room, 0) // (len(ordered) - rank)
@@ -123,7 +123,7 @@ def _cut(entries: Sequence[_Entry], room: int, kept: dict[str, _Wanted], cut: di
             counted |= each.bare_parts.keys()
             kept[each.key] = each.bare
         else:
-            cut[each.key] = _obstacle(each.namespace, "no longer")
+            cut[each.key] = _obstacle(each.namespace, "this object")
     for each in entries:
         if each.bare is each.wanted or each.key in cut:
             continue
@@ -133,7 +133,7 @@ def _cut(entries: Sequence[_Entry], room: int, kept: dict[str, _Wanted], cut: di
             counted |= each.parts.keys()
             kept[each.key] = each.wanted
         else:
-            cut[each.key] = _obstacle(each.namespace, "without its credentials")
+            cut[each.key] = _obstacle(each.namespace, "the credentials of this object")
 
 
 def _new(parts: Mapping[_Part, int], counted: Set[_Part]) -> int:
@@ -141,8 +141,8 @@ def _new(parts: Mapping[_Part, int], counted: Set[_Part]) -> int:
 
 
 def _obstacle(namespace: str, loss: str) -> Obstacle:
-    what = f"The namespace {namespace} needs more than its share of what the operator can send to the supernodes"
-    return Obstacle.of(Reason.STATEMENT_FULL, f"{what}. The supernodes get this object {loss}")
+    what = f"The namespace {namespace} needs more than its share of the message to the supernodes"
+    return Obstacle.of(Reason.STATEMENT_FULL, f"{what}. The message lacks {loss}")
 
 
 def _entries(statement: Statement, packed: Statement) -> Iterator[_Entry]:

@@ -34,7 +34,7 @@ class RetryBudget:
     """How often the copy started from zero, because the origin's content had changed."""
 
     wrong_ranges: int = 0
-    """The answers with other bytes than the requested range."""
+    """How many answers had other bytes than the requested range."""
 
     @property
     def spent(self) -> bool:

@@ -21,6 +21,7 @@ from pantala_supernode.dragonfly.wire import (
 )
 from pantala_supernode.errors import RequestError
 from pantala_supernode.http.access import Access, Guard, Handler
+from pantala_supernode.http.failures import INVALID_BODY
 from pantala_supernode.http.front import HotRequest, HotRoute
 from pantala_supernode.http.operations import receive_body
 
@@ -144,6 +145,6 @@ def _error(error: Exception, path: str) -> Envelope:
     if isinstance(error, MalformedRequestError | RequestError):
         return envelope(Code.BAD_REQUEST, str(error))
     if isinstance(error, web.RequestPayloadError):
-        return envelope(Code.BAD_REQUEST, "the body is not framed as its headers say; send the request again")
+        return envelope(Code.BAD_REQUEST, INVALID_BODY)
     _log.error("a client's request failed because of a bug; please report it", path=path, exc_info=error)
     return envelope(Code.SYSTEM_ERROR, "the request failed because of a bug; see the supernode's log")

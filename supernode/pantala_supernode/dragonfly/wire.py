@@ -176,8 +176,8 @@ class PullRequest:
 def read_registration(body: bytes) -> Registration:
     """Read the body of dfget's registration. Raises :class:`MalformedRequestError`.
 
-    dfget always sends its address, its port (0 if it does not serve) and the path at which it would serve. An md5 in
-    upper case differs for dfget from the file's md5. It would download the whole file, delete it and report SUCCESS.
+    dfget always sends its address, its port (0 if it does not serve) and the path at which it would serve. It compares
+    an md5 as text. With an md5 in upper case, it would download the whole file, delete it and report SUCCESS.
     """
     try:
         values = msgspec.json.decode(body)

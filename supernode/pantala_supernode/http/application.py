@@ -41,7 +41,7 @@ def application(
 
 
 def _counted(metrics: Metrics, guard: Guard) -> Middleware:
-    """Count the answers. A client without a token does not keep its connection, as others could find no place."""
+    """Count the answers. Close connections of clients without a token, because these could use all connections."""
 
     @web.middleware
     async def counted(request: web.Request, handler: Handler) -> web.StreamResponse:

@@ -11,6 +11,8 @@ from pantala_supernode.errors import RequestError
 
 _log = structlog.get_logger(__name__)
 
+INVALID_BODY = "the body does not match its Content-Length or Transfer-Encoding; correct the request and send it again"
+
 
 @dataclass(frozen=True, slots=True)
 class ErrorAnswer:
@@ -34,8 +36,7 @@ def failure_of(error: BaseException, method: str, path: str) -> ErrorAnswer:
     if isinstance(error, RequestError):
         return ErrorAnswer(error.status, error.name, str(error))
     if isinstance(error, web.RequestPayloadError):
-        text = "the body is not framed as its headers say; send the request again"
-        return ErrorAnswer(400, "InvalidBody", text)
+        return ErrorAnswer(400, "InvalidBody", INVALID_BODY)
     if isinstance(error, web.HTTPException):
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
         return ErrorAnswer(error.status, error.reason.replace(" ", ""), error.reason, allowed)

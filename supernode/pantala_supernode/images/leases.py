@@ -32,7 +32,7 @@ _UNFINISHED = 60.0
 _MOST = 1024
 """The most blobs for which one peer may wait at the same time."""
 _KEPT = 8192
-"""The most blobs without a waiting peer. Otherwise, a peer that asks for ever more blobs takes all memory."""
+"""The most blobs that no peer waits for. Without this limit, one hostile peer could use all memory."""
 
 
 FindEvidence = Callable[[Copy, Offer, Ruling, Callable[[str], None]], None]
@@ -221,7 +221,7 @@ class BlobLeases:
         return True
 
     def _release_oldest(self) -> None:
-        """If too many blobs are idle, release a quarter: unfinished blobs, then those that are idle for longest."""
+        """Above the limit, release a quarter of the idle blobs: unfinished ones first, then the longest idle ones."""
         if len(self._blobs) <= _KEPT:
             return
         whole = {task.id for task in self._tasks if task.complete}

@@ -13,9 +13,9 @@ _SOON = 0.02
 """Seconds. An unfinished block is not saved if its rest arrives within this time, because saving costs CPU time."""
 _SPARE_BLOCKS = 8
 _WAITING = 4 * 1024 * 1024
-"""Once so many bytes of complete blocks of one copy wait for the event loop, the threads of its bodies stop receiving.
+"""The most bytes of complete blocks of a copy that wait for the event loop. At this limit, its threads stop receiving.
 
-The number of connections does not change this limit. So each further connection needs memory for one block only.
+All connections share the limit. So each further connection needs memory for one block only.
 """
 
 
@@ -58,8 +58,8 @@ class BlockPool:
     def enter(self, size: int, given_up: Callable[[], bool]) -> bool:
         """Count a complete block of ``size`` bytes. Waits while the limit is reached.
 
-        So no reader of a body may wait for another. Returns False, and counts nothing, once ``given_up`` returns True.
-        Call :meth:`wake` after its change.
+        All bodies of a copy share the limit. So a reader that waits for another body may block both. Returns False, and
+        counts nothing, once ``given_up`` returns True. Call :meth:`wake` when the result of ``given_up`` changes.
         """
         with self._room:
             self._room.wait_for(lambda: given_up() or not self.full)

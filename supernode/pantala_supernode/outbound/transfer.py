@@ -44,11 +44,11 @@ _FAULTS = {
 _CUT = re.compile(r"unexpected eof|SSL_ERROR_SYSCALL|reset by peer", re.IGNORECASE)
 """The words of libcurl and OpenSSL about a cut connection with TLS, whose error number says nothing about the cut."""
 _UNNOTICED = re.compile(r"unexpected eof|SSL_ERROR_SYSCALL, errno 0", re.IGNORECASE)
-"""The words about a connection that the server closed in order, but without the message that TLS demands."""
+"""The messages about a connection that the server closed without the end that TLS demands (``close_notify``)."""
 _QUIET = 1.0
-"""Seconds after the last announced byte, after which libcurl need not wait for the end of the connection."""
+"""Seconds that libcurl may wait for the end of the connection after the last announced byte."""
 _NO_TLS = re.compile("wrong version number|packet length too long", re.IGNORECASE)
-"""The words of OpenSSL about an answer that is not TLS."""
+"""OpenSSL's messages about an answer that is not TLS."""
 _WHOLE = 16 * 1024
 """The most bytes that libcurl hands over at once. Fewer bytes mean that libcurl has read all that has arrived."""
 _GATHERED_ABOVE = 1024 * 1024
@@ -146,8 +146,8 @@ class Transfer:
     def _is_end(self, number: int) -> bool:
         """True if the answer is complete, although libcurl reports the error ``number``.
 
-        A server with TLS may end a body without a length by closing the connection, without the message that TLS
-        demands. Callers accept such a body only with a digest, which shows if it was cut.
+        A server with TLS may end a body without a length by closing the connection, without ``close_notify``.
+        Callers accept such a body only with a digest, which shows if it was cut.
         """
         if self._error is not None or self._cancelled or self._head is None:
             return False

@@ -143,7 +143,7 @@ def read_token(body: bytes) -> Token:
 
 
 def _valid(text: str, faults: list[str]) -> Iterator[AuthChallenge]:
-    """The challenges before the first fault of the text. Adds the faults of challenges that are left out."""
+    """The challenges before the first syntax error. Adds an error to ``faults`` for each challenge that is left out."""
     try:
         yield from _challenges(text, faults)
     except ValueError as error:

@@ -111,9 +111,10 @@ class _Memory:
 
 
 def _decoded(head: Head, body: bytes, request: RegistryRequest) -> bytes:
-    """The body without gzip, which some proxies apply although the request forbids it.
+    """The body, decompressed if a proxy applied gzip. Some proxies do so although the request forbids it.
 
-    Accepts plain JSON with a wrong header. Raises :class:`InvalidAnswerError` for other compressions.
+    Plain JSON is returned unchanged, even if a header says that it is compressed. Raises
+    :class:`InvalidAnswerError` for other compressions.
     """
     coding = head.fields.get("Content-Encoding", "identity").strip().lower()
     if coding not in _CODINGS or not body or body.lstrip().startswith(b"{"):

@@ -63,7 +63,10 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
         return ImageSet(secrets, tuple(problems), ())
     configs, faults = pull_secrets(names, readings)
     if max(map(len, secrets.values())) > _MAX_SECRETS:
-        faults = (*faults, f"An image has more than {_MAX_SECRETS} pull secrets, so only the first ones are used.")
+        faults = (
+            *faults,
+            f"An image has more than {_MAX_SECRETS} pull secrets. Only the first {_MAX_SECRETS} are used. List fewer.",
+        )
     credentials = {
         key: tuple(configs[name] for name in each[:_MAX_SECRETS] if name in configs) for key, each in secrets.items()
     }

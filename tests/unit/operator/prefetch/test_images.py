@@ -90,7 +90,7 @@ def test_t2_the_pull_secrets_of_an_image_are_bounded() -> None:
     workload = Workload("Deployment", "ns", "web", template("a:1", secrets=names))
     found = gather(demand_of(prefetch(**FOLLOWS)), Surroundings((workload,)), readings)
     assert [32] == [len(each) for each in found.credentials.values()]
-    assert ("An image has more than 32 pull secrets, so only the first ones are used.",) == found.secret_faults
+    assert ("An image has more than 32 pull secrets. Only the first 32 are used. List fewer.",) == found.secret_faults
 
 
 @pytest.mark.parametrize(("count", "reason"), [(MAX_BLOBS, ""), (MAX_BLOBS + 1, "InvalidManifest")])
