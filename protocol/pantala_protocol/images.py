@@ -5,7 +5,7 @@ its orders even if some supernodes do not answer. The orders with the greatest r
 every supernode with which it has a session.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -13,6 +13,10 @@ from msgspec import Meta
 from pantala_protocol.rules import text
 from pantala_protocol.rules.fields import UNKNOWN, Count, Id, Key, SmallCount, WireWord
 
+MAX_PULLS: Final = 8192
+"""The most images of which a node can report the states."""
+MAX_SURVEY: Final = 1 << 16
+"""The most blobs of a survey on which a node can report."""
 Digest = Annotated[str, Meta(max_length=135)]
 """The digest of a blob, as text. The longest has ``sha512:`` and 128 digits."""
 
@@ -164,7 +168,7 @@ class RuntimeState(msgspec.Struct, frozen=True, omit_defaults=True):
     """True if the runtime protects pinned images. ``None``: not known yet."""
     disk_free: Count | None = None
     """Free bytes on the images' file system, in steps of 64 MiB."""
-    blobs: Annotated[dict[Digest, bool], Meta(max_length=1 << 16)] = {}
+    blobs: Annotated[dict[Digest, bool], Meta(max_length=MAX_SURVEY)] = {}
     """Whether the runtime has the blob, for each digest in :attr:`NodeOrders.survey`."""
 
     def __post_init__(self) -> None:

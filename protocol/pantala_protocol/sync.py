@@ -13,7 +13,7 @@ from typing import Annotated, Any
 import msgspec
 from msgspec import Meta
 
-from pantala_protocol.images import NodeOrders, PullState, RuntimeState
+from pantala_protocol.images import MAX_PULLS, NodeOrders, PullState, RuntimeState
 from pantala_protocol.rules import text
 from pantala_protocol.rules.fields import (
     UNKNOWN,
@@ -162,7 +162,7 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     counts."""
     images: Count = 0
     """The revision of the orders about images in force. 0: none."""
-    pulls: Annotated[dict[Key, PullState], Meta(max_length=8192)] | None = None
+    pulls: Annotated[dict[Key, PullState], Meta(max_length=MAX_PULLS)] | None = None
     """The states of all ordered images, by key. ``None``: unchanged."""
     runtime: RuntimeState | None = None
     """The state of the node's container runtime. ``None``: unchanged since the last exchange."""

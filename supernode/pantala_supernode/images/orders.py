@@ -12,7 +12,7 @@ from msgspec.structs import replace
 
 from pantala_protocol import image
 from pantala_protocol.image import ImageReference
-from pantala_protocol.images import Depth, NodeOrder, NodeOrders, WantedImage
+from pantala_protocol.images import MAX_PULLS, MAX_SURVEY, Depth, NodeOrder, NodeOrders, WantedImage
 from pantala_protocol.statement import Statement
 from pantala_supernode.errors import ForbiddenError
 from pantala_supernode.registry.clouds.accounts import AccountChoice
@@ -35,7 +35,7 @@ class StatedImages:
         """Replace the images. Returns the nodes whose orders changed, or ``None`` for all nodes."""
         before, survey, unchanged = self._pulls, self._survey, self._unchanged
         first = not self._revision
-        self._revision, self._survey = statement.revision, statement.survey
+        self._revision, self._survey = statement.revision, statement.survey[:MAX_SURVEY]
         kept = {key: self._images[key] for key in statement.unchanged if key in self._images}
         self._images = kept | {wanted.key: wanted for wanted in statement.images}
         self._unchanged = tuple(sorted(set(statement.unchanged) - self._images.keys()))
@@ -109,10 +109,14 @@ def _is_readable(secret: str) -> bool:
 
 
 def _by_node(images: Iterable[WantedImage]) -> dict[str, tuple[NodeOrder, ...]]:
+    """The orders of each node. ``images``: sorted by age, the oldest first.
+
+    A node gets no more orders than it can report. With more, the supernode would refuse all its exchanges.
+    """
     found: dict[str, list[NodeOrder]] = {}
     for wanted in images:
         for node, order in wanted.orders.items():
             blobs = wanted.blobs.get(wanted.platforms.get(node, ""), ()) if wanted.depth is Depth.PEER else ()
             order_of_node = NodeOrder(wanted.key, wanted.image, order, wanted.depth, wanted.pin, blobs)
             found.setdefault(node, []).append(order_of_node)
-    return {node: tuple(sorted(orders, key=lambda order: order.key)) for node, orders in found.items()}
+    return {node: tuple(sorted(orders[:MAX_PULLS], key=lambda order: order.key)) for node, orders in found.items()}

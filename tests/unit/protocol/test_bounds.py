@@ -11,10 +11,10 @@ import pytest
 
 from pantala_pieces.file import Meta, PieceFile
 from pantala_protocol.geometry import Geometry
-from pantala_protocol.images import PullPhase, PullState, RuntimeState
+from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.rules import text
 from pantala_protocol.rules.fields import decode
-from pantala_protocol.statement import Failure
+from pantala_protocol.statement import Failure, Statement
 from pantala_protocol.sync import (
     DeliveryState,
     DeliveryStatus,
@@ -24,6 +24,7 @@ from pantala_protocol.sync import (
     SyncRequest,
     WantedBlob,
 )
+from pantala_supernode.images.orders import StatedImages
 from pantala_supernode.sync.session import parse_held
 
 HOSTILE = (1 << 31, 1 << 33, 1 << 52, 1 << 53, 1 << 62, 1 << 64, 10**18)
@@ -118,6 +119,22 @@ def test_a_peer_cannot_report_without_end(most: int, fill: Callable[[int], dict[
         body = msgspec.json.encode(SyncRequest("n", "b", 1, **fill(count)))
         with nullcontext() if allowed else pytest.raises(ValueError, match="length"):
             decode(body, SyncRequest)
+
+
+def test_a_node_gets_no_more_orders_than_it_can_report() -> None:
+    """The objects of one user stopped all exchanges of all peers: their supernodes refused the reports."""
+    images = [
+        WantedImage(f"ns/{number}", "r.example/a@sha256:0", orders={"n": PullOrder("r", 1)}) for number in range(8200)
+    ]
+    stated = StatedImages()
+    stated.take(Statement(1, images=tuple(images), survey=tuple(f"sha256:{number:064}" for number in range(70_000))))
+    orders = stated.orders("n")
+    assert orders is not None
+    assert {order.key for order in orders.pulls} == {image.key for image in images[:8192]}
+    pulls = {order.key: PullState(PullPhase.PULLING, 1) for order in orders.pulls}
+    runtime = RuntimeState(blobs=dict.fromkeys(orders.survey, True))
+    request = SyncRequest("n", "b", 1, pulls=pulls, runtime=runtime)
+    assert request == decode(msgspec.json.encode(request), SyncRequest)
 
 
 def test_a_peer_cannot_report_ranges_without_end() -> None:
