@@ -283,3 +283,17 @@ async def test_a_leaving_replica_is_asked_although_it_was_silent(liar: Liar) -> 
         assert found is not None
         assert found.whole
         assert await asking.report(staying, TASK) is not None
+
+
+async def test_a_leaving_replica_that_is_down_is_asked_only_once_more() -> None:
+    """Otherwise, each file would wait for its time limit, and keep requests to other replicas waiting."""
+    async with aiohttp.ClientSession() as session:
+        asking = client.ReplicaClient(session, None, clock=lambda: 0.0)
+        staying, leaving = (Member("other", "http://127.0.0.1:1", leaving=each) for each in (False, True))
+        for replica, why in (
+            (staying, "did not answer: "),
+            (leaving, "did not answer: "),
+            (leaving, "did not answer a moment ago"),
+        ):
+            with pytest.raises(ReplicaError, match=why):
+                await asking.report(replica, TASK)

@@ -57,6 +57,8 @@ class _Silence(NamedTuple):
     until: float
     timeouts: int
     """How many requests in a row have timed out. A replica that refused the connection counts as :data:`_TIMEOUTS`."""
+    leaving: bool
+    """True if the replica was already leaving when it did not answer."""
 
 
 class ReplicaClient:
@@ -85,10 +87,6 @@ class ReplicaClient:
         """True if a replica timed out, but may only be busy. Before reading an origin, the caller must ask it again."""
         silence = self._silent.get(replica.url)
         return silence is not None and silence.timeouts < _TIMEOUTS
-
-    def _may_end(self, replica: Member) -> bool:
-        """True if a replica that counts as down must be asked, because it leaves and may have the only copy."""
-        return replica.leaving and not self.in_doubt(replica)
 
     async def report(self, replica: Member, task_id: TaskID) -> CopyReport | None:
         """What a replica has of a file. ``None``: the replica does not know the task."""
@@ -120,8 +118,7 @@ class ReplicaClient:
 
     async def _ask(self, replica: Member, method: str, task_id: TaskID, body: bytes | None = None) -> CopyReport | None:
         async with self._turn:
-            silence = self._silent.get(replica.url)
-            if silence is not None and self._clock() < silence.until and not self._may_end(replica):
+            if self._is_silent(replica):
                 raise ReplicaError.with_action(f"Replica {replica.name} did not answer a moment ago")
             try:
                 async with await self._send(replica, method, task_id, timeout=_REPORT_TIMEOUT, data=body) as answer:
@@ -133,6 +130,13 @@ class ReplicaClient:
                 ) from error
         self._silent.pop(replica.url, None)
         return report
+
+    def _is_silent(self, replica: Member) -> bool:
+        """True if a replica must not be asked now. One that begins to leave is asked once more: it may end soon."""
+        silence = self._silent.get(replica.url)
+        if silence is None or self._clock() >= silence.until:
+            return False
+        return silence.leaving or not replica.leaving
 
     async def _send(
         self, replica: Member, method: str, path: str, *, timeout: aiohttp.ClientTimeout, **more: Any
@@ -150,7 +154,7 @@ class ReplicaClient:
             timeouts = _TIMEOUTS
         elif before is None or now >= before.until:  # requests at the same time count once
             timeouts += 1
-        self._silent[replica.url] = _Silence(text, now + _SILENCE, timeouts)
+        self._silent[replica.url] = _Silence(text, now + _SILENCE, timeouts, replica.leaving)
         if before is None or before.error != text:
             _log.warning("a replica does not answer", replica=replica.name, error=text)
 
