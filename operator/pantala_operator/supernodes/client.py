@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import structlog
 
@@ -56,6 +57,16 @@ class DesiredState:
     zones: Mapping[str, str] = field(default_factory=dict)
 
 
+class _Form(NamedTuple):
+    """What a supernode understands in statements. Former minor versions understand names only."""
+
+    numbers: bool
+    credentials: bool
+
+    def of(self, content: Statement) -> Statement:
+        return numbers.numbered(content, credentials=self.credentials) if self.numbers else content
+
+
 class SupernodeClient:
     """Publishes what the supernode reports, each statement it accepts, and when it becomes unreachable."""
 
@@ -75,7 +86,7 @@ class SupernodeClient:
         self._version = 0
         self._revision = 0
         self._in_force = 0
-        self._numbers = self._credentials = False
+        self._form: _Form | None = None
         self._wanted: DesiredState | None = None
         self._stated: DesiredState | None = None
         self._changed = asyncio.Event()
@@ -129,8 +140,8 @@ class SupernodeClient:
             self._succeed("changes")
             self._boot, self._version = changes.boot, changes.version
             self._in_force = changes.revision
-            self._numbers, self._credentials = changes.numbers, changes.credentials
-            if changes.revision != self._revision:
+            former, self._form = self._form, _Form(changes.numbers, changes.credentials)
+            if changes.revision != self._revision or former != self._form:
                 self._stated = None
                 self._changed.set()
             if not self._muted:
@@ -144,7 +155,8 @@ class SupernodeClient:
             await self._changed.wait()
             self._changed.clear()
             wanted = self._wanted
-            if wanted is None or wanted == self._stated or not self._term.may_state:
+            form = self._form
+            if form is None or wanted is None or wanted == self._stated or not self._term.may_state:
                 continue
             # The revision must exceed those of earlier operators, although none is stored and clocks may go back.
             revision = max(self._revision + 1, self._in_force + 1, int(self._clock.now().timestamp() * 1000))
@@ -162,7 +174,7 @@ class SupernodeClient:
                 sources=wanted.sources,
                 zones=dict(wanted.zones),
             )
-            fitted = statement_room.fit(content, self._pack)
+            fitted = statement_room.fit(content, form.of)
             try:
                 receipt = await self._api.state(fitted.statement)
             except SupernodeCallError as error:
@@ -172,13 +184,9 @@ class SupernodeClient:
                 continue
             backoff.reset()
             self._succeed("statement")
-            self._revision, self._stated = receipt.revision, wanted
+            self._revision, self._stated = receipt.revision, wanted if form == self._form else None
             self._events.publish(StatementTaken(self._name, wanted.tasks, fitted.cut))
             await asyncio.sleep(_STATEMENT_PAUSE)
-
-    def _pack(self, content: Statement) -> Statement:
-        """The form of a statement that the supernode understands. Former minor versions understand names only."""
-        return numbers.numbered(content, credentials=self._credentials) if self._numbers else content
 
     async def _ask_progress(self) -> None:
         """Ask for the progress of downloads again and again, while this replica leads."""

@@ -10,7 +10,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from pantala_operator.__main__ import main
-from pantala_operator.errors import ClusterUnavailableError
+from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
 from pantala_operator.events import StatusWritten
 from pantala_operator.settings import Settings, parse
 from pantala_process.settings import ListenAddress, SettingsError
@@ -227,6 +227,25 @@ async def test_h10_a_supernode_of_the_former_minor_version_gets_names(stopped: O
         sent = stopped.supernode.sent[-1]
         assert (((), 0) if new else (NODES, None)) == (sent.tasks[0].peers, sent.tasks[0].node_set)
         assert NODES == stopped.supernode.wanted["ns/t"].peers
+
+
+async def test_h10_a_supernode_that_took_a_statement_for_another_version_gets_it_again(stopped: OperatorStage) -> None:
+    """It is rolled back, and gets a statement before the operator sees that it is an older one."""
+    stopped.task()
+    async with stopped.operator():
+        await eventually(lambda: stopped.supernode.wanted)
+        real = stopped.supernode.changes
+        stopped.supernode.changes = AsyncMock(side_effect=SupernodeUnavailableError("it starts"))  # type: ignore[method-assign]
+        await stopped.supernode.connect("a")
+        await asyncio.sleep(30)
+        await stopped.supernode.restart()
+        stopped.supernode.numbers = False
+        stopped.task("second")
+        await eventually(lambda: "ns/second" in stopped.supernode.wanted)
+        assert () == stopped.supernode.sent[-1].tasks[0].peers
+        stopped.supernode.changes = real  # type: ignore[method-assign]
+        await stopped.supernode.connect(*NODES)
+        await eventually(lambda: NODES == stopped.supernode.sent[-1].tasks[0].peers)
 
 
 async def test_each_peer_on_a_node_has_a_resource(stage: OperatorStage) -> None:
