@@ -72,6 +72,8 @@ class BlobLeases:
         self._clock = clock
         self._demand: dict[str, Mapping[str, WantedBlob]] = {}
         self._blobs: dict[str, LeasedBlob] = {}
+        self._expected = 0
+        """With at most this many blobs, no search for idle blobs is due before the next :meth:`tick`."""
 
     def take(self, peer: str, wants: Mapping[str, WantedBlob]) -> None:
         """Replace the blobs for which a peer waits. They take effect after the first statement."""
@@ -207,6 +209,8 @@ class BlobLeases:
                 self._tasks.renew(name, until=self._until(name))
                 self._pass_turn(name, blob, task)
                 self._admit(name, blob)
+        self._expected = 0
+        self._release_oldest()
 
     def release_idle(self) -> bool:
         """End the lease on the blob that has been idle for the longest time. False: no blob is idle."""
@@ -221,14 +225,18 @@ class BlobLeases:
         return True
 
     def _release_oldest(self) -> None:
-        """Above the limit, release a quarter of the idle blobs: unfinished ones first, then the longest idle ones."""
-        if len(self._blobs) <= _KEPT:
+        """Above the limit, release a quarter of the idle blobs: unfinished ones first, then the longest idle ones.
+
+        It takes milliseconds to find them. So until the next :meth:`tick`, only many more blobs start a further search.
+        """
+        if len(self._blobs) <= max(_KEPT, self._expected):
             return
         whole = {task.id for task in self._tasks if task.complete}
         idle = sorted((name in whole, blob.wanted_at, name) for name, blob in self._blobs.items() if blob.idle)
         if len(idle) > _KEPT:
             for _, _, name in idle[: len(idle) - _KEPT * 3 // 4]:
                 self._release(name)
+        self._expected = len(self._blobs) + _KEPT // 16
 
     def _release(self, name: str) -> None:
         del self._blobs[name]

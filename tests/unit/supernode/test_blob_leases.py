@@ -1,5 +1,6 @@
 """Which blobs are fetched, from where, and which peers receive them."""
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import msgspec
@@ -12,6 +13,8 @@ from pantala_protocol.sync import WantedBlob
 from pantala_supernode.images import leases
 from pantala_supernode.images.leases import PRIORITY
 from pantala_supernode.registry.credentials import POD_IDENTITY
+from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.task import Task
 from tests.support.blob_stage import DIGEST, KEPT, NAME, ONE, OTHER, WANTED, BlobStage
 
 
@@ -153,6 +156,25 @@ def test_a_peer_that_asks_for_ever_more_blobs_takes_no_more_memory(
     left = {task.id for task in stage.managers.tasks}
     assert {NAME, *(task_id.of_blob(digest) for digest in digests[-5:])} <= left
     assert 10 >= len(left)
+
+
+def test_many_blobs_for_which_a_peer_waits_do_not_slow_down_each_exchange(
+    stage: BlobStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(leases, "_KEPT", 8)
+    stage.say("n2", WANTED, *(msgspec.structs.replace(WANTED, digest=f"sha256:{number:064x}") for number in range(20)))
+    searches = []
+
+    def no_tasks(manager: TaskManager) -> Iterator[Task]:
+        searches.append(manager)
+        return iter(())
+
+    monkeypatch.setattr(TaskManager, "__iter__", no_tasks)
+    for _ in range(10):
+        stage.say("n1", OTHER)
+    assert [] == searches
+    stage.blobs.tick()
+    assert [stage.managers.tasks] == searches
 
 
 def test_only_an_order_lets_a_blob_be_read_with_the_identity_of_the_pod(stage: BlobStage) -> None:
