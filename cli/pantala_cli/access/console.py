@@ -100,7 +100,7 @@ def through(cluster: Cluster, forward: Forward, home: str) -> Iterator[ConsoleCl
 def operators(cluster: Cluster, home: str) -> list[Resource]:
     """The operator's running pods, ready ones first. All are in one namespace.
 
-    Raises :class:`ConsoleError` if there is none, and as :func:`of_one_place`.
+    Raises :class:`ConsoleError` if there is none, and the errors of :func:`of_one_place`.
     """
     try:
         pods = cluster.objects(POD, home or None, selector_of("operator"))

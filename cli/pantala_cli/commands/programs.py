@@ -106,7 +106,7 @@ def selector(process: Component) -> str:
 def pods_of(cluster: Cluster, home: str, process: Component, node: str = "") -> list[Resource]:
     """The pods of a process, all in one namespace.
 
-    Raises :class:`ObjectMissingError` if there is none, and as :func:`of_one_place`.
+    Raises :class:`ObjectMissingError` if there is none, and the errors of :func:`of_one_place`.
     """
     pods = cluster.objects(POD, home or None, selector(process))
     if node:

@@ -53,7 +53,7 @@ class Facts:
 def collect(cluster: Cluster, access: UserAccess) -> Facts:
     """Ask the API server and the console.
 
-    Raises :class:`CLIError` if the API server does not answer at all, and as :func:`of_one_place`.
+    Raises :class:`CLIError` if the API server does not answer, and the errors of :func:`of_one_place`.
     """
     version = cluster.version()
     missing: dict[str, str] = {}

@@ -75,9 +75,9 @@ class PrefetchController:
         self.settled = False
         """True once the first statement may be sent. Nodes remove each image that a statement does not name."""
         self.images: tuple[WantedImage, ...] = ()
-        """The images that nodes must have, as far as they are known."""
+        """The images that nodes must have, with their orders, as far as they are known."""
         self.unchanged: tuple[str, ...] = ()
-        """The keys of the other wanted images. For example, their registry has not answered since the last restart."""
+        """The keys of wanted images whose orders are not known, for example because a registry does not answer."""
         self.survey: tuple[str, ...] = ()
         """The digests of all blobs for which each node reports whether it has them."""
 
@@ -290,7 +290,7 @@ class PrefetchController:
         self._settle(known)
 
     def _unknown(self, planned: Mapping[str, Planned]) -> Iterator[str]:
-        """Yield the keys of wanted images that are not resolved yet. Images without a known name are left out."""
+        """Yield the keys of wanted images whose orders are not known yet. Images without a known name are left out."""
         unknown = {uid for uid in planned if self._states[uid].images is None}
         for uid in unknown:
             yield from (f"{planned[uid].metadata.namespace}/{name}" for name in self._states[uid].orders)

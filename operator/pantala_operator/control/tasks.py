@@ -40,7 +40,7 @@ class SharedNodes:
         self._known.clear()
 
     def both(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
-        """The shared tuple of these names, and the shared set."""
+        """The names as a tuple and as a set. Equal names share both."""
         if names not in self._known:
             self._known[names] = names, frozenset(names)
         return self._known[names]

@@ -141,7 +141,7 @@ class BlockCutter:
     def cut(self, chunk: bytes) -> Iterable[bytearray]:
         """Add a chunk, and return each block that it completes. Read all of them before the next chunk.
 
-        A further block begins only when the next one is read, so that the caller can wait before that.
+        The next block takes memory only when it is read. So the caller can wait before it reads the block.
         """
         end = self._filled + len(chunk)
         if self._skip or not self._filled or end >= self._size:

@@ -75,7 +75,7 @@ class Head:
 
     @classmethod
     def read(cls, lines: list[bytes], *, same_origin: bool, url: str) -> Self:
-        """Read the lines of a head. Raises :class:`OutboundError`."""
+        """Parse the head of an answer. Raises :class:`OutboundError`."""
         status = _STATUS.match(lines[0])
         if status is None:
             raise OutboundError(Fault.PROTOCOL, "its status line is wrong")

@@ -132,7 +132,7 @@ class ReplicaClient:
         return report
 
     def _is_silent(self, replica: Member) -> bool:
-        """True if a replica must not be asked now. One that begins to leave is asked once more: it may end soon."""
+        """True if a replica must not be asked now. A replica that begins to leave is asked once more."""
         silence = self._silent.get(replica.url)
         if silence is None or self._clock() >= silence.until:
             return False

@@ -166,7 +166,7 @@ async def test_one_address_cannot_keep_the_clients_of_others_out(
         assert b"honest" == await client.run()
 
 
-async def test_clients_that_register_ever_more_files_take_no_more_memory(
+async def test_registrations_of_many_files_take_limited_memory(
     stage: DragonflyStage, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(registration, "_MOST_IDLE", 3)

@@ -144,9 +144,7 @@ def test_an_idle_blob_is_released_for_room(stage: BlobStage) -> None:
     assert not stage.blobs.release_idle()
 
 
-def test_a_peer_that_asks_for_ever_more_blobs_takes_no_more_memory(
-    stage: BlobStage, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_requests_for_many_blobs_take_limited_memory(stage: BlobStage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(leases, "_KEPT", 8)
     stage.say("n2", WANTED)
     digests = [f"sha256:{number:064x}" for number in range(100)]
