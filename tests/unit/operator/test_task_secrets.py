@@ -9,6 +9,7 @@ from unittest.mock import AsyncMock
 import pytest
 
 from pantala_operator.errors import ClusterUnavailableError
+from pantala_operator.events import StatementTaken
 from pantala_operator.ports import DataKind
 from pantala_operator.resources.api import Secret
 from pantala_operator.supernodes import statement_room
@@ -99,9 +100,12 @@ async def test_m1_a_task_without_room_in_the_statement_is_told(
     stopped.cluster.put("tasks", {
         "metadata": {"name": "t", "namespace": "other"}, "spec": {"source": {"url": "http://origin.example/f"}},
     })  # fmt: skip
-    async with stopped.operator():
+    taken: list[StatementTaken] = []
+    async with stopped.operator() as app:
+        app.events.subscribe(StatementTaken, taken.append)
         await eventually(lambda: "other/t" in stopped.supernode.wanted)
         await stopped.until("Stalled", "True", "StatementFull", name="t7")
+        assert stopped.supernode.sent[-1].tasks == taken[-1].tasks
         wanted = stopped.supernode.wanted
         whole = [name for name, task in wanted.items() if task.headers]
         assert 9 == len(wanted)
