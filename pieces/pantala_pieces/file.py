@@ -143,7 +143,8 @@ class PieceFile:
 
     def reserve(self) -> None:
         """Create a missing data file, and reserve its space. So a full disk is noticed before the first piece."""
-        what, length = f"reserve {self.meta.length} bytes for {self.path}", self.meta.length or 0
+        length = self.meta.length or 0
+        what = f"reserve {length} bytes for {self.path}"
         with store_errors(what):
             if not self.path.exists():
                 self._data.close()  # it may be open although it is deleted

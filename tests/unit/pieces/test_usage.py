@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_pieces.errors import StoreFullError
+from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_pieces.usage import Usage
@@ -67,6 +67,13 @@ def test_m1_reserved_room_is_reserved_once(tmp_path: Path, monkeypatch: pytest.M
     file.reserve()
     assert [4 * PIECE] * 2 == calls
     assert 4 * PIECE <= file.allocated
+
+
+def test_m1_the_error_for_a_file_without_a_known_length_names_no_length(tmp_path: Path) -> None:
+    file = made(tmp_path, None)
+    file.path.mkdir()
+    with pytest.raises(StoreError, match="reserve 0 bytes for "):
+        file.reserve()
 
 
 def test_m1_pieces_and_parts_without_a_known_length_leave_the_headroom_free(tmp_path: Path, free: list[int]) -> None:
