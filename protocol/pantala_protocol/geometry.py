@@ -51,9 +51,9 @@ def dragonfly_piece_size(length: int | None) -> int:
     return min((4 + length // (100 * _MIB) - 2) * _MIB, 15 * _MIB)
 
 
-def client_piece_size(length: int | None) -> int:
-    """4 MiB at least, because each piece costs a client of Dragonfly a connection and two requests."""
-    return max(piece_size(length), MAX_PIECE_SIZE)
+def client_piece_size(_length: int | None) -> int:
+    """Always 4 MiB, because each piece costs a client of Dragonfly a connection and two requests."""
+    return MAX_PIECE_SIZE
 
 
 class PieceSizes(NamedTuple):
