@@ -114,7 +114,7 @@ class TaskController:
         self._quotas = quotas
         self._excess: dict[str, Obstacle] = {}
         self._wanted: dict[str, WantedTask] = {}
-        self._created: dict[str, datetime] = {}
+        self._ages: dict[str, tuple[datetime, str]] = {}
         self._stated: dict[str, frozenset[str]] = {}
         self._claims: dict[str, PathClaim] = {}
         self._by_path: dict[str, dict[str, PathClaim]] = {}
@@ -130,7 +130,7 @@ class TaskController:
     def wanted_from(self, supernode: str) -> tuple[WantedTask, ...]:
         """The tasks that one supernode should have, the oldest first. The same object as before if no task changed."""
         if supernode not in self._by_supernode:
-            oldest = sorted(self._wanted, key=lambda uid: (self._created[uid], uid))
+            oldest = sorted(self._wanted, key=self._ages.__getitem__)
             uids = (uid for uid in oldest if supernode in self._stated[uid])
             self._by_supernode[supernode] = tuple(self._wanted[uid] for uid in uids)
         return self._by_supernode[supernode]
@@ -187,7 +187,7 @@ class TaskController:
     def _forget(self, uid: str) -> set[str]:
         self._by_supernode.clear()
         self._wanted.pop(uid, None)
-        self._created.pop(uid, None)
+        self._ages.pop(uid, None)
         self._stated.pop(uid, None)
         self._wake.pop(uid, None)
         self._observation.late.pop(uid, None)
@@ -206,7 +206,7 @@ class TaskController:
         if (self._stated.get(uid), self._wanted.get(uid)) != (view.stated, wanted):
             self._by_supernode.clear()
             self._stated[uid] = view.stated
-            self._created[uid] = each.metadata.creation_timestamp or now
+            self._ages[uid] = task_quota.age(each.metadata)
             _keep(self._wanted, uid, wanted)
         _keep(self._wake, uid, plan.wake_at)
         late = Counter(trouble.reason for trouble in plan.nodes.late.values())
