@@ -19,7 +19,10 @@ from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _log = structlog.get_logger(__name__)
 _MOST_IDLE = 1024
-"""The most files without a client. Clients do not authenticate, and could otherwise take all memory."""
+"""The most files without a client. Clients do not authenticate, and could otherwise take all memory.
+
+Files that clients of other replicas have registered count for themselves. Clients may fetch them there.
+"""
 OTHER_MD5 = "the origin's file does not have the requested md5"
 
 
@@ -94,6 +97,8 @@ class Registrations:
         self._timeouts = timeouts
         self._tried: dict[TaskID, float] = {}
         self._rejected: dict[TaskID, float] = {}
+        self._registered: set[TaskID] = set()
+        """The leased files that clients of this supernode have registered."""
 
     async def register(self, registration: Registration, host: str) -> Envelope:
         task_id = registration.task_id
@@ -112,6 +117,7 @@ class Registrations:
             tenants=frozenset({DRAGONFLY}),
         )
         self._leases.lease(task_id, Lease(source, until))
+        self._registered.add(task_id)
         task = await self._watch.until(task_id, _is_decided, self._timeouts.registration)
         if task is None or not _is_decided(task):
             return envelope(Code.ASK_AGAIN, _failure(task)[1] or "the origin has not answered yet; register again")
@@ -140,11 +146,15 @@ class Registrations:
         now = self._clock()
         self._tried = {name: at for name, at in self._tried.items() if now - at < self._timeouts.refusal}
         self._rejected = {name: at for name, at in self._rejected.items() if now - at < self._timeouts.rejection}
-        for _, task_id in sorted(self._idle(now))[:-_MOST_IDLE]:
+        self._registered &= {task.id for task in self._tasks if task.lease is not None}
+        idle = [task_id for _, task_id in sorted(self._idle(now))]
+        own = [task_id for task_id in idle if task_id in self._registered]
+        others = [task_id for task_id in idle if task_id not in self._registered]
+        for task_id in own[:-_MOST_IDLE] + others[:-_MOST_IDLE]:
             self._leases.end_lease(task_id, keep=True)
 
     def _idle(self, now: float) -> Iterator[tuple[float, TaskID]]:
-        """The end of the lease and the ID of each file that a client has registered, and that no client fetches.
+        """The end of the lease and the ID of each file that a client has registered, and that no client fetches here.
 
         The leases of preheats last longer.
         """

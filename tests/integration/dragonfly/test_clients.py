@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import hashlib
+import time
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,8 @@ from pantala_protocol.statement import WantedTask
 from pantala_supernode.app import serving
 from pantala_supernode.dragonfly import clients, registration
 from pantala_supernode.dragonfly.registration import RegistrationTimeouts
+from pantala_supernode.tasks.copy import FileSource
+from pantala_supernode.tasks.task import Lease
 from testbed.origin import Bytes
 from tests.support.dragonfly_client import Dfget, Item
 from tests.support.dragonfly_stage import REGISTRATION, WAYS, DragonflyStage, P
@@ -179,6 +182,22 @@ async def test_registrations_of_many_files_take_limited_memory(
         await eventually(lambda: len(list(stage.app.managers.tasks)) == 4)
         await eventually(lambda: len(list(stage.app.supernode._cdn.copies)) == 4)
         assert b"honest" == await client.run()
+
+
+async def test_registrations_do_not_end_the_leases_of_other_replicas(
+    stage: DragonflyStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """These leases are shorter, but a client may fetch the file from the other replica."""
+    monkeypatch.setattr(registration, "_MOST_IDLE", 3)
+    stage.app.dragonfly.service.registrations._timeouts = RegistrationTimeouts(registration=0.05)
+    source = FileSource("http://127.0.0.1:1/elsewhere", tenants=frozenset({"@dragonfly"}))
+    elsewhere = task_id.compute(source.url)
+    stage.app.supernode.lease(elsewhere, Lease(source, time.monotonic() + 60))
+    async with stage.dfget() as client:
+        for number in range(20):
+            await client.post("/peer/registry", REGISTRATION | {"rawUrl": f"http://127.0.0.1:1/{number}"})
+        await eventually(lambda: len(list(stage.app.managers.tasks)) == 4)
+        assert stage.app.managers.tasks.get(elsewhere) is not None
 
 
 async def test_ten_silent_clients_do_not_hold_up_the_next(stage: DragonflyStage) -> None:
