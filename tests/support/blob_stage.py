@@ -98,7 +98,8 @@ class BlobStage:
     def lease(self, task_id: str, lease: Lease) -> None:
         self.leases.append(lease)
         self.managers.tasks.lease(task_id, lease)
-        self.shows(status=CDNStatus.WAITING, failure=None)
+        if task_id == NAME:
+            self.shows(status=CDNStatus.WAITING, failure=None)
 
     def end_lease(self, task_id: str, *, keep: bool = False) -> None:
         assert keep

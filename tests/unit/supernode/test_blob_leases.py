@@ -175,6 +175,12 @@ def test_many_blobs_for_which_a_peer_waits_do_not_slow_down_each_exchange(
     assert [stage.managers.tasks] == searches
 
 
+def test_a_peer_waits_for_a_limited_number_of_blobs(stage: BlobStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_MOST", 3)
+    stage.say("n1", *(msgspec.structs.replace(WANTED, digest=f"sha256:{number:064x}") for number in range(5)))
+    assert 3 == len(list(stage.managers.tasks))
+
+
 def test_only_an_order_lets_a_blob_be_read_with_the_identity_of_the_pod(stage: BlobStage) -> None:
     image = f"registry.example/team/app:1@{DIGEST}"
     wanted = WantedImage("ns/web", image, orders={"n1": PullOrder("run", 1, timeout=60)})

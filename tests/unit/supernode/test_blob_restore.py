@@ -2,6 +2,11 @@
 
 from dataclasses import replace
 
+import msgspec
+import pytest
+
+from pantala_protocol import task_id
+from pantala_supernode.images import leases
 from pantala_supernode.images.blob import KeptBlob
 from tests.support.blob_stage import DIGEST, KEPT, NAME, ONE, OTHER, TWO, URL, WANTED, BlobStage
 
@@ -94,3 +99,25 @@ def test_restored_blobs_are_released_for_room_too() -> None:
     stage = restored()
     assert stage.blobs.release_idle()
     assert None is stage.managers.tasks.get(NAME)
+
+
+def test_restored_blobs_count_for_the_limit_of_idle_blobs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The blobs that are idle for longest go first."""
+    monkeypatch.setattr(leases, "_KEPT", 8)
+    stage = BlobStage(stated=False)
+    digests = [f"sha256:{number:064x}" for number in range(12)]
+    stage.blobs.restore(KeptBlob(digest, "g", float(age)) for age, digest in enumerate(digests))
+    stage.state()
+    stage.say("n1", WANTED)
+    assert {NAME, *(task_id.of_blob(digest) for digest in digests[:6])} == {task.id for task in stage.managers.tasks}
+
+
+def test_a_restored_whole_blob_outlives_younger_unfinished_ones(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leases, "_KEPT", 8)
+    stage = restored(idle=400.0)
+    stage.state()
+    stage.arrives(whole=True)
+    for number in range(30):
+        stage.say("n1", msgspec.structs.replace(WANTED, digest=f"sha256:{number:064x}"))
+    assert 10 >= len(list(stage.managers.tasks))
+    assert (KeptBlob(DIGEST, "g", 400.0),) == stage.blobs.kept()
