@@ -17,7 +17,6 @@ from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.scrub import Scrub, ScrubCandidate
 from pantala_pieces.store import PieceStore
 from pantala_pieces.verification import CHUNK, STEP, FileVerdict, Finding, VerificationPass
-from pantala_pieces.whole import RunningDigest
 from pantala_protocol import task_id
 from pantala_protocol.geometry import Geometry
 from tests.support.eventually import eventually
@@ -167,27 +166,6 @@ def test_a_right_file_is_read_once_in_bounded_steps(store: PieceStore, monkeypat
     findings = [verification.step() for _ in range(3)]
     assert [None, None, Finding(FileVerdict.RIGHT)] == findings
     assert list(range(0, length, CHUNK)) == offsets
-
-
-# The digest of the whole
-
-
-def test_pieces_in_order_give_the_digest_of_the_whole() -> None:
-    running = RunningDigest()
-    assert sha256(b"") == running.of(0)
-    for piece, data in enumerate((b"a", b"b", b"c")):
-        assert running.of(3) is None
-        running.feed(piece, data)
-        running.feed(piece, data)
-    assert sha256(b"abc") == running.of(3)
-    assert running.of(2) is None
-
-
-def test_a_piece_out_of_order_ends_the_digest_of_the_whole() -> None:
-    running = RunningDigest()
-    for piece in (0, 2, 1, 2):
-        running.feed(piece, b"x")
-    assert running.of(3) is None
 
 
 # Which file, when
