@@ -10,7 +10,7 @@ from pantala_pieces.transfer.upload import reception, stream
 from pantala_pieces.transfer.upload.fetches import FetchState
 from pantala_process.fair import Claim
 from tests.support.eventually import eventually
-from tests.support.reception import HUGE, SMALL, WINDOW, names, serves
+from tests.support.reception import HUGE, SMALL, names, serves
 from tests.support.reception import no_thread_is_left as no_thread_is_left
 from tests.support.sender_stage import TASK, SenderStage
 
@@ -79,9 +79,7 @@ async def test_a_bug_of_the_whole_reception_does_not_end_it(
 
 async def test_a_reader_finishes_a_file_that_is_deleted_meanwhile(tmp_path: Path) -> None:
     it = SenderStage(tmp_path, HUGE, HUGE)
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as later:
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
+    async with it.serving(), it.slow_reader() as slow, it.client() as later:
         it.store.delete(TASK)
         assert 404 == (await later.get(it.native(0))).status
         assert it.content == (await slow.reply()).body

@@ -44,9 +44,7 @@ async def test_h7_a_parked_answer_is_cut_off_when_its_time_is_over(
     monkeypatch.setattr(stream, "_PATIENCE", 1.0)
     monkeypatch.setattr(stream, "_MIN_RATE", HUGE)
     it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
+    async with it.serving(), it.slow_reader() as slow, it.client() as other:
         assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
         owner = it.sender._reception
         await eventually(lambda: owner is not None and len(owner._connections) == 1)
@@ -58,9 +56,7 @@ async def test_h7_a_parked_answer_is_cut_off_when_its_time_is_over(
 
 async def test_a_parked_answer_stays_one_fetch(tmp_path: Path) -> None:
     it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
+    async with it.serving(), it.slow_reader() as slow, it.client() as other:
         assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
         assert it.content == (await slow.reply()).body
         await eventually(lambda: len(sent(it)) == 2)
@@ -79,11 +75,9 @@ async def test_a_connection_that_is_closed_while_its_answer_is_parked_leaves_not
         if self is parked and owner is not None and threading.current_thread().name.startswith("piece-upload"):
             owner.abandon(self)
 
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
+    async with it.serving(), it.slow_reader(), it.client() as other:
         owner = it.sender._reception
         assert owner is not None
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
         (parked,) = (each for each in owner._connections.values() if each.deadline == float("inf"))
         monkeypatch.setattr(InboundConnection, "take_back", take_back)
         assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
@@ -104,9 +98,7 @@ async def test_a_parked_answer_has_no_deadline_before_it_is_parked(
 
     monkeypatch.setattr(Parking, "add", add)
     it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
+    async with it.serving(), it.slow_reader() as slow, it.client() as other:
         assert 206 == (await other.get(it.native(0, Range="bytes=0-9"))).status
         assert it.content == (await slow.reply()).body
     assert {float("inf")} == set(deadlines)

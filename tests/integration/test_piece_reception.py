@@ -49,9 +49,7 @@ async def test_a_reader_that_is_too_slow_loses_its_slot(tmp_path: Path, monkeypa
     monkeypatch.setattr(stream, "_PATIENCE", 0.5)
     monkeypatch.setattr(stream, "_MIN_RATE", HUGE)
     it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
-    async with it.serving(), it.client(window=WINDOW) as slow, it.client() as other:
-        slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
+    async with it.serving(), it.slow_reader(), it.client() as other:
         await eventually(lambda: it.sender.uploads == 0)
         await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.BROKEN)])
         assert 0 == it.sender.bytes_sent

@@ -20,6 +20,7 @@ from pantala_process.settings import ListenAddress
 from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
 from testbed.origin import Generated
+from tests.support.eventually import eventually
 
 KEY = b"key"
 TASK = "a" * 64
@@ -138,6 +139,14 @@ class SenderStage:
             yield PieceClient(reader, writer)
         finally:
             writer.transport.abort()
+
+    @contextlib.asynccontextmanager
+    async def slow_reader(self) -> AsyncIterator[PieceClient]:
+        """A client that takes a slot: it asks for piece 0, and has read nothing of the answer yet."""
+        async with self.client(window=4096) as slow:
+            slow.send(self.native(0))
+            await eventually(lambda: self.sender.uploads == 1)
+            yield slow
 
     @contextlib.asynccontextmanager
     async def client_after(
