@@ -1,14 +1,10 @@
 """Pieces are fetched from scripted providers over real sockets. Each possible fault of an answer has its error."""
 
 import asyncio
-import contextlib
-import ssl
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from pantala_pieces.transfer.deadlines import ReceiveTimeouts
 from pantala_pieces.transfer.errors import (
@@ -19,107 +15,26 @@ from pantala_pieces.transfer.errors import (
     ProviderUnreachableError,
     StalledError,
 )
-from pantala_pieces.transfer.jobs import JobCancelledError, JobState, PieceBuffer, ReceiveJob
+from pantala_pieces.transfer.jobs import JobCancelledError, PieceBuffer
 from pantala_pieces.transfer.providers import Providers
-from pantala_pieces.transfer.requests import PieceRequest
-from pantala_pieces.transfer.upload.heads import RequestHead, piece_head
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceWork
 from testbed.certificates import DAY, ProcessAuthority
-
-SIZE = 300_000
-BODY = bytes(range(256)) * (SIZE // 256) + bytes(SIZE % 256)
-GOOD = (
-    b"HTTP/1.1 206 Partial Content\r\nContent-Range: bytes 1000-%d/999999\r\nContent-Length: %d\r\n"
-    b"Content-Type: application/octet-stream\r\n\r\n" % (1000 + SIZE - 1, SIZE)
+from tests.support.scripted_provider import (
+    BODY,
+    GOOD,
+    SIZE,
+    SLICES,
+    Script,
+    answer,
+    fetch,
+    half_then_silence,
+    job,
+    provider,
+    reset,
+    silence,
+    work,
 )
-
-Script = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
-
-
-def work(port: int, **changes: object) -> PieceWork:
-    values: dict[str, object] = {
-        "task_id": "a" * 64,
-        "generation": "g1",
-        "piece": 1,
-        "offset": 1000,
-        "size": SIZE,
-        "sha256": "00",
-        "host": "127.0.0.1",
-        "port": port,
-        "ticket": "1.ab",
-    }
-    return PieceWork(**(values | changes))  # type: ignore[arg-type]
-
-
-class Scripted:
-    """A provider that answers by the script, counts connections and records the heads of requests."""
-
-    def __init__(self, script: Script) -> None:
-        self.script = script
-        self.connections = 0
-        self.heads: list[bytes] = []
-        self.port = 0
-
-    async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self.connections += 1
-        try:
-            while not writer.is_closing():
-                self.heads.append(await reader.readuntil(b"\r\n\r\n"))
-                await self.script(reader, writer)
-        except (asyncio.IncompleteReadError, ConnectionError):
-            writer.close()
-        except asyncio.CancelledError:
-            writer.transport.abort()
-            raise
-
-
-@contextlib.asynccontextmanager
-async def provider(script: Script, tls: ssl.SSLContext | None = None) -> AsyncIterator[Scripted]:
-    scripted = Scripted(script)
-    tasks: set[asyncio.Task[None]] = set()
-
-    def connected(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        tasks.add(asyncio.create_task(scripted.serve(reader, writer)))
-
-    server = await asyncio.start_server(connected, "127.0.0.1", 0, ssl=tls)
-    scripted.port = server.sockets[0].getsockname()[1]
-    try:
-        yield scripted
-    finally:
-        server.close()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-        await asyncio.sleep(0.01)  # aborted transports close in the loop's next rounds
-
-
-def answer(*parts: bytes, end: bool = False, pause: float = 0.0) -> Script:
-    async def script(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        for part in parts:
-            writer.write(part)
-            await writer.drain()
-            if pause:
-                await asyncio.sleep(pause)
-        if end:
-            writer.close()
-
-    return script
-
-
-async def reset(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(GOOD + BODY[:100_000])
-    await writer.drain()
-    writer.transport.abort()
-
-
-async def silence(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-    await asyncio.sleep(60)
-
-
-async def half_then_silence(_reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-    writer.write(GOOD + BODY[: SIZE // 2])
-    await asyncio.sleep(60)
 
 
 @pytest.fixture
@@ -128,23 +43,6 @@ async def providers() -> AsyncIterator[Providers]:
     yield client
     client.close()
     await asyncio.sleep(0.01)
-
-
-def job(wanted: PieceWork) -> ReceiveJob:
-    made = ReceiveJob(wanted, lambda _: None)
-    assert made.advance(JobState.RECEIVING)
-    return made
-
-
-async def fetch(client: Providers, wanted: PieceWork) -> bytes:
-    """Fetch in a thread, as the receiver does."""
-    data = await asyncio.to_thread(client.fetch, job(wanted), PieceBuffer())
-    assert wanted.size == len(data)
-    return bytes(data)
-
-
-SLICES = [BODY[n : n + 30_000] for n in range(0, SIZE, 30_000)]
-"""The kernel wakes us for 128 KiB. Fewer bytes within the stall timeout are still progress."""
 
 
 @pytest.mark.parametrize(
@@ -296,38 +194,6 @@ async def test_a_request_cannot_be_injected(providers: Providers, text: str) -> 
     for name in ("generation", "ticket", "host", *(["path"] if text else [])):
         with pytest.raises(ProviderRefusedError):
             await fetch(providers, work(1, **{name: text}))
-
-
-@given(st.binary(max_size=300))
-def test_a_head_is_read_or_rejected(head: bytes) -> None:
-    with contextlib.suppress(FetchError):
-        PieceRequest(b"", 0, 1).check_head(head)
-
-
-@given(st.integers(min_value=0, max_value=len(GOOD) - 5), st.integers(min_value=0, max_value=255))
-def test_a_changed_head_is_read_or_rejected(position: int, value: int) -> None:
-    head = bytearray(GOOD[:-4])
-    head[position] = value
-    with contextlib.suppress(FetchError):
-        PieceRequest(b"", 1000, SIZE).check_head(bytes(head))
-
-
-OURS = piece_head(1000, SIZE, 999_999, RequestHead(b"", b"", b"", keep=True, announce=False))[:-4]
-
-
-def test_the_head_of_our_own_sender_is_accepted() -> None:
-    assert PieceRequest(b"", 1000, SIZE).check_head(OURS)
-
-
-@given(st.integers(min_value=0, max_value=len(OURS)), st.binary(max_size=2), st.integers(min_value=0, max_value=2))
-def test_a_changed_head_of_our_own_sender_is_accepted_only_with_its_range(at: int, other: bytes, cut: int) -> None:
-    head = OURS[:at] + other + OURS[at + cut :]
-    with contextlib.suppress(FetchError):
-        PieceRequest(b"", 1000, SIZE).check_head(head)
-        lines = head.lower().split(b"\r\n")
-        assert not any(b"\n" in line or b"\r" in line for line in lines)
-        assert b"300000" in [line.removeprefix(b"content-length:").strip() for line in lines]
-        assert any(line.partition(b":")[2].strip().startswith(b"bytes 1000-300999/") for line in lines)
 
 
 WRAPPING = Wrapping(1000)

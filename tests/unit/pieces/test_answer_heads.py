@@ -1,0 +1,42 @@
+"""The head of a provider's answer: ours is accepted, and any other bytes are read or rejected."""
+
+import contextlib
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from pantala_pieces.transfer.errors import FetchError
+from pantala_pieces.transfer.requests import PieceRequest
+from pantala_pieces.transfer.upload.heads import RequestHead, piece_head
+from tests.support.scripted_provider import GOOD, SIZE
+
+OURS = piece_head(1000, SIZE, 999_999, RequestHead(b"", b"", b"", keep=True, announce=False))[:-4]
+
+
+@given(st.binary(max_size=300))
+def test_a_head_is_read_or_rejected(head: bytes) -> None:
+    with contextlib.suppress(FetchError):
+        PieceRequest(b"", 0, 1).check_head(head)
+
+
+@given(st.integers(min_value=0, max_value=len(GOOD) - 5), st.integers(min_value=0, max_value=255))
+def test_a_changed_head_is_read_or_rejected(position: int, value: int) -> None:
+    head = bytearray(GOOD[:-4])
+    head[position] = value
+    with contextlib.suppress(FetchError):
+        PieceRequest(b"", 1000, SIZE).check_head(bytes(head))
+
+
+def test_the_head_of_our_own_sender_is_accepted() -> None:
+    assert PieceRequest(b"", 1000, SIZE).check_head(OURS)
+
+
+@given(st.integers(min_value=0, max_value=len(OURS)), st.binary(max_size=2), st.integers(min_value=0, max_value=2))
+def test_a_changed_head_of_our_own_sender_is_accepted_only_with_its_range(at: int, other: bytes, cut: int) -> None:
+    head = OURS[:at] + other + OURS[at + cut :]
+    with contextlib.suppress(FetchError):
+        PieceRequest(b"", 1000, SIZE).check_head(head)
+        lines = head.lower().split(b"\r\n")
+        assert not any(b"\n" in line or b"\r" in line for line in lines)
+        assert b"300000" in [line.removeprefix(b"content-length:").strip() for line in lines]
+        assert any(line.partition(b":")[2].strip().startswith(b"bytes 1000-300999/") for line in lines)
