@@ -10,9 +10,10 @@ from pantala_supernode.registry.clouds.aws_keys import PodIdentityKeys
 from pantala_supernode.registry.clouds.environment import agent_client
 from pantala_supernode.registry.clouds.signature import AWSKeys
 from pantala_supernode.registry.transport import RegistryTransport
+from tests.support.cloud_lab import CloudLab
 from tests.support.cloud_stage import lab as lab
 from tests.support.cloud_stage import read, resolve
-from tests.support.clouds import ECR, CloudLab, TokenServers
+from tests.support.clouds import ECR, TokenServers
 from tests.support.fake_registry import LAYER
 from tests.support.outbound import local_egress
 

@@ -9,9 +9,10 @@ import pytest
 from aiohttp import web
 
 from pantala_supernode.registry import errors
+from tests.support.cloud_lab import CloudLab
 from tests.support.cloud_stage import CLOUDS, refusal, resolve
 from tests.support.cloud_stage import lab as lab
-from tests.support.clouds import ECR, PKG, ROLE, CloudLab
+from tests.support.clouds import ECR, PKG, ROLE
 
 # -- failures
 

@@ -12,9 +12,10 @@ from pantala_supernode.registry import errors
 from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, Keyring, RegistryAccount
 from pantala_supernode.registry.mapping import grammar
 from pantala_supernode.replicas.client import SourceRequest
+from tests.support.cloud_lab import CloudLab
 from tests.support.cloud_stage import AMD64, CLOUDS, HOUR, Environment, read, refusal, resolve
 from tests.support.cloud_stage import lab as lab
-from tests.support.clouds import ACR, ECR, PKG, CloudLab, TokenServers
+from tests.support.clouds import ACR, ECR, PKG, TokenServers
 from tests.support.fake_registry import LAYER, FakeRegistry, sha256
 
 

@@ -13,7 +13,8 @@ from pantala_supernode.registry.credentials import Keyring
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
 from pantala_supernode.tasks.copy import FileSource
-from tests.support.clouds import ACR, ECR, PKG, CloudLab, cloud_lab
+from tests.support.cloud_lab import CloudLab, cloud_lab
+from tests.support.clouds import ACR, ECR, PKG
 from tests.support.fake_registry import LAYER, FakeRegistry, sha256
 
 AMD64 = [Platform("linux", "amd64")]
