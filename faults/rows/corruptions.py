@@ -20,7 +20,8 @@ from pantala_supernode.cdn.recorder import Recorder
 from testbed.origin import Bytes, Origin
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab
-from tests.support.scripted_supernode import File, ScriptedSupernode
+from tests.support.scripted_files import File
+from tests.support.scripted_supernode import ScriptedSupernode
 from tests.support.supernode_lab import SupernodeLab
 
 SIZE = 512

@@ -14,7 +14,8 @@ from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask
 from testbed.origin import Behaviour, Generated
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab
-from tests.support.scripted_supernode import PUBLISHED, File, ScriptedSupernode, content
+from tests.support.scripted_files import File, content
+from tests.support.scripted_supernode import PUBLISHED, ScriptedSupernode
 from tests.support.small_disk import mounted, resize
 from tests.support.supernode_lab import SupernodeLab
 

@@ -15,7 +15,8 @@ from testbed.origin import Origin
 from tests.support.eventually import eventually
 from tests.support.kill_lab import BODY, CONTENT, MIB, PIECE, Node, fetched, flip, harm, wanted
 from tests.support.peer_lab import PeerLab
-from tests.support.scripted_supernode import PUBLISHED, File, ScriptedSupernode, content
+from tests.support.scripted_files import File, content
+from tests.support.scripted_supernode import PUBLISHED, ScriptedSupernode
 
 KILLS = 5
 """The kills of one process on one volume. After them it finishes its work."""

@@ -22,8 +22,9 @@ from tests.support.containerd_node import ContainerdNode, Pushed
 from tests.support.containerds import MARKS, ONE
 from tests.support.eventually import eventually
 from tests.support.peer_lab import mirror
+from tests.support.scripted_files import File
 from tests.support.scripted_images import BlobFile, Image, LeasingSupernode, RegistrySupernode, get
-from tests.support.scripted_supernode import File, Known
+from tests.support.scripted_supernode import Known
 from tests.support.small_disk import small_disk
 
 needs_registry = MARKS[1]

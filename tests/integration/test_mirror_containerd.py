@@ -11,8 +11,8 @@ from pantala_runtime.errors import PullUnauthorizedError
 from tests.support.containerd_node import ContainerdNode
 from tests.support.containerds import MARKS
 from tests.support.registry_images import ANN, SHOWN
+from tests.support.scripted_files import PIECE
 from tests.support.scripted_images import RegistrySupernode
-from tests.support.scripted_supernode import PIECE
 
 pytestmark = MARKS
 

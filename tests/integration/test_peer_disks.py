@@ -10,7 +10,8 @@ from pantala_protocol.sync import Assignment, Delivery, DeliveryStatus
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab
 from tests.support.peer_lab import it as it
-from tests.support.scripted_supernode import PUBLISHED, File, content
+from tests.support.scripted_files import File, content
+from tests.support.scripted_supernode import PUBLISHED
 
 # The node's own disk
 

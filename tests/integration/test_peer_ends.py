@@ -14,7 +14,8 @@ from pantala_protocol.sync import Delivery
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab, ticketed
 from tests.support.peer_lab import it as it
-from tests.support.scripted_supernode import KEY, PUBLISHED, File, content
+from tests.support.scripted_files import File, content
+from tests.support.scripted_supernode import KEY, PUBLISHED
 
 # The process
 

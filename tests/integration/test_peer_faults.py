@@ -11,7 +11,8 @@ from pantala_protocol.sync import Assignment, Delivery
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab, peer, ticketed
 from tests.support.peer_lab import it as it
-from tests.support.scripted_supernode import KEY, File, ScriptedSupernode, content
+from tests.support.scripted_files import File, content
+from tests.support.scripted_supernode import KEY, ScriptedSupernode
 
 # The supernode
 

@@ -16,7 +16,7 @@ from testbed.origin import Behaviour, Generated, Origin
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab, peer, stays
 from tests.support.peer_lab import it as it
-from tests.support.scripted_supernode import PIECE, File, content
+from tests.support.scripted_files import PIECE, File, content
 from tests.support.supernode_lab import SupernodeLab
 
 MIB = 1024 * 1024

@@ -12,7 +12,8 @@ from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import Delivery
 from tests.support.eventually import eventually
 from tests.support.peer_lab import peer, stays
-from tests.support.scripted_supernode import PUBLISHED, File, ScriptedSupernode, content
+from tests.support.scripted_files import File, content
+from tests.support.scripted_supernode import PUBLISHED, ScriptedSupernode
 
 HERE = (Delivery("uid-1", "a"),)
 Supernodes = list[ScriptedSupernode]

@@ -8,73 +8,31 @@ import socket
 import ssl
 import stat
 import zlib
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
-from contextlib import AbstractAsyncContextManager
-from dataclasses import dataclass, field
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import aiohttp
 import pytest
 from aiohttp import web
 
-from pantala_peer.containerd import registry as registries
-from pantala_peer.containerd.configuration import cleanup, configure
 from testbed.containerd import Containerd
 from testbed.image import Image, Layer, build, push
 from testbed.pki import Authority
 from testbed.process import free_ports
 from testbed.registry import Registry
-from tests.support.containerd_node import ContainerdNode
 from tests.support.containerds import EACH, MARKS, Helper
 from tests.support.eventually import eventually
 from tests.support.registry_images import ANN, registry_of
+from tests.support.runtime_node import RuntimeNode, ScriptedMirror
 from tests.support.small_disk import small_disk
-from tests.support.web_server import web_server
 
 pytestmark = MARKS
 
 SIZE = 300_000
 
 
-@dataclass
-class Node(ContainerdNode):
-    """A node whose registries have the image ``team/app:1``."""
-
-    image: Image = field(kw_only=True)
-
-    @property
-    def state(self) -> Path:
-        return self.folder / "state"
-
-    @property
-    def by_digest(self) -> str:
-        return f"{self.registry.host}/team/app@{self.image.digest}"
-
-    @contextlib.contextmanager
-    def configured(self, port: int, *names: str, folders: Sequence[Path] = ()) -> Iterator[None]:
-        """The files of ``pantala-peer configure`` exist during the block."""
-        listed = [registries.parse_registry(name) for name in names]
-        where = folders or [self.containerd.certs_d]
-        configure(where, self.state, listed, f"http://127.0.0.1:{port}", "t0ken")
-        try:
-            yield
-        finally:
-            cleanup(where, self.state)
-
-    @contextlib.asynccontextmanager
-    async def another(self, folder: Path, **settings: Any) -> AsyncIterator[tuple[Containerd, Helper]]:
-        """Another containerd of the same version, and its helper."""
-        with (
-            Containerd(folder, self.containerd.program, **settings) as containerd,
-            Helper(folder.parent, containerd) as helper,
-        ):
-            await helper.ready()
-            yield containerd, helper
-
-
 @pytest.fixture(scope="module", params=EACH)
-def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Node]:
+def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[RuntimeNode]:
     folder = tmp_path_factory.mktemp("node")
     image = build(folder / "image", [Layer(SIZE), Layer(1000, seed=1)])
     with (
@@ -84,42 +42,17 @@ def node(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactor
         Helper(folder, containerd) as helper,
     ):
         asyncio.run(helper.ready())
-        yield Node(containerd, helper, registry, private, folder, image=image)
+        yield RuntimeNode(containerd, helper, registry, private, folder, image=image)
 
 
-def credentials(node: Node, password: str, server: str = "") -> dict[str, str]:
+def credentials(node: RuntimeNode, password: str, server: str = "") -> dict[str, str]:
     return {"username": "ann", "password": password, "server": server or node.private.url}
-
-
-class Mirror:
-    """A server in the place of a peer's mirror or a registry. The test sets its answer."""
-
-    def __init__(self, answer: Callable[[web.Request], Any] | None = None) -> None:
-        self.requests: list[tuple[str, str, str | None, str | None]] = []
-        self.answer = answer
-        self.gone = asyncio.Event()
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        asked = request.headers.get("x-pantala-mirror")
-        self.requests.append((request.method, request.path, request.query.get("ns"), asked))
-        if self.answer is None:
-            return web.Response(status=404)
-        try:
-            response = await self.answer(request)
-        except asyncio.CancelledError:
-            self.gone.set()
-            raise
-        assert isinstance(response, web.StreamResponse)
-        return response
-
-    def serving(self) -> AbstractAsyncContextManager[int]:
-        return web_server(web.route("*", "/{path:.*}", self.handle))
 
 
 # Pulling
 
 
-async def test_a_tag_can_be_given_to_an_image_and_moved_to_another(node: Node) -> None:
+async def test_a_tag_can_be_given_to_an_image_and_moved_to_another(node: RuntimeNode) -> None:
     first, second = (build(node.folder / f"tag-{n}", [Layer(SIZE, seed=20 + n)]) for n in range(2))
     name = f"{node.registry.host}/team/tagged"
     for image in (first, second):
@@ -137,14 +70,14 @@ async def test_a_tag_can_be_given_to_an_image_and_moved_to_another(node: Node) -
     assert "io.cri-containerd.image=managed" in output.decode()
 
 
-async def test_the_helper_reports_which_blobs_the_runtime_has(node: Node) -> None:
+async def test_the_helper_reports_which_blobs_the_runtime_has(node: RuntimeNode) -> None:
     assert 200 == (await node.helper.pull(f"{node.registry.host}/team/app:1"))[0]
     asked = [*dict(node.image.blobs), f"sha256:{'0' * 64}"]
     assert (200, {"present": asked[:-1]}) == await node.helper.post("/v1/blobs", digests=asked)
     assert 400 == (await node.helper.post("/v1/blobs", digests=["sha256:../../../../etc/passwd"]))[0]
 
 
-async def test_concurrent_pulls_load_each_blob_once(node: Node) -> None:
+async def test_concurrent_pulls_load_each_blob_once(node: RuntimeNode) -> None:
     image = build(node.folder / "shared", [Layer(SIZE, seed=7), Layer(SIZE, seed=8)])
     digest = push(image, node.registry.host, "team/shared", "1")
     node.registry.forget()
@@ -155,7 +88,7 @@ async def test_concurrent_pulls_load_each_blob_once(node: Node) -> None:
     assert dict(image.blobs) == dict(node.registry.blob_bytes())
 
 
-async def test_a_private_image_needs_the_right_password_for_its_registry(node: Node) -> None:
+async def test_a_private_image_needs_the_right_password_for_its_registry(node: RuntimeNode) -> None:
     name = f"{node.private.host}/team/app:1"
     refused = (403, "Unauthorized")
     assert refused == await node.helper.pull(name)
@@ -169,22 +102,22 @@ async def test_a_private_image_needs_the_right_password_for_its_registry(node: N
     assert ANN[1] not in log
 
 
-async def test_a_closed_port_and_an_unknown_host_are_unreachable(node: Node) -> None:
+async def test_a_closed_port_and_an_unknown_host_are_unreachable(node: RuntimeNode) -> None:
     closed = free_ports(1)[0]
     assert (502, "Unreachable") == await node.helper.pull(f"127.0.0.1:{closed}/team/app:1")
     assert (502, "Unreachable") == await node.helper.pull("nowhere.invalid/team/app:1")
 
 
-async def test_a_silent_registry_is_a_timeout(node: Node) -> None:
-    registry = Mirror(lambda _request: asyncio.sleep(60))
+async def test_a_silent_registry_is_a_timeout(node: RuntimeNode) -> None:
+    registry = ScriptedMirror(lambda _request: asyncio.sleep(60))
     async with registry.serving() as port:
         assert (504, "Timeout") == await node.helper.pull(f"127.0.0.1:{port}/team/app:1", seconds=0.5)
         async with asyncio.timeout(3):
             await registry.gone.wait()
 
 
-async def test_a_signal_during_a_pull_ends_the_helper_cleanly(node: Node, tmp_path: Path) -> None:
-    registry = Mirror(lambda _request: asyncio.sleep(60))
+async def test_a_signal_during_a_pull_ends_the_helper_cleanly(node: RuntimeNode, tmp_path: Path) -> None:
+    registry = ScriptedMirror(lambda _request: asyncio.sleep(60))
     helper = Helper(tmp_path, node.containerd, "second.sock")
     async with registry.serving() as port:
         with helper:  # it checks the exit status
@@ -199,9 +132,9 @@ async def test_a_signal_during_a_pull_ends_the_helper_cleanly(node: Node, tmp_pa
     assert "Traceback" not in helper.log.read_text()
 
 
-async def test_wrong_bytes_are_a_digest_mismatch(node: Node) -> None:
+async def test_wrong_bytes_are_a_digest_mismatch(node: RuntimeNode) -> None:
     image = build(node.folder / "wrong", [Layer(SIZE, seed=9)])
-    registry = Mirror(lambda request: _serve(image, request, spoil=True))
+    registry = ScriptedMirror(lambda request: _serve(image, request, spoil=True))
     async with registry.serving() as port:
         name = f"127.0.0.1:{port}/team/wrong@{image.digest}"
         assert (502, "DigestMismatch") == await node.helper.pull(name)
@@ -219,7 +152,7 @@ async def _serve(image: Image, request: web.Request, *, spoil: bool) -> web.Resp
     return web.Response(body=body, headers=headers)
 
 
-async def test_a_full_disk_is_no_space(node: Node, tmp_path: Path) -> None:
+async def test_a_full_disk_is_no_space(node: RuntimeNode, tmp_path: Path) -> None:
     image = build(tmp_path / "large", [Layer(24_000_000, seed=3)])
     digest = push(image, node.registry.host, "team/large", "1")
     with small_disk(tmp_path / "small", 16 << 20) as small:
@@ -228,7 +161,7 @@ async def test_a_full_disk_is_no_space(node: Node, tmp_path: Path) -> None:
             assert 16 << 20 == (await helper.get("/v1/status"))["image_filesystem"]["total"]
 
 
-async def test_the_helper_works_again_after_a_restart_of_containerd(node: Node) -> None:
+async def test_the_helper_works_again_after_a_restart_of_containerd(node: RuntimeNode) -> None:
     name = f"{node.registry.host}/team/app:1"
     node.containerd.stop()
     assert (503, "RuntimeUnavailable") == await node.helper.pull(name)
@@ -240,8 +173,8 @@ async def test_the_helper_works_again_after_a_restart_of_containerd(node: Node) 
 # certs.d
 
 
-async def test_the_probe_reaches_the_mirror_with_its_token(node: Node) -> None:
-    mirror = Mirror()
+async def test_the_probe_reaches_the_mirror_with_its_token(node: RuntimeNode) -> None:
+    mirror = ScriptedMirror()
     async with mirror.serving() as port:
         with node.configured(port):
             status, answer = await node.helper.post("/v1/probe", node="node-1", port=port)
@@ -249,8 +182,10 @@ async def test_the_probe_reaches_the_mirror_with_its_token(node: Node) -> None:
     assert ("HEAD", "/v2/probe/node-1/manifests/1", f"localhost:{port}", "t0ken") in mirror.requests
 
 
-async def test_probe_and_status_show_that_containerd_does_not_read_the_folder(node: Node, tmp_path: Path) -> None:
-    mirror = Mirror()
+async def test_probe_and_status_show_that_containerd_does_not_read_the_folder(
+    node: RuntimeNode, tmp_path: Path
+) -> None:
+    mirror = ScriptedMirror()
     async with node.another(tmp_path / "deaf", config_path="") as (deaf, helper), mirror.serving() as port:
         with node.configured(port, folders=[deaf.certs_d]):
             await helper.post("/v1/probe", node="node-1", port=port)
@@ -259,7 +194,7 @@ async def test_probe_and_status_show_that_containerd_does_not_read_the_folder(no
             assert {"config_path": "", "in_force": False} == (await helper.get("/v1/status"))["mirror"]
 
 
-async def test_the_status_has_the_folder_if_the_runtime_reports_it(node: Node) -> None:
+async def test_the_status_has_the_folder_if_the_runtime_reports_it(node: RuntimeNode) -> None:
     known = {"config_path": str(node.containerd.certs_d), "in_force": True}
     unknown = {"config_path": None, "in_force": None}
     assert (known if node.containerd.version < (2, 0) else unknown) == (await node.helper.get("/v1/status"))["mirror"]
@@ -280,7 +215,9 @@ SHAPES = {
 
 
 @pytest.mark.parametrize("shape", SHAPES)
-async def test_containerd_reads_our_settings_and_asks_the_mirror_before_the_registry(node: Node, shape: str) -> None:
+async def test_containerd_reads_our_settings_and_asks_the_mirror_before_the_registry(
+    node: RuntimeNode, shape: str
+) -> None:
     if (theirs := SHAPES[shape]) is not None:
         theirs = theirs.replace(b"{host}", node.registry.host.encode())
     image = build(node.folder / shape, [Layer(2000, seed=zlib.crc32(shape.encode()))])
@@ -289,7 +226,7 @@ async def test_containerd_reads_our_settings_and_asks_the_mirror_before_the_regi
     if theirs is not None:
         path.parent.mkdir(exist_ok=True)
         path.write_bytes(theirs)
-    mirror = Mirror()
+    mirror = ScriptedMirror()
     try:
         async with mirror.serving() as port:
             with node.configured(port, node.registry.url):
@@ -308,13 +245,13 @@ async def test_containerd_reads_our_settings_and_asks_the_mirror_before_the_regi
             path.parent.rmdir()
 
 
-async def test_certificates_in_a_further_folder_stay_in_force(node: Node, tmp_path: Path) -> None:
+async def test_certificates_in_a_further_folder_stay_in_force(node: RuntimeNode, tmp_path: Path) -> None:
     """Containerd reads the first folder with a directory for the registry or a default. Ours must not hide others."""
     further = tmp_path / "docker"
     authority = Authority(tmp_path / "pki")
     name = socket.gethostname().lower()  # containerd does not check the certificates of loopback
     certificate, key = authority.issue("registry", name)
-    mirror = Mirror()
+    mirror = ScriptedMirror()
     listen, config_path = f"{name}:{free_ports(1)[0]}", f"{tmp_path}/two/certs.d:{further}"
     async with contextlib.AsyncExitStack() as stack:
         registry = stack.enter_context(Registry(tmp_path / "tls", listen=listen, certificate=certificate, key=key))
@@ -335,10 +272,10 @@ async def test_certificates_in_a_further_folder_stay_in_force(node: Node, tmp_pa
         assert 200 == (await helper.pull(image))[0]
 
 
-async def test_a_list_of_folders_works_with_each_version_of_containerd(node: Node, tmp_path: Path) -> None:
+async def test_a_list_of_folders_works_with_each_version_of_containerd(node: RuntimeNode, tmp_path: Path) -> None:
     """The transfer service of 2.1 to 2.4 reads the default list as the name of one folder."""
     folders = [tmp_path / "two/certs.d", tmp_path / "docker/certs.d"]
-    mirror = Mirror()
+    mirror = ScriptedMirror()
     another = node.another(tmp_path / "two", config_path=":".join(map(str, folders)))
     async with another as (_, helper), mirror.serving() as port:
         with node.configured(port, folders=folders):
@@ -347,8 +284,8 @@ async def test_a_list_of_folders_works_with_each_version_of_containerd(node: Nod
     assert not (tmp_path / "two/certs.d:").exists()
 
 
-async def test_the_default_serves_a_registry_without_a_folder_until_the_cleanup(node: Node) -> None:
-    mirror = Mirror()
+async def test_the_default_serves_a_registry_without_a_folder_until_the_cleanup(node: RuntimeNode) -> None:
+    mirror = ScriptedMirror()
     async with mirror.serving() as port:
         with node.configured(port):
             await node.helper.pull(node.by_digest)
@@ -359,7 +296,7 @@ async def test_the_default_serves_a_registry_without_a_folder_until_the_cleanup(
     assert [] == list(node.containerd.certs_d.iterdir())
 
 
-async def test_an_unreachable_mirror_costs_no_time(node: Node) -> None:
+async def test_an_unreachable_mirror_costs_no_time(node: RuntimeNode) -> None:
     with node.configured(free_ports(1)[0], node.registry.url):
         async with asyncio.timeout(2):
             status, _ = await node.helper.pull(node.by_digest)

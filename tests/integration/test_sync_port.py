@@ -12,7 +12,8 @@ from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import HeldPieces, PieceWork
 from testbed.origin import Bytes
 from tests.support.manual_peer import ManualPeer
-from tests.support.scripted_supernode import File, ScriptedSupernode
+from tests.support.scripted_files import File
+from tests.support.scripted_supernode import ScriptedSupernode
 from tests.support.supernode_lab import StatedSupernode, SupernodeLab
 
 PIECE = 128 * 1024

@@ -18,7 +18,8 @@ from pantala_pieces import journal
 from pantala_process.settings import ListenAddress
 from pantala_protocol import ticket
 from tests.support.eventually import eventually
-from tests.support.scripted_supernode import File, ScriptedSupernode
+from tests.support.scripted_files import File
+from tests.support.scripted_supernode import ScriptedSupernode
 
 
 def python_path() -> str:

@@ -16,7 +16,8 @@ from aiohttp import web
 from pantala_protocol import registry, task_id
 from pantala_protocol.registry import BlobAnswer, ManifestAnswer
 from pantala_protocol.sync import PieceWork, SyncRequest, WantedBlob
-from tests.support.scripted_supernode import File, Known, ScriptedSupernode
+from tests.support.scripted_files import File
+from tests.support.scripted_supernode import Known, ScriptedSupernode
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"

@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import hashlib
-import random
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -11,8 +10,7 @@ from dataclasses import dataclass, field
 import msgspec
 from aiohttp import web
 
-from pantala_protocol import ranges, registry, task_id, ticket
-from pantala_protocol.geometry import Geometry
+from pantala_protocol import ranges, registry, ticket
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.statement import Membership
 from pantala_protocol.sync import (
@@ -27,44 +25,12 @@ from pantala_protocol.sync import (
     SyncRequest,
 )
 from tests.support.eventually import eventually
+from tests.support.scripted_files import File
 from tests.support.web_server import web_server
 
 KEY = b"k" * 32
 HOLD = 5.0
-PIECE = 128 * 1024
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED)
-
-
-def content(pieces: int, seed: int = 1) -> bytes:
-    return random.Random(seed).randbytes(pieces * PIECE - 5)
-
-
-@dataclass
-class File:
-    """One file that the supernode can assign."""
-
-    name: str
-    content: bytes
-    piece_size: int = PIECE
-    generation: str = "0123456789abcdef"
-    digest_known: bool = True
-    corrupt: bool = False
-    """True if the supernode sends wrong bytes for the file."""
-
-    @property
-    def task_id(self) -> str:
-        return task_id.compute(f"http://origin/{self.name}")
-
-    @property
-    def sha256(self) -> str:
-        return hashlib.sha256(self.content).hexdigest()
-
-    @property
-    def geometry(self) -> Geometry:
-        return Geometry(self.piece_size, len(self.content))
-
-    def piece(self, number: int) -> bytes:
-        return self.content[number * self.piece_size : (number + 1) * self.piece_size]
 
 
 @dataclass

@@ -1,18 +1,12 @@
 """One session with each supernode, one set of orders from all of them, and reports for those that they concern."""
 
 import asyncio
-import contextlib
-import random
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from functools import partial
-from typing import Self
 
 import pytest
 
-from pantala_peer.errors import ExchangeError
-from pantala_peer.events import Assigned, ImagesOrdered, PeerEvents, WorkGiven
-from pantala_peer.sync.connection import SyncConnection
-from pantala_peer.sync.supernodes import SupernodeSessions
+from pantala_peer.events import WorkGiven
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import (
@@ -21,148 +15,30 @@ from pantala_protocol.sync import (
     HeldPieces,
     PieceFailure,
     PieceWork,
-    SyncAnswer,
-    SyncRequest,
     WantedBlob,
 )
-from tests.support.eventually import eventually
-from tests.support.peer import IDENTITY, membership, node_state
-from tests.support.scripted_supernode import PUBLISHED, Known, ScriptedSupernode
+from tests.support.peer import membership, node_state
+from tests.support.scripted_supernode import PUBLISHED
+from tests.support.session_lab import FIRST, NAMES, QUIET, PatientSupernode, SessionLab
 
 pytestmark = pytest.mark.virtual_time
 
 TASK, OTHER = "a" * 64, "b" * 64
 MOVED = "c" * 64
 """The last of three supernodes owns it, or the second of two."""
-NAMES = ("s-0", "s-1", "s-2")
-FIRST = "http://any"
 WORK = PieceWork(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
-QUIET = 1.0
-"""Seconds after which each exchange is held and no report is left."""
-
-
-class Supernode(ScriptedSupernode):
-    """Sends the assignments and the work of a test. It holds an exchange for any time."""
-
-    def __init__(self, name: str) -> None:
-        super().__init__(name, key=name.encode())
-        self.hold = None
-        self.revision = 0
-        self.assignments: tuple[Assignment, ...] | None = None
-        self.work: tuple[PieceWork, ...] = ()
-        self.under_way = 0
-
-    @property
-    def last(self) -> SyncRequest:
-        return self.requests[-1]
-
-    async def give(self, *assignments: Assignment, membership: Membership | None = None) -> None:
-        self.assignments = assignments
-        self.membership = membership or self.membership
-        self.revision += 1
-        await self.notify()
-
-    async def give_work(self, *work: PieceWork) -> None:
-        self.work = work
-        await self.notify()
-
-    async def exchange(self, request: SyncRequest, host: str = "") -> SyncAnswer | None:
-        self.under_way += 1
-        try:
-            return await super().exchange(request, host)
-        finally:
-            self.under_way -= 1
-
-    def _assignments(self, peer: str) -> tuple[Assignment, ...] | None:
-        return self.assignments
-
-    def _work(self, known: Known, request: SyncRequest) -> tuple[PieceWork, ...]:
-        work, self.work = self.work, ()
-        return work
-
-
-class MemoryConnection(SyncConnection):
-    """A connection to a scripted supernode without a socket. ``opened`` has the URLs of all open connections."""
-
-    def __init__(self, url: str, supernode: Supernode, opened: set[str]) -> None:
-        super().__init__(url, token_file=None, timeout=1.0)
-        self._base, self._supernode, self._opened = url, supernode, opened
-
-    async def sync(self, request: SyncRequest) -> SyncAnswer:
-        assert self._base in self._opened
-        answer = await self._supernode.exchange(request)
-        if answer is None:
-            raise ExchangeError("away")
-        return answer
-
-    async def __aenter__(self) -> Self:
-        self._opened.add(self._base)
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self._opened.discard(self._base)
-
-
-class Lab:
-    """A peer with the supernodes s-0, s-1 and s-2. The configured address leads to s-0."""
-
-    def __init__(self) -> None:
-        self.fakes = {name: Supernode(name) for name in NAMES}
-        self.at = {f"http://{name}": fake for name, fake in self.fakes.items()} | {FIRST: self.fakes["s-0"]}
-        self.opened: set[str] = set()
-        self.held: dict[str, HeldPieces] = {}
-        self.assigned: list[Assigned] = []
-        self.given: list[WorkGiven] = []
-        self.ordered: list[int] = []
-        events = PeerEvents()
-        events.subscribe(Assigned, self.assigned.append)
-        events.subscribe(WorkGiven, self.given.append)
-        events.subscribe(ImagesOrdered, lambda event: self.ordered.append(event.orders.revision))
-        self.supernodes = SupernodeSessions(
-            FIRST,
-            IDENTITY,
-            events,
-            connect=lambda url: MemoryConnection(url, self.at[url], self.opened),
-            rng=random.Random(1),
-        )
-        self.running: asyncio.Task[None]
-
-    async def stop(self) -> None:
-        self.running.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self.running
-
-    async def all_assign(self, members: Membership, **assignments: tuple[Assignment, ...]) -> None:
-        for name, fake in self.fakes.items():
-            await fake.give(*assignments.get(name.replace("-", ""), ()), membership=members)
-
-    async def begin(self, *names: str, **assignments: tuple[Assignment, ...]) -> None:
-        """All supernodes are members, or those with these names, and all sessions are quiet."""
-        await self.all_assign(membership(1, *(names or NAMES)), **assignments)
-        await self.until_complete()
-        await asyncio.sleep(QUIET)
-        assert {f"http://{name}" for name in names or NAMES} == self.opened
-
-    async def until(self, condition: Callable[[], object]) -> None:
-        await eventually(condition, within=3, every=0.005)
-
-    async def until_complete(self) -> None:
-        await self.until(lambda: bool(self.assigned) and self.assigned[-1].complete)
-
-    def counts(self) -> list[int]:
-        return [len(self.fakes[name].requests) for name in NAMES]
 
 
 @pytest.fixture
-async def lab() -> AsyncIterator[Lab]:
-    made = Lab()
+async def lab() -> AsyncIterator[SessionLab]:
+    made = SessionLab()
     made.running = asyncio.create_task(made.supernodes.run(node_state(made.held)))
     yield made
     await made.stop()
     assert set() == made.opened
 
 
-async def test_the_first_answer_contains_the_members_and_each_gets_a_session(lab: Lab) -> None:
+async def test_the_first_answer_contains_the_members_and_each_gets_a_session(lab: SessionLab) -> None:
     await lab.begin(s0=(Assignment(TASK, "g"),), s2=(Assignment(OTHER, "h"),))
     assert {TASK: Assignment(TASK, "g"), OTHER: Assignment(OTHER, "h")} == lab.assigned[-1].tasks
     assert {name.encode() for name in NAMES} == set(lab.supernodes.keys())
@@ -172,7 +48,7 @@ async def test_the_first_answer_contains_the_members_and_each_gets_a_session(lab
     assert [1, 1, 1] == [fake.under_way for fake in lab.fakes.values()]
 
 
-async def test_a_task_stays_assigned_while_sessions_replace_the_first_and_supernodes_restart(lab: Lab) -> None:
+async def test_a_task_stays_assigned_while_sessions_replace_the_first_and_supernodes_restart(lab: SessionLab) -> None:
     await lab.begin(s0=(Assignment(TASK, "g"),))
     fake = lab.fakes["s-0"]
     fake.boot, fake.assignments = "another", None
@@ -185,7 +61,7 @@ async def test_a_task_stays_assigned_while_sessions_replace_the_first_and_supern
     assert all(TASK in event.tasks for event in lab.assigned if event.complete)
 
 
-async def test_the_session_with_a_former_member_ends_and_its_assignments_with_it(lab: Lab) -> None:
+async def test_the_session_with_a_former_member_ends_and_its_assignments_with_it(lab: SessionLab) -> None:
     await lab.begin(s0=(Assignment(TASK, "g"),), s1=(Assignment(TASK, "g"), Assignment(OTHER, "g")))
     for name in ("s-0", "s-2"):
         await lab.fakes[name].give(*(lab.fakes[name].assignments or ()), membership=membership(2, "s-0", "s-2"))
@@ -196,7 +72,7 @@ async def test_the_session_with_a_former_member_ends_and_its_assignments_with_it
     assert not any(request.leaving for request in lab.fakes["s-1"].requests)
 
 
-async def test_a_member_with_another_address_gets_a_session_there(lab: Lab) -> None:
+async def test_a_member_with_another_address_gets_a_session_there(lab: SessionLab) -> None:
     await lab.begin()
     moved = Membership(2, (Member("s-0", "http://new"), *membership(2, *NAMES[1:]).members))
     lab.at["http://new"] = lab.fakes["s-0"]
@@ -205,7 +81,7 @@ async def test_a_member_with_another_address_gets_a_session_there(lab: Lab) -> N
     await lab.until_complete()
 
 
-async def test_reports_go_only_to_the_supernodes_that_assign_the_task(lab: Lab) -> None:
+async def test_reports_go_only_to_the_supernodes_that_assign_the_task(lab: SessionLab) -> None:
     both = (Assignment(TASK, "g", deliveries=(Delivery("u", "a"),)),)
     await lab.begin(s0=both, s1=both)
     before = lab.counts()
@@ -221,7 +97,7 @@ async def test_reports_go_only_to_the_supernodes_that_assign_the_task(lab: Lab) 
     assert ((), (PieceFailure(TASK, 7, "x", "stalled"),)) == (zero.failures, one.failures)
 
 
-async def test_a_supernode_that_begins_to_assign_a_task_receives_its_state(lab: Lab) -> None:
+async def test_a_supernode_that_begins_to_assign_a_task_receives_its_state(lab: SessionLab) -> None:
     one = (Assignment(TASK, "g", deliveries=(Delivery("u", "a"),)),)
     await lab.begin(s0=one)
     lab.held[TASK] = HeldPieces("g", "0-3")
@@ -233,7 +109,7 @@ async def test_a_supernode_that_begins_to_assign_a_task_receives_its_state(lab: 
     assert ({TASK: HeldPieces("g", "0-3")}, {"u": PUBLISHED}) == (last.done, last.deliveries)
 
 
-async def test_a_new_member_receives_everything(lab: Lab) -> None:
+async def test_a_new_member_receives_everything(lab: SessionLab) -> None:
     await lab.begin("s-0", "s-1")
     lab.held[TASK] = HeldPieces("g", "0-3")
     lab.supernodes.delivery(TASK, "u", PUBLISHED)
@@ -243,9 +119,9 @@ async def test_a_new_member_receives_everything(lab: Lab) -> None:
     assert (lab.held, {"u": PUBLISHED}) == (first.inventory, first.deliveries)
 
 
-async def test_the_last_work_of_the_first_session_is_not_lost(lab: Lab) -> None:
+async def test_the_last_work_of_the_first_session_is_not_lost(lab: SessionLab) -> None:
     """The supernode has booked it for this peer, and a report reaches it through the other session."""
-    first, own = lab.fakes["s-0"], Supernode("s-0")
+    first, own = lab.fakes["s-0"], PatientSupernode("s-0")
     lab.fakes["s-0"] = lab.at["http://s-0"] = own
     await first.give(membership=membership(1, *NAMES))
     await lab.until(lambda: "http://s-0" in lab.opened and first.under_way == 1)
@@ -260,7 +136,7 @@ async def test_the_last_work_of_the_first_session_is_not_lost(lab: Lab) -> None:
     await lab.until(lambda: FIRST not in lab.opened)
 
 
-async def test_if_no_member_answers_the_configured_address_is_asked_again(lab: Lab) -> None:
+async def test_if_no_member_answers_the_configured_address_is_asked_again(lab: SessionLab) -> None:
     await lab.begin("s-0", "s-1", s0=(Assignment(TASK, "g"),))
     for name in ("s-0", "s-1"):
         await lab.fakes[name].set_status(503)
@@ -274,14 +150,14 @@ async def test_if_no_member_answers_the_configured_address_is_asked_again(lab: L
     assert {TASK} == lab.assigned[-1].tasks.keys()
 
 
-async def test_all_supernodes_receive_the_farewell(lab: Lab) -> None:
+async def test_all_supernodes_receive_the_farewell(lab: SessionLab) -> None:
     await lab.begin()
     await lab.stop()
     await lab.supernodes.leave()
     assert [True] * 3 == [any(request.leaving for request in fake.requests) for fake in lab.fakes.values()]
 
 
-async def test_a_wanted_blob_is_reported_to_the_owner_of_its_task_and_moves_with_it(lab: Lab) -> None:
+async def test_a_wanted_blob_is_reported_to_the_owner_of_its_task_and_moves_with_it(lab: SessionLab) -> None:
     wanted = {MOVED: WantedBlob("r", "a", "sha256:0")}
 
     def only_reported_to(owner: str, names: tuple[str, ...]) -> bool:
@@ -305,7 +181,7 @@ async def test_a_wanted_blob_is_reported_to_the_owner_of_its_task_and_moves_with
     await lab.until(lambda: only_reported_to("", NAMES[:2]))
 
 
-async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(lab: Lab) -> None:
+async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(lab: SessionLab) -> None:
     supernode = lab.fakes["s-0"]
     await supernode.give()
     await lab.until(lambda: lab.supernodes.answering(TASK) == FIRST)
@@ -319,7 +195,7 @@ async def test_a_supernode_that_does_not_answer_is_not_asked_for_its_tasks(lab: 
 # Images
 
 
-async def test_the_newest_orders_about_images_stay_in_force_also_without_their_supernode(lab: Lab) -> None:
+async def test_the_newest_orders_about_images_stay_in_force_also_without_their_supernode(lab: SessionLab) -> None:
     await lab.begin()
     await lab.fakes["s-1"].order(NodeOrders(5))
     await lab.until(lambda: lab.ordered == [5])
@@ -336,7 +212,7 @@ async def test_the_newest_orders_about_images_stay_in_force_also_without_their_s
     assert [5, 6] == lab.ordered
 
 
-async def test_all_supernodes_receive_the_state_of_images_and_runtime_and_new_ones_too(lab: Lab) -> None:
+async def test_all_supernodes_receive_the_state_of_images_and_runtime_and_new_ones_too(lab: SessionLab) -> None:
     await lab.begin("s-0", "s-1")
     states, runtime = {"ns/web": PullState(PullPhase.READY, 10, "run")}, RuntimeState("containerd")
     lab.supernodes.report_pulls(states, urgent=True)
