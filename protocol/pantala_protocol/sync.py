@@ -8,7 +8,7 @@ If an exchange fails, the peer repeats it with the same ``seq`` and gets the sam
 idempotent report, so exchanges may arrive twice or in another order.
 """
 
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 import msgspec
 from msgspec import Meta
@@ -31,8 +31,11 @@ from pantala_protocol.rules.fields import (
 )
 from pantala_protocol.statement import Membership
 
-_MANY = Meta(max_length=1 << 16)
-"""The most tasks, deliveries or failures in one exchange. No node has so many, and each costs the supernode time."""
+MAX_ENTRIES: Final = 1 << 16
+"""The most tasks, deliveries or failures in one exchange, because each costs the supernode time. A peer sends the rest
+in later exchanges."""
+
+_MANY = Meta(max_length=MAX_ENTRIES)
 
 
 class HeldPieces(msgspec.Struct, frozen=True):

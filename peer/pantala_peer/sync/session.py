@@ -6,14 +6,16 @@ restart, the supernode requests the peer's inventory, and the peer then reports 
 
 import itertools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from typing import TypeVar
 
 from msgspec import structs
 
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.sync import (
+    MAX_ENTRIES,
     Assignment,
     DeliveryState,
     HeldPieces,
@@ -22,6 +24,8 @@ from pantala_protocol.sync import (
     SyncRequest,
     WantedBlob,
 )
+
+_T = TypeVar("_T")
 
 _MAX_UNDER_WAY = 2
 """The most open exchanges: the supernode holds the first, and the second has new reports."""
@@ -165,17 +169,21 @@ class SupernodeSession:
         if not whole:
             for name in self._new_tasks & held.keys():
                 self._done[name] = (held[name].generation, ranges.parse(held[name].pieces))
+        if whole:
+            self._done |= {name: (each.generation, ranges.parse(each.pieces)) for name, each in _after(held)}
+            self._changed |= dict.fromkeys(self._states)
+        done, changed = dict(_first(self._done)), [uid for uid, _ in _first(self._changed)]
         request = structs.replace(
             self._identity,
             seq=self._seq,
             supernode=self.supernode,
             revision=self.revision,
             port=node.port,
-            inventory=held if whole else None,
-            done={name: HeldPieces(generation, ranges.render(mask)) for name, (generation, mask) in self._done.items()},
+            inventory=dict(_first(held)) if whole else None,
+            done={name: HeldPieces(generation, ranges.render(mask)) for name, (generation, mask) in done.items()},
             failures=tuple(self._failures),
-            deliveries=dict(self._states) if whole else {uid: self._states.get(uid) for uid in self._changed},
-            wants=self._wants,
+            deliveries={uid: self._states.get(uid) for uid in changed},
+            wants=dict(_first(self._wants)),
             images=self.images,
             pulls=self._pulls if self._pulls_due or whole else None,
             runtime=self._runtime if self._runtime_due or whole else None,
@@ -185,8 +193,9 @@ class SupernodeSession:
             clock=int(node.wall()),
             leaving=leaving,
         )
-        self._inventory_due = self._urgent = self._pulls_due = self._runtime_due = False
-        self._done, self._failures, self._changed = {}, [], {}
+        self._done, self._changed, self._failures = dict(_after(self._done)), dict(_after(self._changed)), []
+        self._inventory_due = self._pulls_due = self._runtime_due = False
+        self._urgent = bool(self._changed)
         self._new_tasks.clear()
         self._under_way[request.seq] = request
         return request
@@ -262,3 +271,13 @@ class SupernodeSession:
 def _stalls(wants: dict[str, WantedBlob]) -> dict[str, int]:
     """How often the demand for each blob was sent again."""
     return {name: wanted.stalls for name, wanted in wants.items()}
+
+
+def _first(entries: Mapping[str, _T]) -> Iterator[tuple[str, _T]]:
+    """The entries that fit into one exchange."""
+    return itertools.islice(entries.items(), MAX_ENTRIES)
+
+
+def _after(entries: Mapping[str, _T]) -> Iterator[tuple[str, _T]]:
+    """The entries for later exchanges."""
+    return itertools.islice(entries.items(), MAX_ENTRIES, None)

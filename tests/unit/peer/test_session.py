@@ -3,6 +3,7 @@
 import itertools
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from pantala_peer.sync.session import SupernodeSession
 from pantala_protocol import ranges
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.sync import (
+    MAX_ENTRIES,
     Assignment,
     Delivery,
     DeliveryState,
@@ -72,6 +74,24 @@ def test_a_report_is_in_one_exchange_only(session: SupernodeSession) -> None:
     session.answered(request.seq, SyncAnswer("s", request.seq))
     empty = begin(session)
     assert ({}, (), {}) == (empty.done, empty.failures, empty.deliveries)
+
+
+def test_more_entries_than_fit_are_reported_in_further_exchanges() -> None:
+    """A supernode refuses larger exchanges. So the Tasks of one namespace would stop the work for all others."""
+    session = SupernodeSession(IDENTITY)
+    names = [f"{number:064x}" for number in range(MAX_ENTRIES + 5)]
+    held = dict.fromkeys(names, HeldPieces("g", "0-1"))
+    for name in names:
+        session.delivery(name, PUBLISHED)
+    reported, delivered, exchanges = set(), set(), 0
+    while not exchanges or session.has_news:
+        request = begin(session, held)
+        assert request == msgspec.json.decode(msgspec.json.encode(request), type=SyncRequest)
+        reported |= (request.inventory or {}).keys() | request.done.keys()
+        delivered |= request.deliveries.keys()
+        session.answered(request.seq, SyncAnswer("s", request.seq))
+        exchanges += 1
+    assert (set(names), set(names)) == (reported, delivered)
 
 
 def test_a_failed_piece_is_reported_soon_and_a_done_one_with_the_next_exchange(session: SupernodeSession) -> None:
