@@ -143,8 +143,7 @@ class PieceFile:
 
     def reserve(self) -> None:
         """Create a missing data file, and reserve its space. So a full disk is noticed before the first piece."""
-        length = self.meta.length or 0
-        what = f"reserve {length} bytes for {self.path}"
+        what = f"reserve {(length := self.meta.length or 0)} bytes for {self.path}"
         with store_errors(what):
             if not self.path.exists():
                 self._data.close()  # it may be open although it is deleted

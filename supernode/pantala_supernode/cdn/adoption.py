@@ -14,7 +14,7 @@ from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.origin import freshness
 from pantala_supernode.origin.source import Answer, Provenance, Resume
 from pantala_supernode.tasks.copy import FetchOrder
-from pantala_supernode.tasks.shares import DRAGONFLY
+from pantala_supernode.tasks.shares import for_clients
 from pantala_supernode.tasks.tenancy import ReadBudget
 
 
@@ -86,8 +86,7 @@ class Adoption:
         provenance, tools, origin = answer.provenance, self._tools, self._order.source.origin
         if answer.length is not None:
             self._budget.claim(answer.length)
-        for_clients = self._order.source.tenants == {DRAGONFLY}
-        size_rule = tools.piece_sizes.clients if for_clients else tools.piece_sizes.peers
+        size_rule = tools.piece_sizes.clients if for_clients(self._order.source) else tools.piece_sizes.peers
         meta = Meta(
             task_id=self._order.task_id,
             generation=provenance.generation if provenance is not None else f"{tools.rng.getrandbits(64):016x}",

@@ -14,7 +14,7 @@ from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.wire import Code, Envelope, Registration, envelope
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
-from pantala_supernode.tasks.shares import DRAGONFLY
+from pantala_supernode.tasks.shares import DRAGONFLY, for_clients
 from pantala_supernode.tasks.task import Lease, LeaseHolder, Task
 
 _log = structlog.get_logger(__name__)
@@ -160,7 +160,7 @@ class Registrations:
         """
         for task in self._tasks:
             lease = task.lease
-            if lease is None or lease.source is None or lease.source.tenants != {DRAGONFLY} or task.fetchers:
+            if lease is None or lease.source is None or not for_clients(lease.source) or task.fetchers:
                 continue
             if lease.until <= now + self._clients.lifetimes.lease:
                 yield lease.until, task.id

@@ -19,6 +19,11 @@ DRAGONFLY = "@dragonfly"
 """The tenant of the files that Dragonfly's clients want."""
 
 
+def for_clients(source: FileSource) -> bool:
+    """True if only Dragonfly's clients want the file."""
+    return source.tenants == {DRAGONFLY}
+
+
 @dataclass(frozen=True, slots=True)
 class Shares:
     """The share of each tenant. A tenant that is not listed has the share 1."""
