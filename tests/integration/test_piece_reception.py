@@ -70,6 +70,7 @@ async def test_a_client_that_goes_before_the_first_byte_is_not_an_error(
     assert "bug" not in capsys.readouterr().out
 
 
+@pytest.mark.alone
 async def test_thousands_of_idle_connections_cost_nothing(tmp_path: Path) -> None:
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 1 << 14), hard))

@@ -12,6 +12,7 @@ from pantala_supernode.errors import SourceError
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.credentials import Keyring
 from pantala_supernode.registry.manifest import MAX_SIZE, OCI_INDEX
+from tests.support.eventually import eventually
 from tests.support.fake_registry import (
     PASSWORD,
     FakeRegistry,
@@ -67,7 +68,7 @@ async def test_a_silent_registry_leaves_places_for_another_one(registry: FakeReg
         other.faults["/manifests/"] = silent
         names = [image.parse(f"{other.host}/team/app-{number}:1") for number in range(250)]
         waiting = [asyncio.create_task(opened.client.resolve(name, [AMD64], Keyring())) for name in names]
-        await asyncio.sleep(0.3)
+        await eventually(lambda: len(other.asked) >= 16)
         async with asyncio.timeout(2):
             assert (await RegistryLab(registry, opened).resolve()).platforms
         for each in waiting:
