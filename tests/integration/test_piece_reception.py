@@ -15,7 +15,7 @@ from pantala_pieces.transfer.upload import reception, stream
 from pantala_pieces.transfer.upload.fetches import FetchState
 from pantala_protocol import ticket
 from tests.support.eventually import eventually
-from tests.support.reception import HUGE, SMALL, WINDOW, descriptors, sent, serves, states
+from tests.support.reception import HUGE, SMALL, WINDOW, descriptors, sent, serves, states, until_begun
 from tests.support.reception import no_thread_is_left as no_thread_is_left
 from tests.support.sender_stage import GENERATION, KEY, TASK, SenderStage
 
@@ -35,9 +35,10 @@ async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path, monkey
         assert {(503, "1")} == {(reply.status, reply.field("Retry-After")) for reply in replies}
         assert 1.9 < time.monotonic() - begun < 10
         monkeypatch.setattr(reception, "_SLOT_TIMEOUT", 20.0)
-        for number in (2, 0, 1):
+        known = states(it).count(FetchState.BEGUN)
+        for place, number in enumerate((2, 0, 1), 1):
             waiting[number].send(it.native(0, Range=begins[number + 1]))
-            await asyncio.sleep(0.02)
+            await until_begun(it, known + place)
         assert it.content == (await slow.reply()).body
         assert [206, 206, 206] == [(await client.reply()).status for client in waiting]
         order = await eventually(lambda: sent(it) if len(sent(it)) == 4 else None)
@@ -160,7 +161,7 @@ async def test_an_upload_is_broken_after_the_grace(tmp_path: Path) -> None:
         slow.send(it.native(0))
         await eventually(lambda: it.sender.uploads == 1)
         waiting.send(it.native(0))
-        await asyncio.sleep(0.05)
+        await until_begun(it, 2)
         begun = time.monotonic()
         await running.aclose()
         assert 0.4 < time.monotonic() - begun < 6

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from pantala_pieces.transfer.upload.fetches import FetchState
+from tests.support.eventually import eventually
 from tests.support.sender_stage import SenderStage
 
 SMALL = 1000
@@ -31,6 +32,11 @@ def no_thread_is_left() -> Iterator[None]:
 
 def states(it: SenderStage) -> list[FetchState]:
     return [state for _, state in it.fetches]
+
+
+async def until_begun(it: SenderStage, fetches: int) -> None:
+    """Wait until the sender knows so many fetches. They may still wait for a slot."""
+    await eventually(lambda: states(it).count(FetchState.BEGUN) == fetches)
 
 
 def sent(it: SenderStage) -> list[int]:
