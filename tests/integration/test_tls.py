@@ -3,6 +3,7 @@
 import asyncio
 import hashlib
 import json
+import ssl
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -155,6 +156,17 @@ async def test_h9_the_operator_signs_only_for_pantalas_tokens(lab: TLSLab) -> No
     lab.keeper._wall = lambda: time.time() + 36_500 * DAY
     with pytest.raises(certificates.CertificateError, match=r"503.*authority's certificate has expired"):
         await AuthorityClient(url, lab.token_file(PEER, "node-1"))(request, bundle)
+
+
+async def test_a_connection_for_certificates_ends_after_one_answer(lab: TLSLab) -> None:
+    """A few clients that stay could otherwise keep all nodes out."""
+    context = ssl.create_default_context(cafile=str(lab._authorities))
+    reader, writer = await asyncio.open_connection("localhost", lab.ports["operator"], ssl=context)
+    writer.write(b"GET / HTTP/1.1\r\nHost: x\r\n\r\n" * 2)
+    async with asyncio.timeout(10):
+        answers = await reader.read()
+    writer.close()
+    assert 1 == answers.count(b"HTTP/1.1 ")
 
 
 async def test_processes_restart_while_the_operator_is_away(lab: TLSLab) -> None:

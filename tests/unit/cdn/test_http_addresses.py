@@ -38,6 +38,8 @@ METADATA = [
     "fd00:42::42",
     "::ffff:0:169.254.169.254",
     "64:ff9b:1:808:a9:fea9:fe08:808",
+    "64:ff9b:1:8a9:fe:a9fe:808:808",
+    "64:ff9b:1:808:8:808:a9fe:a9fe",
 ]
 
 
@@ -111,6 +113,25 @@ def test_denied_networks_are_denied_in_every_form(address: str) -> None:
 def test_the_size_limit_of_a_network_holds_in_every_form(address: str) -> None:
     rules = [SourceRule("p", networks=("10.0.0.0/8",), max_bytes=100), SourceRule("q", networks=("fd00::/8",))]
     assert 100 == EgressPolicy(policies=SourcePolicies(rules)).size_limit(address, "10.1.2.3", 80)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "metadata",
+        "metadata.goog",
+        "metadata.google.internal.",
+        "metadata.azure.internal",
+        "instance-data",
+        "instance-data.ec2.internal",
+        "metadata.tencentyun.com",
+        "metadata.packet.net",
+        "metadata.platformequinix.com",
+    ],
+)
+def test_names_of_metadata_servers_are_always_forbidden(name: str) -> None:
+    with pytest.raises(SourceDeniedError, match="metadata server"):
+        EgressPolicy(policies=SourcePolicies([EVERY_NETWORK])).check_name(name)
 
 
 @pytest.mark.parametrize("text", ["", "localhost", "169.254.169.254.", "0x7f.1", "1" * 100])

@@ -109,6 +109,15 @@ def test_a_client_cannot_fill_the_log_with_one_event() -> None:
     assert 19 == sum(passes("refused") is not None for _ in range(100))
 
 
+def test_events_without_end_take_limited_memory(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The counts of all events start again."""
+    monkeypatch.setattr(logs, "_BURST", 1)
+    monkeypatch.setattr(logs, "_EVENTS", 3)
+    flood = logs.FloodFilter(lambda: 0.0)
+    records = [logging.LogRecord("x", logging.WARNING, "", 0, event, (), None) for event in "aabcda"]
+    assert [True, False, True, True, True, True] == [flood.filter(record) for record in records]
+
+
 def test_a_log_line_has_no_character_that_controls_a_terminal() -> None:
     program = (
         "import structlog; from pantala_process import logs; logs.configure(); "
