@@ -200,6 +200,21 @@ async def test_registrations_do_not_end_the_leases_of_other_replicas(
         assert stage.app.managers.tasks.get(elsewhere) is not None
 
 
+async def test_registrations_do_not_end_the_leases_of_preheats(
+    stage: DragonflyStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(registration, "_MOST_IDLE", 1)
+    stage.app.dragonfly.service.registrations._timeouts = RegistrationTimeouts(registration=0.05)
+    urls = [f"http://127.0.0.1:1/preheated-{number}" for number in range(3)]
+    async with stage.dfget() as client:
+        for url in urls:
+            await client.post("/preheats", {"type": "file", "url": url})
+        for number in range(5):
+            await client.post("/peer/registry", REGISTRATION | {"rawUrl": f"http://127.0.0.1:1/{number}"})
+        await eventually(lambda: len(list(stage.app.managers.tasks)) == 4)
+    assert {task_id.compute(url) for url in urls} <= {task.id for task in stage.app.managers.tasks}
+
+
 async def test_ten_silent_clients_do_not_hold_up_the_next(stage: DragonflyStage) -> None:
     """They take all places of the supernode and fetch nothing. Each pull is held for at most 1.5 s."""
     content = stage.serve(20 * P)
