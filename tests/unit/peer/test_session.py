@@ -83,7 +83,9 @@ def test_more_entries_than_fit_are_reported_in_further_exchanges() -> None:
     held = dict.fromkeys(names, HeldPieces("g", "0-1"))
     for name in names:
         session.delivery(name, PUBLISHED)
-    reported, delivered, exchanges = set(), set(), 0
+    reported: set[str] = set()
+    delivered: set[str] = set()
+    exchanges = 0
     while not exchanges or session.has_news:
         request = begin(session, held)
         assert request == msgspec.json.decode(msgspec.json.encode(request), type=SyncRequest)
