@@ -61,8 +61,12 @@ format: $(VENV)/ready ## Format the code
 	@$(BIN)/ruff format --quiet $(CODE)
 	@$(BIN)/ruff check --quiet --fix $(CODE)
 
+.PHONY: machine
+machine: $(VENV)/ready ## Build the programs of the tests, once (27 minutes); as root also install Debian packages
+	@$(BIN)/python -m testbed.machine
+
 .PHONY: test
-test: lint ## Run everything: lint and all tests; as root also the end-to-end tests
+test: lint machine ## Run everything: lint and all tests; as root also the end-to-end tests
 	@$(BIN)/python -m pytest -n 4 --dist loadfile -m "not alone and not controlplane and not e2e"
 	@$(BIN)/python -m pytest -m "alone and not e2e"
 	@$(MAKE) --no-print-directory --jobs=2 e2e controlplane

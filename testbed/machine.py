@@ -1,0 +1,45 @@
+"""Prepares this machine for ``make test``: what a first run installs, downloads or builds.
+
+Tests have time limits, and a first build takes many minutes. So nothing is built while a test waits for it.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from testbed import browser, prometheus
+from testbed.binaries import PROGRAMS, BuildError, assets
+from testbed.browser import BrowserError
+from testbed.cluster import packages
+from testbed.cluster.command import CommandError
+
+_FOR_ALL = ("etcd", "kube-apiserver", "kubectl", "helm", "containerd-1.7", "containerd-2")
+"""The programs of tests that need no root."""
+
+
+def prepare() -> None:
+    """Install packages and build programs. Without root only programs, and tests say which packages are missing.
+
+    Raises :class:`CommandError`, :class:`BrowserError` and :class:`BuildError`.
+    """
+    root = os.geteuid() == 0
+    if root:
+        packages.install()
+    if browser.available():
+        browser.program()
+    prometheus.program("promtool")
+    assets(list(PROGRAMS) if root else _FOR_ALL)
+
+
+def main() -> int:
+    try:
+        prepare()
+    except (BrowserError, BuildError, CommandError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())
