@@ -1,12 +1,11 @@
 """``python -m bench.fast.floor send|receive ...``: the least work of a verified transfer, with blocking sockets.
 
 A sender sends pieces of 4 MiB by ``sendfile`` over four connections. A receiver takes them with four threads, computes
-the sha256 of each and writes it. No transfer in Python is cheaper, so the rate is what this machine allows.
+the BLAKE3 digest of each and writes it. No transfer in Python is cheaper, so the rate is what this machine allows.
 """
 
 from __future__ import annotations
 
-import hashlib
 import os
 import socket
 import sys
@@ -21,6 +20,7 @@ from bench.memory import MEBIBYTE
 from bench.network import Loopback
 from bench.swarm import wait
 from bench.usage import Meter
+from pantala_pieces.digests import PieceHash
 from testbed.process import Process
 
 _PIECE = 4 * MEBIBYTE
@@ -109,7 +109,7 @@ def _take(connection: socket.socket, descriptor: int, size: int, offsets: Iterat
         received = 0
         while received < wanted:
             received += connection.recv_into(buffer[received:wanted], wanted - received, socket.MSG_WAITALL)
-        hashlib.sha256(buffer[:wanted]).digest()
+        PieceHash(buffer[:wanted]).digest()
         os.pwrite(descriptor, buffer[:wanted], offset)
 
 

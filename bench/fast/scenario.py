@@ -101,7 +101,7 @@ class FastScenario(Scenario):
             f"{int(plan['size']) // MEBIBYTE} MiB over loopback in memory, the origin is {plan['origin']}. "
             "Rates: bytes of all peers / time until the last peer has published. cold: only the origin has the file. "
             "warm: the supernode has it. TLS: between supernode and peers. "
-            "limit: blocking sockets, sha256 and a write for each piece, from one sender, "
+            "limit: blocking sockets, BLAKE3 and a write for each piece, from one sender, "
             "without any protocol. direct: curl -o, not verified. hashed: curl | openssl dgst -sha256, not written. "
             "take in: the supernode without peers. CPU per GiB that was delivered. MiB: peak memory. "
             "foreign: cores that other processes used."

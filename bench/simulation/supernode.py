@@ -88,7 +88,7 @@ class SimulatedSupernode:
             feed,
             endpoint=Endpoint("10.0.0.1", 8001, b"s" * 32),
             tickets=TicketCache(loop.time),
-            sha256=lambda _task, piece: piece.to_bytes(32, "big"),
+            digest_of=lambda _task, piece: piece.to_bytes(32, "big"),
             on_accused=lambda _task, _piece: None,
             clock=loop.time,
         )

@@ -11,6 +11,7 @@ import msgspec
 from aiohttp import web
 
 from faults.row import Case, Plan, Row, Tally
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Meta, Piece
 from pantala_pieces.journal import decode
 from pantala_pieces.store import PieceStore
@@ -64,7 +65,7 @@ def _stored(folder: Path, content: bytes, *, whole: bool) -> dict[Path, bytes]:
 
 def _pieces(content: bytes) -> list[Piece]:
     parts = [content[start : start + SIZE] for start in range(0, len(content), SIZE)]
-    return [Piece(number, part, hashlib.sha256(part).digest()) for number, part in enumerate(parts)]
+    return [Piece(number, part, PieceHash(part).digest()) for number, part in enumerate(parts)]
 
 
 def _damage(folder: Path, files: dict[Path, bytes], content: bytes, case: Case, tally: Tally) -> None:

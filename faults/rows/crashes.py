@@ -15,6 +15,7 @@ import msgspec
 from faults.lossy_disk import CrashState, CrashStates, Recording
 from faults.row import Case, Plan, Row, Tally
 from pantala_pieces import parts
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
@@ -96,7 +97,7 @@ class Workload:
 
     def _piece(self, generation: str, number: int) -> Piece:
         data = self.contents[generation][number * SIZE : (number + 1) * SIZE]
-        return Piece(number, data, hashlib.sha256(data).digest())
+        return Piece(number, data, PieceHash(data).digest())
 
 
 class Recovery:
@@ -157,7 +158,7 @@ class Recovery:
         data = {n: content[n * SIZE : (n + 1) * SIZE] for n in range(-(-len(content) // SIZE))}
         try:
             file.put(
-                [Piece(n, piece, hashlib.sha256(piece).digest()) for n, piece in data.items() if not file.have >> n & 1]
+                [Piece(n, piece, PieceHash(piece).digest()) for n, piece in data.items() if not file.have >> n & 1]
             )
         except StoreError as error:
             yield f"the store does not continue: {error}"

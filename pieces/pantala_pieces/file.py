@@ -1,7 +1,6 @@
 """One task's pieces on a disk."""
 
 import contextlib
-import hashlib
 import os
 import threading
 import zlib
@@ -13,6 +12,7 @@ import msgspec
 from pantala_pieces import records
 from pantala_pieces.commit import GroupCommit
 from pantala_pieces.descriptor import Descriptor
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST, PieceMissingError, StoreError, store_error, store_errors
 from pantala_pieces.journal import Journal, JournalRecord
 from pantala_pieces.parts import NO_PART, Part, PartTable
@@ -58,7 +58,7 @@ class Piece(msgspec.Struct, frozen=True):
 
     number: int
     data: bytes | bytearray | memoryview
-    sha256: bytes
+    digest: bytes
 
 
 class PieceFile:
@@ -118,9 +118,9 @@ class PieceFile:
         """The number of written bytes of each unfinished piece. They are neither durable nor verified."""
         return {piece: part.size for piece, part in tuple(self._written.items())}
 
-    def sha256(self, piece: int) -> bytes:
+    def digest(self, piece: int) -> bytes:
         """The digest of a verified piece. Raises :class:`PieceMissingError`."""
-        return self._record(piece).sha256
+        return self._record(piece).digest
 
     def size(self, piece: int) -> int:
         """The size in bytes of a verified piece. Raises :class:`PieceMissingError`."""
@@ -200,7 +200,7 @@ class PieceFile:
                 for piece in stored:
                     if not parts or parts[piece.number] < len(piece.data):
                         write_bytes(fd, piece.data, piece.number * self.meta.piece_size)
-            self._commits.end(commit, [JournalRecord(piece.number, len(piece.data), piece.sha256) for piece in stored])
+            self._commits.end(commit, [JournalRecord(piece.number, len(piece.data), piece.digest) for piece in stored])
             for number in parts:
                 if parts[number]:
                     self._parts.note(number, NO_PART)
@@ -232,7 +232,7 @@ class PieceFile:
     def read_verified(self, piece: int) -> bytes | None:
         """The bytes of a verified piece, hashed again. ``None`` if they changed on the disk. Raises as :meth:`read`."""
         data = self.read(piece)
-        return data if hashlib.sha256(data).digest() == self.sha256(piece) else None
+        return data if PieceHash(data).digest() == self.digest(piece) else None
 
     def verify(self, on_piece: Callable[[int, bytes], None] | None = None) -> int:
         """Hash all journalled pieces, and return the correct ones as the new :attr:`have`.
@@ -248,7 +248,7 @@ class PieceFile:
             for number, record in sorted(self._records.items()):
                 fits = record.size == (self._room(number) if self.meta.length is not None else record.size)
                 data = self._read_back(number, record.size) if fits and record.size <= self._room(number) else None
-                if data is not None and hashlib.sha256(data).digest() == record.sha256:
+                if data is not None and PieceHash(data).digest() == record.digest:
                     self._hold([record])
                     if on_piece is not None:
                         on_piece(number, data)

@@ -1,6 +1,6 @@
 """The journal of a file: the pieces on the disk and their digests.
 
-A record has 44 bytes, ``piece:u32 | size:u32 | sha256:32 | crc32 of the first 40:u32``, big endian. Records are only
+A record has 44 bytes, ``piece:u32 | size:u32 | BLAKE3:32 | crc32 of the first 40:u32``, big endian. Records are only
 appended, and only after the piece's bytes are written. Reading stops at an incomplete or wrong record.
 """
 
@@ -27,12 +27,12 @@ class JournalRecord(msgspec.Struct, frozen=True):
 
     piece: int
     size: int
-    sha256: bytes
+    digest: bytes
 
 
 def encode(record: JournalRecord) -> bytes:
     """The 44 bytes of a record."""
-    body = _BODY.pack(record.piece, record.size, record.sha256)
+    body = _BODY.pack(record.piece, record.size, record.digest)
     return body + _CRC.pack(zlib.crc32(body))
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST, PieceMissingError, store_errors
 from pantala_pieces.file import PieceFile
 from pantala_protocol.geometry import Geometry
@@ -79,7 +80,7 @@ class VerificationPass:
         self._each_piece = each_piece
         self._position = 0
         self._whole = hashlib.sha256()
-        self._piece = hashlib.sha256()
+        self._piece = PieceHash()
         self._wrong = 0
         self._odd: bool = False
         """True if the file has a wrong size, or has bytes that the disk cannot read."""
@@ -133,12 +134,12 @@ class VerificationPass:
 
     def _check(self, number: int) -> None:
         try:
-            right = self._piece.digest() == self._file.sha256(number)
+            right = self._piece.digest() == self._file.digest(number)
         except PieceMissingError:
             right = False
         if not right:
             self._wrong |= 1 << number
-        self._piece = hashlib.sha256()
+        self._piece = PieceHash()
 
     def _lose(self, count: int) -> None:
         """Skip bytes that the disk cannot read. Their pieces are wrong."""
@@ -147,4 +148,4 @@ class VerificationPass:
         self._wrong |= (1 << end) - (1 << first)
         self._odd = True
         self._position += count
-        self._piece = hashlib.sha256()
+        self._piece = PieceHash()

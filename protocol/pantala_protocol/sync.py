@@ -195,7 +195,8 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     piece: PieceNumber
     offset: Count
     size: PieceSize
-    sha256: Id
+    digest: Id
+    """The BLAKE3 digest of the piece, in hex."""
     host: Name
     port: Port
     ticket: Url

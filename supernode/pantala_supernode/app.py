@@ -149,7 +149,7 @@ class App:
             feed,
             endpoint=Endpoint(settings.advertise, settings.piece_listen.port, key, tls),
             tickets=TicketCache(cluster_time.now),
-            sha256=cdn.piece_digest,
+            digest_of=cdn.piece_digest,
             on_accused=events.piece_accused.publish,
             timer=self.metrics.scheduling.time,
             clock=clock,

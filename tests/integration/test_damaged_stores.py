@@ -14,6 +14,7 @@ from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.images.ledger import Ledger, LedgerFile
 from pantala_pieces import records
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Meta, Piece
 from pantala_pieces.parts import boot_id
 from pantala_pieces.store import PieceStore
@@ -36,7 +37,7 @@ Damage = Callable[[Path], object]
 def pieces_of(task: str) -> list[Piece]:
     content, geometry = CONTENTS[task], Geometry(SIZE, len(CONTENTS[task]))
     parts = [content[number * SIZE :][:SIZE] for number in range(geometry.pieces)]
-    return [Piece(number, data, hashlib.sha256(data).digest()) for number, data in enumerate(parts)]
+    return [Piece(number, data, PieceHash(data).digest()) for number, data in enumerate(parts)]
 
 
 def fill(store: PieceStore) -> None:

@@ -2,13 +2,13 @@
 
 import asyncio
 import contextlib
-import hashlib
 import random
 from pathlib import Path
 
 import aiohttp
 import pytest
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Meta, Piece
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
@@ -81,7 +81,7 @@ def ballast(node: Node) -> None:
     store = PieceStore(node.data / "tasks", durable=False)
     store.open()
     block = random.Random(0).randbytes(4 * MIB)
-    digest = hashlib.sha256(block).digest()
+    digest = PieceHash(block).digest()
     file = store.create(Meta(task_id.compute("0"), "g", 4 * MIB))
     for number in range(64):
         file.put([Piece(number, block, digest)])

@@ -201,7 +201,7 @@ CONTENT = b"0123456789"
 
 
 def wrapped_work(port: int, path: str = "/peer/file/f") -> PieceWork:
-    return work(port, piece=2, offset=2000, size=len(CONTENT), sha256="", path=path, wire_size=WRAPPING.wire_size)
+    return work(port, piece=2, offset=2000, size=len(CONTENT), digest="", path=path, wire_size=WRAPPING.wire_size)
 
 
 async def test_head_and_tail_are_removed_and_the_range_is_the_wrapped_one(providers: Providers) -> None:

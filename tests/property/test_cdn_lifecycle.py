@@ -11,6 +11,7 @@ from pathlib import Path
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 from pantala_protocol.ranges import members
@@ -28,7 +29,7 @@ from tests.support.source import Content, FakeReader, Step
 
 PIECE = 128 * 1024
 CONTENT = Content(random.Random(0).randbytes(4 * PIECE + 7), '"v1"')
-PIECES = [hashlib.sha256(CONTENT.data[n * PIECE : (n + 1) * PIECE]).digest() for n in range(5)]
+PIECES = [PieceHash(CONTENT.data[n * PIECE : (n + 1) * PIECE]).digest() for n in range(5)]
 TASKS = [task_id.compute("first"), task_id.compute("second")]
 
 ACTS = st.lists(
@@ -224,7 +225,7 @@ class Witness(CDNBench):
         digests = {number: self.cdn.piece_digest(TASK, number) for number in members(copy.cached)}
         assert not self._pinned or any(
             all(
-                hashlib.sha256(c.data[n * copy.piece_size : (n + 1) * copy.piece_size]).digest() == digest
+                PieceHash(c.data[n * copy.piece_size : (n + 1) * copy.piece_size]).digest() == digest
                 for n, digest in digests.items()
             )
             for c in self._contents

@@ -2,7 +2,6 @@
 
 import contextlib
 import errno
-import hashlib
 import os
 import random
 import tempfile
@@ -17,6 +16,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pantala_pieces import journal
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
@@ -31,7 +31,7 @@ THREADS = 4
 
 def piece(number: int) -> Piece:
     data = number.to_bytes(4, "big") * (SIZE // 4)
-    return Piece(number, data, hashlib.sha256(data).digest())
+    return Piece(number, data, PieceHash(data).digest())
 
 
 class FaultyDisk:

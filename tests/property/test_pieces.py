@@ -1,6 +1,5 @@
 """Piece files and the protocol's types for any content."""
 
-import hashlib
 import os
 import tempfile
 from pathlib import Path
@@ -10,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pantala_pieces import journal
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import PieceMissingError, StoreFullError
 from pantala_pieces.file import Meta, Piece
 from pantala_pieces.journal import JournalRecord
@@ -33,7 +33,7 @@ records = st.builds(
 
 def piece_of(content: bytes, number: int) -> Piece:
     data = content[number * SIZE : (number + 1) * SIZE]
-    return Piece(number, data, hashlib.sha256(data).digest())
+    return Piece(number, data, PieceHash(data).digest())
 
 
 @given(st.lists(records, max_size=20), st.integers(min_value=0), st.integers(min_value=0, max_value=255))

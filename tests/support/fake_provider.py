@@ -1,9 +1,9 @@
 """A provider and a store for tests of the receiver, without sockets and disks."""
 
-import hashlib
 import threading
 from collections.abc import Callable
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Piece
 from pantala_pieces.transfer.errors import MissingError
 from pantala_pieces.transfer.jobs import JobCancelledError, JobState, PieceBuffer, ReceiveJob
@@ -17,8 +17,8 @@ def content(piece: int) -> bytes:
 
 
 def work(piece: int, task: str = "a" * 64, provider: str = "") -> PieceWork:
-    sha256 = hashlib.sha256(content(piece)).hexdigest()
-    return PieceWork(task, "g", piece, piece * SIZE, SIZE, sha256, "h", 1, "t", provider)
+    digest = PieceHash(content(piece)).hexdigest()
+    return PieceWork(task, "g", piece, piece * SIZE, SIZE, digest, "h", 1, "t", provider)
 
 
 class FakeProvider:

@@ -1,11 +1,11 @@
 """A supernode's process that is killed again and again on one volume, and what its pieces are then."""
 
-import hashlib
 import os
 import random
 from pathlib import Path
 
 from pantala_pieces import journal
+from pantala_pieces.digests import PieceHash
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import HeldPieces, PieceWork
@@ -66,7 +66,7 @@ class Node(SupernodeProcess):
             data = await answer.read()
         if len(data) == work.size:  # if not, it was killed meanwhile
             assert CONTENT[work.offset : work.offset + work.size] == data, f"piece {work.piece} is wrong"
-            assert work.sha256 == hashlib.sha256(data).hexdigest()
+            assert work.digest == PieceHash(data).hexdigest()
         return data
 
 

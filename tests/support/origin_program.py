@@ -8,6 +8,7 @@ import random
 from dataclasses import dataclass, fields
 from typing import Any
 
+from pantala_pieces.digests import PieceHash
 from pantala_supernode.cdn.segments import Division
 from testbed.origin import Behaviour
 
@@ -96,7 +97,5 @@ def _differences(how: Behaviour, usual: Behaviour) -> dict[str, object]:
 
 @functools.lru_cache(maxsize=256)
 def piece_digests(content: Content, size: int) -> dict[int, bytes]:
-    """The sha256 of each piece."""
-    return {
-        number: hashlib.sha256(content.read(number * size, size)).digest() for number in range(-(-content.size // size))
-    }
+    """The digest of each piece."""
+    return {number: PieceHash(content.read(number * size, size)).digest() for number in range(-(-content.size // size))}

@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from pantala_peer.cache.pieces import PieceCache
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Piece
 from pantala_pieces.verification import FileVerdict, VerificationPass
 from pantala_protocol.geometry import Geometry
@@ -29,9 +30,9 @@ def assignment(
 
 def piece(number: int, generation: str = "g") -> tuple[PieceWork, Piece]:
     data = CONTENT[number * PIECE :][:PIECE]
-    sha256 = hashlib.sha256(data)
-    work = PieceWork(TASK, generation, number, number * PIECE, len(data), sha256.hexdigest(), "h", 1, "t")
-    return work, Piece(number, data, sha256.digest())
+    digest = PieceHash(data)
+    work = PieceWork(TASK, generation, number, number * PIECE, len(data), digest.hexdigest(), "h", 1, "t")
+    return work, Piece(number, data, digest.digest())
 
 
 async def fill(cache: PieceCache, wanted: Assignment | None = None, *, in_order: bool = True) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.events import Assigned, FileDue, PeerEvents
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Piece, PieceFile
 from pantala_pieces.scrub import Scrub
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceWork
@@ -48,9 +49,9 @@ class Node:
     def put(self, *pieces: int) -> None:
         for piece in pieces:
             data = CONTENT[piece * SIZE :][:SIZE]
-            sha256 = hashlib.sha256(data)
-            work = PieceWork(TASK, "g", piece, piece * SIZE, len(data), sha256.hexdigest(), "h", 1, "t")
-            self.cache.put(work, Piece(piece, data, sha256.digest()))
+            digest = PieceHash(data)
+            work = PieceWork(TASK, "g", piece, piece * SIZE, len(data), digest.hexdigest(), "h", 1, "t")
+            self.cache.put(work, Piece(piece, data, digest.digest()))
 
     async def open(self) -> None:
         """Start as after a restart, with a scrub."""

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import time
 from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
@@ -10,6 +9,7 @@ from dataclasses import dataclass, field
 import msgspec
 from aiohttp import web
 
+from pantala_pieces.digests import PieceHash
 from pantala_protocol import ranges, registry, ticket
 from pantala_protocol.images import NodeOrders, PullState, RuntimeState
 from pantala_protocol.statement import Membership
@@ -324,7 +324,7 @@ class ScriptedSupernode:
             number,
             number * file.piece_size,
             len(file.piece(number)),
-            hashlib.sha256(file.piece(number)).hexdigest(),
+            PieceHash(file.piece(number)).hexdigest(),
             peer.host if peer else "127.0.0.1",
             (self.liars.get(provider) or peer.port) if peer else self.port,
             shown,

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import re
 import socket
 import ssl
@@ -11,6 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
@@ -117,7 +117,7 @@ class SenderStage:
             self.content[first : first + self.piece_size]
             for first in range(0, max(len(self.content), 1), self.piece_size)
         ]
-        file.put([Piece(number, data, hashlib.sha256(data).digest()) for number, data in enumerate(cut)])
+        file.put([Piece(number, data, PieceHash(data).digest()) for number, data in enumerate(cut)])
         return file
 
     @contextlib.asynccontextmanager

@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
+from pantala_pieces.digests import RunningDigest
 from pantala_pieces.errors import store_errors
 from pantala_pieces.file import PieceFile
 from pantala_pieces.verification import FileVerdict, Finding
-from pantala_pieces.whole import RunningDigest
 from pantala_protocol.geometry import Geometry
 
 
@@ -27,15 +27,9 @@ class Evidence:
     contradicted: str = ""
     """A digest from the supernode that the file does not have, although each of its pieces is right."""
 
-    def feed(self, file: PieceFile, piece: int, data: bytes | bytearray | memoryview) -> None:
-        """Add a verified piece to the digest of the whole file, unless the piece is the whole file."""
-        if file.meta.length is None or file.meta.length > file.meta.piece_size:
-            self.running.feed(piece, data)
-
     def whole(self, file: PieceFile) -> str | None:
         """The digest of a whole file, if it is known without reading the file again."""
-        pieces = Geometry(file.meta.piece_size, file.meta.length or 0).pieces
-        return f"sha256:{file.sha256(0).hex()}" if pieces == 1 else self.running.of(pieces)
+        return self.running.of(Geometry(file.meta.piece_size, file.meta.length or 0).pieces)
 
     def take(self, digest: str, finding: Finding) -> None:
         """Record the finding of a scrub."""

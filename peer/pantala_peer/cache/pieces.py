@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from pathlib import Path
 from typing import TypeVar
 from weakref import WeakKeyDictionary
@@ -133,7 +132,7 @@ class PieceCache:
         if file is None or file.meta.generation != work.generation:
             raise PieceMissingError(f"The peer no longer has generation {work.generation} of the task {work.task_id}.")
         if not file.have >> piece.number & 1:
-            self._known(file).feed(file, piece.number, piece.data)
+            self._known(file).running.feed(piece.number, piece.data)
         file.put([piece])
 
     async def check(self, assignment: Assignment) -> PieceFile | None:
@@ -255,7 +254,7 @@ class PieceCache:
     async def _verify(self, file: PieceFile) -> None:
         """Hash all pieces again."""
         evidence = self._start(file)
-        feed = None if file.meta.checked else partial(evidence.feed, file)
+        feed = None if file.meta.checked else evidence.running.feed
         try:
             await asyncio.to_thread(file.verify, feed)
         finally:

@@ -18,8 +18,8 @@ from msgspec import structs
 
 from pantala_peer.cache.records import PublicationRecord, PublicationRecords
 from pantala_peer.errors import OutsideRootError, PathConflictError
+from pantala_pieces.digests import sha256_of
 from pantala_pieces.errors import store_errors
-from pantala_pieces.whole import sha256_of
 from pantala_pieces.writing import sync_directory
 from pantala_protocol.rules import names
 

@@ -1,6 +1,5 @@
 """Threads that receive, verify and store the pieces that the event loop chooses."""
 
-import hashlib
 import threading
 import time
 from collections import deque
@@ -9,6 +8,7 @@ from queue import Empty, SimpleQueue
 
 import structlog
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import Piece
 from pantala_pieces.transfer.errors import CorruptError, FetchError, ReceiverBugError, ReceiverFullError
@@ -182,10 +182,10 @@ class PieceReceiver:
             return
         try:
             data = self._fetch(job, buffer) if job.work.content is None else _content(job.work)
-            digest = hashlib.sha256(data).digest()
-            if digest.hex() != job.work.sha256:
+            digest = PieceHash(data).digest()
+            if digest.hex() != job.work.digest:
                 raise CorruptError(
-                    f"The piece {job.work.piece} has the SHA-256 {digest.hex()} instead of {job.work.sha256}."
+                    f"The piece {job.work.piece} has the BLAKE3 digest {digest.hex()} instead of {job.work.digest}."
                 )
             if job.advance(JobState.STORING):
                 self._store(job.work, Piece(job.work.piece, data, digest))

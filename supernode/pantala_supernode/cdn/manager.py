@@ -167,7 +167,7 @@ class CDNManager:
         self.copies.tidy()
 
     def piece_digest(self, task_id: TaskID, piece: int) -> bytes:
-        """The sha256 of a cached piece. Raises :class:`pantala_pieces.errors.PieceMissingError`."""
+        """The digest of a cached piece. Raises :class:`pantala_pieces.errors.PieceMissingError`."""
         copy = self.copies.get(task_id)
         if copy is None or copy.attempts.recorder is None:
             raise PieceMissingError(f"piece {piece} of task {task_id} is not cached")

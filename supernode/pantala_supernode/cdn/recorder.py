@@ -10,6 +10,7 @@ from dataclasses import dataclass
 
 import msgspec
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError, store_errors
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_protocol import digest, ranges
@@ -98,7 +99,7 @@ class Recorder:
             self._file.extend(piece, start, data)
 
     def piece_digest(self, piece: int) -> bytes:
-        return self._file.sha256(piece)
+        return self._file.digest(piece)
 
     def recover(self) -> int:
         """After a restart, hash all pieces and forget damaged ones, so that an incomplete file can be continued.
@@ -128,7 +129,7 @@ class Recorder:
     def lose(self, pieces: int) -> None:
         """Remove damaged pieces (bit mask) from the file. Their replacements must have the same digests."""
         for piece in ranges.members(pieces & self.have):
-            self._lost[piece] = self._file.sha256(piece)
+            self._lost[piece] = self._file.digest(piece)
         self._file.forget(pieces)
         if self.meta.digest:
             self._file.update(msgspec.structs.replace(self.meta, digest=""))
@@ -191,22 +192,22 @@ class Recorder:
 
     def _read_back(self, piece: int, whole: hashlib._Hash) -> None:
         """Add a piece on the disk to ``whole``. Its bytes are not in memory all at once."""
-        begin, size, own = piece * self.meta.piece_size, self._file.size(piece), hashlib.sha256()
+        begin, size, own = piece * self.meta.piece_size, self._file.size(piece), PieceHash()
         with store_errors(f"read piece {piece} of {self._file.path}"), self._file.opened() as fd:
             for offset in range(0, size, _READ):
                 data = os.pread(fd, min(_READ, size - offset), begin + offset)
                 own.update(data)
                 whole.update(data)
-        if own.digest() != self._file.sha256(piece):
+        if own.digest() != self._file.digest(piece):
             self._file.forget(1 << piece)
             raise VolumeFailedError(
                 f"Piece {piece} of task {self.meta.task_id} is damaged on the volume. It is fetched again."
             )
 
     def _put(self, pieces: Mapping[int, Buffer]) -> None:
-        made = [Piece(number, data, hashlib.sha256(data).digest()) for number, data in pieces.items()]
+        made = [Piece(number, data, PieceHash(data).digest()) for number, data in pieces.items()]
         for piece in made:
-            if self._lost.get(piece.number, piece.sha256) != piece.sha256:
+            if self._lost.get(piece.number, piece.digest) != piece.digest:
                 raise SourceChangedError.with_action(f"Piece {piece.number} of the origin's file has changed")
         if made:
             self._file.put(made)

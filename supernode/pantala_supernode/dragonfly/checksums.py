@@ -1,6 +1,6 @@
 """The md5 sums that Dragonfly's clients request. They are computed on demand, in threads, and cached.
 
-They do not provide security. The pieces are verified with sha256.
+They do not provide security. The pieces are verified with BLAKE3.
 """
 
 from __future__ import annotations

@@ -33,8 +33,8 @@ _LOCAL_PAUSE = 5.0
 class Dispatcher:
     """Turns the scheduler's decisions into work for peers and Dragonfly's clients.
 
-    ``sha256`` returns the digest of a cached piece. ``on_accused`` is called with a piece of the supernode that a peer
-    reports as wrong or missing. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
+    ``digest_of`` returns the digest of a cached piece. ``on_accused`` is called with a piece of the supernode that a
+    peer reports as wrong or missing. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class Dispatcher:
         *,
         endpoint: Endpoint,
         tickets: TicketCache,
-        sha256: Callable[[TaskID, int], bytes],
+        digest_of: Callable[[TaskID, int], bytes],
         on_accused: Callable[[TaskID, int], None],
         clock: Callable[[], float],
         timer: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -68,7 +68,7 @@ class Dispatcher:
         self._feed = feed
         self._endpoint = endpoint
         self._tickets = tickets
-        self._sha256 = sha256
+        self._digest_of = digest_of
         self._on_accused = on_accused
         self._clock = clock
         self._timer = timer
@@ -119,7 +119,7 @@ class Dispatcher:
             piece=piece,
             offset=piece * copy.piece_size,
             size=task.size(piece),
-            sha256=self._sha256(task.id, piece).hex(),
+            digest=self._digest_of(task.id, piece).hex(),
             host=server.address,
             port=server.port,
             ticket=ticket.for_reader(shown, session.reader) if provider == SUPERNODE else shown,

@@ -16,6 +16,7 @@ import pantala_pieces.file
 import pantala_pieces.journal
 import pantala_pieces.parts
 import pantala_pieces.writing
+from pantala_pieces.digests import PieceHash
 from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
@@ -137,7 +138,7 @@ async def check_after_a_crash(directory: Path, content: Content, step: Step, it:
     assert not any(mask for generation, mask in shown.items() if generation != found.generation)
     for piece in members(found.cached):
         data = content.data[piece * found.piece_size : (piece + 1) * found.piece_size]
-        assert hashlib.sha256(data).digest() == after.cdn.piece_digest(TASK, piece)
+        assert PieceHash(data).digest() == after.cdn.piece_digest(TASK, piece)
     copy = await after.until_done()
     assert f"sha256:{hashlib.sha256(content.data).hexdigest()}" == copy.digest
     file = after.store.get(TASK)

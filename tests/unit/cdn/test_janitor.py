@@ -1,6 +1,5 @@
 """The volume: its identity, the choice of copies to evict, and the janitor with a real store and fake clocks."""
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
 
@@ -9,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_pieces import records
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
@@ -75,7 +75,7 @@ class Bench:
         for number in numbers:
             data = bytes([number + 1]) * SIZE
             file = self.store.create(Meta(NAMES[number], "g", SIZE, SIZE))
-            file.put([Piece(0, data, hashlib.sha256(data).digest())])
+            file.put([Piece(0, data, PieceHash(data).digest())])
             file.used = self.wall
             self.pass_time(1)
 

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_process.settings import SettingsError
@@ -147,7 +148,7 @@ def file(tmp_path: Path) -> Iterator[PieceFile]:
     store.open()
     file = store.create(Meta(ID, "g", P, len(CONTENT)))
     parts = [CONTENT[start : start + P] for start in range(0, len(CONTENT), P)]
-    file.put(Piece(number, part, hashlib.sha256(part).digest()) for number, part in enumerate(parts))
+    file.put(Piece(number, part, PieceHash(part).digest()) for number, part in enumerate(parts))
     yield file
     store.close()
 

@@ -12,6 +12,7 @@ from msgspec import structs
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.errors import FileMismatchError, failed
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
 from pantala_pieces.file import Piece
 from pantala_pieces.verification import FileVerdict
@@ -124,7 +125,7 @@ async def test_a_contradiction_is_found_again_after_a_restart(cache: PieceCache)
     again.close()
 
 
-async def test_a_file_of_one_piece_is_proven_by_its_piece(cache: PieceCache) -> None:
+async def test_a_file_of_one_piece_is_proven_when_the_piece_arrives(cache: PieceCache) -> None:
     content = CONTENT[:PIECE]
     sha256 = hashlib.sha256(content).hexdigest()
     small = assignment(length=PIECE, digest=f"sha256:{sha256}")
@@ -260,9 +261,9 @@ async def test_f3_a_full_disk_rejects_only_the_piece_that_does_not_fit(tmp_path:
         with pytest.raises(OSError, match="No space"):
             filler.write_bytes(bytes(1 << 20))
         big = os.urandom(16 * 1024)
-        sha256 = hashlib.sha256(big)
-        work = PieceWork(TASK, "g", 20, 20 * PIECE, len(big), sha256.hexdigest(), "h", 1, "t")
-        large = Piece(20, big, sha256.digest())
+        digest = PieceHash(big)
+        work = PieceWork(TASK, "g", 20, 20 * PIECE, len(big), digest.hexdigest(), "h", 1, "t")
+        large = Piece(20, big, digest.digest())
         with pytest.raises(StoreFullError):
             cache.put(work, large)
         assert {TASK: HeldPieces("g", "0")} == cache.inventory()

@@ -13,8 +13,8 @@ from hypothesis import strategies as st
 
 from pantala_peer.cache.publisher import components
 from pantala_peer.errors import DeliveryError, OutsideRootError, PathConflictError
+from pantala_pieces.digests import sha256_of
 from pantala_pieces.errors import StoreError
-from pantala_pieces.whole import sha256_of
 from tests.support.examples import examples
 from tests.support.publisher_node import CONTENT, OTHER, TASK, PublisherNode, snapshot
 

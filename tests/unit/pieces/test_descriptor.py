@@ -1,6 +1,5 @@
 """Pieces that several threads or clients read."""
 
-import hashlib
 import os
 import sys
 from collections.abc import Iterator
@@ -11,6 +10,7 @@ from threading import Barrier
 import pytest
 
 from pantala_pieces.descriptor import Descriptor
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
@@ -30,7 +30,7 @@ def store(tmp_path: Path) -> Iterator[PieceStore]:
 
 def _filled(store: PieceStore) -> PieceFile:
     file = store.create(Meta(TASK, "generation", 4096, 4096 * len(PIECES)))
-    file.put([Piece(number, data, hashlib.sha256(data).digest()) for number, data in enumerate(PIECES)])
+    file.put([Piece(number, data, PieceHash(data).digest()) for number, data in enumerate(PIECES)])
     return file
 
 

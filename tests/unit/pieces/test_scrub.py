@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.scrub import Scrub, ScrubCandidate
@@ -41,7 +42,7 @@ def store(tmp_path: Path) -> Iterator[PieceStore]:
 def stored(store: PieceStore, name: str = "a", content: bytes = CONTENT, size: int = SIZE) -> PieceFile:
     file = store.create(Meta(task_id.compute(f"http://origin/{name}"), "g", size, len(content)))
     parts = [content[start : start + size] for start in range(0, len(content), size)]
-    file.put([Piece(number, part, hashlib.sha256(part).digest()) for number, part in enumerate(parts)])
+    file.put([Piece(number, part, PieceHash(part).digest()) for number, part in enumerate(parts)])
     if not content:
         file.path.touch()
     return file

@@ -2,12 +2,12 @@
 
 import errno
 import os
-from hashlib import sha256
 from pathlib import Path
 
 import pytest
 
 import pantala_pieces.parts
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
@@ -51,13 +51,13 @@ def test_bytes_behind_a_gap_are_not_written(file: PieceFile) -> None:
 
 
 def test_a_finished_piece_is_no_longer_a_part(file: PieceFile) -> None:
-    file.put([Piece(1, DATA, sha256(DATA).digest())])
+    file.put([Piece(1, DATA, PieceHash(DATA).digest())])
     assert {} == file.parts == after_a_kill(file)
     assert DATA == file.read(1)
 
 
 def test_a_damaged_piece_is_not_continued(file: PieceFile) -> None:
-    file.put([Piece(1, DATA, sha256(DATA).digest())])
+    file.put([Piece(1, DATA, PieceHash(DATA).digest())])
     with file.path.open("r+b") as data:
         data.seek(PIECE)
         data.write(b"\xff")
@@ -70,7 +70,7 @@ def test_no_part_survives_a_failed_sync(file: PieceFile, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fdatasync", failing)
     with pytest.raises(StoreError):
-        file.put([Piece(0, DATA, sha256(DATA).digest())])
+        file.put([Piece(0, DATA, PieceHash(DATA).digest())])
     assert {} == file.parts == after_a_kill(file)
     file.extend(2, 0, DATA[:10])
     assert {2: 10} == after_a_kill(file)

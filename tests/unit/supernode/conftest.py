@@ -61,7 +61,7 @@ class Bench:
             self.feed,
             endpoint=Endpoint("supernode", 8001, b"s" * 32),
             tickets=TicketCache(lambda: 1_000_000.0),
-            sha256=lambda _task_id, _piece: b"d" * 32,
+            digest_of=lambda _task_id, _piece: b"d" * 32,
             on_accused=lambda task_id, piece: self.accused.append((task_id, piece)),
             clock=self.clock,
         )

@@ -1,12 +1,12 @@
 """The bytes of small files in answers. The files are on a real disk."""
 
-import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Meta, Piece, PieceFile
 from pantala_pieces.store import PieceStore
 from pantala_protocol.sync import PieceWork, SyncAnswer
@@ -31,9 +31,9 @@ class Shelf:
 
     def put(self, content: bytes, name: str = ID) -> PieceWork:
         file = self.store.create(Meta(name, "g", 128 * 1024, len(content)))
-        sha256 = hashlib.sha256(content)
-        file.put([Piece(0, content, sha256.digest())])
-        return PieceWork(name, "g", 0, 0, len(content), sha256.hexdigest(), "h", 1, "ticket")
+        digest = PieceHash(content)
+        file.put([Piece(0, content, digest.digest())])
+        return PieceWork(name, "g", 0, 0, len(content), digest.hexdigest(), "h", 1, "ticket")
 
     async def sends(self, *work: PieceWork) -> list[bytes | None]:
         """The contents in an answer, as a peer decodes them."""

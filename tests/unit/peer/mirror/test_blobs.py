@@ -21,6 +21,7 @@ from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowE
 from pantala_peer.mirror.rights import ReadRights
 from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_peer.tasks.room import BlobRoom
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Piece, PieceFile
 from pantala_pieces.transfer.errors import CorruptError
 from pantala_protocol import task_id
@@ -84,10 +85,10 @@ class Node:
     async def put(self, piece: int, generation: str = "g", error: Exception | None = None) -> None:
         """End the download of a piece. It is stored unless it failed with ``error``."""
         data = CONTENT[piece * PIECE : (piece + 1) * PIECE]
-        sha256 = hashlib.sha256(data)
-        work = PieceWork(NAME, generation, piece, piece * PIECE, len(data), sha256.hexdigest(), "h", 1, "t")
+        digest = PieceHash(data)
+        work = PieceWork(NAME, generation, piece, piece * PIECE, len(data), digest.hexdigest(), "h", 1, "t")
         if error is None:
-            await asyncio.to_thread(self.cache.put, work, Piece(piece, data, sha256.digest()))
+            await asyncio.to_thread(self.cache.put, work, Piece(piece, data, digest.digest()))
         self.events.emit(DownloadEnded(work, error))
 
     async def read(self, start: int = 0, end: int = len(CONTENT)) -> bytes:

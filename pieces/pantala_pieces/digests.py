@@ -1,8 +1,16 @@
-"""The digest of a whole file: computed from its pieces while they arrive, or by reading the file."""
+"""The digests of pieces and of whole files.
+
+A piece has a BLAKE3 digest, because each node verifies each piece. A whole file has a SHA-256 digest, which users know.
+"""
 
 import hashlib
 import threading
 from typing import BinaryIO
+
+import blake3
+
+PieceHash = blake3.blake3
+"""The hash of a piece. It takes a third of SHA-256's time or less (ADR 35), and lets other threads run meanwhile."""
 
 _BLOCK = 1024 * 1024
 

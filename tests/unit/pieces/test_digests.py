@@ -3,7 +3,7 @@
 import hashlib
 import io
 
-from pantala_pieces.whole import RunningDigest, sha256_of
+from pantala_pieces.digests import RunningDigest, sha256_of
 
 SIZE = (1 << 20) + 5
 
