@@ -262,13 +262,15 @@ class PrefetchController:
         return next((pin.blobs for pin in pins if pin.task == each.metadata.name), frozenset())
 
     def _write_nodes(self, planned: Mapping[str, Planned]) -> None:
-        """Remove startup taints, and write the condition of nodes, when every vote is known."""
+        """Remove each startup taint whose votes are all known, and write the nodes' conditions when all votes are."""
         voters = [each for each in planned.values() if isinstance(each, ImagePrefetch) and each.spec.votes]
+        silent = [each.spec.startup_taint for each in voters if self._states[each.metadata.uid].vote is None]
+        undecided = {taint.key for taint in silent if taint is not None}
         votes = [state.vote for state in self._states.values() if state.vote is not None]
-        if any(self._states[each.metadata.uid].vote is None for each in voters):
-            return
-        self._writer.remove_taints(startup_taint.removable(votes, self._rights))
-        if self._rights.condition and self._grace.over:  # until the first report, no node is known to have its images
+        decided = (each for each in votes if each.key not in undecided)
+        self._writer.remove_taints(startup_taint.removable(decided, self._rights))
+        # Until the first report, no node is known to have its images.
+        if self._rights.condition and self._grace.over and not undecided:
             self._writer.set_images_ready(startup_taint.node_conditions(votes, self._known.nodes.items))
 
     def _forget(self, uid: str) -> None:

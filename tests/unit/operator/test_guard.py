@@ -82,6 +82,28 @@ async def test_an_image_prefetch_that_cannot_be_planned_does_not_stop_the_others
         await stage.finish("file")
 
 
+async def test_an_image_prefetch_that_cannot_be_planned_holds_only_its_own_taint(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = OperatorStage(startup_taints=("pantala.dev/",))
+    breaks(monkeypatch, plans, "bad")
+    names = ("bad", "good")
+    for name in names:
+        taint = {"key": f"pantala.dev/{name}", "effect": "NoSchedule"}
+        metadata = {"name": f"node-{name}", "creationTimestamp": "2020-01-01T00:00:00Z"}
+        stage.cluster.put("nodes", {"metadata": metadata, "spec": {"taints": [taint]}})
+    async with stage.operator():
+        for name in names:
+            spec = {"images": [{"image": "one:1"}], "startupTaint": {"key": f"pantala.dev/{name}"}}
+            stage.cluster.put("imageprefetches", {"metadata": {"name": name, "namespace": "ns"}, "spec": spec})
+
+        def tainted() -> list[str]:
+            return [name for name in names if stage.cluster.objects["nodes"][f"node-{name}"]["spec"]["taints"]]
+
+        await eventually(lambda: "good" not in tainted())
+        assert ["bad"] == tainted()
+
+
 async def test_a_source_policy_that_cannot_be_planned_allows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = OperatorStage()
     breaks(monkeypatch, sources, "bad")
