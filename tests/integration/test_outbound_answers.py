@@ -199,3 +199,12 @@ async def test_a_request_without_a_socket_fails_and_is_no_bug(monkeypatch: pytes
         with pytest.raises(OutboundError, match="no socket is left") as caught:
             await client.send(Request("http://127.0.0.1:9/", {}), Kept())
     assert Fault.UNREACHABLE is caught.value.fault
+
+
+async def test_an_unreachable_address_is_named_by_its_cause() -> None:
+    async with OutboundClient(egress=local_egress()) as client:
+        with pytest.raises(OutboundError, match="ENETUNREACH") as caught:
+            await client.send(
+                Request("http://127.255.255.255:9/", {}), Kept()
+            )  # Linux refuses to connect to a broadcast
+    assert Fault.UNREACHABLE is caught.value.fault
