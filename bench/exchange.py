@@ -16,7 +16,7 @@ class PeerExchange:
 
     def __init__(self, connection: BenchConnection, name: str) -> None:
         self._connection = connection
-        self._said = SyncRequest(name, f"{name}-boot", 0, port=65002, inventory={})
+        self._said = SyncRequest(name, f"{name}-boot", 0, port=65002, inventory={}, blake3=True)
 
     async def run(self, **news: Any) -> SyncAnswer:
         """Send the next request with these fields, and return the answer."""

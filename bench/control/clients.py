@@ -172,7 +172,7 @@ class Native:
     def start(self) -> None:
         """Download until the connection is closed."""
         boot = f"{self._name}-{next(_NUMBERS)}"
-        self._message = SyncRequest(self._name, boot, seq=0, port=65002, inventory={})
+        self._message = SyncRequest(self._name, boot, seq=0, port=65002, inventory={}, blake3=True)
         self._running, self._left = [], self._file.pieces
         self._ask({}, self._began)
 

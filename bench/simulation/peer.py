@@ -55,7 +55,9 @@ class SimulatedPeer:
         self._queue: deque[PieceWork] = deque()
         usual = row.downloads * row.geometry.piece_size / row.peer_rate
         self._stall = max(_STALL, 4 * usual)
-        identity = SyncRequest(name, boot, 0, zone=self._host.zone, downloads=row.downloads, upload_slots=row.uploads)
+        identity = SyncRequest(
+            name, boot, 0, zone=self._host.zone, downloads=row.downloads, upload_slots=row.uploads, blake3=True
+        )
         self._session = SupernodeSession(identity)
         self._window = PieceWindow(row.downloads)
         node = NodeState(

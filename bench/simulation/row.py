@@ -4,7 +4,7 @@ import random
 from dataclasses import dataclass, field
 
 from pantala_protocol.geometry import Geometry, piece_size
-from pantala_supernode.sync.server import SyncTiming
+from pantala_supernode.sync.timing import SyncTiming
 
 _MEGABIT = 1e6 / 8
 _MEBIBYTE = 1024 * 1024

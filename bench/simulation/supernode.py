@@ -25,6 +25,7 @@ from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.former_peers import FormerPeers
 from pantala_supernode.sync.server import SyncServer
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
@@ -82,6 +83,7 @@ class SimulatedSupernode:
         replicas = ReplicaSet()
         assignments = AssignmentTable(self.managers, replicas)
         feed = ChangeFeed("supernode", self.managers, EpochFence())
+        small_files = SmallFiles(lambda _task: None)
         self.dispatcher = Dispatcher(
             self.managers,
             assignments,
@@ -99,7 +101,8 @@ class SimulatedSupernode:
             feed,
             self.dispatcher,
             cast("ImageService", _NoImages()),
-            SmallFiles(lambda _task: None),
+            small_files,
+            FormerPeers(lambda _task: None, small_files),
             clock=loop.time,
             wall=loop.time,
             timing=row.timing,

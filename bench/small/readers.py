@@ -111,7 +111,7 @@ class NativeReader(Reader):
         self._message = SyncRequest(name, "", 0)
 
     def read(self) -> bytes:
-        self._message = SyncRequest(self._name, f"boot-{next(_BOOTS)}", 0, port=65002, inventory={})
+        self._message = SyncRequest(self._name, f"boot-{next(_BOOTS)}", 0, port=65002, inventory={}, blake3=True)
         pieces: dict[int, bytes] = {}
         received = 0
         done: dict[str, HeldPieces] = {}

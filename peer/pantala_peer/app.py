@@ -175,6 +175,7 @@ def build(settings: Settings) -> PeerApp:
         version=__version__,
         downloads=settings.downloads,
         upload_slots=settings.uploads,
+        blake3=True,
     )
     supernodes = SupernodeSessions(
         settings.supernode,

@@ -237,8 +237,7 @@ class PieceFile:
     def verify(self, on_piece: Callable[[int, bytes], None] | None = None) -> int:
         """Hash all journalled pieces, and return the correct ones as the new :attr:`have`.
 
-        Calls ``on_piece`` with the number and the digest of each, in ascending order. Cuts the journal after its last
-        valid record.
+        Calls ``on_piece`` with each number and its bytes, ascending. Cuts the journal after its last valid record.
         """
         with store_errors(f"verify {self.path}"):
             with self._commits.paused(), self._changing:
@@ -248,8 +247,8 @@ class PieceFile:
             for number, record in sorted(self._records.items()):
                 fits = record.size == (self._room(number) if self.meta.length is not None else record.size)
                 data = self._read_back(number, record.size) if fits and record.size <= self._room(number) else None
-                if data is not None and PieceHash(data).digest() == record.digest:
-                    self._hold([record])
+                if data is not None and (found := self._journal.confirmed(record, data)) is not None:
+                    self._hold([found])
                     if on_piece is not None:
                         on_piece(number, data)
             self._written = {} if self.complete else dict(self._read_parts())

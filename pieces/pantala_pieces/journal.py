@@ -4,6 +4,8 @@ A record has 44 bytes, ``piece:u32 | size:u32 | BLAKE3:32 | crc32 of the first 4
 appended, and only after the piece's bytes are written. Reading stops at an incomplete or wrong record.
 """
 
+import contextlib
+import hashlib
 import os
 import struct
 import zlib
@@ -13,6 +15,7 @@ from pathlib import Path
 import msgspec
 
 from pantala_pieces.descriptor import Descriptor
+from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST
 from pantala_pieces.writing import sync_directory
 from pantala_protocol.ranges import MAX_PIECE
@@ -87,6 +90,21 @@ class Journal:
             except OSError:
                 os.ftruncate(fd, begun_at)  # half a record would hide all records that follow it
                 raise
+
+    def confirmed(self, record: JournalRecord, data: bytes) -> JournalRecord | None:
+        """The record, if ``data`` has its digest. ``None``: other data was recorded.
+
+        The former version recorded the SHA-256. Such a record is appended again with BLAKE3.
+        """
+        digest = PieceHash(data).digest()
+        if digest == record.digest:
+            return record
+        if hashlib.sha256(data).digest() != record.digest:
+            return None
+        renewed = msgspec.structs.replace(record, digest=digest)
+        with contextlib.suppress(OSError):  # the next process appends it
+            self.append([renewed])
+        return renewed
 
     def sync(self) -> None:
         """Make all records durable."""

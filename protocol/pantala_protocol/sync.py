@@ -180,6 +180,8 @@ class SyncRequest(msgspec.Struct, frozen=True, omit_defaults=True):
     """The most unfinished pieces that the peer can use. It grows with the peer's speed. 0: as many as ``downloads``."""
     clock: Count = 0
     """The node's time when the request was made, in seconds since the epoch. 0: not reported."""
+    blake3: bool = False
+    """True if the peer knows BLAKE3. A peer of the former version needs ``sha256`` in its work."""
     leaving: bool = False
     """The peer's process ends: the supernode gives it no work, and no longer uses it as a provider."""
 
@@ -195,8 +197,8 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     piece: PieceNumber
     offset: Count
     size: PieceSize
-    digest: Id
-    """The BLAKE3 digest of the piece, in hex."""
+    sha256: Id
+    """The SHA-256 of the piece in hex, for a peer that does not know BLAKE3. Empty: see ``digest``."""
     host: Name
     port: Port
     ticket: Url
@@ -210,6 +212,8 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     """The size of a full wrapped piece in bytes, if ``path`` is set."""
     content: bytes | None = None
     """The bytes of the piece, if it is the whole of a small file. ``None``: fetch the piece from its provider."""
+    digest: Id = ""
+    """The BLAKE3 digest of the piece in hex. Empty: the supernode is of the former version, and sends ``sha256``."""
 
 
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

@@ -50,10 +50,12 @@ from pantala_supernode.supernode import PieceInspector, Supernode
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.former_peers import FormerPeers
 from pantala_supernode.sync.overview import Overview
-from pantala_supernode.sync.server import SyncServer, SyncTiming
+from pantala_supernode.sync.server import SyncServer
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
+from pantala_supernode.sync.timing import SyncTiming
 from pantala_supernode.tasks.tenancy import Tenancy
 from pantala_supernode.traces import FetchTraces
 from pantala_supernode.volume.epochs import EpochFence
@@ -164,6 +166,7 @@ class App:
             dispatcher,
             self.images,
             self._small_files,
+            FormerPeers(store.get, self._small_files),
             clock=clock,
             wall=cluster_time.now,
             timing=SyncTiming(),

@@ -1,6 +1,7 @@
 """The exchange of a real supernode, with peers that send each request by hand. See also test_sync_port."""
 
 import asyncio
+import hashlib
 import time
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -8,11 +9,12 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from pantala_pieces.digests import PieceHash
 from pantala_protocol import ranges, task_id, ticket
 from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.statement import Member, Membership, WantedTask
 from pantala_protocol.sync import HeldPieces, PieceFailure, PieceWork, SyncAnswer
-from pantala_supernode.sync.server import SyncTiming
+from pantala_supernode.sync.timing import SyncTiming
 from testbed.origin import Behaviour, Generated
 from tests.support.manual_peer import ManualPeer
 from tests.support.supernode_lab import SupernodeLab
@@ -125,6 +127,19 @@ async def test_a_small_file_comes_with_the_first_answer(lab: Lab) -> None:
     url = f"http://{work.host}:{work.port}/pieces/{work.task_id}/{work.generation}"
     async with lab.session.get(url, headers={ticket.HEADER: work.ticket, "Range": "bytes=0-1023"}) as fetched:
         assert (206, work.content) == (fetched.status, await fetched.read())
+
+
+@pytest.mark.parametrize("size", [1024, 3 * SIZE])
+async def test_f14_a_peer_of_the_former_version_gets_sha256(lab: Lab, size: int) -> None:
+    content = Generated(size)
+    lab.origin.serve("/file", content)
+    await lab.state(lab.wanted("n1"))
+    await lab.cached()
+    given = await ManualPeer(lab, "n1").work(blake3=False)
+    assert given
+    for work in given:
+        data = content.read(work.offset, work.size)
+        assert (hashlib.sha256(data).hexdigest(), PieceHash(data).hexdigest()) == (work.sha256, work.digest)
 
 
 async def test_an_unstated_task_is_removed_from_peers_and_the_volume(lab: Lab, tmp_path: Path) -> None:

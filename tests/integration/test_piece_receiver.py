@@ -1,5 +1,6 @@
 """The threads that receive pieces: their number, their order, their ends and their faults."""
 
+import hashlib
 import threading
 import time
 from collections.abc import Iterator
@@ -152,6 +153,21 @@ def test_a_piece_that_is_not_received_is_not_stored(lab: Lab, fault: str, kind: 
     lab.until(1)
     assert [kind] == [type(result.error) for result in lab.results]
     assert {} == lab.store.stored
+
+
+@pytest.mark.parametrize("right", [True, False])
+def test_f14_a_supernode_of_the_former_version_sends_sha256(lab: Lab, right: bool) -> None:
+    sha256 = hashlib.sha256(content(1 if right else 2)).hexdigest()
+    lab.receiver.submit(msgspec.structs.replace(work(1), digest="", sha256=sha256), lab.results.append)
+    lab.until(1)
+    assert [type(None) if right else CorruptError] == [type(result.error) for result in lab.results]
+    assert ({1: content(1)} if right else {}) == lab.store.stored
+
+
+def test_a_piece_without_any_digest_is_refused(lab: Lab) -> None:
+    lab.receiver.submit(msgspec.structs.replace(work(1), digest=""), lab.results.append)
+    lab.until(1)
+    assert [CorruptError] == [type(result.error) for result in lab.results]
 
 
 @pytest.mark.parametrize("bug", [RuntimeError("bug"), MemoryError(), SystemExit()])

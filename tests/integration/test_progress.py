@@ -16,7 +16,7 @@ from pantala_protocol import task_id
 from pantala_protocol.console.progress import Progress
 from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import WantedTask
-from pantala_supernode.sync.server import SyncTiming
+from pantala_supernode.sync.timing import SyncTiming
 from tests.support.eventually import eventually
 from tests.support.manual_peer import ManualPeer
 from tests.support.peer_lab import python_path

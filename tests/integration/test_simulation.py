@@ -9,7 +9,7 @@ from bench.simulation.clock import SimulatedLoop
 from bench.simulation.links import Link, Network
 from bench.simulation.row import SimulatedRow
 from bench.simulation.swarm import SimulatedSwarm, SwarmOutcome
-from pantala_supernode.sync.server import SyncTiming
+from pantala_supernode.sync.timing import SyncTiming
 
 MEBIBYTE = 1024 * 1024
 

@@ -20,7 +20,7 @@ from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_protocol.statement import Member, Membership
 from pantala_protocol.sync import HeldPieces, SyncRequest
 
-IDENTITY = SyncRequest("node", "boot", 0, zone="zone", version="0.1.0", downloads=4, upload_slots=8)
+IDENTITY = SyncRequest("node", "boot", 0, zone="zone", version="0.1.0", downloads=4, upload_slots=8, blake3=True)
 
 
 def membership(revision: int, *names: str) -> Membership:

@@ -324,10 +324,11 @@ class ScriptedSupernode:
             number,
             number * file.piece_size,
             len(file.piece(number)),
-            PieceHash(file.piece(number)).hexdigest(),
+            "",
             peer.host if peer else "127.0.0.1",
             (self.liars.get(provider) or peer.port) if peer else self.port,
             shown,
             provider,
             content=None if provider else self.enclose(file.piece(number)),
+            digest=PieceHash(file.piece(number)).hexdigest(),
         )

@@ -1,5 +1,6 @@
 """Threads that receive, verify and store the pieces that the event loop chooses."""
 
+import hashlib
 import threading
 import time
 from collections import deque
@@ -182,11 +183,7 @@ class PieceReceiver:
             return
         try:
             data = self._fetch(job, buffer) if job.work.content is None else _content(job.work)
-            digest = PieceHash(data).digest()
-            if digest.hex() != job.work.digest:
-                raise CorruptError(
-                    f"The piece {job.work.piece} has the BLAKE3 digest {digest.hex()} instead of {job.work.digest}."
-                )
+            digest = _checked(job.work, data)
             if job.advance(JobState.STORING):
                 self._store(job.work, Piece(job.work.piece, data, digest))
         except JobCancelledError:
@@ -195,6 +192,15 @@ class PieceReceiver:
             job.end(error)
         else:
             job.end(None)
+
+
+def _checked(work: PieceWork, data: memoryview) -> bytes:
+    """The digest of a right piece. A supernode of the former version sends the SHA-256 instead of it."""
+    digest = PieceHash(data).digest()
+    expected, found = (work.digest, digest.hex()) if work.digest else (work.sha256, hashlib.sha256(data).hexdigest())
+    if found != expected:
+        raise CorruptError(f"The piece {work.piece} has the digest {found} instead of {expected}.")
+    return digest
 
 
 def _content(work: PieceWork) -> memoryview:

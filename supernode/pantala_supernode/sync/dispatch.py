@@ -119,7 +119,7 @@ class Dispatcher:
             piece=piece,
             offset=piece * copy.piece_size,
             size=task.size(piece),
-            digest=self._digest_of(task.id, piece).hex(),
+            sha256="",
             host=server.address,
             port=server.port,
             ticket=ticket.for_reader(shown, session.reader) if provider == SUPERNODE else shown,
@@ -127,6 +127,7 @@ class Dispatcher:
             certificate=self._endpoint.name if provider == SUPERNODE else "",
             path=path,
             wire_size=Wrapping(copy.piece_size).wire_size if path else 0,
+            digest=self._digest_of(task.id, piece).hex(),
         )
 
     def succeeded(self, session: PeerSession, task: Task, pieces: int, *, serves: bool = True) -> None:

@@ -7,7 +7,6 @@ held exchange is answered. So peers need not poll.
 import asyncio
 import secrets
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
 
 from pantala_protocol.images import NodeOrders
 from pantala_protocol.sync import PieceWork, SyncAnswer, SyncRequest
@@ -17,35 +16,12 @@ from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.former_peers import FormerPeers
 from pantala_supernode.sync.session import Hold, PeerSession, parse_held
 from pantala_supernode.sync.small_files import SmallFiles
+from pantala_supernode.sync.timing import SyncTiming
 from pantala_supernode.tasks.copy import Copy
 from pantala_supernode.tasks.task import Task
-
-
-@dataclass(frozen=True, slots=True)
-class SyncTiming:
-    """The time limits of exchanges, in seconds."""
-
-    hold: float = 8.0
-    """The longest time that an exchange is held. Proxies and firewalls keep idle connections open for longer. A frozen
-    peer is noticed after this time plus ``away_after``."""
-    busy_hold: float = 5.0
-    """The longest hold for a peer that lacks pieces. Users wait for this peer, so a failure must be noticed sooner."""
-    away_after: float = 3.0
-    """How late the next exchange of a peer may be. After that, the peer is not a provider, and its pieces are given to
-    other peers. The pause that the supernode demands between two exchanges is added."""
-    forgotten_after: float = 600.0
-    """The time without an exchange after which a peer is removed. A reboot of a node takes less time."""
-    share: float = 0.0004
-    """The seconds that each downloading peer adds to the pause between two exchanges of a peer. So all peers together
-    send about 2,500 exchanges a second, which use three quarters of a core. With a full core, answers would be late,
-    peers would run out of work and send more requests, and the swarm would not recover."""
-    most_pace: float = 6.0
-    """The longest pause that the supernode demands: for 15,000 downloading peers. Each piece that arrives between two
-    exchanges slows down the swarm by about 3 %. An overloaded supernode would slow it down much more."""
-    silence: float = 120.0
-    """If a peer does not report any of its given pieces in this time, the pieces are given to other peers."""
 
 
 class SyncServer:
@@ -60,6 +36,7 @@ class SyncServer:
         dispatcher: Dispatcher,
         images: ImageService,
         small_files: SmallFiles,
+        former: FormerPeers,
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -71,6 +48,7 @@ class SyncServer:
         self._feed = feed
         self._dispatcher = dispatcher
         self._small_files = small_files
+        self._former = former
         self._images = images.stated
         self._blobs = images.blobs
         self._sessions = dispatcher.sessions
@@ -89,14 +67,14 @@ class SyncServer:
         session.last_heard = session.last_alive = self._clock()
         repeated = session.answers.get(request.seq)
         if repeated is not None:
-            return self._filled(repeated)
+            return self._filled(session, repeated)
         self._waiting.supersede(request.peer)
         if request.clock and self._managers.peers.note_clock(request.peer, request.clock + 0.5 - self._wall()):
             self._feed.touch_peer(request.peer)
         self._apply(session, request)
         answer = self._answer(session, request)
         if _has_news(answer, request) or self._has_orders(session):
-            return self._filled(session.remember(answer))
+            return self._filled(session, session.remember(answer))
         return self._hold(session, request)
 
     def on_copy(self, task: Task, before: Copy) -> None:
@@ -176,6 +154,7 @@ class SyncServer:
         ):
             self._feed.touch_peer(request.peer)
         peers.known(request.peer).window = request.window
+        session.is_former = not request.blake3
         return session
 
     def _apply(self, session: PeerSession, request: SyncRequest) -> None:
@@ -288,7 +267,7 @@ class SyncServer:
             _settle(outcome, SyncAnswer(supernode=self._boot, seq=request.seq, revision=request.revision))
             return
         try:
-            filled = self._filled(session.remember(self._answer(session, request, held.result())))
+            filled = self._filled(session, session.remember(self._answer(session, request, held.result())))
         except Exception as error:
             if outcome.done():
                 raise
@@ -299,8 +278,10 @@ class SyncServer:
         else:
             filled.add_done_callback(lambda filled: _pass_on(filled, outcome))
 
-    def _filled(self, answer: SyncAnswer) -> SyncAnswer | asyncio.Future[SyncAnswer]:
-        """The answer, completed with the bytes of its small files."""
+    def _filled(self, session: PeerSession, answer: SyncAnswer) -> SyncAnswer | asyncio.Future[SyncAnswer]:
+        """The answer, completed with the bytes of its small files, and with what a former peer needs."""
+        if session.is_former:
+            return asyncio.ensure_future(self._former.fill(answer))
         if self._small_files.has_all(answer):
             return self._small_files.filled(answer)
         return asyncio.ensure_future(self._small_files.fill(answer))

@@ -27,6 +27,8 @@ class PeerSession:
     boot: str
     reader: str = ""
     """The process's mark in tickets for the supernode. By the mark, the supernode recognises the reader of a piece."""
+    is_former: bool = False
+    """True if the peer is of the former version, which does not know BLAKE3."""
     path: str | None = None
     """The path at which a Dragonfly client serves its wrapped pieces. ``None``: the process is a peer."""
     holdings: dict[str, tuple[str, int]] = field(default_factory=dict)

@@ -3,7 +3,8 @@
 import asyncio
 import dataclasses
 import logging
-from collections.abc import AsyncIterator
+import signal
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from unittest.mock import AsyncMock
 
@@ -343,6 +344,16 @@ def test_two_ways_to_name_the_supernodes_exclude_each_other() -> None:
         parse(["--supernode", "http://s", "--supernode-statefulset", "ns/s"], {})
 
 
+@pytest.fixture
+def handlers() -> Iterator[None]:
+    """Restores the handlers of signals, which the start of a process replaces."""
+    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    yield
+    for number, handler in former.items():
+        signal.signal(number, handler)
+
+
+@pytest.mark.usefixtures("handlers")
 def test_wrong_flags_exit_with_2_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("sys.argv", ["pantala-operator"])
     monkeypatch.delenv("PANTALA_SUPERNODE", raising=False)

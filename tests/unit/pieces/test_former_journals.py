@@ -1,0 +1,62 @@
+"""Journals of the former version, whose records have the SHA-256 of pieces."""
+
+import errno
+import hashlib
+import os
+from pathlib import Path
+
+import pytest
+
+from pantala_pieces.digests import PieceHash
+from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.journal import Journal
+from pantala_pieces.store import PieceStore
+from pantala_protocol import task_id
+
+PIECE = 1000
+PARTS = [os.urandom(PIECE) for _ in range(3)]
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """A store that the former version wrote."""
+    file = PieceStore(tmp_path, durable=True).create(Meta(task_id.compute("former"), "g", PIECE, len(PARTS) * PIECE))
+    file.put([Piece(number, data, hashlib.sha256(data).digest()) for number, data in enumerate(PARTS)])
+    file.close()
+    return tmp_path
+
+
+def opened(folder: Path) -> PieceFile:
+    """The file, as the next process finds it."""
+    (found,) = PieceStore(folder, durable=True).open()
+    found.verify()
+    return found
+
+
+def test_all_pieces_are_kept_and_have_blake3_digests(folder: Path) -> None:
+    file = opened(folder)
+    assert file.whole
+    assert [PieceHash(data).digest() for data in PARTS] == [file.digest(number) for number in range(len(PARTS))]
+
+
+def test_the_records_are_renewed_once(folder: Path) -> None:
+    opened(folder).close()
+    renewed = (opened(folder).directory / "journal").read_bytes()
+    assert opened(folder).whole
+    assert renewed == (opened(folder).directory / "journal").read_bytes()
+
+
+def test_a_damaged_piece_is_not_kept(folder: Path) -> None:
+    (data,) = folder.glob("*/*/data")
+    with data.open("r+b") as file:
+        file.seek(PIECE)
+        file.write(b"other bytes")
+    assert 0b101 == opened(folder).have
+
+
+def test_a_full_disk_costs_no_piece(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(Journal, "append", full)
+    assert opened(folder).whole
