@@ -26,7 +26,8 @@ _AT_ONCE = Path("/proc/sys/net/ipv4/tcp_min_tso_segs")
 _IN_BURSTS = Path("/sys/module/sch_htb/parameters/htb_hysteresis")
 """With 1, a shaper sends a burst after each timer, not one packet. So the shapers need a third of the CPU time."""
 _FIREWALL = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-"""With 0, frames do not pass the firewall of their bridge. A real switch has none. Without the module, no file."""
+"""With 0, frames do not pass the firewall of their bridge. A real switch has none. The file exists only if the
+module br_netfilter is loaded."""
 _BURST = 16
 """KiB that a link may send at once: 2.6 ms at 50 Mbit/s."""
 _QUEUE = 0.05

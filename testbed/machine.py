@@ -23,13 +23,13 @@ def prepare() -> None:
 
     Raises :class:`CommandError`, :class:`BrowserError` and :class:`BuildError`.
     """
-    root = os.geteuid() == 0
-    if root:
+    if os.geteuid() == 0:
         packages.install()
-    if browser.available():
         browser.program()
-    prometheus.program("promtool")
-    assets(list(PROGRAMS) if root else _FOR_ALL)
+        prometheus.program("promtool")
+        assets(list(PROGRAMS))
+    else:
+        assets(_FOR_ALL)
 
 
 def main() -> int:

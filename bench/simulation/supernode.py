@@ -25,7 +25,6 @@ from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
-from pantala_supernode.sync.former_peers import FormerPeers
 from pantala_supernode.sync.server import SyncServer
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
@@ -83,7 +82,6 @@ class SimulatedSupernode:
         replicas = ReplicaSet()
         assignments = AssignmentTable(self.managers, replicas)
         feed = ChangeFeed("supernode", self.managers, EpochFence())
-        small_files = SmallFiles(lambda _task: None)
         self.dispatcher = Dispatcher(
             self.managers,
             assignments,
@@ -91,6 +89,7 @@ class SimulatedSupernode:
             endpoint=Endpoint("10.0.0.1", 8001, b"s" * 32),
             tickets=TicketCache(loop.time),
             digest_of=lambda _task, piece: piece.to_bytes(32, "big"),
+            lookup=lambda _task: None,
             on_accused=lambda _task, _piece: None,
             clock=loop.time,
         )
@@ -101,8 +100,7 @@ class SimulatedSupernode:
             feed,
             self.dispatcher,
             cast("ImageService", _NoImages()),
-            small_files,
-            FormerPeers(lambda _task: None, small_files),
+            SmallFiles(lambda _task: None),
             clock=loop.time,
             wall=loop.time,
             timing=row.timing,

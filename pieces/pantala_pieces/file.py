@@ -190,15 +190,14 @@ class PieceFile:
         Several threads write their bytes in parallel. One of them then syncs once, and writes all their records.
         """
         stored = list(pieces)
-        written = self._written
-        parts = {piece.number: written.pop(piece.number, NO_PART).size for piece in stored} if written else {}
+        parts = {each.number: self._written.pop(each.number, NO_PART).size for each in stored}
         try:
             commit = self._commits.begin()
             with self._data.using(os.O_CREAT) as fd:
                 if self.meta.length is None:
                     check_unreserved(fd, self._headroom, sum(len(piece.data) for piece in stored))
                 for piece in stored:
-                    if not parts or parts[piece.number] < len(piece.data):
+                    if parts[piece.number] < len(piece.data):
                         write_bytes(fd, piece.data, piece.number * self.meta.piece_size)
             self._commits.end(commit, [JournalRecord(piece.number, len(piece.data), piece.digest) for piece in stored])
             for number in parts:
@@ -235,9 +234,9 @@ class PieceFile:
         return data if PieceHash(data).digest() == self.digest(piece) else None
 
     def verify(self, on_piece: Callable[[int, bytes], None] | None = None) -> int:
-        """Hash all journalled pieces, and return the correct ones as the new :attr:`have`.
+        """Hash all journalled pieces, and return the right ones as the new :attr:`have`.
 
-        Calls ``on_piece`` with each number and its bytes, ascending. Cuts the journal after its last valid record.
+        Calls ``on_piece`` with the number and the bytes of each, ascending. Cuts the journal at its first wrong record.
         """
         with store_errors(f"verify {self.path}"):
             with self._commits.paused(), self._changing:
@@ -251,6 +250,8 @@ class PieceFile:
                     self._hold([found])
                     if on_piece is not None:
                         on_piece(number, data)
+            with self._commits.paused():
+                self._journal.renew()
             self._written = {} if self.complete else dict(self._read_parts())
         return self.have
 

@@ -4,7 +4,6 @@ A record has 44 bytes, ``piece:u32 | size:u32 | BLAKE3:32 | crc32 of the first 4
 appended, and only after the piece's bytes are written. Reading stops at an incomplete or wrong record.
 """
 
-import contextlib
 import hashlib
 import os
 import struct
@@ -13,12 +12,15 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
+import structlog
 
 from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST
 from pantala_pieces.writing import sync_directory
 from pantala_protocol.ranges import MAX_PIECE
+
+log = structlog.get_logger()
 
 _BODY = struct.Struct(">II32s")
 _CRC = struct.Struct(">I")
@@ -59,6 +61,7 @@ class Journal:
         self._file = Descriptor(path, lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self._directory = path.parent
         self._durable = durable
+        self._renewed: list[JournalRecord] = []
         self._named = False
         """True if the names of the journal and the data are durable. A synced file without a name is lost."""
 
@@ -92,19 +95,26 @@ class Journal:
                 raise
 
     def confirmed(self, record: JournalRecord, data: bytes) -> JournalRecord | None:
-        """The record, if ``data`` has its digest. ``None``: other data was recorded.
+        """The record, if ``data`` has its digest. ``None``: the data does not have the recorded digest.
 
-        The former version recorded the SHA-256. Such a record is appended again with BLAKE3.
+        The former version recorded the SHA-256. Then the record gets the BLAKE3 digest instead, see :meth:`renew`.
         """
         digest = PieceHash(data).digest()
         if digest == record.digest:
             return record
         if hashlib.sha256(data).digest() != record.digest:
             return None
-        renewed = msgspec.structs.replace(record, digest=digest)
-        with contextlib.suppress(OSError):  # the next process appends it
-            self.append([renewed])
-        return renewed
+        self._renewed.append(msgspec.structs.replace(record, digest=digest))
+        return self._renewed[-1]
+
+    def renew(self) -> None:
+        """Append the former version's confirmed records with their new digests. Otherwise the next process does it."""
+        renewed, self._renewed = self._renewed, []
+        try:
+            if renewed:
+                self.append(renewed)
+        except OSError as error:
+            log.warning("a journal was not renewed", folder=str(self._directory), error=str(error))
 
     def sync(self) -> None:
         """Make all records durable."""

@@ -197,8 +197,6 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     piece: PieceNumber
     offset: Count
     size: PieceSize
-    sha256: Id
-    """The SHA-256 of the piece in hex, for a peer that does not know BLAKE3. Empty: see ``digest``."""
     host: Name
     port: Port
     ticket: Url
@@ -213,7 +211,9 @@ class PieceWork(msgspec.Struct, frozen=True, omit_defaults=True):
     content: bytes | None = None
     """The bytes of the piece, if it is the whole of a small file. ``None``: fetch the piece from its provider."""
     digest: Id = ""
-    """The BLAKE3 digest of the piece in hex. Empty: the supernode is of the former version, and sends ``sha256``."""
+    """The BLAKE3 digest of the piece in hex. Empty: the supernode is of the former version."""
+    sha256: Id = ""
+    """The SHA-256 of the piece in hex, if the supernode or the peer is of the former version."""
 
 
 class SyncAnswer(msgspec.Struct, frozen=True, omit_defaults=True):

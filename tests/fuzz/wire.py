@@ -74,7 +74,7 @@ EXAMPLES[Progress] = msgspec.json.encode(
         5,
     )
 )
-WORK = PieceWork(TASK, "g", 1, 1 << 20, 5, "00" * 32, "10.0.0.1", 8001, "7-t")
+WORK = PieceWork(TASK, "g", 1, 1 << 20, 5, "10.0.0.1", 8001, "7-t", digest="00" * 32)
 ASKED = PieceRequest.of(WORK)
 HEAD = b"GET /pieces/%b/g HTTP/1.1\r\nHost: h\r\nX-Pantala-Ticket: %b\r\nRange: bytes=0-4\r\n\r\n" % (
     TASK.encode(),

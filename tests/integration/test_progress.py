@@ -113,8 +113,6 @@ async def test_a_frozen_peer_is_silent_within_twelve_seconds_and_until_it_speaks
         frozen = time.time()
         for name in ("busy", "idle"):
             peers[name].send_signal(signal.SIGSTOP)
-        sooner = await lab.sees(lambda seen: seen.silent, within=9)
-        assert {"busy", "idle"} >= {peer.name for peer in sooner.silent}
         both = await lab.sees(lambda seen: len(seen.silent) > 1, within=frozen + 12 - time.time())
         assert {"busy", "idle"} == {peer.name for peer in both.silent}
         assert all(frozen - 9 < peer.since < frozen + 1 for peer in both.silent)

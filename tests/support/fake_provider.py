@@ -18,7 +18,7 @@ def content(piece: int) -> bytes:
 
 def work(piece: int, task: str = "a" * 64, provider: str = "") -> PieceWork:
     digest = PieceHash(content(piece)).hexdigest()
-    return PieceWork(task, "g", piece, piece * SIZE, SIZE, "", "h", 1, "t", provider, digest=digest)
+    return PieceWork(task, "g", piece, piece * SIZE, SIZE, "h", 1, "t", provider, digest=digest)
 
 
 class FakeProvider:

@@ -72,7 +72,7 @@ MESSAGES: dict[str, msgspec.Struct] = {
         7,
         key="00",
         assignments=(Assignment(TASK, "g", 1 << 20, 5, DIGEST, (Delivery("uid", "p"),), 3),),
-        work=(PieceWork(TASK, "g", 0, 0, 5, "00", "h", 1, "t", content=b"hello", digest="01"),),
+        work=(PieceWork(TASK, "g", 0, 0, 5, "h", 1, "t", content=b"hello", digest="01", sha256="00"),),
         membership=MEMBERS,
         images=NodeOrders(5, (NodeOrder("ns/a", "r/a@" + DIGEST, ORDER, Depth.PEER, True, (BLOB,)),), (DIGEST,)),
     ),

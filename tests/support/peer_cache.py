@@ -31,7 +31,7 @@ def assignment(
 def piece(number: int, generation: str = "g") -> tuple[PieceWork, Piece]:
     data = CONTENT[number * PIECE :][:PIECE]
     digest = PieceHash(data)
-    work = PieceWork(TASK, generation, number, number * PIECE, len(data), digest.hexdigest(), "h", 1, "t")
+    work = PieceWork(TASK, generation, number, number * PIECE, len(data), "h", 1, "t", digest=digest.hexdigest())
     return work, Piece(number, data, digest.digest())
 
 

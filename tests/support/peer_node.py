@@ -50,7 +50,7 @@ class Node:
         for piece in pieces:
             data = CONTENT[piece * SIZE :][:SIZE]
             digest = PieceHash(data)
-            work = PieceWork(TASK, "g", piece, piece * SIZE, len(data), digest.hexdigest(), "h", 1, "t")
+            work = PieceWork(TASK, "g", piece, piece * SIZE, len(data), "h", 1, "t", digest=digest.hexdigest())
             self.cache.put(work, Piece(piece, data, digest.digest()))
 
     async def open(self) -> None:

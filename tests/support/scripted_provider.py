@@ -28,7 +28,6 @@ def work(port: int, **changes: object) -> PieceWork:
         "piece": 1,
         "offset": 1000,
         "size": SIZE,
-        "sha256": "",
         "digest": "00",
         "host": "127.0.0.1",
         "port": port,

@@ -324,7 +324,6 @@ class ScriptedSupernode:
             number,
             number * file.piece_size,
             len(file.piece(number)),
-            "",
             peer.host if peer else "127.0.0.1",
             (self.liars.get(provider) or peer.port) if peer else self.port,
             shown,

@@ -262,7 +262,7 @@ class PrefetchController:
         return next((pin.blobs for pin in pins if pin.task == each.metadata.name), frozenset())
 
     def _write_nodes(self, planned: Mapping[str, Planned]) -> None:
-        """Remove each startup taint whose votes are all known, and write the nodes' conditions when all votes are."""
+        """Remove each startup taint whose votes are all known. Write the nodes' conditions once every vote is known."""
         voters = [each for each in planned.values() if isinstance(each, ImagePrefetch) and each.spec.votes]
         silent = [each.spec.startup_taint for each in voters if self._states[each.metadata.uid].vote is None]
         undecided = {taint.key for taint in silent if taint is not None}

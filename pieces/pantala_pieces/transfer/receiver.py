@@ -195,11 +195,14 @@ class PieceReceiver:
 
 
 def _checked(work: PieceWork, data: memoryview) -> bytes:
-    """The digest of a right piece. A supernode of the former version sends the SHA-256 instead of it."""
+    """The BLAKE3 digest of a piece. A supernode of the former version sends only the SHA-256.
+
+    Raises :class:`CorruptError` if the piece is wrong.
+    """
     digest = PieceHash(data).digest()
     expected, found = (work.digest, digest.hex()) if work.digest else (work.sha256, hashlib.sha256(data).hexdigest())
     if found != expected:
-        raise CorruptError(f"The piece {work.piece} has the digest {found} instead of {expected}.")
+        raise CorruptError(f"The piece {work.piece} has the digest {found} instead of {expected or 'a known one'}.")
     return digest
 
 

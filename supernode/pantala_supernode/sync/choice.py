@@ -8,6 +8,7 @@ from pantala_process.fair import Claim
 from pantala_protocol.geometry import SMALL_FILE
 from pantala_supernode.swarm.limits import SchedulingPolicy
 from pantala_supernode.swarm.progress import ProgressManager
+from pantala_supernode.swarm.scheduler import Urgent
 from pantala_supernode.sync.session import PeerSession
 from pantala_supernode.tasks.manager import TaskManager
 from pantala_supernode.tasks.shares import Shares
@@ -120,3 +121,8 @@ class SmallFileChoice:
         swarm = self._progress.tasks.get(task_id)
         progress = swarm.peers.get(peer) if swarm is not None else None
         return progress is not None and not (progress.have | progress.given_mask) & 1
+
+
+def urgent(session: PeerSession, task: Task) -> Urgent | None:
+    wanted, size = session.wants.get(task.id), task.copy.piece_size
+    return Urgent(wanted.position // size, wanted.stalls > 0) if wanted is not None and size else None

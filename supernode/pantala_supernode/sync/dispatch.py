@@ -6,6 +6,7 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from pantala_pieces.errors import PieceMissingError
+from pantala_pieces.file import PieceFile
 from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
 from pantala_process.tls import names
 from pantala_protocol import ticket
@@ -13,11 +14,12 @@ from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceFailure, PieceWork
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.swarm.peer import SwarmPeer
-from pantala_supernode.swarm.scheduler import Managers, PieceChoice, Urgent
+from pantala_supernode.swarm.scheduler import Managers, PieceChoice
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.assignments import AssignmentTable
-from pantala_supernode.sync.choice import SmallFileChoice, TaskTurns
+from pantala_supernode.sync.choice import SmallFileChoice, TaskTurns, urgent
 from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.former_digests import FormerDigests
 from pantala_supernode.sync.session import HeldExchanges, PeerSession
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.shares import Shares
@@ -33,8 +35,8 @@ _LOCAL_PAUSE = 5.0
 class Dispatcher:
     """Turns the scheduler's decisions into work for peers and Dragonfly's clients.
 
-    ``digest_of`` returns the digest of a cached piece. ``on_accused`` is called with a piece of the supernode that a
-    peer reports as wrong or missing. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
+    ``digest_of`` returns the digest of a cached piece, ``lookup`` a task's file. ``on_accused`` is called with a piece
+    of the supernode that may be wrong. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -46,6 +48,7 @@ class Dispatcher:
         endpoint: Endpoint,
         tickets: TicketCache,
         digest_of: Callable[[TaskID, int], bytes],
+        lookup: Callable[[str], PieceFile | None],
         on_accused: Callable[[TaskID, int], None],
         clock: Callable[[], float],
         timer: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -69,6 +72,7 @@ class Dispatcher:
         self._endpoint = endpoint
         self._tickets = tickets
         self._digest_of = digest_of
+        self._former = FormerDigests(lookup, on_known=self.serve_waiting, on_damaged=on_accused)
         self._on_accused = on_accused
         self._clock = clock
         self._timer = timer
@@ -119,7 +123,6 @@ class Dispatcher:
             piece=piece,
             offset=piece * copy.piece_size,
             size=task.size(piece),
-            sha256="",
             host=server.address,
             port=server.port,
             ticket=ticket.for_reader(shown, session.reader) if provider == SUPERNODE else shown,
@@ -128,6 +131,7 @@ class Dispatcher:
             path=path,
             wire_size=Wrapping(copy.piece_size).wire_size if path else 0,
             digest=self._digest_of(task.id, piece).hex(),
+            sha256=self._former.of(task.id, copy.generation, piece) if session.is_former else "",
         )
 
     def succeeded(self, session: PeerSession, task: Task, pieces: int, *, serves: bool = True) -> None:
@@ -317,7 +321,7 @@ class Dispatcher:
         now = self._clock()
         with self._timer():
             decided = self._scheduler.schedule(
-                task_id, session.peer, room=room, now=now, provider=provider, urgent=_urgent(session, task)
+                task_id, session.peer, room=room, now=now, provider=provider, urgent=urgent(session, task)
             )
         return self._works(session, task, decided)
 
@@ -332,7 +336,7 @@ class Dispatcher:
         for choice in decided:
             try:
                 work.append(self.piece(session, task, choice.piece, choice.provider))
-            except PieceMissingError:  # the piece was just found damaged, and the CDN will report that
+            except PieceMissingError:  # it was just found damaged, or a former peer must wait for its SHA-256
                 self._progress.fail(task.id, session.peer, choice.piece, blame=False)
         return work
 
@@ -344,8 +348,3 @@ class Dispatcher:
         if session is not None:
             session.inventoried = False
             self.waiting.release(provider)
-
-
-def _urgent(session: PeerSession, task: Task) -> Urgent | None:
-    wanted, size = session.wants.get(task.id), task.copy.piece_size
-    return Urgent(wanted.position // size, wanted.stalls > 0) if wanted is not None and size else None

@@ -88,13 +88,14 @@ async def test_an_image_prefetch_that_cannot_be_planned_holds_only_its_own_taint
     stage = OperatorStage(startup_taints=("pantala.dev/",))
     breaks(monkeypatch, plans, "bad")
     names = ("bad", "good")
+    keys = {"bad": "bad", "same": "bad", "good": "good"}
     for name in names:
         taint = {"key": f"pantala.dev/{name}", "effect": "NoSchedule"}
         metadata = {"name": f"node-{name}", "creationTimestamp": "2020-01-01T00:00:00Z"}
         stage.cluster.put("nodes", {"metadata": metadata, "spec": {"taints": [taint]}})
     async with stage.operator():
-        for name in names:
-            spec = {"images": [{"image": "one:1"}], "startupTaint": {"key": f"pantala.dev/{name}"}}
+        for name, key in keys.items():
+            spec = {"images": [{"image": "one:1"}], "startupTaint": {"key": f"pantala.dev/{key}"}}
             stage.cluster.put("imageprefetches", {"metadata": {"name": name, "namespace": "ns"}, "spec": spec})
 
         def tainted() -> list[str]:

@@ -262,7 +262,7 @@ async def test_f3_a_full_disk_rejects_only_the_piece_that_does_not_fit(tmp_path:
             filler.write_bytes(bytes(1 << 20))
         big = os.urandom(16 * 1024)
         digest = PieceHash(big)
-        work = PieceWork(TASK, "g", 20, 20 * PIECE, len(big), digest.hexdigest(), "h", 1, "t")
+        work = PieceWork(TASK, "g", 20, 20 * PIECE, len(big), "h", 1, "t", digest=digest.hexdigest())
         large = Piece(20, big, digest.digest())
         with pytest.raises(StoreFullError):
             cache.put(work, large)

@@ -172,7 +172,7 @@ def test_revisions_that_begin_again_are_noticed(session: SupernodeSession) -> No
 
 
 def test_an_answer_counts_once(session: SupernodeSession) -> None:
-    work = PieceWork(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
+    work = PieceWork(TASK, "g", 0, 0, 1, "h", 1, "t", digest="00")
     request = begin(session)
     with_work = SyncAnswer("s", request.seq, work=(work,))
     assert [(work,), ()] == [session.answered(request.seq, with_work).work for _ in range(2)]

@@ -110,7 +110,7 @@ async def test_downloads_are_counted_by_result(tmp_path: Path) -> None:
     images: Any = SimpleNamespace(ledger=Ledger())
     counts = MirrorCounts(manifests=1, blobs=2, bytes=9, misses=5, late=2, broken=1)
     metrics = PeerMetrics(cache, pieces, Scrub(cache, busy=bool), events, supernodes, images, counts)
-    work = PieceWork("a" * 64, "g", 0, 0, 10, "00", "127.0.0.1", 1, "ticket")
+    work = PieceWork("a" * 64, "g", 0, 0, 10, "127.0.0.1", 1, "ticket", digest="00")
     for error in (None, StalledError("slow"), OSError("disk")):
         events.emit(DownloadEnded(work, error))
     events.emit(DownloadEnded(structs.replace(work, provider="node-2", size=30)))

@@ -26,7 +26,7 @@ pytestmark = pytest.mark.virtual_time
 TASK, OTHER = "a" * 64, "b" * 64
 MOVED = "c" * 64
 """The last of three supernodes owns it, or the second of two."""
-WORK = PieceWork(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
+WORK = PieceWork(TASK, "g", 0, 0, 1, "h", 1, "t", digest="00")
 
 
 @pytest.fixture

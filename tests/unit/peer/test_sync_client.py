@@ -19,7 +19,7 @@ from tests.support.peer import IDENTITY, node_state
 pytestmark = pytest.mark.virtual_time
 
 TASK = "a" * 64
-WORK = PieceWork(TASK, "g", 0, 0, 1, "00", "h", 1, "t")
+WORK = PieceWork(TASK, "g", 0, 0, 1, "h", 1, "t", digest="00")
 Answer = Callable[[SyncRequest], SyncAnswer | Exception | None]
 
 

@@ -9,7 +9,7 @@ import pytest
 
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.file import Meta, Piece, PieceFile
-from pantala_pieces.journal import Journal
+from pantala_pieces.journal import Journal, decode
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 
@@ -40,10 +40,11 @@ def test_all_pieces_are_kept_and_have_blake3_digests(folder: Path) -> None:
 
 
 def test_the_records_are_renewed_once(folder: Path) -> None:
-    opened(folder).close()
-    renewed = (opened(folder).directory / "journal").read_bytes()
+    journal = opened(folder).directory / "journal"
+    renewed = journal.read_bytes()
+    assert [PieceHash(data).digest() for data in PARTS] == [record.digest for record in decode(renewed)][len(PARTS) :]
     assert opened(folder).whole
-    assert renewed == (opened(folder).directory / "journal").read_bytes()
+    assert renewed == journal.read_bytes()
 
 
 def test_a_damaged_piece_is_not_kept(folder: Path) -> None:

@@ -35,7 +35,7 @@ def test_a_good_head_is_read() -> None:
 
 @given(st.text("aZ09-._~%/;=", min_size=1, max_size=20), st.text("a-.1:", min_size=1), st.integers(0, 10**12))
 def test_the_request_of_our_own_peer_is_read_like_any_other(text: str, host: str, offset: int) -> None:
-    work = PieceWork("a" * 64, text, 1, offset, 9, "", host, 65002, ticket=f"n-1.{text}")
+    work = PieceWork("a" * 64, text, 1, offset, 9, host, 65002, ticket=f"n-1.{text}")
     request = PieceRequest.of(work).text
     expected = RequestHead(
         b"/pieces/" + b"a" * 64 + b"/" + text.encode(),

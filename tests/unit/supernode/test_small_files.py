@@ -33,7 +33,7 @@ class Shelf:
         file = self.store.create(Meta(name, "g", 128 * 1024, len(content)))
         digest = PieceHash(content)
         file.put([Piece(0, content, digest.digest())])
-        return PieceWork(name, "g", 0, 0, len(content), "", "h", 1, "ticket", digest=digest.hexdigest())
+        return PieceWork(name, "g", 0, 0, len(content), "h", 1, "ticket", digest=digest.hexdigest())
 
     async def sends(self, *work: PieceWork) -> list[bytes | None]:
         """The contents in an answer, as a peer decodes them."""

@@ -86,7 +86,7 @@ class Node:
         """End the download of a piece. It is stored unless it failed with ``error``."""
         data = CONTENT[piece * PIECE : (piece + 1) * PIECE]
         digest = PieceHash(data)
-        work = PieceWork(NAME, generation, piece, piece * PIECE, len(data), digest.hexdigest(), "h", 1, "t")
+        work = PieceWork(NAME, generation, piece, piece * PIECE, len(data), "h", 1, "t", digest=digest.hexdigest())
         if error is None:
             await asyncio.to_thread(self.cache.put, work, Piece(piece, data, digest.digest()))
         self.events.emit(DownloadEnded(work, error))
