@@ -77,7 +77,7 @@ def peak(supernode: SupernodeProcess) -> int:
 
 async def test_h2_hostile_numbers_take_no_memory(supernode: SupernodeProcess, origin: Origin) -> None:
     await cached(supernode, origin)
-    request = SyncRequest("n1", "boot", 1, port=1, inventory={}, window=50)
+    request = SyncRequest("n1", "boot", 1, port=1, inventory={}, window=50, blake3=True)
     work = (await exchange(supernode, request)).work[0]
     before = peak(supernode)
     assert 206 == await ask(supernode, work, "0-99")
@@ -89,7 +89,9 @@ async def test_h2_hostile_numbers_take_no_memory(supernode: SupernodeProcess, or
     }
     for seq, stalls in ((2, 1), (3, 2)):
         wants = {name: msgspec.structs.replace(each, stalls=stalls) for name, each in wanted.items()}
-        await exchange(supernode, SyncRequest("n1", "boot", seq, port=1, inventory={}, wants=wants, window=50))
+        await exchange(
+            supernode, SyncRequest("n1", "boot", seq, port=1, inventory={}, wants=wants, window=50, blake3=True)
+        )
     bodies = (
         b'{"peer":"n1","boot":"boot","seq":9,"failures":[{"task_id":"%b","piece":9007199254740991,"provider":"","kind":"x"}]}',
         b'{"peer":"n1","boot":"boot","seq":9,"window":9007199254740991}',
