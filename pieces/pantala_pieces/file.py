@@ -14,7 +14,7 @@ from pantala_pieces.commit import GroupCommit
 from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST, PieceMissingError, StoreError, store_error, store_errors
-from pantala_pieces.journal import Journal, JournalRecord
+from pantala_pieces.journal import Journal, JournalRecord, confirmed
 from pantala_pieces.parts import NO_PART, Part, PartTable
 from pantala_pieces.usage import SPARE_PIECES, Usage, check_unreserved
 from pantala_pieces.writing import copy_bytes, write_bytes
@@ -246,12 +246,10 @@ class PieceFile:
             for number, record in sorted(self._records.items()):
                 fits = record.size == (self._room(number) if self.meta.length is not None else record.size)
                 data = self._read_back(number, record.size) if fits and record.size <= self._room(number) else None
-                if data is not None and (found := self._journal.confirmed(record, data)) is not None:
+                if data is not None and (found := confirmed(record, data)) is not None:
                     self._hold([found])
                     if on_piece is not None:
                         on_piece(number, data)
-            with self._commits.paused():
-                self._journal.renew()
             self._written = {} if self.complete else dict(self._read_parts())
         return self.have
 

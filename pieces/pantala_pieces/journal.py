@@ -12,15 +12,12 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import msgspec
-import structlog
 
 from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST
 from pantala_pieces.writing import sync_directory
 from pantala_protocol.ranges import MAX_PIECE
-
-log = structlog.get_logger()
 
 _BODY = struct.Struct(">II32s")
 _CRC = struct.Struct(">I")
@@ -33,6 +30,17 @@ class JournalRecord(msgspec.Struct, frozen=True):
     piece: int
     size: int
     digest: bytes
+
+
+def confirmed(record: JournalRecord, data: bytes) -> JournalRecord | None:
+    """The record with the BLAKE3 digest, if ``data`` has the recorded digest. ``None`` otherwise.
+
+    The former version recorded the SHA-256. The journal keeps it, so that a rollback loses no piece.
+    """
+    digest = PieceHash(data).digest()
+    if digest == record.digest:
+        return record
+    return msgspec.structs.replace(record, digest=digest) if hashlib.sha256(data).digest() == record.digest else None
 
 
 def encode(record: JournalRecord) -> bytes:
@@ -61,7 +69,6 @@ class Journal:
         self._file = Descriptor(path, lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self._directory = path.parent
         self._durable = durable
-        self._renewed: list[JournalRecord] = []
         self._named = False
         """True if the names of the journal and the data are durable. A synced file without a name is lost."""
 
@@ -93,28 +100,6 @@ class Journal:
             except OSError:
                 os.ftruncate(fd, begun_at)  # half a record would hide all records that follow it
                 raise
-
-    def confirmed(self, record: JournalRecord, data: bytes) -> JournalRecord | None:
-        """The record, if ``data`` has its digest. ``None``: the data does not have the recorded digest.
-
-        The former version recorded the SHA-256. Then the record gets the BLAKE3 digest instead, see :meth:`renew`.
-        """
-        digest = PieceHash(data).digest()
-        if digest == record.digest:
-            return record
-        if hashlib.sha256(data).digest() != record.digest:
-            return None
-        self._renewed.append(msgspec.structs.replace(record, digest=digest))
-        return self._renewed[-1]
-
-    def renew(self) -> None:
-        """Append the former version's confirmed records with their new digests. Otherwise the next process does it."""
-        renewed, self._renewed = self._renewed, []
-        try:
-            if renewed:
-                self.append(renewed)
-        except OSError as error:
-            log.warning("a journal was not renewed", folder=str(self._directory), error=str(error))
 
     def sync(self) -> None:
         """Make all records durable."""
