@@ -25,9 +25,6 @@ The shaper still counts the headers of each segment.
 _AT_ONCE = Path("/proc/sys/net/ipv4/tcp_min_tso_segs")
 _IN_BURSTS = Path("/sys/module/sch_htb/parameters/htb_hysteresis")
 """With 1, a shaper sends a burst after each timer, not one packet. So the shapers need a third of the CPU time."""
-_FIREWALL = Path("/proc/sys/net/bridge/bridge-nf-call-iptables")
-"""With 0, frames do not pass the firewall of their bridge. A real switch has none. The file exists only if the
-module br_netfilter is loaded."""
 _BURST = 16
 """KiB that a link may send at once: 2.6 ms at 50 Mbit/s."""
 _QUEUE = 0.05
@@ -106,8 +103,6 @@ class Network:
             stack.callback(self._delete)
             self._add(self._switch)
             _in(self._switch, "link add switch type bridge", "link set switch up")
-            with Host(self._switch, "").entered(), contextlib.suppress(OSError):
-                _FIREWALL.write_text("0\n")
             self._stack = stack.pop_all()
         return self
 
