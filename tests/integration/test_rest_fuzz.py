@@ -68,7 +68,8 @@ def validate(url: str, file: str) -> None:
         fuzz(operation, url, ids.get(operation.path.removeprefix("/api/v1").split("/")[1], []))
     statuses = metric(url, "pantala_http_answers_total")
     assert {"200", "201", "204", "400", "404"} <= statuses
-    assert not {status for status in statuses if status.startswith("5")}
+    # A busy machine may cause a documented 503. A bug causes a 500.
+    assert {"503"} >= {status for status in statuses if status.startswith("5")}
 
 
 @pytest.mark.timeout(180)
