@@ -19,7 +19,7 @@ _FOR_ALL = ("etcd", "kube-apiserver", "kubectl", "helm", "containerd-1.7", "cont
 
 
 def prepare() -> None:
-    """Install packages and build programs. Without root only programs, and tests say which packages are missing.
+    """As root, install packages and build all programs. Otherwise, build the programs that need no root.
 
     Raises :class:`CommandError`, :class:`BrowserError` and :class:`BuildError`.
     """

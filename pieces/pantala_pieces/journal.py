@@ -1,6 +1,6 @@
 """The journal of a file: the pieces on the disk and their digests.
 
-A record has 44 bytes, ``piece:u32 | size:u32 | BLAKE3:32 | crc32 of the first 40:u32``, big endian. Records are only
+A record has 44 bytes, ``piece:u32 | size:u32 | digest:32 | crc32 of the first 40:u32``, big endian. Records are only
 appended, and only after the piece's bytes are written. Reading stops at an incomplete or wrong record.
 """
 
@@ -33,9 +33,9 @@ class JournalRecord(msgspec.Struct, frozen=True):
 
 
 def confirmed(record: JournalRecord, data: bytes) -> JournalRecord | None:
-    """The record with the BLAKE3 digest, if ``data`` has the recorded digest. ``None`` otherwise.
+    """Compare ``data`` with the record's digest. Returns the record with the BLAKE3 digest, or ``None`` if they differ.
 
-    The former version recorded the SHA-256. The journal keeps it, so that a rollback loses no piece.
+    The former version recorded the SHA-256. The file on the disk keeps it, so that a rollback loses no piece.
     """
     digest = PieceHash(data).digest()
     if digest == record.digest:

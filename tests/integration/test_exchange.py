@@ -129,6 +129,12 @@ async def test_a_small_file_comes_with_the_first_answer(lab: Lab) -> None:
         assert (206, work.content) == (fetched.status, await fetched.read())
 
 
+async def test_a_peer_of_this_version_gets_no_sha256(lab: Lab) -> None:
+    await lab.state(lab.wanted("n1"))
+    await lab.cached()
+    assert {""} == {work.sha256 for work in (await ManualPeer(lab, "n1").say()).work}
+
+
 @pytest.mark.parametrize("size", [1024, 3 * SIZE])
 async def test_f14_a_peer_of_the_former_version_gets_sha256(lab: Lab, size: int) -> None:
     content = Generated(size)

@@ -201,8 +201,10 @@ def _checked(work: PieceWork, data: memoryview) -> bytes:
     """
     digest = PieceHash(data).digest()
     expected, found = (work.digest, digest.hex()) if work.digest else (work.sha256, hashlib.sha256(data).hexdigest())
+    if not expected:
+        raise CorruptError(f"The supernode sent no digest for piece {work.piece}. So the peer cannot check it.")
     if found != expected:
-        raise CorruptError(f"The piece {work.piece} has the digest {found} instead of {expected or 'a known one'}.")
+        raise CorruptError(f"The piece {work.piece} has the digest {found} instead of {expected}.")
     return digest
 
 

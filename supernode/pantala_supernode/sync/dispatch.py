@@ -330,14 +330,14 @@ class Dispatcher:
 
     def _works(self, session: PeerSession, task: Task, decided: list[PieceChoice]) -> list[PieceWork]:
         if decided:
-            session.last_moved = self._clock()
             self._places_taken.set()
         work = []
         for choice in decided:
             try:
                 work.append(self.piece(session, task, choice.piece, choice.provider))
-            except PieceMissingError:  # it was just found damaged, or a former peer must wait for its SHA-256
+            except PieceMissingError:  # the piece was just found damaged, or its SHA-256 is not known yet
                 self._progress.fail(task.id, session.peer, choice.piece, blame=False)
+        session.last_moved = self._clock() if work else session.last_moved
         return work
 
     def _on_missing(self, provider: str, task_id: str, piece: int) -> None:

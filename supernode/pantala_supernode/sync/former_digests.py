@@ -19,7 +19,10 @@ _KEPT = 65536
 """The most digests in memory."""
 
 _AT_ONCE = 4
-"""The most pieces that are hashed at once. Former peers must not use the threads of other work."""
+"""The most pieces that are hashed at once. Hashing uses the threads of the process. This leaves some for other work."""
+
+_MOST_WAITING = 256
+"""The most pieces that wait until they are hashed. A peer asks again for the others."""
 
 
 class _Key(NamedTuple):
@@ -47,6 +50,8 @@ class FormerDigests:
         self._on_damaged = on_damaged
         self._known: LRUCache[_Key, str] = LRUCache(_KEPT)
         self._hashing = set[_Key]()
+        self._waiting: dict[_Key, None] = {}
+        """The pieces that are hashed next, in the order of the requests. So no task takes all threads."""
 
     def of(self, task_id: TaskID, generation: str, piece: int) -> str:
         """The SHA-256 of a cached piece in hex. Raises :class:`PieceMissingError` until the piece is hashed."""
@@ -54,11 +59,19 @@ class FormerDigests:
         found = self._known.get(key)
         if found is not None:
             return found
-        if key not in self._hashing and len(self._hashing) < _AT_ONCE:
-            self._hashing.add(key)
-            hashing = asyncio.get_running_loop().run_in_executor(None, self._hash, key)
-            hashing.add_done_callback(partial(self._take, key))
+        if key not in self._hashing and len(self._waiting) < _MOST_WAITING:
+            self._waiting[key] = None
+            self._begin()
         raise PieceMissingError(f"the SHA-256 of piece {piece} of task {task_id} is not known yet")
+
+    def _begin(self) -> None:
+        """Hash as many waiting pieces as may be hashed at once."""
+        while self._waiting and len(self._hashing) < _AT_ONCE:
+            key = next(iter(self._waiting))
+            hashing = asyncio.get_running_loop().run_in_executor(None, self._hash, key)
+            del self._waiting[key]
+            self._hashing.add(key)
+            hashing.add_done_callback(partial(self._take, key))
 
     def _hash(self, key: _Key) -> str | None:
         """The digest. ``None``: the bytes have changed on the disk. Called in a thread."""
@@ -70,8 +83,9 @@ class FormerDigests:
 
     def _take(self, key: _Key, hashing: asyncio.Future[str | None]) -> None:
         self._hashing.discard(key)
-        if hashing.cancelled():
+        if hashing.cancelled():  # the process ends
             return
+        self._begin()
         try:
             digest = hashing.result()
         except PieceMissingError:
