@@ -29,7 +29,7 @@ async def test_f10_no_download_fails_while_the_api_server_is_away(tmp_path: Path
             stage.peer(name)
         stage.origin.serve("/early", EARLY)
         stage.origin.serve("/slow", SLOW, always=Behaviour(rate=SLOW.size / 20))
-        await stage.until(lambda: all((stage.root(name) / "files").exists() for name in NODES), "the peers are up")
+        await stage.joined()
         await stage.apply("early", stage.origin.url("/early"))
         await stage.ready("early", seconds=60)
         await stage.apply("slow", stage.origin.url("/slow"))

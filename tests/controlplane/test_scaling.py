@@ -36,6 +36,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[ProductStage]:
         stage.operator(pods=NAMES)
         for name in NODES:
             stage.peer(name)
+        await stage.joined()
         yield stage
 
 

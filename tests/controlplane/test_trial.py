@@ -19,7 +19,7 @@ async def stage(tmp_path: Path) -> AsyncIterator[ProductStage]:
         stage.operator()
         for name in NODES:
             stage.peer(name)
-        await stage.until(lambda: all((stage.root(name) / "files").exists() for name in NODES), "the peers are up")
+        await stage.joined()
         yield stage
 
 

@@ -26,7 +26,6 @@ from tests.controlplane.whole_tables import (
     Given,
     always,
 )
-from tests.support.eventually import eventually
 from tests.support.product_stage import GRACE, MIB, NODES, ProductStage
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
@@ -50,7 +49,7 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Produ
             (own / "foreign").mkdir()
             (own / "foreign" / "x").write_text("mine")
         await _secret(stage, "two-lines", {"X-Token": "a\nb"})
-        await eventually(lambda: _peers_known(stage), what="all peers have a resource")
+        await stage.joined()
         await _apply(stage, "silent", always(stall_after=MIB, ranges=False), set())
         for name, (given, body) in GOOD.items():
             await _apply(stage, name, given, {body.size})
@@ -61,11 +60,6 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Produ
         for name, process in stage.processes.items():
             assert "Traceback" not in stage.log(name), f"{name} had a traceback"
             assert process.returncode is None, f"{name} ended"
-
-
-async def _peers_known(stage: ProductStage) -> bool:
-    """Fails, too, until the new resource is served."""
-    return len(NODES) == len((await stage.ask("GET", "/apis/pantala.dev/v1alpha1/peers"))["items"])
 
 
 async def _apply(stage: ProductStage, name: str, given: Given, sizes: set[int]) -> None:

@@ -181,6 +181,15 @@ class ProductStage:
     def is_ready(self, name: str) -> bool:
         return self.conditions(name).get("Ready", ("",))[0] == "True"
 
+    async def joined(self) -> None:
+        """Wait until each node has a Peer. A Task is Ready on the nodes with a Peer, so a later one changes that."""
+
+        async def known() -> bool:
+            listed = (await self.ask("GET", f"{_GROUP}/peers"))["items"]
+            return {peer["metadata"]["name"] for peer in listed}.issuperset(self.nodes)
+
+        await eventually(known, what="each node has a Peer")
+
     async def ready(self, *names: str, seconds: float = 30) -> None:
         for name in names:
             await self.until(lambda name=name: self.is_ready(name), f"{name} is Ready", seconds)  # type: ignore[misc]
