@@ -277,7 +277,7 @@ class App:
             async with (
                 health.serving(settings.health_listen, registry, ready=self._problems),
                 contextlib.nullcontext() if self._certificate is None else self._certificate.running(),
-                site(self.api, settings.listen, share=0.5, front=self.front, tls=self._tls) as port,
+                site(self.api, self.front, settings.listen, share=0.5, tls=self._tls) as port,
                 self._pieces.serving(settings.piece_listen, share=0.25, grace=GRACE),
             ):
                 _log.info(

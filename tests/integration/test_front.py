@@ -85,7 +85,7 @@ class Served:
 @asynccontextmanager
 async def serve() -> AsyncIterator[Served]:
     served = Served()
-    async with site(served.app, ListenAddress(HOST, served.port), share=0.1, front=served.front):
+    async with site(served.app, served.front, ListenAddress(HOST, served.port), share=0.1):
         yield served
 
 

@@ -17,6 +17,8 @@ from pantala_process.identity import ClusterKeys, ServerClock, TokenIdentity
 from pantala_protocol import task_id
 from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
+from pantala_supernode.http.application import application
+from pantala_supernode.metrics import Metrics
 from tests.support.supernode_lab import loopback
 from tests.support.token_issuer import TokenIssuer, listening
 
@@ -72,9 +74,9 @@ async def test_a_route_without_a_decision_is_refused(lab: Lab) -> None:
     async def secret(_request: web.Request) -> web.Response:
         return web.Response(text="secret")
 
-    bare = web.Application(middlewares=[lab.app.guard.middleware])
-    bare.router.add_get("/new", secret)
-    async with listening(bare) as url:
+    api = application((), lab.app.guard, Metrics(), document_access=Access.OPEN, metrics_access=Access.OPEN)
+    api.router.add_get("/new", secret)
+    async with listening(api) as url:
         assert 403 == (await call(f"{url}/new"))[0]
 
 

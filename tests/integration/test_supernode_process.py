@@ -17,7 +17,10 @@ import pytest
 from aiohttp import web
 
 from pantala_process.settings import ListenAddress
+from pantala_supernode.http.access import Guard
+from pantala_supernode.http.front import Front
 from pantala_supernode.http.site import site
+from pantala_supernode.metrics import Metrics
 from testbed.cluster import layout
 from testbed.cluster.command import CommandError
 from testbed.cluster.turn import turn
@@ -138,7 +141,9 @@ async def test_f20_connections_beyond_the_limit_are_closed_and_descriptors_remai
         return web.Response(text="OK")
 
     app.router.add_get("/ping", ping)
-    async with site(app, ListenAddress("127.0.0.1", port), share=0.125), contextlib.AsyncExitStack() as stack:
+    front = Front((), Guard(None, operator="", peer="", supernode=""), Metrics())
+    listen = ListenAddress("127.0.0.1", port)
+    async with site(app, front, listen, share=0.125), contextlib.AsyncExitStack() as stack:
         streams = []
         for _ in range(FILES // 4):
             reader, writer = await asyncio.open_connection("127.0.0.1", port)

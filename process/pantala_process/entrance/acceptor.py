@@ -224,10 +224,10 @@ class Acceptor:
 
 
 class FirstHead(asyncio.Protocol):
-    """Passes bytes on to ``inner``, which becomes the connection's protocol after the head of the first request."""
+    """Passes bytes on to ``server()``, which becomes the connection's protocol after the head of the first request."""
 
-    def __init__(self, inner: asyncio.Protocol, visit: Visit) -> None:
-        self._inner = inner
+    def __init__(self, server: Callable[[], asyncio.Protocol], visit: Visit) -> None:
+        self._inner = server()
         self._visit = visit
         self._transport: asyncio.Transport | None = None
         self._tail = b""

@@ -1,5 +1,6 @@
 """Serves an aiohttp application at sockets, within the limits of :class:`Acceptor`."""
 
+import asyncio
 import contextlib
 import socket
 import ssl
@@ -7,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
 from aiohttp import web
 
-from pantala_process.entrance.acceptor import Acceptor, FirstHead
+from pantala_process.entrance.acceptor import Acceptor, FirstHead, Visit
 from pantala_process.listening import listening
 from pantala_process.settings import ListenAddress
 
@@ -52,13 +53,18 @@ def runner_of(
 
 @contextlib.asynccontextmanager
 async def accepting(
-    runner: web.AppRunner, sockets: Sequence[socket.socket], *, most: int, tls: ssl.SSLContext | None = None
+    runner: web.AppRunner,
+    sockets: Sequence[socket.socket],
+    *,
+    most: int,
+    tls: ssl.SSLContext | None = None,
+    protocol: Callable[[Callable[[], asyncio.Protocol], Visit], asyncio.Protocol] = FirstHead,
 ) -> AsyncIterator[None]:
     """Accept connections for a runner that is set up, while the block runs. Open connections then continue."""
     server = runner.server
     if server is None:
         raise RuntimeError("the runner is not set up")
-    acceptor = Acceptor(sockets, lambda visit: FirstHead(server(), visit), most=most, tls=tls)
+    acceptor = Acceptor(sockets, lambda visit: protocol(server, visit), most=most, tls=tls)
     acceptor.start()
     try:
         yield

@@ -7,7 +7,6 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from pantala_process.http import error_response
 from pantala_process.identity import APIServerDocuments, ClusterKeys, ServerClock, TokenIdentity, TokenRejectedError
 from pantala_process.tls import names
 from pantala_process.tls.contexts import name_of
@@ -122,13 +121,9 @@ class Guard:
             return await handler(request)
         access = self._decisions.get(request.match_info.route)
         if access is None:
-            return error_response(403, "Forbidden", "no client may call this route")
-        try:
-            client = None if request.transport is None else name_of(request.transport.get_extra_info("peercert"))
-            authorization = request.headers.get("Authorization", "")
-            identity = await self.authorize(access, authorization, request.path, client)
-        except AccessRefusedError as error:
-            return error_response(error.status, error.reason, str(error), **error.headers)
+            raise AccessRefusedError(403, "Forbidden", "no client may call this route")
+        client = None if request.transport is None else name_of(request.transport.get_extra_info("peercert"))
+        identity = await self.authorize(access, request.headers.get("Authorization", ""), request.path, client)
         if identity is not None:
             request[IDENTITY] = identity
         return await handler(request)

@@ -8,6 +8,7 @@ from aiohttp import web
 
 from pantala_process.http import ErrorBody, ErrorDetail, json_response
 from pantala_supernode.errors import RequestError
+from pantala_supernode.http.access import AccessRefusedError
 
 _log = structlog.get_logger(__name__)
 
@@ -35,6 +36,8 @@ def failure_of(error: BaseException, method: str, path: str) -> ErrorAnswer:
     """The answer to a request whose handler raised ``error``. An unknown error is logged as a bug."""
     if isinstance(error, RequestError):
         return ErrorAnswer(error.status, error.name, str(error))
+    if isinstance(error, AccessRefusedError):
+        return ErrorAnswer(error.status, error.reason, str(error), error.headers)
     if isinstance(error, web.RequestPayloadError):
         return ErrorAnswer(400, "InvalidBody", INVALID_BODY)
     if isinstance(error, web.HTTPException):

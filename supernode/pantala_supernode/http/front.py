@@ -22,7 +22,7 @@ from pantala_process.identity import TokenIdentity
 from pantala_process.listening import plain_address
 from pantala_process.tls.contexts import name_of
 from pantala_supernode.http.access import Access, AccessRefusedError, Guard, TokenUnknownError
-from pantala_supernode.http.failures import ErrorAnswer, failure_of
+from pantala_supernode.http.failures import failure_of
 from pantala_supernode.http.head import PlainHead, UnusualHeadError, read_head, read_query
 from pantala_supernode.http.operations import BODY_RATE, BODY_TIME
 from pantala_supernode.metrics import Metrics
@@ -85,7 +85,7 @@ class Front:
     def protocol(self, fallback: Callable[[], asyncio.Protocol], visit: Visit) -> asyncio.Protocol:
         """The protocol of a new connection. ``fallback`` creates aiohttp's protocol."""
         if not self.routes:
-            return FirstHead(fallback(), visit)
+            return FirstHead(fallback, visit)
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
         return FrontConnection(self, fallback, visit)
@@ -226,7 +226,7 @@ class FrontConnection(asyncio.Protocol):
             body = bytes(self._received[: head.length])
             del self._received[: head.length]
             self._head = None
-            self._handle(head, body)
+            self._handle(body)
 
     def _begin(self) -> bool:
         """Read the head of a request. False: the request cannot be served yet, or aiohttp serves it."""
@@ -253,14 +253,14 @@ class FrontConnection(asyncio.Protocol):
             self._pending = asyncio.ensure_future(decision)
             self._pending.add_done_callback(self._decided)
         except AccessRefusedError as error:
-            self._refuse(error)
+            self._fail(error, last=True)
         return self._pending is None and not self._over
 
-    def _handle(self, head: PlainHead, body: bytes) -> None:
+    def _handle(self, body: bytes) -> None:
         try:
             answer = self._route.handler(HotRequest(self._query, body, self._host, self._identity))
         except Exception as error:
-            self._fail(failure_of(error, head.method, head.path))
+            self._fail(error)
             return
         if isinstance(answer, asyncio.Future):
             self._pending = answer
@@ -277,10 +277,8 @@ class FrontConnection(asyncio.Protocol):
         error = decision.exception()
         if error is None:
             self._identity = decision.result()
-        elif isinstance(error, AccessRefusedError):
-            self._refuse(error)
         else:
-            self._fail(failure_of(error, self._route.method, self._route.path), last=True)
+            self._fail(error, last=True)
         self._resume()
 
     def _ended(self, answer: "asyncio.Future[object]") -> None:
@@ -295,7 +293,7 @@ class FrontConnection(asyncio.Protocol):
         if error is None:
             self._answer(200, self._front.encode(answer.result()), {})
         else:
-            self._fail(failure_of(error, self._route.method, self._route.path))
+            self._fail(error)
         self._resume()
 
     def _resume(self) -> None:
@@ -303,11 +301,9 @@ class FrontConnection(asyncio.Protocol):
             self._transport.resume_reading()
             self._serve()
 
-    def _refuse(self, error: AccessRefusedError) -> None:
-        """Refuse the current request. Its body is dropped, and the connection ends."""
-        self._fail(ErrorAnswer(error.status, error.reason, str(error), error.headers), last=True)
-
-    def _fail(self, failure: ErrorAnswer, *, last: bool = False) -> None:
+    def _fail(self, error: BaseException, *, last: bool = False) -> None:
+        """Answer the current request with an error. ``last``: its body is dropped, and the connection ends."""
+        failure = failure_of(error, self._route.method, self._route.path)
         self._answer(failure.status, self._front.encode(failure.body), failure.headers, last=last)
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str], *, last: bool = False) -> None:
@@ -339,7 +335,7 @@ class FrontConnection(asyncio.Protocol):
         received, self._received = bytes(self._received), bytearray()
         self._front.left(self)
         self._visit.expect()
-        protocol: asyncio.Protocol = FirstHead(self._fallback(), self._visit)
+        protocol: asyncio.Protocol = FirstHead(self._fallback, self._visit)
         self._transport.set_protocol(protocol)
         protocol.connection_made(self._transport)
         protocol.data_received(received)

@@ -5,8 +5,7 @@ from collections.abc import AsyncIterator
 
 from aiohttp import web
 
-from pantala_process.entrance.acceptor import Acceptor, FirstHead
-from pantala_process.entrance.server import runner_of
+from pantala_process.entrance.server import accepting, runner_of
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress
 from pantala_process.tls.contexts import TLSContexts
@@ -24,37 +23,21 @@ _LAST = 5.0
 
 @contextlib.asynccontextmanager
 async def site(
-    app: web.Application,
-    listen: ListenAddress,
-    *,
-    share: float,
-    front: Front | None = None,
-    tls: TLSContexts | None = None,
+    app: web.Application, front: Front, listen: ListenAddress, *, share: float, tls: TLSContexts | None = None
 ) -> AsyncIterator[int]:
-    """Serve ``app`` while the block runs, and yield the port.
+    """Serve ``app`` while the block runs, and yield the port. ``front`` serves its own routes instead of ``app``.
 
     Its connections may use the fraction ``share`` of the limit of open files. Further connections are closed at once,
     because the supernode also needs files for origins and the volume. When a connection closes, the handler of its
-    request is cancelled. ``front`` serves its own routes instead of ``app``.
+    request is cancelled.
     """
     runner = runner_of(app, grace=GRACE, lingering=_LINGERING, handler_cancellation=True)
     await runner.setup()
-    server = runner.server
-    if server is None:
-        raise RuntimeError("the runner is not set up")
+    most, context = int(file_limit() * share), tls.listener if tls else None
     async with contextlib.AsyncExitStack() as stack:
-        if front is not None:
-            stack.push_async_callback(front.close, _LAST)
+        stack.push_async_callback(front.close, _LAST)
         stack.push_async_callback(runner.cleanup)
-        if front is not None:
-            stack.callback(front.drain)
+        stack.callback(front.drain)
         sockets = stack.enter_context(listening(listen))
-        acceptor = Acceptor(
-            sockets,
-            lambda visit: FirstHead(server(), visit) if front is None else front.protocol(server, visit),
-            most=int(file_limit() * share),
-            tls=tls.listener if tls else None,
-        )
-        acceptor.start()
-        stack.callback(acceptor.close)
+        await stack.enter_async_context(accepting(runner, sockets, most=most, tls=context, protocol=front.protocol))
         yield int(sockets[0].getsockname()[1])
