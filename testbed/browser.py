@@ -11,7 +11,6 @@ import contextlib
 import itertools
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -19,13 +18,12 @@ from typing import Any
 
 import aiohttp
 
-from testbed.cluster.command import CommandError, run
+from testbed.cluster import packages
+from testbed.cluster.command import CommandError
 from testbed.process import Process
 
 _PROGRAMS = ("chromium", "chromium-browser", "google-chrome")
 _PACKAGES = ("chromium", "fonts-inter")
-_WAIT = ("-o", "DPkg::Lock::Timeout=120")
-"""Another program may install packages at the same time."""
 _FLAGS = (
     "--headless=new", "--disable-gpu", "--disable-dev-shm-usage", "--disable-background-networking",
     "--disable-component-update", "--disable-default-apps", "--disable-extensions", "--disable-sync",
@@ -51,12 +49,8 @@ def program() -> str:
     if found is None:
         if not available():
             raise BrowserError("Chromium is not installed. Run as root: apt-get install chromium fonts-inter.")
-        print(f"installing Debian packages: {' '.join(_PACKAGES)}", file=sys.stderr, flush=True)
-        environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-        command = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *_WAIT, *_PACKAGES)
         try:
-            run("apt-get", "update", "-qq", *_WAIT, env=environment)
-            run(*command, env=environment, timeout=900)
+            packages.install(*_PACKAGES)
         except CommandError as error:
             raise BrowserError(f"Chromium cannot be installed: {error}") from error
         found = _found()

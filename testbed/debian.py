@@ -11,6 +11,7 @@ import tempfile
 from pathlib import Path
 
 from testbed.binaries import cache
+from testbed.cluster import packages
 from testbed.cluster.command import run
 from testbed.cluster.images import archive
 from testbed.image import Image, Layer, build, load
@@ -42,7 +43,6 @@ def _unpacked(package: str, folder: Path) -> Path:
     """Download a Debian package, and return a tar archive of its files."""
     own = folder / package
     own.mkdir(mode=0o755)
-    run("sh", "-c", 'cd "$0" && apt-get download -qq -o APT::Sandbox::User=root "$1"', str(own), package)
-    [archive] = own.glob("*.deb")
-    run("sh", "-c", 'dpkg-deb --fsys-tarfile "$0" > "$1"', str(archive), str(own / "files.tar"))
+    downloaded = packages.download(package, own)
+    run("sh", "-c", 'dpkg-deb --fsys-tarfile "$0" > "$1"', str(downloaded), str(own / "files.tar"))
     return own / "files.tar"

@@ -24,7 +24,7 @@ def prepare() -> None:
     Raises :class:`CommandError`, :class:`BrowserError` and :class:`BuildError`.
     """
     if os.geteuid() == 0:
-        packages.install()
+        packages.install_for_cluster()
         browser.program()
         prometheus.program("promtool")
         assets(list(PROGRAMS))

@@ -20,6 +20,7 @@ from typing import Any, Self
 import yaml
 
 from testbed.binaries import cache
+from testbed.cluster import packages
 from testbed.cluster.command import CommandError, run
 from testbed.process import Process, free_ports
 
@@ -35,21 +36,11 @@ def program(name: str) -> Path:
         print("unpacking Debian's package prometheus into the cache: once", file=sys.stderr, flush=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".prometheus-") as made:
-            _unpack(Path(made))
+            archive = packages.download("prometheus", Path(made))
+            run("dpkg-deb", "-x", str(archive), str(Path(made) / "files"))
             shutil.rmtree(folder, ignore_errors=True)
             (Path(made) / "files").replace(folder)
     return folder / "usr" / "bin" / name
-
-
-def _unpack(folder: Path) -> None:
-    download = ("sh", "-c", 'cd "$0" && apt-get download -qq -o APT::Sandbox::User=root prometheus', str(folder))
-    try:
-        run(*download)
-    except CommandError:
-        run("apt-get", "update", "-qq")  # the package lists of this machine are missing or old
-        run(*download)
-    [archive] = folder.glob("*.deb")
-    run("dpkg-deb", "-x", str(archive), str(folder / "files"))
 
 
 class Prometheus:

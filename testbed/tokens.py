@@ -20,10 +20,9 @@ from pathlib import Path
 from typing import NamedTuple, Self
 from urllib.parse import parse_qs, parse_qsl, urlsplit
 
+import jwt
 from cryptography import x509
-from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import ec
-from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives import serialization
 
 from testbed.pki import Authority
 
@@ -68,8 +67,9 @@ class TokenServer:
         self._accounts = accounts
         self.certificate, key = authority.issue("tokens", _ISSUER)
         """The certificate of the key that signs tokens."""
-        self._key = _read_key(key)
-        self._chain = [base64.b64encode(_der(self.certificate)).decode()]
+        self._key = key.read_bytes()
+        signer = x509.load_pem_x509_certificate(self.certificate.read_bytes())
+        self._chain = [base64.b64encode(signer.public_bytes(serialization.Encoding.DER)).decode()]
         self.bundle = authority.certificate_file
         """The certificate of the authority that has issued ``certificate``. The registry trusts it."""
         self.requests: list[TokenRequest] = []
@@ -103,7 +103,9 @@ class TokenServer:
         if not right:
             return None
         access = [each for scope in scopes if (each := self._access(user, scope)) is not None]
-        token = self._sign({**self._times(), "iss": _ISSUER, "aud": self.service, "sub": user, "access": access})
+        now = int(time.time())
+        claims = {"iat": now, "nbf": now - _SKEW, "exp": now + _SECONDS, "iss": _ISSUER, "aud": self.service}
+        token = jwt.encode({**claims, "sub": user, "access": access}, self._key, "ES256", {"x5c": self._chain})
         document = {"token": token, "access_token": token, "expires_in": _SECONDS}
         return json.dumps(document).encode()
 
@@ -112,16 +114,6 @@ class TokenServer:
         name, _, actions = rest.rpartition(":")
         allowed = actions.split(",") if user else ["pull"] if name.startswith("public/") else []
         return {"type": kind, "name": name, "actions": allowed} if allowed else None
-
-    def _times(self) -> dict[str, int]:
-        now = int(time.time())
-        return {"iat": now, "nbf": now - _SKEW, "exp": now + _SECONDS}
-
-    def _sign(self, claims: Mapping[str, object]) -> str:
-        header = {"typ": "JWT", "alg": "ES256", "x5c": self._chain}
-        signed = b".".join(_encode(json.dumps(part).encode()) for part in (header, claims))
-        numbers = decode_dss_signature(self._key.sign(signed, ec.ECDSA(hashes.SHA256())))
-        return b".".join((signed, _encode(b"".join(number.to_bytes(32, "big") for number in numbers)))).decode()
 
 
 def _handler(tokens: TokenServer) -> type[BaseHTTPRequestHandler]:
@@ -155,18 +147,3 @@ def _handler(tokens: TokenServer) -> type[BaseHTTPRequestHandler]:
 def _basic(header: str) -> tuple[str, str]:
     user, _, password = base64.b64decode(header.removeprefix("Basic ")).decode().partition(":")
     return user, password
-
-
-def _encode(data: bytes) -> bytes:
-    return base64.urlsafe_b64encode(data).rstrip(b"=")
-
-
-def _der(certificate: Path) -> bytes:
-    return x509.load_pem_x509_certificate(certificate.read_bytes()).public_bytes(serialization.Encoding.DER)
-
-
-def _read_key(path: Path) -> ec.EllipticCurvePrivateKey:
-    key = serialization.load_pem_private_key(path.read_bytes(), None)
-    if not isinstance(key, ec.EllipticCurvePrivateKey):
-        raise TypeError(f"{path} is not a key of this testbed. Remove its folder.")
-    return key

@@ -51,7 +51,7 @@ class Cluster:
         """Start the cluster, or add nodes until it has ``nodes``. Returns when all nodes are Ready."""
         if os.geteuid() != 0:
             raise CommandError("A cluster in network namespaces needs root. Or set KUBECONFIG to use another cluster.")
-        packages.install()
+        packages.install_for_cluster()
         _make_mount_points()
         cluster = cls()
         cluster.control_plane.up()

@@ -1,4 +1,4 @@
-"""The Debian packages that a cluster needs."""
+"""Installs and downloads Debian packages. Each function raises :class:`CommandError` if that is not possible."""
 
 from __future__ import annotations
 
@@ -22,21 +22,39 @@ _PROGRAMS = {
     "nsenter": "util-linux",
     "gcc": "gcc",
 }
+_WAIT = ("-o", "DPkg::Lock::Timeout=120")
+"""Another program may install packages at the same time."""
 _FILES = {"/usr/lib/cni/bridge": "containernetworking-plugins", "/usr/include/stdlib.h": "libc6-dev"}
 
 
-def install() -> None:
-    """Install missing packages. Raises :class:`CommandError` if that is not possible."""
+def install_for_cluster() -> None:
+    """Install the missing packages that a cluster needs."""
     missing = {package for program, package in _PROGRAMS.items() if shutil.which(program) is None}
     missing |= {package for file, package in _FILES.items() if not Path(file).exists()}
-    if not missing:
-        return
-    names = sorted(missing)
+    if missing:
+        install(*sorted(missing))
+
+
+def install(*names: str) -> None:
+    """Install packages."""
     if shutil.which("apt-get") is None:
         raise CommandError(
             f"This machine has no apt-get, and these packages are missing: {', '.join(names)}. Install them."
         )
     print(f"installing Debian packages: {' '.join(names)}", file=sys.stderr, flush=True)
     environment = {**os.environ, "DEBIAN_FRONTEND": "noninteractive"}
-    run("apt-get", "update", "-qq", env=environment)
-    run("apt-get", "install", "-y", "-qq", "--no-install-recommends", *names, env=environment, timeout=900)
+    run("apt-get", "update", "-qq", *_WAIT, env=environment)
+    command = ("apt-get", "install", "-y", "-qq", "--no-install-recommends", *_WAIT, *names)
+    run(*command, env=environment, timeout=900)
+
+
+def download(name: str, folder: Path) -> Path:
+    """Download a package into a folder without installing it, and return its file."""
+    command = ("sh", "-c", 'cd "$0" && apt-get download -qq -o APT::Sandbox::User=root "$1"', str(folder), name)
+    try:
+        run(*command)
+    except CommandError:
+        run("apt-get", "update", "-qq")  # the package lists of this machine are missing or old
+        run(*command)
+    [archive] = folder.glob("*.deb")
+    return archive
