@@ -4,13 +4,10 @@
 
     image = build(tmp_path / "image", [Layer(200 << 20), Layer(1024)], platforms=["linux/amd64", "linux/arm64"])
     digest = push(image, "127.0.0.1:5079", "team/app", "1.0", account=("ann", "secret"))
-
-On a command line: ``python -m testbed.image --dir DIR --layer 600M --push 127.0.0.1:5079/team/big:1``.
 """
 
 from __future__ import annotations
 
-import argparse
 import gzip
 import hashlib
 import io
@@ -28,7 +25,6 @@ from testbed.binaries import assets
 from testbed.pusher import Pusher
 
 _BLOCK = 1024 * 1024
-_UNITS = {"K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _TYPES = {
     "oci": {
         "index": "application/vnd.oci.image.index.v1+json",
@@ -260,32 +256,3 @@ def _entry(name: str, size: int) -> tarfile.TarInfo:
     entry = tarfile.TarInfo(name)
     entry.size, entry.mode = size, 0o755
     return entry
-
-
-def _size(text: str) -> int:
-    return int(text[:-1]) * _UNITS[text[-1]] if text[-1:] in _UNITS else int(text)
-
-
-def main() -> int:
-    """Build an image, and push it with --push."""
-    parser = argparse.ArgumentParser(prog="python -m testbed.image", description="Images for experiments.")
-    parser.add_argument("--dir", type=Path, required=True, help="folder of the layout")
-    parser.add_argument("--layer", action="append", type=_size, default=[], help="bytes, or like 600M; repeat it")
-    parser.add_argument("--seed", type=int, default=0, help="another seed makes other bytes")
-    parser.add_argument("--platform", action="append", default=[], help="like linux/amd64; repeat it")
-    parser.add_argument("--push", default="", help="REGISTRY/REPOSITORY:TAG, by plain http")
-    parser.add_argument("--account", default="", help="USER:PASSWORD of the registry")
-    values = parser.parse_args()
-    layers = [Layer(size, seed=values.seed + number) for number, size in enumerate(values.layer)]
-    image = runnable(layers, values.dir, platforms=values.platform or ["linux/amd64"])
-    if values.push:
-        registry, _, rest = values.push.partition("/")
-        repository, _, tag = rest.rpartition(":")
-        user, _, password = values.account.partition(":")
-        push(image, registry, repository, tag, account=(user, password) if user else None)
-    print(image.digest)
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

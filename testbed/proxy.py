@@ -5,22 +5,13 @@ In a test::
     async with ForwardProxy(credentials=b"ann:secret") as proxy:
         ...  # read through proxy.url
         assert ["GET http://files.invalid/f"] == proxy.log
-
-On a command line::
-
-    python -m testbed.proxy --listen 127.0.0.1:3128 [--credentials USER:PASSWORD] [--log FILE]
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
 import base64
 import contextlib
-import signal
-import sys
-from collections.abc import Callable
-from pathlib import Path
 from typing import Self
 from urllib.parse import urlsplit
 
@@ -31,23 +22,15 @@ _HOP = ("proxy-", "connection:", "keep-alive:")
 class ForwardProxy:
     """``hosts`` maps the names that only this proxy knows to an address and port. ``status`` refuses every request."""
 
-    def __init__(
-        self,
-        host: str = "127.0.0.1",
-        port: int = 0,
-        *,
-        credentials: bytes | None = None,
-        log: Callable[[str], object] | None = None,
-    ) -> None:
+    def __init__(self, host: str = "127.0.0.1", *, credentials: bytes | None = None) -> None:
         self.host = host
-        self.port = port
+        self.port = 0
         self.credentials = credentials
         self.hosts: dict[str, tuple[str, int]] = {}
         self.status: int | None = None
         self.log: list[str] = []
         """Method and target of every request, also of refused requests."""
         self.heads: list[bytes] = []
-        self._report = log
         self._tasks: set[asyncio.Task[None]] = set()
         self._server: asyncio.Server | None = None
 
@@ -76,7 +59,8 @@ class ForwardProxy:
         with contextlib.suppress(OSError, asyncio.IncompleteReadError, asyncio.LimitOverrunError, ValueError):
             head = await reader.readuntil(b"\r\n\r\n")
             method, target, _ = head.split(b"\r\n", 1)[0].decode("latin-1").split(" ", 2)
-            self._note(f"{method} {target}", head)
+            self.log.append(f"{method} {target}")
+            self.heads.append(head)
             if (status := self._refusal(head)) is not None:
                 await _refuse(writer, status)
             elif method == "CONNECT":
@@ -84,12 +68,6 @@ class ForwardProxy:
             else:
                 await self._forward(method, target, head, reader, writer)
         writer.close()
-
-    def _note(self, request: str, head: bytes) -> None:
-        self.log.append(request)
-        self.heads.append(head)
-        if self._report is not None:
-            self._report(request)
 
     def _refusal(self, head: bytes) -> int | None:
         if self.credentials is not None:
@@ -151,29 +129,3 @@ async def _copy(source: asyncio.StreamReader, target: asyncio.StreamWriter) -> N
         while block := await source.read(_BLOCK):
             target.write(block)
             await target.drain()
-
-
-async def _run(options: argparse.Namespace) -> None:
-    stop = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stop.set)
-    host, _, port = options.listen.rpartition(":")
-    with contextlib.ExitStack() as stack:
-        log = stack.enter_context(options.log.open("a", buffering=1)) if options.log else sys.stdout
-        credentials = options.credentials.encode() if options.credentials else None
-        async with ForwardProxy(
-            host.strip("[]"), int(port), credentials=credentials, log=lambda line: print(line, file=log, flush=True)
-        ):
-            await stop.wait()
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--listen", default="127.0.0.1:3128", metavar="HOST:PORT")
-    parser.add_argument("--credentials", metavar="USER:PASSWORD")
-    parser.add_argument("--log", type=Path, metavar="FILE", help="default: standard output")
-    asyncio.run(_run(parser.parse_args()))
-
-
-if __name__ == "__main__":
-    main()

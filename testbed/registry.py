@@ -5,24 +5,18 @@ In a test::
     with Registry(tmp_path, accounts={"ann": "secret"}) as registry:
         ...  # push to and pull from registry.host
         assert registry.blob_bytes() == {"sha256:...": 1234}
-
-On a command line: ``python -m testbed.registry --listen 127.0.0.1:5079 --dir DIR [--account USER:PASSWORD]``.
 """
 
 from __future__ import annotations
 
-import argparse
-import contextlib
 import ctypes
 import ctypes.util
 import json
 import re
 import secrets
 import shutil
-import signal
 import socket
 import string
-import threading
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -168,24 +162,3 @@ def bcrypt(password: str) -> str:
     if hashed is None or not hashed.startswith(b"$2b$"):
         raise RegistryError("This machine's libcrypt does not support bcrypt. Use Debian's libcrypt1.")
     return hashed.decode()
-
-
-def main() -> int:
-    """Run a registry until it is interrupted."""
-    parser = argparse.ArgumentParser(prog="python -m testbed.registry", description="A registry for experiments.")
-    parser.add_argument("--listen", default="127.0.0.1:5079", help="HOST:PORT")
-    parser.add_argument("--dir", type=Path, required=True, help="folder for its data and its log (registry.log)")
-    parser.add_argument("--account", action="append", default=[], help="USER:PASSWORD; without an account it is open")
-    values = parser.parse_args()
-    accounts = dict(account.split(":", 1) for account in values.account)
-    done = threading.Event()
-    signal.signal(signal.SIGTERM, lambda *_: done.set())
-    with Registry(values.dir, listen=values.listen, accounts=accounts) as registry:
-        print(registry.url, flush=True)
-        with contextlib.suppress(KeyboardInterrupt):
-            done.wait()
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())
