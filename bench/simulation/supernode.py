@@ -25,6 +25,7 @@ from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.former_digests import FormerDigests
 from pantala_supernode.sync.server import SyncServer
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
@@ -89,7 +90,6 @@ class SimulatedSupernode:
             endpoint=Endpoint("10.0.0.1", 8001, b"s" * 32),
             tickets=TicketCache(loop.time),
             digest_of=lambda _task, piece: piece.to_bytes(32, "big"),
-            lookup=lambda _task: None,
             on_accused=lambda _task, _piece: None,
             clock=loop.time,
         )
@@ -101,6 +101,7 @@ class SimulatedSupernode:
             self.dispatcher,
             cast("ImageService", _NoImages()),
             SmallFiles(lambda _task: None),
+            FormerDigests(lambda _task: None, on_damaged=lambda _task, _piece: None),
             clock=loop.time,
             wall=loop.time,
             timing=row.timing,

@@ -50,6 +50,7 @@ from pantala_supernode.supernode import PieceInspector, Supernode
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.former_digests import FormerDigests
 from pantala_supernode.sync.overview import Overview
 from pantala_supernode.sync.server import SyncServer
 from pantala_supernode.sync.small_files import SmallFiles
@@ -151,7 +152,6 @@ class App:
             endpoint=Endpoint(settings.advertise, settings.piece_listen.port, key, tls),
             tickets=TicketCache(cluster_time.now),
             digest_of=cdn.piece_digest,
-            lookup=store.get,
             on_accused=events.piece_accused.publish,
             timer=self.metrics.scheduling.time,
             clock=clock,
@@ -166,6 +166,7 @@ class App:
             dispatcher,
             self.images,
             self._small_files,
+            FormerDigests(store.get, on_damaged=events.piece_accused.publish),
             clock=clock,
             wall=cluster_time.now,
             timing=SyncTiming(),

@@ -16,6 +16,7 @@ from pantala_protocol.statement import Member, Membership, WantedTask
 from pantala_protocol.sync import HeldPieces, PieceFailure, PieceWork, SyncAnswer
 from pantala_supernode.sync.timing import SyncTiming
 from testbed.origin import Behaviour, Generated
+from tests.support.eventually import eventually
 from tests.support.manual_peer import ManualPeer
 from tests.support.supernode_lab import SupernodeLab
 
@@ -135,16 +136,38 @@ async def test_a_peer_of_this_version_gets_no_sha256(lab: Lab) -> None:
     assert {""} == {work.sha256 for work in (await ManualPeer(lab, "n1").say()).work}
 
 
-@pytest.mark.parametrize("size", [1024, 3 * SIZE])
-async def test_f14_a_peer_of_the_former_version_gets_sha256(lab: Lab, size: int) -> None:
+@pytest.mark.parametrize(("size", "count"), [(1024, 1), (3 * SIZE, 4)])
+async def test_f14_a_former_peer_gets_sha256_in_its_first_answer(lab: Lab, size: int, count: int) -> None:
     content = Generated(size)
     lab.origin.serve("/file", content)
     await lab.state(lab.wanted("n1"))
     await lab.cached()
-    for work in await ManualPeer(lab, "n1").work(blake3=False):
+    answer = await ManualPeer(lab, "n1").say(blake3=False)
+    assert count == len(answer.work)
+    for work in answer.work:
         data = content.read(work.offset, work.size)
         assert (hashlib.sha256(data).hexdigest(), PieceHash(data).hexdigest()) == (work.sha256, work.digest)
         assert work.content == (data if size == len(data) else None)
+
+
+async def test_f14_the_held_exchange_of_a_former_peer_is_answered_as_soon_as_a_peer_has_a_piece(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for later in ("expire", "free_places"):
+        monkeypatch.setattr(lab.app.dispatcher, later, lambda: None)
+    await lab.state(lab.wanted("n1", "n2", "n3"))
+    await lab.cached()
+    one, other, former = (ManualPeer(lab, name) for name in ("n1", "n2", "n3"))
+    taken = await one.work(), await other.work()
+    assert PIECES == sum(map(len, taken))
+    await former.say(blake3=False)
+    waiting = asyncio.create_task(former.say(blake3=False))
+    await eventually(lambda: len(lab.app.dispatcher.waiting) == 1)
+    await one.say(done=held(taken[0][0], 1 << taken[0][0].piece))
+    work = (await waiting).work
+    contents = [Generated(SIZE).read(each.offset, each.size) for each in work]
+    assert "n1" == work[0].provider
+    assert [hashlib.sha256(data).hexdigest() for data in contents] == [each.sha256 for each in work]
 
 
 async def test_an_unstated_task_is_removed_from_peers_and_the_volume(lab: Lab, tmp_path: Path) -> None:

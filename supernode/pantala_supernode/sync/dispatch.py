@@ -6,7 +6,6 @@ from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
 from pantala_pieces.errors import PieceMissingError
-from pantala_pieces.file import PieceFile
 from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
 from pantala_process.tls import names
 from pantala_protocol import ticket
@@ -19,7 +18,6 @@ from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.choice import SmallFileChoice, TaskTurns, urgent
 from pantala_supernode.sync.feed import ChangeFeed
-from pantala_supernode.sync.former_digests import FormerDigests
 from pantala_supernode.sync.session import HeldExchanges, PeerSession
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
 from pantala_supernode.tasks.shares import Shares
@@ -35,8 +33,8 @@ _LOCAL_PAUSE = 5.0
 class Dispatcher:
     """Turns the scheduler's decisions into work for peers and Dragonfly's clients.
 
-    ``digest_of`` returns the digest of a cached piece, ``lookup`` a task's file. ``on_accused`` is called with a piece
-    of the supernode that may be wrong. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
+    ``digest_of`` returns the digest of a cached piece. ``on_accused`` is called with a piece of the supernode that may
+    be wrong. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -48,7 +46,6 @@ class Dispatcher:
         endpoint: Endpoint,
         tickets: TicketCache,
         digest_of: Callable[[TaskID, int], bytes],
-        lookup: Callable[[str], PieceFile | None],
         on_accused: Callable[[TaskID, int], None],
         clock: Callable[[], float],
         timer: Callable[[], AbstractContextManager[object]] = nullcontext,
@@ -72,7 +69,6 @@ class Dispatcher:
         self._endpoint = endpoint
         self._tickets = tickets
         self._digest_of = digest_of
-        self._former = FormerDigests(lookup, on_known=self.serve_waiting, on_damaged=on_accused)
         self._on_accused = on_accused
         self._clock = clock
         self._timer = timer
@@ -131,7 +127,6 @@ class Dispatcher:
             path=path,
             wire_size=Wrapping(copy.piece_size).wire_size if path else 0,
             digest=self._digest_of(task.id, piece).hex(),
-            sha256=self._former.of(task.id, copy.generation, piece) if session.is_former else "",
         )
 
     def succeeded(self, session: PeerSession, task: Task, pieces: int, *, serves: bool = True) -> None:
@@ -330,14 +325,14 @@ class Dispatcher:
 
     def _works(self, session: PeerSession, task: Task, decided: list[PieceChoice]) -> list[PieceWork]:
         if decided:
+            session.last_moved = self._clock()
             self._places_taken.set()
         work = []
         for choice in decided:
             try:
                 work.append(self.piece(session, task, choice.piece, choice.provider))
-            except PieceMissingError:  # the piece was just found damaged, or its SHA-256 is not known yet
+            except PieceMissingError:  # the piece was just found damaged
                 self._progress.fail(task.id, session.peer, choice.piece, blame=False)
-        session.last_moved = self._clock() if work else session.last_moved
         return work
 
     def _on_missing(self, provider: str, task_id: str, piece: int) -> None:

@@ -10,9 +10,12 @@ from functools import partial
 from typing import NamedTuple
 
 from cachetools import LRUCache
+from msgspec import structs
 
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import PieceFile
+from pantala_process.flight import SingleFlight
+from pantala_protocol.sync import PieceWork, SyncAnswer
 from pantala_protocol.task_id import TaskID
 
 _KEPT = 65536
@@ -21,79 +24,54 @@ _KEPT = 65536
 _AT_ONCE = 4
 """The most pieces that are hashed at once. Hashing uses the threads of the process. This leaves some for other work."""
 
-_MOST_WAITING = 256
-"""The most pieces that wait until they are hashed. A peer asks again for the others."""
-
 
 class _Key(NamedTuple):
-    task_id: TaskID
+    task_id: str
     generation: str
     piece: int
 
 
 class FormerDigests:
-    """Hashes pieces in threads, when a former peer needs them. ``lookup`` finds a task's file.
+    """Adds the SHA-256 of each piece to answers. ``lookup`` finds a task's file.
 
-    ``on_known`` is called with a task when one more of its digests is known. ``on_damaged`` is called with a piece that
-    cannot be read, or whose bytes have changed on the disk.
+    ``on_damaged`` is called with a piece that cannot be read, or whose bytes have changed on the disk. The work for it
+    gets no SHA-256. Then the peer reports that the piece is corrupt, and gets it again.
     """
 
-    def __init__(
-        self,
-        lookup: Callable[[str], PieceFile | None],
-        *,
-        on_known: Callable[[TaskID], None],
-        on_damaged: Callable[[TaskID, int], None],
-    ) -> None:
+    def __init__(self, lookup: Callable[[str], PieceFile | None], *, on_damaged: Callable[[TaskID, int], None]) -> None:
         self._lookup = lookup
-        self._on_known = on_known
         self._on_damaged = on_damaged
         self._known: LRUCache[_Key, str] = LRUCache(_KEPT)
-        self._hashing = set[_Key]()
-        self._waiting: dict[_Key, None] = {}
-        """The pieces that are hashed next, in the order of the requests. So no task takes all threads."""
+        self._calls: SingleFlight[_Key, str] = SingleFlight()
+        self._places = asyncio.Semaphore(_AT_ONCE)
 
-    def of(self, task_id: TaskID, generation: str, piece: int) -> str:
-        """The SHA-256 of a cached piece in hex. Raises :class:`PieceMissingError` until the piece is hashed."""
-        key = _Key(task_id, generation, piece)
-        found = self._known.get(key)
-        if found is not None:
-            return found
-        if key not in self._hashing and len(self._waiting) < _MOST_WAITING:
-            self._waiting[key] = None
-            self._begin()
-        raise PieceMissingError(f"the SHA-256 of piece {piece} of task {task_id} is not known yet")
+    async def fill(self, answer: SyncAnswer) -> SyncAnswer:
+        work = await asyncio.gather(*map(self._filled, answer.work))
+        return structs.replace(answer, work=tuple(work))
 
-    def _begin(self) -> None:
-        """Hash as many waiting pieces as may be hashed at once."""
-        while self._waiting and len(self._hashing) < _AT_ONCE:
-            key = next(iter(self._waiting))
-            hashing = asyncio.get_running_loop().run_in_executor(None, self._hash, key)
-            del self._waiting[key]
-            self._hashing.add(key)
-            hashing.add_done_callback(partial(self._take, key))
+    async def _filled(self, work: PieceWork) -> PieceWork:
+        key = _Key(work.task_id, work.generation, work.piece)
+        digest = self._known.get(key) or await self._calls.share(key, partial(self._find, key))
+        return structs.replace(work, sha256=digest)
 
-    def _hash(self, key: _Key) -> str | None:
-        """The digest. ``None``: the bytes have changed on the disk. Called in a thread."""
+    async def _find(self, key: _Key) -> str:
+        async with self._places:
+            try:
+                digest = await asyncio.to_thread(self._hash, key)
+            except PieceMissingError:
+                return ""
+            except StoreError:
+                digest = ""
+        if digest:
+            self._known[key] = digest
+        else:
+            self._on_damaged(TaskID(key.task_id), key.piece)
+        return digest
+
+    def _hash(self, key: _Key) -> str:
+        """The digest. Empty: the bytes have changed on the disk. Called in a thread."""
         file = self._lookup(key.task_id)
         if file is None or file.meta.generation != key.generation:
             raise PieceMissingError(f"generation {key.generation} of task {key.task_id} is not cached")
         data = file.read_verified(key.piece)
-        return None if data is None else hashlib.sha256(data).hexdigest()
-
-    def _take(self, key: _Key, hashing: asyncio.Future[str | None]) -> None:
-        self._hashing.discard(key)
-        if hashing.cancelled():  # the process ends
-            return
-        self._begin()
-        try:
-            digest = hashing.result()
-        except PieceMissingError:
-            return
-        except StoreError:
-            digest = None
-        if digest is None:
-            self._on_damaged(key.task_id, key.piece)
-        else:
-            self._known[key] = digest
-            self._on_known(key.task_id)
+        return "" if data is None else hashlib.sha256(data).hexdigest()

@@ -16,6 +16,7 @@ from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.assignments import AssignmentTable
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.sync.feed import ChangeFeed
+from pantala_supernode.sync.former_digests import FormerDigests
 from pantala_supernode.sync.session import Hold, PeerSession, parse_held
 from pantala_supernode.sync.small_files import SmallFiles
 from pantala_supernode.sync.timing import SyncTiming
@@ -35,6 +36,7 @@ class SyncServer:
         dispatcher: Dispatcher,
         images: ImageService,
         small_files: SmallFiles,
+        former: FormerDigests,
         *,
         clock: Callable[[], float],
         wall: Callable[[], float],
@@ -46,6 +48,7 @@ class SyncServer:
         self._feed = feed
         self._dispatcher = dispatcher
         self._small_files = small_files
+        self._former = former
         self._images = images.stated
         self._blobs = images.blobs
         self._sessions = dispatcher.sessions
@@ -64,14 +67,14 @@ class SyncServer:
         session.last_heard = session.last_alive = self._clock()
         repeated = session.answers.get(request.seq)
         if repeated is not None:
-            return self._filled(repeated)
+            return self._filled(session, repeated)
         self._waiting.supersede(request.peer)
         if request.clock and self._managers.peers.note_clock(request.peer, request.clock + 0.5 - self._wall()):
             self._feed.touch_peer(request.peer)
         self._apply(session, request)
         answer = self._answer(session, request)
         if _has_news(answer, request) or self._has_orders(session):
-            return self._filled(session.remember(answer))
+            return self._filled(session, session.remember(answer))
         return self._hold(session, request)
 
     def on_copy(self, task: Task, before: Copy) -> None:
@@ -264,7 +267,7 @@ class SyncServer:
             _settle(outcome, SyncAnswer(supernode=self._boot, seq=request.seq, revision=request.revision))
             return
         try:
-            filled = self._filled(session.remember(self._answer(session, request, held.result())))
+            filled = self._filled(session, session.remember(self._answer(session, request, held.result())))
         except Exception as error:
             if outcome.done():
                 raise
@@ -275,11 +278,19 @@ class SyncServer:
         else:
             filled.add_done_callback(lambda filled: _pass_on(filled, outcome))
 
-    def _filled(self, answer: SyncAnswer) -> SyncAnswer | asyncio.Future[SyncAnswer]:
-        """The answer, completed with the bytes of its small files."""
-        if self._small_files.has_all(answer):
+    def _filled(self, session: PeerSession, answer: SyncAnswer) -> SyncAnswer | asyncio.Future[SyncAnswer]:
+        """The answer, completed with what threads read from the volume."""
+        if not (session.is_former and answer.work) and self._small_files.has_all(answer):
             return self._small_files.filled(answer)
-        return asyncio.ensure_future(self._small_files.fill(answer))
+        return asyncio.ensure_future(self._fill(session, answer))
+
+    async def _fill(self, session: PeerSession, answer: SyncAnswer) -> SyncAnswer:
+        session.under_way += 1
+        try:
+            return await self._small_files.fill(await self._former.fill(answer) if session.is_former else answer)
+        finally:
+            session.under_way -= 1
+            session.last_alive = self._clock()
 
     def _check(self, session: PeerSession, now: float) -> None:
         peer = self._managers.peers.get(session.peer)

@@ -62,7 +62,6 @@ class Bench:
             endpoint=Endpoint("supernode", 8001, b"s" * 32),
             tickets=TicketCache(lambda: 1_000_000.0),
             digest_of=lambda _task_id, _piece: b"d" * 32,
-            lookup=lambda _task_id: None,
             on_accused=lambda task_id, piece: self.accused.append((task_id, piece)),
             clock=self.clock,
         )
