@@ -144,8 +144,7 @@ class SupernodeClient:
             if changes.revision != self._revision or former != self._form:
                 self._stated = None
                 self._changed.set()
-            if not self._muted:
-                self._events.publish(SupernodeReported(self._name, changes))
+            self._publish(SupernodeReported(self._name, changes))
             await asyncio.sleep(_REPORT_PAUSE)
 
     async def _state(self) -> None:
@@ -174,7 +173,8 @@ class SupernodeClient:
                 sources=wanted.sources,
                 zones=dict(wanted.zones),
             )
-            fitted = statement_room.fit(content, form.of)
+            # Other connections and the health check continue while a thread measures a large statement.
+            fitted = await asyncio.to_thread(statement_room.fit, content, form.of)
             try:
                 receipt = await self._api.state(fitted.statement)
             except SupernodeCallError as error:
@@ -185,7 +185,7 @@ class SupernodeClient:
             backoff.reset()
             self._succeed("statement")
             self._revision, self._stated = receipt.revision, wanted if form == self._form else None
-            self._events.publish(StatementTaken(self._name, fitted.statement.tasks, fitted.cut))
+            self._publish(StatementTaken(self._name, fitted.statement.tasks, fitted.cut))
             await asyncio.sleep(_STATEMENT_PAUSE)
 
     async def _ask_progress(self) -> None:
@@ -196,8 +196,7 @@ class SupernodeClient:
                 with suppress(SupernodeCallError):  # the tasks for statements and changes report the problem
                     progress = await self._api.progress()
                     pause = _OLDER_PAUSE if progress is None else _pause(progress)
-                if not self._muted:
-                    self._events.publish(ProgressReported(self._name, progress))
+                self._publish(ProgressReported(self._name, progress))
             # The requests have equal distances, because rates that are read once a second add up to the bytes.
             await asyncio.sleep(max(pause - (self._clock.monotonic() - began), pause / 2))
 
@@ -208,10 +207,13 @@ class SupernodeClient:
             lasting = any(now - since >= self._patience for since in self._silent_since.values())
             problem = self._error if lasting else ""
             if bool(problem) != bool(published):
-                if not self._muted:
-                    self._events.publish(SupernodeReachability(self._name, problem))
+                self._publish(SupernodeReachability(self._name, problem))
                 published = problem
             await asyncio.sleep(min(1.0, self._patience / 4))
+
+    def _publish(self, event: object) -> None:
+        if not self._muted:
+            self._events.publish(event)
 
     def _fail(self, call: str, error: SupernodeCallError) -> None:
         self._error = str(error)

@@ -74,12 +74,12 @@ def fit(statement: Statement, pack: Callable[[Statement], Statement], most: int 
     returns the form in which the statement is sent, with the same tasks and images in the same order.
     """
     packed = pack(statement)
-    if _size(packed) <= most:
+    bare = replace(packed, tasks=(), images=(), unchanged=())
+    # One part at a time, because no other thread runs while a text is made.
+    if _size(bare) + sum(map(_size, (*packed.tasks, *packed.images, *packed.unchanged))) <= most:
         return FittedStatement(packed)
     survey = _first(statement.survey, most // _SURVEY_SHARE)
-    empty = replace(
-        packed, survey=survey, tasks=(), images=(), unchanged=(), node_sets=(), header_sets=(), pull_secrets=()
-    )
+    empty = replace(bare, survey=survey, node_sets=(), header_sets=(), pull_secrets=())
     entries: dict[str, list[_Entry]] = {}
     for each in _entries(statement, packed):
         entries.setdefault(each.namespace, []).append(each)
