@@ -293,9 +293,11 @@ class PrefetchController:
 
     def _unknown(self, planned: Mapping[str, Planned]) -> Iterator[str]:
         """Yield the keys of wanted images whose orders are not known yet. Images without a known name are left out."""
-        unknown = {uid for uid in planned if self._states[uid].images is None}
-        for uid in unknown:
-            yield from (f"{planned[uid].metadata.namespace}/{name}" for name in self._states[uid].orders)
+        unknown = {uid: each for uid, each in planned.items() if self._states[uid].images is None}
+        for uid, each in unknown.items():
+            yield from (f"{each.metadata.namespace}/{name}" for name in self._states[uid].orders)
+            if isinstance(each, TaskResource) and each.status.digest:
+                yield image_task.former_key(each)
         if unknown:
             tasks = self._known.tasks.items.items()
             yield from (key for key, each in tasks if each.spec.is_image and image_task.owner(each) in unknown)

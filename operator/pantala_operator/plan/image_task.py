@@ -29,6 +29,7 @@ from pantala_operator.resources.prefetch import (
     Retention,
     SpecImage,
     is_named_by,
+    task_name,
 )
 from pantala_operator.resources.status import PENDING, PROGRESSING, Obstacle, Summary, have, kept, no, yes
 from pantala_operator.resources.status import evaluate as summarize
@@ -84,6 +85,12 @@ def demand(task: TaskResource, former: PrefetchStatus | None) -> ImageDemand:
         depth=Depth(spec.depth),
         itemized=Depth(spec.depth) is Depth.PEER,
     )
+
+
+def former_key(task: TaskResource) -> str:
+    """The key of the image that a Task without an owner has given to nodes, by its status."""
+    mine = _restored(task).images[0]
+    return f"{task.metadata.namespace}/{task_name(task.metadata, mine.key, mine.digest)}"
 
 
 def _restored(task: TaskResource) -> PrefetchStatus:

@@ -1,11 +1,12 @@
 """Restarts of the operator, the supernode and peers change no orders of images."""
 
 import asyncio
-from unittest.mock import AsyncMock
+from unittest.mock import AsyncMock, Mock
 
 import pytest
 
 from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
+from pantala_operator.plan.prefetch import plan as plans
 from pantala_peer.images.ledger import Ledger
 from pantala_protocol import task_id
 from pantala_protocol.images import Depth, ImageBlob
@@ -195,3 +196,19 @@ async def test_f10_workloads_that_cannot_be_listed_after_a_restart_cost_no_order
         for statement in stopped.supernode.statements[stopped.before :]:
             supernode.take(statement)
         assert supernode.ordered("a", image.key, "docker.io/library/one")[0] == image
+
+
+@pytest.mark.parametrize("depth", ["Peer", "Runtime"])
+async def test_a_task_that_cannot_be_planned_after_a_restart_costs_no_image(
+    stopped: PrefetchStage, depth: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with stopped.operator():
+        stopped.task(source=ONE, depth=depth, target={"names": ["a"]})
+        image = await stopped.ordered(1)
+        await stopped.report(image)
+        await stopped.until("Ready", "True", "Prefetched")
+    stopped.note()
+    monkeypatch.setattr(plans, "plan", Mock(side_effect=LookupError("a bug of the plan")))
+    async with stopped.operator():
+        await eventually(lambda: stopped.later, within=60)
+    assert {(image.key,)} == {each.unchanged for each in stopped.supernode.statements[stopped.before :]}
