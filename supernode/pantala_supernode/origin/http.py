@@ -52,24 +52,22 @@ SourceThrottle = Callable[[FileSource], Throttle]
 
 
 class HTTPReader:
-    """Reads http and https origins through the outbound client.
+    """Reads http and https origins through the outbound client. ``throttle`` limits the rate of a file."""
 
-    ``ca`` is a file with an additional certificate authority. ``throttle`` returns what limits the rate of a file.
-    """
-
-    def __init__(self, client: OutboundClient, ca: Path | None = None, throttle: SourceThrottle | None = None) -> None:
+    def __init__(self, client: OutboundClient, throttle: SourceThrottle | None = None) -> None:
         self._client = client
-        self._ca = ca
         self._throttle = throttle
 
     @asynccontextmanager
-    async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
-        """See :meth:`pantala_supernode.origin.source.SourceReader.open`."""
+    async def open(
+        self, source: FileSource, resume: Resume | None = None, *, ca: Path | None = None
+    ) -> AsyncIterator[Answer]:
+        """See :meth:`SourceReader.open`. ``ca``: a file with an additional certificate authority."""
         shown = RedactedURL(source.url)
         own = CIMultiDict(source.headers)
         for name in _CONDITIONS:
             own.popall(name, None)
-        request = Request(source.url, _conditions(resume), own, ca=self._ca)
+        request = Request(source.url, _conditions(resume), own, ca=ca)
         throttle = None if self._throttle is None else self._throttle(source)
         async with streamed(self._client, request, throttle, lambda error: refusal.from_fault(error, shown)) as (
             head,

@@ -33,15 +33,15 @@ def raise_for_status(status: int, headers: Mapping[str, str], shown: RedactedURL
     if status < 400 and kind is errors.SourceAnswerError:
         kind = errors.SourceProtocolError
     why = ", because it received too many requests" if status == 429 else ""
-    raise kind(f"{shown} answered {status}{why}. {kind.reason.action}", retry_after=_retry_after(headers))
+    raise kind(f"{shown} answered {status}{why}. {kind.reason.action}", retry_after=retry_after(headers))
 
 
 def from_fault(error: OutboundError, shown: RedactedURL) -> errors.SourceError:
     """The error for a request to ``shown`` that failed with ``error``."""
-    return BY_FAULT[error.fault].with_action(f"{shown} {error}")
+    return _BY_FAULT[error.fault].with_action(f"{shown} {error}")
 
 
-BY_FAULT: dict[Fault, type[errors.SourceError]] = {
+_BY_FAULT: dict[Fault, type[errors.SourceError]] = {
     Fault.URL: errors.SourceURLError,
     Fault.HEADERS: errors.SourceHeadersError,
     Fault.HOST_UNKNOWN: errors.SourceHostUnknownError,
@@ -62,7 +62,7 @@ BY_FAULT: dict[Fault, type[errors.SourceError]] = {
 }
 
 
-def _retry_after(headers: Mapping[str, str]) -> float | None:
+def retry_after(headers: Mapping[str, str]) -> float | None:
     """The seconds of ``Retry-After``, at most an hour. ``None``: the header is missing or not valid."""
     text = headers.get("Retry-After", "").strip()
     if text.isascii() and text.isdigit():

@@ -4,6 +4,7 @@ from collections.abc import Awaitable, Callable
 from typing import Final, Literal, TypeVar
 
 from pantala_protocol.image import ImageRepository
+from pantala_supernode.outbound.request import Request
 from pantala_supernode.registry import manifest
 from pantala_supernode.registry.authenticator import Authenticator
 from pantala_supernode.registry.clouds.accounts import CloudAccounts
@@ -12,7 +13,7 @@ from pantala_supernode.registry.endpoint import RepositoryLocation
 from pantala_supernode.registry.errors import RegistryForbiddenError, RegistryUnauthorizedError, raise_for_status
 from pantala_supernode.registry.manifest import ManifestDocument, checked_digest
 from pantala_supernode.registry.mapping.attempts import EndpointAttempts
-from pantala_supernode.registry.transport import RegistryReply, RegistryRequest, RegistryTransport
+from pantala_supernode.registry.transport import RegistryReply, RegistryTransport
 
 CHALLENGE: Final = "WWW-Authenticate"
 _ACCEPT = {"Accept": ", ".join((*manifest.MEDIA_TYPES, "*/*"))}
@@ -112,7 +113,7 @@ class RegistryAPI:
         """
         if reply.status != 401 or reply.own:
             return None
-        return self._attempts.forwarded(reply.url)
+        return self._attempts.endpoints.forwarded(reply.url)
 
     async def probe(self, location: RepositoryLocation, digest: str, authorization: str) -> RegistryReply:
         """Request a manifest with exactly this ``Authorization`` header (empty: none). Returns any answer."""
@@ -133,9 +134,9 @@ class RegistryAPI:
         return self._authenticator.challenged(location, account, reply.headers.getall(CHALLENGE, []), refused)
 
     async def _ask(self, method: Method, location: RepositoryLocation, url: str, authorization: str) -> RegistryReply:
-        headers = {**_ACCEPT, "Authorization": authorization} if authorization else _ACCEPT
-        ca = location.endpoint.ca
-        return await self._transport.ask(RegistryRequest(method, url, str(location), headers, manifest.MAX_SIZE, ca))
+        credentials = {"Authorization": authorization} if authorization else {}
+        request = Request(url, _ACCEPT, credentials, method, ca=location.endpoint.ca)
+        return await self._transport.ask(request, str(location), most=manifest.MAX_SIZE)
 
     async def _authorized(
         self,

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NamedTuple
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from cachetools import TLRUCache, TTLCache
 
 from pantala_process.flight import SingleFlight
 from pantala_protocol.redaction import RedactedURL
+from pantala_supernode.outbound.request import Request
 from pantala_supernode.registry import challenge
 from pantala_supernode.registry.challenge import AuthChallenge, TokenRequest
 from pantala_supernode.registry.credentials import RegistryAccount
@@ -22,11 +23,11 @@ from pantala_supernode.registry.errors import (
     raise_for_status,
 )
 from pantala_supernode.registry.mapping import realms
-from pantala_supernode.registry.transport import RegistryRequest, RegistryTransport
+from pantala_supernode.registry.transport import RegistryTransport
 
 _LIMIT = 10_000
 _CHALLENGE_SECONDS = 3600.0
-_MAX_TOKEN_BYTES = 128 * 1024
+_MOST_BYTES = 128 * 1024
 _USED_UP = 0.9
 """The part of a token's lifetime for which the token is used, so that it does not expire in transit."""
 
@@ -119,7 +120,7 @@ class Authenticator:
             raise InvalidAnswerError.of(what, str(error)) from None
         _check_realm(wanted.realm, account, what)
         begun = self._clock()
-        reply = await self._transport.ask(_request(wanted, credentials, what, location.endpoint.ca))
+        reply = await self._transport.ask(_request(wanted, credentials, location.endpoint.ca), what, most=_MOST_BYTES)
         if reply.status in (400, 401, 403):
             kind = RegistryForbiddenError if reply.status == 403 and credentials else RegistryUnauthorizedError
             raise kind.of(what, _refusal(credentials))
@@ -136,12 +137,11 @@ class Authenticator:
         return given.value
 
 
-def _request(wanted: TokenRequest, credentials: RegistryAccount, what: str, ca: Path | None) -> RegistryRequest:
+def _request(wanted: TokenRequest, credentials: RegistryAccount, ca: Path | None) -> Request:
     if credentials.identity_token:
-        form = wanted.form(credentials.identity_token)
-        return RegistryRequest("POST", wanted.realm, what, {}, _MAX_TOKEN_BYTES, ca, form)
-    headers = {"Authorization": credentials.basic} if credentials.basic else {}
-    return RegistryRequest("GET", wanted.url, what, headers, _MAX_TOKEN_BYTES, ca)
+        form = urlencode(wanted.form(credentials.identity_token)).encode()
+        return Request(wanted.realm, {}, method="POST", form=form, ca=ca)
+    return Request(wanted.url, {}, {"Authorization": credentials.basic} if credentials.basic else {}, ca=ca)
 
 
 def _check_realm(realm: str, account: _Account, what: str) -> None:

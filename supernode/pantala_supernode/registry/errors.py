@@ -23,11 +23,15 @@ from collections.abc import Mapping
 from typing import ClassVar
 
 from pantala_protocol.reasons import Reason
-from pantala_protocol.redaction import RedactedURL
-from pantala_supernode import errors
-from pantala_supernode.errors import SourceError
-from pantala_supernode.origin import refusal
-from pantala_supernode.outbound.errors import OutboundError
+from pantala_supernode.errors import (
+    SourceDeniedError,
+    SourceError,
+    SourceForbiddenError,
+    SourceNotFoundError,
+    SourceUnauthorizedError,
+)
+from pantala_supernode.origin.refusal import retry_after
+from pantala_supernode.outbound.errors import Fault, OutboundError
 
 
 class RegistryError(SourceError):
@@ -121,44 +125,48 @@ _BY_STATUS: dict[int, tuple[type[RegistryError], str]] = {
     410: (ImageNotFoundError, "removed from the registry"),
     429: (RateLimitedError, "the registry rejected the request, because it received too many requests"),
 }
-_BY_SOURCE_ERROR: dict[type[SourceError], tuple[type[RegistryError], str]] = {
-    errors.SourceCertificateError: (RegistryCertificateError, "the server's certificate is not valid"),
-    errors.SourceDeniedError: (RegistryDeniedError, "the server's address is internal or forbidden"),
-    errors.SourceForbiddenError: _BY_STATUS[403],
-    errors.SourceHeadersError: (RegistryUnauthorizedError, "the credentials have characters that HTTP does not allow"),
-    errors.SourceHostUnknownError: (RegistryUnreachableError, "the server's host name has no address"),
-    errors.SourceInterruptedError: (RegistryUnreachableError, "the connection was cut"),
-    errors.SourceNotFoundError: _BY_STATUS[404],
-    errors.SourceProtocolError: (InvalidAnswerError, "the answer is not valid HTTP"),
-    errors.SourceProxyError: (RegistryUnreachableError, "the server was not reached through the proxy"),
-    errors.SourceRefusedError: (RegistryUnreachableError, "the connection was refused"),
-    errors.SourceTimeoutError: (RegistryUnreachableError, "the server did not answer in time"),
-    errors.SourceUnauthorizedError: _BY_STATUS[401],
-    errors.SourceUnreachableError: (RegistryUnreachableError, "the server's address cannot be reached"),
+_BY_REFUSAL: dict[type[SourceError], tuple[type[RegistryError], str]] = {
+    SourceUnauthorizedError: _BY_STATUS[401],
+    SourceForbiddenError: _BY_STATUS[403],
+    SourceNotFoundError: _BY_STATUS[404],
 }
+REFUSALS = tuple(_BY_REFUSAL)
+"""The refusals of a blob, as :func:`from_refusal` takes them."""
+_BY_FAULT: dict[Fault, type[RegistryError]] = {
+    Fault.HEADERS: RegistryUnauthorizedError,
+    Fault.HOST_UNKNOWN: RegistryUnreachableError,
+    Fault.PROXY: RegistryUnreachableError,
+    Fault.REFUSED: RegistryUnreachableError,
+    Fault.UNREACHABLE: RegistryUnreachableError,
+    Fault.CERTIFICATE: RegistryCertificateError,
+    Fault.NO_TLS: RegistryCertificateError,
+    Fault.TIMEOUT: RegistryUnreachableError,
+    Fault.INTERRUPTED: RegistryUnreachableError,
+    Fault.REDIRECT_SCHEME: RegistryDeniedError,
+    Fault.DOWNGRADE: RegistryDeniedError,
+}
+"""Any other fault is an :class:`InvalidAnswerError`."""
 
 
 def raise_for_status(status: int, headers: Mapping[str, str], what: str) -> None:
     """Raise the :class:`RegistryError` for an answer's ``status``, unless it is a success with content."""
     if status in _SUCCESS:
         return
-    try:
-        refusal.raise_for_status(status, headers, RedactedURL(""))
-    except SourceError as error:
-        other = RegistryFailedError if status >= 500 else RegistryError
-        kind, happened = _BY_STATUS.get(status, (other, f"the registry answered {status}"))
-        if status < 400:
-            kind = InvalidAnswerError
-        raise kind.of(what, happened, retry_after=error.retry_after) from None
+    other = RegistryFailedError if status >= 500 else RegistryError if status >= 400 else InvalidAnswerError
+    kind, happened = _BY_STATUS.get(status, (other, f"the registry answered {status}"))
+    raise kind.of(what, happened, retry_after=retry_after(headers))
 
 
-def from_source_error(error: SourceError, what: str) -> RegistryError:
-    kind, happened = _BY_SOURCE_ERROR.get(type(error), (InvalidAnswerError, "the answer is not usable"))
-    if isinstance(error, errors.SourceDeniedError):  # its message names the address
-        happened = str(error).removesuffix(f". {error.reason.action}").replace("The origin's", "the server's", 1)
+def from_refusal(error: SourceError, what: str) -> RegistryError:
+    kind, happened = _BY_REFUSAL[type(error)]
     return kind.of(what, happened)
 
 
+def from_denial(error: SourceDeniedError, what: str) -> RegistryError:
+    """The error for a forbidden address, which the message names."""
+    happened = str(error).removesuffix(f". {error.reason.action}").replace("The origin's", "the server's", 1)
+    return RegistryDeniedError.of(what, happened)
+
+
 def from_fault(error: OutboundError, what: str) -> RegistryError:
-    kind, _ = _BY_SOURCE_ERROR.get(refusal.BY_FAULT[error.fault], (InvalidAnswerError, ""))
-    return kind.of(what, f"the registry {error}")
+    return _BY_FAULT.get(error.fault, InvalidAnswerError).of(what, f"the registry {error}")

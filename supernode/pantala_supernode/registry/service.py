@@ -72,6 +72,5 @@ async def open_service(
         rights = Rights(secrets.token_bytes(32))
         access = AccessCheck(api, rights, clock)
         stack.push_async_callback(access.close)
-        origins = HTTPReader(outbound, throttle=throttle)
-        private = {ca: HTTPReader(outbound, ca, throttle) for ca in endpoints.authorities}
-        yield RegistryService(client, RegistryReader(api, endpoints, origins, private), access, rights, choice)
+        reader = RegistryReader(api, endpoints, HTTPReader(outbound, throttle))
+        yield RegistryService(client, reader, access, rights, choice)

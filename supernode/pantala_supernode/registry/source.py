@@ -1,22 +1,20 @@
 """Reads blobs from registries for the CDN."""
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from multidict import CIMultiDict
 
 from pantala_protocol.image import ImageRepository
 from pantala_supernode import errors
-from pantala_supernode.origin.source import Answer, Resume, SourceReader
+from pantala_supernode.origin.http import HTTPReader
+from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, RegistryAccount
 from pantala_supernode.registry.endpoint import RegistryEndpoints, RepositoryLocation
-from pantala_supernode.registry.errors import from_source_error
+from pantala_supernode.registry.errors import REFUSALS, from_refusal
 from pantala_supernode.tasks.copy import FileSource
-
-_REFUSALS = (errors.SourceUnauthorizedError, errors.SourceForbiddenError, errors.SourceNotFoundError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +22,12 @@ class RegistryReader:
     """Reads the blobs of :meth:`RegistryEndpoints.blob`. ``origins`` reads every other source.
 
     A source's ``Authorization`` header identifies the account. A registry with a token server receives a token instead,
-    which is valid for one repository. ``private`` has the readers for endpoints with a certificate authority of their
-    own, by the authority's file.
+    which is valid for one repository.
     """
 
     api: RegistryAPI
     endpoints: RegistryEndpoints
-    origins: SourceReader
-    private: Mapping[Path, SourceReader]
+    origins: HTTPReader
 
     @asynccontextmanager
     async def open(self, source: FileSource, resume: Resume | None = None) -> AsyncIterator[Answer]:
@@ -64,20 +60,19 @@ class RegistryReader:
                     raise
             header = await self.api.authorization(*again)
             return await stack.enter_async_context(self._at(again[0], source, header, resume))
-        except _REFUSALS as error:
-            raise from_source_error(error, f"a blob of {location}") from None
+        except REFUSALS as error:
+            raise from_refusal(error, f"a blob of {location}") from None
 
     def _at(
         self, location: RepositoryLocation, source: FileSource, authorization: str, resume: Resume | None
     ) -> AbstractAsyncContextManager[Answer]:
         """Request a blob at one place, with this ``Authorization`` header (empty: none)."""
-        reader = self.origins if location.endpoint.ca is None else self.private[location.endpoint.ca]
         headers = CIMultiDict(source.headers)
         headers.popall("Authorization", None)
         if authorization:
             headers["Authorization"] = authorization
         url = location.blob(source.url.rpartition("/")[2])
-        return reader.open(replace(source, url=url, headers=headers), resume)
+        return self.origins.open(replace(source, url=url, headers=headers), resume, ca=location.endpoint.ca)
 
 
 def _account(repository: ImageRepository, source: FileSource) -> RegistryAccount:

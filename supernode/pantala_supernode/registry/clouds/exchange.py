@@ -5,15 +5,16 @@ import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TypeVar
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 import msgspec
 
 from pantala_process.settings import is_loopback
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.rules import foreign
+from pantala_supernode.outbound.request import Request
 from pantala_supernode.registry.errors import CloudIdentityError, InvalidAnswerError, RegistryError, raise_for_status
-from pantala_supernode.registry.transport import RegistryReply, RegistryRequest, RegistryTransport
+from pantala_supernode.registry.transport import RegistryTransport
 
 _LIMIT = 256 * 1024
 _CODE = re.compile(rb'(?:<Code>|"(?:__type|error|status|code)"\s*:\s*")([A-Za-z0-9_.#-]{1,80})[<"]')
@@ -34,12 +35,12 @@ class TokenServer:
         self, host: str, url: str, form: Mapping[str, str] | bytes, headers: Mapping[str, str] | None = None
     ) -> bytes:
         """POST a form or other bytes, to get credentials for the registry ``host``. Returns the body of the answer."""
-        return self._body(host, await self._ask(RegistryRequest("POST", url, host, headers or {}, _LIMIT, form=form)))
+        encoded = urlencode(form).encode() if isinstance(form, Mapping) else form
+        return await self._ask(host, Request(url, {}, headers or {}, "POST", encoded))
 
     async def get(self, host: str, url: str, headers: Mapping[str, str], *, trusted: bool = False) -> bytes:
         """GET ``url``, for credentials for ``host``. Returns the body. A ``trusted`` URL is on this node (no TLS)."""
-        request = RegistryRequest("GET", url, host, headers, _LIMIT)
-        return self._body(host, await self._ask(request, trusted=trusted))
+        return await self._ask(host, Request(url, {}, headers), trusted=trusted)
 
     def read(self, host: str, body: bytes, kind: type[T]) -> T:
         try:
@@ -50,12 +51,10 @@ class TokenServer:
     def invalid(self, host: str) -> RegistryError:
         return InvalidAnswerError.of(host, f"{self._name} did not send valid credentials")
 
-    async def _ask(self, request: RegistryRequest, *, trusted: bool = False) -> RegistryReply:
+    async def _ask(self, host: str, request: Request, *, trusted: bool = False) -> bytes:
         if not trusted:
-            check_url(request.url, request.what)
-        return await self._transport.ask(request)
-
-    def _body(self, host: str, reply: RegistryReply) -> bytes:
+            check_url(request.url, host)
+        reply = await self._transport.ask(request, host, most=_LIMIT)
         if reply.status in (400, 401, 403, 404):
             match = _CODE.search(reply.body)
             code = f", {match[1].decode()}" if match else ""

@@ -40,12 +40,8 @@ class EndpointAttempts:
     """
 
     def __init__(self, endpoints: RegistryEndpoints, clock: Callable[[], float]) -> None:
-        self._endpoints = endpoints
+        self.endpoints = endpoints
         self._away: TTLCache[RegistryEndpoint, bool] = TTLCache(_LIMIT, _AWAY_SECONDS, timer=clock)
-
-    def forwarded(self, url: str) -> RepositoryLocation | None:
-        """See :meth:`RegistryEndpoints.forwarded`."""
-        return self._endpoints.forwarded(url)
 
     async def first(self, repository: ImageRepository, attempt: Callable[[RepositoryLocation], Awaitable[_T]]) -> _T:
         """The result of ``attempt`` at the first endpoint that gives a result.
@@ -53,7 +49,7 @@ class EndpointAttempts:
         Otherwise raises the first failure other than "not found". If all are "not found", raises the first.
         """
         failures: list[SourceError] = []
-        locations = self._endpoints.locations(repository)
+        locations = self.endpoints.locations(repository)
         for location in sorted(locations, key=lambda each: each.endpoint in self._away):
             try:
                 return await attempt(location)
