@@ -1,6 +1,6 @@
 """The process ``pantala-supernode``: reads its settings, and serves until a signal."""
 
-import asyncio
+from contextlib import AsyncExitStack
 from typing import NoReturn
 
 from pantala_pieces.errors import StoreError
@@ -20,21 +20,11 @@ def run(settings: Settings) -> NoReturn:
     logs.configure(settings.log_level)
 
     async def life(stop: Stop) -> None:
-        start = asyncio.create_task(_cancel(stop, asyncio.current_task()))
-        try:
-            async with serving(settings) as app:
-                start.cancel()
+        async with AsyncExitStack() as stack:
+            # The start may wait long for its certificate, and has no task to hand over. So a signal ends it.
+            app = await lifecycle.until(stop.asked, stack.enter_async_context(serving(settings)))
+            if app is not None:
                 await app.until(stop.asked.wait())
                 await app.until(app.handover.wait(stop.at_once))
-        except asyncio.CancelledError:
-            if not start.done() or start.cancelled():
-                raise
 
     lifecycle.run("pantala-supernode", life, failures=(OSError, StoreError, SupernodeError))
-
-
-async def _cancel(stop: Stop, start: "asyncio.Task[None] | None") -> None:
-    """Cancel the start at a signal. The start may wait long for its certificate, and has no task to hand over."""
-    await stop.asked.wait()
-    if start is not None:
-        start.cancel()
