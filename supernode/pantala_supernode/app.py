@@ -26,6 +26,7 @@ from pantala_protocol.geometry import RULES
 from pantala_supernode import composition
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
+from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.dragonfly.frontend import DragonflyFrontend
 from pantala_supernode.events import Events
 from pantala_supernode.http.access import Access, guard_of
@@ -109,18 +110,15 @@ class App:
         )
         tenancy = Tenancy(managers.tasks, settings.quotas, events.tenants_refused.publish)
         self._reads = DailyReads(settings.data / "reads.json", tenancy.accounts)
-        cdn = CDNManager(
-            copies,
-            registries.reader,
-            choose=source.trying,
+        tools = FetchTools(
+            piece_sizes=RULES[settings.piece_size_rule],
             rng=chance,
             make_room=self._janitor.make_room,
             budget=tenancy.budget,
-            piece_sizes=RULES[settings.piece_size_rule],
             fresh_for=settings.fresh_seconds,
             connections=settings.origin_connections,
-            shares=settings.shares,
         )
+        cdn = CDNManager(copies, registries.reader, tools, choose=source.trying, shares=settings.shares)
         self._inspector = PieceInspector(store, cdn)
         self._scrub = Scrub(self._inspector, busy=cdn.gate.busy)
 

@@ -8,6 +8,7 @@ import pytest
 
 from pantala_protocol.geometry import PieceSizes
 from pantala_supernode.cdn.segments import Division
+from pantala_supernode.origin.limits import Gate
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from testbed.origin import Behaviour, Generated, Origin, sha256
 from tests.support.cdn import TASK, CDNBench
@@ -35,7 +36,7 @@ async def fetched(origin: Origin, directory: Path, digest: str | None = None, *,
             piece_sizes=PieceSizes(lambda _: PIECE, lambda _: PIECE),
             division=division,
             connections=4,
-            fetches=fetches,
+            gate=Gate(fetches),
         )
         async with bench:
             bench.cdn.trigger(FetchOrder(TASK, FileSource(origin.url("/file"), digest=digest)))

@@ -1,7 +1,6 @@
 """The CDN's limits on room and bytes per second."""
 
 import asyncio
-import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Iterable
@@ -33,6 +32,7 @@ from pantala_supernode.volume.eviction import EvictionCause, Housekeeping
 from pantala_supernode.volume.janitor import Janitor
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support import cdn_origin
+from tests.support.cdn import origin_only, tools
 from tests.support.eventually import eventually
 from tests.support.outbound import http_reader
 from tests.support.small_disk import small_disk
@@ -62,9 +62,9 @@ class Bench:
         self.cdn = CDNManager(
             copies,
             source,
-            rng=random.Random(1),
-            sleep=lambda _: asyncio.sleep(0.02),
-            make_room=self.janitor.make_room,
+            tools(sleep=lambda _: asyncio.sleep(0.02), make_room=self.janitor.make_room),
+            choose=origin_only,
+            shares=Shares(),
         )
 
     def _look(self, name: TaskID) -> None:

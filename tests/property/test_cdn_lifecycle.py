@@ -20,9 +20,11 @@ from pantala_supernode import errors
 from pantala_supernode.cdn.attempts import MAX_RESTARTS
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
+from pantala_supernode.origin.limits import Gate
 from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
-from tests.support.cdn import TASK, CDNBench
+from pantala_supernode.tasks.shares import Shares
+from tests.support.cdn import TASK, CDNBench, origin_only, tools
 from tests.support.eventually import eventually
 from tests.support.examples import examples
 from tests.support.source import Content, FakeReader, Step
@@ -79,10 +81,9 @@ class Life:
         self.cdn = CDNManager(
             CopyTable(self.store, self._look),
             self._source,
-            rng=random.SystemRandom(),
-            sleep=lambda _: asyncio.sleep(0),
-            fetches=1,
-            fresh_for=0.0,
+            tools(rng=random.SystemRandom(), sleep=lambda _: asyncio.sleep(0), gate=Gate(1), fresh_for=0.0),
+            choose=origin_only,
+            shares=Shares(),
         )
         await self.cdn.recover()
 

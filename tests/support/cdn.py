@@ -5,18 +5,44 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Self
 
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
+from pantala_protocol.geometry import RULES
 from pantala_protocol.statement import CDNStatus, Failure
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
+from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.origin.source import SourceReader
-from pantala_supernode.tasks.copy import Copy
+from pantala_supernode.tasks.copy import Copy, FetchOrder
+from pantala_supernode.tasks.shares import Shares
+from pantala_supernode.tasks.tenancy import ReadBudget
 
 TASK = task_id.compute("test")
+
+
+def tools(**settings: Any) -> FetchTools:
+    """Tools without quotas and without evictions."""
+
+    async def no_room(_: int) -> bool:
+        return False
+
+    usual: dict[str, Any] = {
+        "piece_sizes": RULES["swarm"],
+        "rng": random.Random(1),
+        "make_room": no_room,
+        "budget": lambda task_id: ReadBudget(None, task_id),
+        "fresh_for": 60.0,
+        "connections": 1,
+    }
+    return FetchTools(**(usual | settings))
+
+
+def origin_only(_: FetchOrder, origin: SourceReader) -> AbstractAsyncContextManager[SourceReader]:
+    return nullcontext(origin)
 
 
 class CDNBench:
@@ -35,7 +61,9 @@ class CDNBench:
         self.cdn = CDNManager(
             CopyTable(self.store, self._on_change),
             reader,
-            **{"rng": random.Random(1), "sleep": self._sleep, "wall": lambda: self.now, **settings},
+            tools(**{"sleep": self._sleep, "wall": lambda: self.now, **settings}),
+            choose=origin_only,
+            shares=Shares(),
         )
 
     async def __aenter__(self) -> Self:

@@ -42,7 +42,9 @@ from pantala_supernode.swarm.progress import ProgressManager
 from pantala_supernode.swarm.scheduler import Managers, SchedulerManager
 from pantala_supernode.tasks.copy import FileSource
 from pantala_supernode.tasks.manager import TaskManager
+from pantala_supernode.tasks.shares import Shares
 from pantala_supernode.tasks.task import Lease
+from tests.support.cdn import origin_only, tools
 from tests.support.fake_registry import no_cloud
 
 PIECE = 1024
@@ -135,9 +137,9 @@ class World:
         self.cdn = CDNManager(
             CopyTable(self.store, self._on_copy),
             self,
-            rng=random.Random(7),
-            sleep=self._sleep,
-            piece_sizes=PieceSizes(lambda _: PIECE, lambda _: PIECE),
+            tools(rng=random.Random(7), sleep=self._sleep, piece_sizes=PieceSizes(lambda _: PIECE, lambda _: PIECE)),
+            choose=origin_only,
+            shares=Shares(),
         )
         rights, endpoints, images = Rights(random.Random(8).randbytes(32)), RegistryEndpoints(), StatedImages()
         self.evidence = EvidenceFinder(self, endpoints, rights, self.cdn.vouch, clock=self.clock)

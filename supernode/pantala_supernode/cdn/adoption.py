@@ -101,7 +101,7 @@ class Adoption:
         self._attempts.discard()
         self._attempts.trust()
         self._on_begin()
-        file = await self._writer.run(lambda: _create(tools.store, meta), answer.length or meta.piece_size)
+        file = await self._writer.run(lambda: _create(self._writer.store, meta), answer.length or meta.piece_size)
         client = self._order.source.client if provenance is None else ""
         recorder = Recorder(file, verified=True, client=client)
         self._attempts.load(recorder)

@@ -42,7 +42,7 @@ class VolumeWriter:
 
     def __init__(self, executor: SerialExecutor, store: PieceStore, attempts: Attempts, make_room: MakeRoom) -> None:
         self._executor = executor
-        self._store = store
+        self.store = store
         self._attempts = attempts
         self._make_room = make_room
 
@@ -65,16 +65,12 @@ class VolumeWriter:
         needed = self._attempts.room_needed
         if not needed:
             return
-        free = (await self._executor.run(self._store.usage)).spare
+        free = (await self._executor.run(self.store.usage)).spare
         if free < needed and not await self._make_room(needed):
             raise VolumeFullError.with_action(
                 f"{shown} needs {needed} bytes on the volume, which has room for only {free}"
             )
         self._attempts.lack(0)
-
-
-async def no_room(_: int) -> bool:
-    return False
 
 
 async def settled(future: asyncio.Future[T]) -> None:

@@ -209,7 +209,7 @@ class Fetch:
             self._read_segment,
             size=missing.bit_count() * recorder.meta.piece_size,
             received=lambda: self._intake.received,
-            spare=self._tools.spare,
+            spare=lambda: self._tools.gate.spare,
             window=division.window,
         )
 
@@ -311,4 +311,4 @@ class Fetch:
         """Delete all pieces of the copy, because they are wrong or belong to former content."""
         self._attempts.discard()
         self._on_pieces()  # before the deletion, so that no peer relies on them
-        await self._writer.run(lambda: self._tools.store.delete(self._order.task_id))
+        await self._writer.run(lambda: self._writer.store.delete(self._order.task_id))

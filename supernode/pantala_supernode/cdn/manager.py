@@ -1,72 +1,31 @@
 """Completes each ordered copy. A read of the origin continues after failures and restarts."""
 
 import asyncio
-import random
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 
 from pantala_pieces.errors import PieceMissingError
-from pantala_protocol.geometry import RULES, PieceSizes
 from pantala_protocol.reasons import Reason
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import CopyState
-from pantala_supernode.cdn.disk import MakeRoom, no_room
 from pantala_supernode.cdn.recorder import Recorder
-from pantala_supernode.cdn.segments import Division
 from pantala_supernode.cdn.table import CopyTable
-from pantala_supernode.cdn.tools import FetchTools, Sleep
+from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.cdn.worker import Worker
 from pantala_supernode.origin.gated import GatedReader
-from pantala_supernode.origin.limits import Gate
-from pantala_supernode.origin.source import SourceChoice, SourceReader, origin_only
+from pantala_supernode.origin.source import SourceChoice, SourceReader
 from pantala_supernode.tasks.copy import Copy, CopyPhase, FetchOrder
 from pantala_supernode.tasks.shares import Shares
-from pantala_supernode.tasks.tenancy import ReadBudget, unlimited
 
 
 class CDNManager:
-    """Completes each copy for which there is an order. Each copy has its own job.
-
-    All jobs together read at most ``fetches`` answers at once.
-
-    A copy counts as current for ``fresh_for`` seconds after the origin confirmed it, unless the origin declares another
-    time. ``wall`` returns seconds since the epoch.
-    """
+    """Completes each copy for which there is an order. Each copy has its own job."""
 
     def __init__(
-        self,
-        copies: CopyTable,
-        reader: SourceReader,
-        *,
-        choose: SourceChoice = origin_only,
-        rng: random.Random,
-        sleep: Sleep = asyncio.sleep,
-        make_room: MakeRoom = no_room,
-        budget: Callable[[TaskID], ReadBudget] = unlimited,
-        piece_sizes: PieceSizes = RULES["swarm"],
-        fresh_for: float = 60.0,
-        wall: Callable[[], float] = time.time,
-        fetches: int = 16,
-        shares: Shares | None = None,
-        connections: int = 1,
-        division: Division | None = None,
+        self, copies: CopyTable, reader: SourceReader, tools: FetchTools, *, choose: SourceChoice, shares: Shares
     ) -> None:
         self.copies = copies
-        self.gate = Gate(fetches)
-        tools = FetchTools(
-            copies.store,
-            piece_sizes,
-            rng,
-            make_room,
-            budget,
-            fresh_for,
-            connections=connections,
-            division=division or Division(),
-            spare=lambda: self.gate.spare,
-            sleep=sleep,
-            wall=wall,
-        )
-        self.worker = Worker(tools, GatedReader(reader, self.gate, shares=shares), choose, copies.on_change)
+        self.gate = tools.gate
+        self.worker = Worker(copies, GatedReader(reader, tools.gate, shares=shares), tools, choose)
 
     async def recover(self) -> None:
         """Find the copies on the volume, then verify them by hashing. Ordered copies are verified first.

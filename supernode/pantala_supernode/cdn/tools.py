@@ -1,24 +1,26 @@
 """The settings and functions that all fetches of one supernode share."""
 
+import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from pantala_pieces.store import PieceStore
 from pantala_protocol.geometry import PieceSizes
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.disk import MakeRoom
 from pantala_supernode.cdn.segments import Division
+from pantala_supernode.origin.limits import Gate
 from pantala_supernode.tasks.tenancy import ReadBudget
 
-Sleep = Callable[[float], Awaitable[None]]
+_ANSWERS = 16
+"""The most answers of origins that are read at the same time."""
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class FetchTools:
     """The settings and functions that all fetches of one supernode share."""
 
-    store: PieceStore
     piece_sizes: PieceSizes
     rng: random.Random
     make_room: MakeRoom
@@ -28,9 +30,9 @@ class FetchTools:
     """Seconds for which a copy counts as current after the origin confirmed it. The origin may declare another time."""
     connections: int
     """The most connections that read one file."""
-    division: Division
-    spare: Callable[[], bool]
-    """Returns True if a further connection may start: a place is free, and no copy waits for a place."""
-    sleep: Sleep
-    wall: Callable[[], float]
+    division: Division = field(default_factory=Division)
+    gate: Gate = field(default_factory=lambda: Gate(_ANSWERS))
+    """Each answer that is read has a place in it."""
+    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    wall: Callable[[], float] = time.time
     """Returns seconds since the epoch."""

@@ -2,7 +2,7 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable
 
 import structlog
 
@@ -10,10 +10,10 @@ from pantala_pieces.errors import StoreError
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import Failure
-from pantala_protocol.task_id import TaskID
 from pantala_supernode.cdn.copy_state import CopyState, CopyUse
 from pantala_supernode.cdn.disk import VolumeWriter, settled
 from pantala_supernode.cdn.fetch import Fetch
+from pantala_supernode.cdn.table import CopyTable
 from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.errors import SupernodeError
 from pantala_supernode.origin.arrivals import Arrivals
@@ -25,11 +25,9 @@ log = structlog.get_logger(__name__)
 
 
 class Worker:
-    """Fetches copies until they are complete. ``on_change`` is called with a task's ID after a visible change."""
+    """Fetches copies until they are complete."""
 
-    def __init__(
-        self, tools: FetchTools, reader: GatedReader, choose: SourceChoice, on_change: Callable[[TaskID], None]
-    ) -> None:
+    def __init__(self, copies: CopyTable, reader: GatedReader, tools: FetchTools, choose: SourceChoice) -> None:
         self.uses: Counter[CopyUse] = Counter()
         """Counts how copies were used for new orders."""
         self.origin_bytes = 0
@@ -38,10 +36,11 @@ class Worker:
         """How fast the bytes of each copy arrive."""
         self.loaded = asyncio.Event()
         """Set once the copies on the volume are known."""
-        self._tools = tools
+        self._store = copies.store
+        self._on_change = copies.on_change
         self._reader = reader
+        self._tools = tools
         self._choose = choose
-        self._on_change = on_change
 
     async def verify(self, copy: CopyState) -> SupernodeError | None:
         """Verify a copy from the volume, and forget it if the disk has lost it.
@@ -161,7 +160,7 @@ class Worker:
             order,
             copy.attempts,
             reader,
-            VolumeWriter(copy.executor, self._tools.store, copy.attempts, self._tools.make_room),
+            VolumeWriter(copy.executor, self._store, copy.attempts, self._tools.make_room),
             self._tools,
             on_bytes=on_bytes,
             on_pieces=lambda: self._on_change(copy.task_id),

@@ -1,7 +1,7 @@
 """The interface that reads files: from origins, or from other replicas that already have them."""
 
 from collections.abc import Callable
-from contextlib import AbstractAsyncContextManager, nullcontext
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -93,7 +93,3 @@ SourceChoice = Callable[[FetchOrder, SourceReader], AbstractAsyncContextManager[
 
 Inside the context, other replicas can see the :class:`Stage` of this replica.
 """
-
-
-def origin_only(_: FetchOrder, origin: SourceReader) -> AbstractAsyncContextManager[SourceReader]:
-    return nullcontext(origin)

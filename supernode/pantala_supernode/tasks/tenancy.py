@@ -227,11 +227,6 @@ class ReadBudget:
         self._by.update(dict.fromkeys(namespaces, more))
 
 
-def unlimited(task_id: TaskID) -> ReadBudget:
-    """The budget without quotas."""
-    return ReadBudget(None, task_id)
-
-
 def _by_name(item: tuple[str, Refusal]) -> str:
     return item[0]
 
