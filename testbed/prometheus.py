@@ -27,12 +27,15 @@ from testbed.process import Process, free_ports
 _READY_SECONDS = 20.0
 
 
+def installed(name: str) -> bool:
+    """True if :func:`program` needs no download."""
+    return bool(shutil.which(name)) or (cache() / "prometheus" / "usr" / "bin" / name).exists()
+
+
 def program(name: str) -> Path:
     """The path of ``prometheus`` or ``promtool``. Raises :class:`CommandError` if the package cannot be downloaded."""
-    if on_path := shutil.which(name):
-        return Path(on_path)
     folder = cache() / "prometheus"
-    if not (folder / "usr" / "bin" / name).exists():
+    if not installed(name):
         print("unpacking Debian's package prometheus into the cache: once", file=sys.stderr, flush=True)
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".prometheus-") as made:
@@ -40,7 +43,7 @@ def program(name: str) -> Path:
             run("dpkg-deb", "-x", str(archive), str(Path(made) / "files"))
             shutil.rmtree(folder, ignore_errors=True)
             (Path(made) / "files").replace(folder)
-    return folder / "usr" / "bin" / name
+    return Path(shutil.which(name) or folder / "usr" / "bin" / name)
 
 
 class Prometheus:

@@ -25,6 +25,8 @@ from tests.support.supernode_lab import SupernodeProcess
 
 CHECKS = [status_code_conformance, content_type_conformance, response_schema_conformance]
 """No operation documents a 500, so these checks find it."""
+_BUSY = 0.05
+"""The part of the answers that may be 503."""
 
 
 def fetched(url: str, body: dict[str, Any] | None = None) -> Any:
@@ -66,13 +68,15 @@ def validate(url: str, file: str) -> None:
     ids = known(url, file)
     for operation in sorted(operations, key=lambda operation: operation.method == "delete"):
         fuzz(operation, url, ids.get(operation.path.removeprefix("/api/v1").split("/")[1], []))
-    statuses = metric(url, "pantala_http_answers_total")
-    assert {"200", "201", "204", "400", "404"} <= statuses
-    # A busy machine may cause a documented 503. A bug causes a 500.
-    assert {"503"} >= {status for status in statuses if status.startswith("5")}
+    answers = metric(url, "pantala_http_answers_total")
+    assert {"200", "201", "204", "400", "404"} <= answers.keys()
+    failed = {status: count for status, count in answers.items() if status.startswith("5")}
+    # A busy machine may cause a few documented 503. A bug causes a 500.
+    assert {"503"} >= failed.keys()
+    assert sum(failed.values()) < _BUSY * sum(answers.values())
 
 
-@pytest.mark.timeout(180)
+@pytest.mark.timeout(400)
 async def test_every_answer_is_documented(tmp_path: Path) -> None:
     async with Origin() as origin, SupernodeProcess(tmp_path, "--dragonfly", "--metrics-open") as supernode:
         origin.serve("/f", Generated(200_000))
@@ -84,7 +88,8 @@ async def test_every_answer_is_documented(tmp_path: Path) -> None:
     assert {"data", "log"} == {path.name for path in tmp_path.iterdir()}
 
 
-def metric(url: str, name: str) -> set[str]:
-    """The values of a metric's one label."""
+def metric(url: str, name: str) -> dict[str, float]:
+    """The samples of a metric by the value of its one label."""
     with urllib.request.urlopen(f"{url}/metrics", timeout=5) as answer:
-        return set(re.findall(name + r'{\w+="(\w+)"}', answer.read().decode()))
+        found = re.findall(name + r'{\w+="(\w+)"} (\S+)', answer.read().decode())
+    return {label: float(value) for label, value in found}

@@ -289,7 +289,7 @@ def test_a_command_connects_again_when_the_operator_restarts(
         console.broken = True
         assert "Connecting again" in program.stderr.readline()
         console.broken = False
-        eventually_blocking(lambda: len(kubectl.runs) == 2, within=10)
+        eventually_blocking(lambda: len(kubectl.runs) > 1, within=30)  # on a busy machine, one more may fail first
         program.send_signal(signal.SIGINT)
         assert 130 == program.wait(10)
     assert [] == kubectl.alive()
