@@ -38,7 +38,7 @@ class BenchConnection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self._received += data
         head, found, body = self._received.partition(b"\r\n\r\n")
-        if not found or len(body) < _length(head):
+        if not found or len(body) < content_length(head):
             return
         self._received, then, self._then = b"", self._then, None
         if then is not None:
@@ -62,8 +62,9 @@ def post(path: str, body: bytes) -> bytes:
     return head.encode() + b"\r\n\r\n" + body
 
 
-def _length(head: bytes) -> int:
+def content_length(head: bytes) -> int:
+    """The length of the body, from the head of an answer. Raises :class:`BenchError` without one."""
     for line in head.split(b"\r\n"):
         if line[:15].lower() == b"content-length:":
             return int(line[15:])
-    return 0
+    raise BenchError(f"An answer has no length: {head[:300]!r}")

@@ -16,9 +16,10 @@ import msgspec
 
 from bench.connection import BenchConnection, get, post
 from bench.errors import BenchError
+from bench.exchange import PeerMessages
 from pantala_protocol import ranges
 from pantala_protocol.geometry import Wrapping
-from pantala_protocol.sync import HeldPieces, PieceWork, SyncAnswer, SyncRequest
+from pantala_protocol.sync import HeldPieces, PieceWork, SyncAnswer
 
 _NUMBERS = itertools.count(10_000)
 
@@ -56,14 +57,15 @@ class _Entry(msgspec.Struct):
     cid: str
 
 
-class _Envelope(msgspec.Struct):
+class Envelope(msgspec.Struct):
+    """An answer of Dragonfly's API."""
+
     code: int
     data: msgspec.Raw = msgspec.Raw(b"")
 
 
-_envelope = msgspec.json.Decoder(_Envelope).decode
+_envelope = msgspec.json.Decoder(Envelope).decode
 _entries = msgspec.json.Decoder(list[_Entry]).decode
-_sync_answer = msgspec.json.Decoder(SyncAnswer).decode
 
 
 def registration(url: str) -> tuple[str, bytes]:
@@ -164,15 +166,14 @@ class Native:
         self._file = file
         self._name = name
         self._tally = tally
-        self._message: SyncRequest
+        self._messages: PeerMessages
         self._running: list[PieceWork] = []
         self._left = 0
         self._asked_at = 0.0
 
     def start(self) -> None:
         """Download until the connection is closed."""
-        boot = f"{self._name}-{next(_NUMBERS)}"
-        self._message = SyncRequest(self._name, boot, seq=0, port=65002, inventory={}, blake3=True)
+        self._messages = PeerMessages(self._name, f"{self._name}-{next(_NUMBERS)}")
         self._running, self._left = [], self._file.pieces
         self._ask({}, self._began)
 
@@ -213,16 +214,12 @@ class Native:
         self._ask({self._file.task_id: HeldPieces(done[0].generation, pieces)}, self._answered)
 
     def _ask(self, done: dict[str, HeldPieces], then: Callable[[bytes], None]) -> None:
-        self._message = msgspec.structs.replace(self._message, seq=self._message.seq + 1, done=done)
         self._asked_at = time.perf_counter()
-        self._connection.ask(post("/api/v1/sync", msgspec.json.encode(self._message)), then)
+        self._connection.ask(self._messages.request(done=done), then)
 
     def _take(self, answer: bytes) -> SyncAnswer:
-        decoded = _sync_answer(answer)
+        decoded = self._messages.take(answer)
         self._running += decoded.work
-        self._message = msgspec.structs.replace(
-            self._message, supernode=decoded.supernode, revision=decoded.revision, inventory=None
-        )
         return decoded
 
 

@@ -8,13 +8,14 @@ from urllib.parse import urlsplit
 
 import msgspec
 
-from bench.connection import get, post
-from bench.control.clients import registration
+from bench.connection import get
+from bench.control.clients import Envelope, registration
 from bench.errors import BenchError
+from bench.exchange import PeerMessages
 from bench.small.wire import Wires
 from pantala_protocol import ranges, task_id, ticket
 from pantala_protocol.geometry import HEAD, TAIL
-from pantala_protocol.sync import HeldPieces, PieceWork, SyncAnswer, SyncRequest
+from pantala_protocol.sync import HeldPieces, PieceWork
 
 _BOOTS = itertools.count()
 _FINISHED, _MORE, _WAIT = 600, 601, 602
@@ -53,11 +54,6 @@ class _Entry(msgspec.Struct):
     path: str
 
 
-class _Envelope(msgspec.Struct):
-    code: int
-    data: msgspec.Raw = msgspec.Raw(b"")
-
-
 class DragonflyReader(Reader):
     """A new client of Dragonfly for each read: it registers, asks for work and fetches the pieces."""
 
@@ -93,10 +89,10 @@ class DragonflyReader(Reader):
         self._expect(answer, _MORE)
         return msgspec.json.decode(answer.data, type=list[_Entry])
 
-    def _ask(self, request: bytes) -> _Envelope:
-        return msgspec.json.decode(self.wires.ask(*self._supernode, request), type=_Envelope)
+    def _ask(self, request: bytes) -> Envelope:
+        return msgspec.json.decode(self.wires.ask(*self._supernode, request), type=Envelope)
 
-    def _expect(self, answer: _Envelope, code: int) -> None:
+    def _expect(self, answer: Envelope, code: int) -> None:
         if answer.code != code:
             raise BenchError(f"The supernode answered {answer.code} instead of {code}: {bytes(answer.data)!r}")
 
@@ -108,15 +104,15 @@ class NativeReader(Reader):
         super().__init__(url, size, wires)
         self._supernode = supernode
         self._name = name
-        self._message = SyncRequest(name, "", 0)
 
     def read(self) -> bytes:
-        self._message = SyncRequest(self._name, f"boot-{next(_BOOTS)}", 0, port=65002, inventory={}, blake3=True)
+        messages = PeerMessages(self._name, f"boot-{next(_BOOTS)}")
         pieces: dict[int, bytes] = {}
         received = 0
         done: dict[str, HeldPieces] = {}
         while received < self.size:
-            works = [work for work in self._exchange(done).work if work.piece not in pieces]
+            answer = messages.take(self.wires.ask(*self._supernode, messages.request(done=done)))
+            works = [work for work in answer.work if work.piece not in pieces]
             answers = self.wires.ask_all([_ticketed(work) for work in works if work.content is None])
             fetched = {work.piece: work.content for work in works if work.content is not None}
             fetched |= zip((work.piece for work in works if work.content is None), answers, strict=True)
@@ -126,15 +122,6 @@ class NativeReader(Reader):
             pieces |= fetched
             received += sum(len(piece) for piece in fetched.values())
         return b"".join(pieces[number] for number in sorted(pieces))
-
-    def _exchange(self, done: dict[str, HeldPieces]) -> SyncAnswer:
-        self._message = msgspec.structs.replace(self._message, seq=self._message.seq + 1, done=done)
-        body = self.wires.ask(*self._supernode, post("/api/v1/sync", msgspec.json.encode(self._message)))
-        answer = msgspec.json.decode(body, type=SyncAnswer)
-        self._message = msgspec.structs.replace(
-            self._message, supernode=answer.supernode, revision=answer.revision, inventory=None
-        )
-        return answer
 
 
 def _request(entry: _Entry) -> tuple[str, int, bytes]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 from collections.abc import Sequence
 
+from bench.connection import content_length
 from bench.errors import BenchError
 
 _BLOCK = 256 * 1024
@@ -41,15 +42,6 @@ class Wires:
         for connection in self._sockets.values():
             connection.close()
         self._sockets.clear()
-
-
-def content_length(head: bytes) -> int:
-    """The length of the body, from the head of an answer. Raises :class:`BenchError` without one."""
-    for line in head.split(b"\r\n")[1:]:
-        name, _, value = line.partition(b":")
-        if name.strip().lower() == b"content-length":
-            return int(value)
-    raise BenchError(f"An answer has no length: {head[:300]!r}")
 
 
 def _body(connection: socket.socket) -> bytes:

@@ -7,8 +7,9 @@ from collections.abc import Iterator
 
 import pytest
 
+from bench.connection import content_length
 from bench.errors import BenchError
-from bench.small.wire import Wires, content_length
+from bench.small.wire import Wires
 
 ADDRESS = "127.0.0.1"
 
