@@ -62,9 +62,9 @@ class Scenario(ABC):
     def plan(self, options: argparse.Namespace) -> dict[str, Key]:
         """The parameters that the results depend on."""
 
-    @abstractmethod
     def lacks(self) -> str:
         """Why the scenario cannot run here, as a sentence. Empty if it can."""
+        return ""
 
     @abstractmethod
     def runs(self, options: argparse.Namespace) -> Runs:
@@ -77,9 +77,9 @@ class Scenario(ABC):
     def legend(self, plan: Mapping[str, Key]) -> str:
         """The explanation of the table for readers."""
 
-    @abstractmethod
     def charts(self, result: Result) -> list[Chart]:
         """Plots of the medians."""
+        return []
 
     def target(self, row: Row) -> str:
         """The targets for the medians of this row. Empty: no targets."""

@@ -53,11 +53,13 @@ class Meter:
         """Seconds since the epoch, for comparison with the times of files."""
         self._busy = busy_seconds()
         self._before = self._used()
-        self._own = own_seconds()
+        self._own = _own_seconds()
         self._clock = time.monotonic()
         self.seconds = 0.0
         self.cpu: dict[str, float] = {}
         """CPU seconds of each group. Set at the end."""
+        self.own = 0.0
+        """CPU seconds of this process, and of its children that have ended. Set at the end."""
         self.foreign = 0.0
         """The average number of cores that other processes used. Set at the end."""
 
@@ -65,7 +67,8 @@ class Meter:
         """End the measurement."""
         self.seconds = max(time.monotonic() - self._clock, 1 / _TICKS)
         self.cpu = {name: used - self._before[name] for name, used in self._used().items()}
-        ours = sum(self.cpu.values()) + own_seconds() - self._own
+        self.own = _own_seconds() - self._own
+        ours = sum(self.cpu.values()) + self.own
         self.foreign = max((busy_seconds() - self._busy - ours) / self.seconds, 0.0)
 
     def _used(self) -> dict[str, float]:
@@ -95,7 +98,6 @@ def _times(pid: int) -> tuple[float, float, float, float]:
     return user, system, children_user, children_system
 
 
-def own_seconds() -> float:
-    """The CPU time of this process, and of its children that have ended."""
+def _own_seconds() -> float:
     found = os.times()
     return found.user + found.system + found.children_user + found.children_system

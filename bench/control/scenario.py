@@ -49,9 +49,6 @@ class ControlScenario(Scenario):
     def plan(self, options: argparse.Namespace) -> dict[str, Key]:
         return {"pieces": load.PIECES, "seconds": options.seconds}
 
-    def lacks(self) -> str:
-        return ""
-
     def runs(self, options: argparse.Namespace) -> Runs:
         for _ in range(options.runs):
             for kind in _KINDS:

@@ -7,16 +7,15 @@ import functools
 import os
 import shutil
 import statistics
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import ClassVar
 
 from bench.arguments import number, numbers
 from bench.data import direct
-from bench.data.stage import LinkPlan, Stage
-from bench.memory import GIBIBYTE, MEBIBYTE, make_file, memory, own_folder
+from bench.data.stage import LinkPlan, staged
+from bench.memory import GIBIBYTE, MEBIBYTE, make_file, memory
 from bench.report.results import Key, Result
 from bench.report.svg import Chart
 from bench.scenario import Column, Runs, Sample, Scenario, Targets, series
@@ -114,19 +113,13 @@ def _plan(options: argparse.Namespace) -> LinkPlan:
     return LinkPlan(size=options.size * MEBIBYTE)
 
 
-@contextmanager
-def _stage(plan: LinkPlan, file: Path) -> Iterator[Stage]:
-    with own_folder(file.parent) as own, Stage(plan, file, own) as stage:
-        yield stage
-
-
 def _swarm(plan: LinkPlan, file: Path, sha256: str, peers: int) -> Sample:
-    with _stage(plan, file) as stage:
+    with staged(plan, file) as stage:
         place = stage.network.host("supernode", plan.hub_megabits)
         with Swarm(place, stage.folder) as swarm:
             swarm.start_peers([stage.network.host(f"peer-{number}", plan.peer_megabits) for number in range(peers)])
             run = swarm.deliver(
-                stage.url, sha256, _LONGEST * plan.line_seconds + 5, origin=[stage.origin_process.pid]
+                stage.url, sha256, _LONGEST * plan.line_seconds + 5, origin=[stage.origin.pid]
             )  # fmt: skip
         delivered = peers * plan.size / GIBIBYTE
         values = {
@@ -146,6 +139,6 @@ def _swarm(plan: LinkPlan, file: Path, sha256: str, peers: int) -> Sample:
 
 
 def _direct(plan: LinkPlan, file: Path, sha256: str, peers: int) -> Sample:
-    with _stage(plan, file) as stage:
+    with staged(plan, file) as stage:
         seconds = direct.download(stage, peers, sha256)
         return Sample({"peers": peers}, {"direct": seconds[-1] / plan.line_seconds})

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import json
-import socket
 import sys
-from contextlib import ExitStack
-from dataclasses import dataclass
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 
-from bench.memory import MEBIBYTE
+from bench.memory import MEBIBYTE, own_folder
 from bench.network import Host, Network
 from bench.swarm import wait
 from testbed.process import Process
 
 _PORT = 8080
+_LOG = "origin.access"
 
 
 @dataclass(frozen=True)
@@ -36,56 +35,40 @@ class LinkPlan:
         return self.size * 8 / (self.peer_megabits * 1e6)
 
 
+@dataclass
 class Stage:
-    """A network, an origin and a temporary folder, which exist while the context is entered."""
+    """A network, its origin, and a folder for one run."""
 
-    def __init__(self, plan: LinkPlan, file: Path, folder: Path) -> None:
-        self.plan = plan
-        self.file = file
-        self.folder = folder
-        self._stack = ExitStack()
-        self.network = Network()
-        self.origin: Host
-        self.origin_process: Process
-        self._log = folder / "origin.access"
-
-    @property
-    def url(self) -> str:
-        """The URL of the file at the origin."""
-        return f"http://{self.origin.address}:{_PORT}/{self.file.name}"
-
-    def __enter__(self) -> Self:
-        try:
-            self._stack.enter_context(self.network)
-            self.origin = self.network.host("origin", self.plan.hub_megabits)
-            self.origin_process = self.start(
-                self.origin, "origin", "testbed.origin", "--listen", f"{self.origin.address}:{_PORT}",
-                "--dir", str(self.file.parent), "--log", str(self._log),
-            )  # fmt: skip
-            wait(lambda: _listens(self.origin), "the origin listens", 60)
-        except BaseException:
-            self._stack.close()
-            raise
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self._stack.close()
+    plan: LinkPlan
+    folder: Path
+    network: Network
+    url: str
+    """The URL of the file at the origin."""
+    stack: ExitStack
+    origin: Process = field(init=False)
 
     def start(self, host: Host, name: str, module: str, *arguments: str) -> Process:
         """Start a Python module on a host. It ends with the stage."""
-        command = host.command(sys.executable, "-m", module, *arguments)
-        process = Process(command, self.folder / f"{name}.log")
-        self._stack.callback(process.kill)
+        process = Process(host.command(sys.executable, "-m", module, *arguments), self.folder / f"{name}.log")
+        self.stack.callback(process.kill)
         return process
 
     def origin_bytes(self) -> int:
         """Bytes of body that the origin sent, from its access log."""
-        return sum(json.loads(line)["sent"] for line in self._log.read_text().splitlines())
+        return sum(json.loads(line)["sent"] for line in (self.folder / _LOG).read_text().splitlines())
 
 
-def _listens(host: Host) -> bool:
-    try:
-        with host.entered(), socket.create_connection((host.address, _PORT), timeout=1):
-            return True
-    except OSError:
-        return False
+@contextmanager
+def staged(plan: LinkPlan, file: Path) -> Iterator[Stage]:
+    """A stage in the block, with an origin of the file."""
+    with ExitStack() as stack:
+        folder = stack.enter_context(own_folder(file.parent))
+        network = stack.enter_context(Network())
+        host = network.host("origin", plan.hub_megabits)
+        stage = Stage(plan, folder, network, f"http://{host.address}:{_PORT}/{file.name}", stack)
+        stage.origin = stage.start(
+            host, "origin", "testbed.origin", "--listen", f"{host.address}:{_PORT}",
+            "--dir", str(file.parent), "--log", str(folder / _LOG),
+        )  # fmt: skip
+        wait(lambda: "listening" in stage.origin.tail(), "the origin listens", 60)
+        yield stage

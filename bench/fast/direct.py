@@ -7,16 +7,16 @@ import time
 from pathlib import Path
 
 from bench.errors import BenchError
-from bench.fast.origin import FastOrigin
+from bench.loopback import LoopbackOrigin
 from bench.memory import check
 from bench.origin.ingest import hash_by_openssl
-from bench.usage import Meter, own_seconds
+from bench.usage import Meter
 
 
-def download(origin: FastOrigin, folder: Path, clients: int, sha256: str) -> tuple[float, float, Meter]:
-    """Download the file ``clients`` times at once. Returns the seconds, the CPU seconds of curl, and the meter."""
+def download(origin: LoopbackOrigin, folder: Path, clients: int, sha256: str) -> tuple[float, Meter]:
+    """Download the file ``clients`` times at once. Returns the seconds, and the meter: its ``own`` CPU is curl's."""
     files = [folder / f"direct-{number}" for number in range(clients)]
-    meter, before = Meter({"origin": [origin.pid]}), own_seconds()
+    meter = Meter({"origin": [origin.pid]})
     began = time.monotonic()
     running = [subprocess.Popen(["curl", "-sS", "--fail", "-o", str(file), origin.url]) for file in files]
     try:
@@ -26,19 +26,17 @@ def download(origin: FastOrigin, folder: Path, clients: int, sha256: str) -> tup
             process.kill()
             process.wait()
     seconds = time.monotonic() - began
-    cpu = own_seconds() - before
     meter.stop()
     if failed:
         raise BenchError(f"curl ended with {failed[0]}.")
     for file in files:
         check(file, sha256)
-    return seconds, cpu, meter
+    return seconds, meter
 
 
-def hashed(origin: FastOrigin, clients: int, sha256: str) -> tuple[float, float, Meter]:
+def hashed(origin: LoopbackOrigin, clients: int, sha256: str) -> tuple[float, Meter]:
     """Download and verify the file ``clients`` times at once, without writing it. Returns the same as download."""
-    meter, before = Meter({"origin": [origin.pid]}), own_seconds()
+    meter = Meter({"origin": [origin.pid]})
     seconds = hash_by_openssl([origin.url] * clients, sha256)[-1]
-    cpu = own_seconds() - before
     meter.stop()
-    return seconds, cpu, meter
+    return seconds, meter

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import functools
-import shutil
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +11,10 @@ from typing import ClassVar
 
 from bench.arguments import number, numbers
 from bench.fast import direct, floor
-from bench.fast.origin import NAME, FastOrigin
+from bench.loopback import NAME, fast_origin
 from bench.memory import GIBIBYTE, MEBIBYTE, make_file, memory, own_folder, touch
 from bench.network import Loopback
+from bench.origin.ingest import missing_programs
 from bench.origin.nginx import nginx_program
 from bench.report.results import Key, Result
 from bench.report.svg import Chart
@@ -77,8 +77,7 @@ class FastScenario(Scenario):
         return {"size": options.fast_size * MEBIBYTE, "origin": "nginx" if nginx_program() else "testbed"}
 
     def lacks(self) -> str:
-        missing = [name for name in ("curl", "openssl") if shutil.which(name) is None]
-        return f"{', '.join(missing)} missing. Install the packages of these names." if missing else ""
+        return missing_programs()
 
     def runs(self, options: argparse.Namespace) -> Runs:
         size = options.fast_size * MEBIBYTE
@@ -117,7 +116,7 @@ class FastScenario(Scenario):
 
 
 def _take_in(lab: _Lab) -> Sample:
-    with own_folder(lab.folder) as own, FastOrigin(lab.folder, own) as origin:
+    with own_folder(lab.folder) as own, fast_origin(lab.folder, own) as origin:
         with Swarm(Loopback(), own) as swarm:
             meter = swarm.take_in(origin.url, lab.sha256, origin=[origin.pid])
             peak = swarm.supernode.peak_mebibytes
@@ -127,7 +126,7 @@ def _take_in(lab: _Lab) -> Sample:
 def _swarm(lab: _Lab, peers: int, way: str, *, tls: bool) -> Sample:
     with (
         own_folder(lab.folder) as own,
-        FastOrigin(lab.folder, own) as origin,
+        fast_origin(lab.folder, own) as origin,
         Swarm(Loopback(), own, tls=tls) as swarm,
     ):
         if way == "warm":
@@ -149,15 +148,15 @@ def _limit(lab: _Lab, peers: int) -> Sample:
 
 
 def _direct(lab: _Lab, peers: int) -> Sample:
-    with own_folder(lab.folder) as own, FastOrigin(lab.folder, own) as origin:
-        seconds, cpu, meter = direct.download(origin, own, peers, lab.sha256)
-        return _sample(lab, peers, "direct", seconds, meter, peer_cpu=cpu * GIBIBYTE / (peers * lab.size))
+    with own_folder(lab.folder) as own, fast_origin(lab.folder, own) as origin:
+        seconds, meter = direct.download(origin, own, peers, lab.sha256)
+        return _sample(lab, peers, "direct", seconds, meter, peer_cpu=meter.own * GIBIBYTE / (peers * lab.size))
 
 
 def _hashed(lab: _Lab, peers: int) -> Sample:
-    with own_folder(lab.folder) as own, FastOrigin(lab.folder, own) as origin:
-        seconds, cpu, meter = direct.hashed(origin, peers, lab.sha256)
-        return _sample(lab, peers, "hashed", seconds, meter, peer_cpu=cpu * GIBIBYTE / (peers * lab.size))
+    with own_folder(lab.folder) as own, fast_origin(lab.folder, own) as origin:
+        seconds, meter = direct.hashed(origin, peers, lab.sha256)
+        return _sample(lab, peers, "hashed", seconds, meter, peer_cpu=meter.own * GIBIBYTE / (peers * lab.size))
 
 
 def _sample(lab: _Lab, peers: int, way: str, seconds: float, meter: Meter, **values: float) -> Sample:

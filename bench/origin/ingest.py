@@ -13,9 +13,9 @@ from pathlib import Path
 from bench.errors import BenchError
 from bench.memory import MEBIBYTE, own_folder
 from bench.network import Loopback
-from bench.origin.nginx import Nginx, nginx_program
+from bench.origin.nginx import PATH, Nginx, serving
 from bench.supernode import SupernodeProcess
-from bench.usage import Meter, cpu_seconds, own_seconds
+from bench.usage import Meter, cpu_seconds
 from pantala_protocol import task_id
 from pantala_protocol.statement import TaskReport, WantedTask
 
@@ -52,21 +52,19 @@ class IngestRun:
     """Bytes of body that the supernode counted."""
 
 
-def missing_programs() -> str:
-    """What to install before the measurement, or empty."""
-    missing = [name for name in ("curl", "openssl") if shutil.which(name) is None]
-    missing += ["nginx"] if nginx_program() is None else []
+def missing_programs(*more: str) -> str:
+    """Which of curl, openssl and the programs ``more`` to install before the measurement, or empty."""
+    missing = [name for name in ("curl", "openssl", *more) if shutil.which(name, path=PATH) is None]
     return f"{', '.join(missing)} missing. Install the packages of these names." if missing else ""
 
 
 def read_by_curl(plan: OriginPlan, folder: Path, way: str, sha256: str) -> IngestRun:
     """Read the file of ``folder``. ``way``: ``http``, ``https`` or ``slow``."""
     with _served(plan, folder) as (nginx, _):
-        meter, before = Meter({"origin": [nginx.pid]}), own_seconds()
+        meter = Meter({"origin": [nginx.pid]})
         hash_by_openssl([nginx.url(way, FILE)], sha256, "--cacert", str(nginx.authority))
-        cpu = own_seconds() - before
         meter.stop()
-        return IngestRun(meter.seconds, cpu, nginx.sent(), meter.foreign)
+        return IngestRun(meter.seconds, meter.own, nginx.sent(), meter.foreign)
 
 
 def read_by_supernode(plan: OriginPlan, folder: Path, way: str, sha256: str, kills: Sequence[float]) -> IngestRun:
@@ -128,7 +126,7 @@ def hash_by_openssl(urls: Sequence[str], sha256: str, *options: str) -> tuple[fl
 @contextmanager
 def _served(plan: OriginPlan, folder: Path) -> Iterator[tuple[Nginx, Path]]:
     """A new nginx, and a folder of its own for one run."""
-    with own_folder(folder) as own, Nginx(folder / "www", own, plan.rate) as nginx:
+    with own_folder(folder) as own, serving(folder / "www", own, plan.rate) as nginx:
         yield nginx, own
 
 

@@ -47,7 +47,7 @@ class OriginScenario(Scenario):
         return asdict(_plan(options))
 
     def lacks(self) -> str:
-        return ingest.missing_programs()
+        return ingest.missing_programs("nginx")
 
     def runs(self, options: argparse.Namespace) -> Runs:
         plan = _plan(options)

@@ -5,18 +5,14 @@ from __future__ import annotations
 import asyncio
 import subprocess
 import sys
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
 
 import msgspec
 
 from bench.connection import BenchConnection
 from bench.errors import BenchError
 from bench.exchange import PeerExchange
+from bench.loopback import NAME, testbed_origin
 from bench.network import Loopback
 from bench.scale.cluster import node_name
 from bench.supernode import SupernodeProcess
@@ -31,8 +27,11 @@ def measure(folder: Path, tasks: int, nodes: int, peers: int) -> dict[str, float
 
     Raises :class:`BenchError`.
     """
-    with _origin() as origin, SupernodeProcess(Loopback(), folder) as supernode:
-        arguments = [supernode.url, *map(str, (tasks, nodes, peers)), origin]
+    with (
+        testbed_origin(folder, "--generate", f"/{NAME}=100") as origin,
+        SupernodeProcess(Loopback(), folder) as supernode,
+    ):
+        arguments = [supernode.url, *map(str, (tasks, nodes, peers)), origin.url]
         with (folder / "operator.log").open("wb") as log:
             operator = subprocess.Popen(
                 [sys.executable, "-m", "bench.scale.operator", *arguments], stdout=subprocess.PIPE, stderr=log
@@ -96,36 +95,3 @@ class ScriptedPeer:
                 for name in done
                 for uid, path in self._paths.get(name, {}).items()
             }
-
-
-class _Handler(BaseHTTPRequestHandler):
-    protocol_version = "HTTP/1.1"
-
-    def do_GET(self) -> None:
-        body = self.path.encode().ljust(100)
-        self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.send_header("ETag", f'"{self.path}"')
-        self.end_headers()
-        self.wfile.write(body)
-
-    def log_message(self, *_: object) -> None: ...
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: Any, client_address: Any) -> None: ...
-
-
-@contextmanager
-def _origin() -> Iterator[str]:
-    """An origin with a file of 100 bytes at each URL."""
-    server = _Server(("127.0.0.1", 0), _Handler)
-    thread = threading.Thread(target=server.serve_forever, daemon=True)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/file"
-    finally:
-        server.shutdown()
-        server.server_close()

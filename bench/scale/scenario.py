@@ -10,8 +10,7 @@ from pathlib import Path
 from typing import ClassVar
 
 from bench.arguments import number
-from bench.report.results import Key, Result
-from bench.report.svg import Chart
+from bench.report.results import Key
 from bench.scale import load
 from bench.scenario import Column, Runs, Sample, Scenario, Targets
 
@@ -43,9 +42,6 @@ class ScaleScenario(Scenario):
     def plan(self, options: argparse.Namespace) -> dict[str, Key]:
         return {"tasks": options.tasks, "nodes": options.nodes, "peers": options.connected}
 
-    def lacks(self) -> str:
-        return ""
-
     def runs(self, options: argparse.Namespace) -> Runs:
         for _ in range(options.runs):
             yield functools.partial(_run, options.tasks, options.nodes, options.connected)
@@ -56,9 +52,6 @@ class ScaleScenario(Scenario):
             "connected peers are scripted. stated: the supernode has reported all Tasks. status right: each Task says "
             "that the supernode has its file, and on how many of how many nodes it is. MiB: the most memory."
         )
-
-    def charts(self, result: Result) -> list[Chart]:
-        return []
 
 
 def _run(tasks: int, nodes: int, peers: int) -> Sample:

@@ -9,6 +9,7 @@ much. So no link carries more than its rate. A link that gets free rate from ano
 """
 
 from collections.abc import Callable
+from operator import attrgetter, itemgetter
 
 from bench.simulation.clock import SimulatedLoop
 
@@ -111,7 +112,7 @@ class Network:
         for flow in link.flows:
             other = flow.down if flow.up is link else flow.up
             wanted.append((max(other.level(flow), flow.rate), flow, other))
-        wanted.sort(key=_first)
+        wanted.sort(key=itemgetter(0))
         room, count = link.rate, len(wanted)
         for most, flow, other in wanted:
             rate = min(most, room / count)
@@ -126,7 +127,7 @@ class Network:
         """Lower the fastest transfers of a link to one level, if together they are too fast."""
         if link.used <= link.rate * (1 + 1e-9):
             return
-        flows = sorted(link.flows, key=_rate)
+        flows = sorted(link.flows, key=attrgetter("rate"))
         room, count = link.rate, len(flows)
         for flow in flows:
             level = room / count
@@ -158,11 +159,3 @@ class Network:
             return
         self._remove(flow)
         flow.done()
-
-
-def _first(each: tuple[float, Flow, Link]) -> float:
-    return each[0]
-
-
-def _rate(flow: Flow) -> float:
-    return flow.rate

@@ -6,13 +6,12 @@ import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from functools import partial
-from typing import ClassVar
 
 from bench.errors import BenchError
 from bench.memory import MEBIBYTE
 from bench.report.results import Key, Result
 from bench.report.svg import Chart
-from bench.scenario import Column, Runs, Sample, Scenario, Targets, series
+from bench.scenario import Column, Runs, Sample, Scenario, series
 from bench.simulation.row import SimulatedRow, standard_rows
 from bench.simulation.swarm import SimulatedSwarm
 
@@ -43,7 +42,6 @@ class SimulationScenario(Scenario):
         Column("answers Mbit/s", "{answer_megabits:.1f}"),
         Column("failures", "{failures:.0f}"),
     )
-    targets: ClassVar[Targets] = {}
 
     def add_options(self, parser: argparse._ArgumentGroup) -> None:
         parser.add_argument(
@@ -60,9 +58,6 @@ class SimulationScenario(Scenario):
             "origin_megabits": row.origin_megabits or 0.0,
             "exchange_seconds": row.costs.request + row.costs.answer,
         }
-
-    def lacks(self) -> str:
-        return ""
 
     def runs(self, options: argparse.Namespace) -> Runs:
         for name in options.rows:

@@ -17,7 +17,7 @@ from typing import ClassVar
 
 from bench.arguments import number
 from bench.errors import BenchError
-from bench.fast.origin import FastOrigin
+from bench.loopback import LoopbackOrigin, fast_origin
 from bench.memory import MEBIBYTE, memory, own_folder
 from bench.network import Loopback
 from bench.origin.nginx import nginx_program
@@ -46,7 +46,7 @@ class _Lab:
     """A supernode that has all files, one peer, and the origin."""
 
     swarm: Swarm
-    origin: FastOrigin
+    origin: LoopbackOrigin
     contents: dict[str, bytes]
     """The bytes by the label of the size. All files of a size have the same."""
 
@@ -86,9 +86,6 @@ class SmallScenario(Scenario):
     def plan(self, options: argparse.Namespace) -> dict[str, Key]:
         return {"requests": options.requests, "origin": "nginx" if nginx_program() else "testbed"}
 
-    def lacks(self) -> str:
-        return ""
-
     def runs(self, options: argparse.Namespace) -> Runs:
         count = options.requests
         with memory(4 * (count + 1) * sum(SIZES.values())) as folder:
@@ -125,7 +122,7 @@ def _lab(folder: Path, contents: dict[str, bytes], count: int) -> Iterator[_Lab]
     options = ("--dragonfly", "--cache-seconds", "3600", "--fresh-seconds", "3600")
     with ExitStack() as stack:
         own = stack.enter_context(own_folder(folder))
-        origin = stack.enter_context(FastOrigin(folder, own))
+        origin = stack.enter_context(fast_origin(folder, own))
         swarm = stack.enter_context(Swarm(Loopback(), own, *options))
         lab = _Lab(swarm, origin, contents)
         swarm.supernode.state(*(lab.wanted(label, index) for label in SIZES for index in range(count + 1)))

@@ -12,8 +12,8 @@ from typing import Any
 
 import pytest
 
+from bench import loopback
 from bench.catalog import SCENARIOS
-from bench.fast import origin
 
 pytestmark = pytest.mark.alone
 
@@ -127,9 +127,9 @@ def test_an_interrupt_removes_everything(tmp_path: Path) -> None:
 
 
 def test_without_nginx_fast_has_the_origin_of_the_testbed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(origin, "nginx_program", lambda: None)
+    monkeypatch.setattr(loopback, "nginx_program", lambda: None)
     (tmp_path / "www").mkdir()
-    (tmp_path / "www" / origin.NAME).write_bytes(b"content")
-    with origin.FastOrigin(tmp_path, tmp_path) as served, urllib.request.urlopen(served.url) as answer:
+    (tmp_path / "www" / loopback.NAME).write_bytes(b"content")
+    with loopback.fast_origin(tmp_path, tmp_path) as served, urllib.request.urlopen(served.url) as answer:
         assert b"content" == answer.read()
         assert "testbed.origin" in Path(f"/proc/{served.pid}/cmdline").read_text()
