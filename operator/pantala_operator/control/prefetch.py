@@ -141,7 +141,7 @@ class PrefetchController:
                 with self._guard.planning(each, now):
                     self._plan(each, state, view, now)
             self._write_children(planned, now)
-        self._write_nodes(planned)
+        self._write_nodes(planned, now)
         self._gather(planned)
         took = self._clock.monotonic() - began
         self._looked = self._clock.monotonic()
@@ -261,17 +261,21 @@ class PrefetchController:
         pins = snapshot.pins.values() if snapshot is not None else ()
         return next((pin.blobs for pin in pins if pin.task == each.metadata.name), frozenset())
 
-    def _write_nodes(self, planned: Mapping[str, Planned]) -> None:
-        """Remove each startup taint whose votes are all known. Write the nodes' conditions once every vote is known."""
-        voters = [each for each in planned.values() if isinstance(each, ImagePrefetch) and each.spec.votes]
-        silent = [each.spec.startup_taint for each in voters if self._states[each.metadata.uid].vote is None]
-        undecided = {taint.key for taint in silent if taint is not None}
-        votes = [state.vote for state in self._states.values() if state.vote is not None]
-        decided = (each for each in votes if each.key not in undecided)
-        self._writer.remove_taints(startup_taint.removable(decided, self._rights))
+    def _write_nodes(self, planned: Mapping[str, Planned], now: datetime) -> None:
+        """Remove startup taints, and write the nodes' conditions. An unknown vote holds back only young nodes."""
+        nodes, unknown, votes = self._known.nodes.items, [], []
+        for uid, each in planned.items():
+            if (known := self._states[uid].vote) is not None:
+                votes.append(known)
+            elif isinstance(each, ImagePrefetch) and each.spec.startup_taint is not None and each.spec.votes:
+                privileged = self._known.workloads.is_privileged(each)
+                unknown.append(startup_taint.unknown_vote(each.spec.startup_taint, nodes, now, privileged=privileged))
+        self._writer.remove_taints(startup_taint.removable((*votes, *unknown), self._rights))
         # Until the first report, no node is known to have its images.
-        if self._rights.condition and self._grace.over and not undecided:
-            self._writer.set_images_ready(startup_taint.node_conditions(votes, self._known.nodes.items))
+        if self._rights.condition and self._grace.over:
+            held = frozenset[str]().union(*(each.waiting for each in unknown))
+            found = startup_taint.node_conditions(votes, nodes)
+            self._writer.set_images_ready({name: each for name, each in found.items() if name not in held})
 
     def _forget(self, uid: str) -> None:
         del self._states[uid]

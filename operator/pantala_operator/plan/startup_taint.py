@@ -89,6 +89,15 @@ def vote(
     return made, wake, _removal(taint.key, rights, shortened=seconds < taint.deadline_seconds)
 
 
+def unknown_vote(taint: StartupTaint, nodes: Mapping[str, Node], now: datetime, *, privileged: bool) -> TaintVote:
+    """The vote of an ImagePrefetch that is not planned yet, or that cannot be planned. It may target every node.
+
+    Its deadline counts too, so that it holds no node for ever.
+    """
+    made = vote(taint, nodes, nodes, frozenset(), NodeRights(), now, privileged=privileged)[0]
+    return TaintVote(taint.key, keep=made.keep, waiting=made.waiting)
+
+
 def removable(votes: Iterable[TaintVote], rights: NodeRights) -> Mapping[str, frozenset[str]]:
     """The nodes from which each taint is removed, by its key: it may be, a vote releases it, and no vote keeps it."""
     keep: dict[str, set[str]] = {}

@@ -44,7 +44,7 @@ class WorkloadLists:
         wanted: set[ListScope] = set()
         if source is not None and source.workload_ref is not None:
             wanted.add((source.workload_ref.kind, namespace))
-        elif source is not None and source.namespace_selector is not None and self._is_privileged(prefetch):
+        elif source is not None and source.namespace_selector is not None and self.is_privileged(prefetch):
             wanted.update((kind, "") for kind in (*_WORKLOADS, _NAMESPACES))
         if prefetch.spec.target.pod_selector is not None:
             wanted.add((_PODS, namespace))
@@ -58,7 +58,7 @@ class WorkloadLists:
         """The workloads and namespaces that ``prefetch`` may take images from."""
         found = {kind: self._lists.get((kind, namespace), ()) for kind, namespace in self.needs(prefetch)}
         workloads = tuple(each for kind in _WORKLOADS for each in found.get(kind, ()))
-        return Surroundings(workloads, dict(found.get(_NAMESPACES, ())), self._is_privileged(prefetch))
+        return Surroundings(workloads, dict(found.get(_NAMESPACES, ())), self.is_privileged(prefetch))
 
     def pods(self, namespace: str) -> tuple[Pod, ...] | None:
         """The running pods of a namespace. ``None``: the operator may not list them."""
@@ -76,7 +76,8 @@ class WorkloadLists:
         for scope in self._lists.keys() - keep:
             del self._lists[scope]
 
-    def _is_privileged(self, prefetch: ImagePrefetch) -> bool:
+    def is_privileged(self, prefetch: ImagePrefetch) -> bool:
+        """True if ``prefetch`` is in the operator's own namespace."""
         return bool(self._home) and prefetch.metadata.namespace == self._home
 
 

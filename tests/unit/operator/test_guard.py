@@ -1,5 +1,6 @@
 """A bug in the plan of one object is reported there, and the operator plans all other objects."""
 
+import asyncio
 from typing import Any
 
 import pytest
@@ -85,24 +86,28 @@ async def test_an_image_prefetch_that_cannot_be_planned_does_not_stop_the_others
 async def test_an_image_prefetch_that_cannot_be_planned_holds_only_its_own_taint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stage = OperatorStage(startup_taints=("pantala.dev/",))
+    stage = OperatorStage(relist_interval=60, startup_taints=("pantala.dev/",))
     breaks(monkeypatch, plans, "bad")
     names = ("bad", "good")
     keys = {"bad": "bad", "same": "bad", "good": "good"}
     for name in names:
         taint = {"key": f"pantala.dev/{name}", "effect": "NoSchedule"}
-        metadata = {"name": f"node-{name}", "creationTimestamp": "2020-01-01T00:00:00Z"}
+        metadata = {"name": f"node-{name}", "creationTimestamp": "2026-01-01T00:00:00Z"}
         stage.cluster.put("nodes", {"metadata": metadata, "spec": {"taints": [taint]}})
     async with stage.operator():
         for name, key in keys.items():
-            spec = {"images": [{"image": "one:1"}], "startupTaint": {"key": f"pantala.dev/{key}"}}
+            startup = {"key": f"pantala.dev/{key}", "deadlineSeconds": 86400 if name == "bad" else 1}
+            spec = {"images": [{"image": "one:1"}], "startupTaint": startup}
             stage.cluster.put("imageprefetches", {"metadata": {"name": name, "namespace": "ns"}, "spec": spec})
 
         def tainted() -> list[str]:
             return [name for name in names if stage.cluster.objects["nodes"][f"node-{name}"]["spec"]["taints"]]
 
         await eventually(lambda: "good" not in tainted())
+        await asyncio.sleep(850)
         assert ["bad"] == tainted()
+        await asyncio.sleep(200)
+        assert [] == tainted()
 
 
 async def test_a_source_policy_that_cannot_be_planned_allows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
