@@ -12,6 +12,7 @@ PANTALA = "pantala.dev/v1alpha1"
 
 PART_OF = "app.kubernetes.io/part-of"
 COMPONENT = "app.kubernetes.io/component"
+INSTANCE = "app.kubernetes.io/instance"
 VERSION = "app.kubernetes.io/version"
 OURS = f"{PART_OF}=pantala"
 """The label selector of all objects that the chart installs."""

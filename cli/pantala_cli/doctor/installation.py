@@ -5,7 +5,7 @@ from typing import Any
 
 import msgspec
 
-from pantala_cli.access.kinds import PART_OF, VERSION, Resource, condition, labels, status_of
+from pantala_cli.access.kinds import INSTANCE, PART_OF, VERSION, Resource, condition, labels, status_of
 from pantala_cli.doctor.diagnosis import Diagnosis, failed, ok, warning
 from pantala_cli.doctor.facts import Facts
 from pantala_cli.show.words import counted, several, size
@@ -45,6 +45,10 @@ def pods(facts: Facts) -> Iterator[Diagnosis]:
         if "deployments" not in facts.missing and "pods" not in facts.missing:
             yield failed("installation", "No pod of Pantala runs in this cluster", _INSTALL)
         return
+    releases = {labels(each).get(INSTANCE, "") for each in facts.workloads}
+    if len(releases) > 1:
+        what = f"{several(releases)} are releases in one cluster, and the operator of each acts on all Tasks"
+        yield failed("installation", what, f"Uninstall all but one: helm uninstall --namespace {facts.home} RELEASE.")
     for each in facts.workloads:
         name = f"{each['kind']} {each['metadata']['name']}"
         ready, wanted = _counts(each)

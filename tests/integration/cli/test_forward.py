@@ -194,7 +194,7 @@ def test_a_pod_of_another_namespace_does_not_pass_as_the_operator(
     other["metadata"]["namespace"] = "team"
     has_pods(api, operator("operator-0"), other)
     code, _, err = command("top", "--once")
-    assert (1, True) == (code, "in the namespaces pantala, team. Name Pantala's own one with --pantala" in err)
+    assert (1, True) == (code, "in the namespaces pantala, team. A cluster can have only one release. Name its" in err)
     assert [] == kubectl.runs
     api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": [operator("operator-0")]})
     assert 0 == command("top", "--once", "--pantala-namespace", "pantala")[0]
@@ -234,7 +234,7 @@ def test_a_pod_of_another_namespace_shows_no_log(
     other["metadata"]["namespace"] = "a-team"
     has_pods(api, other, operator("peer-a"))
     code, _, err = command("logs", "peer")
-    assert (1, True, []) == (code, "in the namespaces a-team, pantala. Name Pantala's own" in err, kubectl.runs)
+    assert (1, True, []) == (code, "in the namespaces a-team, pantala. A cluster can" in err, kubectl.runs)
     api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": [operator("peer-a")]})
     assert 0 == command("logs", "peer", "-n", "pantala")[0]
 
@@ -301,7 +301,7 @@ def test_doctor_and_version_show_no_facts_from_the_labels_of_another_namespace(
     other = operator("operator-0")
     other["metadata"] |= {"namespace": "a-team", "labels": {"app.kubernetes.io/version": "6.6.6"}}
     has_pods(api, other, operator("operator-0"))
-    warning = "in the namespaces a-team, pantala. Name Pantala's own one with --pantala-namespace."
+    warning = "in the namespaces a-team, pantala. A cluster can have only one release. Name its namespace"
     code, out, err = command("version")
     assert (0, False, True) == (code, "6.6.6" in out, warning in err)
     code, out, err = command("doctor")

@@ -41,7 +41,7 @@ def peer(name: str, **statuses: str) -> dict[str, Any]:
 
 
 def daemon_set(
-    certs: str = "/etc/containerd/certs.d", socket: str = "/run/containerd", ready: int = 2
+    certs: str = "/etc/containerd/certs.d", socket: str = "/run/containerd", ready: int = 2, release: str = "pantala"
 ) -> dict[str, Any]:
     pod = {
         "initContainers": [{"name": "mirror", "command": ["sh", "-c", "x", f"--certs-d={certs}"]}],
@@ -49,7 +49,8 @@ def daemon_set(
         "volumes": [{"name": "socket", "hostPath": {"path": socket}}],
     }
     status = {"numberReady": ready, "desiredNumberScheduled": 2}
-    return thing("DaemonSet", "pantala-peer", {"template": {"spec": pod}}, status, **LABELS)
+    labels = LABELS | {"app.kubernetes.io/instance": release}
+    return thing("DaemonSet", "pantala-peer", {"template": {"spec": pod}}, status, **labels)
 
 
 def pod(component: str, status: Any = None, **spec: Any) -> dict[str, Any]:
@@ -106,6 +107,12 @@ _FULL = msgspec.structs.replace(swarm()[0].supernodes[0], volume_free=1 << 20)
             {"crds": (*facts().crds, thing("CRD", "peers", {"names": {"plural": "peers"}}))},
         ),
         ("installation", "failed", "No pod of Pantala runs", {"pods": (), "workloads": ()}),
+        (
+            "installation",
+            "failed",
+            "pantala, second are releases in one cluster",
+            {"workloads": tuple(daemon_set(release=name) for name in ("pantala", "second"))},
+        ),
         ("pods", "failed", "pantala-peer: 1 of 2 ready", {"workloads": (daemon_set(ready=1),)}),
         (
             "pods",
