@@ -99,7 +99,7 @@ async def test_a2_a_redirect_to_an_internal_address_is_denied(status: int) -> No
         location = {"Location": f"http://internal.corp:{internal.port}/"}
         outer.serve("/file", BODY, always=Behaviour(status=status, headers=location))
         allowed = SourceRule("outer", hosts=("outer.example",))
-        with pytest.raises(errors.SourceDeniedError, match="is internal, and no SourcePolicy allows it"):
+        with pytest.raises(errors.SourceDeniedError, match="is not public, and no SourcePolicy allows it"):
             await read(f"http://outer.example:{outer.port}/file", allowed)
         assert (1, []) == (len(outer.log), internal.log)
 
@@ -118,7 +118,7 @@ async def test_a2_a_token_realm_at_an_internal_address_is_denied() -> None:
         policies = SourcePolicies([rule(registry.host, "--registries")])
         name = image.parse(f"{registry.host}/team/app:1")
         async with service(egress=EgressPolicy(policies=policies)) as opened:
-            with pytest.raises(RegistryDeniedError, match=r"the server's address 127.0.0.1 is internal, and no"):
+            with pytest.raises(RegistryDeniedError, match=r"the server's address 127.0.0.1 is not public, and no"):
                 await opened.client.resolve(name, [Platform("linux", "amd64")], Keyring())
         assert [] == tokens.asked
 
@@ -213,7 +213,7 @@ async def test_m2_a_denied_task_names_the_address_and_continues_with_a_policy(tm
         failure = changes.tasks[0].failure
         assert failure is not None
         assert Reason.SOURCE_DENIED == failure.reason
-        assert "The origin's address 127.0.0.1 is internal, and no SourcePolicy allows it." in failure.message
+        assert "The origin's address 127.0.0.1 is not public, and no SourcePolicy allows it." in failure.message
         assert [] == lab.origin.log
         await lab.state(task, sources=(SourceRule("p", networks=("127.0.0.0/8",)),))
         assert BODY.size == (await lab.cached()).length

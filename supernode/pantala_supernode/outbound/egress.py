@@ -32,7 +32,7 @@ NEVER: tuple[Network, ...] = tuple(
 )
 """Networks in which an origin is never allowed. No policy can allow them."""
 
-_INTERNAL: tuple[Network, ...] = tuple(
+_NOT_PUBLIC: tuple[Network, ...] = tuple(
     ip_network(text)
     for text in (
         "10.0.0.0/8",  # private
@@ -54,7 +54,7 @@ _INTERNAL: tuple[Network, ...] = tuple(
 )
 """Networks that are not public. A policy may allow them."""
 _PUBLIC_V6 = tuple(map(ip_network, ("2000::/3", "64:ff9b::/96", "::ffff:0:0/96")))
-"""All other IPv6 addresses are internal. In the second and third network, the embedded IPv4 address decides."""
+"""No other IPv6 address is public. In the second and third network, the embedded IPv4 address decides."""
 ANYWHERE = SourceRule("", networks=("0.0.0.0/0", "::/0"))
 """Allows all addresses except :data:`NEVER`."""
 
@@ -117,7 +117,7 @@ class EgressPolicy:
         for meant in meanings:
             if not is_public(meant) and not any(self._policies.covering(host, port, meant)):
                 raise SourceDeniedError.with_action(
-                    f"The origin's address {address} is internal, and no SourcePolicy allows it"
+                    f"The origin's address {address} is not public, and no SourcePolicy allows it"
                 )
 
     def size_limit(self, address: str, host: str, port: int) -> int | None:
@@ -179,10 +179,10 @@ def literal(host: str) -> str | None:
 
 
 def is_public(address: Address) -> bool:
-    """True if the address is not internal. Addresses that are embedded in it are not checked."""
+    """True if the address is on the public internet. Addresses that are embedded in it are not checked."""
     if isinstance(address, IPv6Address) and not any(address in network for network in _PUBLIC_V6):
         return False
-    return not any(address in network for network in _INTERNAL)
+    return not any(address in network for network in _NOT_PUBLIC)
 
 
 def _meanings(address: Address) -> Iterator[Address]:

@@ -98,7 +98,7 @@ def test_m2_public_addresses_are_allowed_by_default(address: str) -> None:
 
 @pytest.mark.parametrize("address", INTERNAL)
 def test_m2_internal_addresses_are_denied_without_a_policy(address: str) -> None:
-    with pytest.raises(SourceDeniedError, match="is internal, and no SourcePolicy allows it"):
+    with pytest.raises(SourceDeniedError, match="is not public, and no SourcePolicy allows it"):
         EgressPolicy().check(address)
     EgressPolicy(policies=SourcePolicies([EVERY_NETWORK])).check(address)
 
