@@ -248,7 +248,7 @@ async def test_apply_creates_and_changes(cluster: ClusterAPI) -> None:
     created = await cluster.apply(PeerResource, body)
     peer = await cluster.apply(PeerResource, body)
     assert created.metadata.uid == peer.metadata.uid
-    status = PeerStatus(1, address="10.0.0.1:65002", cache=PeerCache(5, 1), succeeded=2)
+    status = PeerStatus(1, address="10.0.0.1:65002", cache=PeerCache(5, 1, "5"), succeeded=2)
     assert status == (await cluster.apply_status(peer, status)).status
     task = {
         "apiVersion": API_VERSION, "kind": "Task", "metadata": {"name": "t2", "namespace": "default"},

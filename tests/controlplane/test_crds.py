@@ -285,7 +285,7 @@ def test_a_peer_has_defaults_columns_and_a_status(api: API) -> None:
         "address": "10.0.0.1:65002",
         "zone": "a",
         "version": "0.1.0",
-        "cache": {"bytes": 2**40, "tasks": 3},
+        "cache": {"bytes": 2**40, "size": "1Ti", "tasks": 3},
         "runtime": {"name": "containerd", "version": "2.0.0"},
         "uploads": 1,
         "succeeded": 2**40,
@@ -293,7 +293,7 @@ def test_a_peer_has_defaults_columns_and_a_status(api: API) -> None:
     }
     assert seen == api.apply_status(f"{PEERS}/node1", peer, seen).get("status")
     header, row = api.kubectl("get", "ppeer").splitlines()
-    expected = "NAME READY ADDRESS ZONE CACHE AGE", f"node1 True 10.0.0.1:65002 a {2**40}"
+    expected = "NAME READY ADDRESS ZONE CACHE AGE", "node1 True 10.0.0.1:65002 a 1Ti"
     assert expected == (_words(header), _words(row, 0, 5))
 
 

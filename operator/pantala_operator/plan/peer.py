@@ -14,6 +14,7 @@ from pantala_operator.resources.conditions import Condition, ConditionStatus, Ve
 from pantala_operator.resources.status import Notice, advised, kept, no, unavailable, yes
 from pantala_protocol.images import RuntimeState
 from pantala_protocol.reasons import Reason, of_image
+from pantala_protocol.rules import quantity
 from pantala_protocol.statement import MAX_CLOCK_SKEW, PeerReport
 
 
@@ -93,7 +94,7 @@ def _status(peer: PeerResource, report: PeerReport | None, verdict: Verdict, zon
         address=_address(report.address, report.port),
         zone=zone or report.zone,
         version=report.version,
-        cache=PeerCache(report.cache_bytes, report.tasks),
+        cache=PeerCache(report.cache_bytes, report.tasks, quantity.render(report.cache_bytes)),
         uploads=report.uploads,
         succeeded=report.succeeded,
         failed=report.failed,

@@ -272,6 +272,7 @@ class PeerCache(msgspec.Struct, frozen=True):
 
     used: int = msgspec.field(name="bytes", default=0)
     tasks: int = 0
+    size: str = ""
 
 
 class PeerRuntime(msgspec.Struct, frozen=True):

@@ -259,7 +259,7 @@ def test_peers_have_time_to_come_back_to_a_supernode_that_restarted() -> None:
 
 def test_the_last_report_stays_after_a_disconnect() -> None:
     first = status(PEER, CONNECTED_REPORT)
-    assert ("[fd00::1]:65002", PeerCache(10, 2), 1) == (first.address, first.cache, first.uploads)
+    assert ("[fd00::1]:65002", PeerCache(10, 2, "10"), 1) == (first.address, first.cache, first.uploads)
     lost = status(msgspec.structs.replace(PEER, status=first), LOST_REPORT)
     assert (first.address, first.cache, 0) == (lost.address, lost.cache, lost.uploads)
 
