@@ -1,11 +1,10 @@
 """Summaries of Tasks and ImagePrefetches, by their status and by newer reports of the supernodes. Pure."""
 
 from collections.abc import Mapping, Sequence
-from typing import Final
 
 import msgspec
 
-from pantala_operator.plan.nodes import TaskDownloads, counted
+from pantala_operator.plan.nodes import TaskDownloads, counted, share_of_copies
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import ByteCount, Metadata, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import Condition, ConditionType
@@ -13,9 +12,6 @@ from pantala_operator.resources.prefetch import KIND, ImagePrefetch, NodeCount, 
 from pantala_protocol.console.progress import NodeDownload
 from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, TaskSummary, Traffic
 from pantala_protocol.statement import CDNStatus, TaskReport
-
-_ALMOST: Final = 0.99
-"""The most progress of a Task that is not Ready, as in its status."""
 
 
 def ready_of(found: tuple[Condition, ...]) -> tuple[str, str, str]:
@@ -39,7 +35,7 @@ def of_task(task: TaskResource, report: TaskReport | None, progress: TaskDownloa
     counts = node_counts(status.peers)
     traffic = _traffic(status.transferred, report, progress)
     cached = _cached(status, report, length)
-    share = 1.0 if done else _share(task, length, cached, counts, traffic, progress)
+    arrived = _arrived(length or 0, counts, traffic, progress)
     return TaskSummary(
         kind="Task",
         namespace=task.metadata.namespace,
@@ -51,8 +47,8 @@ def of_task(task: TaskResource, report: TaskReport | None, progress: TaskDownloa
         image=task.spec.source.image,
         length=length,
         cached=cached,
-        progress=share,
-        eta=_eta_of_task(task, share, length, counts, progress),
+        progress=1.0 if done else _share(task, length, cached, counts, arrived),
+        eta=None if done else _eta_of_task(task, length, cached, counts, arrived, progress),
         nodes=counts,
         traffic=traffic,
     )
@@ -130,26 +126,20 @@ def _cached(status: TaskStatus, report: TaskReport | None, length: int | None) -
     return length * status.pieces.cached // status.pieces.total
 
 
-def _share(
-    task: TaskResource,
-    length: int | None,
-    cached: int,
-    counts: NodeCounts,
-    traffic: Traffic,
-    progress: TaskDownloads | None,
-) -> float | None:
-    if task.spec.is_image:
-        return percentage(task.status.progress)
-    if length is None:
-        return None
-    if not task.spec.to_peers:
-        return cached / length if length else None
-    if not counts.desired or not length:
-        return None
+def _arrived(length: int, counts: NodeCounts, traffic: Traffic, progress: TaskDownloads | None) -> int:
+    """The bytes that have arrived on all nodes."""
     whole, partial = _held(progress.nodes, length) if progress is not None else (0, 0)
     there = max(counts.ready, whole) * length
-    moved = there + partial if partial else traffic.supernode + traffic.peers
-    return min(_ALMOST, max(moved, there) / (counts.desired * length))
+    return max(there + partial if partial else traffic.supernode + traffic.peers, there)
+
+
+def _share(task: TaskResource, length: int | None, cached: int, counts: NodeCounts, arrived: int) -> float | None:
+    """As in the status, but from newer reports of a file."""
+    if task.spec.is_image or not length or (task.spec.to_peers and not counts.desired):
+        return percentage(task.status.progress)
+    if not task.spec.to_peers:
+        return share_of_copies(cached / length, 0.0, 0)
+    return share_of_copies(cached / length, arrived / length, counts.desired)
 
 
 def percentage(text: str) -> float | None:
@@ -165,16 +155,22 @@ def _held(nodes: Mapping[str, NodeDownload], length: int) -> tuple[int, int]:
 
 
 def _eta_of_task(
-    task: TaskResource, share: float | None, length: int | None, counts: NodeCounts, progress: TaskDownloads | None
+    task: TaskResource,
+    length: int | None,
+    cached: int,
+    counts: NodeCounts,
+    arrived: int,
+    progress: TaskDownloads | None,
 ) -> float | None:
     """Seconds until all nodes are done, at the present rate of the unfinished nodes."""
-    if share is None or length is None or share >= 1 or progress is None:
+    if length is None or progress is None:
         return None
-    nodes = progress.nodes.values()
-    to_peers = task.spec.to_peers
-    pace = sum(node.pace for node in nodes if node.bytes < length) if to_peers else progress.origin_pace
-    copies = counts.desired if to_peers else 1
-    return round((1 - share) * length * copies / pace, 1) if pace else None
+    if task.spec.to_peers:
+        left, nodes = counts.desired * length - arrived, progress.nodes.values()
+        pace = sum(node.pace for node in nodes if node.bytes < length)
+    else:
+        left, pace = length - cached, progress.origin_pace
+    return round(left / pace, 1) if pace and left > 0 else None
 
 
 def _eta_of_prefetch(status: PrefetchStatus, share: float) -> float | None:

@@ -198,6 +198,14 @@ def counted(views: Iterable[NodeView]) -> NodeCounts:
     )  # fmt: skip
 
 
+def share_of_copies(cached: float, arrived: float, nodes: int) -> float:
+    """The progress of a file that is not complete, at most 0.99.
+
+    ``cached``: the part of the file at the supernode. ``arrived``: the copies, whole or in part, on its ``nodes``.
+    """
+    return min((cached + arrived) / (1 + nodes), 0.99)
+
+
 def listed(late: Mapping[str, Trouble], room: int = MAX_NODES) -> tuple[LateNode, ...]:
     """At most ``room`` late nodes for the status, so that as many reasons as possible are among them."""
     return tuple(

@@ -7,7 +7,7 @@ from datetime import datetime, timedelta
 import msgspec
 
 from pantala_operator.plan import statement, task_conditions
-from pantala_operator.plan.nodes import MAX_NODES, TaskDownloads, TaskNodes, listed, overdue
+from pantala_operator.plan.nodes import MAX_NODES, TaskDownloads, TaskNodes, listed, overdue, share_of_copies
 from pantala_operator.plan.paths import PublishedPaths
 from pantala_operator.plan.secrets import SecretReading, Unread
 from pantala_operator.plan.statement import PathClaim, TaskOrigin
@@ -292,7 +292,7 @@ def _progress(inputs: TaskInputs, report: TaskReport | None, former: str) -> str
         return quantity.percent(0, 1)
     if report is None or report.length is None:
         return former
-    places = 1 + (len(nodes.desired) if inputs.to_peers else 0)
+    desired = len(nodes.desired) if inputs.to_peers else 0
     cached = report.pieces_cached / report.pieces_total if report.pieces_total else 0.0
     moved = (report.supernode_bytes + report.peer_bytes) / report.length if report.length else 0.0
-    return quantity.percent(min((cached + max(moved, nodes.ready)) / places, 0.99), 1)
+    return quantity.percent(share_of_copies(cached, max(moved, nodes.ready), desired), 1)

@@ -124,7 +124,8 @@ class TaskSummary(msgspec.Struct, frozen=True):
     cached: int = 0
     """The bytes that the supernode has."""
     progress: float | None = None
-    """The share of all bytes on all nodes that is done, from 0 to 1. ``None``: not known."""
+    """The share of the bytes that have arrived at the supernode and on the nodes, as in the status, from 0 to 1.
+    ``None``: not known."""
     eta: float | None = None
     """Seconds until all nodes are ready, at the present rates. ``None``: not known."""
     nodes: NodeCounts = NodeCounts()

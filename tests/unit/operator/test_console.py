@@ -35,7 +35,7 @@ async def test_a_running_task_shows_bytes_and_rates_by_source(desk: Desk) -> Non
     [shown] = view.tasks
     assert (2 * MIB, MIB, MIB) == (shown.traffic.origin, shown.traffic.supernode, shown.traffic.peers)
     assert (70, 110, 40) == (shown.traffic.origin_rate, shown.traffic.supernode_rate, shown.traffic.peers_rate)
-    assert (2 * MIB, 3 / 8) == (shown.cached, shown.progress)
+    assert (2 * MIB, 5 / 12) == (shown.cached, shown.progress)
     assert 5 * MIB / 300 == pytest.approx(shown.eta, abs=0.1)
     assert [("supernode", "a", 60), ("supernode", "b", 50), ("b", "a", 40)] == [
         (each.provider, each.node, each.rate) for each in view.edges
@@ -65,7 +65,7 @@ async def test_a_node_that_is_done_and_still_shows_a_rate_counts_once(desk: Desk
         *(NodeDownload(name, MIB, 50, pace=100) for name in "bc"),
     )
     [shown] = (await desk.view()).tasks
-    assert (0.5, 200) == (shown.progress, shown.traffic.peers_rate)
+    assert (5 / 8, 200) == (shown.progress, shown.traffic.peers_rate)
     assert 6 * MIB / 200 == pytest.approx(shown.eta, abs=0.1)
 
 
