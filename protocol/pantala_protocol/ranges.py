@@ -15,8 +15,7 @@ def parse(text: str) -> int:
     The time is in proportion to the length of the text and the highest piece. Raises :class:`ValueError` unless
     :func:`render` could write the text. As an exception, adjacent ranges such as ``"0-1,2"`` need not be joined.
     """
-    digits: list[str] = []
-    end = 0
+    bits, end = bytearray(), 0
     for part in text.split(",") if text else ():
         match = _RANGE.fullmatch(part)
         if match is None:
@@ -27,9 +26,14 @@ def parse(text: str) -> int:
             raise ValueError(f"{part!r} is not a valid range of pieces.")
         if first < end:
             raise ValueError(f"The range of pieces {part!r} overlaps the previous range, or is not in ascending order.")
-        digits += ("0" * (first - end), "1" * (last + 1 - first))
         end = last + 1
-    return int("".join(digits)[::-1], 2) if digits else 0
+        start, stop = first >> 3, last >> 3
+        bits.extend(bytes(stop + 1 - len(bits)))
+        bits[start] |= 0xFF << (first & 7) & 0xFF
+        if stop > start:
+            bits[start + 1 :] = b"\xff" * (stop - start)
+        bits[stop] &= 0xFF >> (7 - (last & 7))
+    return int.from_bytes(bits, "little")
 
 
 def render(mask: int) -> str:

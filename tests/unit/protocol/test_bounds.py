@@ -144,6 +144,12 @@ def test_a_peer_cannot_report_ranges_without_end() -> None:
         parse_held({name: HeldPieces("g", ranges) for name in "abc"})
 
 
+def test_h2_a_short_report_of_many_pieces_takes_little_memory() -> None:
+    with little_memory(2 << 20):
+        for text in ("4194303", "0-4194303", "0,4194300-4194303"):
+            assert 1 << 22 == parse_held({"a": HeldPieces("g", text)})["a"][1].bit_length()
+
+
 def test_m3_text_that_is_right_stays() -> None:
     for right in ("", "The origin answered 404. Check spec.source.url.", "Übergröße ✓"):
         assert right == text.clean(right)
