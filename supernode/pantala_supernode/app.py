@@ -215,7 +215,8 @@ class App:
             boot, managers, self.sync, dispatcher.sessions, cdn, clock=clock, wall=cluster_time.now
         )
         self._native = NativeAPI(self.supernode, self.feed, self.sync, self._overview, self.metrics)
-        self.front = Front((*self._native.hot_routes(), *self.dragonfly.hot_routes()), self.guard, self.metrics)
+        hot = (*self._native.hot_routes(), *self.dragonfly.hot_routes())
+        self.front = Front(hot, self.guard, self.metrics, self._native.room)
         self.api = self._api()
         self._subscribe()
 

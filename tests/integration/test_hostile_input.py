@@ -1,6 +1,7 @@
 """A real supernode process with hostile numbers in requests, and with damaged records on its volume."""
 
 import asyncio
+import contextlib
 import os
 import re
 from collections.abc import AsyncIterator, Callable
@@ -102,6 +103,42 @@ async def test_h2_hostile_numbers_take_no_memory(supernode: SupernodeProcess, or
         async with supernode.session.post(f"{supernode.url}/api/v1/sync", data=data) as answer:
             assert 400 == answer.status
     assert peak(supernode) - before < 50
+
+
+async def post(supernode: SupernodeProcess, framing: str, body: bytes, writers: list[asyncio.StreamWriter]) -> int:
+    """Send the head and the body of an exchange, which may be unfinished. Returns the status; 0: no answer."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", int(supernode.url.rpartition(":")[2]))
+    writers.append(writer)
+    writer.write(f"POST /api/v1/sync HTTP/1.1\r\nHost: h\r\n{framing}\r\n\r\n".encode() + body)
+    with contextlib.suppress(ConnectionError):  # the supernode refused the body before its end
+        await writer.drain()
+    with contextlib.suppress(TimeoutError, ConnectionError):
+        async with asyncio.timeout(2 if len(body) < 15 << 20 else 20):
+            return int((await reader.readline()).split()[1])
+    return 0
+
+
+@pytest.mark.parametrize("framing", ["Content-Length: 15728640", "Transfer-Encoding: chunked"])
+async def test_h2_unfinished_bodies_of_one_client_take_limited_memory(
+    supernode: SupernodeProcess, framing: str
+) -> None:
+    await supernode.state()
+    before, open_ones = peak(supernode), list[asyncio.StreamWriter]()
+    begun = (b"e00000\r\n" if "chunked" in framing else b"") + b" " * (14 << 20)
+    whole = msgspec.json.encode(SyncRequest("n1", "boot", 1, port=1)).ljust(15728640)
+    try:
+        for _ in range(10):
+            await post(supernode, framing, begun, open_ones)
+        assert peak(supernode) - before < 100
+        await exchange(supernode, SyncRequest("n1", "boot", 1, port=1))
+        for writer in open_ones:
+            writer.transport.abort()
+        await eventually(lambda: post(supernode, "Content-Length: 15728640", whole, open_ones))
+        assert 200 == await post(supernode, "Content-Length: 15728640", whole, open_ones)
+        assert 413 == await post(supernode, "Content-Length: 16777217", bytes(16777217), open_ones)
+    finally:
+        for writer in open_ones:
+            writer.transport.abort()
 
 
 def invalid_utf8(path: Path) -> None:

@@ -17,8 +17,7 @@ from pantala_supernode.dragonfly.routes import DragonflyAPI
 from pantala_supernode.dragonfly.service import DragonflyService
 from pantala_supernode.events import Events
 from pantala_supernode.http.access import Access, Guard
-from pantala_supernode.http.front import HotRoute
-from pantala_supernode.http.operations import Operation
+from pantala_supernode.http.operations import HotRoute, Operation
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.tasks.task import LeaseHolder

@@ -22,8 +22,7 @@ from pantala_supernode.dragonfly.wire import (
 from pantala_supernode.errors import RequestError
 from pantala_supernode.http.access import Access, Guard, Handler
 from pantala_supernode.http.failures import INVALID_BODY
-from pantala_supernode.http.front import HotRequest, HotRoute
-from pantala_supernode.http.operations import receive_body
+from pantala_supernode.http.operations import HotRequest, HotRoute, receive_body
 
 _log = structlog.get_logger(__name__)
 

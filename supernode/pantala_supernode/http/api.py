@@ -12,15 +12,23 @@ from pantala_process.health import Health, Unhealthy, health_response
 from pantala_process.http import ErrorBody, json_response
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import client_address
+from pantala_process.tls.contexts import name_of
 from pantala_protocol.console.progress import Progress
 from pantala_protocol.rules.fields import Count, Id
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import ForbiddenError, InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.application import MAX_BODY
-from pantala_supernode.http.front import HotRequest, HotRoute
-from pantala_supernode.http.operations import Operation, decode_body, read_body, read_query
+from pantala_supernode.http.operations import (
+    MAX_EXCHANGE,
+    BodyRoom,
+    HotRequest,
+    HotRoute,
+    Operation,
+    decode_body,
+    read_body,
+    read_query,
+)
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
 from pantala_supernode.sync.feed import ChangeFeed
@@ -52,9 +60,10 @@ class NativeAPI:
         self._sync = sync
         self._overview = overview
         self._metrics = metrics
+        self.room = BodyRoom()
 
     def operations(self) -> tuple[Operation, ...]:
-        health, changes, sync = {200: Health}, {200: Changes}, {200: SyncAnswer}
+        health, changes, sync = {200: Health}, {200: Changes}, {200: SyncAnswer, 429: ErrorBody}
         ready, receipt = {**health, 503: Unhealthy}, {200: StatementReceipt, 409: ErrorBody}
         op, peer, api = Access.OPERATOR, Access.PEER, "/api/v1"
         return (
@@ -95,12 +104,15 @@ class NativeAPI:
         return json_response(await self._overview.progress())
 
     async def sync(self, request: web.Request) -> web.Response:
-        message = await read_body(request, SyncRequest)
-        answer = self._exchange(message, request.get(IDENTITY), client_address(request))
+        transport, address = request.transport, client_address(request)
+        client = None if transport is None else name_of(transport.get_extra_info("peercert"))
+        with self.room.reserved(client or address, request.content_length or MAX_EXCHANGE):
+            message = await read_body(request, SyncRequest, most=MAX_EXCHANGE)
+        answer = self._exchange(message, request.get(IDENTITY), address)
         return json_response(answer if isinstance(answer, SyncAnswer) else await answer)
 
     def hot_routes(self) -> tuple[HotRoute, ...]:
-        return (HotRoute("POST", "/api/v1/sync", self._hot_sync, Access.PEER, most_body=MAX_BODY),)
+        return (HotRoute("POST", "/api/v1/sync", self._hot_sync, Access.PEER, most_body=MAX_EXCHANGE),)
 
     def _hot_sync(self, request: HotRequest) -> SyncAnswer | asyncio.Future[SyncAnswer]:
         return self._exchange(decode_body(request.body, SyncRequest), request.identity, request.host)

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
-from typing import Any, NamedTuple
+from typing import Any
 
 import msgspec
 import structlog
@@ -21,10 +21,11 @@ from pantala_process.entrance.acceptor import FirstHead, Visit
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import plain_address
 from pantala_process.tls.contexts import name_of
-from pantala_supernode.http.access import Access, AccessRefusedError, Guard, TokenUnknownError
+from pantala_supernode.errors import LimitedError
+from pantala_supernode.http.access import AccessRefusedError, Guard, TokenUnknownError
 from pantala_supernode.http.failures import failure_of
 from pantala_supernode.http.head import PlainHead, UnusualHeadError, read_head, read_query
-from pantala_supernode.http.operations import BODY_RATE, BODY_TIME
+from pantala_supernode.http.operations import BODY_RATE, BODY_TIME, BodyRoom, HotRequest, HotRoute
 from pantala_supernode.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -45,35 +46,13 @@ _AHEAD = 64 * 1024
 """The most bytes that are read while an answer is pending."""
 
 
-class HotRequest(NamedTuple):
-    """A request to a hot route."""
-
-    query: Mapping[str, str]
-    body: bytes
-    host: str
-    """The client's address."""
-    identity: TokenIdentity | None
-    """The identity in the client's token, if the route needs one."""
-
-
-class HotRoute(NamedTuple):
-    """A route that the front serves."""
-
-    method: str
-    path: str
-    handler: Callable[[HotRequest], object]
-    """Returns an object to send as JSON, or a future of it. If the connection closes, the future is cancelled."""
-    access: Access
-    most_body: int = 0
-    """The most bytes in a body. aiohttp serves requests with longer bodies."""
-
-
 class Front:
     """Owns the connections that aiohttp does not serve, and closes silent connections."""
 
-    def __init__(self, routes: tuple[HotRoute, ...], guard: Guard, metrics: Metrics) -> None:
+    def __init__(self, routes: tuple[HotRoute, ...], guard: Guard, metrics: Metrics, room: BodyRoom) -> None:
         self.routes = {(route.method, route.path): route for route in routes}
         self.guard = guard
+        self.room = room
         self.connections: set[FrontConnection] = set()
         self.closing = False
         self.encode = msgspec.json.Encoder().encode
@@ -147,6 +126,8 @@ class FrontConnection(asyncio.Protocol):
         """The name in the client's certificate. ``None`` on plain HTTP."""
         self._received = bytearray()
         self._head: PlainHead | None = None
+        self._reserved = 0
+        """The bytes that the current body has in the front's room."""
         self._query: Mapping[str, str] = {}
         self._route: HotRoute
         self._identity: TokenIdentity | None = None
@@ -191,6 +172,7 @@ class FrontConnection(asyncio.Protocol):
     def connection_lost(self, exc: Exception | None) -> None:
         self._front.left(self)
         self._received.clear()
+        self._reserve(0)
         if self._pending is not None:
             self._pending.cancel()
 
@@ -226,6 +208,7 @@ class FrontConnection(asyncio.Protocol):
             body = bytes(self._received[: head.length])
             del self._received[: head.length]
             self._head = None
+            self._reserve(0)
             self._handle(body)
 
     def _begin(self) -> bool:
@@ -247,14 +230,20 @@ class FrontConnection(asyncio.Protocol):
         self._due = self._time() + BODY_TIME + head.length / BODY_RATE
         self._head, self._route, guard = head, route, self._front.guard
         try:
+            self._reserve(head.length)
             self._identity = guard.authorize_at_once(route.access, head.authorization, head.path, self._client)
         except TokenUnknownError:
             decision = guard.authorize(route.access, head.authorization, head.path, self._client)
             self._pending = asyncio.ensure_future(decision)
             self._pending.add_done_callback(self._decided)
-        except AccessRefusedError as error:
+        except (AccessRefusedError, LimitedError) as error:
             self._fail(error, last=True)
         return self._pending is None and not self._over
+
+    def _reserve(self, size: int) -> None:
+        """Change the reserved bytes. Raises :class:`LimitedError`."""
+        self._front.room.change(self._client or self._host, self._reserved, size)
+        self._reserved = size
 
     def _handle(self, body: bytes) -> None:
         try:
@@ -322,6 +311,7 @@ class FrontConnection(asyncio.Protocol):
         self._due = self._time() + _UNREAD_TIME
         arrived = len(self._received)
         self._received.clear()
+        self._reserve(0)
         self._drop(arrived)
         self._transport.resume_reading()  # reading may have paused while the token was verified
 
