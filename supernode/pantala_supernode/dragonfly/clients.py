@@ -1,5 +1,6 @@
 """Dragonfly's clients. A client is one run of dfget with one task. It may serve pieces after the run has ended."""
 
+import math
 import secrets
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -49,6 +50,8 @@ class Client:
     """The md5 that the file must have. Empty: any content is accepted."""
     last_alive: float
     """When the client last sent a request or served a piece, in monotonic seconds."""
+    waits_since: float = math.inf
+    """Since when every answer has been "wait". Infinite: the last answer had a piece."""
     released: bool = False
     finished: bool = False
     uploads: int = 0

@@ -9,6 +9,7 @@ import structlog
 
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.reasons import Reason
+from pantala_protocol.statement import CDNStatus
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.wire import Code, Envelope, Registration, envelope
@@ -70,8 +71,10 @@ class RegistrationTimeouts:
     """How long a pull waits for a piece."""
     pause: float = 0.1
     """How long the answer to a reported failure is delayed. This slows down a client that reaches no provider."""
+    outage: float = 30.0
+    """How long a client waits for the next piece of an origin that fails. Its own timeout may be hours."""
     refusal: float = 10.0
-    """How long the origin is not asked again after a failure that is not retried."""
+    """How long a registration does not begin another attempt after a failure."""
     rejection: float = 180.0
     """How long a file with the wrong md5 is not fetched again."""
 
@@ -118,13 +121,16 @@ class Registrations:
         )
         self._leases.lease(task_id, Lease(source, until))
         self._registered.add(task_id)
-        task = await self._watch.until(task_id, _is_decided, self._timeouts.registration)
-        if task is None or not _is_decided(task):
-            return envelope(Code.ASK_AGAIN, _failure(task)[1] or "the origin has not answered yet; register again")
-        if task.copy.given_up:
-            reason, message = _failure(task)
-            needs_auth = reason == Reason.SOURCE_UNAUTHORIZED and registration.dfdaemon
-            return envelope(Code.NEEDS_AUTH if needs_auth else Code.UNREACHABLE, message)
+        wait = self._timeouts.registration
+        if task is not None and task.copy.status is CDNStatus.FAILED:  # an earlier client has waited for these retries
+            wait -= self._clock() - self._tried[task_id]
+        task = await self._watch.until(task_id, _is_decided, wait)
+        failure = task.copy.failure if task is not None else None
+        if task is None or not (_is_decided(task) or failure):
+            return envelope(Code.ASK_AGAIN, "the origin has not answered yet; register again")
+        if failure is not None and (task.copy.given_up or not task.copy.generation):
+            needs_auth = failure.reason == Reason.SOURCE_UNAUTHORIZED and registration.dfdaemon
+            return envelope(Code.NEEDS_AUTH if needs_auth else Code.UNREACHABLE, failure.message)
         self._clients.add(registration, task, host)
         _log.debug("a client of Dragonfly registered", task=task_id, cid=registration.cid)
         copy = task.copy
@@ -167,7 +173,7 @@ class Registrations:
 
     def _attempt(self, task_id: TaskID, task: Task | None) -> str:
         """The order's ``attempt``. It is new if the former attempt has failed, and is not one of the last seconds."""
-        if task is not None and (not task.copy.given_up or task_id in self._tried):
+        if task is not None and (task.copy.status is not CDNStatus.FAILED or task_id in self._tried):
             return task.lease.attempt if task.lease is not None else ""
         now = self._tried[task_id] = self._clock()
         return f"{now:.3f}"
@@ -180,8 +186,3 @@ def is_stale(client: Client, task: Task) -> bool:
 
 def _is_decided(task: Task) -> bool:
     return bool(task.copy.generation) or task.copy.given_up
-
-
-def _failure(task: Task | None) -> tuple[str, str]:
-    failure = task.copy.failure if task is not None else None
-    return (failure.reason, failure.message) if failure is not None else ("", "")

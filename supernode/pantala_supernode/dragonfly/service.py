@@ -7,6 +7,7 @@ does not answer "wait" while the client fetches a piece, because old clients wou
 
 import asyncio
 import contextlib
+import math
 from collections.abc import Callable, Coroutine
 from typing import Any
 
@@ -101,7 +102,7 @@ class DragonflyService:
                     continue
                 left = deadline - self._clock()
                 if left <= 0:
-                    return envelope(Code.WAIT)
+                    return self._wait(client, task)
                 await self._hold(client, left)
         except SupersededError:
             return envelope(Code.WAIT, "a newer request of this client replaced this one")
@@ -117,7 +118,18 @@ class DragonflyService:
         if self._has_all(client, task):
             return None
         entries = self._entries(client, task, self._dispatcher.work(client.session))
-        return envelope(Code.CONTINUE, data=entries) if entries else None
+        if not entries:
+            return None
+        client.waits_since = math.inf
+        return envelope(Code.CONTINUE, data=entries)
+
+    def _wait(self, client: Client, task: Task) -> Envelope:
+        """The answer for a client that must wait for its next piece."""
+        client.waits_since = min(client.waits_since, self._clock())
+        failure = task.copy.failure
+        if failure is not None and self._clock() - client.waits_since > self._timeouts.outage:
+            return envelope(Code.CDN_FAILED, failure.message)
+        return envelope(Code.WAIT)
 
     async def _hold(self, client: Client, seconds: float) -> None:
         waiting = self._dispatcher.waiting

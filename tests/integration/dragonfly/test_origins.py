@@ -35,11 +35,29 @@ async def test_an_origin_that_refused_is_not_asked_for_each_client_again(stage: 
         assert body.data == await client.run()
 
 
-async def test_who_is_to_ask_again_is_told_what_is_in_the_way(stage: DragonflyStage) -> None:
-    stage.app.dragonfly.service.registrations._timeouts = RegistrationTimeouts(registration=0.5)
+async def test_an_origin_that_keeps_failing_costs_clients_a_few_seconds(stage: DragonflyStage) -> None:
+    """The first client waits for the retries, the next learns their result at once. A later one begins new retries."""
+    content = stage.serve(P, status=503)
     async with stage.dfget() as client:
-        answer = await client.post("/peer/registry", REGISTRATION | {"rawUrl": "http://127.0.0.1:1/f"})
-    assert (609, True) == (answer["code"], "http://127.0.0.1:1/… refused the connection" in answer["msg"])
+        began_at = time.monotonic()
+        assert 607 == await code_of(client.register(tries=1))
+        waited = time.monotonic() - began_at
+        assert (True, True) == (waited < 4.8, len(stage.origin.requests("/f")) > 1)
+        answer = await client.post("/peer/registry", REGISTRATION | {"rawUrl": client.url})
+        assert (607, True) == (answer["code"], "answered 503" in answer["msg"])
+        assert time.monotonic() - began_at < waited + 1
+        stage.serve(P)
+        stage.app.dragonfly.service.registrations._tried.clear()
+        assert content == await client.run()
+
+
+async def test_a_client_does_not_wait_for_the_rest_of_a_file_that_never_arrives(stage: DragonflyStage) -> None:
+    stage.app.dragonfly.service._timeouts = RegistrationTimeouts(hold=0.1, outage=1.0)
+    broken = [Behaviour(reset_after=4 * P)]
+    stage.origin.serve("/f", Generated(10 * P, seed=1), script=broken, always=Behaviour(status=503))
+    async with stage.dfget() as client:
+        assert 604 == await code_of(client.run())
+        assert {0, 1, 2, 3} >= client.pieces.keys() > set()
 
 
 async def test_a_slow_origin_is_waited_for(stage: DragonflyStage) -> None:
