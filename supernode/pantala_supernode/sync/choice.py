@@ -123,6 +123,20 @@ class SmallFileChoice:
         return progress is not None and not (progress.have | progress.given_mask) & 1
 
 
+def idle_blobs(session: PeerSession, progress: ProgressManager) -> list[str]:
+    """The blobs that the peer's readers wait for, and of which the peer fetches no piece.
+
+    Blobs whose readers have not received a byte come first, because a client waits only shortly for the first byte.
+    """
+    found = []
+    for name in session.wants:
+        swarm = progress.tasks.get(name) if name in session.open_tasks else None
+        peer = swarm.peers.get(session.peer) if swarm is not None else None
+        if peer is not None and not peer.given:
+            found.append(name)
+    return sorted(found, key=lambda name: session.wants[name].position > 0)
+
+
 def urgent(session: PeerSession, task: Task) -> Urgent | None:
     wanted, size = session.wants.get(task.id), task.copy.piece_size
     return Urgent(wanted.position // size, wanted.stalls > 0) if wanted is not None and size else None

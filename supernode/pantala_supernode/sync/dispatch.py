@@ -16,7 +16,7 @@ from pantala_supernode.swarm.peer import SwarmPeer
 from pantala_supernode.swarm.scheduler import Managers, PieceChoice
 from pantala_supernode.swarm.task_progress import SUPERNODE
 from pantala_supernode.sync.assignments import AssignmentTable
-from pantala_supernode.sync.choice import SmallFileChoice, TaskTurns, urgent
+from pantala_supernode.sync.choice import SmallFileChoice, TaskTurns, idle_blobs, urgent
 from pantala_supernode.sync.feed import ChangeFeed
 from pantala_supernode.sync.session import HeldExchanges, PeerSession
 from pantala_supernode.sync.tickets import Endpoint, TicketCache
@@ -33,8 +33,8 @@ _LOCAL_PAUSE = 5.0
 class Dispatcher:
     """Turns the scheduler's decisions into work for peers and Dragonfly's clients.
 
-    ``digest_of`` returns the digest of a cached piece. ``on_accused`` is called with a piece of the supernode that may
-    be wrong. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
+    ``digest_of`` returns the digest of a cached piece. ``on_accused`` is called with a piece of this supernode that a
+    peer reports as wrong or missing. ``timer`` measures each decision. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -290,22 +290,13 @@ class Dispatcher:
     def _first_pieces(self, session: PeerSession) -> list[PieceWork]:
         """One piece of each blob that a container waits for, and of which no piece is being fetched.
 
-        So no blob blocks another. Blobs whose readers have not received a byte come first, because a client waits only
-        shortly for the first byte. They do not wait for room behind the pieces of another file.
+        So no blob blocks another, and none waits for room behind the pieces of another file.
         """
         if not session.wants:
             return []
         room = self._scheduler.room(session.peer, urgent=True)
-        swarms, peer = self._progress.tasks, session.peer
-        idle = [
-            name
-            for name in session.wants
-            if name in session.open_tasks
-            and self._assignments.takes_part(peer, name)
-            and not swarms[name].peers[peer].given
-        ]
         work: list[PieceWork] = []
-        for name in sorted(idle, key=lambda name: session.wants[name].position > 0):
+        for name in idle_blobs(session, self._progress):
             work += self._work_of(session, name, min(room - len(work), 1))
         return work
 
