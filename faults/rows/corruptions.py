@@ -12,8 +12,9 @@ from aiohttp import web
 
 from faults.row import Case, Plan, Row, Tally
 from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Meta, Piece
+from pantala_pieces.file import Piece
 from pantala_pieces.journal import decode
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges, task_id
 from pantala_protocol.statement import CDNStatus, TaskReport, WantedTask

@@ -17,7 +17,8 @@ from faults.row import Case, Plan, Row, Tally
 from pantala_pieces import parts
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges, task_id
 

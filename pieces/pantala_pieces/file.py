@@ -4,7 +4,7 @@ import contextlib
 import os
 import threading
 import zlib
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
 import msgspec
@@ -15,42 +15,12 @@ from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST, PieceMissingError, StoreError, store_error, store_errors
 from pantala_pieces.journal import Journal, JournalRecord, confirmed
+from pantala_pieces.meta import Meta
 from pantala_pieces.parts import NO_PART, Part, PartTable
 from pantala_pieces.usage import SPARE_PIECES, Usage, check_unreserved
 from pantala_pieces.writing import copy_bytes, write_bytes
 from pantala_protocol import ranges
-from pantala_protocol.geometry import Geometry, check_size
-from pantala_protocol.rules.fields import Count, PieceSize
-
-
-class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
-    """The content of ``meta.json``. It has no URL and no credentials: the supernode gets them again after a restart."""
-
-    task_id: str
-    generation: str
-    """The name of the content that the pieces belong to. New content of the origin gets another name."""
-    piece_size: PieceSize
-    length: Count | None = None
-    etag: str = ""
-    last_modified: str = ""
-    digest: str = ""
-    """``sha256:`` of the whole file. Set when all pieces are verified and durable. No data changes after that."""
-    origin_bytes: int = 0
-    """Bytes that were read from the origin until the whole file was verified."""
-    confirmed: float = 0.0
-    """When the origin last sent or confirmed this content, in seconds since the epoch."""
-    lifetime: float | None = None
-    """Seconds for which the origin declared this content fresh. ``None``: not declared."""
-    checked: float = 0.0
-    """When the whole file was last verified, in seconds since the epoch. 0: never."""
-    claims: tuple[str, ...] = ()
-    """UIDs of the Task resources that use this file. For them, the origin is not asked again after a restart."""
-    origins: tuple[str, ...] = ()
-    """For a blob of an image: the repositories that are evidence for its bytes, as in ``rules.rights``."""
-
-    def __post_init__(self) -> None:
-        """Raises :class:`ValueError`."""
-        check_size(self.piece_size, self.length or 0)
+from pantala_protocol.geometry import Geometry
 
 
 class Piece(msgspec.Struct, frozen=True):
@@ -84,7 +54,6 @@ class PieceFile:
         self._records: dict[int, JournalRecord] = {}
         self._data = Descriptor(self.path, lambda: os.O_RDONLY if self.complete else os.O_RDWR)
         self._journal = Journal(directory / "journal", durable=durable)
-        self._written: dict[int, Part] = {}
         self._parts = PartTable(directory / "parts")
         self._commits = GroupCommit(self._sync, self._append)
         self._changing = threading.Lock()
@@ -116,7 +85,7 @@ class PieceFile:
     @property
     def parts(self) -> dict[int, int]:
         """The number of written bytes of each unfinished piece. They are neither durable nor verified."""
-        return {piece: part.size for piece, part in tuple(self._written.items())}
+        return {piece: part.size for piece, part in tuple(self._parts.written.items())}
 
     def digest(self, piece: int) -> bytes:
         """The digest of a verified piece. Raises :class:`PieceMissingError`."""
@@ -159,7 +128,7 @@ class PieceFile:
         Nothing is written if bytes before ``start`` are missing.
         A part must not take the room of whole pieces. If the file has no reserved room, some pieces must still fit.
         """
-        part = self._written.get(piece, NO_PART)
+        part = self._parts.written.get(piece, NO_PART)
         if start > part.size:
             return
         with store_errors("write a part of a piece"):
@@ -170,16 +139,15 @@ class PieceFile:
                 if start < part.size:  # the bytes from here on arrive again
                     part = Part(start, zlib.crc32(os.pread(fd, start, piece * self.meta.piece_size)))
                 write_bytes(fd, data, piece * self.meta.piece_size + start)
-            self._written[piece] = part.extended(data)
-            self._parts.note(piece, self._written[piece])
+            self._parts.note(piece, part.extended(data))
 
     def read_part(self, piece: int) -> bytes:
         """The written bytes of an unfinished piece. If they changed on the disk, the part is dropped."""
-        part = self._written.get(piece, NO_PART)
+        part = self._parts.written.get(piece, NO_PART)
         with store_errors(f"read a part of {self.path}"), self._data.using() as fd:
             data = os.pread(fd, part.size, piece * self.meta.piece_size)
         if not part.matches(data):
-            self._written.pop(piece, None)
+            self._parts.written.pop(piece, None)
             raise StoreError(f"a part of piece {piece} of {self.path} changed on the disk; it is fetched again")
         return data
 
@@ -190,7 +158,7 @@ class PieceFile:
         Several threads write their bytes in parallel. One of them then syncs once, and writes all their records.
         """
         stored = list(pieces)
-        parts = {each.number: self._written.pop(each.number, NO_PART).size for each in stored}
+        parts = {each.number: self._parts.written.pop(each.number, NO_PART).size for each in stored}
         try:
             commit = self._commits.begin()
             with self._data.using(os.O_CREAT) as fd:
@@ -214,7 +182,6 @@ class PieceFile:
             with self._data.using() as fd:
                 os.fdatasync(fd)
         except OSError:
-            self._written.clear()
             self._parts.clear()
             raise
 
@@ -236,31 +203,33 @@ class PieceFile:
     def verify(self, on_piece: Callable[[int, bytes], None] | None = None) -> int:
         """Hash all journalled pieces, and return the right ones as the new :attr:`have`.
 
-        Calls ``on_piece`` with the number and the bytes of each, ascending. Cuts the journal at its first wrong record.
+        Calls ``on_piece`` with the number and the bytes of each, ascending. Removes the first journal record whose
+        checksum is wrong, and all records after it.
         """
         with store_errors(f"verify {self.path}"):
             with self._commits.paused(), self._changing:
                 self._records = {record.piece: record for record in self._journal.read()}
                 self.have = self.held = 0
-                self._written = {}
+                self._parts.written = {}
             for number, record in sorted(self._records.items()):
-                fits = record.size == (self._room(number) if self.meta.length is not None else record.size)
-                data = self._read_back(number, record.size) if fits and record.size <= self._room(number) else None
+                room = self._room(number)
+                fits = record.size == room or (self.meta.length is None and record.size < room)
+                data = self._read_back(number, record.size) if fits else None
                 if data is not None and (found := confirmed(record, data)) is not None:
                     self._hold([found])
                     if on_piece is not None:
                         on_piece(number, data)
-            self._written = {} if self.complete else dict(self._read_parts())
+            if not self.complete:
+                self._parts.written = {n: part for n, part in self._parts.load().items() if self._is_intact(n, part)}
         return self.have
 
-    def _read_parts(self) -> Iterator[tuple[int, Part]]:
-        """The parts whose bytes are still as they were written."""
-        for piece, part in self._parts.load().items():
-            # A finished piece with wrong bytes is damaged. Its bytes must not be continued.
-            if 0 < part.size <= self._room(piece) and piece not in self._records:
-                data = self._read_back(piece, part.size)
-                if data is not None and part.matches(data):
-                    yield piece, part
+    def _is_intact(self, piece: int, part: Part) -> bool:
+        """True if the bytes of a part are still as they were written."""
+        # A finished piece with wrong bytes is damaged. Its bytes must not be continued.
+        if piece in self._records or not 0 < part.size <= self._room(piece):
+            return False
+        data = self._read_back(piece, part.size)
+        return data is not None and part.matches(data)
 
     def _read_back(self, piece: int, size: int) -> bytes | None:
         """The first bytes of a piece. ``None``: the disk has lost them."""

@@ -53,13 +53,15 @@ class PartTable:
     """The table of one file. Any thread may use it. Its methods raise :class:`OSError`."""
 
     def __init__(self, path: Path) -> None:
+        self.written: dict[int, Part] = {}
+        """The part of each unfinished piece, by piece."""
         self._path = path
         self._table = Descriptor(path, lambda: os.O_RDWR)
         self._lock = threading.Lock()
         self._begun = False
 
     def load(self) -> dict[int, Part]:
-        """The part of each unfinished piece, by piece. Empty after a reboot."""
+        """Read the parts of an earlier process. Empty after a reboot."""
         try:
             with self._table.using() as fd:
                 content = os.pread(fd, _HEADER + _SLOTS * _RECORD_SIZE, 0)
@@ -73,7 +75,9 @@ class PartTable:
         return dict(decode(content[_HEADER:]))
 
     def note(self, piece: int, part: Part) -> None:
-        """Record which part of a piece is written."""
+        """Record which part of a piece is written. ``NO_PART``: the piece is finished."""
+        if part is not NO_PART:
+            self.written[piece] = part
         with self._table.using(os.O_CREAT) as fd:
             if not self._begun:
                 self._begin(fd)
@@ -81,6 +85,7 @@ class PartTable:
 
     def clear(self) -> None:
         """Forget all parts."""
+        self.written.clear()
         with self._lock, self._table.using(os.O_CREAT) as fd:
             self._begun = False
             os.ftruncate(fd, 0)

@@ -10,7 +10,8 @@ import structlog
 
 from pantala_pieces import records
 from pantala_pieces.errors import LOST, StoreError, store_errors
-from pantala_pieces.file import Meta, PieceFile
+from pantala_pieces.file import PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.records import RecordError
 from pantala_pieces.usage import Usage
 from pantala_pieces.writing import set_aside, sync_directory

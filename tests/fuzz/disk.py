@@ -7,8 +7,8 @@ from pantala_peer.containerd.plan import FolderRecord, FormerState, HostsFile
 from pantala_peer.containerd.watch import RepairNote
 from pantala_peer.images.ledger import LedgerContent, LedgerEntry
 from pantala_pieces import journal, parts, records
-from pantala_pieces.file import Meta
 from pantala_pieces.journal import JournalRecord
+from pantala_pieces.meta import Meta
 from pantala_pieces.parts import Part
 from pantala_pieces.records import RecordError
 from pantala_protocol.images import NodeOrder, PullOrder, PullPhase, PullState

@@ -11,7 +11,8 @@ import aiohttp
 import pytest
 
 from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Meta, Piece
+from pantala_pieces.file import Piece
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
 from pantala_process.settings import ListenAddress

@@ -15,7 +15,8 @@ from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.images.ledger import Ledger, LedgerFile
 from pantala_pieces import records
 from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Meta, Piece
+from pantala_pieces.file import Piece
+from pantala_pieces.meta import Meta
 from pantala_pieces.parts import boot_id
 from pantala_pieces.store import PieceStore
 from pantala_protocol.geometry import Geometry

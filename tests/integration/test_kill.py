@@ -9,7 +9,8 @@ import aiohttp
 import pytest
 
 from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Meta, Piece
+from pantala_pieces.file import Piece
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 from testbed.origin import Generated, Origin, sha256

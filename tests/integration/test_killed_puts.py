@@ -16,7 +16,7 @@ from tests.property.test_concurrent_puts import THREADS
 PROGRAM = f"""
 import os, sys, threading
 from pathlib import Path
-from pantala_pieces.file import Meta
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from tests.property.test_concurrent_puts import PIECES, SIZE, TASK, piece
 file = PieceStore(Path(sys.argv[1]), durable=False).create(Meta(TASK, "g", SIZE, 1000 * SIZE))

@@ -18,7 +18,8 @@ from hypothesis import strategies as st
 from pantala_pieces import journal
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges, task_id
 from tests.support.examples import examples

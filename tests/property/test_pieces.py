@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from pantala_pieces import journal
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import PieceMissingError, StoreFullError
-from pantala_pieces.file import Meta, Piece
+from pantala_pieces.file import Piece
 from pantala_pieces.journal import JournalRecord
+from pantala_pieces.meta import Meta
 from pantala_pieces.parts import Part, PartTable
 from pantala_pieces.store import PieceStore
 from pantala_protocol import digest, ranges, task_id, ticket

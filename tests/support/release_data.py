@@ -16,7 +16,7 @@ import msgspec
 import yaml
 
 from pantala_peer.cache.records import PublicationRecord
-from pantala_pieces.file import Meta
+from pantala_pieces.meta import Meta
 from pantala_protocol import __version__, task_id
 from pantala_protocol.statement import WantedTask
 from testbed.binaries import assets

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
 from pantala_pieces.transfer.upload.heads import wrapped_path

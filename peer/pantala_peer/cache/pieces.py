@@ -18,7 +18,8 @@ from msgspec import structs
 from pantala_peer.cache.evidence import Evidence
 from pantala_peer.errors import FileMismatchError, RotError
 from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
 from pantala_pieces.usage import Usage

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 
 from pantala_pieces.errors import StoreFullError
-from pantala_pieces.file import Meta, PieceFile
+from pantala_pieces.file import PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors

@@ -12,7 +12,8 @@ import msgspec
 
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError, store_errors
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_protocol import digest, ranges
 from pantala_protocol.digest import Digest
 from pantala_protocol.geometry import Geometry

@@ -5,7 +5,7 @@ import re
 
 from multidict import CIMultiDict
 
-from pantala_pieces.file import Meta
+from pantala_pieces.meta import Meta
 from pantala_protocol.redaction import RedactedURL
 from pantala_supernode import errors
 from pantala_supernode.origin.source import Answer, Resume

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 from pantala_pieces import records
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_pieces.usage import Usage
 from pantala_protocol import task_id

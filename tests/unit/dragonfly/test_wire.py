@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_process.settings import SettingsError
 from pantala_protocol import task_id

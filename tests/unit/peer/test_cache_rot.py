@@ -12,8 +12,9 @@ from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.errors import RotError
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import Meta, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.journal import JournalRecord
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_pieces.usage import Usage
 from pantala_pieces.verification import FileVerdict, Finding

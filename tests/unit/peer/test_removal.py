@@ -8,7 +8,8 @@ import pytest
 from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.cache.uninstall import clear
 from pantala_peer.containerd import command
-from pantala_pieces.file import Meta, Piece
+from pantala_pieces.file import Piece
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 
 FILE, BLOB = "a" * 64, "b" * 64

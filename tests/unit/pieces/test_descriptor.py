@@ -12,7 +12,8 @@ import pytest
 from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import PieceMissingError, StoreError
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 
 TASK = "a" * 64

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from pantala_peer.cache.records import PublicationRecord
 from pantala_pieces import records
-from pantala_pieces.file import Meta
+from pantala_pieces.meta import Meta
 from pantala_pieces.records import RecordError
 
 META = Meta("1" * 64, "generation", 1 << 20, 5 << 20, '"etag"', digest="sha256:" + "a" * 64, claims=("uid",))

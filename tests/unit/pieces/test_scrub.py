@@ -14,7 +14,8 @@ import pytest
 
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.scrub import Scrub, ScrubCandidate
 from pantala_pieces.store import PieceStore
 from pantala_pieces.verification import CHUNK, STEP, FileVerdict, Finding, VerificationPass

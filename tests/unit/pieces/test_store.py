@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import Meta
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 
 TASK, OTHER = "a" * 64, "b" * 64

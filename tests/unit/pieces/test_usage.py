@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_pieces.errors import StoreError, StoreFullError
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_pieces.usage import Usage
 from pantala_protocol import task_id

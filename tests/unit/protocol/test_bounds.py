@@ -9,7 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from pantala_pieces.file import Meta, PieceFile
+from pantala_pieces.file import PieceFile
+from pantala_pieces.meta import Meta
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.images import PullOrder, PullPhase, PullState, RuntimeState, WantedImage
 from pantala_protocol.rules import text

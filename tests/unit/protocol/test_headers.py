@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from pantala_operator.plan.secrets import Headers
 from pantala_operator.plan.secrets import headers as headers_of
 from pantala_operator.resources.api import Metadata, Secret
-from pantala_pieces.file import Meta
+from pantala_pieces.meta import Meta
 from pantala_protocol.registry import ManifestAnswer
 from pantala_protocol.rules import headers
 from pantala_protocol.statement import Statement, WantedTask

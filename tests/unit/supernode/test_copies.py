@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from pantala_pieces.file import Meta
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_supernode.replicas.copies import CopyEndedError, CopyServer
 from pantala_supernode.replicas.decision import Stage

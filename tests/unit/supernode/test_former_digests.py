@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Meta, Piece, PieceFile
+from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol.sync import PieceWork, SyncAnswer
 from pantala_protocol.task_id import compute
