@@ -12,7 +12,8 @@ from functools import partial
 import structlog
 
 from pantala_peer.cache.pieces import PieceCache
-from pantala_peer.cache.publisher import FileAccess, Publisher, check_root
+from pantala_peer.cache.publisher import Publisher
+from pantala_peer.cache.tree import FileAccess, check_root
 from pantala_peer.containerd.watch import read_note
 from pantala_peer.download.jobs import Downloads, PieceWaiters
 from pantala_peer.errors import PeerError

@@ -4,7 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
-from pantala_peer.cache.publisher import FileAccess, PublicationRequest, Publisher, check_root
+from pantala_peer.cache.publisher import PublicationRequest, Publisher
+from pantala_peer.cache.tree import FileAccess, check_root
 
 TASK, OTHER = "a" * 64, "b" * 64
 CONTENT = b"the whole file"

@@ -1,5 +1,6 @@
 """Records of the paths that this peer has published: one small, synced file for each path."""
 
+import contextlib
 import hashlib
 from collections import Counter
 from collections.abc import Iterator
@@ -36,9 +37,12 @@ class PublicationRecords:
         self._made: Counter[str] = Counter()
 
     def open(self) -> None:
-        """Make the directory if it is missing, and read the records."""
+        """Make the directory if it is missing, read the records, and remove records that a crash left half-written."""
         with store_errors(f"read {self._directory}"):
             self._directory.mkdir(mode=0o700, exist_ok=True)
+            for unfinished in self._directory.glob(".*.new"):
+                with contextlib.suppress(OSError):
+                    unfinished.unlink()
             for file in sorted(self._directory.glob("*.json")):
                 try:
                     record = records.load(file, PublicationRecord)

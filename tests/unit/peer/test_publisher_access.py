@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from pantala_peer.cache.publisher import FileAccess, check_root
+from pantala_peer.cache.tree import FileAccess, check_root
 from pantala_peer.errors import OutsideRootError
 from pantala_pieces.errors import StoreError
 from tests.support.publisher_node import PublisherNode

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from pantala_peer.cache.publisher import FileAccess, PublicationRequest
+from pantala_peer.cache.publisher import PublicationRequest
+from pantala_peer.cache.tree import FileAccess
 from pantala_peer.errors import PathConflictError
 from pantala_pieces.errors import StoreError
 from tests.support.examples import examples
@@ -106,7 +107,7 @@ def test_a_path_of_another_task_that_cannot_be_seen_is_a_failure_of_the_disk(
 
     node.publish("file")
     with monkeypatch.context() as patch:
-        patch.setattr("pantala_peer.cache.publisher._look", broken)
+        patch.setattr("pantala_peer.cache.publisher.look", broken)
         with pytest.raises(StoreError):
             node.publish("file", OTHER)
 

@@ -1,6 +1,10 @@
 """The removal of the published files that the peer does not own, and of all."""
 
 import hashlib
+import os
+import signal
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +15,7 @@ from pantala_peer.containerd import command
 from pantala_pieces.file import Piece
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
+from tests.support.publisher_node import PublisherNode
 
 FILE, BLOB = "a" * 64, "b" * 64
 PUBLISHED_CONTENT = b"content"
@@ -64,3 +69,50 @@ def test_cleanup_clears_the_given_root(root: Path, capsys: pytest.CaptureFixture
             command.main(["cleanup", *directories, *flags])
         assert exists == (root / "cache" / "bb" / BLOB).exists()
     assert "cached tasks removed: 1" in capsys.readouterr().out
+
+
+STEPS = "open", "pwrite", "link", "rename", "replace", "fsync", "fchmod", "mkdir", "unlink", "rmdir"
+
+
+def survives(action: Callable[[], None], steps: int) -> bool:
+    """Run an action in a process that is killed when it begins its step with this number. False: it was killed."""
+
+    def counted(real: Callable[..., object]) -> Callable[..., object]:
+        def step(*arguments: object, **options: object) -> object:
+            nonlocal steps
+            if not steps:
+                os.kill(os.getpid(), signal.SIGKILL)
+            steps -= 1
+            return real(*arguments, **options)
+
+        return step
+
+    child = os.fork()
+    if not child:
+        for name in STEPS:
+            setattr(os, name, counted(getattr(os, name)))
+        action()
+        os._exit(0)
+    return os.waitpid(child, 0)[1] == 0
+
+
+@pytest.mark.parametrize("action", ["publish", "replace", "unpublish"])
+def test_after_a_kill_at_any_step_an_uninstall_leaves_a_whole_file_or_nothing(tmp_path: Path, action: str) -> None:
+    steps, finished = 0, False
+    while not finished:
+        root = tmp_path / f"{steps}"
+        node = PublisherNode(root)
+        if action != "publish":
+            node.publish("d/e/file", name="one", content=b"one")
+        publish = partial(node.publish, "d/e/file", name=action, content=action.encode())
+        finished = survives(partial(node.publisher.unpublish, "d/e/file") if action == "unpublish" else publish, steps)
+        clear(root)
+        left = {path: path.read_bytes() for path in root.glob("files/**/*") if path.is_file()}
+        if left:
+            assert {root / "files/d/e/file"} == left.keys(), steps
+            assert set(left.values()) < {b"one", action.encode()}
+        else:
+            assert {"cache"} == folders(root), steps
+        assert not finished or bool(left) == (action != "unpublish")
+        steps += 1
+    assert steps > 5
