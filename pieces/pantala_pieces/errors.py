@@ -16,14 +16,17 @@ from collections.abc import Iterator
 LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
 """These errors mean that the disk has lost the bytes."""
 
+DENIED = frozenset({errno.EACCES, errno.EPERM})
+"""These errors mean that another program has changed the owner or the permissions."""
+
 
 class StoreError(Exception):
     """An operation of the disk failed."""
 
     @property
     def lost(self) -> bool:
-        """True if the disk has lost the bytes. All other errors may be temporary."""
-        return isinstance(self.__cause__, OSError) and self.__cause__.errno in LOST
+        """True if the disk has lost the bytes, or denies them to this process. All other errors may be temporary."""
+        return isinstance(self.__cause__, OSError) and self.__cause__.errno in LOST | DENIED
 
 
 class StoreFullError(StoreError):
@@ -71,6 +74,6 @@ def store_error(operation: str, error: OSError) -> StoreError:
 
 def _advice(error: OSError) -> str:
     """What to do about an error whose cause does not end by itself, as the end of a message."""
-    if error.errno in (errno.EACCES, errno.EPERM):
+    if error.errno in DENIED:
         return f". Let the user {os.geteuid()}, as which this process runs, write there"
     return ". Mount the disk so that this process can write to it" if error.errno == errno.EROFS else ""

@@ -78,10 +78,10 @@ def store(path: Path, value: object, *, durable: bool = True) -> None:
 
 
 def load_pair(path: Path, kind: type[_T]) -> _T:
-    """Read a record of :func:`store_pair`, or its copy if the record is damaged or missing. Raises as :func:`load`."""
+    """Read a record of :func:`store_pair`, or its copy if the record cannot be read. Raises as :func:`load`."""
     try:
         return load(path, kind)
-    except (RecordError, FileNotFoundError) as error:
+    except (RecordError, FileNotFoundError, PermissionError) as error:
         try:
             return load(copy_of(path), kind)
         except (RecordError, FileNotFoundError):

@@ -9,7 +9,7 @@ from pathlib import Path
 import structlog
 
 from pantala_pieces import records
-from pantala_pieces.errors import LOST, StoreError, store_errors
+from pantala_pieces.errors import DENIED, LOST, StoreError, store_errors
 from pantala_pieces.file import PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.records import RecordError
@@ -65,7 +65,7 @@ class PieceStore:
     def delete(self, name: str) -> None:
         """Remove a task's pieces. Readers with an open data file can continue.
 
-        If the task's directory contains something that Pantala did not write, the directory is renamed.
+        The directory is renamed if it has something that Pantala did not write, or that this process may not remove.
         """
         file = self._files.pop(name, None)
         if file is not None:
@@ -74,7 +74,7 @@ class PieceStore:
         with store_errors(f"delete {directory}"), contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(directory.lstat().st_mode):
                 for part in _OURS:
-                    with contextlib.suppress(FileNotFoundError, IsADirectoryError):
+                    with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
                         (directory / part).unlink()
             try:
                 directory.rmdir()
@@ -82,6 +82,7 @@ class PieceStore:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
                 set_aside(directory)
+                _log.warning("a directory of a task has content that is not removed; it is renamed", task=name)
 
     def usage(self) -> Usage:
         """The room of the disk that has the store."""
@@ -106,8 +107,8 @@ class PieceStore:
                 meta = _read_meta(directory)
             except FileNotFoundError:  # a crash has interrupted its creation or deletion
                 self._remove(name)
-            except RecordError as error:
-                _log.error("the record of a copy is damaged; the copy is fetched again", task=name, error=str(error))
+            except (RecordError, PermissionError) as error:
+                _log.error("the record of a copy is unusable; the copy is fetched again", task=name, error=str(error))
                 self._remove(name)
             else:
                 yield self._file(directory, meta)
@@ -120,9 +121,9 @@ class PieceStore:
             except NotADirectoryError:
                 continue
             except OSError as error:
-                if error.errno not in LOST:
+                if error.errno not in LOST | DENIED:
                     raise
-                _log.error("a folder of copies cannot be read; they are fetched again", folder=str(folder))
+                _log.error("a folder of copies cannot be read; they are fetched again", error=str(error))
 
     def _remove(self, name: str) -> None:
         """Remove a copy that is not usable. If the disk does not allow it, the other copies are usable all the same."""

@@ -45,6 +45,8 @@ class PieceCache:
         self._disk = ThreadPoolExecutor(1, "disk")
         self._wall = wall
         self._evidence: WeakKeyDictionary[PieceFile, Evidence] = WeakKeyDictionary()
+        self.unread: set[str] = set()
+        """Tasks of an earlier process whose pieces are not verified yet. These pieces count as missing."""
 
     def total_bytes(self) -> int:
         """The bytes of all verified pieces."""
@@ -58,18 +60,44 @@ class PieceCache:
     async def open(self) -> list[str]:
         """Verify the pieces of an earlier process. Returns the tasks whose published files have changed on the disk.
 
-        The pieces of these tasks are dropped. A published file cannot be repaired while programs read it.
+        A task that cannot be verified now stays in :attr:`unread`.
         """
         await self._on_disk(self._store.open)
+        self.unread = self.tasks()
         rotten = []
-        for file in self._store:
-            published = file.complete or _is_linked(file)
-            readable = await self._is_readable(file)
-            if published and not (readable and file.whole and _has_data(file)):
-                rotten.append(file.meta.task_id)
-                if readable:
-                    await self.drop(file.meta.task_id)
+        for name in sorted(self.unread):
+            try:
+                if not await self.verify(name):
+                    rotten.append(name)
+            except StoreError as error:
+                log.warning("the pieces of a task cannot be read now; trying again later", task=name, error=str(error))
         return rotten
+
+    async def verify(self, task_id: str) -> bool:
+        """Hash all pieces of a task again. False: a published file has changed, or cannot be read.
+
+        Then its pieces are dropped, because a published file cannot be repaired while programs read it. So are pieces
+        that the disk has lost or denies. Raises :class:`StoreError` for any other error, such as a read-only disk. It
+        may pass, so it deletes nothing.
+        """
+        file = self._store.get(task_id)
+        if file is None:
+            return True
+        published = file.complete or _is_linked(file)
+        try:
+            await self._verify(file)
+            if not published or (file.whole and _has_data(file)):
+                self.unread.discard(task_id)
+                return True
+        except StoreError as error:
+            if not error.lost:
+                raise
+            log.warning("the pieces of a task cannot be read; they are fetched again", task=task_id, error=str(error))
+        try:
+            await self.drop(task_id)
+        except StoreError as error:
+            log.warning("an unusable task cannot be removed from the disk", task=task_id, error=str(error))
+        return not published
 
     def lookup(self, task_id: str) -> PieceFile | None:
         return self._store.get(task_id)
@@ -219,6 +247,7 @@ class PieceCache:
 
     async def drop(self, task_id: str) -> None:
         """Remove a task's pieces. Readers with an open file can continue."""
+        self.unread.discard(task_id)
         await self._on_disk(lambda: self._store.delete(task_id))
 
     def close(self) -> None:
@@ -231,26 +260,6 @@ class PieceCache:
 
     def _known(self, file: PieceFile) -> Evidence:
         return self._evidence.get(file) or self._evidence.setdefault(file, Evidence())
-
-    async def _is_readable(self, file: PieceFile) -> bool:
-        """Hash all pieces again. A file that the disk has lost is dropped, so that the other files stay usable.
-
-        Any other error, such as a missing permission, may pass. It is raised, and deletes nothing.
-        """
-        name = file.meta.task_id
-        try:
-            await self._verify(file)
-        except StoreError as error:
-            if not error.lost:
-                raise
-            log.warning("the pieces of a task cannot be read; they are fetched again", task=name, error=str(error))
-        else:
-            return True
-        try:
-            await self.drop(name)
-        except StoreError as error:
-            log.warning("an unreadable task cannot be removed from the disk", task=name, error=str(error))
-        return False
 
     async def _verify(self, file: PieceFile) -> None:
         """Hash all pieces again."""

@@ -46,7 +46,7 @@ class PublicationRecords:
             for file in sorted(self._directory.glob("*.json")):
                 try:
                     record = records.load(file, PublicationRecord)
-                except RecordError as error:
+                except (RecordError, PermissionError) as error:
                     _log.error("the record of a published file is damaged; making it again", error=str(error))
                     continue
                 if self._file(record.path) == file:

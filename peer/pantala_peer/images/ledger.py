@@ -172,13 +172,13 @@ class LedgerFile:
         self._path = path
 
     def read(self) -> Ledger:
-        """The last ledger. Empty: the file is missing or not valid."""
-        try:
-            with store_errors(f"read {self._path}"), contextlib.suppress(FileNotFoundError):
+        """The last ledger. Empty: the file is missing, not valid, or denied to this process."""
+        with store_errors(f"read {self._path}"), contextlib.suppress(FileNotFoundError):
+            try:
                 content = records.load_pair(self._path, LedgerContent)
                 return Ledger(content.entries, content.pins)
-        except RecordError as error:
-            log.warning("ignored the record of ordered images, because it is not valid", error=str(error))
+            except (RecordError, PermissionError) as error:
+                log.warning("ignored the record of ordered images, because it is not valid", error=str(error))
         return Ledger()
 
     def write(self, content: LedgerContent) -> None:

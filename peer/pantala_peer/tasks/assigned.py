@@ -73,8 +73,7 @@ class AssignedTasks:
         changed = await self._cache.open()
         self._room.open((await self._cache.usage()).total)
         for name in changed:
-            log.warning("a published file changed on the disk; unpublishing it and fetching it again", task=name)
-            await self._deliveries.withdraw(name)
+            await self._unpublish(name)
 
     async def run(self, interval: float) -> None:
         """Compare all tasks with their assignments every ``interval`` seconds, until cancelled."""
@@ -247,13 +246,11 @@ class AssignedTasks:
             self._deliveries.report(assignment, failed(error))
 
     async def _drop(self, name: str) -> None:
-        self._ready.discard(name)
         self._troubles.pop(name, None)
         self._received.pop(name, None)
         self._damage.pop(name, None)
         await self._withdraw(name)
-        await self._cancel(name)
-        await self._cache.drop(name)
+        await self._drop_pieces(name)
         self._waiting.pop(name, None)
         log.info("removed a task from the cache", task=name)
 
@@ -277,6 +274,10 @@ class AssignedTasks:
     async def _hold(self, assignment: Assignment) -> None:
         name = assignment.task_id
         try:
+            if name in self._cache.unread:
+                if not await self._cache.verify(name):
+                    await self._unpublish(name)
+                self._supernodes.inventory_changed(name)
             if not self._cache.fits(assignment):
                 await self._drop_pieces(name)
             if await self._cache.hold(assignment) and self._assigned.get(name) == assignment:
@@ -328,6 +329,13 @@ class AssignedTasks:
             self._ready.discard(name)
             await self._cancel(name)
             await self._cache.repair(name)
+
+    async def _unpublish(self, name: str) -> None:
+        log.warning("a published file changed on the disk; unpublishing it and fetching it again", task=name)
+        try:
+            await self._deliveries.withdraw(name)
+        except StoreError as error:
+            log.warning("a changed file cannot be unpublished", task=name, error=str(error))
 
     async def _withdraw(self, name: str, assignment: Assignment | None = None) -> None:
         """Unpublish the paths that are not assigned, and let other tasks publish at them."""

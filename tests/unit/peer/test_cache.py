@@ -174,18 +174,20 @@ async def test_an_error_that_may_pass_deletes_no_piece(
     journal, opened = file.directory / "journal", os.open
     cache.close()
 
-    def denied(path: Path, *arguments: Any, **options: Any) -> int:
+    def read_only(path: Path, *arguments: Any, **options: Any) -> int:
         if path == journal:
-            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(path))
+            raise OSError(errno.EROFS, os.strerror(errno.EROFS), str(path))
         return opened(path, *arguments, **options)
 
-    with monkeypatch.context() as patched:
-        patched.setattr(os, "open", denied)
-        with pytest.raises(StoreError, match="Permission denied"):
-            await PieceCache(tmp_path / "cache").open()
     again = PieceCache(tmp_path / "cache")
-    assert [] == await again.open()
-    assert {TASK} == again.tasks()
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "open", read_only)
+        assert [] == await again.open()
+        with pytest.raises(StoreError, match="Read-only"):
+            await again.verify(TASK)
+    assert ({TASK}, {}) == (again.unread, again.inventory())
+    assert await again.verify(TASK)
+    assert (set(), {TASK}) == (again.unread, set(again.inventory()))
     again.close()
 
 
