@@ -104,6 +104,7 @@ class StatementTaken:
     name: str
     tasks: tuple[WantedTask, ...] = ()
     """The tasks as they were sent."""
+    revision: int = 0
     cut: Mapping[str, Obstacle] = field(default_factory=dict)
     """The tasks and images for which the statement had no room, as in ``FittedStatement.cut``."""
 

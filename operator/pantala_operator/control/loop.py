@@ -143,6 +143,8 @@ class Loop:
         self._mark_all()
 
     def _on_statement(self, event: StatementTaken) -> None:
+        uids = [wanted.uid for wanted in event.tasks]
+        self._mark(*self._observation.supernodes.on_statement(event.name, uids, event.revision))
         former = self._observation.cut.get(event.name, {})
         self._observation.cut[event.name] = event.cut
         if former != event.cut:

@@ -185,7 +185,7 @@ class SupernodeClient:
             backoff.reset()
             self._succeed("statement")
             self._revision, self._stated = receipt.revision, wanted if form == self._form else None
-            self._publish(StatementTaken(self._name, fitted.statement.tasks, fitted.cut))
+            self._publish(StatementTaken(self._name, fitted.statement.tasks, receipt.revision, fitted.cut))
             await asyncio.sleep(_STATEMENT_PAUSE)
 
     async def _ask_progress(self) -> None:

@@ -23,6 +23,9 @@ class ReplicaReport:
     """True if the supernode has not answered for a while, so that the report may be outdated."""
     before_restart: bool = False
     """True if the report is from before the supernode's restart, and no newer one exists."""
+    current: bool = True
+    """True if the supernode has had the task in its statement from before the report until now. Otherwise its copy may
+    be gone: it deletes what is no longer stated."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,7 +56,7 @@ def place(owner: str | None, reports: Mapping[str, ReplicaReport], attempt: str)
 
 def _caught_up(own: ReplicaReport | None, other: ReplicaReport) -> bool:
     """True if the owner has everything that ``other`` has: the copy, and a report from each node with the file."""
-    if own is None or own.before_restart or own.report.attempt != other.report.attempt:
+    if own is None or own.before_restart or not own.current or own.report.attempt != other.report.attempt:
         return False
     if not other.ready & own.connected <= own.ready:
         return False

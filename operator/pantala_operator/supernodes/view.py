@@ -37,6 +37,8 @@ class SupernodeView:
         self.connected: frozenset[str] = frozenset()
         self.epoch = 0
         """The greatest epoch of a statement that the supernode has accepted."""
+        self._stated: dict[str, int] = {}
+        """The revision since which all statements contain a Task, by the Task's UID."""
         self._ready: dict[str, Set[str]] = {}
         self._remembered: dict[str, tuple[str, Set[str]]] = {}
 
@@ -60,6 +62,7 @@ class SupernodeView:
         """
         restarted = changes.boot != self.boot or changes.full
         touched = set(self.reports) if restarted else set()
+        touched |= {uid for uid, revision in self._stated.items() if self.revision < revision <= changes.revision}
         connected_before = self.connected
         if restarted:
             for uid, report in self.reports.items():
@@ -96,7 +99,15 @@ class SupernodeView:
         if report is None or report.task_id != task_id:
             return None
         ready = self._ready.get(uid, frozenset[str]())
-        return ReplicaReport(report, ready, self.connected, bool(self.silent), before_restart)
+        return ReplicaReport(report, ready, self.connected, bool(self.silent), before_restart, self._is_current(uid))
+
+    def on_statement(self, uids: Iterable[str], revision: int) -> set[str]:
+        """Note that the supernode accepted a statement with these Tasks. Returns those whose report is current now."""
+        former, self._stated = self._stated, {uid: self._stated.get(uid, revision) for uid in uids}
+        return {uid for uid in self._stated.keys() - former.keys() if self._is_current(uid)}
+
+    def _is_current(self, uid: str) -> bool:
+        return uid in self._stated and self._stated[uid] <= self.revision
 
     def add_holders(self, uid: str, holders: Set[str]) -> None:
         """Add nodes that have the file of the Task ``uid``, as known from a supernode that dropped the task."""
@@ -199,6 +210,10 @@ class SupernodeOverview:
         self._peers = None
         self._update_complete()
         return touched, peers_changed
+
+    def on_statement(self, name: str, uids: Iterable[str], revision: int) -> set[str]:
+        """Note that a supernode accepted a statement. Returns the UIDs of the Tasks whose move may have ended."""
+        return self.views[name].on_statement(uids, revision) if name in self.views else set()
 
     def on_reachability(self, name: str, problem: str) -> None:
         """Note why a supernode cannot be reached. With an empty ``problem`` it can be reached again."""

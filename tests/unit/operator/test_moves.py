@@ -62,6 +62,7 @@ class Moves(RuleBasedStateMachine):
         self.supernodes = {name: ModelSupernode() for name in NAMES}
         self.published = {node: set[str]() for node in NODES}
         self.counted: dict[str, Set[str]] = {task: frozenset() for task in TASKS}
+        self.whole = dict.fromkeys(TASKS, False)
         self.scale(1)
 
     @initialize(work=st.integers(0, 3), count=st.integers(1, 3))
@@ -150,9 +151,11 @@ class Moves(RuleBasedStateMachine):
         supernode.dropping = (supernode.dropping | supernode.stated) - wanted
         supernode.stated = wanted
         supernode.revision += 1
+        self.known.on_statement(name, wanted, supernode.revision)
         leaving = {member.name for member in self.known.members if member.leaving}
         if name in leaving and not wanted:
             self.known.release(name)
+            supernode.pieces.clear()
 
     @rule(name=st.sampled_from(NAMES), giving=st.booleans())
     def work(self, name: str, giving: bool = True) -> None:
@@ -185,6 +188,14 @@ class Moves(RuleBasedStateMachine):
             self.counted[task] = holders
             assert holders <= {node for node in NODES if task in self.published[node]}
 
+    @invariant()
+    def no_whole_copy_is_lost(self) -> None:
+        """Otherwise the origin is read again."""
+        for task in TASKS:
+            whole = any(supernode.pieces.get(task) == WHOLE for supernode in self.supernodes.values())
+            assert self.whole[task] <= whole, task
+            self.whole[task] = whole
+
     def teardown(self) -> None:
         """After the last fault each task is stated to its owner only, and no supernode is leaving."""
         self.scale(max(1, len([member for member in self.known.members if not member.leaving])))
@@ -206,3 +217,18 @@ class Moves(RuleBasedStateMachine):
 
 TestMoves = Moves.TestCase
 TestMoves.settings = settings(max_examples=examples(200), stateful_step_count=25)
+
+
+def test_a_copy_whose_deletion_is_not_reported_yet_does_not_count() -> None:
+    """Else the only other supernode with the file leaves, and the origin is read again."""
+    moves = Moves()
+    moves.work(NAMES[0])
+    moves.scale(3)
+    for name in (*NAMES[1:], *NAMES):
+        moves.work(name)
+    moves.drop(NAMES[0])
+    moves.scale(1)
+    for name in reversed(NAMES):
+        moves.state(name)
+        moves.no_whole_copy_is_lost()
+    moves.teardown()

@@ -157,6 +157,8 @@ def test_a_node_that_is_disconnected_during_a_move_is_remembered(supernodes: Sup
     """The former owner would remember it, too."""
     supernodes.on_update(OTHER, reported(has("a", "b"), a=True))
     supernodes.on_update(OWNER, reported(has("a"), a=True))
+    assert {OWNER, OTHER} == view(supernodes).stated
+    assert {"u"} == supernodes.on_statement(OWNER, ["u"], 1)
     assert {OWNER} == view(supernodes).stated
     supernodes.on_update(OTHER, reported(gone="u"))
     assert {"a", "b"} == view(supernodes).holders
