@@ -262,7 +262,7 @@ def test_a_slow_disk_delays_only_as_many_pieces_as_it_writes(lab: Lab) -> None:
     lab.submit(*range(3, 30))
     lab.until(27)
     assert set(range(3, 30)) == set(lab.store.stored)
-    assert time.monotonic() - begun < 1.0
+    assert time.monotonic() - begun < 1.9
 
 
 def test_a_thread_without_work_ends_and_frees_its_buffer() -> None:

@@ -51,7 +51,7 @@ class FakeSupernode(SupernodeRegistries):
 
 
 class Node:
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, stall: float) -> None:
         self.cache = PieceCache(root)
         self.events = PeerEvents()
         self.waiters = PieceWaiters(self.events)
@@ -69,7 +69,7 @@ class Node:
             BlobDemand(BlobRoom(), self.report),
             self.rights,
             answering=lambda _: "http://supernode" if self.answers else None,
-            deadlines=Deadlines(again=0.2, stall=0.4),
+            deadlines=Deadlines(again=0.2, stall=stall),
         )
 
     def report(self, name: str, wanted: WantedBlob | None) -> None:
@@ -102,8 +102,8 @@ class Node:
 
 
 @pytest.fixture
-async def node(tmp_path: Path) -> AsyncIterator[Node]:
-    made = Node(tmp_path)
+async def node(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[Node]:
+    made = Node(tmp_path, getattr(request, "param", 30.0))
     await made.cache.open()
     yield made
     made.cache.close()
@@ -135,6 +135,7 @@ async def test_a_wrong_piece_is_never_read(node: Node) -> None:
     assert CONTENT[:10] == await reading
 
 
+@pytest.mark.parametrize("node", [0.4], indirect=True)
 async def test_a_late_byte_is_wanted_again_and_then_given_up(node: Node) -> None:
     await node.hold()
     await node.put(0)
