@@ -16,12 +16,13 @@ import aiohttp
 import pytest
 from aiohttp import web
 
-from pantala_process.settings import ListenAddress
+from pantala_process.settings import ListenAddress, SettingsError
 from pantala_supernode.http.access import Guard
 from pantala_supernode.http.front import Front
 from pantala_supernode.http.operations import BodyRoom
 from pantala_supernode.http.site import site
 from pantala_supernode.metrics import Metrics
+from pantala_supernode.settings import parse
 from testbed.cluster import layout
 from testbed.cluster.command import CommandError
 from testbed.cluster.turn import turn
@@ -29,39 +30,51 @@ from tests.support.eventually import eventually, eventually_blocking
 from tests.support.supernode_lab import SupernodeProcess
 
 
-def start(*flags: str) -> subprocess.Popen[str]:
+def start(*flags: str, program: str = "supernode") -> subprocess.Popen[str]:
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PANTALA_")}
     return subprocess.Popen(
-        [sys.executable, "-m", "pantala_supernode", *flags], stderr=subprocess.PIPE, text=True, env=environment
+        [sys.executable, "-m", f"pantala_{program}", *flags], stderr=subprocess.PIPE, text=True, env=environment
     )
 
 
-def refused(*flags: str) -> tuple[int, str]:
-    process = start(*flags)
+def refused(*flags: str, program: str = "supernode") -> tuple[int, str]:
+    process = start(*flags, program=program)
     _, errors = process.communicate(timeout=30)
     assert "Traceback" not in errors
     return process.returncode, errors
 
 
 @pytest.mark.parametrize(
-    ("flags", "advice"),
+    ("program", "flag", "advice"),
     [
-        ([], "--data is missing"),
-        (["--data", "x", "--listen", "nowhere"], "is not a valid HOST:PORT"),
-        (["--data", "x", "--listen", "0.0.0.0:1", "--no-auth"], "add --i-know"),
-        (["--data", "x", "--deny-source", "10.0.0.1/8"], "Give networks"),
-        (["--data", "x", "--disk-low", "95"], "Give the lower one as --disk-low"),
-        (["--data", "x", "--disk-high", "0"], "from 1 to 100"),
-        (["--data", "x", "--origin-rate", "fast"], "Give bytes a second"),
-        (["--data", "x", "--serve-rate", "0"], "Give bytes a second"),
-        (["--data", "x", "--piece-size-rule", "large"], "mixed, swarm, dragonfly"),
-        (["--unknown"], "unrecognized arguments"),
+        ("supernode", (), "--data is missing"),
+        ("operator", (), "Set either --supernode"),
+        ("peer", (), "--supernode is missing"),
+        ("runtime", ("--unknown",), "unrecognized arguments"),
     ],
 )
-def test_wrong_flags_end_with_2_and_name_the_remedy(flags: list[str], advice: str) -> None:
-    code, text = refused(*flags)
+def test_wrong_flags_end_with_2_and_name_the_remedy(program: str, flag: tuple[str, ...], advice: str) -> None:
+    code, text = refused(*flag, program=program)
     assert 2 == code
     assert advice in text
+
+
+@pytest.mark.parametrize(
+    ("flags", "advice"),
+    [
+        ("--listen nowhere", "is not a valid HOST:PORT"),
+        ("--listen 0.0.0.0:1 --no-auth", "add --i-know"),
+        ("--deny-source 10.0.0.1/8", "Give networks"),
+        ("--disk-low 95", "Give the lower one as --disk-low"),
+        ("--disk-high 0", "from 1 to 100"),
+        ("--origin-rate fast", "Give bytes a second"),
+        ("--serve-rate 0", "Give bytes a second"),
+        ("--piece-size-rule large", "mixed, swarm, dragonfly"),
+    ],
+)
+def test_a_wrong_value_is_refused_and_its_remedy_named(flags: str, advice: str) -> None:
+    with pytest.raises(SettingsError, match=advice):
+        parse(["--data", "x", *flags.split()], {})
 
 
 def test_an_unusable_volume_ends_with_1_and_its_name(tmp_path: Path) -> None:

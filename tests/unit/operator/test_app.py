@@ -1,22 +1,13 @@
 """The whole operator with one supernode."""
 
 import asyncio
-import dataclasses
-import logging
-import signal
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import AsyncIterator
 from unittest.mock import AsyncMock
 
 import pytest
 
-from pantala_operator.__main__ import main
 from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
 from pantala_operator.events import StatusWritten
-from pantala_operator.settings import Settings, parse
-from pantala_process.settings import ListenAddress, SettingsError
-from pantala_protocol.rules.names import SharedPath
-from pantala_protocol.rules.quotas import Quota, Quotas
 from pantala_protocol.statement import CDNStatus
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
@@ -285,79 +276,3 @@ async def test_a_statement_is_sent_only_for_a_difference(stage: OperatorStage) -
     await stage.finish("t7")
     await asyncio.sleep(0.3)
     assert count == len(stage.supernode.statements)
-
-
-_EXAMPLES: dict[str, tuple[str, object]] = {
-    "supernode": ("http://x:1/, http://y:2", ("http://x:1", "http://y:2")),
-    "supernode_statefulset": ("ns/x", "ns/x"),
-    "lease": ("ns/x", "ns/x"),
-    "health_listen": ("[::1]:9", ListenAddress("::1", 9)),
-    "console_listen": ("[::1]:9", ListenAddress("::1", 9)),
-    "startup_taints": ("a/, b/c", ("a/", "b/c")),
-    "node_condition": ("yes", True),
-    "token_file": ("/some/token", Path("/some/token")),
-    "quotas": ("*=tasks:5", Quotas(Quota(tasks=5))),
-    "shared_paths": ("a=models, b=x/y", (SharedPath("a", "models"), SharedPath("b", "x/y"))),
-    "tls_listen": ("[::1]:9", ListenAddress("::1", 9)),
-    "peer_health_port": ("9", 9),
-    "log_level": ("debug", logging.DEBUG),
-}
-_BASES: dict[str, dict[str, str]] = {
-    "supernode_statefulset": {},
-    "tls_listen": {"PANTALA_SUPERNODE_STATEFULSET": "ns/x", "POD_NAMESPACE": "ns", "POD_ID": "pod"},
-}
-
-
-@pytest.mark.parametrize("field", dataclasses.fields(Settings), ids=lambda field: str(field.name))
-def test_every_setting_has_a_flag_and_a_variable(field: dataclasses.Field[object]) -> None:
-    base = _BASES.get(field.name, {"PANTALA_SUPERNODE": "http://s:8002"})
-    text, expected = _EXAMPLES.get(field.name, ("7.5", 7.5) if field.type is float else ("/some/file", "/some/file"))
-    by_variable = parse([], base | {f"PANTALA_{field.name.upper()}": text})
-    by_flag = parse([f"--{field.name.replace('_', '-')}", text], base | {f"PANTALA_{field.name.upper()}": "ignored"})
-    assert expected == getattr(by_variable, field.name) == getattr(by_flag, field.name)
-
-
-@pytest.mark.parametrize(
-    "arguments",
-    [
-        [],
-        ["--supernode", "s:8002"],
-        ["--supernode", ","],
-        ["--supernode", "http://s:1,http://u@s:1"],
-        ["--supernode", "http://s", "--supernode-statefulset", "ns/s"],
-        ["--supernode-statefulset", "s"],
-        ["--supernode-statefulset", "ns/"],
-        ["--supernode", "http://s", "--health-listen", "8080"],
-        ["--supernode", "http://s", "--root", "files"],
-        ["--supernode", "http://s", "--root", "/"],
-        ["--supernode", "http://s", "--relist-interval", "0"],
-        ["--supernode", "http://s", "--progress-interval", "soon"],
-    ],
-)
-def test_what_cannot_be_used_is_refused(arguments: list[str]) -> None:
-    with pytest.raises(SettingsError):
-        parse(arguments, {})
-
-
-def test_two_ways_to_name_the_supernodes_exclude_each_other() -> None:
-    with pytest.raises(SettingsError, match="exclude each other"):
-        parse(["--supernode", "http://s", "--supernode-statefulset", "ns/s"], {})
-
-
-@pytest.fixture
-def handlers() -> Iterator[None]:
-    """Restores the handlers of signals, which the start of a process replaces."""
-    former = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    yield
-    for number, handler in former.items():
-        signal.signal(number, handler)
-
-
-@pytest.mark.usefixtures("handlers")
-def test_wrong_flags_exit_with_2_in_a_line(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
-    monkeypatch.setattr("sys.argv", ["pantala-operator"])
-    monkeypatch.delenv("PANTALA_SUPERNODE", raising=False)
-    with pytest.raises(SystemExit) as ended:
-        main()
-    assert 2 == ended.value.code
-    assert "--supernode http://HOST:8002" in capsys.readouterr().err
