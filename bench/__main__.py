@@ -3,8 +3,6 @@
 JSON goes to the standard output or to ``--json``, progress and tables go to the standard error.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import signal

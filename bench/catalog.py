@@ -1,7 +1,5 @@
 """All scenarios by their names."""
 
-from __future__ import annotations
-
 from bench.control.scenario import ControlScenario
 from bench.data.scenario import DataScenario
 from bench.fast.scenario import FastScenario

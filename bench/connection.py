@@ -1,9 +1,8 @@
 """A small HTTP client on raw sockets, which costs little CPU time. It supports only what the supernode uses."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Callable
+from typing import Self
 
 from bench.errors import BenchError
 
@@ -17,7 +16,7 @@ class BenchConnection(asyncio.Protocol):
         self._then: Callable[[bytes], None] | None = None
 
     @classmethod
-    async def open(cls, host: str, port: int) -> BenchConnection:
+    async def open(cls, host: str, port: int) -> Self:
         _, connection = await asyncio.get_running_loop().create_connection(cls, host, port)
         return connection
 

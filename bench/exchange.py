@@ -1,7 +1,5 @@
 """Exchanges of scripted peers with a supernode."""
 
-from __future__ import annotations
-
 import asyncio
 from typing import Any
 

@@ -1,7 +1,5 @@
 """Keeps files in memory, because on a common disk the measured processes would wait for each other."""
 
-from __future__ import annotations
-
 import hashlib
 import mmap
 import os

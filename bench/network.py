@@ -1,14 +1,11 @@
 """Places for processes: hosts in network namespaces around one switch, with shaped links, and this machine itself."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Protocol, Self
 
 from testbed.cluster.command import run
@@ -106,7 +103,7 @@ class Network:
             self._stack = stack.pop_all()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def host(self, name: str, megabits: int) -> Host:

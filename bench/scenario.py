@@ -1,7 +1,5 @@
 """The interface of a scenario: its options, its measurement, and the form of its results."""
 
-from __future__ import annotations
-
 import argparse
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Generator, Mapping, Sequence

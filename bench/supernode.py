@@ -1,13 +1,12 @@
 """A supernode process, and the bench's client of its API."""
 
-from __future__ import annotations
-
 import http.client
 import re
 import sys
 import time
 from collections.abc import Callable, Iterable
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -39,7 +38,7 @@ class SupernodeProcess:
         self._process: Process | None = None
         self.port = 0
 
-    def __enter__(self) -> SupernodeProcess:
+    def __enter__(self) -> Self:
         try:
             self.start()
         except BaseException:

@@ -1,14 +1,11 @@
 """A supernode and peers as real processes, and the download of one file to all peers."""
 
-from __future__ import annotations
-
 import sys
 import time
 from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from bench.errors import BenchError
@@ -77,7 +74,7 @@ class Swarm:
         self._stack.enter_context(self.supernode)
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._stack.close()
 
     def start_peers(self, places: Sequence[Place]) -> None:

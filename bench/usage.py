@@ -1,7 +1,5 @@
 """CPU time and memory of processes and of the machine, and the wait for a calm machine."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import time

@@ -3,8 +3,6 @@
 ``--rows NAME ...`` runs only some rows, ``--short`` the form in ``make test``, ``--first N --count 1`` one experiment.
 """
 
-from __future__ import annotations
-
 import argparse
 import asyncio
 import contextlib

@@ -1,7 +1,5 @@
 """All rows of the fault suite, in the order of the table."""
 
-from __future__ import annotations
-
 from faults.row import Row
 from faults.rows import clocks, corruptions, crashes, disks, events, floods, kills, origins, partitions, swarms
 

@@ -4,8 +4,6 @@ Only calls for files below FOLDER count. WHEN is ``before``, ``after`` or ``insi
 process writes half of the bytes and dies. The product needs no code for this.
 """
 
-from __future__ import annotations
-
 import os
 import runpy
 import signal

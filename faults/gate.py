@@ -1,7 +1,5 @@
 """A gate in front of a port. It passes connections on, refuses them, or swallows what they send."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator

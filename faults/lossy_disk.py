@@ -5,8 +5,6 @@ states after a power cut. What was synced is there. Of all other changes any may
 the newest names of a directory may be lost. So a synced file whose directory was never synced may have no name.
 """
 
-from __future__ import annotations
-
 import os
 import random
 import threading

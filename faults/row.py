@@ -1,7 +1,5 @@
 """A row of the fault suite: one kind of fault, how often it is injected, and what was found."""
 
-from __future__ import annotations
-
 import random
 import time
 from collections import Counter

@@ -3,8 +3,6 @@
 The file may change at any time, so the clock jumps. Monotonic time stays right, as the kernel guarantees.
 """
 
-from __future__ import annotations
-
 import runpy
 import sys
 import time

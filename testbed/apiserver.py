@@ -7,8 +7,6 @@ No controller manager runs. So the deletion of a namespace never ends, owner ref
 make no pods, and aggregated ClusterRoles stay empty. Tests create nodes and pods themselves.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import http.client
@@ -19,7 +17,6 @@ import ssl
 import subprocess
 import tempfile
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 from testbed.binaries import assets
@@ -210,7 +207,7 @@ class ControlPlane:
         self.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.stop()
 
 

@@ -9,8 +9,6 @@
 Otherwise the program is built into that cache. The first build takes minutes. It needs no root.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import fcntl

@@ -3,8 +3,6 @@
 Chromium is Debian's package. As root, :func:`program` installs it once, with the font of the screenshots.
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

@@ -11,8 +11,6 @@ contains further programs to test with, separated by colons. Unless ``concurrent
 pull as older ones do, without their transfer service.
 """
 
-from __future__ import annotations
-
 import os
 import shutil
 import socket

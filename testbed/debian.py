@@ -3,8 +3,6 @@
 There are two: ``large("compiler")`` and ``large("backend")``. Their pods only sleep. Needs apt-get and mmdebstrap.
 """
 
-from __future__ import annotations
-
 import shutil
 import sys
 import tempfile

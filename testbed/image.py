@@ -6,8 +6,6 @@
     digest = push(image, "127.0.0.1:5079", "team/app", "1.0", account=("ann", "secret"))
 """
 
-from __future__ import annotations
-
 import gzip
 import hashlib
 import io

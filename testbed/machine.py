@@ -3,8 +3,6 @@
 Tests have time limits, and a first build takes many minutes. So nothing is built while a test waits for it.
 """
 
-from __future__ import annotations
-
 import os
 import sys
 

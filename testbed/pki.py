@@ -1,7 +1,5 @@
 """Keys and certificates for test clusters. They are valid for 30 days."""
 
-from __future__ import annotations
-
 import datetime
 import ipaddress
 from collections.abc import Sequence

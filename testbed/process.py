@@ -1,7 +1,5 @@
 """Child processes with a log file that always end with their parent."""
 
-from __future__ import annotations
-
 import contextlib
 import ctypes
 import os

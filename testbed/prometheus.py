@@ -3,8 +3,6 @@
 The package is not installed, because its installation starts a server and needs root. Programs on ``PATH`` come first.
 """
 
-from __future__ import annotations
-
 import json
 import os
 import shutil
@@ -14,7 +12,6 @@ import urllib.parse
 import urllib.request
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import TracebackType
 from typing import Any, Self
 
 import yaml
@@ -83,7 +80,7 @@ class Prometheus:
             raise CommandError(f"Prometheus does not answer. The end of its log:\n{self._server.tail()}")
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self._server.kill()
 
     def query(self, text: str) -> list[dict[str, Any]]:

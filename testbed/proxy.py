@@ -7,8 +7,6 @@ In a test::
         assert ["GET http://files.invalid/f"] == proxy.log
 """
 
-from __future__ import annotations
-
 import asyncio
 import base64
 import contextlib

@@ -1,7 +1,5 @@
 """Pushes blobs and manifests to one repository of a registry, over one connection."""
 
-from __future__ import annotations
-
 import base64
 import http.client
 import json

@@ -7,8 +7,6 @@ In a test::
         assert registry.blob_bytes() == {"sha256:...": 1234}
 """
 
-from __future__ import annotations
-
 import ctypes
 import ctypes.util
 import json

@@ -7,8 +7,6 @@
         assert tokens.requests[-1] == TokenRequest("ann", ("repository:team/app:pull,push",))
 """
 
-from __future__ import annotations
-
 import base64
 import json
 import socket

@@ -4,8 +4,6 @@ Each is a state machine on one connection, without an asyncio task or an HTTP li
 core to the supernode. They support only the part of HTTP that the supernode uses.
 """
 
-from __future__ import annotations
-
 import itertools
 import random
 import time

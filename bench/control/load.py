@@ -1,7 +1,5 @@
 """Measures the supernode's control plane: simulated clients send requests over loopback, but transfer no pieces."""
 
-from __future__ import annotations
-
 import asyncio
 import functools
 import statistics

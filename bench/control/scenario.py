@@ -1,7 +1,5 @@
 """The supernode's API under load by Dragonfly's clients and by peers, which transfer no bytes."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import tempfile

@@ -1,7 +1,5 @@
 """Direct downloads of the same file by the same number of hosts, over the same links."""
 
-from __future__ import annotations
-
 from bench.data.stage import Stage
 from bench.errors import BenchError
 from bench.memory import check

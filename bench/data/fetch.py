@@ -1,7 +1,5 @@
 """``python -m bench.data.fetch URL FILE`` downloads a file directly, and prints the seconds without Python's start."""
 
-from __future__ import annotations
-
 import shutil
 import sys
 import time

@@ -1,7 +1,5 @@
 """Peers on slow links download one file that only the origin has, beside direct downloads over the same links."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import os

@@ -1,7 +1,5 @@
 """The network with an origin for one file. Both the swarm and the direct downloads are measured in it."""
 
-from __future__ import annotations
-
 import json
 import sys
 from collections.abc import Iterator

@@ -1,7 +1,5 @@
 """Direct downloads from the origin: ``curl -o FILE``, and ``curl | openssl dgst -sha256``."""
 
-from __future__ import annotations
-
 import subprocess
 import time
 from pathlib import Path

@@ -4,8 +4,6 @@ A sender sends pieces of 4 MiB by ``sendfile`` over four connections. A receiver
 the BLAKE3 digest of each and writes it. No transfer in Python is cheaper, so the rate is what this machine allows.
 """
 
-from __future__ import annotations
-
 import os
 import socket
 import sys

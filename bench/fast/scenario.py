@@ -1,7 +1,5 @@
 """Peers download one large file over loopback without any limit, beside direct downloads from the same origin."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 from collections.abc import Mapping

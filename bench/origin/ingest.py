@@ -1,7 +1,5 @@
 """Reads of one file from nginx: by a supernode, by a supernode that is killed meanwhile, and by ``curl | openssl``."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import time

@@ -1,7 +1,5 @@
 """nginx as an origin on loopback: http, https, and a server that limits each connection."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import time

@@ -1,7 +1,5 @@
 """A supernode reads one large file from nginx, beside ``curl | openssl dgst -sha256``."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 from collections.abc import Mapping

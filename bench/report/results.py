@@ -1,12 +1,11 @@
 """The results of all scenarios in the same form: cases, and the measured values of each run of a case."""
 
-from __future__ import annotations
-
 import os
 import platform
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
+from typing import Self
 
 import msgspec
 
@@ -72,7 +71,7 @@ class Machine(msgspec.Struct, frozen=True):
     python: str
 
     @classmethod
-    def this(cls) -> Machine:
+    def this(cls) -> Self:
         return cls(os.cpu_count() or 1, platform.release(), platform.python_version())
 
     def __str__(self) -> str:

@@ -1,7 +1,5 @@
 """Plots as one SVG document: bars in groups, one chart below the other, readable on light and dark pages."""
 
-from __future__ import annotations
-
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

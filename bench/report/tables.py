@@ -1,7 +1,5 @@
 """The results as tables: for a terminal, and as Markdown for documents."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Sequence
 

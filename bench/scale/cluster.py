@@ -1,7 +1,5 @@
 """An API server in memory, with many Tasks and nodes. All other code is the operator's own."""
 
-from __future__ import annotations
-
 import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime

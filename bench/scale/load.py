@@ -1,7 +1,5 @@
 """Measures a real operator and a real supernode with many Tasks. API server, peers and origin are scripted."""
 
-from __future__ import annotations
-
 import asyncio
 import subprocess
 import sys

@@ -4,8 +4,6 @@ It prints a line of JSON: the seconds until the statement had all Tasks, the sec
 the memory.
 """
 
-from __future__ import annotations
-
 import asyncio
 import os
 import sys

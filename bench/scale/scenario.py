@@ -1,7 +1,5 @@
 """Many Tasks on many nodes, with the real operator and the real supernode."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import tempfile

@@ -1,7 +1,5 @@
 """The real scheduler and exchange with many peers, in virtual time. Nothing is measured: links and CPU are modelled."""
 
-from __future__ import annotations
-
 import argparse
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace

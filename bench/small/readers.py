@@ -1,7 +1,5 @@
 """Readers of a small file: directly, by Dragonfly's protocol, and as a simulated peer."""
 
-from __future__ import annotations
-
 import itertools
 from abc import ABC, abstractmethod
 from urllib.parse import urlsplit

@@ -1,7 +1,5 @@
 """The time of small files that the supernode has: by Dragonfly's protocol, as a peer, and directly from the origin."""
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import functools

@@ -1,7 +1,5 @@
 """Blocking HTTP over raw sockets, so that the measured time is the server's and the kernel's."""
 
-from __future__ import annotations
-
 import socket
 from collections.abc import Sequence
 

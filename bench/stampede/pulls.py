@@ -4,8 +4,6 @@ They pull through the mirror of an installation of this checkout, and directly f
 own host. Its link and the link of each node are shaped in both directions.
 """
 
-from __future__ import annotations
-
 import functools
 import random
 import tempfile

@@ -1,7 +1,5 @@
 """Three nodes of a real cluster pull one large image, through the mirror and directly."""
 
-from __future__ import annotations
-
 import argparse
 import functools
 import os

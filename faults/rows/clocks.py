@@ -1,7 +1,5 @@
 """Clocks that are wrong, and that jump."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import os

@@ -1,7 +1,5 @@
 """Flipped bits: in files of a store, and on the wire."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 import shutil

@@ -1,7 +1,5 @@
 """Power cuts. The disk model lists the states that a cut may leave. The product's own recovery code reads each one."""
 
-from __future__ import annotations
-
 import hashlib
 import random
 import shutil

@@ -1,7 +1,5 @@
 """Disks that fill up, and get room again."""
 
-from __future__ import annotations
-
 import asyncio
 import os
 import time

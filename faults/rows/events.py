@@ -1,7 +1,5 @@
 """An API server that drops, repeats and ages events, and operators that come and go."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """Clients that hold as many connections as they can."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

@@ -1,7 +1,5 @@
 """Processes that die at random times and at chosen changes of the disk."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """Origins with composed faults, and processes that die while they read them."""
 
-from __future__ import annotations
-
 import asyncio
 
 from hypothesis import HealthCheck, Phase, given, seed, settings

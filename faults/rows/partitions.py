@@ -1,7 +1,5 @@
 """Replicas that do not reach each other for a while."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import itertools

@@ -1,7 +1,5 @@
 """Swarms: many peers at once, and peers that lie."""
 
-from __future__ import annotations
-
 import asyncio
 import contextlib
 import random

@@ -1,7 +1,5 @@
 """The command line of the testbed's cluster."""
 
-from __future__ import annotations
-
 import argparse
 import os
 import sys

@@ -1,7 +1,5 @@
 """Starts, changes and removes the cluster of this machine."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import os
@@ -9,7 +7,7 @@ import shutil
 from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 from testbed.binaries import assets
 from testbed.cluster import control_groups, images, layout, packages, volumes
@@ -47,7 +45,7 @@ class Cluster:
         self.control_plane = ControlPlane(self.programs, self._daemons, self._authority)
 
     @classmethod
-    def up(cls, nodes: int = 3) -> Cluster:
+    def up(cls, nodes: int = 3) -> Self:
         """Start the cluster, or add nodes until it has ``nodes``. Returns when all nodes are Ready."""
         if os.geteuid() != 0:
             raise CommandError("A cluster in network namespaces needs root. Or set KUBECONFIG to use another cluster.")
@@ -61,7 +59,7 @@ class Cluster:
         return cluster
 
     @classmethod
-    def attach(cls) -> Cluster:
+    def attach(cls) -> Self:
         """The running cluster. Raises :class:`CommandError` if none runs."""
         if not layout.KUBECONFIG.exists():
             raise CommandError("No cluster runs. Start one with python -m testbed.cluster up.")

@@ -1,7 +1,5 @@
 """Runs short commands."""
 
-from __future__ import annotations
-
 import subprocess
 from collections.abc import Mapping
 

@@ -1,7 +1,5 @@
 """Makes a node's control groups (v1 or v2) before its kubelet starts, and removes them afterwards."""
 
-from __future__ import annotations
-
 import contextlib
 import signal
 import time

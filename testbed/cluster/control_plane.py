@@ -1,7 +1,5 @@
 """The cluster's processes outside of its nodes: network, etcd, API server, controllers, scheduler, DNS, registry."""
 
-from __future__ import annotations
-
 from pathlib import Path
 
 from testbed.cluster import layout

@@ -1,7 +1,5 @@
 """Starts processes that outlive their parent, and finds them again by files with their process IDs."""
 
-from __future__ import annotations
-
 import contextlib
 import os
 import signal

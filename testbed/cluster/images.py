@@ -1,7 +1,5 @@
 """Builds images without a registry: a base from Debian packages, Pantala's from the Dockerfile, and ``pause``."""
 
-from __future__ import annotations
-
 import fcntl
 import platform
 import sys

@@ -1,7 +1,5 @@
 """Installs Pantala on the cluster: builds and pushes images of this checkout, and installs the chart with them."""
 
-from __future__ import annotations
-
 import hashlib
 import json
 from collections.abc import Sequence

@@ -3,12 +3,10 @@
 With ``PANTALA_TESTBED_IPV6=1`` the cluster has only IPv6: no node, pod or Service has an IPv4 address.
 """
 
-from __future__ import annotations
-
 import os
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
+from typing import Final, Self
 
 STATE: Final = Path("/run/pantala-testbed")
 """The folder of process IDs, keys, configuration and logs."""
@@ -93,7 +91,7 @@ class NodePlace:
     number: int
 
     @classmethod
-    def named(cls, name: str) -> NodePlace:
+    def named(cls, name: str) -> Self:
         """The place of ``node<number>``. Raises :class:`ValueError`."""
         number = name.removeprefix("node")
         if number == name or not number.isdecimal() or not 1 <= int(number) <= 200:

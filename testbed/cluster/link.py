@@ -1,7 +1,5 @@
 """The link between a network namespace and the cluster's bridge."""
 
-from __future__ import annotations
-
 import ipaddress
 
 from testbed.cluster import layout

@@ -1,7 +1,5 @@
 """One node: a real kubelet, containerd and kube-proxy, in their own network and mount namespaces."""
 
-from __future__ import annotations
-
 import contextlib
 import json
 import signal

@@ -1,7 +1,5 @@
 """Installs and downloads Debian packages. Each function raises :class:`CommandError` if that is not possible."""
 
-from __future__ import annotations
-
 import os
 import shutil
 import sys

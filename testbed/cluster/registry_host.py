@@ -3,12 +3,9 @@
 Pods and nodes reach it at its address by plain http. See :data:`testbed.cluster.layout.REGISTRIES`.
 """
 
-from __future__ import annotations
-
 import shutil
 from collections.abc import Iterable, Mapping
 from pathlib import Path
-from types import TracebackType
 from typing import Self
 
 from testbed.cluster import layout, link
@@ -41,7 +38,7 @@ class RegistryHost:
         self.registry.start()
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+    def __exit__(self, *_: object) -> None:
         self.registry.stop()
         self._remove()
 

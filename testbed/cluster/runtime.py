@@ -1,7 +1,5 @@
 """Lists and removes the images of a node's containerd, through the CRI like the kubelet."""
 
-from __future__ import annotations
-
 import re
 from collections.abc import Set
 

@@ -1,7 +1,5 @@
 """Lets only one run at a time use the cluster of this machine."""
 
-from __future__ import annotations
-
 import fcntl
 import sys
 import time

@@ -1,7 +1,5 @@
 """Local volumes on the nodes, and their StorageClass, which is the default."""
 
-from __future__ import annotations
-
 import json
 import shutil
 from pathlib import Path
