@@ -7,6 +7,7 @@ full lists marks all objects.
 import asyncio
 
 import structlog
+from msgspec.structs import replace
 
 from pantala_operator.control.peers import PeerController
 from pantala_operator.control.prefetch import PrefetchController
@@ -32,11 +33,11 @@ from pantala_operator.ports import Clock
 from pantala_operator.resources.api import TaskResource
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
-from pantala_operator.supernodes.client import DesiredState
 from pantala_operator.supernodes.connections import SupernodeClients
 from pantala_operator.term import Term
 from pantala_operator.watch.observation import Observation, secret_key
 from pantala_process.backoff import pause_until
+from pantala_protocol.statement import Statement
 
 log = structlog.get_logger(__name__)
 
@@ -214,15 +215,20 @@ class Loop:
     def _state(self) -> None:
         """Send each supernode its statement, and release leaving supernodes that have no tasks left."""
         supernodes = self._observation.supernodes
-        images, unchanged, survey = self._prefetches.images, self._prefetches.unchanged, self._prefetches.survey
-        zones = self._observation.zones
-        membership = supernodes.membership(self._clock.now())
+        common = Statement(
+            0,
+            membership=supernodes.membership(self._clock.now()),
+            images=self._prefetches.images,
+            unchanged=self._prefetches.unchanged,
+            survey=self._prefetches.survey,
+            sources=self._sources.rules,
+            zones=self._observation.zones,
+        )
         for member in supernodes.members:
             tasks, view = self._tasks.wanted_from(member.name), supernodes.views[member.name]
             client = self._clients.client(member.name)
             if view.reported:
-                rules = self._sources.rules
-                client.want(DesiredState(tasks, membership, images, unchanged, survey, rules, zones))
+                client.want(replace(common, tasks=tasks))
             empty = not tasks and client.is_empty
             if member.leaving and (empty or view.silent):
                 log.info("A supernode was removed", supernode=member.name)

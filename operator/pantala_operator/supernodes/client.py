@@ -1,12 +1,11 @@
 """Talks to one supernode: sends statements and receives reports. It retries until it is cancelled."""
 
 import asyncio
-from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass, field
 from typing import NamedTuple
 
 import structlog
+from msgspec.structs import replace
 
 from pantala_operator.errors import SupernodeCallError
 from pantala_operator.events import (
@@ -21,10 +20,9 @@ from pantala_operator.supernodes import statement_room
 from pantala_operator.term import Term
 from pantala_process.backoff import Backoff
 from pantala_protocol.console.progress import Progress
-from pantala_protocol.images import WantedImage
 from pantala_protocol.nodes import numbers
 from pantala_protocol.registry import Resolve, Resolved
-from pantala_protocol.statement import Membership, SourceRule, Statement, WantedTask
+from pantala_protocol.statement import Statement
 
 log = structlog.get_logger(__name__)
 
@@ -42,19 +40,6 @@ _LONG_ANSWER = 200
 """An answer about at least this many nodes is long."""
 _OLDER_PAUSE = 10.0
 """Seconds until a supernode whose version sends no progress is asked again. It may have been upgraded."""
-
-
-@dataclass(frozen=True, slots=True)
-class DesiredState:
-    """The content of a statement. Tasks and images are sorted by age, the oldest first."""
-
-    tasks: tuple[WantedTask, ...] = ()
-    membership: Membership | None = None
-    images: tuple[WantedImage, ...] = ()
-    unchanged: tuple[str, ...] = ()
-    survey: tuple[str, ...] = ()
-    sources: tuple[SourceRule, ...] = ()
-    zones: Mapping[str, str] = field(default_factory=dict)
 
 
 class _Form(NamedTuple):
@@ -87,14 +72,17 @@ class SupernodeClient:
         self._revision = 0
         self._in_force = 0
         self._form: _Form | None = None
-        self._wanted: DesiredState | None = None
-        self._stated: DesiredState | None = None
+        self._wanted: Statement | None = None
+        self._stated: Statement | None = None
         self._changed = asyncio.Event()
         self._silent_since: dict[str, float] = {}
         self._error = ""
 
-    def want(self, desired: DesiredState) -> None:
-        """Send a statement with this content, unless the last statement had the same content."""
+    def want(self, desired: Statement) -> None:
+        """Send a statement with this content, unless the last statement had the same content.
+
+        Tasks and images are sorted by age, the oldest first. The client sets the revision, the member and the epoch.
+        """
         self._wanted = desired
         if self._wanted != self._stated:
             self._changed.set()
@@ -161,18 +149,7 @@ class SupernodeClient:
             revision = max(self._revision + 1, self._in_force + 1, int(self._clock.now().timestamp() * 1000))
             if wanted.membership is not None:
                 revision = max(revision, wanted.membership.revision)
-            content = Statement(
-                revision,
-                wanted.tasks,
-                wanted.membership,
-                self._name,
-                wanted.images,
-                survey=wanted.survey,
-                unchanged=wanted.unchanged,
-                epoch=self._term.epoch,
-                sources=wanted.sources,
-                zones=dict(wanted.zones),
-            )
+            content = replace(wanted, revision=revision, member=self._name, epoch=self._term.epoch)
             # Other connections and the health check continue while a thread measures a large statement.
             fitted = await asyncio.to_thread(statement_room.fit, content, form.of)
             try:

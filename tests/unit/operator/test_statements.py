@@ -9,7 +9,7 @@ import pytest
 
 from pantala_operator.events import OperatorEvents, StatementTaken
 from pantala_operator.supernodes import statement_room
-from pantala_operator.supernodes.client import DesiredState, SupernodeClient
+from pantala_operator.supernodes.client import SupernodeClient
 from pantala_operator.supernodes.statement_room import FittedStatement
 from pantala_operator.term import Term
 from pantala_protocol.statement import Statement, StatementReceipt
@@ -37,7 +37,7 @@ class ClientStage(MemorySupernode):
         return receipt
 
     async def run(self) -> None:
-        self.client.want(DesiredState())
+        self.client.want(Statement(0))
         running = asyncio.create_task(self.client.run())
         await eventually(lambda: self.client.is_empty)
         running.cancel()
