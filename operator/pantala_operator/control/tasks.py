@@ -5,7 +5,7 @@ from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
 from itertools import takewhile
-from typing import TypeVar
+from typing import NamedTuple, TypeVar
 
 import msgspec
 from msgspec import structs
@@ -92,6 +92,14 @@ class TargetChoice:
         return {name: at + time for at, name in takewhile(lambda joined: now - joined[0] < time, self._joined)}
 
 
+class StatedTask(NamedTuple):
+    """A task, and the supernodes whose statements contain it."""
+
+    age: tuple[datetime, str]
+    wanted: WantedTask
+    supernodes: frozenset[str]
+
+
 class TaskController:
     """Plans the marked Tasks, and remembers which tasks each supernode should have."""
 
@@ -113,9 +121,7 @@ class TaskController:
         self._paths = paths
         self._quotas = quotas
         self._excess: dict[str, Obstacle] = {}
-        self._wanted: dict[str, WantedTask] = {}
-        self._ages: dict[str, tuple[datetime, str]] = {}
-        self._stated: dict[str, frozenset[str]] = {}
+        self._stated: dict[str, StatedTask] = {}
         self._claims: dict[str, PathClaim] = {}
         self._by_path: dict[str, dict[str, PathClaim]] = {}
         self._wake: dict[str, datetime] = {}
@@ -130,16 +136,15 @@ class TaskController:
     def wanted_from(self, supernode: str) -> tuple[WantedTask, ...]:
         """The tasks that one supernode should have, the oldest first. The same object as before if no task changed."""
         if supernode not in self._by_supernode:
-            oldest = sorted(self._wanted, key=self._ages.__getitem__)
-            uids = (uid for uid in oldest if supernode in self._stated[uid])
-            self._by_supernode[supernode] = tuple(self._wanted[uid] for uid in uids)
+            oldest = sorted(self._stated.values(), key=lambda each: each.age)
+            self._by_supernode[supernode] = tuple(each.wanted for each in oldest if supernode in each.supernodes)
         return self._by_supernode[supernode]
 
     def turn(self, tasks: Mapping[str, TaskResource], marked: Set[str], now: datetime, *, everything: bool) -> None:
         """Plan the ``marked`` Tasks (UIDs), and the Tasks that depend on them."""
         dirty = set(tasks) if everything else set(marked)
         dirty |= {uid for uid, at in self._wake.items() if at <= now}
-        for uid in (self._wanted.keys() | self._claims.keys() | self._wake.keys() | marked) - tasks.keys():
+        for uid in (self._stated.keys() | self._claims.keys() | self._wake.keys() | marked) - tasks.keys():
             dirty |= self._forget(uid)
         former, self._excess = self._excess, task_quota.excess(tasks.values(), self._quotas)
         dirty |= {uid for uid in former.keys() | self._excess.keys() if former.get(uid) != self._excess.get(uid)}
@@ -186,8 +191,6 @@ class TaskController:
 
     def _forget(self, uid: str) -> set[str]:
         self._by_supernode.clear()
-        self._wanted.pop(uid, None)
-        self._ages.pop(uid, None)
         self._stated.pop(uid, None)
         self._wake.pop(uid, None)
         self._observation.late.pop(uid, None)
@@ -200,14 +203,14 @@ class TaskController:
         view = choice.view(each)
         observed = self._observed(each, choice, now)
         plan = task.plan(each, observed, self._paths, now)
-        wanted = plan.wanted
-        if wanted is not None and self._traced:
-            wanted = structs.replace(wanted, trace=context_of(uid, each.attempt))
-        if (self._stated.get(uid), self._wanted.get(uid)) != (view.stated, wanted):
+        wanted, stated = plan.wanted, None
+        if wanted is not None:
+            if self._traced:
+                wanted = structs.replace(wanted, trace=context_of(uid, each.attempt))
+            stated = StatedTask(task_quota.age(each.metadata), wanted, view.stated)
+        if self._stated.get(uid) != stated:
             self._by_supernode.clear()
-            self._stated[uid] = view.stated
-            self._ages[uid] = task_quota.age(each.metadata)
-            _keep(self._wanted, uid, wanted)
+            _keep(self._stated, uid, stated)
         _keep(self._wake, uid, plan.wake_at)
         late = Counter(trouble.reason for trouble in plan.nodes.late.values())
         _keep(self._observation.late, uid, late or None)
