@@ -28,7 +28,6 @@ from pantala_operator.errors import (
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
 from pantala_operator.ports import DataKind, R, Resource, ResourceStatus
-from pantala_operator.resources import sources
 from pantala_operator.resources.api import (
     API_VERSION,
     GROUP,
@@ -42,8 +41,7 @@ from pantala_operator.resources.api import (
 )
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
-from pantala_operator.resources.prefetch import KIND, PLURAL, ImagePrefetch
-from pantala_operator.resources.sources import SourcePolicy
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.status import Notice
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.term import Term
@@ -51,15 +49,6 @@ from pantala_process.identity import ServerClock
 from pantala_protocol.rules import names
 
 _CUSTOM = f"/apis/{GROUP}/{VERSION}"
-_KINDS: dict[type, str] = {TaskResource: "Task", PeerResource: "Peer", ImagePrefetch: KIND, SourcePolicy: sources.KIND}
-_PLACES: dict[type, tuple[str, str]] = {
-    TaskResource: (_CUSTOM, "tasks"),
-    PeerResource: (_CUSTOM, "peers"),
-    ImagePrefetch: (_CUSTOM, PLURAL),
-    SourcePolicy: (_CUSTOM, sources.PLURAL),
-    Node: ("/api/v1", "nodes"),
-}
-"""The API's base path and the plural name of each kind."""
 _PAGE = 500
 """Objects in a page of a list. At 10,000 objects this needs half the memory of a single list."""
 _TIMEOUT = 30.0
@@ -122,7 +111,7 @@ class KubernetesCluster:
         self._configuration = configuration
         self._term = term
         self._clock = clock or ServerClock()
-        self._timeout = aiohttp.ClientTimeout(total=timeout, connect=5)
+        self._timeout = timeout
         self._api = client.ApiClient(configuration)
         # Awaiting the client would discover all API paths, which are known, and write a cache to /tmp.
         self._client = dynamic.DynamicClient(self._api)  # type: ignore[no-untyped-call]
@@ -156,8 +145,7 @@ class KubernetesCluster:
         return [f"{name}.{GROUP}" for name in ("tasks", "peers") if name not in served]
 
     async def list_all(self, kind: type[R]) -> list[R]:
-        prefix, plural = _PLACES[kind]
-        return [each async for each in self._list(f"{prefix}/{plural}", kind)]
+        return [each async for each in self._list(_path(kind), kind)]
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
         within = f"namespaces/{namespace}/" if namespace else ""
@@ -174,7 +162,7 @@ class KubernetesCluster:
         return [pod(each) async for each in listed]
 
     async def read(self, resource: R) -> R:
-        return _read(await self.request("get", _path(resource)), type(resource))
+        return _read(await self.request("get", _path(type(resource), resource.metadata)), type(resource))
 
     async def read_data(self, kind: DataKind, namespace: str, name: str) -> Secret:
         if not names.is_object(name):
@@ -195,7 +183,7 @@ class KubernetesCluster:
         )
 
     async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
-        path = _path(msgspec.convert(body, kind))
+        path = _path(kind, msgspec.convert(body, kind).metadata)
         return _read(await self.request("patch", path, body=apply_body(body), **APPLY), kind)
 
     async def apply_status(self, resource: R, status: ResourceStatus) -> R:
@@ -204,17 +192,17 @@ class KubernetesCluster:
         # The resource version prevents a write to a new object with the same name. The UID would not.
         body = {
             "apiVersion": API_VERSION,
-            "kind": _KINDS[type(resource)],
+            "kind": resource.kind,
             "metadata": {"name": metadata.name, "resourceVersion": metadata.resource_version, **within},
             "status": msgspec.to_builtins(status),
         }
-        path = f"{_path(resource)}/status"
+        path = f"{_path(type(resource), resource.metadata)}/status"
         return _read(await self.request("patch", path, body=apply_body(body), **APPLY), type(resource))
 
     async def delete(self, resource: Resource) -> None:
         metadata = resource.metadata
         known = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
-        await self.request("delete", _path(resource), body={"preconditions": known})
+        await self.request("delete", _path(type(resource), resource.metadata), body={"preconditions": known})
 
     async def remove_taint(self, node: str, key: str) -> Node:
         path = f"/api/v1/nodes/{node}"
@@ -241,7 +229,7 @@ class KubernetesCluster:
         self, about: TaskResource | ImagePrefetch | PeerResource, notice: Notice, now: datetime
     ) -> None:
         namespace = about.metadata.namespace or "default"  # as for the Events of Nodes
-        body = event_body(about.metadata, _KINDS[type(about)], namespace, notice, now)
+        body = event_body(about.metadata, about.kind, namespace, notice, now)
         await self.request("post", f"/api/v1/namespaces/{namespace}/events", body=body)
 
     async def read_lease(self, metadata: Metadata) -> LeaseResource:
@@ -274,15 +262,13 @@ class KubernetesCluster:
 
     async def request(self, method: str, path: str, **parameters: Any) -> Any:
         """One request. Returns the decoded JSON, or raises a ``ClusterError``."""
-        if method == "get" or self._term is None:
-            return await self._send(method, path, self._timeout, **parameters)
-        remaining = self._term.require()
-        if remaining >= (self._timeout.total or _TIMEOUT):
-            return await self._send(method, path, self._timeout, **parameters)
-        return await self._send(method, path, aiohttp.ClientTimeout(total=remaining, connect=5), **parameters)
+        seconds = self._timeout
+        if method != "get" and self._term is not None:
+            seconds = min(seconds, self._term.require())
+        return await self._send(method, path, seconds, **parameters)
 
-    async def _send(self, method: str, path: str, timeout: aiohttp.ClientTimeout, **parameters: Any) -> Any:
-        began = time.monotonic()
+    async def _send(self, method: str, path: str, seconds: float, **parameters: Any) -> Any:
+        began, timeout = time.monotonic(), aiohttp.ClientTimeout(total=seconds, connect=5)
         try:
             response = await self._client.request(method, path, serialize=False, _request_timeout=timeout, **parameters)
             self._clock.learn(response.headers.get("Date", ""), time.monotonic() - began)
@@ -315,10 +301,13 @@ def pod(found: ForeignObject) -> Pod:
     return Pod(found.spec.get("nodeName", ""), found.metadata.labels)
 
 
-def _path(resource: Resource) -> str:
-    prefix, plural = _PLACES[type(resource)]
-    within = f"namespaces/{resource.metadata.namespace}/" if resource.metadata.namespace else ""
-    return f"{prefix}/{within}{plural}/{resource.metadata.name}"
+def _path(kind: type[Any], metadata: Metadata | None = None) -> str:
+    """The path of one object, or of all objects of a kind."""
+    prefix = "/api/v1" if kind is Node else _CUSTOM
+    if metadata is None:
+        return f"{prefix}/{kind.plural}"
+    within = f"namespaces/{metadata.namespace}/" if metadata.namespace else ""
+    return f"{prefix}/{within}{kind.plural}/{metadata.name}"
 
 
 def _lease_path(metadata: Metadata) -> str:

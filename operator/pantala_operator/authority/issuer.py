@@ -1,9 +1,8 @@
 """A certificate authority, and the certificates that it signs."""
 
-from __future__ import annotations
-
 import datetime
 from collections.abc import Sequence
+from typing import Self
 
 from cryptography import x509
 from cryptography.exceptions import InvalidSignature, UnsupportedAlgorithm
@@ -44,7 +43,7 @@ class CertificateIssuer:
         self._key = loaded
 
     @classmethod
-    def new(cls, *, now: float, lifetime: float) -> CertificateIssuer:
+    def new(cls, *, now: float, lifetime: float) -> Self:
         """A new authority with a new key."""
         key = certificates.new_key()
         loaded = serialization.load_pem_private_key(key, None)

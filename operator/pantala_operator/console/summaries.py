@@ -8,7 +8,7 @@ from pantala_operator.plan.nodes import TaskDownloads, counted, share_of_copies
 from pantala_operator.resources import conditions
 from pantala_operator.resources.api import ByteCount, Metadata, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import Condition, ConditionType
-from pantala_operator.resources.prefetch import KIND, ImagePrefetch, NodeCount, PrefetchStatus
+from pantala_operator.resources.prefetch import ImagePrefetch, NodeCount, PrefetchStatus
 from pantala_protocol.console.progress import NodeDownload
 from pantala_protocol.console.views import NodeCounts, NodePhase, NodeView, TaskSummary, Traffic
 from pantala_protocol.statement import CDNStatus, TaskReport
@@ -37,7 +37,7 @@ def of_task(task: TaskResource, report: TaskReport | None, progress: TaskDownloa
     cached = _cached(status, report, length)
     arrived = _arrived(length or 0, counts, traffic, progress)
     return TaskSummary(
-        kind="Task",
+        kind=task.kind,
         namespace=task.metadata.namespace,
         name=task.metadata.name,
         ready=ready,
@@ -63,7 +63,7 @@ def of_prefetch(prefetch: ImagePrefetch) -> TaskSummary:
     known = [size for size in sizes if size is not None]
     share = 1.0 if prefetch.is_ready else percentage(status.progress)
     return TaskSummary(
-        kind=KIND,
+        kind=prefetch.kind,
         namespace=prefetch.metadata.namespace,
         name=prefetch.metadata.name,
         ready=ready,

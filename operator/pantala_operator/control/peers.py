@@ -86,7 +86,7 @@ class PeerController:
 
     def _carry_out(self, name: str, there: PeerResource | None, plan: PeerPlan) -> None:
         if plan.create:
-            self._writer.create_peer({"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": name}})
+            self._writer.create_peer({"apiVersion": API_VERSION, "kind": PeerResource.kind, "metadata": {"name": name}})
         elif there is not None and plan.delete:
             self._writer.delete(there)
         elif there is not None and plan.status is not None:

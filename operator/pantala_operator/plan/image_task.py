@@ -18,7 +18,6 @@ from pantala_operator.resources import conditions
 from pantala_operator.resources.api import GROUP, ByteCount, NodeFailure, PeerCount, TaskResource, TaskStatus
 from pantala_operator.resources.conditions import ConditionStatus, ConditionType, Verdict
 from pantala_operator.resources.prefetch import (
-    KIND,
     ImagePrefetch,
     ImageStatus,
     PrefetchSpec,
@@ -42,7 +41,7 @@ from pantala_protocol.rules import quantity
 def owner(task: TaskResource) -> str:
     """The UID of the ImagePrefetch that a Task names as its owner. Empty if it names none."""
     controller = task.metadata.controller
-    if controller is None or controller.kind != KIND or controller.api_version.partition("/")[0] != GROUP:
+    if controller is None or controller.kind != ImagePrefetch.kind or controller.api_version.partition("/")[0] != GROUP:
         return ""
     return controller.uid
 

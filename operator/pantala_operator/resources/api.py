@@ -1,6 +1,7 @@
 """Tasks, Peers, Nodes and Secrets, as far as the operator needs them. Unknown fields are ignored. Pure."""
 
 from datetime import datetime
+from typing import ClassVar
 
 import msgspec
 
@@ -203,6 +204,8 @@ class TaskStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 class TaskResource(msgspec.Struct, frozen=True):
     """One Task resource."""
 
+    kind: ClassVar = "Task"
+    plural: ClassVar = "tasks"
     metadata: Metadata
     spec: TaskSpec
     status: TaskStatus = TaskStatus()
@@ -246,6 +249,8 @@ class NodeStatus(msgspec.Struct, frozen=True):
 class Node(msgspec.Struct, frozen=True):
     """One Node."""
 
+    kind: ClassVar = "Node"
+    plural: ClassVar = "nodes"
     metadata: Metadata
     spec: NodeSpec = NodeSpec()
     status: NodeStatus = NodeStatus()
@@ -300,6 +305,8 @@ class PeerStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=True
 class PeerResource(msgspec.Struct, frozen=True):
     """A Peer. It has the name of its node."""
 
+    kind: ClassVar = "Peer"
+    plural: ClassVar = "peers"
     metadata: Metadata
     spec: PeerSpec = PeerSpec()
     status: PeerStatus = PeerStatus()

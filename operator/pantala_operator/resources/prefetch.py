@@ -2,7 +2,7 @@
 
 import hashlib
 from datetime import datetime
-from typing import Final, NamedTuple
+from typing import ClassVar, Final, NamedTuple
 
 import msgspec
 
@@ -11,9 +11,6 @@ from pantala_operator.resources.conditions import Condition, is_true
 from pantala_protocol import image
 from pantala_protocol.rules import requests
 from pantala_protocol.rules.selection import LabelSelector
-
-KIND = "ImagePrefetch"
-PLURAL = "imageprefetches"
 
 _LONGEST_NAME: Final = 253
 _DIGITS: Final = 12
@@ -240,6 +237,8 @@ class PrefetchStatus(msgspec.Struct, frozen=True, rename="camel", omit_defaults=
 class ImagePrefetch(msgspec.Struct, frozen=True):
     """One ImagePrefetch resource."""
 
+    kind: ClassVar = "ImagePrefetch"
+    plural: ClassVar = "imageprefetches"
     metadata: Metadata
     spec: PrefetchSpec
     status: PrefetchStatus = PrefetchStatus()

@@ -1,12 +1,11 @@
 """The SourcePolicy resource, as far as the operator needs it. Unknown fields are ignored. Pure."""
 
+from typing import ClassVar
+
 import msgspec
 
 from pantala_operator.resources.api import Metadata
 from pantala_operator.resources.conditions import Condition
-
-KIND = "SourcePolicy"
-PLURAL = "sourcepolicies"
 
 
 class SourceLimits(msgspec.Struct, frozen=True, rename="camel"):
@@ -35,6 +34,8 @@ class SourcePolicyStatus(msgspec.Struct, frozen=True, rename="camel", omit_defau
 class SourcePolicy(msgspec.Struct, frozen=True):
     """One SourcePolicy."""
 
+    kind: ClassVar = "SourcePolicy"
+    plural: ClassVar = "sourcepolicies"
     metadata: Metadata
     spec: SourcePolicySpec = SourcePolicySpec()
     status: SourcePolicyStatus = SourcePolicyStatus()

@@ -4,11 +4,9 @@ Each kind calls :func:`evaluate`. At most one of ``Ready``, ``Reconciling`` and 
 three are False.
 """
 
-from __future__ import annotations
-
 from collections.abc import Iterable, Iterator
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from pantala_operator.resources import conditions
 from pantala_operator.resources.conditions import Condition, ConditionStatus, Verdict
@@ -32,16 +30,16 @@ class Obstacle(NamedTuple):
     """True if only an edit of the spec or a request for a retry removes it. The resource then counts as finished."""
 
     @classmethod
-    def of(cls, reason: Reason, what: str) -> Obstacle:
+    def of(cls, reason: Reason, what: str) -> Self:
         return cls._advised(reason, what, Advice(reason.retry, reason.action))
 
     @classmethod
-    def of_image(cls, reason: str, what: str) -> Obstacle:
+    def of_image(cls, reason: str, what: str) -> Self:
         """An obstacle that a registry or a node reports, with a ``reason`` that this version may not know."""
         return cls._advised(reason, what, reasons.of_image(reason))
 
     @classmethod
-    def _advised(cls, reason: str, what: str, advice: Advice) -> Obstacle:
+    def _advised(cls, reason: str, what: str, advice: Advice) -> Self:
         return cls(str(reason), advised(what, advice), final=advice.retry is Retry.NEVER)
 
 

@@ -12,9 +12,8 @@ from pantala_operator.events import OperatorEvents, ResourceChanged, SecretKey, 
 from pantala_operator.plan.secrets import SecretReading, Unread
 from pantala_operator.plan.targets import PeerState
 from pantala_operator.ports import R, Resource
-from pantala_operator.resources import sources
 from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
-from pantala_operator.resources.prefetch import PLURAL, ImagePrefetch
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.resources.status import Obstacle
 from pantala_operator.supernodes.progress import ProgressStore
@@ -23,15 +22,8 @@ from pantala_operator.watch.workloads import WorkloadLists
 
 log = structlog.get_logger(__name__)
 
-KINDS: Final[Mapping[str, type[Resource]]] = MappingProxyType(
-    {
-        "nodes": Node,
-        "peers": PeerResource,
-        sources.PLURAL: SourcePolicy,
-        "tasks": TaskResource,
-        PLURAL: ImagePrefetch,
-    }
-)
+_WATCHED: Final[tuple[type[Resource], ...]] = (Node, PeerResource, SourcePolicy, TaskResource, ImagePrefetch)
+KINDS: Final[Mapping[str, type[Resource]]] = MappingProxyType({each.plural: each for each in _WATCHED})
 """The watched kinds by their plural names, in the order in which they are listed."""
 
 
@@ -84,15 +76,12 @@ class Observation:
 
     def __init__(self, home: str = "") -> None:
         """``home``: the operator's own namespace."""
-        self.tasks: Collection[TaskResource] = Collection()
-        self.nodes: Collection[Node] = Collection()
-        self.peers: Collection[PeerResource] = Collection()
-        self.prefetches: Collection[ImagePrefetch] = Collection()
-        self.sources: Collection[SourcePolicy] = Collection()
-        self._collections: dict[type, Collection[Any]] = {
-            Node: self.nodes, PeerResource: self.peers, SourcePolicy: self.sources, TaskResource: self.tasks,
-            ImagePrefetch: self.prefetches,
-        }  # fmt: skip
+        self._collections: dict[type, Collection[Any]] = {kind: Collection() for kind in _WATCHED}
+        self.tasks = self.collection(TaskResource)
+        self.nodes = self.collection(Node)
+        self.peers = self.collection(PeerResource)
+        self.prefetches = self.collection(ImagePrefetch)
+        self.sources = self.collection(SourcePolicy)
         self.workloads = WorkloadLists(home)
         self.pull_secrets: frozenset[SecretKey] = frozenset()
         """The Secrets with registry credentials that plans need."""

@@ -6,8 +6,8 @@ from typing import Any
 
 from pantala_operator.plan.prefetch.inputs import OwnedTask
 from pantala_operator.plan.prefetch.pulls import Snapshot
-from pantala_operator.resources.api import API_VERSION, GROUP
-from pantala_operator.resources.prefetch import KIND
+from pantala_operator.resources.api import API_VERSION, GROUP, TaskResource
+from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_protocol import image
 
 OWNER_LABEL = f"{GROUP}/image-prefetch"
@@ -36,7 +36,7 @@ def child_tasks(snapshot: Snapshot) -> ChildTasks:
     pins = {pin.task: pin for pin in snapshot.pins.values() if pin.task}
     owner = {
         "apiVersion": API_VERSION,
-        "kind": KIND,
+        "kind": ImagePrefetch.kind,
         "name": metadata.name,
         "uid": metadata.uid,
         "controller": True,
@@ -59,7 +59,7 @@ def child_tasks(snapshot: Snapshot) -> ChildTasks:
             "labels": {OWNER_LABEL: metadata.uid},
             "ownerReferences": [owner],
         }
-        tasks.append({"apiVersion": API_VERSION, "kind": "Task", "metadata": described, "spec": spec})
+        tasks.append({"apiVersion": API_VERSION, "kind": TaskResource.kind, "metadata": described, "spec": spec})
     everywhere = snapshot.everywhere if observed.reported else frozenset()
     unfinished = {(image.parse(key.reference).name, key.platform) for key in secrets if key not in everywhere}
     outdated = [task for task in observed.tasks if task.owner == metadata.uid and task.name not in pins]
