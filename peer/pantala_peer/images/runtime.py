@@ -107,7 +107,7 @@ class RuntimeWatch:
         started_at = self._wall()
         await self._helper.probe(self._node, port)
         probe = self._last_probe()
-        if probe is not None and probe.node == self._node and probe.at >= started_at and probe.in_force:
+        if probe is not None and probe.node == self._node and probe.at >= started_at:
             return True, ""
         runtime, folder = status.runtime, status.mirror.config_path
         if folder:

@@ -65,12 +65,13 @@ def _read(repository: ImageRepository, kind: str, reference: str) -> ManifestReq
 
 
 class ProbeResult(NamedTuple):
-    """The request of a probe, a pull of a fake image. The mirror answers 404, so the pull always fails."""
+    """The request of a probe, a pull of a fake image. The mirror answers 404, so the pull always fails.
+
+    containerd used the peer's ``hosts.toml``. Otherwise, it would have taken the mirror for a registry.
+    """
 
     node: str
     """The node's name in the request."""
-    in_force: bool
-    """True if containerd used the peer's ``hosts.toml``. False if containerd took the mirror for a registry."""
     at: float
     """Seconds since the epoch."""
 

@@ -105,6 +105,12 @@ class MirrorServer:
         return self._probe
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
+        answer = await self._answer(request)
+        if not self._knows(request):  # clients of the node that stay could keep containerd out, with the same address
+            answer.force_close()
+        return answer
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
         if request.method not in ("GET", "HEAD"):
             return _error(405, "UNSUPPORTED", "this mirror serves only GET and HEAD", Allow="GET, HEAD")
         try:
@@ -125,19 +131,20 @@ class MirrorServer:
         Without ``ns``, containerd uses the mirror as the registry itself. A request to the registry would then loop.
         """
         path, names = request.rel_url.raw_path, request.query.getall("ns", [])
-        shown = request.headers.get(HEADER, "")
-        by_our_file = len(names) == 1 and self._knows(shown)
+        by_our_file = len(names) == 1 and self._knows(request)
         node = requests.probed_node(path)
         if node is not None:
-            if by_our_file or shown or not names:  # otherwise, containerd uses the mirror as the file's ``server``
-                self._probe = ProbeResult(node, in_force=by_our_file, at=self._wall())
+            if by_our_file:  # any program of the node can send other requests, so they show nothing
+                self._probe = ProbeResult(node, at=self._wall())
             raise ProbeMissError("this image is only the peer's probe and does not exist")
         if not by_our_file:
             raise MirrorError("the request lacks the header of this node's hosts.toml; run pantala-peer configure")
         return requests.parse_path(path, names[0])
 
-    def _knows(self, shown: str) -> bool:
-        return not self._token or hmac.compare_digest(shown.encode("utf-8", "surrogateescape"), self._token)
+    def _knows(self, request: web.Request) -> bool:
+        """True if the request has the mirror's token."""
+        shown = request.headers.get(HEADER, "").encode("utf-8", "surrogateescape")
+        return not self._token or hmac.compare_digest(shown, self._token)
 
     # Manifests
 

@@ -79,7 +79,7 @@ class MirrorService:
         If a client disconnects, its request and the demand for the blob end at once.
         """
         token = await asyncio.to_thread(_token, self._rules.token_file)
-        runner = runner_of(self.server.application(token), grace=_GRACE, handler_cancellation=True)
+        runner = runner_of(self.server.application(token), grace=_GRACE, lingering=0.0, handler_cancellation=True)
         with listening(address) as sockets:
             async with (
                 self._supernode.connected(),

@@ -151,7 +151,7 @@ class Reports(SupernodeSessions):
 class Scene(RuntimeHelper):
     """A helper whose probe the mirror sees as a test wants."""
 
-    def __init__(self, in_force: bool | None = True, *, config_path: str | None = None, port: int = 65001) -> None:
+    def __init__(self, in_force: bool = True, *, config_path: str | None = None, port: int = 65001) -> None:
         super().__init__(None)
         self.config_path = config_path
         self.in_force = in_force
@@ -187,8 +187,8 @@ class Scene(RuntimeHelper):
 
     async def probe(self, node: str, port: int) -> None:
         self.probes.append((node, port))
-        if self.in_force is not None:
-            self.seen = ProbeResult(node, self.in_force, self.now)
+        if self.in_force:
+            self.seen = ProbeResult(node, self.now)
 
     async def blobs(self, digests: Sequence[str]) -> frozenset[str] | None:
         return self.present
@@ -203,24 +203,23 @@ async def test_a_probe_by_our_file_shows_that_it_is_in_force() -> None:
 
 
 @pytest.mark.parametrize(
-    ("in_force", "folder", "advice"),
+    ("folder", "advice"),
     [
-        (False, "", ['config_path = "/etc/containerd/certs.d"']),
-        (None, "", ['config_path = "/etc/containerd/certs.d"']),
-        (None, "/etc/other", ["reads /etc/other", "pantala-peer configure"]),
+        ("", ['config_path = "/etc/containerd/certs.d"']),
+        ("/etc/other", ["reads /etc/other", "pantala-peer configure"]),
     ],
 )
-async def test_a_folder_that_is_not_ours_is_named(in_force: bool | None, folder: str, advice: list[str]) -> None:
-    state = await Scene(in_force, config_path=folder).watch.look()
+async def test_a_folder_that_is_not_ours_is_named(folder: str, advice: list[str]) -> None:
+    state = await Scene(False, config_path=folder).watch.look()
     assert state.mirror is False
     assert all(text in state.message for text in advice)
 
 
 async def test_an_earlier_or_foreign_probe_proves_nothing() -> None:
-    scene = Scene(None)
-    scene.seen = ProbeResult("node-1", in_force=True, at=99.0)
+    scene = Scene(False)
+    scene.seen = ProbeResult("node-1", at=99.0)
     assert (await scene.watch.look()).mirror is False
-    scene.seen = ProbeResult("node-2", in_force=True, at=101.0)
+    scene.seen = ProbeResult("node-2", at=101.0)
     assert (await scene.watch.look()).mirror is False
 
 
