@@ -215,7 +215,7 @@ def check_registration(values: Mapping[str, Any]) -> Registration:
     ):
         if not valid:
             raise MalformedRequestError(problem)
-    serves = _PATH.fullmatch(path) is not None
+    serves, dfdaemon = _PATH.fullmatch(path) is not None, fields.flag("dfdaemon")
     return Registration(
         cid=cid,
         url=url,
@@ -225,8 +225,8 @@ def check_registration(values: Mapping[str, Any]) -> Registration:
         path=path if serves else "",
         md5=md5,
         identifier="" if md5 else fields.text("identifier")[:1024],
-        headers=_headers(fields.get("headers") or []),
-        dfdaemon=fields.flag("dfdaemon"),
+        headers=_headers(fields.get("headers") or [], whole=dfdaemon),
+        dfdaemon=dfdaemon,
     )
 
 
@@ -293,7 +293,8 @@ def _is_filtered(url: str, raw_url: str) -> bool:
     return head == raw_head and (not query or all(part in left for part in query.split("&")))
 
 
-def _headers(lines: object) -> dict[str, str]:
+def _headers(lines: object, *, whole: bool) -> dict[str, str]:
+    """Read a client's headers. ``whole``: ignore a requested range, because the client can use the whole file."""
     if not isinstance(lines, list):
         raise MalformedRequestError("headers must be a list")
     headers: dict[str, str] = {}
@@ -305,6 +306,8 @@ def _headers(lines: object) -> dict[str, str]:
         if not name or not text or name.lower() in _HOP:
             continue
         if name.lower() == "range":
+            if whole:
+                continue
             raise MalformedRequestError("parts of a file are not distributed; request the whole file")
         if _HEADER_NAME.fullmatch(name) is None or _CONTROL_CHARACTER.search(text):
             raise MalformedRequestError("a header has characters that cannot be sent")

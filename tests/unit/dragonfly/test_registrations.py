@@ -149,6 +149,12 @@ def test_a_url_names_the_same_task_encoded_or_not() -> None:
     assert typed("http://h/my%20file").task_id == typed("http://h/my file").task_id
 
 
+def test_dfdaemon_gets_the_whole_file_for_a_range() -> None:
+    """It would refuse the engine's request, or answer 200 with the bytes of the range. HTTP allows the whole file."""
+    whole, part = read({"dfdaemon": True}), read({"dfdaemon": True, "headers": ["Range: bytes=5-", "If-Range: x"]})
+    assert (whole.headers, whole.task_id) == (part.headers, part.task_id)
+
+
 def test_header_names_keep_the_user_s_spelling() -> None:
     lines = ["X-tOKEN: a", "x-token: b", "accept: text", "ETag-Like:c"]
     assert {"X-tOKEN": "a,b", "accept": "text", "ETag-Like": "c"} == read({"headers": lines}).headers
