@@ -8,6 +8,7 @@ import contextlib
 import socket
 import threading
 from collections.abc import AsyncIterator, Callable, Sequence
+from concurrent.futures import Future
 from typing import TypeVar
 
 import msgspec
@@ -66,39 +67,54 @@ async def serving(
     if address is None:
         yield 0
         return
+    process = asyncio.get_running_loop()
     with listening(address) as sockets:
-        app = _application(_Process(asyncio.get_running_loop()), registry, ready=ready, alive=alive)
-        server = _Server(app, sockets)
-        server.start()
+        app = _application(process, registry, ready=ready, alive=alive)
+        up: Future[Callable[[], object]] = Future()
+        up.set_running_or_notify_cancel()  # so that only the thread ends it
+        thread = threading.Thread(target=lambda: asyncio.run(_serve(app, sockets, up)), name="health", daemon=True)
+        thread.start()
         try:
-            await asyncio.to_thread(server.wait)
+            await asyncio.wrap_future(up)
             yield int(sockets[0].getsockname()[1])
         finally:
-            await asyncio.to_thread(server.stop)
+            await asyncio.to_thread(_end, thread, up)
 
 
-class _Process:
-    """The event loop of the process, seen from the thread of the probes."""
+async def _serve(app: web.Application, sockets: Sequence[socket.socket], up: Future[Callable[[], object]]) -> None:
+    """Serve until another thread calls the function in ``up``. If the server fails to start, ``up`` has its error."""
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    most = min(_MOST, int(file_limit() * _SHARE))
+    try:
+        async with serving_at(app, sockets, grace=1.0, most=most, lingering=0.0):
+            up.set_result(lambda: loop.call_soon_threadsafe(stop.set))
+            await stop.wait()
+    except Exception as error:
+        up.set_exception(error)
 
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self._loop = loop
 
-    async def call(self, function: Callable[[], T]) -> T:
-        """The result of a function in the event loop. Raises :class:`TimeoutError` if the loop does not answer."""
+def _end(thread: threading.Thread, up: Future[Callable[[], object]]) -> None:
+    """End the thread. Wait first until it runs, else the sockets would be closed while it begins to use them."""
+    with contextlib.suppress(Exception):  # the server has failed
+        up.result()()
+    thread.join()
 
-        async def called() -> T:
-            return function()
 
-        answer = asyncio.run_coroutine_threadsafe(called(), self._loop)
-        return await asyncio.wait_for(asyncio.wrap_future(answer), _PATIENCE)
+async def _called(loop: asyncio.AbstractEventLoop, function: Callable[[], T]) -> T:
+    """The result of a function in the event loop of the process. Raises :class:`TimeoutError` if it does not answer."""
+
+    async def called() -> T:
+        return function()
+
+    return await asyncio.wait_for(asyncio.wrap_future(asyncio.run_coroutine_threadsafe(called(), loop)), _PATIENCE)
 
 
 def _application(
-    process: _Process, registry: CollectorRegistry | None, *, ready: Check, alive: Check
+    process: asyncio.AbstractEventLoop, registry: CollectorRegistry | None, *, ready: Check, alive: Check
 ) -> web.Application:
     async def checked(check: Check, reason: str) -> web.Response:
         try:
-            return health_response(await process.call(check), reason)
+            return health_response(await _called(process, check), reason)
         except TimeoutError:
             return health_response([_silence()], reason)
 
@@ -116,7 +132,7 @@ def _application(
 
         async def exposition(_request: web.Request) -> web.Response:
             try:
-                return await process.call(lambda: metrics.metrics_response(shown))
+                return await _called(process, lambda: metrics.metrics_response(shown))
             except TimeoutError:
                 return error_response(503, "NotAlive", _silence())
 
@@ -126,46 +142,3 @@ def _application(
 
 def _silence() -> str:
     return f"the process has not answered for {_PATIENCE:g} s"
-
-
-class _Server:
-    """Serves an application in a thread with its own event loop."""
-
-    def __init__(self, app: web.Application, sockets: Sequence[socket.socket]) -> None:
-        self._app = app
-        self._sockets = sockets
-        self._up = threading.Event()
-        self._error: OSError | None = None
-        self._stop: Callable[[], object] = lambda: None
-        self._thread = threading.Thread(target=self._run, name="health", daemon=True)
-
-    def start(self) -> None:
-        self._thread.start()
-
-    def wait(self) -> None:
-        """Wait until the server accepts connections. Raises :class:`OSError` if it has failed."""
-        self._up.wait()
-        if self._error is not None:
-            raise self._error
-
-    def stop(self) -> None:
-        self._up.wait()  # else the sockets would be closed while the thread begins to use them
-        with contextlib.suppress(RuntimeError):  # the server has failed
-            self._stop()
-        self._thread.join()
-
-    def _run(self) -> None:
-        try:
-            asyncio.run(self._serve())
-        except OSError as error:
-            self._error = error
-        finally:
-            self._up.set()
-
-    async def _serve(self) -> None:
-        stop, loop = asyncio.Event(), asyncio.get_running_loop()
-        self._stop = lambda: loop.call_soon_threadsafe(stop.set)
-        most = min(_MOST, int(file_limit() * _SHARE))
-        async with serving_at(self._app, self._sockets, grace=1.0, most=most, lingering=0.0):
-            self._up.set()
-            await stop.wait()
