@@ -1,6 +1,5 @@
 """Keys, certificates and requests for certificates, as PEM."""
 
-import datetime
 from typing import NamedTuple
 
 from cryptography import x509
@@ -52,10 +51,14 @@ def signing_request(key: bytes) -> bytes:
 def facts(certificate: bytes) -> CertificateFacts:
     """Read the first certificate of a chain. Raises :class:`CertificateError`."""
     try:
-        first = x509.load_pem_x509_certificates(certificate)[0]
-        return _facts(first)
+        loaded = x509.load_pem_x509_certificates(certificate)[0]
+        names = loaded.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
+        found = tuple(names.get_values_for_type(x509.DNSName))
+    except x509.ExtensionNotFound:
+        found = ()
     except (ValueError, IndexError, x509.InvalidVersion) as error:
         raise CertificateError(f"the certificate cannot be read: {error}") from error
+    return CertificateFacts(found, loaded.not_valid_before_utc.timestamp(), loaded.not_valid_after_utc.timestamp())
 
 
 def first(chain: bytes) -> bytes:
@@ -100,17 +103,6 @@ def _signed(certificate: x509.Certificate, authority: x509.Certificate) -> bool:
     return True
 
 
-def _facts(certificate: x509.Certificate) -> CertificateFacts:
-    try:
-        names = certificate.extensions.get_extension_for_class(x509.SubjectAlternativeName).value
-        found = tuple(names.get_values_for_type(x509.DNSName))
-    except x509.ExtensionNotFound:
-        found = ()
-    return CertificateFacts(
-        found, _seconds(certificate.not_valid_before_utc), _seconds(certificate.not_valid_after_utc)
-    )
-
-
 def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
     try:
         loaded = serialization.load_pem_private_key(key, None)
@@ -119,7 +111,3 @@ def _private(key: bytes) -> ec.EllipticCurvePrivateKey:
     if not isinstance(loaded, ec.EllipticCurvePrivateKey):
         raise CertificateError("the private key is not an EC key")
     return loaded
-
-
-def _seconds(when: datetime.datetime) -> float:
-    return when.timestamp()
