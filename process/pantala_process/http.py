@@ -42,28 +42,6 @@ def bearer(token_file: Path | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"}
 
 
-class TokenFile:
-    """A file with a bearer token, which is read again only after a change. The kubelet replaces the file."""
-
-    def __init__(self, path: Path | None) -> None:
-        self._path = path
-        self._read: tuple[tuple[int, int, int], dict[str, str]] | None = None
-
-    def headers(self) -> dict[str, str]:
-        """The headers, as from :func:`bearer`."""
-        if self._path is None:
-            return {}
-        try:
-            status = self._path.stat()
-        except OSError:
-            self._read = None
-            return bearer(self._path)
-        signature = status.st_ino, status.st_mtime_ns, status.st_size
-        if self._read is None or self._read[0] != signature:
-            self._read = signature, bearer(self._path)
-        return self._read[1]
-
-
 class ErrorDetail(msgspec.Struct, frozen=True):
     """The part of an error answer that says why the request failed."""
 

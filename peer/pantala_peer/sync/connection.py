@@ -12,7 +12,7 @@ import msgspec
 
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
 from pantala_peer.sync.channel import ChannelAnswer, ChannelError, ExchangeChannel, StaleChannelError
-from pantala_process.http import TokenFile
+from pantala_process.http import bearer
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
@@ -44,7 +44,7 @@ class SyncConnection:
             f"POST {parts.path}/api/v1/sync HTTP/1.1\r\nHost: {parts.netloc.rpartition('@')[2]}\r\n"
             f"User-Agent: pantala-peer/{__version__}\r\nContent-Type: application/json\r\n"
         )
-        self._token = TokenFile(token_file)
+        self._token_file = token_file
         self._timeout = timeout
         self._open = False
         self._idle: list[ExchangeChannel] = []
@@ -154,7 +154,7 @@ class SyncConnection:
             channel.abort()
 
     def _authorization(self) -> str:
-        return "".join(f"{name}: {value}\r\n" for name, value in self._token.headers().items())
+        return "".join(f"{name}: {value}\r\n" for name, value in bearer(self._token_file).items())
 
     def _failure(self, error: Exception) -> ExchangeError:
         return ExchangeError(f"{self.shown}: {_plain(error)}")
