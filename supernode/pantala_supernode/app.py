@@ -225,7 +225,7 @@ class App:
         events = self.events
         events.volume_read.subscribe(self.images.blobs.on_volume_read)
         events.statement_taken.subscribe(self.images.on_statement)
-        events.tenants_refused.subscribe(self.supernode.on_refusals)
+        events.tenants_refused.subscribe(self.supernode.apply)
         events.copy_reported.subscribe(self.supernode.on_copy_report)
         events.copy_changed.subscribe(self.sync.on_copy, self.metrics.on_copy)
         events.task_changed.subscribe(

@@ -95,7 +95,7 @@ class Supernode:
         changes = self._tasks.state(statement, now=self._clock())
         self._fence.accept(statement.epoch)
         moved, self.stated = self._members.take(statement), len(statement.tasks)
-        self._apply(changes)
+        self.apply(changes)
         if first or moved:
             self._events.assignments_changed.publish(None)
         self._events.statement_taken.publish(statement)
@@ -103,10 +103,10 @@ class Supernode:
         return StatementReceipt(boot=self.boot, revision=statement.revision)
 
     def lease(self, task_id: str, lease: Lease) -> None:
-        self._apply(self._tasks.lease(task_id, lease))
+        self.apply(self._tasks.lease(task_id, lease))
 
     def end_lease(self, task_id: str, *, keep: bool = False) -> None:
-        self._apply(self._tasks.end_lease(task_id, keep=keep))
+        self.apply(self._tasks.end_lease(task_id, keep=keep))
 
     def on_copy_report(self, task_id: TaskID) -> None:
         task = self._tasks.get(task_id)
@@ -134,18 +134,14 @@ class Supernode:
 
     def tick(self) -> None:
         if self.recovered:
-            self._apply(self._tasks.expire(now=self._clock()))
+            self.apply(self._tasks.expire(now=self._clock()))
             self._tenancy.tick(self._today)
 
     async def close(self) -> None:
         await cancel_all(self._deletions.values())
         await self._cdn.copies.close()
 
-    def on_refusals(self, changes: TaskChanges) -> None:
-        """Apply new or ended refusals of files by quotas."""
-        self._apply(changes)
-
-    def _apply(self, changes: TaskChanges) -> None:
+    def apply(self, changes: TaskChanges) -> None:
         self._tenancy.settle(changes)
         for task_id in changes.deleted:
             self._remove(task_id, changes)

@@ -55,7 +55,7 @@ class Adoption:
             raise errors.SourceChangedError.with_action(f"The pieces of {self._shown} came from another repository")
         if recorder is not None and self._continues(answer, resume, recorder):
             if not freshness.is_proven(answer, recorder.meta):
-                attempts.continue_unverified()
+                attempts.unverified_join = True
             if recorder.client != self._order.source.client:
                 recorder.client = ""
             return recorder, True
@@ -100,12 +100,12 @@ class Adoption:
             origins=provenance.origins if provenance is not None else (origin,) if origin else (),
         )
         self._attempts.discard()
-        self._attempts.trust()
+        self._attempts.stale = False
         self._on_begin()
         file = await self._writer.run(lambda: _create(self._writer.store, meta), answer.length or meta.piece_size)
         client = self._order.source.client if provenance is None else ""
         recorder = Recorder(file, verified=True, client=client)
-        self._attempts.load(recorder)
+        self._attempts.recorder = recorder
         return recorder
 
 

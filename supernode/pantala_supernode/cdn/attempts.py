@@ -62,10 +62,11 @@ class RetryBudget:
 
 
 class Attempts:
-    """The part of one copy's state that a try leaves to the next try. Only the methods of this class change it."""
+    """The part of one copy's state that a try leaves to the next try."""
 
     def __init__(self) -> None:
         self.recorder: Recorder | None = None
+        """Stores the pieces. ``None``: the copy has no readable pieces."""
         self.budget = RetryBudget()
         self.origin_bytes = 0
         """Bytes of bodies that were read from the origin for this copy."""
@@ -97,14 +98,6 @@ class Attempts:
         """True if the origin answers requests for ranges with other bytes."""
         return self.budget.wrong_ranges >= WRONG_RANGES
 
-    def mislead(self) -> None:
-        """Note an answer with other bytes than the requested range."""
-        self.budget.wrong_ranges += 1
-
-    def load(self, recorder: Recorder | None) -> None:
-        """Use the pieces of ``recorder``. ``None``: the copy has no readable pieces."""
-        self.recorder = recorder
-
     def discard(self) -> None:
         self.recorder = self.provenance = None
         self.unverified_join, self.lost = False, 0
@@ -113,15 +106,8 @@ class Attempts:
         self.provenance = provenance
         self.know_origin_bytes(provenance.origin_bytes)
 
-    def continue_unverified(self) -> None:
-        """Record that an answer without a validator continues the pieces. See :attr:`unverified_join`."""
-        self.unverified_join = True
-
     def know_origin_bytes(self, count: int) -> None:
         self.origin_bytes = max(self.origin_bytes, count)
-
-    def read(self, count: int) -> None:
-        self.origin_bytes += count
 
     def progress(self) -> None:
         """Record that pieces were stored. It is progress only if the copy has more pieces than ever before."""
@@ -148,19 +134,3 @@ class Attempts:
         """Record that the origin refused a request. Returns True if bytes arrived since the last refusal."""
         arrived, self._refused_at = self.origin_bytes > self._refused_at, self.origin_bytes
         return arrived
-
-    def lack(self, size: int) -> None:
-        self.room_needed = size
-
-    def lose(self, pieces: int) -> None:
-        self.lost |= pieces
-
-    def forgot(self, pieces: int) -> None:
-        """Remove pieces from :attr:`lost`, because the recorder has removed them from the file."""
-        self.lost &= ~pieces
-
-    def doubt(self) -> None:
-        self.stale = True
-
-    def trust(self) -> None:
-        self.stale = False

@@ -111,7 +111,7 @@ class CopyState:
         if is_fresh(recorder.meta, self.order, now=now, fresh_for=fresh_for):
             self.become(CopyPhase.SUCCESS if whole else CopyPhase.WAITING)
             return CopyUse.HIT
-        self.attempts.doubt()
+        self.attempts.stale = True
         self.become(CopyPhase.WAITING)
         return None
 

@@ -54,7 +54,7 @@ class VolumeWriter:
             except VolumeFullError:
                 if await self._make_room(size):
                     continue
-                self._attempts.lack(size)
+                self._attempts.room_needed = size
                 raise
 
     async def run_once(self, job: Callable[[], T]) -> T:
@@ -70,7 +70,7 @@ class VolumeWriter:
             raise VolumeFullError.with_action(
                 f"{shown} needs {needed} bytes on the volume, which has room for only {free}"
             )
-        self._attempts.lack(0)
+        self._attempts.room_needed = 0
 
 
 async def settled(future: asyncio.Future[T]) -> None:

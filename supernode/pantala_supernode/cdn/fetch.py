@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Callable
 from contextlib import AsyncExitStack
+from functools import partial
 
 from pantala_protocol import digest
 from pantala_protocol.digest import Digest
@@ -92,7 +93,7 @@ class Fetch:
         except errors.SourceInterruptedError as error:
             raise self._judged(error) from None
         except errors.SourceRangeError:
-            self._attempts.mislead()
+            self._attempts.budget.wrong_ranges += 1
             raise
         except errors.SourceError as error:
             raise self._judged_refusal(error) from None
@@ -122,7 +123,7 @@ class Fetch:
         recorder, lost = self._attempts.recorder, self._attempts.lost
         if recorder is not None and lost:
             await self._writer.run(lambda: recorder.lose(lost))
-        self._attempts.forgot(lost)
+        self._attempts.lost &= ~lost  # the recorder has removed them from the file
 
     async def _revalidate(self) -> None:
         """Ask the origin whether the copy is current. If it is not, read the new content from the same answer."""
@@ -134,7 +135,7 @@ class Fetch:
         async with self._reader.open(self._order.source, resume) as answer:
             if freshness.same_content(answer, meta):
                 await self._writer.run(lambda: recorder.confirm(self._tools.wall(), answer.lifetime))
-                self._attempts.trust()
+                self._attempts.stale = False
             else:
                 other, _ = await self._adoption.adopt(answer, None)
                 async with self._intake.keeping():
@@ -206,23 +207,20 @@ class Fetch:
         return Connections(
             SegmentPlan(further, recorder.parts, division.pieces(recorder.meta.piece_size)),
             ConnectionScale(self._tools.connections, division),
-            self._read_segment,
+            partial(self._read_segment, recorder),
             size=missing.bit_count() * recorder.meta.piece_size,
             received=lambda: self._intake.received,
             spare=lambda: self._tools.gate.spare,
             window=division.window,
         )
 
-    async def _read_segment(self, segment: Segment) -> None:
+    async def _read_segment(self, recorder: Recorder, segment: Segment) -> None:
         """Request one segment on a further connection."""
-        recorder = self._attempts.recorder
-        if recorder is None:
-            raise RuntimeError("the copy has no content to continue")
         resume = self._request(recorder, segment.rest)
         async with self._reader.open(self._order.source, resume) as answer:
             freshness.check_continues(answer, resume, recorder.meta, self._shown, pinned=self._expected is not None)
             if not freshness.is_proven(answer, recorder.meta):
-                self._attempts.continue_unverified()
+                self._attempts.unverified_join = True
             await self._intake.take_in(answer, recorder, segment)
 
     def _resume(self, gap: range) -> Resume | None:

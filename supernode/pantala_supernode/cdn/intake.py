@@ -195,7 +195,7 @@ class Intake:
         """Count the bytes of an answer after its first ``counted`` bytes. Returns how many bytes have arrived."""
         received = answer.body.received
         read = received - counted if answer.provenance is None else 0
-        self._attempts.read(read)
+        self._attempts.origin_bytes += read
         self._budget.count(read)
         self._on_bytes(read)
         return received

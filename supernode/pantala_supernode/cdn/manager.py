@@ -33,7 +33,7 @@ class CDNManager:
         Raises :class:`pantala_supernode.errors.VolumeFailedError` if the volume cannot be read.
         """
         for file in await self.copies.load():
-            self.copies.ensure(TaskID(file.meta.task_id)).attempts.load(Recorder(file, verified=False))
+            self.copies.ensure(TaskID(file.meta.task_id)).attempts.recorder = Recorder(file, verified=False)
         self.worker.loaded.set()
         for copy in self.copies:
             self.worker.decide(copy)
@@ -90,7 +90,7 @@ class CDNManager:
         copy = self.copies.get(task_id)
         if copy is None or copy.attempts.recorder is None:
             return
-        copy.attempts.lose(pieces)
+        copy.attempts.lost |= pieces
         copy.attempts.renew()
         if copy.phase is CopyPhase.SUCCESS:
             copy.become(CopyPhase.WAITING)

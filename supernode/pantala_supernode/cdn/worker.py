@@ -51,13 +51,14 @@ class Worker:
         if recorder is None or recorder.verified or copy.phase is CopyPhase.REMOVED:
             return None
         try:
-            copy.attempts.read(await copy.executor.run(recorder.recover))
+            read = await copy.executor.run(recorder.recover)
+            copy.attempts.origin_bytes += read
         except SupernodeError as error:
             if not (isinstance(error.__cause__, StoreError) and error.__cause__.lost):
                 log.warning("a file on the volume cannot be verified now", task=copy.task_id, error=str(error))
                 return error
             log.warning("an unreadable file on the volume is fetched again", task=copy.task_id, error=str(error))
-            copy.attempts.load(None)
+            copy.attempts.recorder = None
         if copy.whole and copy.attempts.recorder is recorder and copy.order is not None:
             copy.become(CopyPhase.SUCCESS)
         self._on_change(copy.task_id)
@@ -135,7 +136,7 @@ class Worker:
         return None
 
     def _use(self, copy: CopyState, use: CopyUse) -> None:
-        copy.attempts.trust()
+        copy.attempts.stale = False
         self.uses[use] += 1
         self.show(copy, CopyPhase.SUCCESS)
 

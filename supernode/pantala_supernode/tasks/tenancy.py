@@ -76,8 +76,8 @@ class Tenancy:
         for task_id in sorted(self._refused):
             task = self._tasks.get(task_id)
             if task is not None:
-                for namespace, refusal in sorted(task.refusals.items(), key=_by_name):
-                    self._reconsider(task, namespace, refusal, changes)
+                for namespace in sorted(task.refusals):
+                    self._reconsider(task, namespace, task.refusals[namespace], changes)
             if task is None or not task.refusals:
                 self._refused.discard(task_id)
         if changes.tasks:
@@ -225,10 +225,6 @@ class ReadBudget:
         more, namespaces = self._tenancy.reserve(self._task_id, max(0, least - self._reserved), wanted - self._reserved)
         self._reserved += more
         self._by.update(dict.fromkeys(namespaces, more))
-
-
-def _by_name(item: tuple[str, Refusal]) -> str:
-    return item[0]
 
 
 def copy_size(copy: Copy) -> int:

@@ -65,7 +65,7 @@ def test_an_origin_that_contradicts_itself_is_abandoned() -> None:
 def test_only_more_pieces_than_ever_shorten_the_next_delay(kept: list[int], streaks: list[int]) -> None:
     attempts, found = Attempts(), []
     for count in kept:
-        attempts.load(SimpleNamespace(have=(1 << count) - 1))  # type: ignore[arg-type]
+        attempts.recorder = SimpleNamespace(have=(1 << count) - 1)  # type: ignore[assignment]
         attempts.progress()
         attempts.budget.delay(errors.SourceInterruptedError("cut"), None, random.Random(1))
         found.append(attempts.budget.streak)
