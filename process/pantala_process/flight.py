@@ -1,7 +1,7 @@
 """Calls in the background: one at a time for each key, whose result all callers share, and the end of several."""
 
 import asyncio
-from collections.abc import Awaitable, Callable, Hashable, Iterable
+from collections.abc import Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -26,14 +26,14 @@ class SingleFlight(Generic[K, V]):
         self._stop_unattended = stop_unattended
         self._calls: dict[K, _Call[V]] = {}
 
-    async def share(self, key: K, call: Callable[[], Awaitable[V]]) -> V:
+    async def share(self, key: K, call: Callable[[], Coroutine[Any, Any, V]]) -> V:
         """Start ``call``, unless a call for ``key`` runs already. Returns its result or raises its error."""
         shared = self._calls.get(key)
         while shared is not None and shared.task.cancelling():
             await asyncio.wait({shared.task})
             shared = self._calls.get(key)
         if shared is None:
-            shared = self._calls[key] = _Call(asyncio.create_task(_run(call)))
+            shared = self._calls[key] = _Call(asyncio.create_task(call()))
             shared.task.add_done_callback(lambda done: self._on_done(key, done))
         shared.callers += 1
         try:
@@ -59,7 +59,3 @@ async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
-
-
-async def _run(call: Callable[[], Awaitable[V]]) -> V:
-    return await call()

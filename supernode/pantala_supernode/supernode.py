@@ -34,10 +34,7 @@ _DAY = 86400
 
 
 class Supernode:
-    """Keeps the desired tasks, and orders their copies from the CDN.
-
-    ``clock`` returns monotonic seconds, and ``wall`` seconds since the epoch.
-    """
+    """Keeps the desired tasks, and orders their copies from the CDN. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -51,7 +48,6 @@ class Supernode:
         tenancy: Tenancy,
         *,
         clock: Callable[[], float],
-        wall: Callable[[], float] = time.time,
     ) -> None:
         self.boot = boot
         self.stated = 0
@@ -70,13 +66,12 @@ class Supernode:
         self._fence = fence
         self._tenancy = tenancy
         self._clock = clock
-        self._wall = wall
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
         tenancy.tick(self._today)
 
     @property
     def _today(self) -> int:
-        return int(self._wall() // _DAY)
+        return int(time.time() // _DAY)
 
     def state(self, statement: Statement) -> StatementReceipt:
         """Apply a statement.

@@ -1,7 +1,6 @@
 """Records the supernode's spans. Used only if traces are on."""
 
 import time
-from collections.abc import Callable
 
 from pantala_process.tracing.spans import Span, Traces
 from pantala_protocol.statement import CDNStatus
@@ -12,14 +11,12 @@ from pantala_supernode.tasks.task import Task
 class FetchTraces:
     """Records the span ``fetch`` for each Task whose copy became complete or failed."""
 
-    def __init__(self, traces: Traces, wall: Callable[[], float] = time.time) -> None:
-        """``wall`` returns seconds since the epoch."""
+    def __init__(self, traces: Traces) -> None:
         self._traces = traces
-        self._wall = wall
         self._began: dict[str, float] = {}
 
     def on_copy(self, task: Task, before: Copy) -> None:
-        status, now = task.copy.status, self._wall()
+        status, now = task.copy.status, time.time()
         if status is before.status:
             return
         if status is CDNStatus.RUNNING:

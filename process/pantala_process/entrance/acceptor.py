@@ -107,7 +107,6 @@ class Acceptor:
         self._open = 0
         """The sockets that are not closed yet."""
         self._openings: set[asyncio.Task[None]] = set()
-        self._timers: list[asyncio.TimerHandle] = []
         self._warned_at = float("-inf")
         self._closed = False
 
@@ -122,8 +121,6 @@ class Acceptor:
         """Accept no further connection. Open connections stay."""
         self._closed = True
         self._pause()
-        for timer in self._timers:
-            timer.cancel()
 
     def watch(self, visit: Visit) -> None:
         """End the connection if no complete head arrives in time."""
@@ -153,8 +150,7 @@ class Acceptor:
             except OSError as error:  # no descriptor or memory is left
                 self._warn("cannot accept connections; trying again", reason=str(error))
                 self._pause()
-                self._timers = [each for each in self._timers if each.when() > self._loop.time()]
-                self._timers.append(self._loop.call_later(_PAUSE, self._listen))
+                self._loop.call_later(_PAUSE, self._listen)
                 return
             self._admit(accepted, plain_address(str(source[0])) if isinstance(source, tuple) else "")
 
@@ -205,6 +201,8 @@ class Acceptor:
 
     def _look(self) -> None:
         """End the connections whose first request takes too long."""
+        if self._closed:
+            return
         now = self._loop.time()
         for visit in list(self._new):
             if visit.waits and now - visit.begun_at < FIRST_REQUEST:
@@ -212,9 +210,7 @@ class Acceptor:
             if visit.waits:
                 visit.end()
             del self._new[visit]
-        if not self._closed:
-            self._timers = [each for each in self._timers if each.when() > now]
-            self._timers.append(self._loop.call_later(_LOOK, self._look))
+        self._loop.call_later(_LOOK, self._look)
 
     def _warn(self, event: str, **values: object) -> None:
         now = self._loop.time()

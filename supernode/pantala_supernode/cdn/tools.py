@@ -3,8 +3,9 @@
 import asyncio
 import random
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable, Coroutine
 from dataclasses import dataclass, field
+from typing import Any
 
 from pantala_protocol.geometry import PieceSizes
 from pantala_protocol.task_id import TaskID
@@ -33,6 +34,6 @@ class FetchTools:
     division: Division = field(default_factory=Division)
     gate: Gate = field(default_factory=lambda: Gate(_ANSWERS))
     """Each answer that is read has a place in it."""
-    sleep: Callable[[float], Awaitable[None]] = asyncio.sleep
+    sleep: Callable[[float], Coroutine[Any, Any, None]] = asyncio.sleep
     wall: Callable[[], float] = time.time
     """Returns seconds since the epoch."""

@@ -2,11 +2,11 @@
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable
 
 import structlog
 
 from pantala_pieces.errors import StoreError
+from pantala_process import lifecycle
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.statement import Failure
@@ -89,7 +89,7 @@ class Worker:
             if (me := asyncio.current_task()) is not None and me.cancelling():
                 return  # the end of a transfer may have hidden the cancellation
             if delay is not None:
-                await self._rest(copy, delay)
+                await lifecycle.until(copy.woken, self._tools.sleep(delay))
             elif copy.phase is CopyPhase.FAILED:
                 if not copy.woken.is_set():
                     return
@@ -175,16 +175,3 @@ class Worker:
         copy.blame(order.source)
         self.show(copy, phase, Failure(error.reason, message, final))
         return delay
-
-    async def _rest(self, copy: CopyState, delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        waits = {loop.create_task(_awaited(self._tools.sleep(delay))), loop.create_task(_awaited(copy.woken.wait()))}
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-
-async def _awaited(awaitable: Awaitable[object]) -> None:
-    await awaitable

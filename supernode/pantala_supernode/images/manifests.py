@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from operator import attrgetter
 from typing import Final
 
 from cachetools import TTLCache
@@ -30,8 +31,6 @@ _INVALID: Final = "InvalidImage"
 _SECRET_INVALID: Final = RegistryUnauthorizedError.image_reason
 _HELD_BYTES: Final = 64 * 1024 * 1024
 _HELD_SECONDS: Final = 3600.0
-_COST: Final = 512
-"""Bytes of memory that a manifest takes in addition to its body."""
 
 
 class ManifestOutcome(StrEnum):
@@ -63,7 +62,7 @@ class ManifestService:
         self._images = images
         self._accounts = accounts
         self._held: TTLCache[tuple[ImageRepository, str], ManifestDocument] = TTLCache(
-            _HELD_BYTES, _HELD_SECONDS, timer=clock, getsizeof=lambda document: len(document.body) + _COST
+            _HELD_BYTES, _HELD_SECONDS, timer=clock, getsizeof=attrgetter("memory")
         )
 
     async def shown(self, repository: ImageRepository, reference: str, authorization: str) -> ManifestAnswer:

@@ -188,15 +188,14 @@ class Rate:
     After a pause, the bytes of at most ``_WINDOW`` seconds may pass at once.
     """
 
-    def __init__(self, bytes_per_second: float, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(self, bytes_per_second: float) -> None:
         self._bytes_per_second = bytes_per_second
-        self._clock = clock
         self._lock = threading.Lock()
-        self._free_at = clock()
+        self._free_at = time.monotonic()
 
     def reserve(self, amount: float) -> float:
         """Reserve the next ``amount`` bytes. Returns the seconds until they may pass."""
         with self._lock:
-            now = self._clock()
+            now = time.monotonic()
             self._free_at = max(self._free_at, now - _WINDOW) + amount / self._bytes_per_second
             return max(0.0, self._free_at - now)

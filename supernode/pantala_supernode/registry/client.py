@@ -1,6 +1,7 @@
 """Resolves image names at registries, and caches the answers for a while."""
 
 from collections.abc import Awaitable, Callable, Iterable
+from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from cachetools import TLRUCache, TTLCache
@@ -33,8 +34,6 @@ _MANIFEST_SECONDS = 3600.0
 _REFUSAL_SECONDS = 5.0
 """Seconds for which a missing image or denied access is cached, or longer if the registry demands it."""
 _MANIFEST_BYTES = 64 * 1024 * 1024
-_DOCUMENT_BYTES = 512
-"""Bytes of memory that a document takes in addition to its body."""
 _T = TypeVar("_T")
 _LASTING = (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError, RateLimitedError)
 """Errors that are cached, because the same request would have the same answer within seconds."""
@@ -67,7 +66,7 @@ class RegistryClient:
         self._choice = choice
         self._clock = clock
         self._documents: TTLCache[_Key, ManifestDocument] = TTLCache(
-            _MANIFEST_BYTES, _MANIFEST_SECONDS, timer=clock, getsizeof=_memory
+            _MANIFEST_BYTES, _MANIFEST_SECONDS, timer=clock, getsizeof=attrgetter("memory")
         )
         self._tags: TLRUCache[_Key, _Tag] = TLRUCache(_ENTRIES, _tag_until, timer=clock)
         self._refusals: TLRUCache[_Key, RegistryError] = TLRUCache(_ENTRIES, _refused_until, timer=clock)
@@ -178,10 +177,6 @@ async def first_accepted(
     if not refusals:
         raise ValueError("no account was given for the request to the registry")
     raise next((each for each in refusals if isinstance(each, ImageNotFoundError)), refusals[-1])
-
-
-def _memory(document: ManifestDocument) -> int:
-    return len(document.body) + _DOCUMENT_BYTES
 
 
 def _tag_until(_: _Key, tag: _Tag, __: float) -> float:

@@ -77,6 +77,11 @@ class ManifestDocument:
     """One of :data:`MEDIA_TYPES`."""
     body: bytes = field(repr=False)
 
+    @property
+    def memory(self) -> int:
+        """About how many bytes of memory the document takes."""
+        return len(self.body) + 512
+
     @classmethod
     def checked(cls, body: bytes, content_type: str, expected: str | None, what: str) -> ManifestDocument:
         """Check that ``body`` has the digest ``expected``. ``None``: no check, and the digest is the body's sha256.
