@@ -105,7 +105,7 @@ class CopyServer:
         if owner is not None:
             raise MisdirectedError(task_id, owner)
         task, attempt = self._tasks.get(task_id), request.attempt
-        leased = task.lease.source if task is not None and task.lease is not None else None
+        leased = task.leased if task is not None else None
         if task is not None and task.lease is not None and not task.copy.given_up:
             attempt = task.lease.attempt
         source = FileSource(

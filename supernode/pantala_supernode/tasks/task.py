@@ -69,13 +69,14 @@ class Task:
     _fetching: frozenset[str] = frozenset()
     namespaces: frozenset[str] = frozenset()
     """The namespaces that want the task and are not refused."""
-    _priority: int = 0
+    priority: int = 0
+    """The highest priority of the Task resources that want the task. Any thread may read it."""
 
     @property
     def tenants(self) -> frozenset[str]:
         """The namespaces of the Task resources that want the task, and its lease's tenant. Any thread may use this."""
-        lease = self.lease
-        return self.namespaces if lease is None or lease.source is None else self.namespaces | lease.source.tenants
+        leased = self.leased
+        return self.namespaces if leased is None else self.namespaces | leased.tenants
 
     @property
     def complete(self) -> bool:
@@ -102,22 +103,21 @@ class Task:
         return copy.length is not None and 0 < copy.length <= min(SMALL_FILE, copy.piece_size) and copy.cached == 1
 
     @property
-    def priority(self) -> int:
-        """The highest priority of the Task resources that want the task. Any thread may read it."""
-        return self._priority
+    def leased(self) -> FileSource | None:
+        """The file that clients without a Task resource want. ``None``: only Task resources want the file."""
+        lease = self.lease
+        return lease.source if lease is not None else None
 
     @property
     def suspended(self) -> bool:
         """True if every Task resource that wants the task is suspended, and no lease has a source."""
-        return (self.lease is None or self.lease.source is None) and all(
-            wanted.suspended for wanted in self.wanted.values()
-        )
+        return self.leased is None and all(wanted.suspended for wanted in self.wanted.values())
 
     @property
     def source(self) -> FileSource | None:
         for wanted in self.wanted.values():
             return FileSource(wanted.url, wanted.headers, wanted.digest or None)
-        return self.lease.source if self.lease is not None else None
+        return self.leased
 
     def order(self) -> FetchOrder:
         """The order for the CDN. It combines the attempts of all Task resources, and has the highest retry limit."""
@@ -129,8 +129,7 @@ class Task:
         if self.lease is not None:
             attempts.append(f"lease:{self.lease.attempt}")
             limits.append(None)
-        leased = self.lease.source if self.lease is not None else None
-        priority = max(self.priority, leased.priority if leased is not None else self.priority)
+        priority = self.priority if self.leased is None else max(self.priority, self.leased.priority)
         return FetchOrder(
             self.id,
             replace(source, attempt=" ".join(attempts), priority=priority, tenants=self.tenants),
@@ -143,10 +142,10 @@ class Task:
     def recipients(self) -> frozenset[str]:
         return self.peers | self.keepers
 
-    def want(self, wanted: WantedTask, nodes: frozenset[str] | None = None) -> None:
+    def want(self, wanted: WantedTask, nodes: frozenset[str]) -> None:
         """Add or change a Task resource. ``nodes``: its ``peers`` as a set, which tasks may share."""
         (self.refused if wanted.namespace in self.refusals else self.wanted)[wanted.uid] = wanted
-        self._nodes[wanted.uid] = frozenset(wanted.peers) if nodes is None else nodes
+        self._nodes[wanted.uid] = nodes
         self._index()
 
     def unwant(self, uid: str) -> frozenset[str]:
@@ -161,11 +160,6 @@ class Task:
     def find(self, uid: str) -> WantedTask | None:
         """What a Task resource wants, even if its namespace is refused."""
         return self.wanted.get(uid) or self.refused.get(uid)
-
-    @property
-    def leased(self) -> bool:
-        """True if clients without a Task resource want the file."""
-        return self.lease is not None and self.lease.source is not None
 
     def refuse(self, namespace: str, refusal: Refusal) -> None:
         """Ignore the Task resources of a namespace, because of its quotas."""
@@ -190,7 +184,7 @@ class Task:
         return peer in self._fetching or peer in self.fetchers
 
     def _index(self) -> None:
-        self._priority = max((wanted.priority for wanted in self.wanted.values()), default=0)
+        self.priority = max((wanted.priority for wanted in self.wanted.values()), default=0)
         self.namespaces = frozenset(wanted.namespace for wanted in self.wanted.values())
         self.peers = _union([self._nodes[uid] for uid in self.wanted])
         self._fetching = _union([self._nodes[uid] for uid, wanted in self.wanted.items() if not wanted.suspended])
