@@ -96,33 +96,20 @@ class ServerClock:
             )
 
 
-class APIServerDocuments:
-    """Reads JSON documents from the API server with a ServiceAccount's token, and sets ``clock`` by its answers."""
+def api_server_documents(
+    session: aiohttp.ClientSession, api_server: str, clock: ServerClock, *, ca: Path | None, token: Path | None
+) -> ReadDocument:
+    """The function that reads documents from the API server with the token in a file. Its answers set ``clock``."""
+    tls = ssl.create_default_context(cafile=ca)
 
-    def __init__(
-        self,
-        session: aiohttp.ClientSession,
-        api_server: str,
-        clock: ServerClock,
-        *,
-        ca: Path | None,
-        token: Path | None,
-    ) -> None:
-        self._session = session
-        self._clock = clock
-        self._api_server = api_server.rstrip("/")
-        self._tls = ssl.create_default_context(cafile=ca)
-        self._token = token
-
-    async def read(self, path: str) -> Mapping[str, Any]:
-        """Read the document at ``path``."""
-        headers, began = bearer(self._token), time.monotonic()
-        async with self._session.get(
-            self._api_server + path, ssl=self._tls, headers=headers, timeout=_TIMEOUT
-        ) as answer:
-            self._clock.learn(answer.headers.get("Date", ""), time.monotonic() - began)
+    async def read(path: str) -> Mapping[str, Any]:
+        url, headers, began = api_server.rstrip("/") + path, bearer(token), time.monotonic()
+        async with session.get(url, ssl=tls, headers=headers, timeout=_TIMEOUT) as answer:
+            clock.learn(answer.headers.get("Date", ""), time.monotonic() - began)
             answer.raise_for_status()
             return msgspec.json.decode(await read_bounded(answer, _MAX_ANSWER), type=dict[str, Any])
+
+    return read
 
 
 class ClusterKeys:

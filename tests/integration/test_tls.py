@@ -12,8 +12,7 @@ from typing import Any
 import pytest
 
 from pantala_operator.authority.rotation import AuthorityTiming
-from pantala_process.tls import certificates
-from pantala_process.tls.authority import AuthorityClient
+from pantala_process.tls import authority, certificates
 from pantala_process.tls.keeper import FILE
 from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
@@ -140,7 +139,7 @@ async def test_h9_the_operator_signs_only_for_pantalas_tokens(lab: TLSLab) -> No
     url, bundle = f"https://localhost:{lab.ports['operator']}", lab._authorities.read_bytes()
     key = certificates.new_key()
     request = certificates.signing_request(key)
-    signed = await AuthorityClient(url, lab.token_file(PEER, "node-1"))(request, bundle)
+    signed = await authority.sign(url, lab.token_file(PEER, "node-1"), request, bundle)
     assert ("node-1.peer.pantala",) == certificates.facts(signed).names
     for token, reason in (
         (lab.token_file("system:serviceaccount:other:peer", "node-1"), "403"),
@@ -148,14 +147,14 @@ async def test_h9_the_operator_signs_only_for_pantalas_tokens(lab: TLSLab) -> No
         (None, "401"),
     ):
         with pytest.raises(certificates.CertificateError, match=reason):
-            await AuthorityClient(url, token)(request, bundle)
+            await authority.sign(url, token, request, bundle)
     with pytest.raises(certificates.CertificateError, match="400"):
-        await AuthorityClient(url, lab.token_file(PEER, "node-1"))(b"nonsense", bundle)
+        await authority.sign(url, lab.token_file(PEER, "node-1"), b"nonsense", bundle)
     with pytest.raises(certificates.CertificateError, match="cannot be reached"):
-        await AuthorityClient(url, lab.token_file(PEER, "node-1"))(request, ProcessAuthority().bundle)
+        await authority.sign(url, lab.token_file(PEER, "node-1"), request, ProcessAuthority().bundle)
     lab.keeper._wall = lambda: time.time() + 36_500 * DAY
     with pytest.raises(certificates.CertificateError, match=r"503.*authority's certificate has expired"):
-        await AuthorityClient(url, lab.token_file(PEER, "node-1"))(request, bundle)
+        await authority.sign(url, lab.token_file(PEER, "node-1"), request, bundle)
 
 
 async def test_a_connection_for_certificates_ends_after_one_answer(lab: TLSLab) -> None:

@@ -14,7 +14,7 @@ from pantala_operator.authority.endpoint import Authority, TrustedAccounts
 from pantala_operator.authority.keeper import AuthorityKeeper
 from pantala_operator.authority.rotation import AuthorityTiming
 from pantala_peer.app import PeerApp
-from pantala_process.identity import APIServerDocuments, ClusterKeys, ServerClock, TokenIdentity
+from pantala_process.identity import ClusterKeys, ServerClock, TokenIdentity, api_server_documents
 from pantala_process.settings import ListenAddress
 from pantala_process.tls import certificates
 from pantala_process.tls.contexts import TLSContexts
@@ -81,10 +81,10 @@ class TLSLab:
 
     async def start_operator(self) -> None:
         clock = ServerClock()
-        documents = APIServerDocuments(self._session, self.api_server, clock, ca=None, token=None)
+        read = api_server_documents(self._session, self.api_server, clock, ca=None, token=None)
         accounts = LocalAccounts(PEER, SUPERNODE, "pantala/pantala-supernode")
         address = ListenAddress("127.0.0.1", self.ports.get("operator", 0))
-        authority = Authority(self.keeper, ClusterKeys(documents.read, clock), accounts, address)
+        authority = Authority(self.keeper, ClusterKeys(read, clock), accounts, address)
         self.ports["operator"] = await self._endpoint.enter_async_context(authority.serving())
 
     async def stop_operator(self) -> None:

@@ -7,14 +7,14 @@ import random
 import ssl
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
+from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
 import structlog
 
 from pantala_process.backoff import Backoff
-from pantala_process.tls import certificates
-from pantala_process.tls.authority import AuthorityClient
+from pantala_process.tls import authority, certificates
 from pantala_process.tls.certificates import CertificateError, CertificateFacts
 from pantala_process.tls.contexts import TLSContexts
 from pantala_process.tls.settings import TLSFlags
@@ -39,7 +39,7 @@ def keeper_of(flags: TLSFlags, token_file: Path | None) -> "CertificateKeeper | 
     """The keeper of the certificate. ``None``: the flags are not given, so the process uses plain HTTP."""
     if flags.tls_dir is None or flags.tls_ca is None:
         return None
-    sign = AuthorityClient(flags.tls_authority, token_file) if flags.tls_authority else None
+    sign = partial(authority.sign, flags.tls_authority, token_file) if flags.tls_authority else None
     return CertificateKeeper(flags.tls_dir, flags.tls_ca, TLSContexts(), sign, look=flags.tls_look)
 
 

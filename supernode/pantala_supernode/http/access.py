@@ -7,7 +7,7 @@ import aiohttp
 import structlog
 from aiohttp import web
 
-from pantala_process.identity import APIServerDocuments, ClusterKeys, ServerClock, TokenIdentity, TokenRejectedError
+from pantala_process.identity import ClusterKeys, ServerClock, TokenIdentity, TokenRejectedError, api_server_documents
 from pantala_process.tls import names
 from pantala_process.tls.contexts import name_of
 from pantala_process.tls.names import ProcessName, ProcessRole
@@ -153,11 +153,9 @@ def _check_role(client: str, access: Access, path: str) -> None:
 
 def guard_of(settings: Settings, session: aiohttp.ClientSession, clock: ServerClock) -> Guard:
     """The guard of a supernode with these settings. Its requests set ``clock`` to the API server's time."""
-    documents = APIServerDocuments(
-        session, settings.api_server, clock, ca=settings.api_ca, token=settings.api_token_file
-    )
+    read = api_server_documents(session, settings.api_server, clock, ca=settings.api_ca, token=settings.api_token_file)
     return Guard(
-        None if settings.no_auth else ClusterKeys(documents.read, clock),
+        None if settings.no_auth else ClusterKeys(read, clock),
         operator=settings.trusted_operator,
         peer=settings.trusted_peer,
         supernode=settings.trusted_supernode,
