@@ -63,8 +63,6 @@ class Front:
 
     def protocol(self, fallback: Callable[[], asyncio.Protocol], visit: Visit) -> asyncio.Protocol:
         """The protocol of a new connection. ``fallback`` creates aiohttp's protocol."""
-        if not self.routes:
-            return FirstHead(fallback, visit)
         if self._sweeping is None:
             self._sweeping = asyncio.get_running_loop().call_later(_SWEEP, self._sweep)
         return FrontConnection(self, fallback, visit)
