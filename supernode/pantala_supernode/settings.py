@@ -275,7 +275,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
             "--dragonfly needs plain HTTP, because Dragonfly's clients have no certificates. Remove --tls-dir."
         )
     try:
-        trust.Trust(found.origin_ca).check()
+        trust.check(*(file for _, file in found.origin_ca))
     except OutboundError as error:
         raise SettingsError(f"--origin-ca: {error}.") from None
     if found.no_auth and not more.get("i_know") and not (found.listen.is_loopback and found.piece_listen.is_loopback):

@@ -31,7 +31,7 @@ class OutboundClient:
         lookup: Lookup = system_lookup,
         threads: int = _THREADS,
     ) -> None:
-        self.trust = trust or Trust()
+        self._trust = trust or Trust()
         self._route = Route(egress or EgressPolicy(), proxy, Names(lookup))
         self._timeouts = timeouts or Timeouts()
         self._limits = limits or Limits()
@@ -57,7 +57,7 @@ class OutboundClient:
             sink,
             handles=self._handles,
             route=self._route,
-            trust=self.trust,
+            trust=self._trust,
             timeouts=self._timeouts,
             limits=self._limits,
         )

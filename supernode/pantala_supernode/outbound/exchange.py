@@ -53,7 +53,7 @@ class Exchange:
         self._cookies: list[bytes] = []
         """The cookies that redirects have set, in libcurl's notation. Some servers redirect until they get these."""
         self._forwarded = False
-        """True while a proxy can read the request and its answer, which is the case without TLS."""
+        """True while a proxy can read the request and its answer. For https, it only passes on encrypted bytes."""
 
     def cancel(self) -> None:
         if not self._cancelled.done():
@@ -81,12 +81,14 @@ class Exchange:
     def _hop(self, target: RequestTarget, *, credentials: bool, same_origin: bool) -> Head:
         with self._handles.borrowed(target.origin) as handle:
             curl = handle.curl
-            way = self._route.apply(curl, target, seconds=self._timeouts.connect, cancelled=self._cancelled)
-            self._forwarded = way.forwards(target)
+            destination, through = self._route.apply(
+                curl, target, seconds=self._timeouts.connect, cancelled=self._cancelled
+            )
+            self._forwarded = through is not None and target.url.scheme == "http"
             self._trust.apply(curl, target.host, self._request.ca)
             request = self._request
-            if way.proxy is not None:
-                self._trust.apply_to_proxy(curl, way.proxy.host)
+            if through is not None:
+                self._trust.apply_to_proxy(curl, through.host)
                 request = _without_proxy_fields(request)
             _describe(curl, request, target, credentials=credentials)
             curl.setopt(pycurl.REQUEST_TARGET, str(target) if self._forwarded else target.url.raw_path_qs)
@@ -94,7 +96,7 @@ class Exchange:
             curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._timeouts.connect * 1000))
             transfer = self._transfer = Transfer(
                 handle,
-                destination=way.destination,
+                destination=destination,
                 timeouts=self._timeouts,
                 head_limit=self._limits.head,
                 on_head=self._begin,
@@ -107,7 +109,7 @@ class Exchange:
                     raise CancelledTransferError
                 return transfer.run()
             except (OutboundError, SourceDeniedError) as error:
-                raise error if way.proxy is None else _of_proxy(error) from None
+                raise error if through is None else _of_proxy(error) from None
             finally:
                 self._cookies = curl.getinfo_raw(pycurl.INFO_COOKIELIST)
                 transfer.release()

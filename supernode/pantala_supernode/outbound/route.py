@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
-from typing import NamedTuple
 
 import pycurl
 
@@ -21,18 +20,6 @@ _PROXIED_LOOKUP = 2.0
 """The most seconds for a lookup behind a proxy. Name servers there often know only internal names, or never answer."""
 
 
-class Way(NamedTuple):
-    """How one request reaches its target."""
-
-    destination: Destination
-    """Where the sockets of the request may lead: to the proxy, or to the target."""
-    proxy: Proxy | None
-
-    def forwards(self, target: RequestTarget) -> bool:
-        """True if the proxy reads the request and its answer. For https, the proxy only passes on encrypted bytes."""
-        return self.proxy is not None and target.url.scheme == "http"
-
-
 class Route:
     """Chooses the way to a target. It resolves a name once, and a direct connection uses only the checked addresses."""
 
@@ -43,8 +30,10 @@ class Route:
         self._proxy = proxy
         self._names = names
 
-    def apply(self, handle: pycurl.Curl, target: RequestTarget, *, seconds: float, cancelled: Future[None]) -> Way:
-        """Set on ``handle`` how one request reaches ``target``. Returns the way.
+    def apply(
+        self, handle: pycurl.Curl, target: RequestTarget, *, seconds: float, cancelled: Future[None]
+    ) -> tuple[Destination, Proxy | None]:
+        """Set on ``handle`` how one request reaches ``target``. Returns where its sockets lead, and the proxy, if any.
 
         ``seconds`` is the limit for a lookup, and ``cancelled`` ends its wait. Raises :class:`OutboundError`, or
         :class:`pantala_supernode.errors.SourceDeniedError` if one address of the target is forbidden, even if a proxy
@@ -62,12 +51,12 @@ class Route:
         if proxy is not None:
             _apply_proxy(handle, proxy)
             target_behind = Destination(self._egress, host, port)
-            return Way(Destination(self._proxy_egress, proxy.host, 0, target_behind), proxy)
+            return Destination(self._proxy_egress, proxy.host, 0, target_behind), proxy
         handle.setopt(pycurl.PROXY, "")  # an empty value also ignores the environment
         if addresses:
             listed = ",".join(f"[{each}]" if ":" in each else each for each in addresses)
             handle.setopt(pycurl.RESOLVE, [f"{host}:{port}:{listed}"])
-        return Way(Destination(self._egress, host, port), None)
+        return Destination(self._egress, host, port), None
 
     def _checked(self, host: str, port: int, seconds: float, cancelled: Future[None]) -> Sequence[str]:
         """The allowed addresses of a host name. Empty if ``host`` is an allowed address, which needs no lookup."""

@@ -34,13 +34,14 @@ class Trust:
         """Let a handle trust a proxy's certificate by the system's authorities and the authorities for ``host``."""
         _set(handle, self._files(host), (), pycurl.PROXY_CAPATH, pycurl.PROXY_CAINFO, pycurl.PROXY_CAINFO_BLOB)
 
-    def check(self, *more: Path) -> None:
-        """Raise :class:`OutboundError` if one of the authority files, or a file in ``more``, cannot be used now."""
-        for file in (*(path for _, path in self._authorities), *more):
-            _bundle(None, ((file, _changed_at(file)),), ())
-
     def _files(self, host: str) -> tuple[Path, ...]:
         return tuple(path for name, path in self._authorities if name in (ALL, host.lower()))
+
+
+def check(*files: Path) -> None:
+    """Raise :class:`OutboundError` if one of the authority files cannot be used now."""
+    for file in files:
+        _bundle(None, ((file, _changed_at(file)),), ())
 
 
 def _set(

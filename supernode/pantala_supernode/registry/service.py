@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from pantala_protocol.rules.rights import Rights
 from pantala_supernode.origin.http import HTTPReader, SourceThrottle
+from pantala_supernode.outbound import trust
 from pantala_supernode.outbound.client import OutboundClient
 from pantala_supernode.outbound.errors import OutboundError
 from pantala_supernode.registry.access import AccessCheck
@@ -55,7 +56,7 @@ async def open_service(
     """
     for ca in endpoints.authorities:
         try:
-            await asyncio.to_thread(outbound.trust.check, ca)
+            await asyncio.to_thread(trust.check, ca)
         except OutboundError as error:
             raise RegistryCertificateError.of(str(ca), "the file does not contain readable certificates") from error
     async with AsyncExitStack() as stack:
