@@ -28,7 +28,6 @@ class Backoff:
         self._failures = 0
 
     def reset(self) -> None:
-        """Start again with the first pause, after a success."""
         self._failures = 0
 
     def next(self) -> float:

@@ -93,7 +93,6 @@ class FairQueue(Generic[T]):
         return self._waiting
 
     def put(self, item: T, claim: Claim, cost: float) -> None:
-        """Add an item that waits."""
         tenant = self._tenants.get(claim.tenant)
         if tenant is None:
             self._forget()

@@ -44,7 +44,6 @@ class SingleFlight(Generic[K, V]):
                 shared.task.cancel()
 
     async def close(self) -> None:
-        """Cancel all calls."""
         await cancel_all(shared.task for shared in self._calls.values())
 
     def _on_done(self, key: K, task: asyncio.Task[V]) -> None:

@@ -59,12 +59,10 @@ class ErrorBody(msgspec.Struct, frozen=True):
 
 
 def error_response(status: int, reason: str, message: str, **headers: str) -> web.Response:
-    """An error answer with an :class:`ErrorBody`."""
     return json_response(ErrorBody(ErrorDetail(reason, message)), status, **headers)
 
 
 def json_response(body: object, status: int = 200, **headers: str) -> web.Response:
-    """An answer with a JSON body."""
     encoded = msgspec.json.encode(body)
     return web.Response(status=status, body=encoded, content_type="application/json", headers=headers)
 

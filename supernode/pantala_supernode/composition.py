@@ -17,7 +17,6 @@ from pantala_supernode.tasks.manager import TaskManager
 
 
 def outbound(settings: Settings, policies: SourcePolicies) -> OutboundClient:
-    """The client for all requests to origins and registries."""
     return OutboundClient(
         egress=EgressPolicy(settings.deny_source, policies=policies),
         trust=Trust(settings.origin_ca, policies),

@@ -30,7 +30,6 @@ class CertificateFacts(NamedTuple):
 
 
 def new_key() -> bytes:
-    """A new private key."""
     key = ec.generate_private_key(_CURVE)
     return key.private_bytes(
         serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, serialization.NoEncryption()

@@ -62,7 +62,6 @@ class Fetch:
         )
 
     def received(self) -> int:
-        """The bytes that this try has received."""
         return self._intake.received
 
     async def run(self) -> None:
@@ -215,7 +214,6 @@ class Fetch:
         )
 
     async def _read_segment(self, recorder: Recorder, segment: Segment) -> None:
-        """Request one segment on a further connection."""
         resume = self._request(recorder, segment.rest)
         async with self._reader.open(self._order.source, resume) as answer:
             freshness.check_continues(answer, resume, recorder.meta, self._shown, pinned=self._expected is not None)

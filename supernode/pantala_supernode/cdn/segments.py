@@ -26,7 +26,6 @@ class Division:
     """Bytes per second of one connection. If the connections are so fast, more connections would gain little."""
 
     def pieces(self, piece_size: int) -> int:
-        """The number of pieces in a segment."""
         return max(1, self.segment // piece_size)
 
 
@@ -43,7 +42,6 @@ class Segment:
         return range(self.next, self.stop)
 
     def advance(self) -> None:
-        """Record that the next piece has arrived."""
         self.next += 1
 
     def shorten(self, stop: int) -> range:

@@ -47,7 +47,6 @@ class BlockPool:
         self._blocks.append(block)
 
     def clear(self) -> None:
-        """Free the blocks in the pool."""
         self._blocks.clear()
 
     @property
@@ -158,7 +157,6 @@ class BlockCutter:
         return (self._size - self._filled) * seconds <= _SOON * arrived
 
     def save(self) -> None:
-        """Save the unfinished block."""
         if self._save is not None and self._filled > self._saved:
             self._save(self._number, self._saved, self._view[self._saved : self._filled])
             self._saved = self._filled
@@ -209,7 +207,6 @@ class ChunkBody:
         self.held = False
 
     async def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:
-        """See :meth:`Body.blocks`."""
         cutter = BlockCutter(layout)
         async for chunk in self._chunks:
             self.received += len(chunk)

@@ -93,7 +93,6 @@ class StreamedBody:
     # In the event loop.
 
     def stop_at(self, end: int) -> None:
-        """See :meth:`pantala_supernode.origin.body.Body.stop_at`."""
         self._stop = end
 
     async def blocks(self, layout: Layout) -> AsyncGenerator[bytearray, None]:

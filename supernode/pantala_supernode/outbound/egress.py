@@ -153,7 +153,6 @@ class Destination:
     """The target, if the sockets lead to a proxy."""
 
     def check(self, address: str) -> None:
-        """Raise :class:`SourceDeniedError` if the address is not allowed."""
         self.policy.check(address, self.host, self.port)
 
     def size_limit(self, address: str) -> int | None:

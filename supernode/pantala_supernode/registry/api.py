@@ -50,7 +50,6 @@ class RegistryAPI:
         self._clouds = clouds
 
     async def first(self, repository: ImageRepository, attempt: Callable[[RepositoryLocation], Awaitable[_T]]) -> _T:
-        """See :meth:`EndpointAttempts.first`."""
         return await self._attempts.first(repository, attempt)
 
     async def manifest(self, repository: ImageRepository, target: str, account: RegistryAccount) -> ManifestDocument:

@@ -52,7 +52,6 @@ class RecipientIndex:
             self._assigned.setdefault(after, set()).add(task_id)
 
     def keep(self, task_id: TaskID, peer: str) -> None:
-        """Record that a peer keeps a leased task."""
         self._kept[peer].add(task_id)
 
     def release(self, task_id: TaskID, peers: Set[str]) -> None:

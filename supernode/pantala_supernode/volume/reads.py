@@ -53,7 +53,6 @@ class DailyReads:
             await self.write()
 
     async def write(self) -> None:
-        """Write the file if it has changed."""
         current = StoredReads(self._accounts.day, self._accounts.reads())
         if current.reads and current != self._written:
             try:
