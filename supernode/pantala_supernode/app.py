@@ -246,7 +246,7 @@ class App:
             (
                 *self._native.operations(),
                 *CopiesAPI(self.copies).operations(),
-                *RegistriesAPI(self.images.manifests, self.images.questions).operations(),
+                *RegistriesAPI(self.images).operations(),
                 *self.dragonfly.operations(),
             ),
             self.guard,

@@ -11,8 +11,7 @@ from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import ForbiddenError, GatewayError, LimitedError, NotReadyError, RequestError
 from pantala_supernode.http.access import IDENTITY, Access
 from pantala_supernode.http.operations import Operation, read_body, read_query
-from pantala_supernode.images.manifests import ManifestService
-from pantala_supernode.images.questions import BlobQuestions
+from pantala_supernode.images.service import ImageService
 from pantala_supernode.registry.errors import (
     RateLimitedError,
     RegistryDeniedError,
@@ -56,9 +55,9 @@ class BlobQuery(msgspec.Struct, frozen=True):
 class RegistriesAPI:
     """The operations to ask registries, for peers and the operator."""
 
-    def __init__(self, manifests: ManifestService, questions: BlobQuestions) -> None:
-        self._manifests = manifests
-        self._questions = questions
+    def __init__(self, images: ImageService) -> None:
+        self._images = images
+        self._manifests = images.manifests
 
     def operations(self) -> tuple[Operation, ...]:
         manifest = {200: ManifestAnswer, 429: ErrorBody, 502: ErrorBody, 503: ErrorBody}
@@ -87,7 +86,7 @@ class RegistriesAPI:
         query = read_query(request, BlobQuery)
         shown = "" if query.order else request.headers.get(registry.AUTHORIZATION, "")
         wanted = WantedBlob(query.registry, query.repository, query.digest, credential=shown, order=query.order)
-        return json_response(await self._questions.ask(_node(request, query), wanted))
+        return json_response(await self._images.ask(_node(request, query), wanted))
 
     async def resolve(self, request: web.Request) -> web.Response:
         return json_response(await self._manifests.resolve(await read_body(request, Resolve)))
