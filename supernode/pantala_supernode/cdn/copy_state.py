@@ -69,10 +69,6 @@ class CopyState:
         self.phase, self.failure = phase, failure
         return True
 
-    def blame(self, source: FileSource) -> None:
-        """Record from which source the last try read. Call this before the failure is shown."""
-        self.failed_source = source
-
     def take(self, order: FetchOrder) -> bool:
         """Replace the order. Returns whether the copy was paused."""
         self.order = order

@@ -172,6 +172,6 @@ class Worker:
         final = delay is None or error.reason.retry is not Retry.SOON
         log.warning("a download failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
         phase = CopyPhase.FAILED if delay is None else CopyPhase.RETRYING
-        copy.blame(order.source)
+        copy.failed_source = order.source  # before the failure is shown
         self.show(copy, phase, Failure(error.reason, message, final))
         return delay
