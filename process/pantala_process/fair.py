@@ -5,15 +5,16 @@ waiting flow with the lowest start is served next. A flow that begins to wait ge
 item that was served last. So a flow gains nothing by time in which it did not wait.
 """
 
+from __future__ import annotations
+
 import heapq
 from collections import deque
-from dataclasses import dataclass, field
 from typing import Generic, NamedTuple, TypeVar
 
 T = TypeVar("T")
 
 _FORGOTTEN_ABOVE = 256
-"""The number of flows or tenants above which those that do not wait, and have no debt, are forgotten."""
+"""The number of flows above which those that do not wait, and have no debt, are forgotten."""
 
 
 class Claim(NamedTuple):
@@ -27,53 +28,64 @@ class Claim(NamedTuple):
     """Within a tenant, items with a higher priority come first. Priorities of two tenants are not compared."""
 
 
-@dataclass(slots=True)
 class _Flow(Generic[T]):
-    """The waiting items of one client with one priority."""
+    """The items of one client, or the flows of all clients of a tenant, or the flows of all tenants."""
 
-    rank: int
-    start: float = 0.0
-    queued: bool = False
-    """True if the flow is in the heap of its tenant."""
-    items: deque[tuple[T, float]] = field(default_factory=deque)
+    def __init__(self, rank: int = 0) -> None:
+        self.rank = rank
+        self.share = 1.0
+        self.start = 0.0
+        self.waiting = 0
+        """The number of items that wait, in this flow and in its flows."""
+        self.queued = False
+        """True if the flow is in the heap of the flow to which it belongs."""
+        self.items: deque[tuple[T, float]] = deque()
+        self.flows: dict[object, _Flow[T]] = {}
+        self._heap: list[tuple[int, float, int, _Flow[T]]] = []
+        self._arrivals = 0
+        self._now = 0.0
+        """The start of the item that was served last."""
+        self._latest = 0.0
+        """The greatest start of a flow. It becomes the time when nothing waits, so the next demand has no debts."""
 
-
-@dataclass(slots=True)
-class _Tenant(Generic[T]):
-    share: float = 1.0
-    start: float = 0.0
-    now: float = 0.0
-    latest: float = 0.0
-    """The greatest start of a flow. It becomes ``now`` when nothing waits, so the next demand begins without debts."""
-    waiting: int = 0
-    arrivals: int = 0
-    flows: dict[tuple[int, str], _Flow[T]] = field(default_factory=dict)
-    heap: list[tuple[int, float, int, _Flow[T]]] = field(default_factory=list)
-
-    def push(self, flow: _Flow[T]) -> None:
-        self.arrivals += 1
-        flow.queued = True
-        heapq.heappush(self.heap, (flow.rank, flow.start, self.arrivals, flow))
+    def join(self, key: object, rank: int, slack: float) -> _Flow[T]:
+        """The flow to which an item is added."""
+        flow = self.flows.get(key)
+        if flow is None:
+            if len(self.flows) > _FORGOTTEN_ABOVE:
+                self.flows = {key: each for key, each in self.flows.items() if each.queued or each.start > self._now}
+            flow = self.flows[key] = _Flow(rank)
+        if not flow.waiting:
+            flow.start = max(flow.start, self._now - slack)
+        if not flow.queued:
+            self._push(flow)
+        self.waiting += 1
+        return flow
 
     def take(self) -> tuple[T, float]:
-        """The next item and its cost."""
-        while True:
-            flow = heapq.heappop(self.heap)[3]
-            flow.queued = False
-            if flow.items:
-                break
-        item, cost = flow.items.popleft()
+        """Remove the next item. Returns the item and its cost."""
         self.waiting -= 1
-        self.now = max(self.now, flow.start)
-        flow.start += cost
-        self.latest = max(self.latest, flow.start)
+        if self.items:
+            return self.items.popleft()
+        while True:
+            flow = heapq.heappop(self._heap)[-1]
+            flow.queued = False
+            if flow.waiting:
+                break
+        self._now = max(self._now, flow.start)
+        item, cost = flow.take()
+        flow.start += cost / flow.share
+        self._latest = max(self._latest, flow.start)
         if not self.waiting:
-            self.now = self.latest
-        if flow.items:
-            self.push(flow)
-        elif len(self.flows) > _FORGOTTEN_ABOVE:
-            self.flows = {key: each for key, each in self.flows.items() if each.queued or each.start > self.now}
+            self._now = self._latest
+        if flow.waiting:
+            self._push(flow)
         return item, cost
+
+    def _push(self, flow: _Flow[T]) -> None:
+        self._arrivals += 1
+        flow.queued = True
+        heapq.heappush(self._heap, (flow.rank, flow.start, self._arrivals, flow))
 
 
 class FairQueue(Generic[T]):
@@ -85,63 +97,32 @@ class FairQueue(Generic[T]):
 
     def __init__(self, *, slack: float = 0.0) -> None:
         self._slack = slack
-        self._now = self._latest = 0.0
-        self._waiting = 0
-        self._tenants: dict[str, _Tenant[T]] = {}
+        self._tenants: _Flow[T] = _Flow()
 
     def __len__(self) -> int:
-        return self._waiting
+        return self._tenants.waiting
 
     def put(self, item: T, claim: Claim, cost: float) -> None:
-        tenant = self._tenants.get(claim.tenant)
-        if tenant is None:
-            self._forget()
-            tenant = self._tenants[claim.tenant] = _Tenant()
+        tenant = self._tenants.join(claim.tenant, 0, self._slack)
         tenant.share = claim.share
-        if not tenant.waiting:
-            tenant.start = max(tenant.start, self._now - self._slack)
-        key = -claim.priority, claim.client
-        flow = tenant.flows.get(key)
-        if flow is None:
-            flow = tenant.flows[key] = _Flow(-claim.priority)
-        if not flow.items:
-            flow.start = max(flow.start, tenant.now - self._slack)
+        flow = tenant.join((claim.priority, claim.client), -claim.priority, self._slack)
         flow.items.append((item, cost))
-        if not flow.queued:
-            tenant.push(flow)
-        tenant.waiting += 1
-        self._waiting += 1
+        flow.waiting += 1
 
     def pop(self) -> T:
         """Take the next item. Raises :class:`IndexError` if no item waits."""
-        waiting = [tenant for tenant in self._tenants.values() if tenant.waiting]
-        if not waiting:
+        if not self._tenants.waiting:
             raise IndexError("no item waits")
-        tenant = min(waiting, key=lambda each: each.start)
-        item, cost = tenant.take()
-        self._now = max(self._now, tenant.start)
-        tenant.start += cost / tenant.share
-        self._latest = max(self._latest, tenant.start)
-        self._waiting -= 1
-        if not self._waiting:
-            self._now = self._latest
-        return item
+        return self._tenants.take()[0]
 
     def discard(self, item: T, claim: Claim) -> None:
         """Remove an item that waits. Does nothing if it does not wait."""
-        tenant = self._tenants.get(claim.tenant)
-        flow = None if tenant is None else tenant.flows.get((-claim.priority, claim.client))
+        tenant = self._tenants.flows.get(claim.tenant)
+        flow = None if tenant is None else tenant.flows.get((claim.priority, claim.client))
         if tenant is None or flow is None:
             return
         kept = deque(each for each in flow.items if each[0] is not item)
         removed = len(flow.items) - len(kept)
         flow.items = kept
-        tenant.waiting -= removed
-        self._waiting -= removed
-
-    def _forget(self) -> None:
-        """If there are many tenants, forget those that do not wait and have no debt."""
-        if len(self._tenants) > _FORGOTTEN_ABOVE:
-            self._tenants = {
-                name: each for name, each in self._tenants.items() if each.waiting or each.start > self._now
-            }
+        for each in (self._tenants, tenant, flow):
+            each.waiting -= removed

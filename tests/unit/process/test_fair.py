@@ -84,4 +84,4 @@ def test_flows_and_tenants_without_influence_are_forgotten() -> None:
     for number in range(5000):
         queue.put(number, Claim(f"tenant-{number % 1000}", client=str(number)), 1.0)
         queue.pop()
-    assert len(queue._tenants) < 600
+    assert len(queue._tenants.flows) < 600
