@@ -105,9 +105,8 @@ class Janitor:
                 usage = await asyncio.to_thread(self._store.usage)
             except StoreError:
                 return False
-            if (
-                size > usage.total - usage.headroom
-            ):  # an origin may announce any length, which must not evict all copies
+            # An origin may announce any length, which must not evict all copies.
+            if size > usage.total - usage.headroom:
                 return False
             free = [Unwanted(name, 0.0) for file in self._store if not self._claimed(name := TaskID(file.meta.task_id))]
             sizes = {copy.task_id: copy.size for copy in await asyncio.to_thread(self._measured, free)}
