@@ -1,10 +1,12 @@
 """The nodes of one Task with a file: the state of each node, and why a late or failed node lacks the file. Pure."""
 
-from collections.abc import Iterable, Iterator, Mapping, Set
+from collections import Counter
+from collections.abc import Callable, Hashable, Iterable, Mapping, Set
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from functools import cached_property
-from typing import Final, NamedTuple, Self
+from operator import itemgetter
+from typing import Final, NamedTuple, Self, TypeVar
 
 from pantala_operator.resources.api import LateNode
 from pantala_operator.resources.conditions import Verdict
@@ -14,6 +16,8 @@ from pantala_protocol.console.progress import NodeDownload
 from pantala_protocol.console.views import NodeCounts, NodeFlow, NodePhase, NodeView
 from pantala_protocol.reasons import Advice, Reason, Retry
 from pantala_protocol.statement import Failure
+
+T = TypeVar("T")
 
 MAX_NODES: Final = 10
 """The most late and failed nodes that a status names."""
@@ -207,10 +211,20 @@ def share_of_copies(cached: float, arrived: float, nodes: int) -> float:
 
 
 def listed(late: Mapping[str, Trouble], room: int = MAX_NODES) -> tuple[LateNode, ...]:
-    """At most ``room`` late nodes for the status, so that as many reasons as possible are among them."""
-    return tuple(
-        LateNode(name, each.reason, each.text, each.begun) for name, each in _varied(late)
-    )[:room]  # fmt: skip
+    """At most ``room`` late nodes for the status."""
+    names = varied(sorted(late), lambda name: late[name].reason)[:room]
+    return tuple(LateNode(name, late[name].reason, late[name].text, late[name].begun) for name in names)
+
+
+def varied(found: Iterable[T], *keys: Callable[[T], Hashable]) -> list[T]:
+    """Sort so that the first entries have as many values of the first key as possible, then of the next keys."""
+    seen: Counter[Hashable] = Counter()
+    ranked = []
+    for each in found:
+        values = [(number, key(each)) for number, key in enumerate(keys)]
+        ranked.append(([seen[value] for value in values], each))
+        seen.update(values)
+    return [each for _, each in sorted(ranked, key=itemgetter(0))]
 
 
 def late_verdict(progress: str, late: Mapping[str, Trouble]) -> Verdict:
@@ -226,14 +240,3 @@ def overdue(seconds: int | None, started: datetime | None, now: datetime) -> Tro
         return None
     what = f"The node does not have the file after {seconds} s"
     return Trouble.of(Reason.NODE_TIMEOUT, what, started.timestamp() + seconds)
-
-
-def _varied(late: Mapping[str, Trouble]) -> Iterator[tuple[str, Trouble]]:
-    """All entries: first one entry of each reason, then a second entry of each reason, and so on."""
-    ranks: dict[str, int] = {}
-    ranked = []
-    for name, each in late.items():
-        rank = ranks[each.reason] = ranks.get(each.reason, 0) + 1
-        ranked.append((rank, name, each))
-    for _, name, each in sorted(ranked, key=lambda entry: entry[:2]):
-        yield name, each

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from pantala_operator.plan.nodes import MAX_NODES, Trouble
+from pantala_operator.plan.nodes import MAX_NODES, Trouble, varied
 from pantala_operator.plan.prefetch.pulls import FAILING, Snapshot, Step
 from pantala_operator.resources.prefetch import ImageKey, ImageStatus, NodeCount, PullFailure
 from pantala_operator.resources.status import advised, have
@@ -127,15 +127,7 @@ def count(snapshot: Snapshot) -> PrefetchCounts:
 
 def _listed(*found: PullFailure, room: int) -> tuple[PullFailure, ...]:
     """Choose at most ``room`` failures, so that as many reasons and then images as possible are listed."""
-    causes, kinds = Counter[tuple[str, str]](), Counter[str]()
-    ranked = []
-    for each in found:
-        cause = (each.reason, each.image)
-        ranked.append((causes[cause], kinds[each.reason], each))
-        causes[cause] += 1
-        kinds[each.reason] += 1
-    ranked.sort(key=lambda rank: rank[:2])
-    return tuple(each for *_, each in ranked[:room])
+    return tuple(varied(found, lambda each: (each.reason, each.image), lambda each: each.reason)[:room])
 
 
 def _unresolved(snapshot: Snapshot) -> Iterator[PullFailure]:
