@@ -1,6 +1,7 @@
 """Writes the newest planned state of each object to the API server."""
 
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
@@ -197,17 +198,12 @@ class Writer:
         self._events.publish(ResourceChanged(fresh))
 
     async def _remove_taint(self, node: str, key: str) -> None:
-        try:
+        with suppress(ClusterNotFoundError):
             self._observation.nodes.update(await self._cluster.remove_taint(node, key))
-        except ClusterNotFoundError:
-            return
 
     async def _set_images_ready(self, node: Node, verdict: Verdict) -> None:
-        try:
-            written = await self._cluster.set_images_ready(node, verdict, self._clock.now())
-        except ClusterNotFoundError:
-            return
-        self._observation.nodes.update(written)
+        with suppress(ClusterNotFoundError):
+            self._observation.nodes.update(await self._cluster.set_images_ready(node, verdict, self._clock.now()))
 
 
 def _key(resource: Resource) -> str:

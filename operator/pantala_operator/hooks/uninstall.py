@@ -9,7 +9,7 @@ import argparse
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, Self
 
 from pantala_operator.errors import ClusterError, ClusterNotFoundError
 
@@ -87,6 +87,10 @@ class CleanupResult:
     def complete(self) -> bool:
         return not (self.remaining or self.podless or self.error)
 
+    def with_error(self, text: str) -> Self:
+        """The result with a further error, if ``text`` is not empty."""
+        return replace(self, error=". ".join(filter(None, (self.error, text))))
+
 
 async def wait(cluster: CleanupCluster, namespace: str, name: str, seconds: float) -> CleanupResult:
     """Wait until all nodes are restored, for at most ``seconds``. Then delete the DaemonSet in any case."""
@@ -96,14 +100,7 @@ async def wait(cluster: CleanupCluster, namespace: str, name: str, seconds: floa
     while not result.complete and clock.time() < end:
         await asyncio.sleep(_INTERVAL)
         result = await _look(cluster, namespace, name)
-    try:
-        await cluster.delete_daemonset(namespace, name)
-    except ClusterNotFoundError:  # Helm has deleted it already
-        pass
-    except ClusterError as error:
-        failed = f"The DaemonSet {name} was not deleted: {error}. Run kubectl delete -n {namespace} daemonset {name}"
-        return replace(result, error=". ".join(filter(None, (result.error, failed))))
-    return result
+    return result.with_error(await _deleted(cluster.delete_daemonset(namespace, name), "DaemonSet", namespace, name))
 
 
 async def end_term(cluster: CleanupCluster, namespace: str, name: str) -> str:
@@ -111,12 +108,16 @@ async def end_term(cluster: CleanupCluster, namespace: str, name: str) -> str:
 
     Returns what went wrong, or an empty text.
     """
+    return await _deleted(cluster.delete_lease(namespace, name), "Lease", namespace, name)
+
+
+async def _deleted(deleting: Awaitable[None], kind: str, namespace: str, name: str) -> str:
     try:
-        await cluster.delete_lease(namespace, name)
-    except ClusterNotFoundError:
-        pass
+        await deleting
+    except ClusterNotFoundError:  # it is deleted already
+        return ""
     except ClusterError as error:
-        return f"The Lease {name} was not deleted: {error}. Run kubectl delete -n {namespace} lease {name}"
+        return f"The {kind} {name} was not deleted: {error}. Run kubectl delete -n {namespace} {kind.lower()} {name}"
     return ""
 
 
@@ -184,8 +185,7 @@ async def _run(daemonset: str, lease: str | None, seconds: float) -> CleanupResu
             namespace, _, name = daemonset.partition("/")
             result = await wait(calls, namespace, name, seconds)
             namespace, _, name = (lease or "").partition("/")
-            failed = await end_term(calls, namespace, name) if name else ""
-            return replace(result, error=". ".join(filter(None, (result.error, failed))))
+            return result.with_error(await end_term(calls, namespace, name) if name else "")
         finally:
             await cluster.close()
     except ClusterError as error:
