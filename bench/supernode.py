@@ -20,6 +20,11 @@ from testbed.process import Process
 _API, _PIECES = 8002, 8001
 
 
+def tls_flags(authority: ProcessAuthority | None, folder: Path, *names: str) -> tuple[str, ...]:
+    """The flags of a process with these names. Without an authority, all processes use plain HTTP."""
+    return () if authority is None else authority.flags(folder, *names)
+
+
 class SupernodeProcess:
     """A supernode with one volume. It may be killed and started again, and ends with the context.
 
@@ -69,7 +74,7 @@ class SupernodeProcess:
             sys.executable, "-m", "pantala_supernode", "--listen", f"{address}:{self.port}",
             "--piece-listen", f"{address}:{pieces}", "--data", str(self._folder / "supernode"),
             "--no-auth", "--i-know", "--allow-source", "0.0.0.0/0", *self._options,
-            *self._certificate(),
+            *tls_flags(self._authority, self._folder / "supernode-tls", "supernode-0.supernode.pantala", "localhost"),
         )  # fmt: skip
         self._process = Process(command, self._folder / "supernode.log")
         self.wait(lambda: self._ask("GET", "/readyz") is not None, "the supernode becomes ready")
@@ -169,11 +174,6 @@ class SupernodeProcess:
         if answer.will_close:  # http.client would open the next connection outside of the place
             self._close()
         return data if answer.status == 200 else None
-
-    def _certificate(self) -> tuple[str, ...]:
-        if self._authority is None:
-            return ()
-        return self._authority.flags(self._folder / "supernode-tls", "supernode-0.supernode.pantala", "localhost")
 
     def _new_connection(self) -> http.client.HTTPConnection:
         if self._tls is None:

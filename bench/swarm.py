@@ -11,7 +11,7 @@ from typing import Self
 from bench.errors import BenchError
 from bench.memory import check
 from bench.network import Place
-from bench.supernode import SupernodeProcess
+from bench.supernode import SupernodeProcess, tls_flags
 from bench.usage import Meter, peak_mebibytes
 from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
@@ -85,7 +85,7 @@ class Swarm:
             command = place.command(
                 sys.executable, "-m", "pantala_peer", "--supernode", self.supernode.url, "--listen",
                 f"{place.address}:{place.port(_PEER)}", "--root", str(root), "--name", name,
-                *self._certificate(name),
+                *tls_flags(self._authority, self.folder / f"{name}-tls", f"{name}.peer.pantala"),
             )  # fmt: skip
             process = Process(command, self.folder / f"{name}.log")
             self._stack.callback(process.kill)
@@ -133,11 +133,6 @@ class Swarm:
             supernode_mebibytes=supernode.peak_mebibytes,
             peer_mebibytes=max(peak_mebibytes(peer.process.pid) for peer in self.peers),
         )
-
-    def _certificate(self, name: str) -> tuple[str, ...]:
-        if self._authority is None:
-            return ()
-        return self._authority.flags(self.folder / f"{name}-tls", f"{name}.peer.pantala")
 
     def _task(self, url: str, sha256: str, peers: tuple[str, ...]) -> WantedTask:
         return WantedTask(

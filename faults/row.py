@@ -1,6 +1,7 @@
 """A row of the fault suite: one kind of fault, how often it is injected, and what was found."""
 
 import random
+import resource
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterator
@@ -100,6 +101,18 @@ class Row:
     run: Callable[[Plan, Tally], Awaitable[None]]
     lacks: Callable[[], str | None] = lambda: None
     """Why the row cannot run here, or ``None``."""
+
+
+def few_descriptors(wanted: int) -> str | None:
+    """Why this process cannot have as many open files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return None if hard >= wanted else f"{hard} file descriptors are too few"
+
+
+def raise_descriptors(wanted: int) -> None:
+    """Let this process have as many open files."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, wanted), hard))
 
 
 def memory_folder() -> Path | None:

@@ -9,7 +9,6 @@
 Otherwise the program is built into that cache. The first build takes minutes. It needs no root.
 """
 
-import argparse
 import contextlib
 import fcntl
 import json
@@ -235,21 +234,3 @@ def _heartbeat(done: threading.Event, what: str) -> None:
 
 def _say(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
-
-
-def main() -> int:
-    """Print the paths of the named programs, or of all, one per line. Builds missing programs first."""
-    parser = argparse.ArgumentParser(prog="python -m testbed.binaries", description=main.__doc__)
-    parser.add_argument("name", nargs="*", help=f"of {', '.join(PROGRAMS)}")
-    try:
-        found = assets(parser.parse_args().name or list(PROGRAMS))
-    except BuildError as error:
-        print(error, file=sys.stderr)
-        return 1
-    for name, path in found.items():
-        print(f"{name}\t{path}")
-    return 0
-
-
-if __name__ == "__main__":
-    raise SystemExit(main())

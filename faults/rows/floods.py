@@ -7,10 +7,11 @@ import resource
 import socket
 import time
 from collections.abc import AsyncIterator
+from functools import partial
 
 import aiohttp
 
-from faults.row import Case, Plan, Row, Tally
+from faults.row import Case, Plan, Row, Tally, few_descriptors, raise_descriptors
 from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
 from testbed.origin import Behaviour, Generated, Origin
@@ -21,6 +22,7 @@ from tests.support.supernode_lab import SupernodeProcess
 
 SIZE = 10 * 1024 * 1024
 SOCKETS = 2_000
+DESCRIPTORS = 2 * SOCKETS + 500
 ADDRESSES = tuple(f"127.0.1.{number}" for number in range(1, 9))
 """The flood comes from other addresses than the honest peer, as in a cluster."""
 FILES = (1024, 4096)
@@ -58,8 +60,7 @@ class SlowSocket:
 
 async def slow_sockets(plan: Plan, tally: Tally) -> None:
     """Open 2,000 slow sockets to a supernode and to a peer that serves, and download meanwhile."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * SOCKETS + 500), hard))
+    raise_descriptors(DESCRIPTORS)
     folder = plan.folder
     async with Origin() as origin, SupernodeProcess(folder / "supernode") as supernode:
         supernode.spawn()
@@ -131,8 +132,7 @@ async def _flood(supernode: SupernodeProcess, count: int, tally: Tally) -> Async
 
 async def tenants(plan: Plan, tally: Tally) -> None:
     """Let one tenant flood everything that tenants share, while another one downloads."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, 2 * SOCKETS + 500), hard))
+    raise_descriptors(DESCRIPTORS)
     async with contextlib.AsyncExitStack() as stack:
         origin = await stack.enter_async_context(Origin())
         supernode = await stack.enter_async_context(SupernodeProcess(plan.folder / "supernode"))
@@ -215,11 +215,6 @@ def _is_answered(opened: socket.socket) -> bool:
     return False
 
 
-def _few_descriptors() -> str | None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if hard >= 2 * SOCKETS + 500 else f"{hard} file descriptors are too few"
-
-
 ROWS = (
     Row(
         "slow-sockets",
@@ -230,7 +225,7 @@ ROWS = (
         SOCKETS,
         "sockets",
         slow_sockets,
-        _few_descriptors,
+        partial(few_descriptors, DESCRIPTORS),
     ),
     Row(
         "flooding-tenants",
@@ -241,6 +236,6 @@ ROWS = (
         1,
         "floods",
         tenants,
-        _few_descriptors,
+        partial(few_descriptors, DESCRIPTORS),
     ),
 )

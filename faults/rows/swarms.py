@@ -3,11 +3,11 @@
 import asyncio
 import contextlib
 import random
-import resource
 import time
+from functools import partial
 
 from bench.connection import BenchConnection
-from faults.row import Case, Plan, Row, Tally
+from faults.row import Case, Plan, Row, Tally, few_descriptors, raise_descriptors
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import serving
@@ -62,8 +62,7 @@ async def _with_hostile(lab: HostileLab, bad: int, chance: random.Random) -> Non
 
 async def stampedes(plan: Plan, tally: Tally) -> None:
     """Let N peers ask for one file at once. They report their pieces without downloading them."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, _DESCRIPTORS), hard))
+    raise_descriptors(_DESCRIPTORS)
     for case in plan.cases():
         peers = SIZES[case.number % len(SIZES)]
         begun = time.monotonic()
@@ -93,11 +92,6 @@ async def _stampede(plan: Plan, peers: int, case: Case) -> int:
         return origin.body_bytes("/f")
 
 
-def _few_descriptors() -> str | None:
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    return None if hard >= _DESCRIPTORS else f"{hard} file descriptors are too few"
-
-
 ROWS = (
     Row(
         "hostile-peers",
@@ -118,6 +112,6 @@ ROWS = (
         4,
         "swarms",
         stampedes,
-        _few_descriptors,
+        partial(few_descriptors, _DESCRIPTORS),
     ),
 )
