@@ -3,7 +3,6 @@
 import http.client
 import json
 import ssl
-from collections.abc import Iterator
 from pathlib import Path
 
 import msgspec
@@ -334,19 +333,3 @@ def test_the_results_of_a_plan_are_accepted_unchanged(api: API) -> None:
 def test_samples_apply_as_they_are(api: API, sample: Path, mode: str) -> None:
     applied = api.kubectl("apply", "--dry-run=server", mode, "-f", str(sample))
     assert applied.count("\n") == len(list(yaml.safe_load_all(sample.read_text())))
-
-
-def test_every_field_is_described() -> None:
-    for crd in (ROOT / "crds").glob("*.yaml"):
-        for version in yaml.safe_load(crd.read_text())["spec"]["versions"]:
-            assert list(_undescribed("", version["schema"]["openAPIV3Schema"])) == []
-
-
-def _undescribed(path: str, node: Object) -> Iterator[str]:
-    if "description" not in node and path != ".metadata":
-        yield path
-    for name, field in node.get("properties", {}).items():
-        yield from _undescribed(f"{path}.{name}", field)
-    for inner in ("items", "additionalProperties"):
-        if inner in node:
-            yield from _undescribed(f"{path}[]", node[inner])

@@ -15,26 +15,17 @@ import pytest_asyncio
 
 from pantala_protocol.reasons import Reason
 from testbed.origin import Behaviour, Generated
-from tests.controlplane.whole_tables import (
-    BAD,
-    BODY,
-    CANARY,
-    GOOD,
-    NEVER_PUBLISHED,
-    NEW,
-    WRONG,
-    Given,
-    always,
-)
-from tests.support.product_stage import GRACE, MIB, NODES, ProductStage
+from tests.controlplane.whole_stage import WholeStage
+from tests.controlplane.whole_tables import BAD, BODY, CANARY, GOOD, NEW, WRONG, always
+from tests.support.product_stage import GRACE, MIB, NODES
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180), pytest.mark.asyncio(loop_scope="module")]
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
-async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ProductStage]:
+async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[WholeStage]:
     """Everything runs, and all Tasks of :data:`BAD` and :data:`GOOD` are applied."""
-    async with ProductStage(tmp_path_factory.mktemp("whole")) as stage:
+    async with WholeStage(tmp_path_factory.mktemp("whole")) as stage:
         stage.supernode()
         stage.operator()
         for name in NODES:
@@ -48,80 +39,54 @@ async def stage(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Produ
             (own / "link").symlink_to(stage.folder / "outside")
             (own / "foreign").mkdir()
             (own / "foreign" / "x").write_text("mine")
-        await _secret(stage, "two-lines", {"X-Token": "a\nb"})
+        await stage.secret("two-lines", {"X-Token": "a\nb"})
         await stage.joined()
-        await _apply(stage, "silent", always(stall_after=MIB, ranges=False), set())
+        await stage.give("silent", always(stall_after=MIB, ranges=False), set())
         for name, (given, body) in GOOD.items():
-            await _apply(stage, name, given, {body.size})
+            await stage.give(name, given, {body.size})
         await asyncio.sleep(1.1)  # the path's owner is older than its rival, and ages count whole seconds
         for name, (given, _) in BAD.items():
-            await _apply(stage, name, given, set())
+            await stage.give(name, given, set())
         yield stage
         for name, process in stage.processes.items():
             assert "Traceback" not in stage.log(name), f"{name} had a traceback"
             assert process.returncode is None, f"{name} ended"
 
 
-async def _apply(stage: ProductStage, name: str, given: Given, sizes: set[int]) -> None:
-    stage.origin.serve(f"/{name}", given.body, script=given.script, always=given.always)
-    if not given.spec.get("path", "").startswith(NEVER_PUBLISHED):
-        stage.sizes[_path(name, given)] = sizes
-    await stage.apply(name, given.url or stage.origin.url(f"/{name}"), **given.spec)
-
-
-def _path(name: str, given: Given) -> str:
-    return str(given.spec.get("path", f"default/{name}")).removeprefix("/var/lib/pantala/files/")
-
-
-async def _secret(stage: ProductStage, name: str, data: dict[str, str]) -> None:
-    body = {"metadata": {"name": name, "labels": {"pantala.dev/allow": "tasks"}}, "stringData": data}
-    await stage.ask("POST", "/api/v1/namespaces/default/secrets", body)
-
-
-def _held(stage: ProductStage, path: str) -> set[str]:
-    return {name for name, at in stage.published(path).items() if at.exists()}
-
-
-async def _cached(stage: ProductStage, name: str, pieces: int) -> dict[str, Any]:
-    """Wait until the supernode has so many pieces."""
-    await stage.until(lambda: stage.status(name).get("pieces", {}).get("cached", 0) >= pieces, f"{name} is half done")
-    return stage.status(name)
-
-
 # Bad input
 
 
 @pytest.mark.parametrize("name", BAD)
-async def test_a_bad_task_gives_a_reason_and_publishes_nothing(stage: ProductStage, name: str) -> None:
+async def test_a_bad_task_gives_a_reason_and_publishes_nothing(stage: WholeStage, name: str) -> None:
     """A condition has the reason and says what to do. No byte of the file appears at its path."""
     given, reasons = BAD[name]
     message = await stage.says(name, *(reason.value for reason in reasons), seconds=60)
     assert any(reason.action in message for reason in reasons), message
     assert "True" != stage.conditions(name).get("Ready", ("",))[0]
-    path = _path(name, given)
+    path = given.path_of(name)
     if path == "default/foreign/x":
         assert {"mine"} == {at.read_text() for at in stage.published(path).values()}
     elif path != "default/taken" and not path.startswith("/"):
-        assert set() == _held(stage, path)
+        assert set() == stage.held(path)
 
 
 @pytest.mark.parametrize("name", GOOD)
-async def test_a_faulty_origin_is_read_in_the_end(stage: ProductStage, name: str) -> None:
+async def test_a_faulty_origin_is_read_in_the_end(stage: WholeStage, name: str) -> None:
     """Every node has one whole content."""
     given, body = GOOD[name]
     await stage.ready(name, seconds=60)
-    stage.assert_held(_path(name, given), body)
+    stage.assert_held(given.path_of(name), body)
 
 
-async def test_a_secret_that_is_created_later_is_used(stage: ProductStage) -> None:
+async def test_a_secret_that_is_created_later_is_used(stage: WholeStage) -> None:
     await stage.says("secret-missing", Reason.SECRET_MISSING)
     stage.sizes["default/secret-missing"] = {BODY.size}
-    await _secret(stage, "later", {"X-Token": "t"})
+    await stage.secret("later", {"X-Token": "t"})
     await stage.ready("secret-missing", seconds=60)
     assert ["t"] == [access.headers["x-token"] for access in stage.origin.requests("/secret-missing")]
 
 
-async def test_a_node_that_matches_later_gets_the_file(stage: ProductStage) -> None:
+async def test_a_node_that_matches_later_gets_the_file(stage: WholeStage) -> None:
     await stage.says("no-node", Reason.NO_NODE_MATCHES)
     stage.sizes["default/no-node"] = {BODY.size}
     await stage.ask("PATCH", "/api/v1/nodes/node-2", {"metadata": {"labels": {"late": "yes"}}})
@@ -129,7 +94,7 @@ async def test_a_node_that_matches_later_gets_the_file(stage: ProductStage) -> N
     stage.assert_held("default/no-node", BODY, ["node-2"])
 
 
-async def test_another_task_gets_the_path_of_a_deleted_task(stage: ProductStage) -> None:
+async def test_another_task_gets_the_path_of_a_deleted_task(stage: WholeStage) -> None:
     await stage.says("rival", Reason.PATH_CONFLICT)
     await stage.ready("owner", seconds=60)
     await stage.delete("owner")
@@ -140,53 +105,44 @@ async def test_another_task_gets_the_path_of_a_deleted_task(stage: ProductStage)
 # Life
 
 
-async def test_a_file_follows_its_path_and_its_target(stage: ProductStage) -> None:
+async def test_a_file_follows_its_path_and_its_target(stage: WholeStage) -> None:
     """It moves without a second read. Nodes that are no longer targets lose the file and its pieces."""
-    stage.origin.serve("/moving", BODY)
-    await stage.apply("moving", stage.origin.url("/moving"), path="default/moving/a")
+    await stage.begin("moving", BODY, path="default/moving/a")
     await stage.ready("moving")
     await stage.patch("moving", {"spec": {"path": "default/moving/b/c"}})
     await stage.ready("moving")
     stage.assert_held("default/moving/b/c", BODY)
-    assert set() == _held(stage, "default/moving/a")
+    assert set() == stage.held("default/moving/a")
     await stage.patch("moving", {"spec": {"target": {"names": ["node-1"]}}})
     await stage.ready("moving")
-    await stage.until(lambda: {"node-1"} == _held(stage, "default/moving/b/c"), "moving leaves two nodes", 15)
+    await stage.until(lambda: {"node-1"} == stage.held("default/moving/b/c"), "moving leaves two nodes", 15)
     task_id = stage.status("moving")["taskID"]
     await stage.until(lambda: 2 == len(stage.left(task_id)), "moving leaves two caches", 15)
     assert BODY.size == stage.origin.body_bytes("/moving")
     await stage.delete("moving")
-    await stage.until(lambda: not stage.left(task_id) and not _held(stage, "default/moving/b/c"), "moving is gone", 15)
+    await stage.until(lambda: not stage.left(task_id) and not stage.held("default/moving/b/c"), "moving is gone", 15)
     assert not (stage.root("node-1") / "files" / "default" / "moving").exists()
 
 
-async def test_a_suspended_task_rests_and_continues_where_it_was(stage: ProductStage) -> None:
+async def test_a_suspended_task_rests_and_continues_where_it_was(stage: WholeStage) -> None:
     body = Generated(4 * MIB, seed=11)
-    stage.origin.serve("/resting", body, always=Behaviour(rate=2 * MIB))
-    await stage.apply("resting", stage.origin.url("/resting"))
-    await _cached(stage, "resting", 4)
+    await stage.begin("resting", body, Behaviour(rate=2 * MIB))
+    await stage.cached("resting", 4)
     await stage.patch("resting", {"spec": {"suspend": True}})
     await stage.until(lambda: ("False", "Suspended") == stage.conditions("resting").get("Ready"), "resting rests")
-    await asyncio.sleep(1)
-    read = stage.origin.body_bytes("/resting")
-    await asyncio.sleep(1)
-    assert read == stage.origin.body_bytes("/resting") < body.size
+    assert await stage.unread("resting") < body.size
     await stage.patch("resting", {"spec": {"suspend": False}})
     await stage.ready("resting")
     stage.assert_held("default/resting", body)
     assert stage.origin.body_bytes("/resting") < body.size + 2 * MIB // 4
 
 
-async def test_a_deadline_ends_the_download_and_a_later_deadline_continues_it(stage: ProductStage) -> None:
+async def test_a_deadline_ends_the_download_and_a_later_deadline_continues_it(stage: WholeStage) -> None:
     body = Generated(4 * MIB, seed=13)
-    stage.origin.serve("/late", body, always=Behaviour(rate=MIB / 2))
-    await stage.apply("late", stage.origin.url("/late"), activeDeadlineSeconds=3)
+    await stage.begin("late", body, Behaviour(rate=MIB / 2), activeDeadlineSeconds=3)
     await stage.says("late", Reason.DEADLINE_EXCEEDED, kind="Stalled")
-    await asyncio.sleep(1)
-    read = stage.origin.body_bytes("/late")
-    await asyncio.sleep(1)
-    assert read == stage.origin.body_bytes("/late")
-    assert set() == _held(stage, "default/late")
+    await stage.unread("late")
+    assert set() == stage.held("default/late")
     stage.origin.serve("/late", body)
     await stage.patch("late", {"spec": {"activeDeadlineSeconds": 120}})
     await stage.ready("late")
@@ -195,9 +151,8 @@ async def test_a_deadline_ends_the_download_and_a_later_deadline_continues_it(st
     assert 0 < int(last.range.removeprefix("bytes=").partition("-")[0])
 
 
-async def test_tries_end_at_their_limit_until_a_new_request(stage: ProductStage) -> None:
-    stage.origin.serve("/limited", BODY, always=Behaviour(status=500))
-    await stage.apply("limited", stage.origin.url("/limited"), retry={"limit": 2})
+async def test_tries_end_at_their_limit_until_a_new_request(stage: WholeStage) -> None:
+    await stage.begin("limited", BODY, Behaviour(status=500), retry={"limit": 2})
     message = await stage.says("limited", Reason.SOURCE_ERROR, kind="Stalled")
     assert "pantala.dev/requested-at" in message
     assert 3 == len(stage.origin.requests("/limited"))
@@ -207,21 +162,19 @@ async def test_tries_end_at_their_limit_until_a_new_request(stage: ProductStage)
 
 
 @pytest.mark.parametrize(("name", "spec"), [("done", {}), ("failed", WRONG)])
-async def test_a_finished_task_is_deleted_after_its_ttl(stage: ProductStage, name: str, spec: dict[str, Any]) -> None:
+async def test_a_finished_task_is_deleted_after_its_ttl(stage: WholeStage, name: str, spec: dict[str, Any]) -> None:
     name = f"ttl-{name}"
-    stage.origin.serve(f"/{name}", BODY)
-    await stage.apply(name, stage.origin.url(f"/{name}"), ttlSecondsAfterFinished=2, **spec)
+    await stage.begin(name, BODY, ttlSecondsAfterFinished=2, **spec)
     await stage.until(lambda: "taskID" in stage.status(name), f"{name} is seen")
     task_id = stage.status(name)["taskID"]
     await stage.until(lambda: name not in stage.tasks, f"{name} is deleted")
-    gone: Callable[[], bool] = lambda: not stage.left(task_id) and not _held(stage, f"default/{name}")  # noqa: E731
+    gone: Callable[[], bool] = lambda: not stage.left(task_id) and not stage.held(f"default/{name}")  # noqa: E731
     await stage.until(gone, f"{name} left nothing", 15)
 
 
-async def test_a_task_deleted_half_way_leaves_nothing(stage: ProductStage) -> None:
-    stage.origin.serve("/broken-off", Generated(8 * MIB, seed=15), always=Behaviour(rate=MIB))
-    await stage.apply("broken-off", stage.origin.url("/broken-off"))
-    task_id = (await _cached(stage, "broken-off", 8))["taskID"]
+async def test_a_task_deleted_half_way_leaves_nothing(stage: WholeStage) -> None:
+    await stage.begin("broken-off", Generated(8 * MIB, seed=15), Behaviour(rate=MIB))
+    task_id = (await stage.cached("broken-off", 8))["taskID"]
     await stage.delete("broken-off")
     await stage.until(lambda: not stage.left(task_id), "broken-off is gone", 15)
     read = stage.origin.body_bytes("/broken-off")
@@ -230,7 +183,7 @@ async def test_a_task_deleted_half_way_leaves_nothing(stage: ProductStage) -> No
     assert stage.origin.body_bytes("/broken-off") < read + MIB // 8
 
 
-async def test_a_recreated_task_takes_over_the_files(stage: ProductStage) -> None:
+async def test_a_recreated_task_takes_over_the_files(stage: WholeStage) -> None:
     """The same URL is not read again. Another URL publishes the other content."""
     stage.origin.serve("/again", BODY)
     stage.origin.serve("/other", NEW)
@@ -246,13 +199,13 @@ async def test_a_recreated_task_takes_over_the_files(stage: ProductStage) -> Non
     stage.assert_held("default/again", NEW)
 
 
-async def test_two_tasks_of_one_url_share_one_copy(stage: ProductStage) -> None:
+async def test_two_tasks_of_one_url_share_one_copy(stage: WholeStage) -> None:
     stage.origin.serve("/shared", BODY)
     for number in (1, 2):
         await stage.apply(f"shared-{number}", stage.origin.url("/shared"), path=f"default/shared/{number}")
     await stage.ready("shared-1", "shared-2")
     await stage.delete("shared-1")
-    await stage.until(lambda: not _held(stage, "default/shared/1"), "shared-1 is gone", 15)
+    await stage.until(lambda: not stage.held("default/shared/1"), "shared-1 is gone", 15)
     await asyncio.sleep(GRACE + 1)
     stage.assert_held("default/shared/2", BODY)
     assert BODY.size == stage.origin.body_bytes("/shared")
@@ -261,13 +214,12 @@ async def test_two_tasks_of_one_url_share_one_copy(stage: ProductStage) -> None:
 # Faults of our own
 
 
-async def test_the_operator_is_killed(stage: ProductStage) -> None:
+async def test_the_operator_is_killed(stage: WholeStage) -> None:
     """Downloads continue. The next operator finds the changes of the meantime, including a deletion."""
     body = Generated(8 * MIB, seed=30)
-    stage.origin.serve("/orphaned", body, always=Behaviour(rate=2 * MIB))
-    await stage.apply("orphaned", stage.origin.url("/orphaned"))
+    await stage.begin("orphaned", body, Behaviour(rate=2 * MIB))
     task_id = stage.status("empty")["taskID"]
-    await _cached(stage, "orphaned", 8)
+    await stage.cached("orphaned", 8)
     stage.kill("operator")
     await stage.delete("empty")
     stage.operator()
@@ -275,15 +227,14 @@ async def test_the_operator_is_killed(stage: ProductStage) -> None:
     stage.assert_held("default/orphaned", body)
     assert body.size == stage.origin.body_bytes("/orphaned")
     stage.sizes.pop("default/empty")
-    await stage.until(lambda: not stage.left(task_id) and not _held(stage, "default/empty"), "empty is gone", 20)
+    await stage.until(lambda: not stage.left(task_id) and not stage.held("default/empty"), "empty is gone", 20)
 
 
-async def test_the_supernode_is_killed(stage: ProductStage) -> None:
+async def test_the_supernode_is_killed(stage: WholeStage) -> None:
     """No verified piece is read again, and Ready Tasks stay Ready."""
     body = Generated(12 * MIB, seed=31)
-    stage.origin.serve("/interrupted", body, always=Behaviour(rate=3 * MIB))
-    await stage.apply("interrupted", stage.origin.url("/interrupted"))
-    cached = (await _cached(stage, "interrupted", 40))["pieces"]["cached"]
+    await stage.begin("interrupted", body, Behaviour(rate=3 * MIB))
+    cached = (await stage.cached("interrupted", 40))["pieces"]["cached"]
     stage.kill("supernode")
     await asyncio.sleep(0.5)
     stage.supernode()
@@ -296,11 +247,10 @@ async def test_the_supernode_is_killed(stage: ProductStage) -> None:
     assert not [each for each in stage.messages["cut-once"] if each[1:] == ("True", "SupernodeUnavailable")]
 
 
-async def test_a_peer_is_killed(stage: ProductStage) -> None:
+async def test_a_peer_is_killed(stage: WholeStage) -> None:
     body = Generated(12 * MIB, seed=32)
-    stage.origin.serve("/node-lost", body, always=Behaviour(rate=3 * MIB))
-    await stage.apply("node-lost", stage.origin.url("/node-lost"))
-    await _cached(stage, "node-lost", 40)
+    await stage.begin("node-lost", body, Behaviour(rate=3 * MIB))
+    await stage.cached("node-lost", 40)
     stage.kill("node-2")
     await asyncio.sleep(1)
     stage.peer("node-2")
@@ -309,20 +259,7 @@ async def test_a_peer_is_killed(stage: ProductStage) -> None:
     assert body.size == stage.origin.body_bytes("/node-lost")
 
 
-async def test_the_api_server_is_down(stage: ProductStage) -> None:
-    """The file is distributed. The status follows when the API server is back."""
-    body = Generated(12 * MIB, seed=33)
-    stage.origin.serve("/unseen", body, always=Behaviour(rate=3 * MIB))
-    await stage.apply("unseen", stage.origin.url("/unseen"))
-    await _cached(stage, "unseen", 8)
-    stage.control_plane.stop_apiserver()
-    await stage.until(lambda: set(NODES) == _held(stage, "default/unseen"), "unseen is everywhere")
-    await asyncio.to_thread(stage.control_plane.start_apiserver)
-    await stage.ready("unseen")
-    assert body.size == stage.origin.body_bytes("/unseen")
-
-
-async def test_many_small_files(stage: ProductStage) -> None:
+async def test_many_small_files(stage: WholeStage) -> None:
     names = [f"many-{number}" for number in range(60)]
     bodies = {name: Generated(50_000 + number, seed=100 + number) for number, name in enumerate(names)}
     for name, body in bodies.items():
@@ -333,19 +270,19 @@ async def test_many_small_files(stage: ProductStage) -> None:
         stage.assert_held(f"default/{name}", body)
 
 
-async def test_an_origin_that_falls_silent(stage: ProductStage) -> None:
+async def test_an_origin_that_falls_silent(stage: WholeStage) -> None:
     """The Task was applied at the start, so the time limit is over."""
     await stage.says("silent", Reason.SOURCE_TIMEOUT, seconds=60)
-    assert set() == _held(stage, "default/silent")
+    assert set() == stage.held("default/silent")
 
 
 # Secrets
 
 
-async def test_no_secret_is_ever_shown(stage: ProductStage) -> None:
+async def test_no_secret_is_ever_shown(stage: WholeStage) -> None:
     """No value of a header and no secret of a URL appears in a log, status, Event or file, or at another host."""
     origin = stage.origin
-    await _secret(stage, "token", {"Authorization": f"Bearer {CANARY}"})
+    await stage.secret("token", {"Authorization": f"Bearer {CANARY}"})
     secret = {"headersFrom": {"secretRef": {"name": "token"}}}
     elsewhere = f"http://user:{CANARY}@127.0.0.1:1/x?token={CANARY}"
     echo = {"ETag": f'"for {CANARY}"'}
@@ -376,12 +313,12 @@ async def test_no_secret_is_ever_shown(stage: ProductStage) -> None:
 # The end
 
 
-async def test_all_states_were_valid(stage: ProductStage) -> None:
+async def test_all_states_were_valid(stage: WholeStage) -> None:
     """At no time had a file a wrong size, or a Task two of Ready, Reconciling and Stalled."""
     assert [] == stage.violations
 
 
-async def test_all_deleted_leaves_nothing(stage: ProductStage) -> None:
+async def test_all_deleted_leaves_nothing(stage: WholeStage) -> None:
     stage.sizes.clear()
     await stage.ask("DELETE", "/apis/pantala.dev/v1alpha1/namespaces/default/tasks")
 
@@ -395,7 +332,7 @@ async def test_all_deleted_leaves_nothing(stage: ProductStage) -> None:
     await stage.until(lambda: not left(), "all is gone")
 
 
-async def test_each_process_ends_in_order(stage: ProductStage) -> None:
+async def test_each_process_ends_in_order(stage: WholeStage) -> None:
     """SIGTERM ends an idle process with 0 within seconds."""
     for name in ("node-1", "supernode", "operator", "node-2"):
         process, began = stage.processes[name], time.monotonic()

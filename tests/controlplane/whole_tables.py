@@ -26,6 +26,10 @@ class Given:
     url: str = ""
     """Instead of the origin's."""
 
+    def path_of(self, name: str) -> str:
+        """The path of the Task's file below the published files."""
+        return str(self.spec.get("path", f"default/{name}")).removeprefix("/var/lib/pantala/files/")
+
 
 def always(**how: Any) -> Given:
     return Given(always=Behaviour(**how))

@@ -162,3 +162,19 @@ def test_steps_before_a_target_print_nothing_for_the_shell_to_run() -> None:
     echoes = [line for line in venv.splitlines() if "echo" in line]
     assert echoes
     assert all(line.endswith(">&2") for line in echoes)
+
+
+def test_every_field_is_described() -> None:
+    """The reference and ``kubectl explain`` show the descriptions."""
+    schemas = [version["schema"]["openAPIV3Schema"] for crd in crds() for version in crd["spec"]["versions"]]
+    assert [] == [path for schema in schemas for path in _undescribed("", schema)]
+
+
+def _undescribed(path: str, node: dict[str, Any]) -> Iterator[str]:
+    if "description" not in node and path != ".metadata":
+        yield path
+    for name, field in node.get("properties", {}).items():
+        yield from _undescribed(f"{path}.{name}", field)
+    for inner in ("items", "additionalProperties"):
+        if inner in node:
+            yield from _undescribed(f"{path}[]", node[inner])

@@ -51,12 +51,43 @@ class ForwardingKubectl:
         return [pid for pid, _ in self.runs if Path(f"/proc/{pid}").exists()]
 
 
+class ForwardLab:
+    """The command, a fake API server, a fake console and a program ``kubectl``."""
+
+    def __init__(self, command: Command, api: FakeAPIServer, console: FakeConsole, folder: Path) -> None:
+        self.command = command
+        self.api = api
+        self.console = console
+        self.kubectl = ForwardingKubectl(folder)
+
+    def has(self, *pods: dict[str, Any]) -> None:
+        self.api.answers["GET", "/api/v1/pods"] = (200, {"items": list(pods)})
+
+    def has_in_pantala(self, *pods: dict[str, Any]) -> None:
+        self.api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": list(pods)})
+
+    def forwards(self, *pods: dict[str, Any]) -> None:
+        """``kubectl`` reaches the console. ``pods``: the operator's, or one."""
+        self.kubectl.forwards(self.console)
+        self.has(*(pods or (operator("operator-0"),)))
+
+    def start(self, *words: str) -> subprocess.Popen[str]:
+        """Run the program as a process of its own."""
+        return subprocess.Popen(
+            [sys.executable, "-u", "-m", "pantala_cli", *words],
+            env=os.environ | {"KUBECONFIG": str(self.command.file)},
+            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
+        )  # fmt: skip
+
+
 @pytest.fixture
-def kubectl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> ForwardingKubectl:
+def it(
+    command: Command, api: FakeAPIServer, console: FakeConsole, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> ForwardLab:
     folder = tmp_path / "bin"
     folder.mkdir()
     monkeypatch.setenv("PATH", f"{folder}:{os.environ['PATH']}")
-    return ForwardingKubectl(folder)
+    return ForwardLab(command, api, console, folder)
 
 
 def operator(name: str, *arguments: str, phase: str = "Running") -> dict[str, Any]:
@@ -67,97 +98,73 @@ def operator(name: str, *arguments: str, phase: str = "Running") -> dict[str, An
     }
 
 
-def has_pods(api: FakeAPIServer, *pods: dict[str, Any]) -> None:
-    api.answers["GET", "/api/v1/pods"] = (200, {"items": list(pods)})
-
-
-def test_the_console_is_reached_and_kubectl_ends(
-    command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl
-) -> None:
-    kubectl.forwards(console)
-    has_pods(api, operator("operator-0"))
-    code, out, err = command("top", "--once", "--context", "c")
+def test_the_console_is_reached_and_kubectl_ends(it: ForwardLab) -> None:
+    it.forwards()
+    code, out, err = it.command("top", "--once", "--context", "c")
     assert (0, "", True) == (code, err, "default/model" in out)
-    ((_, arguments),) = kubectl.runs
+    ((_, arguments),) = it.kubectl.runs
     assert "--context=c port-forward --address=127.0.0.1 --namespace=pantala pod/operator-0 :8090" == arguments
-    assert [] == kubectl.alive()
+    assert [] == it.kubectl.alive()
 
 
-def test_the_leader_is_asked(
-    command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl
-) -> None:
-    kubectl.forwards(console)
-    console.console = msgspec.structs.replace(console.console, leads=False, leader="operator-1")
-    has_pods(api, operator("operator-0"), operator("operator-1", "--console-listen=127.0.0.1:9000"))
-    assert 0 == command("top", "--once")[0]
+def test_the_leader_is_asked(it: ForwardLab) -> None:
+    it.forwards(operator("operator-0"), operator("operator-1", "--console-listen=127.0.0.1:9000"))
+    it.console.console = msgspec.structs.replace(it.console.console, leads=False, leader="operator-1")
+    assert 0 == it.command("top", "--once")[0]
     assert ["pod/operator-0 :8090", "pod/operator-1 :9000"] == [
-        arguments.partition("--namespace=pantala ")[2] for _, arguments in kubectl.runs
+        arguments.partition("--namespace=pantala ")[2] for _, arguments in it.kubectl.runs
     ]
-    assert [] == kubectl.alive()
+    assert [] == it.kubectl.alive()
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
-def test_kubectl_ends_with_a_signal(
-    command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl, number: signal.Signals
-) -> None:
-    kubectl.forwards(console)
-    has_pods(api, operator("operator-0"))
-    program = subprocess.Popen(
-        [sys.executable, "-m", "pantala_cli", "top", "--interval", "0.2"],
-        env=os.environ | {"KUBECONFIG": str(command.file)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    )  # fmt: skip
+def test_kubectl_ends_with_a_signal(it: ForwardLab, number: signal.Signals) -> None:
+    it.forwards()
+    program = it.start("top", "--interval", "0.2")
     assert program.stdout is not None
     assert program.stdout.readline().startswith("origin")
-    assert 1 == len(kubectl.alive())
+    assert 1 == len(it.kubectl.alive())
     program.send_signal(number)
     _, errors = program.communicate(timeout=10)
     assert (130, "") == (program.returncode, errors)
-    eventually_blocking(lambda: kubectl.alive() == [], within=5)
+    eventually_blocking(lambda: it.kubectl.alive() == [], within=5)
 
 
-def test_a_signal_while_kubectl_starts_leaves_none_behind(
-    kubectl: ForwardingKubectl, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_signal_while_kubectl_starts_leaves_none_behind(it: ForwardLab, monkeypatch: pytest.MonkeyPatch) -> None:
     """The new process runs already, and the call that starts it has not returned."""
-    kubectl.does("exec sleep 60")
+    it.kubectl.does("exec sleep 60")
 
     class Interrupted(subprocess.Popen[bytes]):
         def __init__(self, *arguments: Any, **more: Any) -> None:
             super().__init__(*arguments, **more)
-            eventually_blocking(lambda: kubectl.runs, within=10)
+            eventually_blocking(lambda: it.kubectl.runs, within=10)
             signal.raise_signal(signal.SIGINT)
 
     monkeypatch.setattr(subprocess, "Popen", Interrupted)
     with pytest.raises(KeyboardInterrupt), forwarded([], "pantala", "operator-0", 8090):
         pass
-    assert ([], 1) == (kubectl.alive(), len(kubectl.runs))
+    assert ([], 1) == (it.kubectl.alive(), len(it.kubectl.runs))
 
 
-def test_kubectl_does_not_stop_at_a_full_pipe(console: FakeConsole, kubectl: ForwardingKubectl) -> None:
+def test_kubectl_does_not_stop_at_a_full_pipe(it: ForwardLab) -> None:
     """It writes a line for each connection that a browser opens."""
-    port, written = console.url.rpartition(":")[2], kubectl.folder / "written"
+    port, written = it.console.url.rpartition(":")[2], it.kubectl.folder / "written"
     lines = "head -c 1000000 /dev/zero; head -c 1000000 /dev/zero >&2"
-    kubectl.does(f'echo "Forwarding from 127.0.0.1:{port} -> 8090"; {lines}; touch {written}; exec sleep 60')
+    it.kubectl.does(f'echo "Forwarding from 127.0.0.1:{port} -> 8090"; {lines}; touch {written}; exec sleep 60')
     with forwarded([], "pantala", "operator-0", 8090) as local:
         assert port == str(local)
         eventually_blocking(written.exists, within=5)
-    assert [] == kubectl.alive()
+    assert [] == it.kubectl.alive()
 
 
-def test_ui_prints_the_address_until_ctrl_c(
-    command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl
-) -> None:
-    kubectl.forwards(console)
-    has_pods(api, operator("operator-0"))
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "pantala_cli", "ui", "--no-browser"],
-        env=os.environ | {"KUBECONFIG": str(command.file)}, stdout=subprocess.PIPE, text=True,
-    ) as program:  # fmt: skip
+def test_ui_prints_the_address_until_ctrl_c(it: ForwardLab) -> None:
+    it.forwards()
+    with it.start("ui", "--no-browser") as program:
         assert program.stdout is not None
-        assert f"Pantala's console is at {console.url}/ until Ctrl-C.\n" == program.stdout.readline()
+        assert f"Pantala's console is at {it.console.url}/ until Ctrl-C.\n" == program.stdout.readline()
         program.send_signal(signal.SIGINT)
         assert 130 == program.wait(10)
-    assert [] == kubectl.alive()
+    assert [] == it.kubectl.alive()
 
 
 @pytest.mark.parametrize(
@@ -168,36 +175,31 @@ def test_ui_prints_the_address_until_ctrl_c(
         ("exit 1", 3, "it ended without a message"),
     ],
 )
-def test_a_failed_forward_is_one_line(
-    command: Command, api: FakeAPIServer, kubectl: ForwardingKubectl, action: str, code: int, expected: str
-) -> None:
-    kubectl.does(action)
-    has_pods(api, operator("operator-0"))
-    ended, _, err = command("top", "--once")
+def test_a_failed_forward_is_one_line(it: ForwardLab, action: str, code: int, expected: str) -> None:
+    it.kubectl.does(action)
+    it.has(operator("operator-0"))
+    ended, _, err = it.command("top", "--once")
     assert (code, 1, True) == (ended, err.count("\n"), expected in err)
 
 
-def test_no_operator_is_one_line(command: Command, api: FakeAPIServer) -> None:
-    has_pods(api, operator("operator-0", phase="Pending"))
-    code, _, err = command("top", "--once")
+def test_no_operator_is_one_line(it: ForwardLab) -> None:
+    it.has(operator("operator-0", phase="Pending"))
+    code, _, err = it.command("top", "--once")
     assert (3, True) == (code, "No pod of Pantala's operator runs in this cluster" in err)
-    api.answers["GET", "/api/v1/pods"] = (403, {"kind": "Status", "message": "pods is forbidden", "code": 403})
-    code, _, err = command("top", "--once")
+    it.api.answers["GET", "/api/v1/pods"] = (403, {"kind": "Status", "message": "pods is forbidden", "code": 403})
+    code, _, err = it.command("top", "--once")
     assert (4, True) == (code, "--pantala-namespace" in err)
 
 
-def test_a_pod_of_another_namespace_does_not_pass_as_the_operator(
-    command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl
-) -> None:
-    kubectl.forwards(console)
+def test_a_pod_of_another_namespace_does_not_pass_as_the_operator(it: ForwardLab) -> None:
     other = operator("a")
     other["metadata"]["namespace"] = "team"
-    has_pods(api, operator("operator-0"), other)
-    code, _, err = command("top", "--once")
+    it.forwards(operator("operator-0"), other)
+    code, _, err = it.command("top", "--once")
     assert (1, True) == (code, "in the namespaces pantala, team. A cluster can have only one release. Name its" in err)
-    assert [] == kubectl.runs
-    api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": [operator("operator-0")]})
-    assert 0 == command("top", "--once", "--pantala-namespace", "pantala")[0]
+    assert [] == it.kubectl.runs
+    it.has_in_pantala(operator("operator-0"))
+    assert 0 == it.command("top", "--once", "--pantala-namespace", "pantala")[0]
 
 
 def test_the_port_is_read_from_the_operators_flag() -> None:
@@ -208,60 +210,53 @@ def test_the_port_is_read_from_the_operators_flag() -> None:
     )
 
 
-def test_logs_run_kubectl_for_the_pods_of_a_process(
-    command: Command, api: FakeAPIServer, kubectl: ForwardingKubectl
-) -> None:
-    kubectl.does("exit 0")
+def test_logs_run_kubectl_for_the_pods_of_a_process(it: ForwardLab) -> None:
+    it.kubectl.does("exit 0")
     pods = [operator("peer-a"), operator("peer-b")]
     pods[0]["spec"]["nodeName"] = "node-a"
-    has_pods(api, *pods)
-    assert 0 == command("logs", "peer", "--node", "node-a", "-f", "--since", "5m")[0]
-    assert "logs --namespace=pantala pod/peer-a --tail=100 --container=peer --follow --since=5m" == kubectl.runs[-1][1]
-    assert 0 == command("logs", "runtime")[0]
-    assert "--selector=app.kubernetes.io/part-of=pantala,app.kubernetes.io/component=peer" in kubectl.runs[-1][1]
-    api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": pods})
-    assert 0 == command("logs", "peer", "-n", "pantala")[0]
-    assert 1 == command("logs", "peer", "--node", "node-z")[0]
-    kubectl.does("exit 3")
-    assert 1 == command("logs", "operator")[0]
+    it.has(*pods)
+    assert 0 == it.command("logs", "peer", "--node", "node-a", "-f", "--since", "5m")[0]
+    assert (
+        "logs --namespace=pantala pod/peer-a --tail=100 --container=peer --follow --since=5m" == it.kubectl.runs[-1][1]
+    )
+    assert 0 == it.command("logs", "runtime")[0]
+    assert "--selector=app.kubernetes.io/part-of=pantala,app.kubernetes.io/component=peer" in it.kubectl.runs[-1][1]
+    it.has_in_pantala(*pods)
+    assert 0 == it.command("logs", "peer", "-n", "pantala")[0]
+    assert 1 == it.command("logs", "peer", "--node", "node-z")[0]
+    it.kubectl.does("exit 3")
+    assert 1 == it.command("logs", "operator")[0]
 
 
-def test_a_pod_of_another_namespace_shows_no_log(
-    command: Command, api: FakeAPIServer, kubectl: ForwardingKubectl
-) -> None:
-    kubectl.does("exit 0")
+def test_a_pod_of_another_namespace_shows_no_log(it: ForwardLab) -> None:
+    it.kubectl.does("exit 0")
     other = operator("a")
     other["metadata"]["namespace"] = "a-team"
-    has_pods(api, other, operator("peer-a"))
-    code, _, err = command("logs", "peer")
-    assert (1, True, []) == (code, "in the namespaces a-team, pantala. A cluster can" in err, kubectl.runs)
-    api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": [operator("peer-a")]})
-    assert 0 == command("logs", "peer", "-n", "pantala")[0]
+    it.has(other, operator("peer-a"))
+    code, _, err = it.command("logs", "peer")
+    assert (1, True, []) == (code, "in the namespaces a-team, pantala. A cluster can" in err, it.kubectl.runs)
+    it.has_in_pantala(operator("peer-a"))
+    assert 0 == it.command("logs", "peer", "-n", "pantala")[0]
 
 
-def test_doctor_reads_the_volumes_from_the_console(
-    command: Command, api: FakeAPIServer, console: FakeConsole, kubectl: ForwardingKubectl
-) -> None:
-    kubectl.forwards(console)
-    has_pods(api, operator("operator-0"))
-    findings = json.loads(command("doctor", "-o", "json")[1])
+def test_doctor_reads_the_volumes_from_the_console(it: ForwardLab) -> None:
+    it.forwards()
+    findings = json.loads(it.command("doctor", "-o", "json")[1])
     assert ["supernode-0: 50Gi of 100Gi free"] == [each["message"] for each in findings if each["check"] == "volumes"]
 
 
-def test_drain_waits_until_no_node_reads(
-    command: Command, api: FakeAPIServer, console: FakeConsole, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    quiet = msgspec.structs.replace(console.console, edges=())
-    monkeypatch.setattr(time, "sleep", lambda _: setattr(console, "console", quiet))
-    api.answers["PATCH", "/apis/pantala.dev/v1alpha1/peers/node-a"] = (200, {"metadata": {"name": "node-a"}})
-    code, out, err = command("drain", "node-a", "--console", console.url)
+def test_drain_waits_until_no_node_reads(it: ForwardLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    quiet = msgspec.structs.replace(it.console.console, edges=())
+    monkeypatch.setattr(time, "sleep", lambda _: setattr(it.console, "console", quiet))
+    it.api.answers["PATCH", "/apis/pantala.dev/v1alpha1/peers/node-a"] = (200, {"metadata": {"name": "node-a"}})
+    code, out, err = it.command("drain", "node-a", "--console", it.console.url)
     assert (0, True, "1 upload of node-a still run\n") == (code, "is drained" in out, err)
-    assert {"spec": {"unschedulable": True}} == api.asked[-1][3]
-    api.answers["PATCH", "/apis/pantala.dev/v1alpha1/peers/node-z"] = refusal(404, "not found")
-    code, _, err = command("drain", "node-z")
+    assert {"spec": {"unschedulable": True}} == it.api.asked[-1][3]
+    it.api.answers["PATCH", "/apis/pantala.dev/v1alpha1/peers/node-z"] = refusal(404, "not found")
+    code, _, err = it.command("drain", "node-z")
     assert (1, True) == (code, "No peer runs on node node-z" in err)
-    assert 0 == command("drain", "node-a", "--undo")[0]
-    assert {"spec": {"unschedulable": False}} == api.asked[-1][3]
+    assert 0 == it.command("drain", "node-a", "--undo")[0]
+    assert {"spec": {"unschedulable": False}} == it.api.asked[-1][3]
 
 
 @pytest.mark.parametrize(
@@ -270,41 +265,30 @@ def test_drain_waits_until_no_node_reads(
     ids=["top", "ui"],
 )
 def test_a_command_connects_again_when_the_operator_restarts(
-    command: Command,
-    api: FakeAPIServer,
-    console: FakeConsole,
-    kubectl: ForwardingKubectl,
-    words: tuple[str, ...],
-    first: str,
+    it: ForwardLab, words: tuple[str, ...], first: str
 ) -> None:
-    kubectl.forwards(console)
-    has_pods(api, operator("operator-0"))
-    with subprocess.Popen(
-        [sys.executable, "-u", "-m", "pantala_cli", *words],
-        env=os.environ | {"KUBECONFIG": str(command.file)}, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True,
-    ) as program:  # fmt: skip
+    it.forwards()
+    with it.start(*words) as program:
         assert program.stdout is not None
         assert program.stderr is not None
         assert first in program.stdout.readline()
-        console.broken = True
+        it.console.broken = True
         assert "Connecting again" in program.stderr.readline()
-        console.broken = False
-        eventually_blocking(lambda: len(kubectl.runs) > 1, within=30)  # on a busy machine, one more may fail first
+        it.console.broken = False
+        eventually_blocking(lambda: len(it.kubectl.runs) > 1, within=30)  # on a busy machine, one more may fail first
         program.send_signal(signal.SIGINT)
         assert 130 == program.wait(10)
-    assert [] == kubectl.alive()
+    assert [] == it.kubectl.alive()
 
 
-def test_doctor_and_version_show_no_facts_from_the_labels_of_another_namespace(
-    command: Command, api: FakeAPIServer
-) -> None:
+def test_doctor_and_version_show_no_facts_from_the_labels_of_another_namespace(it: ForwardLab) -> None:
     other = operator("operator-0")
     other["metadata"] |= {"namespace": "a-team", "labels": {"app.kubernetes.io/version": "6.6.6"}}
-    has_pods(api, other, operator("operator-0"))
+    it.has(other, operator("operator-0"))
     warning = "in the namespaces a-team, pantala. A cluster can have only one release. Name its namespace"
-    code, out, err = command("version")
+    code, out, err = it.command("version")
     assert (0, False, True) == (code, "6.6.6" in out, warning in err)
-    code, out, err = command("doctor")
+    code, out, err = it.command("doctor")
     assert (1, "", True) == (code, out, warning in err)
-    api.answers["GET", "/api/v1/namespaces/pantala/pods"] = (200, {"items": [operator("operator-0")]})
-    assert "operator 0.1.0" in command("version", "--pantala-namespace", "pantala")[1]
+    it.has_in_pantala(operator("operator-0"))
+    assert "operator 0.1.0" in it.command("version", "--pantala-namespace", "pantala")[1]
