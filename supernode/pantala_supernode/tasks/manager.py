@@ -154,17 +154,17 @@ class TaskManager:
         for wanted in statement.tasks:
             task_id.parse(wanted.task_id)
         self.revision, self.zones = statement.revision, statement.zones
-        stated = {wanted.uid: wanted for wanted in self._recipients.share(statement.tasks)}
+        stated = {wanted.uid: (wanted, nodes) for wanted, nodes in self._recipients.share(statement.tasks)}
         names = statement.nodes or tuple(sorted({name for each in statement.tasks for name in each.peers}))
         if names != self.table.names:
             self.table = NodeTable(names)
         changes, left = TaskChanges(), []
-        for wanted in stated.values():
+        for wanted, nodes in stated.values():
             self._ends.pop(wanted.uid, None)
             before = self.of(wanted.uid)
             if before is not None and before.id != wanted.task_id:
                 left.append((before, wanted.uid))
-            self._register(wanted, changes)
+            self._register(wanted, nodes, changes)
         for task, uid in left:  # after the additions: another Task resource may want the same task now
             self._leave(task, uid, changes)
         for uid in self._task_of.keys() - stated.keys():
@@ -235,7 +235,7 @@ class TaskManager:
         self._recipients.release(task.id, keepers)
         self._conclude(task, changes.retired, changes)
 
-    def _register(self, wanted: WantedTask, changes: TaskChanges) -> None:
+    def _register(self, wanted: WantedTask, nodes: frozenset[str], changes: TaskChanges) -> None:
         task = self._tasks.get(wanted.task_id)
         if task is None:
             name = TaskID(wanted.task_id)
@@ -243,12 +243,12 @@ class TaskManager:
         if task.find(wanted.uid) == wanted:
             return
         former, before = task.nodes(wanted.uid), task.peers
-        task.want(wanted, self._recipients.shared(wanted.peers))
+        task.want(wanted, nodes)
         self._recipients.move(task.id, before, task.peers)
         self._task_of[wanted.uid] = task.id
         changes.tasks.add(task.id)
         changes.concern(former)
-        changes.concern(task.nodes(wanted.uid))
+        changes.concern(nodes)
 
     def _leave(self, task: Task, uid: str, changes: TaskChanges) -> None:
         before = task.peers

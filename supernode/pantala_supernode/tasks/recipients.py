@@ -16,28 +16,25 @@ class RecipientIndex:
     """The tasks by set of nodes, and the leased tasks that each peer keeps."""
 
     def __init__(self) -> None:
-        self._tuples: dict[tuple[str, ...], tuple[str, ...]] = {}
-        self._sets: dict[tuple[str, ...], frozenset[str]] = {}
+        self._sets: dict[tuple[str, ...], tuple[tuple[str, ...], frozenset[str]]] = {}
+        """The nodes of the last statement's tasks: each distinct tuple, also as a set."""
         self._assigned: dict[frozenset[str], set[TaskID]] = {}
         self._kept: defaultdict[str, set[TaskID]] = defaultdict(set)
 
-    def share(self, tasks: Iterable[WantedTask]) -> Iterator[WantedTask]:
-        """The tasks of a new statement. Tasks with the same nodes, also in the last statement, share one tuple."""
-        former, self._tuples = self._tuples, {}
-        known: dict[int, tuple[str, ...]] = {}
-        for task in tasks:
-            peers = known.get(id(task.peers))
-            if peers is None:
-                peers = former.get(task.peers, task.peers)
-                peers = known[id(task.peers)] = self._tuples.setdefault(peers, peers)
-            yield task if peers is task.peers else msgspec.structs.replace(task, peers=peers)
-        self._sets = {peers: nodes for peers, nodes in self._sets.items() if peers in self._tuples}
+    def share(self, tasks: Iterable[WantedTask]) -> Iterator[tuple[WantedTask, frozenset[str]]]:
+        """The tasks of a new statement, and the nodes of each.
 
-    def shared(self, peers: tuple[str, ...]) -> frozenset[str]:
-        """The nodes as a set that all tasks with the same nodes share."""
-        if peers not in self._sets:
-            self._sets[peers] = frozenset(peers)
-        return self._sets[peers]
+        Tasks with the same nodes, also in the last statement, share one tuple and one set.
+        """
+        former, self._sets = self._sets, {}
+        known: dict[int, tuple[tuple[str, ...], frozenset[str]]] = {}
+        for task in tasks:
+            shared = known.get(id(task.peers))  # to hash a thousand names takes longer than all else
+            if shared is None:
+                shared = former.get(task.peers) or (task.peers, frozenset(task.peers))
+                shared = known[id(task.peers)] = self._sets.setdefault(shared[0], shared)
+            peers, nodes = shared
+            yield task if peers is task.peers else msgspec.structs.replace(task, peers=peers), nodes
 
     def move(self, task_id: TaskID, before: frozenset[str], after: frozenset[str]) -> None:
         """Record that a task is assigned to the nodes ``after`` instead of ``before``."""
