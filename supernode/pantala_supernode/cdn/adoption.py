@@ -53,8 +53,9 @@ class Adoption:
             return await self._join(answer, answer.provenance)
         if recorder is not None and is_foreign(recorder.meta, self._order):
             raise errors.SourceChangedError.with_action(f"The pieces of {self._shown} came from another repository")
-        if recorder is not None and self._continues(answer, resume, recorder):
-            if not freshness.is_proven(answer, recorder.meta):
+        pinned = self._pinned and resume is not None  # the whole file joins nothing
+        if recorder is not None and freshness.same_content(answer, recorder.meta, pinned=pinned):
+            if not freshness.same_content(answer, recorder.meta):
                 attempts.unverified_join = True
             if recorder.client != self._order.source.client:
                 recorder.client = ""
@@ -66,12 +67,6 @@ class Adoption:
                 attempts.restart(same_content=False)
         freshness.check_end_is_seen(answer, self._shown, digest_known=self._pinned)
         return await self._begin(answer), False
-
-    def _continues(self, answer: Answer, resume: Resume | None, recorder: Recorder) -> bool:
-        """True if an answer has the recorder's content. Without ``resume``, the recorder may have no piece yet."""
-        if resume is None:
-            return bool(answer.validator) and freshness.same_content(answer, recorder.meta)
-        return freshness.same_content(answer, recorder.meta, pinned=self._pinned)
 
     async def _join(self, answer: Answer, provenance: Provenance) -> tuple[Recorder, bool]:
         """As :meth:`adopt`, for the answer of a replica. Its content is the same if its generation is the same."""

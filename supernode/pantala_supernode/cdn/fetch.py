@@ -217,7 +217,7 @@ class Fetch:
         resume = self._request(recorder, segment.rest)
         async with self._reader.open(self._order.source, resume) as answer:
             freshness.check_continues(answer, resume, recorder.meta, self._shown, pinned=self._expected is not None)
-            if not freshness.is_proven(answer, recorder.meta):
+            if not freshness.same_content(answer, recorder.meta):
                 self._attempts.unverified_join = True
             await self._intake.take_in(answer, recorder, segment)
 

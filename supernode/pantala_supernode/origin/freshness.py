@@ -54,7 +54,7 @@ def is_fresh(meta: Meta, order: FetchOrder, *, now: float, fresh_for: float) -> 
 
 
 def same_content(answer: Answer, meta: Meta, *, pinned: bool = False) -> bool:
-    """True if the answer has the content that ``meta`` describes: by ETag, Last-Modified and length.
+    """True if the answer has the content that ``meta`` describes: by ETag or Last-Modified, and by length.
 
     ``pinned``: the task has a digest, which is checked at the end. Then only the length counts, because the servers of
     one origin may send different validators.
@@ -67,14 +67,7 @@ def same_content(answer: Answer, meta: Meta, *, pinned: bool = False) -> bool:
         return True
     if meta.etag:
         return answer.etag == meta.etag
-    if meta.last_modified:
-        return answer.last_modified == meta.last_modified
-    return answer.offset > 0 and answer.length == meta.length  # later, the file's digest shows if this is right
-
-
-def is_proven(answer: Answer, meta: Meta) -> bool:
-    """True if a validator proves that the answer has the content that ``meta`` describes."""
-    return bool(meta.etag or meta.last_modified) and same_content(answer, meta)
+    return bool(meta.last_modified) and answer.last_modified == meta.last_modified
 
 
 def check_other(answer: Answer, resume: Resume, meta: Meta, shown: RedactedURL, *, may_restart: bool) -> None:
