@@ -12,6 +12,8 @@ from pantala_protocol.nodes import numbers
 from pantala_protocol.registry import Resolve, Resolved
 from pantala_protocol.statement import Changes, PeerReport, Statement, StatementReceipt, TaskReport, WantedTask
 
+_MISSING = Resolved(reason="NotFound", message="no such image")
+
 
 class MemorySupernode:
     """A :class:`pantala_operator.ports.SupernodeAPI` in memory. Tests write its reports."""
@@ -26,7 +28,8 @@ class MemorySupernode:
         self.questions: list[Resolve] = []
         """The questions to registries."""
         self.registry: dict[str, Resolved | SupernodeCallError] = {}
-        """The registries' answers, by image. All other images do not exist."""
+        """The registries' answers, by tag. All other images do not exist. A digest stays when its tag moves."""
+        self._resolved: dict[str, Resolved] = {}
         self.numbers = True
         """False: the supernode is of the former minor version, and understands names only."""
         self.refused: list[int] = []
@@ -137,10 +140,13 @@ class MemorySupernode:
     async def resolve(self, question: Resolve) -> Resolved:
         self._check()
         self.questions.append(question)
-        answer = self.registry.get(question.image, Resolved(reason="NotFound", message="no such image"))
+        name, _, digest = question.image.partition("@")
+        tags = (each for each in self.registry if each.startswith(f"{name}:"))
+        answer = self.registry.get(next(tags, name) if digest else name, _MISSING)
         if isinstance(answer, SupernodeCallError):
             raise answer
-        return answer
+        self._resolved[answer.digest] = answer
+        return self._resolved.get(digest, _MISSING) if digest and answer.digest else answer
 
     async def close(self) -> None: ...
 

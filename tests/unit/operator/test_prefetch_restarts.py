@@ -13,7 +13,7 @@ from pantala_protocol.images import Depth, ImageBlob
 from pantala_protocol.registry import Resolved
 from pantala_supernode.images.orders import StatedImages
 from tests.support.eventually import eventually
-from tests.support.prefetch_stage import IMAGE, LAYER, NODES, ONE, PrefetchStage, resolved
+from tests.support.prefetch_stage import B, IMAGE, LAYER, NODES, ONE, PrefetchStage, resolved
 
 pytestmark = pytest.mark.virtual_time
 
@@ -212,3 +212,26 @@ async def test_a_task_that_cannot_be_planned_after_a_restart_costs_no_image(
     async with stopped.operator():
         await eventually(lambda: stopped.later, within=60)
     assert {(image.key,)} == {each.unchanged for each in stopped.supernode.statements[stopped.before :]}
+
+
+@pytest.mark.parametrize("restart", [False, True])
+async def test_a_node_that_joins_after_the_tag_has_moved_gets_the_digest_of_the_run(
+    stopped: PrefetchStage, restart: bool
+) -> None:
+    async def joins() -> None:
+        await stopped.connect("late")
+        joined = await stopped.ordered(2)
+        assert (image.key, image.blobs) == (joined.key, joined.blobs)
+
+    async with stopped.operator():
+        stopped.task(source=ONE, depth="Peer", target={"names": ["a", "late"]})
+        image = await stopped.ordered(1)
+        await stopped.report(image)
+        await stopped.until("Ready", "True", "Prefetched")
+        stopped.supernode.registry[IMAGE] = resolved(B)
+        if not restart:
+            await asyncio.sleep(1300)  # the supernode checks tags every 10 minutes
+            await joins()
+    if restart:
+        async with stopped.operator():
+            await joins()

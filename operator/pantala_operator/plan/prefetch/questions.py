@@ -9,6 +9,7 @@ from pantala_operator.plan.secrets import Unread
 from pantala_operator.resources.prefetch import ImageKey
 from pantala_operator.resources.retries import pause
 from pantala_protocol import image
+from pantala_protocol.images import Depth
 from pantala_protocol.registry import Resolve
 
 LOOK_INTERVAL: Final = timedelta(minutes=10)
@@ -38,6 +39,10 @@ def ask(snapshot: Snapshot) -> Questions:
         if demand.spec.suspend and not (demand.itemized and snapshot.pulls.get(key) and pin.platforms is None):
             continue  # Nodes keep their images, and only the orders of peers need the blobs.
         answer, platforms = snapshot.observed.answers.get(key), (key.platform,) if key.platform else everywhere
+        parsed = image.parse(key.reference)
+        # The orders of peers need the blobs of the run's digest, which the tag may not name any more.
+        pinned = demand.depth is Depth.PEER and pin.current
+        reference = f"{parsed.name}@{pin.digest}" if pinned else key.reference
         if answer is None or answer.at < started:
             at = started
         elif not answer.resolved.digest:
@@ -47,12 +52,12 @@ def ask(snapshot: Snapshot) -> Questions:
             at = answer.at + timedelta(seconds=again)
         elif not answer.platforms.issuperset(platforms):
             at = answer.at
-        elif demand.spec.planning or demand.spec.suspend or image.parse(key.reference).digest:
+        elif demand.spec.planning or demand.spec.suspend or pinned or parsed.digest:
             continue  # A digest never changes, and a moved tag does not matter while nothing is pulled.
         else:
             at = answer.at + LOOK_INTERVAL
         if at > snapshot.now:
             later.append(at)
         elif platforms and read.issuperset(snapshot.images.secrets[key]):
-            due.append((key, Resolve(key.reference, platforms, snapshot.images.credentials.get(key, ()))))
+            due.append((key, Resolve(reference, platforms, snapshot.images.credentials.get(key, ()))))
     return Questions(tuple(due), min(later, default=None))
