@@ -55,21 +55,24 @@ _KINDS: dict[int, type[StoreError]] = {
 
 
 @contextlib.contextmanager
-def store_errors(operation: str) -> Iterator[None]:
-    """Raise :class:`StoreError` for an :class:`OSError` of the block. Its message starts with ``operation``."""
+def store_errors(operation: str, advice: str = "") -> Iterator[None]:
+    """Raise :class:`StoreError` for an :class:`OSError` of the block. Its message starts with ``operation``.
+
+    ``advice``: what to do if the kind of the error does not show it.
+    """
     try:
         yield
     except OSError as error:
-        raise store_error(operation, error) from error
+        raise store_error(operation, error, advice) from error
 
 
-def store_error(operation: str, error: OSError) -> StoreError:
+def store_error(operation: str, error: OSError, advice: str = "") -> StoreError:
     """The :class:`StoreError` for a failed operation. For each piece, this is faster than :func:`store_errors`."""
     why = error.strerror or str(error)
     kind = _KINDS.get(error.errno or 0, StoreError)
     if kind is StoreFullError:
         return StoreFullError(f"cannot {operation}: {why}", why)
-    return kind(f"cannot {operation}: {why}{_advice(error)}")
+    return kind(f"cannot {operation}: {why}{_advice(error) or (advice and f'. {advice}')}")
 
 
 def _advice(error: OSError) -> str:

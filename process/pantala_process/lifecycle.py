@@ -89,7 +89,8 @@ def run(
         with asyncio.Runner(loop_factory=NamesEventLoop) as runner:
             runner.run(live())
     except failures as error:
-        structlog.get_logger(program).error("the process ends because of an error", error=str(error))
+        text = isinstance(error, OSError) and error.filename is None and error.strerror  # without [Errno 98]
+        structlog.get_logger(program).error("the process ends because of an error", error=text or str(error))
         sys.exit(1)
     sys.exit(0)
 

@@ -94,6 +94,6 @@ def _bound(family: int, place: tuple[object, ...], *, only: bool = True) -> sock
     except OSError as error:
         opened.close()
         shown = f"[{place[0]}]:{place[1]}" if family == socket.AF_INET6 else f"{place[0]}:{place[1]}"
-        why = f"cannot listen at {shown}: {(error.strerror or str(error)).lower()}. Give another --listen address"
+        why = f"cannot listen at {shown}: {(error.strerror or str(error)).lower()}. Give another address"
         raise OSError(error.errno, why) from None
     return opened

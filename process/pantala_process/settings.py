@@ -182,7 +182,7 @@ def seconds(text: str) -> float:
     except ValueError:
         value = -1.0
     if not 0.0 < value < float("inf"):
-        raise ValueError("is not a number of seconds above 0.")
+        raise ValueError("is not a number of seconds above 0. Give seconds without a unit, like 30.")
     return value
 
 

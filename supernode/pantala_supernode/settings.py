@@ -277,7 +277,7 @@ def parse(arguments: Sequence[str], environment: Mapping[str, str]) -> Settings:
     try:
         trust.check(*(file for _, file in found.origin_ca))
     except OutboundError as error:
-        raise SettingsError(f"--origin-ca: {error}.") from None
+        raise SettingsError(f"--origin-ca {error}. Give files with certificates in PEM.") from None
     if found.no_auth and not more.get("i_know") and not (found.listen.is_loopback and found.piece_listen.is_loopback):
         raise SettingsError(
             "--no-auth is for loopback addresses only. To let in every client that reaches the ports, add --i-know."

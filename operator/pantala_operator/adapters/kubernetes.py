@@ -79,20 +79,24 @@ async def connect(
 ) -> "KubernetesCluster":
     """Connect with ``kubeconfig``, or else the pod's service account, or else the file in ``KUBECONFIG``."""
     configuration = client.Configuration()
+    in_pod = not kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ
+    path = kubeconfig or os.environ.get("KUBECONFIG") or None
     try:
         if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
-            raise FileNotFoundError(f"the kubeconfig {kubeconfig} is not a file")
-        if not kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ:
+            raise FileNotFoundError("it is not a file")
+        if in_pod:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            path = kubeconfig or os.environ.get("KUBECONFIG") or None
             await config.load_kube_config(  # type: ignore[no-untyped-call]
                 path, client_configuration=configuration, persist_config=False
             )
     except _UNREADABLE as error:
         is_named = isinstance(error, OSError | config.ConfigException)
-        what = " ".join(str(error).split()) if is_named else "the file is not a kubeconfig"
-        raise ClusterError(f"no credentials for the API server: {what}. Set --kubeconfig or KUBECONFIG") from error
+        what = " ".join(str(error).split()) if is_named else "it is not a kubeconfig"
+        source = "the pod's service account" if in_pod else f"the kubeconfig {path or '~/.kube/config'}"
+        raise ClusterError(
+            f"no credentials for the API server in {source}: {what.rstrip('.')}. Give a valid file as --kubeconfig"
+        ) from error
     configuration.client_session_kwargs = {"trust_env": False}
     return KubernetesCluster(configuration, timeout, term, clock)
 

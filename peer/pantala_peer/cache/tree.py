@@ -106,7 +106,7 @@ def check_root(root: Path, group: int | None = None) -> None:
         raise OutsideRootError(
             f"The peer is not a member of the group {group}. Add the peer to the group, or set another --files-group."
         )
-    with store_errors(f"use {root} as the root"):
+    with store_errors(f"use {root} as the root", "Give a folder of a disk as --root"):
         root.mkdir(mode=0o755, parents=True, exist_ok=True)
         for directory in (root, root / "files", root / "cache", root / "published"):
             with contextlib.suppress(FileNotFoundError):

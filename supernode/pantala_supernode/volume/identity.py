@@ -37,7 +37,7 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
 
     It blocks. Raises :class:`pantala_pieces.errors.StoreError`.
     """
-    with store_errors(f"open the volume {directory}"):
+    with store_errors(f"open the volume {directory}", "Give a folder of a disk as --data"):
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         found = _read(directory / _NAME)
         if found is None:

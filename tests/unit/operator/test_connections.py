@@ -116,11 +116,11 @@ async def test_an_unreachable_supernode_is_named_without_its_password(unused_tcp
 async def test_a_file_that_is_not_a_valid_kubeconfig(tmp_path: Path, content: str) -> None:
     file = tmp_path / "config"
     file.write_text(content)
-    with pytest.raises(ClusterError, match="Set --kubeconfig") as caught:
+    with pytest.raises(ClusterError, match=r"in the kubeconfig .*\. Give a valid file as --kubeconfig") as caught:
         await kubernetes.connect(str(file))
     assert "\n" not in str(caught.value)
 
 
 async def test_a_missing_kubeconfig(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"the kubeconfig .*missing is not a file"):
+    with pytest.raises(ClusterError, match=r"the kubeconfig .*missing: it is not a file"):
         await kubernetes.connect(str(tmp_path / "missing"))

@@ -27,13 +27,16 @@ def test_a_signal_ends_the_process_with_0(number: signal.Signals) -> None:
     assert 0 == ended.value.code
 
 
-def test_a_failure_ends_the_process_with_1() -> None:
+@pytest.mark.parametrize("number", [(), (98,)])
+def test_a_failure_ends_the_process_with_1(number: tuple[int, ...], capsys: pytest.CaptureFixture[str]) -> None:
     async def life(_stop: Stop) -> None:
-        raise OSError("the disk is gone")
+        raise OSError(*number, "the disk is gone")
 
     with pytest.raises(SystemExit) as ended:
         lifecycle.run("example", life, failures=(OSError,))
     assert 1 == ended.value.code
+    logged = capsys.readouterr().out
+    assert (True, False) == ("the disk is gone" in logged, "Errno" in logged)
 
 
 def test_wrong_settings_end_the_process_with_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
