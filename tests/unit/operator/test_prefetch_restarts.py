@@ -13,7 +13,7 @@ from pantala_protocol.images import Depth, ImageBlob
 from pantala_protocol.registry import Resolved
 from pantala_supernode.images.orders import StatedImages
 from tests.support.eventually import eventually
-from tests.support.prefetch_stage import B, IMAGE, LAYER, NODES, ONE, PrefetchStage, resolved
+from tests.support.prefetch_stage import IMAGE, LAYER, NODES, ONE, A, B, PrefetchStage, resolved
 
 pytestmark = pytest.mark.virtual_time
 
@@ -235,3 +235,16 @@ async def test_a_node_that_joins_after_the_tag_has_moved_gets_the_digest_of_the_
     if restart:
         async with stopped.operator():
             await joins()
+
+
+async def test_a_node_of_another_platform_gets_no_order_without_blobs(world: PrefetchStage) -> None:
+    world.task(source=ONE, depth="Peer")
+    await world.report(await world.ordered(2))
+    await world.until("Ready", "True", "Prefetched")
+    world.supernode.registry[IMAGE] = resolved(A, "linux/amd64", "linux/arm64")
+    world.note()
+    world.node("arm", labels={"kubernetes.io/arch": "arm64"})
+    await world.supernode.connect("arm")
+    await world.ordered(3)
+    stated = [image for images in world.later for image in images if "arm" in image.orders]
+    assert [{"linux/amd64", "linux/arm64"}] * len(stated) == [image.blobs.keys() for image in stated]

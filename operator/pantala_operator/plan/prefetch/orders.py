@@ -74,7 +74,7 @@ def give(snapshot: Snapshot) -> OrderPlan:
         )
         if demand.depth is Depth.PEER:
             wanted = _with_blobs(wanted, pins.get(task), snapshot.platforms)
-            if not wanted.blobs:  # The blobs are not known yet, for example after a restart.
+            if not wanted.blobs:  # The blobs of a platform are not known yet, for example after a restart.
                 return OrderPlan(orders)
         stated.append(wanted)
     return OrderPlan(orders, tuple(stated))
@@ -85,6 +85,8 @@ def _with_blobs(wanted: WantedImage, pin: Pin | None, known: Mapping[str, str]) 
     if pin is None or pin.platforms is None:
         return wanted
     platforms = {node: known[node] for node in wanted.orders}
-    made = {each: pin.platforms.get(pin.key.platform or each) for each in sorted(set(platforms.values()))}
-    blobs = {platform: each for platform, each in made.items() if each is not None}
+    own = {each: pin.key.platform or each for each in sorted(set(platforms.values()))}
+    if not pin.asked.issuperset(own.values()):
+        return wanted
+    blobs = {each: pin.platforms[platform] for each, platform in own.items() if platform in pin.platforms}
     return msgspec.structs.replace(wanted, platforms=platforms, blobs=blobs)
