@@ -273,9 +273,7 @@ class PrefetchController:
         self._writer.remove_taints(startup_taint.removable((*votes, *unknown), self._rights))
         # Until the first report, no node is known to have its images.
         if self._rights.condition and self._grace.over:
-            held = frozenset[str]().union(*(each.waiting for each in unknown))
-            found = startup_taint.node_conditions(votes, nodes)
-            self._writer.set_images_ready({name: each for name, each in found.items() if name not in held})
+            self._writer.set_images_ready(startup_taint.node_conditions(votes, nodes, unknown))
 
     def _forget(self, uid: str) -> None:
         del self._states[uid]

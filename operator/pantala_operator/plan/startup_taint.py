@@ -3,7 +3,7 @@
 Each ImagePrefetch with a startup taint votes on the nodes that it targets. A node waits if at least one vote says so.
 """
 
-from collections.abc import Iterable, Mapping, Set
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
@@ -109,17 +109,23 @@ def removable(votes: Iterable[TaintVote], rights: NodeRights) -> Mapping[str, fr
     return {key: frozenset(nodes - keep[key]) for key, nodes in release.items() if nodes - keep[key]}
 
 
-def node_conditions(votes: Iterable[TaintVote], nodes: Mapping[str, Node]) -> Mapping[str, Verdict]:
+def node_conditions(
+    votes: Iterable[TaintVote], nodes: Mapping[str, Node], unknown: Sequence[TaintVote] = ()
+) -> Mapping[str, Verdict]:
     """What the condition ``pantala.dev/ImagesReady`` of each node must say, by node.
 
-    A node without a vote has the condition only if it had one before. Such a node waits for no image any more.
+    A node without a vote has the condition only if it had one before. Such a node waits for no image any more. The
+    condition of a node to which an ``unknown`` vote may matter stays as it is.
     """
     waiting: set[str] = set()
     ready: set[str] = set()
     for each in votes:
         waiting |= each.waiting
         ready |= each.ready
-    found = dict.fromkeys(waiting, _WAITING) | dict.fromkeys(ready - waiting, _PRESENT)
+    held = frozenset[str]().union(*(each.waiting for each in unknown))
+    found = dict.fromkeys(waiting, _WAITING) | dict.fromkeys(ready - waiting - held, _PRESENT)
+    if unknown:
+        return found
     former = {name for name, node in nodes.items() if node.images_ready is not None}
     return found | dict.fromkeys(former - waiting - ready, _UNWANTED)
 

@@ -15,7 +15,7 @@ from pantala_operator.plan.prefetch.inputs import OwnedTask
 from pantala_operator.plan.prefetch.pins import resolve
 from pantala_operator.plan.prefetch.plan import demand_of, plan
 from pantala_operator.plan.prefetch.run import Run
-from pantala_operator.plan.startup_taint import NodeRights, TaintVote, node_conditions, removable, vote
+from pantala_operator.plan.startup_taint import NodeRights, TaintVote, node_conditions, removable, unknown_vote, vote
 from pantala_operator.resources.api import NodeCondition, NodeStatus
 from pantala_operator.resources.prefetch import ImageKey, StartupTaint
 from pantala_protocol import image
@@ -185,5 +185,17 @@ def test_h1_the_node_condition_waits_for_every_vote() -> None:
     both, condition = frozenset({"a", "b"}), NodeCondition("pantala.dev/ImagesReady", "False")
     marked = msgspec.structs.replace(node("left"), status=NodeStatus((condition,)))
     nodes = {"a": node("a"), "b": node("b"), "left": marked, "other": node("other")}
-    found = node_conditions([TaintVote("x", ready=both), TaintVote("y", waiting=frozenset({"a"}))], nodes)
+    votes = [TaintVote("x", ready=both), TaintVote("y", waiting=frozenset({"a"}))]
+    found = node_conditions(votes, nodes)
     assert {"a": "False", "b": "True", "left": "True"} == {name: each.status for name, each in found.items()}
+    found = node_conditions(votes, nodes, [TaintVote("z", waiting=frozenset({"b", "left"}))])
+    assert {"a": "False"} == {name: each.status for name, each in found.items()}
+
+
+def test_an_unknown_vote_holds_all_nodes_until_its_deadline() -> None:
+    taint = StartupTaint(KEY, 86400)
+    expected = TaintVote(KEY, keep=NEW, waiting=frozenset({"new", "old"}))
+    assert expected == unknown_vote(taint, NODES, NOW, privileged=False)
+    later = NOW + timedelta(seconds=900)
+    assert TaintVote(KEY) == unknown_vote(taint, NODES, later, privileged=False)
+    assert NEW <= unknown_vote(taint, NODES, later, privileged=True).keep
