@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 import structlog
+from cachetools import TTLCache
 
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import PieceFile
@@ -31,6 +32,11 @@ from pantala_supernode.volume.epochs import EpochFence
 _log = structlog.get_logger(__name__)
 
 _DAY = 86400
+
+_AT_ONCE, _MOST_WAITING = 2, 256
+"""The most accused pieces that are read at once, and the most that wait. The threads also have other work."""
+_RIGHT, _RIGHT_SECONDS = 4096, 60.0
+"""How many right pieces are remembered, and for how many seconds. A hostile peer may accuse pieces again and again."""
 
 
 class Supernode:
@@ -200,16 +206,22 @@ class PieceInspector:
         self._wall = wall
         self._begun = wall()
         self._checked: dict[PieceFile, float] = {}
-        self._inspections: set[asyncio.Task[None]] = set()
+        self._inspections: dict[tuple[TaskID, int], asyncio.Task[None]] = {}
+        self._turns = asyncio.Semaphore(_AT_ONCE)
+        self._right: TTLCache[tuple[TaskID, int], None] = TTLCache(_RIGHT, _RIGHT_SECONDS)
 
     def inspect(self, task_id: TaskID, piece: int) -> None:
-        """Read a piece in the background. If the piece is wrong or cannot be read, let the CDN fetch it again."""
-        inspection = asyncio.create_task(self._inspect(task_id, piece))
-        self._inspections.add(inspection)
-        inspection.add_done_callback(self._inspections.discard)
+        """Read a piece in the background. If the piece is wrong or cannot be read, let the CDN fetch it again.
+
+        A piece that was right a moment ago is not read again.
+        """
+        key = task_id, piece
+        if key not in self._inspections and key not in self._right and len(self._inspections) < _MOST_WAITING:
+            self._inspections[key] = inspection = asyncio.create_task(self._inspect(task_id, piece))
+            inspection.add_done_callback(lambda _: self._inspections.pop(key, None))
 
     async def close(self) -> None:
-        await cancel_all(self._inspections)
+        await cancel_all(self._inspections.values())
 
     def candidates(self) -> list[ScrubCandidate]:
         """The complete copies. The CDN has hashed each copy when it fetched the copy, or when the process began."""
@@ -235,12 +247,15 @@ class PieceInspector:
         if file is None:
             return
         try:
-            right = await asyncio.to_thread(file.read_verified, piece) is not None
+            async with self._turns:
+                right = await asyncio.to_thread(file.read_verified, piece) is not None
         except PieceMissingError:
             return
         except StoreError:
             right = False
-        if not right:
+        if right:
+            self._right[task_id, piece] = None
+        else:
             self._refetch(task_id, 1 << piece)
 
     def _refetch(self, task_id: TaskID, pieces: int) -> None:

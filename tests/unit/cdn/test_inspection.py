@@ -2,11 +2,13 @@
 
 import asyncio
 import random
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from pantala_pieces.file import PieceFile
 from pantala_pieces.scrub import Scrub
 from pantala_pieces.verification import FileVerdict, Finding, VerificationPass
 from pantala_protocol.statement import CDNStatus
@@ -108,3 +110,28 @@ async def test_an_empty_copy_is_right(tmp_path: Path, *, length_known: bool) -> 
     async with Bench(tmp_path) as bench:
         (copy,) = bench.inspector.candidates()
         assert b"" == copy.file.path.read_bytes()
+
+
+async def test_t5_a_hostile_peer_that_accuses_right_pieces_takes_few_threads(
+    bench: Bench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    read, running, most = list[int](), list[int](), list[int]()
+    verified = PieceFile.read_verified
+
+    def counted(file: PieceFile, piece: int) -> bytes | None:
+        read.append(piece)
+        running.append(piece)
+        most.append(len(running))
+        time.sleep(0.01)
+        running.remove(piece)
+        return verified(file, piece)
+
+    monkeypatch.setattr(PieceFile, "read_verified", counted)
+    for _ in range(50):
+        for piece in range(4):
+            bench.inspector.inspect(TASK, piece)
+        await asyncio.sleep(0.005)
+    await eventually(lambda: len(read) >= 4)
+    assert [0, 1, 2, 3] == sorted(read), "each piece was read once"
+    assert 2 == max(most)
+    assert 0 == bench.source.sent
