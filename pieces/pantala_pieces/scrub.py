@@ -106,10 +106,11 @@ class Scrub:
     def _due(self) -> tuple[list[ScrubCandidate], float]:
         """The files to verify now, the most urgent first, and the seconds until another file is due."""
         now, rest, due = self._wall(), min(_LOOK, self._interval), []
-        self._resting = {name: until for name, until in self._resting.items() if until > now}
+        # A time that lies too far ahead was noted before the clock was set back. It does not count.
+        self._resting = {name: until for name, until in self._resting.items() if now < until <= now + _RETRY}
         for candidate in self._files.candidates():
             at = self._resting.get(candidate.file.meta.task_id, 0.0)
-            if candidate.checked and not candidate.pressing:
+            if 0 < candidate.checked <= now and not candidate.pressing:
                 at = max(at, candidate.checked + self._interval)
             if at <= now:
                 due.append(candidate)

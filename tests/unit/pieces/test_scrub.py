@@ -279,6 +279,22 @@ async def test_a_failed_pass_is_repeated_later(store: PieceStore) -> None:
         await eventually(lambda: len(files.findings) == 1)
 
 
+@pytest.mark.parametrize("failing", [0, 1])
+async def test_a_clock_that_is_set_back_delays_no_pass(store: PieceStore, failing: int) -> None:
+    """The machine started with a wrong date. The last pass, or the pause after it, has a time in the future."""
+    files, now = Files(stored(store)), [time.time() + 400 * 86400]
+    files.failing = failing
+    files.files = dict.fromkeys(files.files, 0.0 if failing else now[0])
+    scrub = Scrub(files, busy=lambda: False, wall=lambda: now[0])
+    async with running(scrub):
+        await eventually(lambda: not files.failing)
+        await asyncio.sleep(0.1)
+        assert [] == files.findings
+        now[0] -= 300 * 86400
+        scrub.wake()
+        await eventually(lambda: files.findings)
+
+
 async def test_a_file_that_leaves_service_is_not_read_to_its_end(store: PieceStore) -> None:
     files, sleeps = Files(stored(store), digest=sha256(b"other")), list[float]()
 
