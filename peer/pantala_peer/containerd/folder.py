@@ -151,11 +151,14 @@ def _look(directory: Path) -> Place:
         if error.errno != errno.ELOOP:
             raise
         return Place(True, obstacle="its hosts.toml is a symbolic link; make it a file")
-    with os.fdopen(fd, "rb") as file:
+    try:
         status = os.fstat(fd)
         if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_SIZE:
             return Place(True, obstacle=f"its hosts.toml is not a regular file of up to {_MAX_SIZE >> 10} KiB")
-        content = file.read()
+        with os.fdopen(fd, "rb", closefd=False) as file:
+            content = file.read()
+    finally:
+        os.close(fd)
     return Place(True, HostsFile(content, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid), "", certificates)
 
 

@@ -142,7 +142,7 @@ class ConfigurationWatch:
                 self._leave(RepairNote(int(self._wall()), fault=str(error)))
             return False
         last = read_note(self._token_file)
-        if last is not None and last.fault:
+        if last is not None and last.fault and not waits:
             with contextlib.suppress(OSError):  # a later step removes it
                 note_file(self._token_file).unlink(missing_ok=True)
         return waits

@@ -93,6 +93,14 @@ def test_an_unusable_directory_stays_in_force_and_is_noted(
     assert content == path.read_bytes()
 
 
+def test_a_directory_in_the_place_of_a_file_stays_and_is_noted(node: ConfiguredNode) -> None:
+    """It used to be an error without the name of the file, and stopped all changes."""
+    (node.certs_d / "r.example/hosts.toml/inner").mkdir(parents=True)
+    assert "r.example: containerd cannot use the mirror" in "".join(node.configure("r.example").notes)
+    assert node.cleanup().finished
+    assert (node.certs_d / "r.example/hosts.toml/inner").is_dir()
+
+
 def test_links_are_not_followed(node: ConfiguredNode, tmp_path: Path) -> None:
     target = tmp_path / "elsewhere"
     target.mkdir()

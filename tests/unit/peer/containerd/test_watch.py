@@ -205,6 +205,18 @@ async def test_a_failed_repair_is_noted_until_it_succeeds(node: Node) -> None:
     assert node.has_ours("r.example")
 
 
+async def test_a_fault_is_noted_all_the_time(node: Node) -> None:
+    """Every second step only waits for the end of a change. The status used to change with each step."""
+    node.hosts("r.example").with_name(".hosts.toml.pantala").mkdir()
+    overwrite(node)
+    watch = node.watch()
+    watch.step()
+    for _ in range(4):
+        watch.step()
+        assert node.note is not None
+        assert "r.example" in node.note.fault
+
+
 async def test_a_fault_that_passed_leaves_no_note(node: Node) -> None:
     watch, record = node.watch(), node.state / "record.json"
     good = record.read_bytes()
