@@ -116,7 +116,6 @@ class PeerApp:
         )
         if self.settings.mirror_listen is not None:
             await stack.enter_async_context(self.mirror.serving(self.settings.mirror_listen))
-            log.info("serving the registry mirror", port=self.mirror.port)
         await stack.enter_async_context(self.helper.connected())
         self._opened = True
         log.info("serving pieces", port=port, held=len(self.cache.inventory()))
@@ -219,6 +218,7 @@ def build(settings: Settings) -> PeerApp:
         settings.name,
         events=events,
         port=mirror.reachable_port,
+        problem=lambda: mirror.problem,
         last_probe=mirror.server.last_probe,
         repair=partial(read_note, settings.mirror_token_file),
         wall=time.time,

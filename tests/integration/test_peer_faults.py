@@ -2,11 +2,14 @@
 
 import asyncio
 import contextlib
+import socket
 from collections.abc import Callable
 
 import aiohttp
 import pytest
 
+from pantala_peer.mirror import service
+from pantala_process.settings import ListenAddress
 from pantala_protocol.sync import Assignment, Delivery
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab, peer, ticketed
@@ -137,6 +140,33 @@ async def test_an_assignment_that_is_not_valid_does_not_affect_others(it: PeerLa
     it.supernode._assignments = lambda peer: (bad, *(made(peer) or ()))  # type: ignore[method-assign]
     async with it.peer():
         await it.supernode.publish(File("a", content(2)))
+
+
+# The node
+
+
+async def test_a_mirror_whose_port_is_taken_begins_when_the_port_is_free(
+    it: PeerLab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The peer used to end, so the node got no files either."""
+    monkeypatch.setattr(service, "_RETRY", 0.2)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        async with it.peer(mirror_listen=ListenAddress("127.0.0.1", port)) as node:
+            await it.supernode.publish(File("a", content(1)))
+            assert f"cannot listen at 127.0.0.1:{port}: address already in use" in node.mirror.problem
+            assert (None, 0) == (node.mirror.url(), node.mirror.reachable_port())
+            taken.close()
+            await eventually(lambda: node.mirror.port == port)
+
+
+async def test_a_mirror_begins_when_its_token_can_be_read(it: PeerLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(service, "_RETRY", 0.2)
+    token = it.folder / "mirror-token"
+    async with it.peer(mirror_listen=ListenAddress("127.0.0.1", 0), mirror_token_file=token) as node:
+        await eventually(lambda: str(token) in node.mirror.problem)
+        token.write_text("t0ken")
+        await eventually(lambda: node.mirror.port)
 
 
 # The providers

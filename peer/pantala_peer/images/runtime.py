@@ -29,8 +29,9 @@ _STEP = 64 * 1024 * 1024
 class RuntimeWatch:
     """Checks the runtime and reports changes.
 
-    ``port`` returns the port at which containerd reaches the mirror (0 without a mirror). ``last_probe`` returns
-    the last probe that the mirror saw. ``repair`` returns the last repair of containerd's files.
+    ``port`` returns the port at which containerd reaches the mirror. 0: the mirror does not listen, and ``problem``
+    returns why. ``last_probe`` returns the last probe that the mirror saw. ``repair`` returns the last repair of
+    containerd's files.
     """
 
     def __init__(
@@ -41,6 +42,7 @@ class RuntimeWatch:
         *,
         events: PeerEvents,
         port: Callable[[], int],
+        problem: Callable[[], str],
         last_probe: Callable[[], ProbeResult | None],
         repair: Callable[[], RepairNote | None],
         wall: Callable[[], float],
@@ -49,6 +51,7 @@ class RuntimeWatch:
         self._supernodes = supernodes
         self._node = node
         self._port = port
+        self._problem = problem
         self._last_probe = last_probe
         self._repair = repair
         self._wall = wall
@@ -83,7 +86,7 @@ class RuntimeWatch:
             status = await self._helper.status()
             in_force, why = await self._probe(status)
             self._note = note = await asyncio.to_thread(self._repair)
-            if in_force and note is not None:
+            if note is not None and (in_force or note.fault) and self._port():
                 in_force, why = not note.fault, str(note)
             found = await self._helper.blobs(self._survey) if self._survey else None
         except OrderError as error:
@@ -103,7 +106,7 @@ class RuntimeWatch:
         """True if the runtime asks the mirror. Otherwise, the text says why it does not, and what to do."""
         port = self._port()
         if not port:
-            return False, "the peer has no mirror, so images are pulled from their registries; set --mirror-listen"
+            return False, self._problem()
         started_at = self._wall()
         await self._helper.probe(self._node, port)
         probe = self._last_probe()

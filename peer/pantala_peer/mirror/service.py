@@ -8,6 +8,8 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from urllib.parse import urlsplit
 
+import structlog
+
 from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.mirror.blobs import CachedBlobs, Lookup
 from pantala_peer.mirror.demand import BlobDemand
@@ -19,13 +21,19 @@ from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_peer.tasks.room import BlobRoom
 from pantala_process.entrance.server import accepting, runner_of
+from pantala_process.flight import cancel_all
 from pantala_process.listening import file_limit, listening
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol.rules.rights import Rights
 
+log = structlog.get_logger()
+
 _SHARE = 0.25
 """Connections of containerd may use this fraction of the limit of open files."""
+
+_RETRY = 10.0
+"""Seconds between two attempts to begin."""
 
 _GRACE = 1.0
 """Seconds for running answers when the peer stops. containerd gets the remaining bytes from the registry."""
@@ -60,6 +68,8 @@ class MirrorService:
         self._host = "127.0.0.1"
         self.port = 0
         """The port of the mirror; 0 while it does not listen."""
+        self.problem = "the peer has no mirror, so images are pulled from their registries; set --mirror-listen"
+        """Why the mirror does not listen."""
         self.server = MirrorServer(
             self.blobs, self._manifests, self._rights, rules, self.grants, clock=time.monotonic, wall=time.time
         )
@@ -74,6 +84,33 @@ class MirrorService:
 
     @contextlib.asynccontextmanager
     async def serving(self, address: ListenAddress) -> AsyncIterator[None]:
+        """Serve requests while the context is entered. While the port or the token cannot be used, try again."""
+        tried = asyncio.Event()
+        keeping = asyncio.create_task(self._keep_serving(address, tried))
+        keeping.add_done_callback(lambda _: tried.set())
+        try:
+            await tried.wait()
+            if keeping.done():
+                keeping.result()  # a bug ended it
+            yield
+        finally:
+            await cancel_all([keeping])
+
+    async def _keep_serving(self, address: ListenAddress, tried: asyncio.Event) -> None:
+        while True:
+            try:
+                async with self._listening(address):
+                    log.info("serving the registry mirror", port=self.port)
+                    tried.set()
+                    await asyncio.Event().wait()
+            except (OSError, SettingsError) as error:
+                log.warning("the mirror cannot begin; trying again", error=str(error))
+                self.problem = f"{error}. Until then images are pulled from their registries"
+            tried.set()
+            await asyncio.sleep(_RETRY)
+
+    @contextlib.asynccontextmanager
+    async def _listening(self, address: ListenAddress) -> AsyncIterator[None]:
         """Serve requests while the context is entered. Raises :class:`SettingsError` if the token cannot be read.
 
         If a client disconnects, its request and the demand for the blob end at once.
@@ -103,7 +140,7 @@ def _token(file: Path | None) -> str:
     try:
         token = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the mirror's token in {file} cannot be read: {error}. Check the file.") from error
+        raise SettingsError(f"the mirror's token in {file} cannot be read: {error}. Check the file") from error
     if not token:
         raise SettingsError(f"the mirror's token in {file} is empty; run pantala-peer configure")
     return token

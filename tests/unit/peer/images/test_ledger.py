@@ -171,6 +171,7 @@ class Scene(RuntimeHelper):
             "node-1",
             events=self.events,
             port=lambda: port,
+            problem=lambda: "set --mirror-listen",
             last_probe=lambda: self.seen,
             repair=lambda: self.repair,
             wall=lambda: self.now,
@@ -229,6 +230,10 @@ async def test_a_repair_of_containerds_files_is_reported() -> None:
     state = await scene.watch.look()
     assert (True, str(scene.repair)) == (state.mirror, state.message)
     scene.repair = RepairNote(0, fault="the disk is read-only")
+    state = await scene.watch.look()
+    assert (False, str(scene.repair)) == (state.mirror, state.message)
+    scene.in_force = False  # the fault says more than that containerd does not ask the mirror
+    scene.seen = None
     state = await scene.watch.look()
     assert (False, str(scene.repair)) == (state.mirror, state.message)
 
