@@ -1,5 +1,6 @@
 """One file or folder of a peer's root that the peer may not use costs one copy, and does not stop the start."""
 
+import asyncio
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -69,3 +70,18 @@ async def test_a_folder_of_copies_that_is_denied_is_named_until_the_peer_may_use
 async def published(supernode: ScriptedSupernode) -> None:
     await supernode.assign("node-1", *BOTH)
     await eventually(lambda: {PUBLISHED} == {supernode.delivered(uid=uid) for uid in ("one", "two")})
+
+
+async def test_a_file_that_cannot_be_removed_is_removed_later(folder: Path) -> None:
+    supernode = ScriptedSupernode()
+    async with supernode.serving():
+        lab = PeerLab(folder, supernode)
+        async with lab.peer(recheck_interval=0.2) as node:
+            await published(supernode)
+            (lab.root() / "files").chmod(0)
+            await supernode.assign("node-1")
+            await eventually(lambda: not node.tasks._assigned)
+            await asyncio.sleep(0.3)
+            (lab.root() / "files").chmod(0o755)
+            await eventually(lambda: not any((lab.root() / "files").iterdir()))
+            await eventually(lambda: not node.cache.tasks())

@@ -73,16 +73,17 @@ class AssignedTasks:
         changed = await self._cache.open()
         self._room.open((await self._cache.usage()).total)
         for name in changed:
-            await self._unpublish(name)
+            await self._deliveries.withdraw_changed(name)
 
     async def run(self, interval: float) -> None:
         """Compare all tasks with their assignments every ``interval`` seconds, until cancelled."""
         while True:
             await asyncio.sleep(interval)
-            for name, assignment in list(self._assigned.items()):
+            for name in self._assigned.keys() | self._unassigned():
                 self.touch(name)
+            for assignment in self._assigned.values():
                 if self._is_overlooked(assignment):
-                    self._supernodes.inventory_changed(name)
+                    self._supernodes.inventory_changed(assignment.task_id)
             self._make_room()
             self._supernodes.send()
 
@@ -100,9 +101,8 @@ class AssignedTasks:
     def keep(self, names: Collection[str]) -> None:
         """Set the tasks that image orders keep. They stay even if no supernode assigns them."""
         self._room.order(names)
-        if self._complete:
-            for name in self._cache.tasks() - self._assigned.keys():
-                self.touch(name)
+        for name in self._unassigned():
+            self.touch(name)
 
     def trouble(self, name: str) -> DeliveryState | None:
         """Why the disk failed to store the task's pieces. ``None`` if the last attempt succeeded."""
@@ -114,8 +114,7 @@ class AssignedTasks:
         former, self._assigned, self._complete = self._assigned, event.tasks, event.complete
         names = event.tasks.keys()
         touched = {name for name in former.keys() | names if former.get(name) != event.tasks.get(name)}
-        if event.complete:
-            touched |= (self._cache.tasks() | self._deliveries.tasks()) - names
+        touched |= self._unassigned()
         self._ready -= touched
         self._released &= names
         self._cramped &= names
@@ -157,12 +156,8 @@ class AssignedTasks:
                 self.touch(work.task_id)
                 self._make_room()
         else:
-            log.warning(
-                "a piece was not received; the supernode assigns it again",
-                kind=event.kind,
-                error=str(event.error),
-                **_described(work),
-            )
+            why = str(event.error)
+            log.warning("a piece was not received; it is given again", kind=event.kind, error=why, **_described(work))
             trouble = failed(event.error) if isinstance(event.error, StoreError) else None
             self._fail(given, event.kind, trouble)
             if trouble is not None:
@@ -172,6 +167,10 @@ class AssignedTasks:
                 self.touch(work.task_id)
             for other in others:
                 self._on_work(other)
+
+    def _unassigned(self) -> set[str]:
+        """The tasks that must be removed, unless an order keeps them. Empty until all supernodes have answered."""
+        return (self._cache.tasks() | self._deliveries.tasks()) - self._assigned.keys() if self._complete else set()
 
     def _is_overlooked(self, assignment: Assignment) -> bool:
         """True if pieces are missing, but no supernode gives work. The peer then reports all pieces again.
@@ -276,7 +275,7 @@ class AssignedTasks:
         try:
             if name in self._cache.unread:
                 if not await self._cache.verify(name):
-                    await self._unpublish(name)
+                    await self._deliveries.withdraw_changed(name)
                 self._supernodes.inventory_changed(name)
             if not self._cache.fits(assignment):
                 await self._drop_pieces(name)
@@ -329,13 +328,6 @@ class AssignedTasks:
             self._ready.discard(name)
             await self._cancel(name)
             await self._cache.repair(name)
-
-    async def _unpublish(self, name: str) -> None:
-        log.warning("a published file changed on the disk; unpublishing it and fetching it again", task=name)
-        try:
-            await self._deliveries.withdraw(name)
-        except StoreError as error:
-            log.warning("a changed file cannot be unpublished", task=name, error=str(error))
 
     async def _withdraw(self, name: str, assignment: Assignment | None = None) -> None:
         """Unpublish the paths that are not assigned, and let other tasks publish at them."""

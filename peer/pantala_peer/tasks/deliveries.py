@@ -76,6 +76,14 @@ class Deliveries:
             self._reported[task_id] = reported & uids
         return removed
 
+    async def withdraw_changed(self, task_id: str) -> None:
+        """Unpublish a file that changed on the disk. A failure is logged, not raised."""
+        log.warning("a published file changed on the disk; unpublishing it and fetching it again", task=task_id)
+        try:
+            await self.withdraw(task_id)
+        except StoreError as error:
+            log.warning("a changed file cannot be unpublished", task=task_id, error=str(error))
+
     def close(self) -> None:
         """End the thread. Published files stay."""
         self._thread.shutdown()
