@@ -221,7 +221,7 @@ def build(settings: Settings) -> PeerApp:
         problem=lambda: mirror.problem,
         last_probe=mirror.server.last_probe,
         repair=partial(read_note, settings.mirror_token_file),
-        wall=time.time,
+        clock=time.monotonic,
     )
     images = ImageOrders(
         LedgerFile(settings.root / "cache" / "images.json"),

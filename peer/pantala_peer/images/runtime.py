@@ -31,7 +31,7 @@ class RuntimeWatch:
 
     ``port`` returns the port at which containerd reaches the mirror. 0: the mirror does not listen, and ``problem``
     returns why. ``last_probe`` returns the last probe that the mirror saw. ``repair`` returns the last repair of
-    containerd's files.
+    containerd's files. ``clock`` returns monotonic seconds.
     """
 
     def __init__(
@@ -45,7 +45,7 @@ class RuntimeWatch:
         problem: Callable[[], str],
         last_probe: Callable[[], ProbeResult | None],
         repair: Callable[[], RepairNote | None],
-        wall: Callable[[], float],
+        clock: Callable[[], float],
     ) -> None:
         self._helper = helper
         self._supernodes = supernodes
@@ -54,7 +54,7 @@ class RuntimeWatch:
         self._problem = problem
         self._last_probe = last_probe
         self._repair = repair
-        self._wall = wall
+        self._clock = clock
         self._survey: tuple[str, ...] = ()
         self._state = RuntimeState()
         self._note: RepairNote | None = None
@@ -107,7 +107,7 @@ class RuntimeWatch:
         port = self._port()
         if not port:
             return False, self._problem()
-        started_at = self._wall()
+        started_at = self._clock()
         await self._helper.probe(self._node, port)
         probe = self._last_probe()
         if probe is not None and probe.node == self._node and probe.at >= started_at:

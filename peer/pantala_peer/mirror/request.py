@@ -73,7 +73,7 @@ class ProbeResult(NamedTuple):
     node: str
     """The node's name in the request."""
     at: float
-    """Seconds since the epoch."""
+    """Monotonic seconds."""
 
 
 def probed_node(raw_path: str) -> str | None:

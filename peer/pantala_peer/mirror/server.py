@@ -69,7 +69,7 @@ class MirrorCounts:
 
 
 class MirrorServer:
-    """Handles containerd's requests. ``clock`` returns monotonic seconds, ``wall`` seconds since the epoch."""
+    """Handles containerd's requests. ``clock`` returns monotonic seconds."""
 
     def __init__(
         self,
@@ -80,7 +80,6 @@ class MirrorServer:
         grants: PullGrants,
         *,
         clock: Callable[[], float],
-        wall: Callable[[], float],
     ) -> None:
         self.counts = MirrorCounts()
         self._probe: ProbeResult | None = None
@@ -91,7 +90,6 @@ class MirrorServer:
         self._grants = grants
         self._breaker = RepositoryBreaker()
         self._clock = clock
-        self._wall = wall
         self._token = b""
 
     def application(self, token: str) -> web.Application:
@@ -135,7 +133,7 @@ class MirrorServer:
         node = requests.probed_node(path)
         if node is not None:
             if by_our_file:  # any program of the node can send other requests, so they show nothing
-                self._probe = ProbeResult(node, at=self._wall())
+                self._probe = ProbeResult(node, at=self._clock())
             raise ProbeMissError("this image is only the peer's probe and does not exist")
         if not by_our_file:
             raise MirrorError("the request lacks the header of this node's hosts.toml; run pantala-peer configure")

@@ -70,9 +70,7 @@ class MirrorService:
         """The port of the mirror; 0 while it does not listen."""
         self.problem = "the peer has no mirror, so images are pulled from their registries; set --mirror-listen"
         """Why the mirror does not listen."""
-        self.server = MirrorServer(
-            self.blobs, self._manifests, self._rights, rules, self.grants, clock=time.monotonic, wall=time.time
-        )
+        self.server = MirrorServer(self.blobs, self._manifests, self._rights, rules, self.grants, clock=time.monotonic)
 
     def url(self) -> str | None:
         """The URL at which containerd reaches the mirror, while it listens."""

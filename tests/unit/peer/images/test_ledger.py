@@ -174,7 +174,7 @@ class Scene(RuntimeHelper):
             problem=lambda: "set --mirror-listen",
             last_probe=lambda: self.seen,
             repair=lambda: self.repair,
-            wall=lambda: self.now,
+            clock=lambda: self.now,
         )
 
     async def reported(self, times: int) -> None:
