@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"pantala-peer: {error}", file=sys.stderr)
         sys.exit(2)
     except (PeerError, StoreError) as error:
-        print(f"pantala-peer: {error}", file=sys.stderr)
+        print(f"pantala-peer: {error}. Correct that, and run this again.", file=sys.stderr)
         sys.exit(1)
     for note in report.notes:
         print(note, file=sys.stderr)

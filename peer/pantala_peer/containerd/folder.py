@@ -52,9 +52,7 @@ class Folder:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise FolderError(
-                f"{error.filename or self._certs_d} cannot be used: {error.strerror}; correct that and run this again"
-            ) from error
+            raise FolderError(f"{error.filename or self._certs_d} cannot be used: {error.strerror}") from error
 
     def read_record(self) -> FolderRecord:
         try:
@@ -64,7 +62,7 @@ class Folder:
         except RecordError as error:
             with contextlib.suppress(RecordError, FileNotFoundError):
                 return records.load(records.copy_of(self._record), FolderRecord)
-            raise FolderError(f"{self._record} is not valid ({error}). Move it away, and run this again") from None
+            raise FolderError(f"{self._record} is not valid ({error}). Move it away") from None
 
     def read_tree(self) -> Tree:
         missing = [path for path in (self._certs_d, *self._certs_d.parents) if not path.exists()]
