@@ -218,7 +218,7 @@ def build(settings: Settings) -> PeerApp:
         settings.name,
         events=events,
         port=mirror.reachable_port,
-        problem=lambda: mirror.problem,
+        problem=mirror.problem,
         last_probe=mirror.server.last_probe,
         repair=partial(read_note, settings.mirror_token_file),
         clock=time.monotonic,

@@ -10,11 +10,10 @@ from pathlib import Path
 import msgspec
 
 from pantala_pieces import records
-from pantala_pieces.commit import GroupCommit
 from pantala_pieces.descriptor import Descriptor
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST, PieceMissingError, StoreError, store_error, store_errors
-from pantala_pieces.journal import Journal, JournalRecord, confirmed
+from pantala_pieces.journal import GroupCommit, Journal, JournalRecord, confirmed
 from pantala_pieces.meta import Meta
 from pantala_pieces.parts import NO_PART, Part, PartTable
 from pantala_pieces.usage import SPARE_PIECES, Usage, check_unreserved

@@ -154,7 +154,7 @@ async def test_a_mirror_whose_port_is_taken_begins_when_the_port_is_free(
         port = taken.getsockname()[1]
         async with it.peer(mirror_listen=ListenAddress("127.0.0.1", port)) as node:
             await it.supernode.publish(File("a", content(1)))
-            assert f"cannot listen at 127.0.0.1:{port}: address already in use" in node.mirror.problem
+            assert f"cannot listen at 127.0.0.1:{port}: address already in use" in node.mirror.problem()
             assert (None, 0) == (node.mirror.url(), node.mirror.reachable_port())
             taken.close()
             await eventually(lambda: node.mirror.port == port)
@@ -164,7 +164,7 @@ async def test_a_mirror_begins_when_its_token_can_be_read(it: PeerLab, monkeypat
     monkeypatch.setattr(service, "_RETRY", 0.2)
     token = it.folder / "mirror-token"
     async with it.peer(mirror_listen=ListenAddress("127.0.0.1", 0), mirror_token_file=token) as node:
-        await eventually(lambda: str(token) in node.mirror.problem)
+        await eventually(lambda: str(token) in node.mirror.problem())
         token.write_text("t0ken")
         await eventually(lambda: node.mirror.port)
 

@@ -68,13 +68,16 @@ class MirrorService:
         self._host = "127.0.0.1"
         self.port = 0
         """The port of the mirror; 0 while it does not listen."""
-        self.problem = "the peer has no mirror, so images are pulled from their registries; set --mirror-listen"
-        """Why the mirror does not listen."""
+        self._problem = "the peer has no mirror, so images are pulled from their registries; set --mirror-listen"
         self.server = MirrorServer(self.blobs, self._manifests, self._rights, rules, self.grants, clock=time.monotonic)
 
     def url(self) -> str | None:
         """The URL at which containerd reaches the mirror, while it listens."""
         return (self._address or f"http://{self._host}:{self.port}") if self.port else None
+
+    def problem(self) -> str:
+        """Why the mirror does not listen."""
+        return self._problem
 
     def reachable_port(self) -> int:
         """The port of :meth:`url`; 0 while the mirror does not listen."""
@@ -103,7 +106,7 @@ class MirrorService:
                     await asyncio.Event().wait()
             except (OSError, SettingsError) as error:
                 log.warning("the mirror cannot begin; trying again", error=str(error))
-                self.problem = f"{error}. Until then images are pulled from their registries"
+                self._problem = f"{error}. Until then images are pulled from their registries"
             tried.set()
             await asyncio.sleep(_RETRY)
 
