@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 
 from cachetools import LRUCache
@@ -35,7 +35,11 @@ class Checksums:
 
     def known(self, task_id: str, generation: str, piece: int) -> str | None:
         """The same as :meth:`piece`, if it was computed before."""
-        return self._of(task_id, generation).pieces.get(piece)
+        return self.pieces(task_id, generation).get(piece)
+
+    def pieces(self, task_id: str, generation: str) -> Mapping[int, str]:
+        """The sums of all pieces that were computed before. Empty: they were dropped."""
+        return self._of(task_id, generation).pieces
 
     async def piece(self, task_id: str, generation: str, piece: int) -> str:
         """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` if it is missing, and ``StoreError``."""

@@ -45,7 +45,8 @@ class Client:
     session: PeerSession
     task_id: str
     generation: str
-    """The generation of the content when the client registered."""
+    """The generation of the content of the client's pieces."""
+    piece_size: int
     md5: str
     """The md5 that the file must have. Empty: any content is accepted."""
     last_alive: float
@@ -112,10 +113,16 @@ class Clients:
         self._managers.dfget_tasks.add(name, task.id)
         self._managers.progress.init_progress(task.id, name)
         task.fetchers.add(name)
-        client = Client(registration.cid, host, session, task.id, task.copy.generation, registration.md5, self._clock())
+        copy, md5 = task.copy, registration.md5
+        client = Client(registration.cid, host, session, task.id, copy.generation, copy.piece_size, md5, self._clock())
         self._clients[task.id, registration.cid] = client
         self._by_address[host] += 1
         return client
+
+    def restart(self, client: Client, task: Task) -> None:
+        """Let a client continue with the current generation. It reports again which pieces it has."""
+        client.generation, client.entries = task.copy.generation, {}
+        self._managers.progress.init_progress(task.id, client.name)
 
     def renew(self, client: Client) -> None:
         client.last_alive, client.released = self._clock(), False

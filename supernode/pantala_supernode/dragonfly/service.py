@@ -73,11 +73,11 @@ class DragonflyService:
         if client is None or task is None:
             return envelope(Code.NOT_FOUND, "this client or task is not known; register again")
         self._clients.renew(client)
-        if is_stale(client, task):
-            return envelope(Code.CDN_FAILED, "the file changed at its origin; register again")
         if request.status is PieceStatus.FINISHED:
             self._clients.finish(client, succeeded=request.result is PieceResult.SUCCESS)
             return envelope(Code.OK)
+        if is_stale(client, task):
+            return self._continue(client, task)
         if request.status is PieceStatus.RUNNING:
             self._clients.report(client, task, request.range, request.provider, request.result)
             if request.result is PieceResult.FAILED:
@@ -112,9 +112,10 @@ class DragonflyService:
         known, task = self._client(client.task_id, client.cid)
         if known is not client or task is None:
             return envelope(Code.NOT_FOUND, "the supernode no longer knows this client; register again")
-        if is_stale(client, task) or task.copy.given_up:
-            failure = task.copy.failure
-            return envelope(Code.CDN_FAILED, failure.message if failure else "the file changed at its origin")
+        if task.copy.given_up:
+            return _failed(task)
+        if is_stale(client, task):
+            return self._wait(client, task)
         if self._has_all(client, task):
             return None
         entries = self._entries(client, task, self._dispatcher.work(client.session))
@@ -126,10 +127,34 @@ class DragonflyService:
     def _wait(self, client: Client, task: Task) -> Envelope:
         """The answer for a client that must wait for its next piece."""
         client.waits_since = min(client.waits_since, self._clock())
-        failure = task.copy.failure
-        if failure is not None and self._clock() - client.waits_since > self._timeouts.outage:
-            return envelope(Code.CDN_FAILED, failure.message)
+        if task.copy.failure is not None and self._clock() - client.waits_since > self._timeouts.outage:
+            return _failed(task)
         return envelope(Code.WAIT)
+
+    async def _continue(self, client: Client, task: Task) -> Envelope:
+        """Answer a client of a former generation. It may continue if the current content repeats its pieces."""
+        try:
+            repeated = await self._repeats(client, task)
+        except (LookupError, StoreError):
+            repeated = None
+        if repeated is None:
+            return self._wait(client, task)
+        if not repeated:
+            return _failed(task)
+        if is_stale(client, task) and self._client(client.task_id, client.cid) == (client, task):
+            self._clients.restart(client, task)
+        return await self._answer(client)
+
+    async def _repeats(self, client: Client, task: Task) -> bool | None:
+        """True if the copy has all pieces that clients got of the former generation. ``None``: not known yet."""
+        copy, former = task.copy, self._checksums.pieces(task.id, client.generation)
+        if copy.given_up or not former or copy.piece_size not in (0, client.piece_size):
+            return False
+        missing = [piece for piece in former if not copy.cached >> piece & 1]
+        for piece in former.keys() - missing:
+            if former[piece] != await self._checksums.piece(task.id, copy.generation, piece):
+                return False
+        return None if missing or copy.generation != task.copy.generation else True
 
     async def _hold(self, client: Client, seconds: float) -> None:
         waiting = self._dispatcher.waiting
@@ -273,3 +298,8 @@ class DragonflyService:
     def _on_copy_change(self, task_id: str) -> None:
         for client in self._clients.of(task_id):
             self._dispatcher.waiting.release(client.name)
+
+
+def _failed(task: Task) -> Envelope:
+    failure = task.copy.failure
+    return envelope(Code.CDN_FAILED, failure.message if failure else "the file changed at its origin")

@@ -7,7 +7,7 @@ import pytest
 
 from pantala_supernode.dragonfly.registration import RegistrationTimeouts
 from testbed.origin import Behaviour, Bytes, Generated
-from tests.support.dragonfly_stage import REGISTRATION, DragonflyStage, P, code_of
+from tests.support.dragonfly_stage import REGISTRATION, WAYS, DragonflyStage, P, code_of
 
 
 @pytest.mark.parametrize(
@@ -88,6 +88,18 @@ async def test_old_and_new_content_are_never_mixed(stage: DragonflyStage) -> Non
         assert [604] * 2 == [await code_of(client.run()), await code_of(client.register())]
     async with stage.dfget() as later:
         assert new.data == await later.run()
+
+
+@pytest.mark.parametrize(("pattern", "old"), WAYS)
+async def test_a_client_continues_when_the_file_is_read_again(stage: DragonflyStage, pattern: str, old: bool) -> None:
+    """Without validators, only the new bytes can show that the client's pieces belong to the same content."""
+    content = stage.serve(20 * P, validators="none", rate=4_000_000)
+    body = Generated(20 * P, seed=20 * P)
+    cut = Behaviour(close_after=10 * P, validators="none", rate=4_000_000)
+    stage.origin.serve("/f", body, script=[cut], always=Behaviour(validators="none", rate=4_000_000))
+    async with stage.dfget(pattern=pattern, old=old) as client:
+        assert content == await client.run()
+    assert 2 == len(stage.origin.requests("/f"))
 
 
 async def test_credentials_part_the_tasks(stage: DragonflyStage) -> None:
