@@ -18,6 +18,7 @@ from pantala_protocol.ranges import members
 from pantala_protocol.statement import CDNStatus
 from pantala_supernode.errors import SourceError
 from pantala_supernode.origin.body import Body, Layout
+from pantala_supernode.origin.limits import Gate
 from pantala_supernode.origin.source import Answer, Resume, SourceReader
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from testbed.origin import Access, Origin
@@ -241,7 +242,7 @@ class LifeBench(CDNBench):
             piece_sizes=PieceSizes(lambda _: program.piece_size, lambda _: program.piece_size),
             connections=program.connections,
             division=program.division,
-            fetches=program.places,
+            gate=Gate(program.places),
         )
         self._watch = watch
         watch.begin(self)
