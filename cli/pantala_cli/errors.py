@@ -8,11 +8,8 @@ CLIError
 ├── NotInstalledError       the cluster does not know Pantala's kinds
 ├── ObjectMissingError      the object does not exist
 ├── ForeignLabelsError      objects in several namespaces have Pantala's labels
-├── RefusedError            the API server rejected the request for another reason
 ├── ConsoleError            the operator's console cannot be reached
-├── ProgramError            another program, such as kubectl, is missing or failed
-├── InputFileError          a file with resources cannot be used
-└── WaitError           the command waited, and what it waited for failed or did not come
+└── WaitError               the command waited, and what it waited for failed or did not come
 """
 
 from enum import IntEnum
@@ -76,22 +73,10 @@ class ForeignLabelsError(CLIError):
     """Objects in several namespaces have the labels of one of Pantala's processes."""
 
 
-class RefusedError(CLIError):
-    """The API server rejected the request."""
-
-
 class ConsoleError(CLIError):
     """The operator's console cannot be reached."""
 
     code = ExitCode.UNREACHABLE
-
-
-class ProgramError(CLIError):
-    """Another program is missing or failed."""
-
-
-class InputFileError(CLIError):
-    """A file with resources cannot be used."""
 
 
 class WaitError(CLIError):

@@ -22,7 +22,6 @@ from pantala_cli.errors import (
     NotInstalledError,
     ObjectMissingError,
     PermissionMissingError,
-    RefusedError,
     UnauthorizedError,
     UnreachableError,
 )
@@ -235,7 +234,5 @@ def _from_status(error: Any, what: str) -> CLIError:
             "kubectl apply -f crds/."
         )
     if code == 409 and "already exists" in message:
-        return RefusedError(
-            f"{what} exists already. See its state with kubectl pantala explain, or use another --name."
-        )
-    return RefusedError(f"The API server rejected the request for {what} with {code}: {message}")
+        return CLIError(f"{what} exists already. See its state with kubectl pantala explain, or use another --name.")
+    return CLIError(f"The API server rejected the request for {what} with {code}: {message}")

@@ -11,7 +11,7 @@ from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import IO
 
-from pantala_cli.errors import CLIError, ConsoleError, PermissionMissingError, ProgramError
+from pantala_cli.errors import CLIError, ConsoleError, PermissionMissingError
 
 _FORWARDING = re.compile(r"Forwarding from 127\.0\.0\.1:(\d+) ->")
 _SECONDS = 15.0
@@ -20,10 +20,10 @@ _GRACE = 2.0
 
 
 def kubectl() -> str:
-    """The path of kubectl. Raises :class:`ProgramError`."""
+    """The path of kubectl. Raises :class:`CLIError`."""
     path = shutil.which("kubectl")
     if path is None:
-        raise ProgramError("kubectl is not in PATH. Install it, or give the console's address with --console URL.")
+        raise CLIError("kubectl is not in PATH. Install it, or give the console's address with --console URL.")
     return path
 
 

@@ -15,7 +15,7 @@ from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import IMAGE, TASK, Resource, ResourceKind
 from pantala_cli.access.options import UserAccess
 from pantala_cli.commands.waiting import Timeout, deadline, seconds
-from pantala_cli.errors import ExitCode, InputFileError, ObjectMissingError, WaitError
+from pantala_cli.errors import CLIError, ExitCode, ObjectMissingError, WaitError
 from pantala_cli.forecast.matching import match
 from pantala_cli.forecast.outlook import Outlook, outlook, picture, planned
 from pantala_cli.show import resources, terminal
@@ -76,24 +76,24 @@ def ask(cluster: Cluster, namespace: str, body: Resource, limit: float) -> Resou
 
 
 def read(name: str) -> list[tuple[ResourceKind, Resource]]:
-    """Read Tasks and ImagePrefetches from YAML. Raises :class:`InputFileError`."""
+    """Read Tasks and ImagePrefetches from YAML. Raises :class:`CLIError`."""
     try:
         text = sys.stdin.read() if name == "-" else Path(name).read_text()
         documents = [each for each in yaml.safe_load_all(text) if each]
     except OSError as error:
-        raise InputFileError(f"{name} cannot be read: {error.strerror}. Check its name.") from error
+        raise CLIError(f"{name} cannot be read: {error.strerror}. Check its name.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise InputFileError(f"{name} is not valid YAML: {_problem(error)}. Correct it.") from error
+        raise CLIError(f"{name} is not valid YAML: {_problem(error)}. Correct it.") from error
     found = []
     for each in _flat(documents):
         kind = next((kind for kind in (TASK, IMAGE) if isinstance(each, dict) and each.get("kind") == kind.kind), None)
         if kind is None or not str(each.get("apiVersion", "")).startswith("pantala.dev/"):
             continue
         if not isinstance(each.get("metadata"), dict) or not each["metadata"].get("name"):
-            raise InputFileError(f"A {kind.kind} in {name} has no metadata.name. Add a name.")
+            raise CLIError(f"A {kind.kind} in {name} has no metadata.name. Add a name.")
         found.append((kind, each))
     if not found:
-        raise InputFileError(f"{name} has no Task and no ImagePrefetch of pantala.dev. Check apiVersion and kind.")
+        raise CLIError(f"{name} has no Task and no ImagePrefetch of pantala.dev. Check apiVersion and kind.")
     return found
 
 

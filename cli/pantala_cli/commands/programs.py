@@ -14,7 +14,7 @@ from pantala_cli.access.forward import kubectl
 from pantala_cli.access.kinds import PEER, POD, VERSION, Resource, labels, selector_of, status_of
 from pantala_cli.access.options import UserAccess
 from pantala_cli.commands.top import follow
-from pantala_cli.errors import CLIError, ObjectMissingError, ProgramError
+from pantala_cli.errors import CLIError, ObjectMissingError
 from pantala_cli.show import terminal
 from pantala_cli.show.words import printable
 from pantala_protocol import __version__
@@ -136,4 +136,4 @@ def _run(command: list[str]) -> None:
     """Run kubectl with this program's output. If kubectl fails, this command fails too."""
     ended = subprocess.run(command, check=False)  # noqa: S603 - kubectl, with fixed flags
     if ended.returncode:
-        raise ProgramError(f"kubectl logs ended with {ended.returncode}. Read its message above.")
+        raise CLIError(f"kubectl logs ended with {ended.returncode}. Read its message above.")

@@ -10,7 +10,7 @@ from rich.table import Table
 
 from pantala_cli.access.cluster import Cluster, missing
 from pantala_cli.access.kinds import Resource, ResourceKind, key_of
-from pantala_cli.errors import RefusedError
+from pantala_cli.errors import CLIError
 from pantala_cli.show import columns, terminal
 
 Printer = Callable[[ResourceKind, list[Resource]], Table | str]
@@ -54,7 +54,7 @@ def _version(what: str, each: Resource, former: str) -> str:
     if what == "ERROR":
         if each.get("code") == HTTPStatus.GONE:  # The API server has no changes since this version
             raise _EndedError
-        raise RefusedError(f"The API server ended the watch: {each.get('message', 'it gave no reason')}. Try again.")
+        raise CLIError(f"The API server ended the watch: {each.get('message', 'it gave no reason')}. Try again.")
     return str(each["metadata"].get("resourceVersion", former))
 
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from pantala_cli.access.kinds import IMAGE, TASK
 from pantala_cli.commands.plan import read
-from pantala_cli.errors import InputFileError
+from pantala_cli.errors import CLIError
 from pantala_cli.forecast.matching import Match, match
 from pantala_cli.forecast.outlook import outlook, picture
 from pantala_operator.plan.targets import PeerState, choose
@@ -130,9 +130,9 @@ def test_no_node_is_not_possible() -> None:
 def test_a_wrong_file_says_what_to_correct(tmp_path: Path, text: str, expected: str) -> None:
     file = tmp_path / "x.yaml"
     file.write_text(text)
-    with pytest.raises(InputFileError, match=expected):
+    with pytest.raises(CLIError, match=expected):
         read(str(file))
-    with pytest.raises(InputFileError, match="cannot be read"):
+    with pytest.raises(CLIError, match="cannot be read"):
         read(str(tmp_path / "absent"))
 
 
