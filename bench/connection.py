@@ -51,12 +51,10 @@ class BenchConnection(asyncio.Protocol):
 
 
 def get(path: str) -> bytes:
-    """Return the bytes of a GET request."""
     return f"GET {path} HTTP/1.1\r\nHost: supernode\r\n\r\n".encode()
 
 
 def post(path: str, body: bytes) -> bytes:
-    """Return the bytes of a POST request."""
     head = f"POST {path} HTTP/1.1\r\nHost: supernode\r\nContent-Type: application/json\r\nContent-Length: {len(body)}"
     return head.encode() + b"\r\n\r\n" + body
 

@@ -36,7 +36,6 @@ class Column:
     Without one of its values the cell is empty."""
 
     def text(self, row: Row) -> str:
-        """The cell of a row."""
         try:
             return self.template.format_map({**row.case, **row.figures()})
         except KeyError:

@@ -56,14 +56,12 @@ class SupernodeProcess:
 
     @property
     def process(self) -> Process:
-        """The running process."""
         if self._process is None:
             raise BenchError("The supernode is not running.")
         return self._process
 
     @property
     def url(self) -> str:
-        """The base URL of the API."""
         return f"http://{self.place.address}:{self.port}" if self._tls is None else f"https://localhost:{self.port}"
 
     def start(self) -> None:
@@ -152,7 +150,6 @@ class SupernodeProcess:
 
     @property
     def peak_mebibytes(self) -> float:
-        """The peak memory of the process."""
         return usage.peak_mebibytes(self.process.pid)
 
     def _ask(self, method: str, path: str, body: bytes | None = None) -> bytes | None:

@@ -62,7 +62,6 @@ class Meter:
         """The average number of cores that other processes used. Set at the end."""
 
     def stop(self) -> None:
-        """End the measurement."""
         self.seconds = max(time.monotonic() - self._clock, 1 / _TICKS)
         self.cpu = {name: used - self._before[name] for name, used in self._used().items()}
         self.own = _own_seconds() - self._own

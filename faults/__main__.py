@@ -73,7 +73,6 @@ async def _run(row: Row, plan: Plan, tally: Tally) -> None:
 
 
 def table(results: dict[str, Tally]) -> Table:
-    """The counts of all rows."""
     shown = Table(title="Faults", title_justify="left")
     for name in ("row", "faults", "violations", "other counts", "seconds"):
         shown.add_column(name, justify="right" if name in ("faults", "violations", "seconds") else "left")

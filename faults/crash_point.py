@@ -64,7 +64,6 @@ class CrashPoint:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the module with its arguments."""
     at, when, folder, module, *rest = arguments
     CrashPoint(int(at), when, Path(folder)).install()
     sys.argv = [module, *rest]

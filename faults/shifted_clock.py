@@ -29,7 +29,6 @@ class ShiftedClock:
 
 
 def main(arguments: list[str]) -> None:
-    """Run the module with its arguments."""
     file, module, *rest = arguments
     clock = ShiftedClock(Path(file))
     time.time = clock.time

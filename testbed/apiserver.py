@@ -60,7 +60,6 @@ class ControlPlane:
 
     @property
     def server(self) -> str:
-        """The API server's URL."""
         return f"https://127.0.0.1:{self.port}"
 
     @property

@@ -71,11 +71,9 @@ class Image:
     """Sizes of configs and layers, by digest."""
 
     def read(self, digest: str) -> bytes:
-        """The bytes of a blob or manifest."""
         return self.path(digest).read_bytes()
 
     def path(self, digest: str) -> Path:
-        """The file of a blob or manifest."""
         return self.folder / "blobs" / "sha256" / digest.removeprefix("sha256:")
 
 

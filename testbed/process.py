@@ -52,7 +52,6 @@ class Process:
 
     @property
     def pid(self) -> int:
-        """The child's process ID."""
         return self._child.pid
 
     @property
@@ -61,7 +60,6 @@ class Process:
         return self._child.poll()
 
     def tail(self, lines: int = 20) -> str:
-        """The last lines of the process's output."""
         return "\n".join(self.log.read_text(errors="replace").splitlines()[-lines:])
 
     def becomes(self, ready: Callable[[], bool], seconds: float) -> bool:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 
 def main() -> None:
-    """Download the file, and print the seconds."""
     url, name = sys.argv[1:]
     began = time.monotonic()
     with urllib.request.urlopen(url, timeout=60) as answer, Path(name).open("wb") as file:

@@ -33,7 +33,6 @@ class Chart:
 
 
 def render(charts: Sequence[Chart]) -> str:
-    """The SVG document."""
     height = _HEIGHT * max(len(charts), 1)
     body = "\n".join(
         f'<g transform="translate(0 {number * _HEIGHT})">\n{_chart(chart)}\n</g>' for number, chart in enumerate(charts)

@@ -53,7 +53,6 @@ class SimulatedLoop(asyncio.SelectorEventLoop):
         heappush(self._agenda.events, (when, next(self._numbers), call, arguments))
 
     async def until(self, when: float) -> None:
-        """Return at a moment."""
         future = self.create_future()
         self.at(when, _settle, future)
         await future

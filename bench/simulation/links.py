@@ -84,7 +84,6 @@ class Network:
             self._remove(flow)
 
     def change(self, link: Link, rate: float) -> None:
-        """Set the rate of a link."""
         link.rate = rate
         self._limit(link)
         self._raise(link)

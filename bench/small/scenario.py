@@ -49,7 +49,6 @@ class _Lab:
     """The bytes by the label of the size. All files of a size have the same."""
 
     def wanted(self, label: str, index: int, *peers: str) -> WantedTask:
-        """The task for one of the files."""
         url = f"{self.origin.base}/{SIZES[label]}-{index}"
         return WantedTask(
             f"{label}-{index}", "bench/small", task_id.compute(url), url, path=_path(label, index), peers=peers

@@ -114,9 +114,7 @@ class ClusterAPI(Protocol):
         """
         ...
 
-    async def close(self) -> None:
-        """Close all connections."""
-        ...
+    async def close(self) -> None: ...
 
 
 class SupernodeAPI(Protocol):
@@ -144,9 +142,7 @@ class SupernodeAPI(Protocol):
         """Let the supernode ask a registry for an image's digest, platforms and blobs."""
         ...
 
-    async def close(self) -> None:
-        """Close all connections."""
-        ...
+    async def close(self) -> None: ...
 
 
 class HealthProbe(Protocol):
@@ -156,9 +152,7 @@ class HealthProbe(Protocol):
         """True if the peer ``name`` at the address ``host`` answers at its health port in time."""
         ...
 
-    async def close(self) -> None:
-        """Close all connections."""
-        ...
+    async def close(self) -> None: ...
 
 
 class Clock(Protocol):

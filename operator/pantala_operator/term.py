@@ -47,5 +47,4 @@ class Term:
         self._until, self.epoch, self.cut_off = until, epoch, False
 
     def end(self) -> None:
-        """End the term now."""
         self._until, self.cut_off = float("-inf"), False

@@ -71,7 +71,6 @@ class Cluster:
         return [place.name for place in _places() if self._node(place.name).alive]
 
     def kubectl(self, *arguments: str, text: str | None = None, check: bool = True, timeout: float = 300.0) -> str:
-        """Run kubectl as the administrator and return its output."""
         return self.control_plane.kubectl(*arguments, text=text, check=check, timeout=timeout)
 
     def add_node(self, taint: str = "") -> str:
@@ -123,7 +122,6 @@ class Cluster:
         return volumes.recycle(self.control_plane)
 
     def stop_apiserver(self) -> None:
-        """Stop the API server."""
         self.control_plane.stop_apiserver()
 
     def start_apiserver(self) -> None:

@@ -70,11 +70,9 @@ class Daemons:
         return sorted(path.stem for path in self._folder.glob("*.pid"))
 
     def log(self, name: str) -> Path:
-        """The file with the daemon's output."""
         return self._folder / f"{name}.log"
 
     def tail(self, name: str, lines: int = 15) -> str:
-        """The last lines of the daemon's output."""
         return "\n".join(self.log(name).read_text(errors="replace").splitlines()[-lines:])
 
     def _file(self, name: str) -> Path:

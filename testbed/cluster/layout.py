@@ -100,7 +100,6 @@ class NodePlace:
 
     @property
     def name(self) -> str:
-        """The node's name in Kubernetes."""
         return f"node{self.number}"
 
     @property

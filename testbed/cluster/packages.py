@@ -34,7 +34,6 @@ def install_for_cluster() -> None:
 
 
 def install(*names: str) -> None:
-    """Install packages."""
     if shutil.which("apt-get") is None:
         raise CommandError(
             f"This machine has no apt-get, and these packages are missing: {', '.join(names)}. Install them."

@@ -29,7 +29,6 @@ async def _run(options: argparse.Namespace) -> None:
 
 
 def main() -> None:
-    """Serve until SIGTERM or SIGINT."""
     parser = argparse.ArgumentParser(prog="testbed.origin", description="A real HTTP origin for tests and demos.")
     parser.add_argument("--listen", default="127.0.0.1:8080", metavar="HOST:PORT")
     parser.add_argument("--dir", type=Path, help="serve the files below this directory")

@@ -63,12 +63,10 @@ class Origin:
         self._resources[path] = Resource(body, deque(script), always or Behaviour())
 
     def url(self, path: str) -> str:
-        """The URL of ``path`` here."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{'https' if self._tls else 'http'}://{host}:{self.port}{path}"
 
     def requests(self, path: str) -> list[Access]:
-        """The answers for one path."""
         return [access for access in self.log if access.path == path]
 
     def body_bytes(self, path: str) -> int:

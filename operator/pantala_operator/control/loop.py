@@ -238,7 +238,6 @@ class Loop:
                 self._connect()
 
     def _connect(self) -> None:
-        """Connect to the current members."""
         self._clients.set_replicas(self._observation.supernodes.members)
         self._mark_all()
 

@@ -107,7 +107,6 @@ class PrefetchController:
             self._dirty = True
 
     def knows(self, uid: str) -> bool:
-        """True if this controller plans the object with this UID."""
         return uid in self._states
 
     def snapshot(self, uid: str) -> Snapshot | None:

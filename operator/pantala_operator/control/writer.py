@@ -81,7 +81,6 @@ class Writer:
         self._queue.submit(key, partial(self._apply_status, key, resource, status, announce), due)
 
     def cancel(self, key: str) -> None:
-        """Drop an object's pending write."""
         self._queue.cancel(key)
 
     def delete(self, resource: Resource) -> None:
@@ -114,7 +113,6 @@ class Writer:
         return mine and (there.spec == wanted.spec or applied == (there.metadata.generation, wanted.spec))
 
     def delete_children(self, namespace: str, names: Iterable[str]) -> None:
-        """Delete an ImagePrefetch's Tasks."""
         for key in (f"{namespace}/{name}" for name in names):
             there = self._observation.tasks.items.get(key)
             if there is not None:

@@ -193,7 +193,6 @@ def moment(seconds: float) -> datetime:
 
 
 def counted(views: Iterable[NodeView]) -> NodeCounts:
-    """The numbers of nodes in each state."""
     states = [each.state for each in views]
     return NodeCounts(
         len(states), *(states.count(phase) for phase in (

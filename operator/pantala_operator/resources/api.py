@@ -47,7 +47,6 @@ class Metadata(msgspec.Struct, frozen=True, rename="camel"):
 
     @property
     def controller(self) -> OwnerReference | None:
-        """The owner that controls the object."""
         return next((each for each in self.owner_references if each.controller), None)
 
     @property

@@ -63,7 +63,6 @@ def find(conditions: Iterable[Condition], kind: str) -> Condition | None:
 
 
 def is_true(conditions: Iterable[Condition], kind: str) -> bool:
-    """True if the condition exists and its status is ``True``."""
     condition = find(conditions, kind)
     return condition is not None and condition.status == ConditionStatus.TRUE
 

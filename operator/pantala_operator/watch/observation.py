@@ -150,7 +150,6 @@ class ResourceInbox:
         self._events = events
 
     def begin(self) -> None:
-        """Note that a watch starts."""
         self._events.publish(WatchStarted())
 
     def put(self, kind: str, event: str | None, body: Mapping[str, Any]) -> None:
