@@ -3,6 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable, Coroutine
+from dataclasses import dataclass, field
 from typing import Any
 
 from pantala_process.flight import cancel_all
@@ -13,36 +14,24 @@ _FATAL = (errors.SourceChangedError, errors.LengthMismatchError)
 """After these errors, no other connection can complete the copy either, because the origin's answers contradict."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Connections:
-    """The connections of one try to complete a copy.
+    """The connections of one try to complete a copy."""
 
-    ``read`` requests and reads a segment. ``size`` is the number of missing bytes. ``received`` returns how many bytes
-    have arrived on all connections.
-    ``spare`` returns True if a place for a connection is free, and no other copy waits for a place. The throughput is
-    measured over ``window`` seconds.
-    """
-
-    def __init__(
-        self,
-        plan: SegmentPlan,
-        scale: ConnectionScale,
-        read: Callable[[Segment], Coroutine[Any, Any, None]],
-        *,
-        size: int,
-        received: Callable[[], int],
-        spare: Callable[[], bool],
-        window: float,
-        clock: Callable[[], float] = time.monotonic,
-    ) -> None:
-        self._plan = plan
-        self._scale = scale
-        self._read = read
-        self._size = size
-        self._received = received
-        self._spare = spare
-        self._window = window
-        self._clock = clock
-        self._running: dict[asyncio.Task[None], Segment] = {}
+    plan: SegmentPlan
+    scale: ConnectionScale
+    read: Callable[[Segment], Coroutine[Any, Any, None]]
+    """Requests and reads a segment."""
+    size: int
+    """The number of missing bytes."""
+    received: Callable[[], int]
+    """Returns how many bytes have arrived on all connections."""
+    spare: Callable[[], bool]
+    """Returns True if a place for a connection is free, and no other copy waits for a place."""
+    window: float
+    """Seconds for which the throughput is measured."""
+    clock: Callable[[], float] = time.monotonic
+    _running: dict[asyncio.Task[None], Segment] = field(default_factory=dict)
 
     async def run(self, lead: Segment, reading: Coroutine[Any, Any, None]) -> None:
         """Read all segments of the plan. ``reading`` reads the first segment, ``lead``, on the open connection.
@@ -51,17 +40,17 @@ class Connections:
         connection replaces the failed connection. Raises the error of the last connection, or a fatal error.
         """
         self._add(lead, reading)
-        first = self._received()
+        first = self.received()
         try:
             while self._running:
-                started, before, count = self._clock(), self._received(), len(self._running)
-                done, _ = await asyncio.wait(self._running, timeout=self._window, return_when=asyncio.FIRST_COMPLETED)
+                started, before, count = self.clock(), self.received(), len(self._running)
+                done, _ = await asyncio.wait(self._running, timeout=self.window, return_when=asyncio.FIRST_COMPLETED)
                 for task in done:
                     self._end(task)
-                elapsed = self._clock() - started
-                if not done and count == self._scale.target:
-                    received = self._received()
-                    self._scale.measured((received - before) / elapsed, self._size - (received - first))
+                elapsed = self.clock() - started
+                if not done and count == self.scale.target:
+                    received = self.received()
+                    self.scale.measured((received - before) / elapsed, self.size - (received - first))
                 self._start(lead)
         finally:
             await cancel_all(self._running)
@@ -71,20 +60,20 @@ class Connections:
 
     def _start(self, lead: Segment) -> None:
         """Start connections up to the target. After the first, a connection starts only while a place is spare."""
-        while len(self._running) < self._scale.target and (not self._running or self._spare()):
-            segment = self._plan.take()
+        while len(self._running) < self.scale.target and (not self._running or self.spare()):
+            segment = self.plan.take()
             if segment is None and lead in self._running.values():
-                self._plan.divide(lead)
-                segment = self._plan.take()
+                self.plan.divide(lead)
+                segment = self.plan.take()
             if segment is None:
                 return
-            self._add(segment, self._read(segment))
+            self._add(segment, self.read(segment))
 
     def _end(self, task: asyncio.Task[None]) -> None:
         segment, error = self._running.pop(task), task.exception()
-        self._plan.give_back(segment.rest)
+        self.plan.give_back(segment.rest)
         if error is None:
             return
         if not self._running or not isinstance(error, errors.SourceError) or isinstance(error, _FATAL):
             raise error
-        self._scale.limit(len(self._running))
+        self.scale.limit(len(self._running))

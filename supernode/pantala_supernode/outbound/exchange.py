@@ -2,6 +2,7 @@
 
 import re
 from concurrent.futures import Future
+from dataclasses import dataclass, field
 
 import pycurl
 from multidict import CIMultiDict
@@ -27,33 +28,23 @@ _NAME = re.compile(r"[!#$%&'*+\-.^_`|~0-9A-Za-z]+")
 """A token of RFC 9110, 5.6.2."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class Exchange:
     """Follows a request to its final answer. :meth:`cancel` may be called from any thread."""
 
-    def __init__(
-        self,
-        request: Request,
-        sink: Sink,
-        *,
-        handles: HandlePool,
-        route: Route,
-        trust: Trust,
-        timeouts: Timeouts,
-        limits: Limits,
-    ) -> None:
-        self._request = request
-        self._sink = sink
-        self._handles = handles
-        self._route = route
-        self._trust = trust
-        self._timeouts = timeouts
-        self._limits = limits
-        self._transfer: Transfer | None = None
-        self._cancelled: Future[None] = Future()
-        self._cookies: list[bytes] = []
-        """The cookies that redirects have set, in libcurl's notation. Some servers redirect until they get these."""
-        self._forwarded = False
-        """True while a proxy can read the request and its answer. For https, it only passes on encrypted bytes."""
+    request: Request
+    sink: Sink
+    handles: HandlePool
+    route: Route
+    trust: Trust
+    timeouts: Timeouts
+    limits: Limits
+    _transfer: Transfer | None = None
+    _cancelled: Future[None] = field(default_factory=Future)
+    _cookies: list[bytes] = field(default_factory=list)
+    """The cookies that redirects have set, in libcurl's notation. Some servers redirect until they get these."""
+    _forwarded: bool = False
+    """True while a proxy can read the request and its answer. For https, it only passes on encrypted bytes."""
 
     def cancel(self) -> None:
         if not self._cancelled.done():
@@ -67,40 +58,40 @@ class Exchange:
         Raises :class:`OutboundError`, :class:`CancelledTransferError`,
         :class:`pantala_supernode.errors.SourceDeniedError`, or an exception of the sink.
         """
-        first = target = RequestTarget.parse(self._request.url)
+        first = target = RequestTarget.parse(self.request.url)
         credentials = True
-        for _ in range(self._limits.redirects + 1):
+        for _ in range(self.limits.redirects + 1):
             head = self._hop(target, credentials=credentials, same_origin=target.origin == first.origin)
             if not self._leads_on(head):
                 return head
             following = target.redirected(head.fields["Location"])
             credentials &= target.may_show_credentials(following)
             target = following
-        raise OutboundError(Fault.REDIRECTS, f"more than {self._limits.redirects} times")
+        raise OutboundError(Fault.REDIRECTS, f"more than {self.limits.redirects} times")
 
     def _hop(self, target: RequestTarget, *, credentials: bool, same_origin: bool) -> Head:
-        with self._handles.borrowed(target.origin) as handle:
+        with self.handles.borrowed(target.origin) as handle:
             curl = handle.curl
-            destination, through = self._route.apply(
-                curl, target, seconds=self._timeouts.connect, cancelled=self._cancelled
+            destination, through = self.route.apply(
+                curl, target, seconds=self.timeouts.connect, cancelled=self._cancelled
             )
             self._forwarded = through is not None and target.url.scheme == "http"
-            self._trust.apply(curl, target.host, self._request.ca)
-            request = self._request
+            self.trust.apply(curl, target.host, self.request.ca)
+            request = self.request
             if through is not None:
-                self._trust.apply_to_proxy(curl, through.host)
+                self.trust.apply_to_proxy(curl, through.host)
                 request = _without_proxy_fields(request)
             _describe(curl, request, target, credentials=credentials)
             curl.setopt(pycurl.REQUEST_TARGET, str(target) if self._forwarded else target.url.raw_path_qs)
             self._set_cookies(curl, request, credentials=credentials)
-            curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(self._timeouts.connect * 1000))
+            curl.setopt(pycurl.CONNECTTIMEOUT_MS, int(self.timeouts.connect * 1000))
             transfer = self._transfer = Transfer(
                 handle,
                 destination=destination,
-                timeouts=self._timeouts,
-                head_limit=self._limits.head,
+                timeouts=self.timeouts,
+                head_limit=self.limits.head,
                 on_head=self._begin,
-                on_body=self._sink.take,
+                on_body=self.sink.take,
                 same_origin=same_origin,
                 url=str(target),
             )
@@ -127,11 +118,11 @@ class Exchange:
             raise proxy.refusal(head.status)
         if self._leads_on(head):
             return False
-        self._sink.begin(head)
+        self.sink.begin(head)
         return True
 
     def _leads_on(self, head: Head) -> bool:
-        return head.status in _REDIRECTS and "Location" in head.fields and self._request.form is None
+        return head.status in _REDIRECTS and "Location" in head.fields and self.request.form is None
 
 
 def _describe(handle: pycurl.Curl, request: Request, target: RequestTarget, *, credentials: bool) -> None:

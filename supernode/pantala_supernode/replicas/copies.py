@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, Callable
+from dataclasses import dataclass, field
 
 from pantala_pieces.errors import PieceMissingError, StoreError
 from pantala_pieces.file import PieceFile
@@ -39,34 +40,22 @@ class CopyEndedError(Exception):
     """The bytes of a copy end too early, because they do not arrive, are damaged, or were removed."""
 
 
+@dataclass(slots=True, eq=False, repr=False)
 class CopyServer:
-    """Answers the requests of other replicas.
+    """Answers the requests of other replicas."""
 
-    ``stage`` returns the :class:`Stage` of a task. ``accuse`` is called with a damaged piece. ``clock`` returns
-    monotonic seconds.
-    """
-
-    def __init__(
-        self,
-        leases: LeaseHolder,
-        tasks: TaskManager,
-        store: PieceStore,
-        replicas: ReplicaSet,
-        *,
-        stage: Callable[[TaskID], Stage],
-        accuse: Callable[[TaskID, int], None],
-        clock: Callable[[], float],
-    ) -> None:
-        self.readers = 0
-        """How many requests of other replicas read a copy now."""
-        self._leases = leases
-        self._tasks = tasks
-        self._store = store
-        self._replicas = replicas
-        self._stage = stage
-        self._accuse = accuse
-        self._clock = clock
-        self._news: dict[str, asyncio.Event] = {}
+    leases: LeaseHolder
+    tasks: TaskManager
+    store: PieceStore
+    replicas: ReplicaSet
+    stage: Callable[[TaskID], Stage]
+    accuse: Callable[[TaskID, int], None]
+    """Called with a damaged piece."""
+    clock: Callable[[], float]
+    """Returns monotonic seconds."""
+    readers: int = 0
+    """How many requests of other replicas read a copy now."""
+    _news: dict[str, asyncio.Event] = field(default_factory=dict)
 
     def on_task_changed(self, task_id: str) -> None:
         news = self._news.pop(task_id, None)
@@ -75,9 +64,9 @@ class CopyServer:
 
     def report(self, task_id: str) -> CopyReport:
         """What this supernode has of a task. Raises :class:`NotFoundError` for an unknown task."""
-        task = self._tasks.known(task_id)
+        task = self.tasks.known(task_id)
         copy, file = task.copy, self._file(task_id, task.copy.generation)
-        stage = self._stage(task.id)
+        stage = self.stage(task.id)
         if file is None:
             return CopyReport(task.id, stage, failure=copy.failure)
         return CopyReport(
@@ -101,10 +90,10 @@ class CopyServer:
 
         Raises :class:`MisdirectedError` if another replica owns the task, :class:`ValueError` for an invalid ID.
         """
-        owner = self._replicas.other_owner(task_id)
+        owner = self.replicas.other_owner(task_id)
         if owner is not None:
             raise MisdirectedError(task_id, owner)
-        task, attempt = self._tasks.get(task_id), request.attempt
+        task, attempt = self.tasks.get(task_id), request.attempt
         leased = task.leased if task is not None else None
         if task is not None and task.lease is not None and not task.copy.given_up:
             attempt = task.lease.attempt
@@ -119,7 +108,7 @@ class CopyServer:
         )
         if leased is not None and leased.origin != source.origin and attempt != request.attempt:
             source = leased  # stay with this repository, because a change would discard the pieces
-        self._leases.lease(task_id, Lease(source, self._clock() + _LEASE))
+        self.leases.lease(task_id, Lease(source, self.clock() + _LEASE))
         return self.report(task_id)
 
     async def content(self, task_id: str, generation: str, start: int, end: int | None) -> AsyncGenerator[bytes, None]:
@@ -130,7 +119,7 @@ class CopyServer:
         self.readers += 1
         try:
             while end is None or start < end:
-                task, file = self._tasks.get(task_id), self._file(task_id, generation)
+                task, file = self.tasks.get(task_id), self._file(task_id, generation)
                 if task is None or file is None:
                     raise CopyEndedError("The copy was removed or replaced.")
                 at_end, number = start == task.copy.length, start // file.meta.piece_size
@@ -141,7 +130,7 @@ class CopyServer:
                     offset = number * file.meta.piece_size
                     yield piece[start - offset : None if end is None else end - offset]
                     start = offset + len(piece)
-                elif end is not None or self._stage(task.id) is not Stage.READING:
+                elif end is not None or self.stage(task.id) is not Stage.READING:
                     raise CopyEndedError("The next piece is missing, and this supernode does not read the origin.")
                 else:
                     await self._await_news(task_id)
@@ -167,13 +156,13 @@ class CopyServer:
 
     def _file(self, task_id: str, generation: str) -> PieceFile | None:
         """The file with the pieces of a task. ``None``: the task is unknown, or its pieces have another generation."""
-        task, file = self._tasks.get(task_id), self._store.get(task_id)
+        task, file = self.tasks.get(task_id), self.store.get(task_id)
         if task is None or file is None or not generation:
             return None
         return file if task.copy.generation == file.meta.generation == generation else None
 
     def _holds(self, task_id: str, start: int, end: int) -> bool:
-        task = self._tasks.known(task_id)
+        task = self.tasks.known(task_id)
         if not 0 <= start < end <= (task.copy.length or 0):
             return False
         size = task.copy.piece_size
@@ -185,7 +174,7 @@ class CopyServer:
         except (StoreError, PieceMissingError) as error:  # it may have been forgotten a moment ago
             raise CopyEndedError(str(error)) from error
         if piece is None:
-            self._accuse(TaskID(file.meta.task_id), number)
+            self.accuse(TaskID(file.meta.task_id), number)
             raise CopyEndedError(f"Piece {number} is damaged on this supernode's volume. It is fetched again.")
         return piece
 
