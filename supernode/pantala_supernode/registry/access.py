@@ -49,10 +49,7 @@ class AccessCheck:
         self._api = api
         self._rights = rights
         self._clock = clock
-        self._flight: SingleFlight[_Question, RegistryVerdict] = SingleFlight()
-
-    async def close(self) -> None:
-        await self._flight.close()
+        self.flight: SingleFlight[_Question, RegistryVerdict] = SingleFlight()
 
     async def check(
         self, repository: ImageRepository, digest: str, authorization: str = "", *, fresh: bool = False
@@ -65,7 +62,7 @@ class AccessCheck:
         if not fresh and self._is_allowed(str(repository), digest, authorization):
             return RegistryVerdict(allowed=True)
         question = _Question(repository, digest, authorization)
-        return await self._flight.share(question, lambda: self._ask(question))
+        return await self.flight.share(question, lambda: self._ask(question))
 
     async def _ask(self, question: _Question) -> RegistryVerdict:
         verdict = await self._api.first(question.repository, lambda location: self._ask_at(location, question))

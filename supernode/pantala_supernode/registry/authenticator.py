@@ -57,10 +57,7 @@ class Authenticator:
         self._tokens: TLRUCache[_Account, _IssuedToken] = TLRUCache(
             _LIMIT, lambda _account, token, _now: token.until, timer=clock
         )
-        self._flight: SingleFlight[_Account, str] = SingleFlight()
-
-    async def close(self) -> None:
-        await self._flight.close()
+        self.flight: SingleFlight[_Account, str] = SingleFlight()
 
     async def authorization(self, location: RepositoryLocation, credentials: RegistryAccount) -> str:
         """The header for the next request. Empty if the registry's challenge is not known yet.
@@ -102,7 +99,7 @@ class Authenticator:
         held = self._tokens.get(account)
         if held is not None:
             return f"Bearer {held.value}"
-        return f"Bearer {await self._flight.share(account, lambda: self._renew(account, known))}"
+        return f"Bearer {await self.flight.share(account, lambda: self._renew(account, known))}"
 
     async def _renew(self, account: _Account, known: AuthChallenge) -> str:
         try:

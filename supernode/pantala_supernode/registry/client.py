@@ -70,10 +70,7 @@ class RegistryClient:
         )
         self._tags: TLRUCache[_Key, _Tag] = TLRUCache(_ENTRIES, _tag_until, timer=clock)
         self._refusals: TLRUCache[_Key, RegistryError] = TLRUCache(_ENTRIES, _refused_until, timer=clock)
-        self._flight: SingleFlight[_Key, ManifestDocument] = SingleFlight()
-
-    async def close(self) -> None:
-        await self._flight.close()
+        self.flight: SingleFlight[_Key, ManifestDocument] = SingleFlight()
 
     async def resolve(self, image: ImageReference, platforms: Iterable[Platform], keyring: Keyring) -> ResolvedImage:
         """Resolve ``image`` now, with the first account of ``keyring`` that the registry accepts.
@@ -94,7 +91,7 @@ class RegistryClient:
         tag = self._tags.get(key)
         digest = target if ":" in target else tag.digest if tag is not None else None
         held = self._documents.get(key._replace(target=digest)) if digest is not None else None
-        return held or await self._flight.share(key, lambda: self._read(key))
+        return held or await self.flight.share(key, lambda: self._read(key))
 
     async def belongs(self, image: ImageReference, target: str, account: RegistryAccount) -> bool:
         """True if the manifest ``target`` is the image, or its index lists it, or an index in this index does so."""

@@ -63,10 +63,7 @@ class CloudAccounts:
         self._identities = tuple(identities)
         self._clock = clock
         self._held: TLRUCache[str, _Held] = TLRUCache(_LIMIT, lambda _host, held, _now: held.until, timer=clock)
-        self._flight: SingleFlight[str, RegistryAccount] = SingleFlight()
-
-    async def close(self) -> None:
-        await self._flight.close()
+        self.flight: SingleFlight[str, RegistryAccount] = SingleFlight()
 
     def serves(self, endpoint: RegistryEndpoint) -> bool:
         return self._identity(endpoint) is not None
@@ -82,7 +79,7 @@ class CloudAccounts:
         held = self._held.get(host)
         if held is not None and self._clock() < held.renewal:
             return held.account
-        return await self._flight.share(host, lambda: self._renew(identity, host))
+        return await self.flight.share(host, lambda: self._renew(identity, host))
 
     def forget(self, endpoint: RegistryEndpoint) -> None:
         """Drop credentials that a registry refused."""

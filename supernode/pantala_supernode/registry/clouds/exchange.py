@@ -7,8 +7,6 @@ from pathlib import Path
 from typing import TypeVar
 from urllib.parse import urlencode, urlsplit
 
-import msgspec
-
 from pantala_process.settings import is_loopback
 from pantala_protocol.redaction import RedactedURL
 from pantala_protocol.rules import foreign
@@ -45,7 +43,7 @@ class TokenServer:
     def read(self, host: str, body: bytes, kind: type[T]) -> T:
         try:
             return foreign.read(body, kind)
-        except (ValueError, msgspec.MsgspecError):
+        except ValueError:
             raise self.invalid(host) from None
 
     def invalid(self, host: str) -> RegistryError:
