@@ -134,6 +134,8 @@ PATIENT = Deadlines(manifest=15.0, small=15.0, blob=15.0)
 class Stage(SupernodeLab):
     def __init__(self, folder: Path, victim: Victim, liar: Liar) -> None:
         super().__init__(folder, grace=0.2)
+        self.patience = 3.0
+        """Seconds for which a thief waits for each answer, and then for its body."""
         self.victim = victim
         self.liar = liar
         self.layer = SECRET
@@ -162,8 +164,8 @@ class Stage(SupernodeLab):
         with contextlib.suppress(TimeoutError, asyncio.IncompleteReadError, ConnectionError):
             await get(node.mirror.port, f"/v2/{repository}/manifests/{digest}{ns}")
             path = f"/v2/{repository}/blobs/{sha256(self.layer)}{ns}"
-            async with asked(node.mirror.port, path, timeout=9.0, **headers) as answer:
-                return await answer.body(9.0) if answer.status in (200, 206) else b""
+            async with asked(node.mirror.port, path, timeout=self.patience, **headers) as answer:
+                return await answer.body(self.patience) if answer.status in (200, 206) else b""
         return b""
 
 
@@ -270,7 +272,7 @@ async def test_c1_a_registry_that_has_the_layer_may_give_it(stage: Stage) -> Non
 @pytest.mark.parametrize("lie", ["hangs", "drips", "garbage", "prefix"])
 async def test_m7_a_poisoned_first_source_does_not_shut_honest_nodes_out(stage: Stage, lie: str) -> None:
     one, two = await stage.mirror("n1"), await stage.mirror("n2")
-    stage.liar.lie = LIES[lie]
+    stage.liar.lie, stage.patience = LIES[lie], 9.0  # longer than the honest pull
     stealing = [asyncio.create_task(stage.steal(two, f"evil/{number}")) for number in range(8)]
     await asyncio.sleep(1.0)
     begun = asyncio.get_running_loop().time()
