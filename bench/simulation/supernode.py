@@ -111,6 +111,11 @@ class SimulatedSupernode:
         self._shared = {self.host.up: 0.0, self.host.down: 0.0}
         self._repeat(_SECOND, self._share_link)
 
+    @property
+    def spent(self) -> tuple[int, float, float]:
+        """The exchanges, the seconds of the core, and the bytes of answers since the start."""
+        return self.exchanges, self.busy_seconds, self.answer_bytes
+
     def ask(self, request: SyncRequest, ended: Callable[[SyncAnswer], object]) -> None:
         """Carry a request to the supernode, and its answer back to ``ended``. Both use the core."""
         self.exchanges += 1

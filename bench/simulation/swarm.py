@@ -50,25 +50,6 @@ class SwarmOutcome:
     """The time of the slowest of these nodes, counted from its return."""
 
 
-@dataclass(frozen=True)
-class Spent:
-    """The cost of the exchanges for the supernode since its start, or between two moments."""
-
-    exchanges: int
-    core: float
-    """Seconds of the supernode's core."""
-    answer_bytes: float
-
-    @classmethod
-    def by(cls, supernode: SimulatedSupernode) -> "Spent":
-        return cls(supernode.exchanges, supernode.busy_seconds, supernode.answer_bytes)
-
-    def __sub__(self, before: "Spent") -> "Spent":
-        return Spent(
-            self.exchanges - before.exchanges, self.core - before.core, self.answer_bytes - before.answer_bytes
-        )
-
-
 class SimulatedSwarm:
     """One run of a row."""
 
@@ -97,12 +78,13 @@ class SimulatedSwarm:
     async def _run(self) -> SwarmOutcome:
         await self._register()
         self._began = self.loop.time()
-        before = Spent.by(self.supernode)
+        before = self.supernode.spent
         self.supernode.distribute(list(self.hosts))
         if self._row.churn:
             self._plan_loss()
         await self._wait()
-        return self._outcome(self.loop.time() - self._began, Spent.by(self.supernode) - before)
+        spent = [now - then for now, then in zip(self.supernode.spent, before, strict=True)]
+        return self._outcome(self.loop.time() - self._began, *spent)
 
     async def _register(self) -> None:
         row, loop, rate = self._row, self.loop, self._row.peer_rate
@@ -122,7 +104,7 @@ class SimulatedSwarm:
             late = self._row.peers - len(self.times) - len(self.returned)
             raise TimeoutError(f"{late} peers lack pieces after {longest:.0f} s.") from None
 
-    def _outcome(self, seconds: float, spent: Spent) -> SwarmOutcome:
+    def _outcome(self, seconds: float, exchanges: float, core: float, answer_bytes: float) -> SwarmOutcome:
         row, line, pieces = self._row, self._row.line_seconds, self._row.geometry.pieces
         times = sorted(each / line for each in self.times.values())
         return SwarmOutcome(
@@ -131,11 +113,11 @@ class SimulatedSwarm:
             supernode_copies=self.supernode.host.pieces_sent / pieces,
             border_copies=sum(peer.imported for peer in self.peers.values()) / pieces,
             origin=self.supernode.origin_bytes / row.size,
-            exchanges=spent.exchanges / seconds,
-            exchanges_per_peer=spent.exchanges / seconds / row.peers,
-            core=spent.core / seconds,
+            exchanges=exchanges / seconds,
+            exchanges_per_peer=exchanges / seconds / row.peers,
+            core=core / seconds,
             longest_wait=self.supernode.longest_wait,
-            answer_megabits=spent.answer_bytes * 8e-6 / seconds,
+            answer_megabits=answer_bytes * 8e-6 / seconds,
             failures=sum(peer.failures for peer in self.peers.values()),
             returned=len(self.returned),
             slowest_returned=max(self.returned.values(), default=0.0) / line,

@@ -8,13 +8,14 @@ import functools
 import random
 import tempfile
 import time
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
+from bench.scenario import Runs, Sample
 from testbed.cluster import Cluster, runtime
 from testbed.cluster.registry_host import RegistryHost
 from testbed.cluster.turn import lent
@@ -44,30 +45,16 @@ class StampedePlan:
         return self.size * 8 / (self.megabits * 1e6)
 
 
-@dataclass(frozen=True)
-class Pulls:
+class Pulls(NamedTuple):
     """Pulls that began at the same moment."""
 
-    seconds: tuple[float, ...]
-    """The seconds of each pull including unpacking, in ascending order."""
+    seconds: float
+    """The seconds of the slowest pull, including unpacking."""
     registry_bytes: int
     """Bytes of blobs that the registry sent."""
 
 
-@dataclass(frozen=True)
-class StampedeSample:
-    """One run of one way: through the mirror, or directly."""
-
-    way: Way
-    at_once: Pulls
-    """The pulls of all nodes at once."""
-    first: Pulls
-    """The pull of another image by one node."""
-    later: Pulls
-    """The pulls of the second image by the other nodes, after ``first`` has ended."""
-
-
-def prepared(plan: StampedePlan, runs: int) -> Generator[Callable[[], StampedeSample], None, None]:
+def prepared(plan: StampedePlan, runs: int) -> Runs:
     """Install Pantala, and give both ways of each run. At the end the cluster is as before."""
     with lent(_NODES) as cluster:
         release = Release(OwnCluster(cluster))
@@ -96,14 +83,20 @@ def _shaped(cluster: Cluster, registry: RegistryHost, plan: StampedePlan) -> Ite
             cluster.shape(node, "")
 
 
-def _sample(cluster: Cluster, registry: RegistryHost, plan: StampedePlan, way: Way) -> StampedeSample:
+def _sample(cluster: Cluster, registry: RegistryHost, plan: StampedePlan, way: Way) -> Sample:
+    """All nodes pull one image at once. Then one node pulls another image, and after that the other nodes."""
     nodes = cluster.nodes[:_NODES]
     with _image(cluster, registry, plan) as name:
         at_once = _pull(cluster, registry, nodes, name, way)
     with _image(cluster, registry, plan) as name:
         first = _pull(cluster, registry, nodes[:1], name, way)
         later = _pull(cluster, registry, nodes[1:], name, way)
-    return StampedeSample(way, at_once, first, later)
+    later = later._replace(registry_bytes=first.registry_bytes + later.registry_bytes)
+    values: dict[str, float] = {}
+    for name, (seconds, sent) in {"at_once": at_once, "first": first, "later": later}.items():
+        values |= {f"{name}_seconds": seconds, f"{name}_times": seconds / plan.line_seconds}
+        values[f"{name}_copies"] = sent / plan.size
+    return Sample({"way": way}, values)
 
 
 @contextmanager
@@ -129,5 +122,5 @@ def _pull(cluster: Cluster, registry: RegistryHost, nodes: Sequence[str], name: 
         return time.monotonic() - began
 
     with ThreadPoolExecutor(len(nodes)) as pool:
-        seconds = tuple(sorted(pool.map(pull, nodes)))
+        seconds = max(pool.map(pull, nodes))
     return Pulls(seconds, sum(registry.registry.blob_bytes().values()))

@@ -1,9 +1,8 @@
 """Three nodes of a real cluster pull one large image, through the mirror and directly."""
 
 import argparse
-import functools
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict
 from typing import ClassVar
 
@@ -11,9 +10,9 @@ from bench.arguments import number
 from bench.memory import MEBIBYTE
 from bench.report.results import Key, Result
 from bench.report.svg import Chart
-from bench.scenario import Column, Runs, Sample, Scenario, Targets, series
+from bench.scenario import Column, Runs, Scenario, Targets, series
 from bench.stampede import pulls
-from bench.stampede.pulls import StampedePlan, StampedeSample
+from bench.stampede.pulls import StampedePlan
 
 
 class StampedeScenario(Scenario):
@@ -45,9 +44,7 @@ class StampedeScenario(Scenario):
         return "" if os.geteuid() == 0 else "it starts a cluster, which needs root. Run it as root."
 
     def runs(self, options: argparse.Namespace) -> Runs:
-        plan = StampedePlan(options.image_size * MEBIBYTE)
-        for pull in pulls.prepared(plan, options.runs):
-            yield functools.partial(_pull, plan, pull)
+        yield from pulls.prepared(StampedePlan(options.image_size * MEBIBYTE), options.runs)
 
     def legend(self, plan: Mapping[str, Key]) -> str:
         return (
@@ -61,22 +58,3 @@ class StampedeScenario(Scenario):
         titles = {"3 at once": "at_once_seconds", "node 1": "first_seconds", "then 2 + 3": "later_seconds"}
         shown = {title: series(result.rows, name) for title, name in titles.items()}
         return [Chart("stampede: seconds (dashed: the link)", labels, shown, float(result.plan["line_seconds"]))]
-
-
-def _pull(plan: StampedePlan, pull: Callable[[], StampedeSample]) -> Sample:
-    sample = pull()
-    return Sample({"way": sample.way}, _values(sample, plan))
-
-
-def _values(sample: StampedeSample, plan: StampedePlan) -> dict[str, float]:
-    later = sample.first.registry_bytes + sample.later.registry_bytes
-    figures = {
-        "at_once": (sample.at_once.seconds[-1], sample.at_once.registry_bytes),
-        "first": (sample.first.seconds[-1], sample.first.registry_bytes),
-        "later": (sample.later.seconds[-1], later),
-    }
-    values: dict[str, float] = {}
-    for name, (seconds, sent) in figures.items():
-        values |= {f"{name}_seconds": seconds, f"{name}_times": seconds / plan.line_seconds}
-        values[f"{name}_copies"] = sent / plan.size
-    return values
