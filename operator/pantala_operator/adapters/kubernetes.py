@@ -6,7 +6,7 @@ import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import aiohttp
 import msgspec
@@ -122,6 +122,12 @@ class KubernetesCluster:
 
     async def close(self) -> None:
         await self._api.close()  # type: ignore[no-untyped-call]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        await self.close()
 
     async def login(self) -> ConnectionInfo:
         """Return this connection's credentials for kopf, with the newest token if it was rotated."""

@@ -131,11 +131,8 @@ def main(arguments: Sequence[str] | None = None) -> None:
 async def _run(namespace: str, name: str, volume: str, size: str) -> str:
     from pantala_operator.adapters import kubernetes  # a slow import, which invalid flags do not need
 
-    cluster = await kubernetes.connect("", _TIMEOUT)
-    try:
+    async with await kubernetes.connect("", _TIMEOUT) as cluster:
         return await grow(cluster.request, namespace, name, volume, size)
-    finally:
-        await cluster.close()
 
 
 if __name__ == "__main__":

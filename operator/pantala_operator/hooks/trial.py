@@ -163,8 +163,7 @@ async def _run(given: argparse.Namespace) -> list[str]:
     if running := asyncio.current_task():
         asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, running.cancel)
     content = os.urandom(_SIZE)
-    cluster = await kubernetes.connect("", _TIMEOUT)
-    try:
+    async with await kubernetes.connect("", _TIMEOUT) as cluster:
         trial = Trial(cluster.request, given.namespace, given.name, given.seconds)
         with serving(content, given.port) as server:
             lines = [await trial.run(task(given.url, content))]
@@ -173,8 +172,6 @@ async def _run(given: argparse.Namespace) -> list[str]:
         if given.image:
             lines.append(await trial.run(prefetch(given.image, given.pull_secret)))
         return lines
-    finally:
-        await cluster.close()
 
 
 if __name__ == "__main__":

@@ -179,15 +179,12 @@ async def _run(daemonset: str, lease: str | None, seconds: float) -> CleanupResu
     from pantala_operator.adapters import kubernetes  # a slow import, which the notice alone does not need
 
     try:
-        cluster = await kubernetes.connect("", _TIMEOUT)
-        try:
+        async with await kubernetes.connect("", _TIMEOUT) as cluster:
             calls = CleanupCluster(cluster.request)
             namespace, _, name = daemonset.partition("/")
             result = await wait(calls, namespace, name, seconds)
             namespace, _, name = (lease or "").partition("/")
             return result.with_error(await end_term(calls, namespace, name) if name else "")
-        finally:
-            await cluster.close()
     except ClusterError as error:
         return CleanupResult(error=f"The state of the nodes is not known: {error}")
 
