@@ -216,7 +216,7 @@ class App:
         )
         self._native = NativeAPI(self.supernode, self.feed, self.sync, self._overview, self.metrics)
         hot = (*self._native.hot_routes(), *self.dragonfly.hot_routes())
-        self.front = Front(hot, self.guard, self.metrics, self._native.room)
+        self.front = Front(hot, self.guard, self.metrics, self._native.limits)
         self.api = self._api()
         self._subscribe()
 

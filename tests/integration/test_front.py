@@ -20,8 +20,9 @@ from pantala_supernode.app import App, serving
 from pantala_supernode.errors import NotFoundError
 from pantala_supernode.http import front as front_module
 from pantala_supernode.http.access import Access, AccessRefusedError, Guard
+from pantala_supernode.http.clients import ClientLimits
 from pantala_supernode.http.front import Front
-from pantala_supernode.http.operations import BodyRoom, HotRequest, HotRoute
+from pantala_supernode.http.operations import HotRequest, HotRoute
 from pantala_supernode.http.site import site
 from pantala_supernode.metrics import Metrics
 from testbed.process import free_ports
@@ -56,7 +57,7 @@ class Served:
             ),
             guard,
             Metrics(),
-            BodyRoom(),
+            ClientLimits(),
         )
         self.app = web.Application()
         self.app.router.add_route("*", "/{path:.*}", self.answer)

@@ -18,8 +18,8 @@ from aiohttp import web
 
 from pantala_process.settings import ListenAddress, SettingsError
 from pantala_supernode.http.access import Guard
+from pantala_supernode.http.clients import ClientLimits
 from pantala_supernode.http.front import Front
-from pantala_supernode.http.operations import BodyRoom
 from pantala_supernode.http.site import site
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.settings import parse
@@ -155,7 +155,7 @@ async def test_f20_connections_beyond_the_limit_are_closed_and_descriptors_remai
         return web.Response(text="OK")
 
     app.router.add_get("/ping", ping)
-    front = Front((), Guard(None, operator="", peer="", supernode=""), Metrics(), BodyRoom())
+    front = Front((), Guard(None, operator="", peer="", supernode=""), Metrics(), ClientLimits())
     listen = ListenAddress("127.0.0.1", port)
     async with site(app, front, listen, share=0.125), contextlib.AsyncExitStack() as stack:
         streams = []

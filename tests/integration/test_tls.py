@@ -5,7 +5,7 @@ import hashlib
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from pantala_process.tls.keeper import FILE
 from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import PieceFailure
+from pantala_supernode.http import clients
 from testbed.certificates import ProcessAuthority
 from tests.support.capture import PacketCapture
 from tests.support.eventually import eventually
@@ -42,6 +43,31 @@ def wanted(url: str, content: bytes, *peers: str, **more: Any) -> WantedTask:
 
 def exchange(node: str) -> bytes:
     return json.dumps({"peer": node, "boot": "thief", "seq": 1, "inventory": {}}).encode()
+
+
+async def chunked(data: bytes) -> AsyncIterator[bytes]:
+    yield data
+
+
+@pytest.mark.parametrize("framed", [bytes, chunked])
+async def test_h7_a_node_that_takes_much_time_waits_and_no_other_node(
+    lab: TLSLab, monkeypatch: pytest.MonkeyPatch, framed: Callable[[bytes], object]
+) -> None:
+    """A chunked body is served by aiohttp, any other by the front."""
+    monkeypatch.setattr(clients, "_SHARE", 1e-5)
+    monkeypatch.setattr(clients, "_BURST", 0.0)
+    await lab.start_supernode()
+    await lab.state()
+
+    async def call(node: str) -> int:
+        data, token = framed(exchange(node)), lab.token_file(PEER, node).read_text()
+        return await lab.call("/api/v1/sync", lab.contexts_of(f"{node}.peer.pantala"), token, data)
+
+    assert 200 == await call("node-1")
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(2):
+            await call("node-1")
+    assert 200 == await call("node-2")
 
 
 async def test_a17_an_observer_sees_no_token_no_secret_and_no_byte_of_a_file(lab: TLSLab) -> None:

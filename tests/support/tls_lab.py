@@ -152,7 +152,7 @@ class TLSLab:
             file = self.folder / name / "files" / path
             await eventually(lambda file=file: file.exists() and file.read_bytes() == content, within=60)  # type: ignore[misc]
 
-    async def call(self, path: str, contexts: TLSContexts | None, token: str, data: bytes = b"") -> int:
+    async def call(self, path: str, contexts: TLSContexts | None, token: str, data: Any = b"") -> int:
         """The status of a request to the supernode. 0: the connection failed."""
         headers = {"Authorization": f"Bearer {token}"}
         tls = True if contexts is None else contexts.client

@@ -19,15 +19,15 @@ from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import ForbiddenError, InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
+from pantala_supernode.http.clients import MAX_EXCHANGE, ClientLimits
 from pantala_supernode.http.operations import (
-    MAX_EXCHANGE,
-    BodyRoom,
     HotRequest,
     HotRoute,
     Operation,
     decode_body,
     read_body,
     read_query,
+    receive_body,
 )
 from pantala_supernode.metrics import Metrics
 from pantala_supernode.supernode import Supernode
@@ -60,7 +60,7 @@ class NativeAPI:
         self._sync = sync
         self._overview = overview
         self._metrics = metrics
-        self.room = BodyRoom()
+        self.limits = ClientLimits()
 
     def operations(self) -> tuple[Operation, ...]:
         health, changes, sync = {200: Health}, {200: Changes}, {200: SyncAnswer, 429: ErrorBody}
@@ -106,9 +106,11 @@ class NativeAPI:
     async def sync(self, request: web.Request) -> web.Response:
         transport, address = request.transport, client_address(request)
         client = None if transport is None else name_of(transport.get_extra_info("peercert"))
-        with self.room.reserved(client or address, request.content_length or MAX_EXCHANGE):
-            message = await read_body(request, SyncRequest, most=MAX_EXCHANGE)
-        answer = self._exchange(message, request.get(IDENTITY), address)
+        with self.limits.reserved(client or address, request.content_length or MAX_EXCHANGE):
+            body = await receive_body(request, most=MAX_EXCHANGE)
+            await self.limits.turn(client)
+        with self.limits.serving(client):
+            answer = self._exchange(decode_body(body, SyncRequest), request.get(IDENTITY), address)
         return json_response(answer if isinstance(answer, SyncAnswer) else await answer)
 
     def hot_routes(self) -> tuple[HotRoute, ...]:

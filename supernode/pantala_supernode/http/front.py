@@ -23,9 +23,10 @@ from pantala_process.listening import plain_address
 from pantala_process.tls.contexts import name_of
 from pantala_supernode.errors import LimitedError
 from pantala_supernode.http.access import AccessRefusedError, Guard, TokenUnknownError
+from pantala_supernode.http.clients import ClientLimits
 from pantala_supernode.http.failures import failure_of
 from pantala_supernode.http.head import PlainHead, UnusualHeadError, read_head, read_query
-from pantala_supernode.http.operations import BODY_RATE, BODY_TIME, BodyRoom, HotRequest, HotRoute
+from pantala_supernode.http.operations import BODY_RATE, BODY_TIME, HotRequest, HotRoute
 from pantala_supernode.metrics import Metrics
 
 _log = structlog.get_logger(__name__)
@@ -49,10 +50,10 @@ _AHEAD = 64 * 1024
 class Front:
     """Owns the connections that aiohttp does not serve, and closes silent connections."""
 
-    def __init__(self, routes: tuple[HotRoute, ...], guard: Guard, metrics: Metrics, room: BodyRoom) -> None:
+    def __init__(self, routes: tuple[HotRoute, ...], guard: Guard, metrics: Metrics, limits: ClientLimits) -> None:
         self.routes = {(route.method, route.path): route for route in routes}
         self.guard = guard
-        self.room = room
+        self.limits = limits
         self.connections: set[FrontConnection] = set()
         self.closing = False
         self.encode = msgspec.json.Encoder().encode
@@ -125,7 +126,7 @@ class FrontConnection(asyncio.Protocol):
         self._received = bytearray()
         self._head: PlainHead | None = None
         self._reserved = 0
-        """The bytes that the current body has in the front's room."""
+        """The bytes that are reserved for the current body."""
         self._query: Mapping[str, str] = {}
         self._route: HotRoute
         self._identity: TokenIdentity | None = None
@@ -203,11 +204,16 @@ class FrontConnection(asyncio.Protocol):
             head = self._head
             if head is None or len(self._received) < head.length:
                 return
+            if seconds := self._front.limits.wait(self._client):
+                self._pending = asyncio.ensure_future(asyncio.sleep(seconds, self._identity))
+                self._pending.add_done_callback(self._decided)
+                return
             body = bytes(self._received[: head.length])
             del self._received[: head.length]
             self._head = None
             self._reserve(0)
-            self._handle(body)
+            with self._front.limits.serving(self._client):
+                self._handle(body)
 
     def _begin(self) -> bool:
         """Read the head of a request. False: the request cannot be served yet, or aiohttp serves it."""
@@ -240,7 +246,7 @@ class FrontConnection(asyncio.Protocol):
 
     def _reserve(self, size: int) -> None:
         """Change the reserved bytes. Raises :class:`LimitedError`."""
-        self._front.room.change(self._client or self._host, self._reserved, size)
+        self._front.limits.change(self._client or self._host, self._reserved, size)
         self._reserved = size
 
     def _handle(self, body: bytes) -> None:
@@ -256,7 +262,7 @@ class FrontConnection(asyncio.Protocol):
             self._answer(200, self._front.encode(answer), {})
 
     def _decided(self, decision: "asyncio.Future[TokenIdentity | None]") -> None:
-        """Continue the current request after the check of its token."""
+        """Continue the current request after the check of its token, or after its client had to wait."""
         self._pending = None
         if decision.cancelled() or self._transport.is_closing():
             self._transport.close()

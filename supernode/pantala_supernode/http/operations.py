@@ -4,10 +4,8 @@ Routes and the OpenAPI 3.1 document are made from the same operations.
 """
 
 import asyncio
-import contextlib
 import re
-from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from http import HTTPStatus
 from typing import Any, NamedTuple, TypeVar
@@ -19,20 +17,11 @@ from pantala_process.http import ErrorBody
 from pantala_process.identity import TokenIdentity
 from pantala_protocol import __version__
 from pantala_protocol.rules.fields import decode
-from pantala_supernode.errors import InvalidValueError, LateBodyError, LimitedError
+from pantala_supernode.errors import InvalidValueError, LateBodyError
 from pantala_supernode.http.access import WITHOUT_TOKEN, Access, Guard, Handler
 
 BODY_TIME, BODY_RATE = 30.0, 32 * 1024
 """The most seconds for a body, and the rate in bytes per second by which a long body gets more time."""
-
-MAX_EXCHANGE = 16 * 1024 * 1024
-"""The most bytes of a peer's exchange: its inventory of some ten thousand files."""
-
-_ROOM = 2 * MAX_EXCHANGE
-"""The most bytes of all unfinished bodies of a client. A peer has at most two exchanges at the same time."""
-
-_SMALL = 64 * 1024
-"""The most bytes of a body that needs no room. The number of connections is limited too."""
 
 _PARAMETER = re.compile(r"{(\w+)}")
 _REFERENCE = "#/components/schemas/{name}"
@@ -80,34 +69,6 @@ class HotRoute(NamedTuple):
     access: Access
     most_body: int = 0
     """The most bytes in a body. aiohttp serves requests with longer bodies."""
-
-
-class BodyRoom:
-    """Limits the bytes of a client's unfinished bodies, because a client may have many connections.
-
-    The name in its certificate identifies the client, or on plain HTTP its address.
-    """
-
-    def __init__(self) -> None:
-        self._taken: Counter[str] = Counter()
-
-    def change(self, client: str, before: int, size: int) -> None:
-        """Reserve ``size`` bytes instead of ``before``. Raises :class:`LimitedError` if the client has too many."""
-        before, size = (each if each > _SMALL else 0 for each in (before, size))
-        if size > before and self._taken[client] + size - before > _ROOM:
-            raise LimitedError(f"the client has more than {_ROOM} bytes of unfinished requests; send them one by one")
-        self._taken[client] += size - before
-        if not self._taken[client]:
-            del self._taken[client]
-
-    @contextlib.contextmanager
-    def reserved(self, client: str, size: int) -> Iterator[None]:
-        """Reserve ``size`` bytes while the block runs. Raises :class:`LimitedError`."""
-        self.change(client, 0, size)
-        try:
-            yield
-        finally:
-            self.change(client, size, 0)
 
 
 def mount(operations: Iterable[Operation], router: web.UrlDispatcher, guard: Guard) -> None:
@@ -219,9 +180,9 @@ def _plain(part: dict[str, Any], components: dict[str, Any]) -> dict[str, Any]:
     return part
 
 
-async def read_body(request: web.Request, kind: type[T], *, most: int | None = None) -> T:
+async def read_body(request: web.Request, kind: type[T]) -> T:
     """Read a JSON body as ``kind``. Raises what :func:`receive_body` raises."""
-    return decode_body(await receive_body(request, most=most), kind)
+    return decode_body(await receive_body(request), kind)
 
 
 async def receive_body(request: web.Request, *, most: int | None = None) -> bytes:

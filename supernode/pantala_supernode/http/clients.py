@@ -1,0 +1,86 @@
+"""What one client may take of the process: bytes of unfinished bodies, and time of the event loop.
+
+A node with a valid token could otherwise end the process, or stop it for all other nodes.
+"""
+
+import asyncio
+import contextlib
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+
+from pantala_supernode.errors import LimitedError
+
+MAX_EXCHANGE = 16 * 1024 * 1024
+"""The most bytes of a peer's exchange: its inventory of some ten thousand files."""
+
+_ROOM = 2 * MAX_EXCHANGE
+"""The most bytes of all unfinished bodies of a client. A peer has at most two exchanges at the same time."""
+
+_SMALL = 64 * 1024
+"""The most bytes of a body that needs no room. The number of connections is limited too."""
+
+_SHARE, _BURST = 0.25, 2.0
+"""The fraction of the event loop's time that one client may take, and the seconds that it may take at once.
+
+An exchange usually takes less than a millisecond. An inventory of ten thousand files takes some tenths of a second."""
+
+
+class ClientLimits:
+    """The limits of all clients. On plain HTTP, a client is an address, and its time has no limit.
+
+    With TLS, a client is the name in a certificate. ``clock`` returns monotonic seconds, and ``spent`` the seconds that
+    the thread has used a processor.
+    """
+
+    def __init__(
+        self, clock: Callable[[], float] = time.monotonic, spent: Callable[[], float] = time.thread_time
+    ) -> None:
+        self._clock = clock
+        self._spent = spent
+        self._taken: Counter[str] = Counter()
+        self._used: dict[str, tuple[float, float]] = {}
+        """The seconds that each client has used beyond its share, and when that was computed."""
+
+    def change(self, client: str, before: int, size: int) -> None:
+        """Reserve ``size`` bytes instead of ``before``. Raises :class:`LimitedError` if the client has too many."""
+        before, size = (each if each > _SMALL else 0 for each in (before, size))
+        if size > before and self._taken[client] + size - before > _ROOM:
+            raise LimitedError(f"the client has more than {_ROOM} bytes of unfinished requests; send them one by one")
+        self._taken[client] += size - before
+        if not self._taken[client]:
+            del self._taken[client]
+
+    @contextlib.contextmanager
+    def reserved(self, client: str, size: int) -> Iterator[None]:
+        """Reserve ``size`` bytes while the block runs. Raises :class:`LimitedError`."""
+        self.change(client, 0, size)
+        try:
+            yield
+        finally:
+            self.change(client, size, 0)
+
+    def wait(self, certified: str | None) -> float:
+        """In how many seconds the next request of a client with this certificate is served. ``None``: plain HTTP."""
+        return 0.0 if certified is None else max(self._excess(certified) - _BURST, 0.0) / _SHARE
+
+    async def turn(self, certified: str | None) -> None:
+        """Wait until a request of the client may be served."""
+        seconds = self.wait(certified)
+        while seconds:
+            await asyncio.sleep(seconds)
+            seconds = self.wait(certified)
+
+    @contextlib.contextmanager
+    def serving(self, certified: str | None) -> Iterator[None]:
+        """Count the time of the block for a client with this certificate."""
+        begun = self._spent()
+        try:
+            yield
+        finally:
+            if certified is not None:
+                self._used[certified] = self._excess(certified) + self._spent() - begun, self._clock()
+
+    def _excess(self, certified: str) -> float:
+        used, at = self._used.get(certified, (0.0, 0.0))
+        return max(used - (self._clock() - at) * _SHARE, 0.0)
