@@ -193,8 +193,8 @@ class SchedulerManager:
         )
 
     def _leans(self, task: TaskProgress, demand: _Demand) -> bool:
-        """True if half of the peer's window comes from the supernode's machine. Peers should send the other half."""
-        return 2 * sum(map(task.is_near, demand.progress.given.values())) >= self.policy.window
+        """True if the peer fetches enough from the supernode's machine. Other peers should send the other pieces."""
+        return sum(map(task.is_near, demand.progress.given.values())) >= self.policy.near
 
     def _urgent(self, task: TaskProgress, demand: _Demand, urgent: Urgent) -> PieceChoice | None:
         """The urgent piece and its provider. ``None`` if no provider can serve the piece now."""
