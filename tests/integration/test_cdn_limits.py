@@ -1,4 +1,4 @@
-"""The CDN's limits on room and bytes per second."""
+"""The CDN's limits on room, bytes per second, and work without a pause."""
 
 import asyncio
 import time
@@ -29,14 +29,16 @@ from pantala_supernode.origin.limits import Rate
 from pantala_supernode.origin.rate import OriginRate
 from pantala_supernode.tasks.copy import Copy, FetchOrder, FileSource
 from pantala_supernode.tasks.shares import Shares
+from pantala_supernode.tasks.tenancy import ReadBudget
 from pantala_supernode.volume.eviction import EvictionCause, Housekeeping
 from pantala_supernode.volume.janitor import Janitor
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support import cdn_origin
-from tests.support.cdn import origin_only, tools
+from tests.support.cdn import CDNBench, origin_only, tools
 from tests.support.eventually import eventually
 from tests.support.outbound import http_reader
 from tests.support.small_disk import small_disk
+from tests.support.source import Content, FakeReader
 
 MIB = 1024 * 1024
 PIECE = 128 * 1024
@@ -232,3 +234,22 @@ async def test_only_files_of_clients_alone_have_large_pieces(
         origin.serve("/file", Generated(MIB))
         b.cdn.trigger(cdn_origin.order(origin, tenants=frozenset(tenants)))
         assert wanted == (await b.whole()).piece_size
+
+
+async def test_a_thousand_new_copies_leave_time_for_other_work(tmp_path: Path) -> None:
+    begun = 0
+
+    def budget(name: TaskID) -> ReadBudget:
+        nonlocal begun
+        begun += 1
+        return ReadBudget(None, name)
+
+    async with CDNBench(tmp_path, FakeReader(Content(b"x")), budget=budget) as bench:
+        for number in range(1000):
+            bench.cdn.trigger(FetchOrder(task_id.compute(str(number)), FileSource("http://origin/file")))
+        most = 0
+        while begun < 1000:
+            before = begun
+            await asyncio.sleep(0)
+            most = max(most, begun - before)
+    assert most <= 64

@@ -23,6 +23,9 @@ from pantala_supernode.tasks.copy import CopyPhase, FetchOrder
 
 log = structlog.get_logger(__name__)
 
+_AT_ONCE = 64
+"""The most jobs that begin without a pause for other work."""
+
 
 class Worker:
     """Fetches copies until they are complete."""
@@ -36,6 +39,7 @@ class Worker:
         """How fast the bytes of each copy arrive."""
         self.loaded = asyncio.Event()
         """Set once the copies on the volume are known."""
+        self._beginning = asyncio.Semaphore(_AT_ONCE)
         self._store = copies.store
         self._on_change = copies.on_change
         self._reader = reader
@@ -79,6 +83,8 @@ class Worker:
         for job in blockers:
             await settled(job)
         await self.loaded.wait()
+        async with self._beginning:  # else ten thousand new jobs would hold up all peers for a second
+            await asyncio.sleep(0)
         self.decide(copy)
         while copy.order is not None:
             if copy.phase is CopyPhase.SUCCESS:
