@@ -1,6 +1,9 @@
 """Disks without room, damaged files, and paths that cannot be used."""
 
+import contextlib
 import os
+from collections.abc import Iterator
+from pathlib import Path
 
 import msgspec
 import pytest
@@ -12,6 +15,7 @@ from tests.support.peer_lab import PeerLab
 from tests.support.peer_lab import it as it
 from tests.support.scripted_files import File, content
 from tests.support.scripted_supernode import PUBLISHED
+from tests.support.small_disk import remount, small_disk
 
 # The node's own disk
 
@@ -108,3 +112,46 @@ async def test_m8_f21_a_published_file_that_rots_on_the_disk_is_repaired_by_the_
         await eventually(repaired)
         await eventually(lambda: supernode.delivered() == PUBLISHED)
     assert 1 == len(supernode.sent) - sent
+
+
+# The whole disk. Needs root to mount a small tmpfs.
+
+
+@pytest.fixture
+def small(it: PeerLab) -> Iterator[Path]:
+    with small_disk(it.root(), 4 << 20) as disk:
+        disk.chmod(0o755)
+        yield disk
+
+
+async def test_f3_a_disk_that_is_full_at_the_publication_is_reported(it: PeerLab, small: Path) -> None:
+    file, supernode, filler = File("a", content(3), digest_known=False), it.supernode, small / "filler"
+    async with it.peer(disk_headroom=0, recheck_interval=0.2) as node:
+        await supernode.deliver(file, "d/a")
+        await eventually(lambda: node.cache.is_whole(file.task_id))
+        with contextlib.suppress(OSError):
+            filler.write_bytes(bytes(4 << 20))
+        file.digest_known = True
+        supernode.revision += 1
+        await supernode.notify()
+        await eventually(lambda: (found := supernode.delivered()) and found.reason == Reason.NODE_DISK_FULL)
+        filler.unlink()
+        await eventually(lambda: supernode.delivered() == PUBLISHED)
+    assert supernode.has_sent_once(file)
+    assert file.content == it.published("d/a").read_bytes()
+
+
+async def test_a_peer_starts_on_a_read_only_disk_and_recovers(it: PeerLab, small: Path) -> None:
+    file, supernode = File("a", content(3)), it.supernode
+    async with it.peer():
+        await supernode.publish(file)
+    remount(small, "ro")
+    supernode.peers.clear()
+    async with it.peer(recheck_interval=0.2):
+        state = await supernode.until_delivered()
+        assert (DeliveryStatus.FAILED, Reason.NODE_DISK_FAILED) == (state.status, state.reason)
+        assert "Mount the disk so that this process can write to it" in state.message
+        assert file.content == it.published().read_bytes()
+        remount(small, "rw")
+        await eventually(lambda: supernode.delivered() == PUBLISHED)
+    assert supernode.has_sent_once(file)

@@ -31,7 +31,12 @@ def mounted(directory: Path, size: int) -> Iterator[Path]:
 
 
 def resize(disk: Path, size: int) -> None:
-    subprocess.run(["mount", "-o", f"remount,size={size}", str(disk)], check=True, timeout=20)
+    remount(disk, f"size={size}")
+
+
+def remount(disk: Path, options: str) -> None:
+    """Change the options of a mounted filesystem, for example to ``ro`` or ``rw``."""
+    subprocess.run(["mount", "-o", f"remount,{options}", str(disk)], check=True, timeout=20)
 
 
 def disk_free(disk: Path) -> int:

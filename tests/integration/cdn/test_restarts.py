@@ -14,6 +14,7 @@ from pantala_protocol.statement import CDNStatus
 from testbed.origin import Origin
 from tests.support.cdn import TASK, CDNBench
 from tests.support.cdn_origin import BODY, MIB, PIECE, bench, order
+from tests.support.unprivileged import unprivileged
 
 
 async def test_pause_keeps_the_pieces_and_trigger_continues(origin: Origin, b: CDNBench) -> None:
@@ -72,6 +73,23 @@ async def test_only_a_bad_piece_is_fetched_again_after_a_restart(tmp_path: Path,
         assert (whole.digest, whole.generation) == ((copy := await b.ended()).digest, copy.generation)
         assert BODY.read(0, BODY.size) == b.data()
     assert [("", 200), (f"bytes={3 * PIECE}-{4 * PIECE - 1}", 206)] == [(a.range, a.status) for a in origin.log]
+
+
+@pytest.mark.parametrize("name", ["data", "journal", "meta.json"])
+async def test_a_copy_with_a_file_that_is_denied_is_read_again(origin: Origin, name: str) -> None:
+    """Another program has changed the owner or the mode of the file."""
+    origin.serve("/file", BODY)
+    with unprivileged() as folder:
+        async with bench(folder) as b:
+            b.cdn.trigger(order(origin))
+            whole = await b.ended()
+        (file,) = folder.rglob(name)
+        file.chmod(0)
+        async with bench(folder) as b:
+            b.cdn.trigger(order(origin))
+            assert whole.digest == (await b.ended()).digest
+            await b.whole(BODY.read(0, BODY.size))
+    assert [200, 200] == [access.status for access in origin.log]
 
 
 async def test_a_copy_on_a_volume_that_cannot_be_read_now_stays(
