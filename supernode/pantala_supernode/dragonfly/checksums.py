@@ -33,12 +33,8 @@ class Checksums:
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="md5")
         self._sums: LRUCache[tuple[str, str], _Sums] = LRUCache(_MAX_CONTENTS)
 
-    def known(self, task_id: str, generation: str, piece: int) -> str | None:
-        """The same as :meth:`piece`, if it was computed before."""
-        return self.pieces(task_id, generation).get(piece)
-
     def pieces(self, task_id: str, generation: str) -> Mapping[int, str]:
-        """The sums of all pieces that were computed before. Empty: they were dropped."""
+        """The sums of pieces that were computed before. Empty: there are none, or they were dropped."""
         return self._of(task_id, generation).pieces
 
     async def piece(self, task_id: str, generation: str, piece: int) -> str:

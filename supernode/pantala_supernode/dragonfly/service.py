@@ -171,12 +171,13 @@ class DragonflyService:
 
         Empty: the client has no such piece, or a checksum is missing.
         """
+        known = self._checksums.pieces(task.id, task.copy.generation)
         works = {(work.piece, work.provider): work for work in fresh}
         entries = {}
         for given in self._dispatcher.given(client.session, task):
             entry = client.entries.get(given)
             if entry is None:
-                md5 = self._checksums.known(task.id, task.copy.generation, given[0])
+                md5 = known.get(given[0])
                 if md5 is None:
                     return []
                 entry = self._entry(client, task, given, works.get(given), md5)
@@ -190,7 +191,7 @@ class DragonflyService:
         computed = False
         for given in self._dispatcher.given(client.session, task):
             generation = task.copy.generation
-            if given not in client.entries and self._checksums.known(task.id, generation, given[0]) is None:
+            if given not in client.entries and given[0] not in self._checksums.pieces(task.id, generation):
                 computed = True
                 try:
                     await self._checksums.piece(task.id, generation, given[0])
