@@ -13,9 +13,9 @@ from testbed import image as images
 from testbed import registry as testbed_registry
 from testbed.image import Image, Layer
 from tests.support.eventually import eventually
+from tests.support.links import SlowLink
 from tests.support.registry_images import largest, pull_manifests, registry_of
 from tests.support.scripted_images import get
-from tests.support.slow_link import SlowLink
 from tests.support.supernode_lab import SupernodeLab
 
 pytestmark = pytest.mark.alone
@@ -56,7 +56,7 @@ class Lab(SupernodeLab):
 @pytest.fixture
 async def lab(tmp_path: Path) -> AsyncIterator[Lab]:
     lab = Lab(tmp_path, advertise=LINK, piece_size_rule="dragonfly")
-    link = SlowLink(RATE, delay=0.01).serving(LINK, lab.settings.piece_listen.port, "127.0.0.1")
+    link = SlowLink(RATE, delay=0.01).serving(port := lab.settings.piece_listen.port, LINK, port)
     async with link, lab:
         yield lab
 

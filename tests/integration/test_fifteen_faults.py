@@ -25,8 +25,8 @@ from pantala_protocol.console.views import Console, TaskDetail
 from pantala_protocol.reasons import Reason
 from testbed.origin import Behaviour, Generated, sha256
 from testbed.process import free_ports
-from tests.support.cut_link import CutLink
 from tests.support.eventually import eventually
+from tests.support.links import CutLink
 from tests.support.product_stage import MIB, NODES, ProductStage
 from tests.support.small_disk import small_disk
 
@@ -132,8 +132,8 @@ async def faults(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Faul
     with small_disk(folder / ONE, 64 * MIB), small_disk(folder / "volume", 512 * MIB):
         (folder / ONE).chmod(0o755)
         async with ProductStage(folder) as stage, contextlib.AsyncExitStack() as stack:
-            link = CutLink(int(stage.supernode_url().rpartition(":")[2]))
-            await stack.enter_async_context(link.serving())
+            link = CutLink()
+            await stack.enter_async_context(link.serving(int(stage.supernode_url().rpartition(":")[2])))
             rate, clock = folder / "rate", folder / "clock"
             rate.write_text("")
             clock.write_text("0")

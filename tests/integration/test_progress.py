@@ -3,10 +3,9 @@
 import asyncio
 import resource
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack
 from pathlib import Path
 
 import msgspec
@@ -18,9 +17,9 @@ from pantala_protocol.reasons import Reason
 from pantala_protocol.statement import WantedTask
 from pantala_supernode.sync.timing import SyncTiming
 from tests.support.eventually import eventually
+from tests.support.links import SlowLink
 from tests.support.manual_peer import ManualPeer
-from tests.support.peer_lab import python_path
-from tests.support.slow_link import SlowLink
+from tests.support.peer_lab import peer_process
 from tests.support.small_disk import resize, small_disk
 from tests.support.supernode_lab import SupernodeLab
 
@@ -44,21 +43,8 @@ class Lab(SupernodeLab):
 
         return await eventually(seen, within=within, every=0.1)
 
-    @asynccontextmanager
-    async def process(self, name: str, *flags: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """A peer as a process."""
-        root = ("--supernode", self.url, "--listen", "127.0.0.1:0", "--root", str(self.folder / name), "--name", name)
-        running = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", "pantala_peer", *root, *flags),
-            stderr=asyncio.subprocess.DEVNULL,
-            env={"PYTHONPATH": python_path()},
-        )
-        try:
-            yield running
-        finally:
-            if running.returncode is None:
-                running.kill()
-            await running.wait()
+    def process(self, name: str, *flags: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+        return peer_process(self.url, self.folder / name, name, *flags)
 
 
 @pytest.fixture
@@ -161,7 +147,8 @@ async def test_a_provider_that_refuses_a_node_is_named_until_it_serves_the_node(
         seen = await lab.sees(_reasons, within=15)
         assert {"n1": Reason.PROVIDER_REFUSED} == _reasons(seen)
         assert "The supernode's piece server cannot be reached from node n1." == seen.tasks[0].nodes[0].message
-        async with SlowLink(64.0 * MIB).serving("127.0.0.2", lab.settings.piece_listen.port, "127.0.0.1"):
+        port = lab.settings.piece_listen.port
+        async with SlowLink(64.0 * MIB).serving(port, "127.0.0.2", port):
             await lab.until(lambda changes: changes.tasks[0].ready_peers)
         await lab.sees(lambda seen: not _reasons(seen), within=10)
 

@@ -5,7 +5,7 @@ import contextlib
 import os
 import sys
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -52,21 +52,27 @@ class PeerLab:
             return set()
         return {number for number in records if data[number * file.piece_size :].startswith(file.piece(number))}
 
-    @asynccontextmanager
-    async def process(self, name: str = "node-1", *wrapper: str) -> AsyncIterator[asyncio.subprocess.Process]:
-        """The peer as a process. ``wrapper``: the module and the arguments with which another program runs it."""
-        flags = ["--supernode", self.supernode.url, "--listen", "127.0.0.1:0", "--root", str(self.root(name))]
-        running = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-m", *wrapper, "pantala_peer", *flags, "--name", name),
-            stderr=asyncio.subprocess.DEVNULL,
-            env={**os.environ, "PYTHONPATH": python_path()},
-        )
-        try:
-            yield running
-        finally:
-            if running.returncode is None:
-                running.kill()
-            await running.wait()
+    def process(self, name: str = "node-1", *wrapper: str) -> AbstractAsyncContextManager[asyncio.subprocess.Process]:
+        return peer_process(self.supernode.url, self.root(name), name, wrapper=wrapper)
+
+
+@asynccontextmanager
+async def peer_process(
+    url: str, root: Path, name: str, *flags: str, wrapper: Sequence[str] = ()
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A peer as a process. ``wrapper``: the module and the arguments with which another program runs it."""
+    usual = ("--supernode", url, "--listen", "127.0.0.1:0", "--root", str(root), "--name", name)
+    running = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", *wrapper, "pantala_peer", *usual, *flags),
+        stderr=asyncio.subprocess.DEVNULL,
+        env={**os.environ, "PYTHONPATH": python_path()},
+    )
+    try:
+        yield running
+    finally:
+        if running.returncode is None:
+            running.kill()
+        await running.wait()
 
 
 @pytest.fixture
