@@ -28,11 +28,16 @@ def assignment(
     return Assignment(TASK, generation, PIECE, length, digest, deliveries)
 
 
-def piece(number: int, generation: str = "g") -> tuple[PieceWork, Piece]:
-    data = CONTENT[number * PIECE :][:PIECE]
+def received(content: bytes, number: int, size: int, task: str, generation: str = "g") -> tuple[PieceWork, Piece]:
+    """One piece of a file with this content, and the work for it."""
+    data = content[number * size :][:size]
     digest = PieceHash(data)
-    work = PieceWork(TASK, generation, number, number * PIECE, len(data), "h", 1, "t", digest=digest.hexdigest())
+    work = PieceWork(task, generation, number, number * size, len(data), "h", 1, "t", digest=digest.hexdigest())
     return work, Piece(number, data, digest.digest())
+
+
+def piece(number: int, generation: str = "g") -> tuple[PieceWork, Piece]:
+    return received(CONTENT, number, PIECE, TASK, generation)
 
 
 async def fill(cache: PieceCache, wanted: Assignment | None = None, *, in_order: bool = True) -> None:

@@ -7,11 +7,11 @@ from pathlib import Path
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.events import Assigned, FileDue, PeerEvents
-from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.scrub import Scrub
-from pantala_protocol.sync import Assignment, Delivery, DeliveryState, PieceWork
+from pantala_protocol.sync import Assignment, Delivery, DeliveryState
 from tests.support.peer import assigned_tasks
+from tests.support.peer_cache import received
 
 TASK = "a" * 64
 SIZE = 1024
@@ -48,10 +48,7 @@ class Node:
 
     def put(self, *pieces: int) -> None:
         for piece in pieces:
-            data = CONTENT[piece * SIZE :][:SIZE]
-            digest = PieceHash(data)
-            work = PieceWork(TASK, "g", piece, piece * SIZE, len(data), "h", 1, "t", digest=digest.hexdigest())
-            self.cache.put(work, Piece(piece, data, digest.digest()))
+            self.cache.put(*received(CONTENT, piece, SIZE, TASK))
 
     async def open(self) -> None:
         """Start as after a restart, with a scrub."""

@@ -21,14 +21,14 @@ from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowE
 from pantala_peer.mirror.rights import ReadRights
 from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_peer.tasks.room import BlobRoom
-from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.transfer.errors import CorruptError
 from pantala_protocol import task_id
 from pantala_protocol.image import ImageRepository
 from pantala_protocol.registry import BlobAnswer
 from pantala_protocol.rules.rights import Rights
-from pantala_protocol.sync import Assignment, PieceWork, WantedBlob
+from pantala_protocol.sync import Assignment, WantedBlob
+from tests.support.peer_cache import received
 
 PIECE = 1000
 CONTENT = random.Random(5).randbytes(20 * PIECE + 7)
@@ -84,11 +84,9 @@ class Node:
 
     async def put(self, piece: int, generation: str = "g", error: Exception | None = None) -> None:
         """End the download of a piece. It is stored unless it failed with ``error``."""
-        data = CONTENT[piece * PIECE : (piece + 1) * PIECE]
-        digest = PieceHash(data)
-        work = PieceWork(NAME, generation, piece, piece * PIECE, len(data), "h", 1, "t", digest=digest.hexdigest())
+        work, stored = received(CONTENT, piece, PIECE, NAME, generation)
         if error is None:
-            await asyncio.to_thread(self.cache.put, work, Piece(piece, data, digest.digest()))
+            await asyncio.to_thread(self.cache.put, work, stored)
         self.events.emit(DownloadEnded(work, error))
 
     async def read(self, start: int = 0, end: int = len(CONTENT)) -> bytes:
