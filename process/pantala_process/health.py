@@ -71,11 +71,10 @@ async def serving(
     with listening(address) as sockets:
         app = _application(process, registry, ready=ready, alive=alive)
         up: Future[Callable[[], object]] = Future()
-        up.set_running_or_notify_cancel()  # so that only the thread ends it
         thread = threading.Thread(target=lambda: asyncio.run(_serve(app, sockets, up)), name="health", daemon=True)
         thread.start()
         try:
-            await asyncio.wrap_future(up)
+            await asyncio.to_thread(up.result)
             yield int(sockets[0].getsockname()[1])
         finally:
             await asyncio.to_thread(_end, thread, up)
