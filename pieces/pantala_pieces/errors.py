@@ -79,4 +79,6 @@ def _advice(error: OSError) -> str:
     """What to do about an error whose cause does not end by itself, as the end of a message."""
     if error.errno in DENIED:
         return f". Let the user {os.geteuid()}, as which this process runs, write there"
+    if error.errno in LOST - {errno.ENOENT}:
+        return ". The disk is damaged. Check it with fsck"
     return ". Mount the disk so that this process can write to it" if error.errno == errno.EROFS else ""

@@ -65,7 +65,7 @@ class PieceStore:
     def delete(self, name: str) -> None:
         """Remove a task's pieces. Readers with an open data file can continue.
 
-        The directory is renamed if it has something that Pantala did not write, or that this process may not remove.
+        The directory is renamed if it has something that Pantala did not write, or that cannot be removed.
         """
         file = self._files.pop(name, None)
         if file is not None:
@@ -74,8 +74,11 @@ class PieceStore:
         with store_errors(f"delete {directory}"), contextlib.suppress(FileNotFoundError):
             if stat.S_ISDIR(directory.lstat().st_mode):
                 for part in _OURS:
-                    with contextlib.suppress(FileNotFoundError, IsADirectoryError, PermissionError):
+                    try:
                         (directory / part).unlink()
+                    except OSError as error:
+                        if error.errno not in LOST | DENIED | {errno.EISDIR}:
+                            raise
             try:
                 directory.rmdir()
             except OSError as error:

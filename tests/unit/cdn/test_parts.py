@@ -142,7 +142,8 @@ async def test_store_errors_are_volume_errors(
     [
         (errno.EACCES, "Permission denied. Let the user {user}, as which this process runs, write there"),
         (errno.EROFS, "Read-only file system. Mount the disk so that this process can write to it"),
-        (errno.EIO, "Input/output error"),
+        (errno.EIO, "Input/output error. The disk is damaged. Check it with fsck"),
+        (errno.EBUSY, "Device or resource busy"),
     ],
 )
 def test_an_error_of_the_disk_says_what_to_do(number: int, advice: str) -> None:

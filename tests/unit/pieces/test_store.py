@@ -43,6 +43,23 @@ def test_an_inode_that_the_disk_has_lost_costs_one_copy(
     assert [OTHER] == [file.meta.task_id for file in again.open()]
 
 
+@pytest.mark.parametrize("number", [errno.EBADMSG, errno.EACCES])
+def test_a_file_that_cannot_be_removed_is_set_aside(
+    store: PieceStore, monkeypatch: pytest.MonkeyPatch, number: int
+) -> None:
+    """ext4 does not remove a file with a damaged inode. The copy was never fetched again."""
+    directory, unlink = store.root / TASK[:2] / TASK, Path.unlink
+
+    def broken(path: Path, **more: bool) -> None:
+        if path == directory / "data":
+            raise OSError(number, os.strerror(number), str(path))
+        unlink(path, **more)
+
+    monkeypatch.setattr(Path, "unlink", broken)
+    store.create(Meta(TASK, "new", 1000, 1000)).reserve()
+    assert (1, 2) == (len(list(directory.parent.glob("*.foreign-*"))), len(list(directory.parent.iterdir())))
+
+
 def test_a_folder_that_the_disk_has_lost_costs_its_copies(store: PieceStore, monkeypatch: pytest.MonkeyPatch) -> None:
     folder, iterdir = store.root / TASK[:2], Path.iterdir
     (store.root / "cc").touch()
