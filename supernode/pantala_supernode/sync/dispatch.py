@@ -144,8 +144,9 @@ class Dispatcher:
         for provider in dict.fromkeys((session.peer, *providers)):
             if provider != SUPERNODE:
                 self.serve_waiting(task.id, provider)
-        if session.peer == self._progress.local_peer:
-            return  # it took no place at the supernode, and gets the next pieces before other peers
+        if session.peer == self._progress.local_peer:  # after its answer, because it gets the next pieces first
+            asyncio.get_running_loop().call_soon(self.serve_waiting, task.id, SUPERNODE)
+            return
         self.serve_waiting(task.id, SUPERNODE)  # last, because it gives only pieces that no peer can give
         if SUPERNODE in providers:  # the supernode serves all tasks, so another task may use its room
             self.serve_all_waiting(SUPERNODE)

@@ -73,6 +73,22 @@ def pieces(work: tuple[PieceWork, ...]) -> list[tuple[int, str]]:
     return [(one.piece, one.provider) for one in work]
 
 
+async def test_the_local_peer_gets_its_next_piece_before_an_idle_peer_that_it_cannot_serve(lab: Lab) -> None:
+    lab.progress.local_peer = "a"
+    for name, more in (("a", {"upload_slots": 1}), ("b", {}), ("c", {})):
+        lab.managers.peers.update(name, downloads=1, **more)
+        lab.progress.init_progress(ID, name)
+    held = {name: lab.waits(name) for name in ("b", "c")}
+    lab.cached(PIECES + 20)  # else all others would wait for the local peer, which lacks only a few
+    (first,) = lab.work("a")
+    lab.succeeds("a", 1 << first.piece)
+    (second,) = lab.work("a")
+    await asyncio.sleep(0)
+    work = [held[name].result()[0] for name in ("b", "c")]
+    assert {"a", SUPERNODE} == {each.provider for each in work}
+    assert second.piece not in {each.piece for each in work}
+
+
 async def test_a_new_piece_goes_to_a_waiting_peer(lab: Lab) -> None:
     lab.takes_everything("a")
     held = lab.waits("b")
