@@ -246,7 +246,7 @@ class App:
             (
                 *self._native.operations(),
                 *CopiesAPI(self.copies).operations(),
-                *RegistriesAPI(self.images).operations(),
+                *RegistriesAPI(self.images, self._native.limits).operations(),
                 *self.dragonfly.operations(),
             ),
             self.guard,

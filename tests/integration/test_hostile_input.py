@@ -4,17 +4,21 @@ import asyncio
 import contextlib
 import os
 import re
+import socket
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from pantala_protocol import task_id
+from pantala_protocol import registry, task_id
+from pantala_protocol.registry import ManifestAnswer
 from pantala_protocol.statement import WantedTask
 from pantala_protocol.sync import PieceWork, SyncAnswer, SyncRequest, WantedBlob
+from pantala_supernode.registry.manifest import OCI_INDEX
 from testbed.origin import Generated, Origin
 from tests.support.eventually import eventually
+from tests.support.fake_registry import FakeRegistry, sha256
 from tests.support.supernode_lab import SupernodeProcess
 
 SIZES = (900_000, 1_100_000, 1_300_000)
@@ -139,6 +143,32 @@ async def test_h2_unfinished_bodies_of_one_client_take_limited_memory(
     finally:
         for writer in open_ones:
             writer.transport.abort()
+
+
+async def test_h2_unread_manifests_of_one_client_take_limited_memory(tmp_path: Path) -> None:
+    async with FakeRegistry() as fake, SupernodeProcess(tmp_path, "--registries", fake.url) as supernode:
+        body = msgspec.json.encode(
+            {"schemaVersion": 2, "mediaType": OCI_INDEX, "manifests": [], "annotations": {"a": "x" * 4_000_000}}
+        )
+        fake.manifests[sha256(body)] = (OCI_INDEX, body)
+        await supernode.start()
+        await supernode.state()
+        host = fake.url.removeprefix("http://")
+        path = f"{registry.PATH}?registry={host}&repository=a&reference={sha256(body)}"
+        async with supernode.session.get(f"{supernode.url}{path}") as answer:
+            assert 200 == answer.status
+            assert body == msgspec.json.decode(await answer.read(), type=ManifestAnswer).body
+        before, sockets = peak(supernode), []
+        for _ in range(40):
+            sockets.append(socket.create_connection(("127.0.0.1", supernode.port)))
+            sockets[-1].sendall(f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode())
+        try:
+            await exchange(supernode, SyncRequest("n1", "boot", 1, port=1))
+            await asyncio.to_thread(lambda: [each.recv(1, socket.MSG_PEEK) for each in sockets])
+            assert peak(supernode) - before < 100
+        finally:
+            for each in sockets:
+                each.close()
 
 
 def invalid_utf8(path: Path) -> None:

@@ -12,14 +12,13 @@ from pantala_process.health import Health, Unhealthy, health_response
 from pantala_process.http import ErrorBody, json_response
 from pantala_process.identity import TokenIdentity
 from pantala_process.listening import client_address
-from pantala_process.tls.contexts import name_of
 from pantala_protocol.console.progress import Progress
 from pantala_protocol.rules.fields import Count, Id
 from pantala_protocol.statement import Changes, Statement, StatementReceipt
 from pantala_protocol.sync import SyncAnswer, SyncRequest
 from pantala_supernode.errors import ForbiddenError, InvalidValueError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.clients import MAX_EXCHANGE, ClientLimits
+from pantala_supernode.http.clients import MAX_EXCHANGE, ClientLimits, certified
 from pantala_supernode.http.operations import (
     HotRequest,
     HotRoute,
@@ -104,8 +103,7 @@ class NativeAPI:
         return json_response(await self._overview.progress())
 
     async def sync(self, request: web.Request) -> web.Response:
-        transport, address = request.transport, client_address(request)
-        client = None if transport is None else name_of(transport.get_extra_info("peercert"))
+        client, address = certified(request), client_address(request)
         with self.limits.reserved(client or address, request.content_length or MAX_EXCHANGE):
             body = await receive_body(request, most=MAX_EXCHANGE)
             await self.limits.turn(client)

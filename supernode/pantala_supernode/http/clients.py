@@ -1,4 +1,4 @@
-"""What one client may take of the process: bytes of unfinished bodies, and time of the event loop.
+"""What one client may take of the process: bytes of unfinished bodies and answers, and time of the event loop.
 
 A node with a valid token could otherwise end the process, or stop it for all other nodes.
 """
@@ -9,13 +9,17 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+from aiohttp import web
+
+from pantala_process.listening import client_address
+from pantala_process.tls.contexts import name_of
 from pantala_supernode.errors import LimitedError
 
 MAX_EXCHANGE = 16 * 1024 * 1024
 """The most bytes of a peer's exchange: its inventory of some ten thousand files."""
 
 _ROOM = 2 * MAX_EXCHANGE
-"""The most bytes of all unfinished bodies of a client. A peer has at most two exchanges at the same time."""
+"""The most bytes of a client's unfinished bodies and large answers. A peer has at most two exchanges at once."""
 
 _SMALL = 64 * 1024
 """The most bytes of a body that needs no room. The number of connections is limited too."""
@@ -24,6 +28,11 @@ _SHARE, _BURST = 0.25, 2.0
 """The fraction of the event loop's time that one client may take, and the seconds that it may take at once.
 
 An exchange usually takes less than a millisecond. An inventory of ten thousand files takes some tenths of a second."""
+
+
+def certified(request: web.Request) -> str | None:
+    """The name in the client's certificate. ``None``: plain HTTP."""
+    return None if request.transport is None else name_of(request.transport.get_extra_info("peercert"))
 
 
 class ClientLimits:
@@ -59,6 +68,14 @@ class ClientLimits:
             yield
         finally:
             self.change(client, size, 0)
+
+    async def send(self, request: web.Request, answer: web.Response) -> web.Response:
+        """Send a large answer. Raises :class:`LimitedError` if its client leaves too many answers unread."""
+        with self.reserved(certified(request) or client_address(request), answer.content_length or 0):
+            with contextlib.suppress(ConnectionError):  # the client has gone
+                await answer.prepare(request)
+                await answer.write_eof()
+            return answer
 
     def wait(self, certified: str | None) -> float:
         """In how many seconds the next request of a client with this certificate is served. ``None``: plain HTTP."""

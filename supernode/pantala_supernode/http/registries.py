@@ -10,6 +10,7 @@ from pantala_protocol.registry import BlobAnswer, ManifestAnswer, Resolve, Resol
 from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import ForbiddenError, GatewayError, LimitedError, NotReadyError, RequestError
 from pantala_supernode.http.access import IDENTITY, Access
+from pantala_supernode.http.clients import ClientLimits
 from pantala_supernode.http.operations import Operation, read_body, read_query
 from pantala_supernode.images.service import ImageService
 from pantala_supernode.registry.errors import (
@@ -55,7 +56,8 @@ class BlobQuery(msgspec.Struct, frozen=True):
 class RegistriesAPI:
     """The operations to ask registries, for peers and the operator."""
 
-    def __init__(self, images: ImageService) -> None:
+    def __init__(self, images: ImageService, limits: ClientLimits) -> None:
+        self._limits = limits
         self._images = images
         self._manifests = images.manifests
 
@@ -76,11 +78,13 @@ class RegistriesAPI:
         try:
             if query.order:
                 node = _node(request, query)
-                return json_response(await self._manifests.ordered(node, query.order, repository, query.reference))
-            shown = request.headers.get(registry.AUTHORIZATION, "")
-            return json_response(await self._manifests.shown(repository, query.reference, shown))
+                answer = await self._manifests.ordered(node, query.order, repository, query.reference)
+            else:
+                shown = request.headers.get(registry.AUTHORIZATION, "")
+                answer = await self._manifests.shown(repository, query.reference, shown)
         except RegistryError as error:
             raise _ERRORS.get(type(error), GatewayError)(str(error)) from error
+        return await self._limits.send(request, json_response(answer))
 
     async def blob(self, request: web.Request) -> web.Response:
         query = read_query(request, BlobQuery)
