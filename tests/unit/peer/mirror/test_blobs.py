@@ -211,6 +211,7 @@ async def test_a_waiter_that_gives_up_is_forgotten(node: Node) -> None:
     assert {} == node.waiters._waiting
 
 
+@pytest.mark.parametrize("node", [0.4], indirect=True)
 async def test_c1_pieces_of_a_blob_are_nothing_without_a_right_to_their_generation(node: Node) -> None:
     await node.hold()
     for piece in range(21):
