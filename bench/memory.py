@@ -1,7 +1,6 @@
 """Keeps files in memory, because on a common disk the measured processes would wait for each other."""
 
 import hashlib
-import mmap
 import os
 import shutil
 import tempfile
@@ -88,7 +87,5 @@ def check(path: Path, sha256: str) -> None:
 
 def available() -> int:
     """Bytes of memory that programs can get now."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    return os.sysconf("SC_AVPHYS_PAGES") * mmap.PAGESIZE
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))

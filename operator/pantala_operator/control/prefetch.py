@@ -22,7 +22,7 @@ from pantala_operator.events import SecretKey
 from pantala_operator.plan import image_task, startup_taint, task_quota
 from pantala_operator.plan.nodes import SourceBytes, Trouble
 from pantala_operator.plan.prefetch import plan as plans
-from pantala_operator.plan.prefetch.inputs import ObservedImages, RegistryAnswer, Surroundings
+from pantala_operator.plan.prefetch.inputs import ObservedImages, RegistryAnswer
 from pantala_operator.plan.prefetch.plan import PrefetchPlan
 from pantala_operator.plan.prefetch.pulls import Snapshot
 from pantala_operator.plan.startup_taint import NodeRights
@@ -186,7 +186,6 @@ class PrefetchController:
         edited = status.observed_generation != each.metadata.generation
         return ObservedImages(
             cluster=view.cluster,
-            around=Surroundings(),
             secrets=view.secrets.get(namespace, {}),
             answers=state.answers,
             pulls=pulls if view.reported else state.merged(pulls),

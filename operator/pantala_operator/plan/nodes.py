@@ -129,7 +129,7 @@ class TaskNodes:
         """The failed nodes with their reasons, as far as they are known by name."""
         found = {}
         for each in self.failures:
-            if self._lacks(each.peer):
+            if each.peer in self.desired and each.peer not in self.holders:
                 found[each.peer] = Trouble.of_failure(each)
         if self.overdue is not None:
             found |= dict.fromkeys(sorted(self._timed_out - found.keys()), self.overdue)
@@ -182,9 +182,6 @@ class TaskNodes:
     @cached_property
     def _timed_out(self) -> Set[str]:
         return self.desired - self.holders - self.young if self.overdue is not None else frozenset()
-
-    def _lacks(self, name: str) -> bool:
-        return name in self.desired and name not in self.holders
 
 
 def moment(seconds: float) -> datetime:

@@ -173,11 +173,7 @@ def _settles(task: TaskResource, inputs: TaskInputs) -> bool:
 
 def _deadline(task: TaskResource, started: datetime, completed: datetime | None) -> datetime | None:
     seconds = task.spec.active_deadline_seconds
-    return None if seconds is None or completed is not None else _later(started, seconds)
-
-
-def _later(started: datetime, seconds: int) -> datetime:
-    return started + timedelta(seconds=seconds)
+    return None if seconds is None or completed is not None else started + timedelta(seconds=seconds)
 
 
 def _lacking_since(task: TaskResource, started: datetime, completed: datetime | None, now: datetime) -> datetime:
@@ -192,7 +188,7 @@ def _patience(task: TaskResource, observed: ObservedTask, since: datetime) -> It
     """The times at which nodes that lack the file exceed ``spec.timeoutSecondsPerNode``."""
     lacking = observed.targets.desired - observed.holders
     if task.spec.timeout_seconds_per_node is not None and lacking:
-        yield _later(since, task.spec.timeout_seconds_per_node)
+        yield since + timedelta(seconds=task.spec.timeout_seconds_per_node)
         for name in observed.young.keys() & lacking:
             yield observed.young[name]
 

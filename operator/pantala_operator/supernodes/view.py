@@ -116,10 +116,8 @@ class SupernodeView:
 
     def forget(self, uid: str) -> None:
         """Drop all about a deleted Task."""
-        self.reports.pop(uid, None)
-        self.former.pop(uid, None)
-        self._ready.pop(uid, None)
-        self._remembered.pop(uid, None)
+        for kept in (self.reports, self.former, self._ready, self._remembered):
+            kept.pop(uid, None)
 
 
 @dataclass(frozen=True, slots=True)
