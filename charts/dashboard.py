@@ -3,8 +3,6 @@
 The tests ask a real Prometheus server every query.
 """
 
-from __future__ import annotations
-
 import itertools
 import json
 from collections.abc import Iterator

@@ -5,8 +5,6 @@ It also writes the page about troubles. In ``crds/`` it writes the blocks that :
 ``python -m charts.generate`` writes; with ``--check`` it names the files that differ and ends with status 1.
 """
 
-from __future__ import annotations
-
 import re
 import sys
 from collections.abc import Iterator

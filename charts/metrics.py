@@ -1,7 +1,5 @@
 """The reference page of all metrics, from the families that the processes declare."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator, Mapping
 
 from pantala_operator import metrics as operator

@@ -1,7 +1,5 @@
 """Writes the page about troubles: each reason under its symptom, with its meaning, and the next step from the code."""
 
-from __future__ import annotations
-
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 

@@ -3,8 +3,6 @@
 Exit codes: 0 if every node has the file and the origin sent it once, 1 if not, 130 after Ctrl-C.
 """
 
-from __future__ import annotations
-
 import argparse
 import contextlib
 import signal

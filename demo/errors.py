@@ -1,7 +1,5 @@
 """The exception of the demo."""
 
-from __future__ import annotations
-
 
 class DemoError(Exception):
     """The demo cannot continue, or its result is wrong. ``log`` contains the end of a process's log."""

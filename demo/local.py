@@ -1,7 +1,5 @@
 """A cluster of processes on this machine's loopback. It needs no root and no containers, and leaves nothing behind."""
 
-from __future__ import annotations
-
 import json
 import subprocess
 import sys

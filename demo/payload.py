@@ -1,7 +1,5 @@
 """The distributed file, which is a real large file of this machine, and its origin."""
 
-from __future__ import annotations
-
 import asyncio
 import hashlib
 import os

@@ -1,7 +1,5 @@
 """The cluster that the demo runs on."""
 
-from __future__ import annotations
-
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from contextlib import AbstractContextManager

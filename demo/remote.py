@@ -1,7 +1,5 @@
 """The cluster of the user's kubeconfig, with the chart installed. The demo adds one Task and removes it again."""
 
-from __future__ import annotations
-
 import json
 import os
 import re

@@ -1,7 +1,5 @@
 """The demo's output: a block that changes on a terminal, or plain lines elsewhere."""
 
-from __future__ import annotations
-
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field

@@ -1,7 +1,5 @@
 """The steps of the demo: apply the sample Task, watch the bytes, check every file, count the origin's bytes."""
 
-from __future__ import annotations
-
 import json
 import time
 from dataclasses import dataclass

@@ -1,7 +1,5 @@
 """The end of the demo's output: the result, and commands to try next."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 
 from rich.console import Console

@@ -1,7 +1,5 @@
 """Writes ``docs/reference/api.md`` from the operations of the supernode. ``python -m handbook.api`` writes the page."""
 
-from __future__ import annotations
-
 import importlib
 import inspect
 import pkgutil

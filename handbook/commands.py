@@ -1,7 +1,5 @@
 """Writes ``docs/reference/commands.md`` from the commands of ``kubectl pantala``. ``python -m handbook.commands``."""
 
-from __future__ import annotations
-
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any

@@ -3,8 +3,6 @@
 ``python -m handbook.flags`` writes the page. With ``--check`` it ends with status 1 if the page differs.
 """
 
-from __future__ import annotations
-
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager

@@ -1,7 +1,5 @@
 """Reads the commands of a page, and the output that the page shows for them."""
 
-from __future__ import annotations
-
 import re
 from dataclasses import dataclass
 

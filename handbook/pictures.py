@@ -4,8 +4,6 @@ The pictures load nothing from other servers, and follow the colour scheme of th
 ``python -m handbook.pictures`` writes all files.
 """
 
-from __future__ import annotations
-
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field

@@ -3,17 +3,12 @@
 mkdocs imports this file from its own environment, so it imports no package of the project.
 """
 
-from __future__ import annotations
-
 import posixpath
 import re
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from mkdocs.structure.files import File
-
-if TYPE_CHECKING:
-    from mkdocs.structure.files import Files
+from mkdocs.structure.files import File, Files
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = {

@@ -1,7 +1,5 @@
 """``python -m release STEP`` makes one part of a release in ``dist/``. Only the step ``join`` can publish something."""
 
-from __future__ import annotations
-
 import argparse
 import re
 import shutil

@@ -1,7 +1,5 @@
 """Runs the programs that a release needs."""
 
-from __future__ import annotations
-
 import shutil
 import subprocess
 import sys

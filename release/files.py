@@ -1,7 +1,5 @@
 """Makes the files of a release: the wheel, the chart's package, the SBOMs and their checksums."""
 
-from __future__ import annotations
-
 import hashlib
 import importlib.util
 import json

@@ -1,7 +1,5 @@
 """Builds the images of a release with buildah, one archive for each process and architecture, and joins them."""
 
-from __future__ import annotations
-
 import os
 import platform
 import shutil

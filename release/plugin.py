@@ -4,8 +4,6 @@ The file has the wheels of the lock ``requirements/cli.txt``, whose hashes pip c
 two packages. A release has a file for each platform, with the wheels for all versions of Python.
 """
 
-from __future__ import annotations
-
 import hashlib
 import json
 import os
