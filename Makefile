@@ -30,7 +30,7 @@ help: ## Show this list
 
 $(VENV)/ready: pyproject.toml requirements/dev.txt
 	@$(PYTHON) -c 'import sys; sys.exit("Pantala needs Python 3.11 or newer; set PYTHON=") if sys.version_info < (3, 11) else None'
-	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@test -x $(BIN)/pip || $(PYTHON) -m venv $(VENV)
 	@echo "installing the locked dependencies into $(VENV)" >&2
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/dev.txt
 	@$(BIN)/python -m pip install -q --disable-pip-version-check --no-deps --no-build-isolation -e .
@@ -152,7 +152,7 @@ proto: $(VENV)/ready ## Generate the runtime helper's messages
 	@$(BIN)/python -m pantala_runtime.proto.generate
 
 $(VENV)/audit: $(VENV)/ready requirements/audit.txt
-	@test -x $(VENV)-audit/bin/python || $(PYTHON) -m venv $(VENV)-audit
+	@test -x $(VENV)-audit/bin/pip || $(PYTHON) -m venv $(VENV)-audit
 	@$(VENV)-audit/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/audit.txt
 	@touch $@
 
@@ -167,7 +167,7 @@ audit-dependencies: $(VENV)/audit ## Compare all locked dependencies with the kn
 	@for lock in requirements/*.txt; do $(VENV)-audit/bin/pip-audit --strict --require-hashes --disable-pip -r $$lock; done
 
 $(VENV)-docs/ready: requirements/docs.txt
-	@test -x $(VENV)-docs/bin/python || $(PYTHON) -m venv $(VENV)-docs
+	@test -x $(VENV)-docs/bin/pip || $(PYTHON) -m venv $(VENV)-docs
 	@$(VENV)-docs/bin/python -m pip install -q --disable-pip-version-check --require-hashes -r requirements/docs.txt
 	@touch $@
 
