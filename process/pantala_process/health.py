@@ -67,11 +67,11 @@ async def serving(
     if address is None:
         yield 0
         return
-    process = asyncio.get_running_loop()
+    loop = asyncio.get_running_loop()
     with listening(address) as sockets:
-        app = _application(process, registry, ready=ready, alive=alive)
+        app = _application(loop, registry, ready=ready, alive=alive)
         up: Future[Callable[[], object]] = Future()
-        thread = threading.Thread(target=lambda: asyncio.run(_serve(app, sockets, up)), name="health", daemon=True)
+        thread = threading.Thread(target=_run, args=(app, sockets, up), name="health", daemon=True)
         thread.start()
         try:
             await asyncio.to_thread(up.result)
@@ -80,20 +80,27 @@ async def serving(
             await asyncio.to_thread(_end, thread, up)
 
 
-async def _serve(app: web.Application, sockets: Sequence[socket.socket], up: Future[Callable[[], object]]) -> None:
+def _run(app: web.Application, sockets: Sequence[socket.socket], up: Future[Callable[[], object]]) -> None:
     """Serve until another thread calls the function in ``up``. If the server fails to start, ``up`` has its error."""
-    stop, loop = asyncio.Event(), asyncio.get_running_loop()
-    most = min(_MOST, int(file_limit() * _SHARE))
     try:
-        async with serving_at(app, sockets, grace=1.0, most=most, lingering=0.0):
-            up.set_result(lambda: loop.call_soon_threadsafe(stop.set))
-            await stop.wait()
+        with asyncio.Runner() as runner:
+            runner.run(_serve(app, sockets, up))
     except Exception as error:
+        if up.done():
+            raise
         up.set_exception(error)
 
 
+async def _serve(app: web.Application, sockets: Sequence[socket.socket], up: Future[Callable[[], object]]) -> None:
+    stop, loop = asyncio.Event(), asyncio.get_running_loop()
+    most = min(_MOST, int(file_limit() * _SHARE))
+    async with serving_at(app, sockets, grace=1.0, most=most, lingering=0.0):
+        up.set_result(lambda: loop.call_soon_threadsafe(stop.set))
+        await stop.wait()
+
+
 def _end(thread: threading.Thread, up: Future[Callable[[], object]]) -> None:
-    """End the thread. Wait first until it runs, else the sockets would be closed while it begins to use them."""
+    """Stop the server when it has started, and wait for its thread. Earlier, its sockets would close in the start."""
     with contextlib.suppress(Exception):  # the server has failed
         up.result()()
     thread.join()

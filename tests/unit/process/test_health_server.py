@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import errno
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -53,6 +55,16 @@ async def test_metrics_carry_the_version_and_the_figures_of_now() -> None:
     assert 'pantala_build_info{process="example",version=' in text
     assert "process_resident_memory_bytes" in text
     assert "pantala_sent_bytes_total 7.0" in text
+
+
+async def test_a_server_whose_thread_cannot_begin_ends_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    def exhausted() -> asyncio.AbstractEventLoop:
+        raise OSError(errno.EMFILE, os.strerror(errno.EMFILE))
+
+    monkeypatch.setattr(asyncio.events, "new_event_loop", exhausted)
+    with pytest.raises(OSError, match="Too many open files"):
+        async with asyncio.timeout(5):
+            await get("/readyz")
 
 
 async def test_metrics_of_a_process_that_is_stuck_are_unavailable(monkeypatch: pytest.MonkeyPatch) -> None:
