@@ -9,10 +9,12 @@ import asyncio
 import hashlib
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 from cachetools import LRUCache
 
 from pantala_pieces.file import PieceFile
+from pantala_process.flight import SingleFlight
 from pantala_protocol.geometry import OVERHEAD, Geometry, Wrapping
 
 _MAX_CONTENTS = 1024
@@ -32,19 +34,22 @@ class Checksums:
         self._lookup = lookup
         self._threads = ThreadPoolExecutor(max_workers=2, thread_name_prefix="md5")
         self._sums: LRUCache[tuple[str, str], _Sums] = LRUCache(_MAX_CONTENTS)
+        self._calls: SingleFlight[tuple[str, str, int], str] = SingleFlight()
 
     def pieces(self, task_id: str, generation: str) -> Mapping[int, str]:
         """The sums of pieces that were computed before. Empty: there are none, or they were dropped."""
         return self._of(task_id, generation).pieces
 
     async def piece(self, task_id: str, generation: str, piece: int) -> str:
-        """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` if it is missing, and ``StoreError``."""
+        """``<md5>:<length>`` of a wrapped piece. Raises :class:`LookupError` if it is missing, and ``StoreError``.
+
+        If the caller is cancelled, the computation continues.
+        """
         sums = self._of(task_id, generation)
-        if piece not in sums.pieces:
-            file = self._file(task_id, generation)
-            loop = asyncio.get_running_loop()
-            sums.pieces[piece] = await loop.run_in_executor(self._threads, _piece_sum, file, piece)
-        return sums.pieces[piece]
+        if piece in sums.pieces:
+            return sums.pieces[piece]
+        file = self._file(task_id, generation)
+        return await self._calls.share((task_id, generation, piece), partial(self._piece, sums, file, piece))
 
     async def whole(self, task_id: str, generation: str) -> str:
         """The md5 of the file. If the caller is cancelled, the computation continues. Raises as :meth:`piece`."""
@@ -58,6 +63,11 @@ class Checksums:
             if sums.whole is not None:
                 sums.whole.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+    async def _piece(self, sums: _Sums, file: PieceFile, piece: int) -> str:
+        loop = asyncio.get_running_loop()
+        found = sums.pieces[piece] = await loop.run_in_executor(self._threads, _piece_sum, file, piece)
+        return found
 
     async def _whole(self, file: PieceFile) -> str:
         if file.meta.length is None:

@@ -52,7 +52,7 @@ class Client:
     last_alive: float
     """When the client last sent a request or served a piece, in monotonic seconds."""
     waits_since: float = math.inf
-    """Since when every answer has been "wait". Infinite: the last answer had a piece."""
+    """Since when the client waits for an origin that fails. Infinite: the origin does not fail, or sent a piece."""
     released: bool = False
     finished: bool = False
     uploads: int = 0

@@ -72,9 +72,9 @@ class RegistrationTimeouts:
     pause: float = 0.1
     """How long the answer to a reported failure is delayed. This slows down a client that reaches no provider."""
     outage: float = 30.0
-    """How long a client waits for the next piece of an origin that fails. Its own timeout may be hours."""
+    """How long a client waits for the next piece of an origin that fails. The client's own timeout may be hours."""
     refusal: float = 10.0
-    """How long a registration does not begin another attempt after a failure."""
+    """The fewest seconds between the starts of two attempts at a failing origin."""
     rejection: float = 180.0
     """How long a file with the wrong md5 is not fetched again."""
 
@@ -123,7 +123,7 @@ class Registrations:
         self._registered.add(task_id)
         wait = self._timeouts.registration
         if task is not None and task.copy.status is CDNStatus.FAILED:  # an earlier client has waited for these retries
-            wait -= self._clock() - self._tried[task_id]
+            wait -= self._clock() - self._tried.get(task_id, self._clock())
         task = await self._watch.until(task_id, _is_decided, wait)
         failure = task.copy.failure if task is not None else None
         if task is None or not (_is_decided(task) or failure):
@@ -172,7 +172,10 @@ class Registrations:
                 yield lease.until, task.id
 
     def _attempt(self, task_id: TaskID, task: Task | None) -> str:
-        """The order's ``attempt``. It is new if the former attempt has failed, and is not one of the last seconds."""
+        """The ``attempt`` for the order.
+
+        It is new if the last attempt failed and began more than ``refusal`` seconds ago.
+        """
         if task is not None and (task.copy.status is not CDNStatus.FAILED or task_id in self._tried):
             return task.lease.attempt if task.lease is not None else ""
         now = self._tried[task_id] = self._clock()

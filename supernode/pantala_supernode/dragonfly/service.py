@@ -126,16 +126,16 @@ class DragonflyService:
 
     def _wait(self, client: Client, task: Task) -> Envelope:
         """The answer for a client that must wait for its next piece."""
-        client.waits_since = min(client.waits_since, self._clock())
-        if task.copy.failure is not None and self._clock() - client.waits_since > self._timeouts.outage:
-            return _failed(task)
-        return envelope(Code.WAIT)
+        since = min(client.waits_since, self._clock()) if task.copy.failure is not None else math.inf
+        client.waits_since = since
+        return _failed(task) if self._clock() - since > self._timeouts.outage else envelope(Code.WAIT)
 
     async def _continue(self, client: Client, task: Task) -> Envelope:
         """Answer a client of a former generation. It may continue if the current content repeats its pieces."""
         try:
-            repeated = await self._repeats(client, task)
-        except (LookupError, StoreError):
+            async with asyncio.timeout(self._timeouts.hold):  # the sums that are known then are kept
+                repeated = await self._repeats(client, task)
+        except (TimeoutError, LookupError, StoreError):
             repeated = None
         if repeated is None:
             return self._wait(client, task)
@@ -146,7 +146,7 @@ class DragonflyService:
         return await self._answer(client)
 
     async def _repeats(self, client: Client, task: Task) -> bool | None:
-        """True if the copy has all pieces that clients got of the former generation. ``None``: not known yet."""
+        """True if the copy repeats each piece of the former generation with a known md5. ``None``: not known yet."""
         copy, former = task.copy, self._checksums.pieces(task.id, client.generation)
         if copy.given_up or not former or copy.piece_size not in (0, client.piece_size):
             return False

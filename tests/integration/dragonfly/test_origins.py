@@ -60,6 +60,16 @@ async def test_a_client_does_not_wait_for_the_rest_of_a_file_that_never_arrives(
         assert {0, 1, 2, 3} >= client.pieces.keys() > set()
 
 
+async def test_a_slow_origin_that_fails_once_ends_no_client(stage: DragonflyStage) -> None:
+    """The client has waited for longer than an outage may take, but the origin has only been slow."""
+    stage.app.dragonfly.service._timeouts = RegistrationTimeouts(hold=0.1, outage=2.5)
+    body = Generated(4 * P, seed=1)
+    failing = Behaviour(status=503, headers={"Retry-After": "1"})
+    stage.origin.serve("/f", body, script=[Behaviour(rate=P / 4, reset_after=P - 1), failing])
+    async with stage.dfget() as client:
+        assert body.read(0, body.size) == await client.run()
+
+
 async def test_a_slow_origin_is_waited_for(stage: DragonflyStage) -> None:
     """Each answer comes within the client's 5 s. The client asks again after 609."""
     content = stage.serve(P, delay=5.0)

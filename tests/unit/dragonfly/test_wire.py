@@ -1,9 +1,11 @@
 """Requests of Dragonfly's clients, the wrapping of pieces and their checksums."""
 
+import asyncio
 import hashlib
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from unittest.mock import Mock
 
 import pytest
 
@@ -14,7 +16,7 @@ from pantala_pieces.store import PieceStore
 from pantala_process.settings import SettingsError
 from pantala_protocol import task_id
 from pantala_protocol.geometry import Wrapping
-from pantala_supernode.dragonfly import wire
+from pantala_supernode.dragonfly import checksums, wire
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.settings import parse
 
@@ -171,6 +173,19 @@ async def test_a_sum_is_computed_once(file: PieceFile) -> None:
     piece, whole = await sums.piece(ID, "g", 0), await sums.whole(ID, "g")
     file.forget(file.have)
     assert (piece, whole) == (await sums.piece(ID, "g", 0), await sums.whole(ID, "g"))
+    sums.close()
+
+
+async def test_simultaneous_callers_share_a_sum(file: PieceFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One caller leaves early. The sum is computed all the same."""
+    counted = Mock(wraps=checksums._piece_sum)
+    monkeypatch.setattr(checksums, "_piece_sum", counted)
+    sums = Checksums(lambda _name: file)
+    callers = [asyncio.create_task(sums.piece(ID, "g", 0)) for _ in range(5)]
+    await asyncio.sleep(0)
+    callers[0].cancel()
+    found = await asyncio.gather(*callers[1:])
+    assert (1, 1) == (len(set(found)), counted.call_count)
     sums.close()
 
 
