@@ -36,7 +36,7 @@ _DAY = 86400
 _AT_ONCE, _MOST_WAITING = 2, 256
 """The most accused pieces that are read at once, and the most that wait. The threads also have other work."""
 _RIGHT, _RIGHT_SECONDS = 4096, 60.0
-"""How many right pieces are remembered, and for how many seconds. A hostile peer may accuse pieces again and again."""
+"""How many intact pieces are remembered, and for how long. A hostile peer may report a piece many times."""
 
 
 class Supernode:
@@ -206,18 +206,21 @@ class PieceInspector:
         self._wall = wall
         self._begun = wall()
         self._checked: dict[PieceFile, float] = {}
-        self._inspections: dict[tuple[TaskID, int], asyncio.Task[None]] = {}
+        self._inspections: dict[tuple[TaskID, str, int], asyncio.Task[None]] = {}
         self._turns = asyncio.Semaphore(_AT_ONCE)
-        self._right: TTLCache[tuple[TaskID, int], None] = TTLCache(_RIGHT, _RIGHT_SECONDS)
+        self._right: TTLCache[tuple[TaskID, str, int], None] = TTLCache(_RIGHT, _RIGHT_SECONDS)
 
     def inspect(self, task_id: TaskID, piece: int) -> None:
         """Read a piece in the background. If the piece is wrong or cannot be read, let the CDN fetch it again.
 
-        A piece that was right a moment ago is not read again.
+        A piece that was intact in the last minute is not read again.
         """
-        key = task_id, piece
+        file = self._store.get(task_id)
+        if file is None:
+            return
+        key = task_id, file.meta.generation, piece
         if key not in self._inspections and key not in self._right and len(self._inspections) < _MOST_WAITING:
-            self._inspections[key] = inspection = asyncio.create_task(self._inspect(task_id, piece))
+            self._inspections[key] = inspection = asyncio.create_task(self._inspect(file, key))
             inspection.add_done_callback(lambda _: self._inspections.pop(key, None))
 
     async def close(self) -> None:
@@ -242,10 +245,8 @@ class PieceInspector:
             if finding.wrong:
                 self._refetch(TaskID(file.meta.task_id), finding.wrong)
 
-    async def _inspect(self, task_id: TaskID, piece: int) -> None:
-        file = self._store.get(task_id)
-        if file is None:
-            return
+    async def _inspect(self, file: PieceFile, key: tuple[TaskID, str, int]) -> None:
+        task_id, _, piece = key
         try:
             async with self._turns:
                 right = await asyncio.to_thread(file.read_verified, piece) is not None
@@ -254,7 +255,7 @@ class PieceInspector:
         except StoreError:
             right = False
         if right:
-            self._right[task_id, piece] = None
+            self._right[key] = None
         else:
             self._refetch(task_id, 1 << piece)
 

@@ -68,6 +68,7 @@ class Publisher:
         for record in self._records:
             with contextlib.suppress(OSError, StoreError, OutsideRootError, PathConflictError):
                 self._remove_temporary(record)
+            with contextlib.suppress(OSError, StoreError, OutsideRootError, PathConflictError):
                 if not self._in_place(record):
                     self.unpublish(record.path)
 

@@ -104,7 +104,7 @@ class NativeAPI:
 
     async def sync(self, request: web.Request) -> web.Response:
         client, address = certified(request), client_address(request)
-        with self.limits.reserved(client or address, request.content_length or MAX_EXCHANGE):
+        with self.limits.reserved(client or address, min(request.content_length or MAX_EXCHANGE, MAX_EXCHANGE)):
             body = await receive_body(request, most=MAX_EXCHANGE)
             await self.limits.turn(client)
         with self.limits.serving(client):

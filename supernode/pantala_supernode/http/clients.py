@@ -29,6 +29,9 @@ _SHARE, _BURST = 0.25, 2.0
 
 An exchange usually takes less than a millisecond. An inventory of ten thousand files takes some tenths of a second."""
 
+_MOST_REMEMBERED = 20_000
+"""With more clients than this, those within their share are forgotten."""
+
 
 def certified(request: web.Request) -> str | None:
     """The name in the client's certificate. ``None``: plain HTTP."""
@@ -38,8 +41,8 @@ def certified(request: web.Request) -> str | None:
 class ClientLimits:
     """The limits of all clients. On plain HTTP, a client is an address, and its time has no limit.
 
-    With TLS, a client is the name in a certificate. ``clock`` returns monotonic seconds, and ``spent`` the seconds that
-    the thread has used a processor.
+    With TLS, a client is the name in a certificate. ``clock`` returns monotonic seconds, and ``spent`` the CPU
+    seconds of this thread.
     """
 
     def __init__(
@@ -55,7 +58,10 @@ class ClientLimits:
         """Reserve ``size`` bytes instead of ``before``. Raises :class:`LimitedError` if the client has too many."""
         before, size = (each if each > _SMALL else 0 for each in (before, size))
         if size > before and self._taken[client] + size - before > _ROOM:
-            raise LimitedError(f"the client has more than {_ROOM} bytes of unfinished requests; send them one by one")
+            raise LimitedError(
+                f"the client has more than {_ROOM >> 20} MiB of unfinished requests and unread answers; "
+                "read the answers, and send one request at a time"
+            )
         self._taken[client] += size - before
         if not self._taken[client]:
             del self._taken[client]
@@ -96,6 +102,8 @@ class ClientLimits:
             yield
         finally:
             if certified is not None:
+                if len(self._used) > _MOST_REMEMBERED:
+                    self._used = {name: each for name, each in self._used.items() if self._excess(name)}
                 self._used[certified] = self._excess(certified) + self._spent() - begun, self._clock()
 
     def _excess(self, certified: str) -> float:
