@@ -17,7 +17,7 @@ LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
 """These errors mean that the disk has lost the bytes."""
 
 DENIED = frozenset({errno.EACCES, errno.EPERM})
-"""These errors mean that another program has changed the owner or the permissions."""
+"""These errors mean that this process has no access to the file."""
 
 
 class StoreError(Exception):
@@ -76,9 +76,9 @@ def store_error(operation: str, error: OSError, advice: str = "") -> StoreError:
 
 
 def _advice(error: OSError) -> str:
-    """What to do about an error whose cause does not end by itself, as the end of a message."""
+    """The next step for an error that stays until someone acts, as the end of a message. Empty for other errors."""
     if error.errno in DENIED:
-        return f". Let the user {os.geteuid()}, as which this process runs, write there"
+        return f". Give the user {os.geteuid()}, as which this process runs, access to it"
     if error.errno in LOST - {errno.ENOENT}:
         return ". The disk is damaged. Check it with fsck"
     return ". Mount the disk so that this process can write to it" if error.errno == errno.EROFS else ""

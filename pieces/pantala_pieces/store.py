@@ -85,7 +85,7 @@ class PieceStore:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
                 set_aside(directory)
-                _log.warning("a directory of a task has content that is not removed; it is renamed", task=name)
+                _log.warning("renamed the directory of a deleted task, because some of its files stay", task=name)
 
     def usage(self) -> Usage:
         """The room of the disk that has the store."""
@@ -126,7 +126,7 @@ class PieceStore:
             except OSError as error:
                 if error.errno not in LOST | DENIED:
                     raise
-                _log.error("a folder of copies cannot be read; they are fetched again", error=str(error))
+                _log.error("a folder cannot be read; its copies are fetched again", error=str(error))
 
     def _remove(self, name: str) -> None:
         """Remove a copy that is not usable. If the disk does not allow it, the other copies are usable all the same."""

@@ -14,7 +14,7 @@ from typing import Generic, NamedTuple, TypeVar
 T = TypeVar("T")
 
 _FORGOTTEN_ABOVE = 256
-"""The number of flows above which those that do not wait, and have no debt, are forgotten."""
+"""With more flows than this, those that do not wait and are not ahead of the others are forgotten."""
 
 
 class Claim(NamedTuple):
@@ -29,7 +29,7 @@ class Claim(NamedTuple):
 
 
 class _Flow(Generic[T]):
-    """The items of one client, or the flows of all clients of a tenant, or the flows of all tenants."""
+    """One level of the queue: all tenants, one tenant, or one client. A client has items, the others have flows."""
 
     def __init__(self, rank: int = 0) -> None:
         self.rank = rank

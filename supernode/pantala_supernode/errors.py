@@ -262,7 +262,7 @@ class NotReadyError(RequestError):
 
 
 class LimitedError(RequestError):
-    """A registry limits the requests of its clients."""
+    """A registry or this supernode limits the requests of one client."""
 
     status = 429
     name = "RateLimited"

@@ -62,7 +62,7 @@ async def test_a_folder_of_copies_that_is_denied_is_named_until_the_peer_may_use
             state = await supernode.until_delivered(uid="one")
             assert (DeliveryStatus.FAILED, Reason.NODE_DISK_FAILED) == (state.status, state.reason)
             assert str(denied) in state.message
-            assert f"Let the user {os.geteuid()}," in state.message
+            assert f"Give the user {os.geteuid()}," in state.message
             denied.chmod(0o700)
             await eventually(lambda: supernode.delivered(uid="one") == PUBLISHED)
 

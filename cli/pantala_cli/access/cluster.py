@@ -180,7 +180,7 @@ def of_one_place(objects: Sequence[Resource], whose: str) -> str:
     if len(places) > 1:
         raise ForeignLabelsError(
             f"Objects with the labels of {whose} are in the namespaces {', '.join(places)}. "
-            "A cluster can have only one release. Name its namespace with --pantala-namespace."
+            "A cluster should have only one release. Name its namespace with --pantala-namespace."
         )
     return "".join(places)
 

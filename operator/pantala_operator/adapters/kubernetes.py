@@ -94,9 +94,8 @@ async def connect(
         is_named = isinstance(error, OSError | config.ConfigException)
         what = " ".join(str(error).split()) if is_named else "it is not a kubeconfig"
         source = "the pod's service account" if in_pod else f"the kubeconfig {path or '~/.kube/config'}"
-        raise ClusterError(
-            f"no credentials for the API server in {source}: {what.rstrip('.')}. Give a valid file as --kubeconfig"
-        ) from error
+        advice = "Let the pod mount its service account's token" if in_pod else "Give a valid file as --kubeconfig"
+        raise ClusterError(f"no credentials for the API server in {source}: {what.rstrip('.')}. {advice}") from error
     configuration.client_session_kwargs = {"trust_env": False}
     return KubernetesCluster(configuration, timeout, term, clock)
 

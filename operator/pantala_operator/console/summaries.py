@@ -127,14 +127,14 @@ def _cached(status: TaskStatus, report: TaskReport | None, length: int | None) -
 
 
 def _arrived(length: int, counts: NodeCounts, traffic: Traffic, progress: TaskDownloads | None) -> int:
-    """The bytes that have arrived on all nodes."""
+    """The bytes on the nodes, added up over all nodes."""
     whole, partial = _held(progress.nodes, length) if progress is not None else (0, 0)
     there = max(counts.ready, whole) * length
     return max(there + partial if partial else traffic.supernode + traffic.peers, there)
 
 
 def _share(task: TaskResource, length: int | None, cached: int, counts: NodeCounts, arrived: int) -> float | None:
-    """As in the status, but from newer reports of a file."""
+    """The progress of a Task. For a file, it uses newer reports than the status does."""
     if task.spec.is_image or not length or (task.spec.to_peers and not counts.desired):
         return percentage(task.status.progress)
     if not task.spec.to_peers:

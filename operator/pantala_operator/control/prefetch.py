@@ -260,7 +260,7 @@ class PrefetchController:
         return next((pin.blobs for pin in pins if pin.task == each.metadata.name), frozenset())
 
     def _write_nodes(self, planned: Mapping[str, Planned], now: datetime) -> None:
-        """Remove startup taints, and write the nodes' conditions. An unknown vote holds back only young nodes."""
+        """Remove startup taints, and write the nodes' conditions. Without a plan, a vote counts until its deadline."""
         nodes, unknown, votes = self._known.nodes.items, [], []
         for uid, each in planned.items():
             if (known := self._states[uid].vote) is not None:

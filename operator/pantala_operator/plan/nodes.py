@@ -201,7 +201,8 @@ def counted(views: Iterable[NodeView]) -> NodeCounts:
 def share_of_copies(cached: float, arrived: float, nodes: int) -> float:
     """The progress of a file that is not complete, at most 0.99.
 
-    ``cached``: the part of the file at the supernode. ``arrived``: the copies, whole or in part, on its ``nodes``.
+    ``cached``: the part of the file at the supernode. ``arrived``: the number of copies on ``nodes`` nodes. Half a file
+    counts as 0.5.
     """
     return min((cached + arrived) / (1 + nodes), 0.99)
 
@@ -213,7 +214,7 @@ def listed(late: Mapping[str, Trouble], room: int = MAX_NODES) -> tuple[LateNode
 
 
 def varied(found: Iterable[T], *keys: Callable[[T], Hashable]) -> list[T]:
-    """Sort so that the first entries have as many values of the first key as possible, then of the next keys."""
+    """Sort so that the first entries differ as much as possible: first by the first key, then by the next keys."""
     seen: Counter[Hashable] = Counter()
     ranked = []
     for each in found:

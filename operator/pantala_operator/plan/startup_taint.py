@@ -90,9 +90,9 @@ def vote(
 
 
 def unknown_vote(taint: StartupTaint, nodes: Mapping[str, Node], now: datetime, *, privileged: bool) -> TaintVote:
-    """The vote of an ImagePrefetch that is not planned yet, or that cannot be planned. It may target every node.
+    """The vote of an ImagePrefetch without a plan. Its targets are unknown, so every node waits until the deadline.
 
-    Its deadline counts too, so that it holds no node for ever.
+    An ImagePrefetch has no plan right after a restart, or if it cannot be planned.
     """
     made = vote(taint, nodes, nodes, frozenset(), NodeRights(), now, privileged=privileged)[0]
     return TaintVote(taint.key, keep=made.keep, waiting=made.waiting)
@@ -114,8 +114,9 @@ def node_conditions(
 ) -> Mapping[str, Verdict]:
     """What the condition ``pantala.dev/ImagesReady`` of each node must say, by node.
 
-    A node without a vote has the condition only if it had one before. Such a node waits for no image any more. The
-    condition of a node to which an ``unknown`` vote may matter stays as it is.
+    A node without a vote has the condition only if it had one before. Such a node waits for no image any more.
+    ``unknown``: the votes of ImagePrefetches without a plan. Before their deadline, they keep a node from becoming
+    ready. While there are any, the condition of a node without a vote does not change.
     """
     waiting: set[str] = set()
     ready: set[str] = set()

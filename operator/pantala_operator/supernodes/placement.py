@@ -24,8 +24,8 @@ class ReplicaReport:
     before_restart: bool = False
     """True if the report is from before the supernode's restart, and no newer one exists."""
     current: bool = True
-    """True if the supernode has had the task in its statement from before the report until now. Otherwise its copy may
-    be gone: it deletes what is no longer stated."""
+    """True if every statement from the report's revision until now contains the task. Otherwise, the supernode may have
+    deleted the copy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -76,9 +76,9 @@ class PieceCache:
     async def verify(self, task_id: str) -> bool:
         """Hash all pieces of a task again. False: a published file has changed, or cannot be read.
 
-        Then its pieces are dropped, because a published file cannot be repaired while programs read it. So are pieces
-        that the disk has lost or denies. Raises :class:`StoreError` for any other error, such as a read-only disk. It
-        may pass, so it deletes nothing.
+        Drops the pieces of a changed file, because a published file cannot be repaired while programs read it. Also
+        drops pieces that the disk has lost, or to which this process has no access. After any other error, such as a
+        read-only disk, the pieces stay. Then it raises :class:`StoreError`.
         """
         file = self._store.get(task_id)
         if file is None:
@@ -96,7 +96,7 @@ class PieceCache:
         try:
             await self.drop(task_id)
         except StoreError as error:
-            log.warning("an unusable task cannot be removed from the disk", task=task_id, error=str(error))
+            log.warning("the unusable pieces of a task cannot be removed from the disk", task=task_id, error=str(error))
         return not published
 
     def lookup(self, task_id: str) -> PieceFile | None:

@@ -93,7 +93,8 @@ def _watch(
         try:
             token = file.read_text("ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            raise FolderError(f"cannot read the mirror's token in {file}: {error}") from None
+            what = f"cannot read the mirror's token in {file}: {error}"
+            raise FolderError(f"{what}. Write it with pantala-peer configure") from None
         return deciding(mirrored, mirror, token, resolve=mirror_resolve)
 
     async def life(stop: Stop) -> None:

@@ -92,7 +92,8 @@ def keep_token(path: Path, owner: TokenOwner | None = None) -> str:
         if owner is not None:
             _give(path, owner)
     except OSError as error:
-        raise FolderError(f"cannot write the mirror's token to {path}: {error.strerror}") from error
+        what = f"cannot write the mirror's token to {path}: {error.strerror}"
+        raise FolderError(f"{what}. Give the peer access to it") from error
     if not token:  # a crash between creation and writing
         path.unlink(missing_ok=True)
         return keep_token(path, owner)

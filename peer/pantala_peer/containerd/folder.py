@@ -52,7 +52,9 @@ class Folder:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise FolderError(f"{error.filename or self._certs_d} cannot be used: {error.strerror}") from error
+            raise FolderError(
+                f"{error.filename or self._certs_d} cannot be used: {error.strerror}. Give the peer access to it"
+            ) from error
 
     def read_record(self) -> FolderRecord:
         try:
@@ -62,7 +64,7 @@ class Folder:
         except RecordError as error:
             with contextlib.suppress(RecordError, FileNotFoundError):
                 return records.load(records.copy_of(self._record), FolderRecord)
-            raise FolderError(f"{self._record} is not valid ({error}). Move it away") from None
+            raise FolderError(f"{self._record} is not valid ({error}). Move the file to another folder") from None
 
     def read_tree(self) -> Tree:
         missing = [path for path in (self._certs_d, *self._certs_d.parents) if not path.exists()]

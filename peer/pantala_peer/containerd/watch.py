@@ -46,7 +46,7 @@ class RepairNote(msgspec.Struct, frozen=True, omit_defaults=True):
 
     def __str__(self) -> str:
         if self.fault:
-            again = f"Correct that. The peer tries again every {INTERVAL:g} s"
+            again = f"The peer tries again every {INTERVAL:g} s"
             return f"The peer cannot write its part of containerd's files: {self.fault}. {again}"
         names = ", ".join(self.names[:_NAMES]) + (", and more" if len(self.names) > _NAMES else "")
         when = f"{datetime.fromtimestamp(self.at, UTC):%Y-%m-%dT%H:%M:%SZ}"

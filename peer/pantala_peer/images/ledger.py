@@ -178,7 +178,7 @@ class LedgerFile:
                 content = records.load_pair(self._path, LedgerContent)
                 return Ledger(content.entries, content.pins)
             except (RecordError, PermissionError) as error:
-                log.warning("ignored the record of ordered images, because it is not valid", error=str(error))
+                log.warning("the record of ordered images cannot be used; starting without it", error=str(error))
         return Ledger()
 
     def write(self, content: LedgerContent) -> None:

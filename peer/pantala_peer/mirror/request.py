@@ -65,9 +65,9 @@ def _read(repository: ImageRepository, kind: str, reference: str) -> ManifestReq
 
 
 class ProbeResult(NamedTuple):
-    """The request of a probe, a pull of a fake image. The mirror answers 404, so the pull always fails.
+    """A probe that reached the mirror. It shows that containerd uses the peer's ``hosts.toml``.
 
-    containerd used the peer's ``hosts.toml``. Otherwise, it would have taken the mirror for a registry.
+    A probe is a pull of an image that does not exist. The mirror answers 404.
     """
 
     node: str

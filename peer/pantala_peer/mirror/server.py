@@ -104,7 +104,9 @@ class MirrorServer:
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         answer = await self._answer(request)
-        if not self._knows(request):  # clients of the node that stay could keep containerd out, with the same address
+        if not self._knows(
+            request
+        ):  # other programs of the node share containerd's address; their idle connections could use up its limit
             answer.force_close()
         return answer
 
@@ -132,7 +134,7 @@ class MirrorServer:
         by_our_file = len(names) == 1 and self._knows(request)
         node = requests.probed_node(path)
         if node is not None:
-            if by_our_file:  # any program of the node can send other requests, so they show nothing
+            if by_our_file:  # a request without our token may come from any program, so it proves nothing
                 self._probe = ProbeResult(node, at=self._clock())
             raise ProbeMissError("this image is only the peer's probe and does not exist")
         if not by_our_file:

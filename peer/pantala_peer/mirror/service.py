@@ -106,7 +106,8 @@ class MirrorService:
                     await asyncio.Event().wait()
             except (OSError, SettingsError) as error:
                 log.warning("the mirror cannot begin; trying again", error=str(error))
-                self._problem = f"{error}. Until then images are pulled from their registries"
+                again = f"The peer tries again every {_RETRY:g} s"
+                self._problem = f"{error}. {again}. Until then, images are pulled from their registries"
             tried.set()
             await asyncio.sleep(_RETRY)
 

@@ -157,7 +157,12 @@ class AssignedTasks:
                 self._make_room()
         else:
             why = str(event.error)
-            log.warning("a piece was not received; it is given again", kind=event.kind, error=why, **_described(work))
+            log.warning(
+                "a piece was not received; the supernode assigns it again",
+                kind=event.kind,
+                error=why,
+                **_described(work),
+            )
             trouble = failed(event.error) if isinstance(event.error, StoreError) else None
             self._fail(given, event.kind, trouble)
             if trouble is not None:

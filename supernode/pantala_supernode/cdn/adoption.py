@@ -53,7 +53,7 @@ class Adoption:
             return await self._join(answer, answer.provenance)
         if recorder is not None and is_foreign(recorder.meta, self._order):
             raise errors.SourceChangedError.with_action(f"The pieces of {self._shown} came from another repository")
-        pinned = self._pinned and resume is not None  # the whole file joins nothing
+        pinned = self._pinned and resume is not None  # an answer with the whole file is not joined to older pieces
         if recorder is not None and freshness.same_content(answer, recorder.meta, pinned=pinned):
             if not freshness.same_content(answer, recorder.meta):
                 attempts.unverified_join = True

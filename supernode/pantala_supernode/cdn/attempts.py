@@ -1,4 +1,4 @@
-"""Keeps what the next try to complete a copy needs from earlier tries: pieces, and facts about the origin."""
+"""Keeps what the next attempt to complete a copy needs from earlier ones: pieces, and facts about the origin."""
 
 import random
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ FIRST_DELAY = 0.5
 """The longest delay before the first retry, in seconds. It doubles with each further retry, up to :data:`MAX_DELAY`."""
 MAX_DELAY = 60.0
 LATER_DELAY = 300.0
-"""Seconds between tries after a failure with :attr:`Retry.LATER`."""
+"""Seconds between attempts after a failure with :attr:`Retry.LATER`."""
 WRONG_RANGES = 3
 """After so many answers with other bytes than the requested range, an attempt requests only the whole file."""
 MAX_RESTARTS = 3
@@ -41,7 +41,7 @@ class RetryBudget:
         return self.restarts > MAX_RESTARTS
 
     def delay(self, error: SupernodeError, limit: int | None, rng: random.Random) -> float | None:
-        """Seconds until the next try after ``error``. ``None``: no further try.
+        """Seconds until the next attempt after ``error``. ``None``: no further attempt.
 
         ``limit``: the most retries after failures of the origin with :attr:`Retry.SOON`. ``None``: unlimited.
         """
@@ -62,7 +62,7 @@ class RetryBudget:
 
 
 class Attempts:
-    """The part of one copy's state that a try leaves to the next try."""
+    """What one attempt to complete a copy leaves for the next attempt."""
 
     def __init__(self) -> None:
         self.recorder: Recorder | None = None
@@ -71,7 +71,7 @@ class Attempts:
         self.origin_bytes = 0
         """Bytes of bodies that were read from the origin for this copy."""
         self.room_needed = 0
-        """Bytes that the last try could not write. The next try asks the origin only if this many bytes are free."""
+        """Bytes that the last attempt could not write. The next one asks the origin only if so many bytes are free."""
         self.lost = 0
         """The pieces that are damaged on the volume, as a bit mask."""
         self.provenance: Provenance | None = None

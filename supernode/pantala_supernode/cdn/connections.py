@@ -16,7 +16,7 @@ _FATAL = (errors.SourceChangedError, errors.LengthMismatchError)
 
 @dataclass(slots=True, eq=False, repr=False)
 class Connections:
-    """The connections of one try to complete a copy."""
+    """The connections of one attempt to complete a copy."""
 
     plan: SegmentPlan
     scale: ConnectionScale

@@ -26,7 +26,7 @@ class FetchTools:
     rng: random.Random
     make_room: MakeRoom
     budget: Callable[[TaskID], ReadBudget]
-    """Returns the quotas for one try to complete a copy."""
+    """Returns the quotas for one attempt to complete a copy."""
     fresh_for: float
     """Seconds for which a copy counts as current after the origin confirmed it. The origin may declare another time."""
     connections: int

@@ -126,7 +126,7 @@ class SmallFileChoice:
 def idle_blobs(session: PeerSession, progress: ProgressManager) -> list[str]:
     """The blobs that the peer's readers wait for, and of which the peer fetches no piece.
 
-    Blobs whose readers have not received a byte come first, because a client waits only shortly for the first byte.
+    Blobs whose readers have not received a byte come first, because a client waits briefly for the first byte.
     """
     found = []
     for name in session.wants:

@@ -279,7 +279,7 @@ class SyncServer:
             filled.add_done_callback(lambda filled: _pass_on(filled, outcome))
 
     def _filled(self, session: PeerSession, answer: SyncAnswer) -> SyncAnswer | asyncio.Future[SyncAnswer]:
-        """The answer, completed with what threads read from the volume."""
+        """The answer, with the digests and small files that threads read from the volume."""
         if not (session.is_former and answer.work) and self._small_files.has_all(answer):
             return self._small_files.filled(answer)
         return asyncio.ensure_future(self._fill(session, answer))

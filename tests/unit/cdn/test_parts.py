@@ -140,7 +140,7 @@ async def test_store_errors_are_volume_errors(
 @pytest.mark.parametrize(
     ("number", "advice"),
     [
-        (errno.EACCES, "Permission denied. Let the user {user}, as which this process runs, write there"),
+        (errno.EACCES, "Permission denied. Give the user {user}, as which this process runs, access to it"),
         (errno.EROFS, "Read-only file system. Mount the disk so that this process can write to it"),
         (errno.EIO, "Input/output error. The disk is damaged. Check it with fsck"),
         (errno.EBUSY, "Device or resource busy"),

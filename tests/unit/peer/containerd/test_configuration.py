@@ -152,7 +152,7 @@ def test_an_invalid_record_is_an_error_that_says_what_to_do(node: ConfiguredNode
     node.configure()
     for name in ("record.json", "record.json.copy"):
         (node.state / name).write_text("{")
-    with pytest.raises(FolderError, match="Move it away"):
+    with pytest.raises(FolderError, match="Move the file to another folder"):
         node.cleanup()
 
 

@@ -252,7 +252,7 @@ def test_an_unreadable_note_is_none(tmp_path: Path, content: bytes) -> None:
             "Another program changed hosts.toml of docker.io at 2025-11-28T14:00:00Z. The peer restored its part.",
         ),
         (RepairNote(0, tuple("abcdefg")), "of a, b, c, d, e, and more at 1970-01-01"),
-        (RepairNote(0, fault="it is read-only"), "it is read-only. Correct that. The peer tries again every 20 s"),
+        (RepairNote(0, fault="it is read-only"), "it is read-only. The peer tries again every 20 s"),
     ],
 )
 def test_what_the_note_says(note: RepairNote, text: str) -> None:
