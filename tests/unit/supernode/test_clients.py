@@ -25,7 +25,7 @@ def test_h7_a_client_takes_a_quarter_of_the_time_after_a_burst() -> None:
 def test_h2_a_client_has_room_for_two_unfinished_exchanges() -> None:
     limits = ClientLimits()
     with limits.reserved("a", MAX_EXCHANGE), limits.reserved("a", MAX_EXCHANGE), limits.reserved("a", 1000):
-        with pytest.raises(LimitedError, match="one by one"):
+        with pytest.raises(LimitedError, match="one request at a time"):
             limits.change("a", 0, MAX_EXCHANGE)
         limits.change("b", 0, MAX_EXCHANGE)
     limits.change("a", 0, MAX_EXCHANGE)
