@@ -85,7 +85,9 @@ class PieceStore:
                 if error.errno not in (errno.ENOTEMPTY, errno.EEXIST, errno.ENOTDIR):
                     raise
                 set_aside(directory)
-                _log.warning("renamed the directory of a deleted task, because some of its files stay", task=name)
+                _log.warning(
+                    "cannot remove all files of a deleted task; renamed its directory, which you can remove", task=name
+                )
 
     def usage(self) -> Usage:
         """The room of the disk that has the store."""

@@ -46,7 +46,7 @@ class _Flow(Generic[T]):
         self._now = 0.0
         """The start of the item that was served last."""
         self._latest = 0.0
-        """The greatest start of a flow. It becomes the time when nothing waits, so the next demand has no debts."""
+        """The greatest start of a flow. When nothing waits, ``_now`` becomes this, so no flow is behind then."""
 
     def join(self, key: object, rank: int, slack: float) -> _Flow[T]:
         """The flow to which an item is added."""

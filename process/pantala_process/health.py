@@ -100,7 +100,10 @@ async def _serve(app: web.Application, sockets: Sequence[socket.socket], up: Fut
 
 
 def _end(thread: threading.Thread, up: Future[Callable[[], object]]) -> None:
-    """Stop the server when it has started, and wait for its thread. Earlier, its sockets would close in the start."""
+    """Wait until the server has started, stop it, and wait for its thread.
+
+    An earlier stop would close its sockets while it starts.
+    """
     with contextlib.suppress(Exception):  # the server has failed
         up.result()()
     thread.join()

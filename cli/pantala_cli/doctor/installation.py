@@ -47,7 +47,7 @@ def pods(facts: Facts) -> Iterator[Diagnosis]:
         return
     releases = {labels(each).get(INSTANCE, "") for each in facts.workloads}
     if len(releases) > 1:
-        what = f"{several(releases)} are releases in one cluster, and the operator of each acts on all Tasks"
+        what = f"The cluster has several releases, {several(releases)}, and the operator of each acts on all Tasks"
         yield failed("installation", what, f"Uninstall all but one: helm uninstall --namespace {facts.home} RELEASE.")
     for each in facts.workloads:
         name = f"{each['kind']} {each['metadata']['name']}"

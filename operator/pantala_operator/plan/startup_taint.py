@@ -115,8 +115,8 @@ def node_conditions(
     """What the condition ``pantala.dev/ImagesReady`` of each node must say, by node.
 
     A node without a vote has the condition only if it had one before. Such a node waits for no image any more.
-    ``unknown``: the votes of ImagePrefetches without a plan. Before their deadline, they keep a node from becoming
-    ready. While there are any, the condition of a node without a vote does not change.
+    ``unknown``: the votes of ImagePrefetches without a plan. Before its deadline, such a vote prevents that the
+    condition becomes True. While there is one, nodes without another vote keep their condition.
     """
     waiting: set[str] = set()
     ready: set[str] = set()

@@ -24,8 +24,8 @@ class ReplicaReport:
     before_restart: bool = False
     """True if the report is from before the supernode's restart, and no newer one exists."""
     current: bool = True
-    """True if every statement from the report's revision until now contains the task. Otherwise, the supernode may have
-    deleted the copy."""
+    """True if the statement in force at the time of the report contains the task, and so does each later statement.
+    Otherwise, the supernode may have deleted the copy."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -38,7 +38,7 @@ class SupernodeView:
         self.epoch = 0
         """The greatest epoch of a statement that the supernode has accepted."""
         self._stated: dict[str, int] = {}
-        """The revision since which all statements contain a Task, by the Task's UID."""
+        """By a Task's UID: the revision of the first statement from which on all statements contain the Task."""
         self._ready: dict[str, Set[str]] = {}
         self._remembered: dict[str, tuple[str, Set[str]]] = {}
 

@@ -47,7 +47,10 @@ class PublicationRecords:
                 try:
                     record = records.load(file, PublicationRecord)
                 except (RecordError, PermissionError) as error:
-                    _log.error("the record of a published file cannot be used; it is written again", error=str(error))
+                    _log.error(
+                        "a record of a published file cannot be used; the peer writes the record again",
+                        error=str(error),
+                    )
                     continue
                 if self._file(record.path) == file:
                     self._remember(record)

@@ -119,9 +119,12 @@ def _check_directory(directory: Path) -> None:
     if not stat.S_ISDIR(status.st_mode):
         raise OutsideRootError(f"{directory} is not a directory. Remove it, or choose another --root.")
     if status.st_uid not in (0, os.geteuid()):
-        raise OutsideRootError(f"{directory} belongs to the user {status.st_uid}. Run chown or choose another --root.")
+        advice = f"Run chown {os.geteuid()} {directory}, or choose another --root."
+        raise OutsideRootError(f"{directory} belongs to the user {status.st_uid}. {advice}")
     if status.st_mode & stat.S_IWOTH:
-        raise OutsideRootError(f"All users may write to {directory}. Run chmod o-w or choose another --root.")
+        raise OutsideRootError(
+            f"All users may write to {directory}. Run chmod o-w {directory}, or choose another --root."
+        )
 
 
 def _make(directory: int, name: str, mode: int) -> bool:

@@ -131,7 +131,7 @@ class DragonflyService:
         return _failed(task) if self._clock() - since > self._timeouts.outage else envelope(Code.WAIT)
 
     async def _continue(self, client: Client, task: Task) -> Envelope:
-        """Answer a client of a former generation. It may continue if the current content repeats its pieces."""
+        """Answer a client of a former generation. It continues if its pieces are the same in the current content."""
         try:
             async with asyncio.timeout(self._timeouts.hold):  # the sums that are known then are kept
                 repeated = await self._repeats(client, task)
@@ -146,7 +146,10 @@ class DragonflyService:
         return await self._answer(client)
 
     async def _repeats(self, client: Client, task: Task) -> bool | None:
-        """True if the copy repeats each piece of the former generation with a known md5. ``None``: not known yet."""
+        """Compare the copy with those pieces of the former generation whose md5 is known. True: all are equal.
+
+        False: one differs, or no comparison is possible. ``None``: not known yet.
+        """
         copy, former = task.copy, self._checksums.pieces(task.id, client.generation)
         if copy.given_up or not former or copy.piece_size not in (0, client.piece_size):
             return False

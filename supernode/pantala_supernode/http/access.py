@@ -121,7 +121,7 @@ class Guard:
             return await handler(request)
         access = self._decisions.get(request.match_info.route)
         if access is None:
-            raise AccessRefusedError(403, "Forbidden", "no client may call this route")
+            raise AccessRefusedError(403, "Forbidden", f"no client may call {request.path}; check the path")
         client = None if request.transport is None else name_of(request.transport.get_extra_info("peercert"))
         identity = await self.authorize(access, request.headers.get("Authorization", ""), request.path, client)
         if identity is not None:

@@ -1,6 +1,6 @@
 """What one client may take of the process: bytes of unfinished bodies and answers, and time of the event loop.
 
-A node with a valid token could otherwise end the process, or stop it for all other nodes.
+Without these limits, one node with a valid token could use up the memory of the process, or block all other nodes.
 """
 
 import asyncio
@@ -22,7 +22,7 @@ _ROOM = 2 * MAX_EXCHANGE
 """The most bytes of a client's unfinished bodies and large answers. A peer has at most two exchanges at once."""
 
 _SMALL = 64 * 1024
-"""The most bytes of a body that needs no room. The number of connections is limited too."""
+"""Smaller bodies and answers do not count. The limit on connections bounds their sum."""
 
 _SHARE, _BURST = 0.25, 2.0
 """The fraction of the event loop's time that one client may take, and the seconds that it may take at once.
@@ -30,7 +30,7 @@ _SHARE, _BURST = 0.25, 2.0
 An exchange usually takes less than a millisecond. An inventory of ten thousand files takes some tenths of a second."""
 
 _MOST_REMEMBERED = 20_000
-"""With more clients than this, those within their share are forgotten."""
+"""Above this number of clients, those that are within their share are forgotten."""
 
 
 def certified(request: web.Request) -> str | None:
@@ -84,7 +84,7 @@ class ClientLimits:
             return answer
 
     def wait(self, certified: str | None) -> float:
-        """In how many seconds the next request of a client with this certificate is served. ``None``: plain HTTP."""
+        """The seconds until the client's next request is served. ``certified``: the name in its certificate, if any."""
         return 0.0 if certified is None else max(self._excess(certified) - _BURST, 0.0) / _SHARE
 
     async def turn(self, certified: str | None) -> None:

@@ -22,7 +22,7 @@ _KEPT = 65536
 """The most digests in memory."""
 
 _AT_ONCE = 4
-"""The most pieces that are hashed at once. Hashing uses the threads of the process. This leaves some for other work."""
+"""The most pieces that are hashed at once. Each uses a thread. The limit leaves threads for other work."""
 
 
 class _Key(NamedTuple):
@@ -34,8 +34,8 @@ class _Key(NamedTuple):
 class FormerDigests:
     """Adds the SHA-256 of each piece to answers. ``lookup`` finds a task's file.
 
-    ``on_damaged`` is called with a piece that cannot be read, or whose bytes have changed on the disk. The work for it
-    gets no SHA-256. Then the peer reports that the piece is corrupt, and gets it again.
+    ``on_damaged`` is called with a piece that cannot be read, or whose bytes have changed on the disk. The answer then
+    has no SHA-256 for this piece. So the peer reports the piece as corrupt, and fetches it again.
     """
 
     def __init__(self, lookup: Callable[[str], PieceFile | None], *, on_damaged: Callable[[TaskID, int], None]) -> None:

@@ -110,7 +110,7 @@ _FULL = msgspec.structs.replace(swarm()[0].supernodes[0], volume_free=1 << 20)
         (
             "installation",
             "failed",
-            "pantala, second are releases in one cluster",
+            "The cluster has several releases, pantala, second",
             {"workloads": tuple(daemon_set(release=name) for name in ("pantala", "second"))},
         ),
         ("pods", "failed", "pantala-peer: 1 of 2 ready", {"workloads": (daemon_set(ready=1),)}),
