@@ -6,9 +6,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import NamedTuple
 
+from bench.errors import BenchError
 from bench.network import Loopback
 from bench.origin.nginx import nginx_program, serving
-from bench.swarm import wait
 from testbed.process import Process
 
 NAME = "file"
@@ -47,7 +47,8 @@ def testbed_origin(own: Path, *flags: str) -> Iterator[LoopbackOrigin]:
     address = f"{place.address}:{place.port(0)}"
     process = Process([sys.executable, "-m", "testbed.origin", "--listen", address, *flags], own / "origin.log")
     try:
-        wait(lambda: "listening" in process.tail(), "the origin listens", 30)
+        if not process.becomes(lambda: "listening" in process.tail(), 30):
+            raise BenchError(f"The origin does not start:\n{process.tail()}")
         yield LoopbackOrigin(process.pid, f"http://{address}")
     finally:
         process.kill()

@@ -104,15 +104,9 @@ class Row:
 
 
 def few_descriptors(wanted: int) -> str | None:
-    """Why this process cannot have as many open files."""
+    """Why this process cannot have as many open files. ``None``: it can."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     return None if hard >= wanted else f"{hard} file descriptors are too few"
-
-
-def raise_descriptors(wanted: int) -> None:
-    """Let this process have as many open files."""
-    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (min(hard, wanted), hard))
 
 
 def memory_folder() -> Path | None:

@@ -7,9 +7,9 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from bench.errors import BenchError
 from bench.memory import MEBIBYTE, own_folder
 from bench.network import Host, Network
-from bench.swarm import wait
 from testbed.process import Process
 
 _PORT = 8080
@@ -68,5 +68,6 @@ def staged(plan: LinkPlan, file: Path) -> Iterator[Stage]:
             host, "origin", "testbed.origin", "--listen", f"{host.address}:{_PORT}",
             "--dir", str(file.parent), "--log", str(folder / _LOG),
         )  # fmt: skip
-        wait(lambda: "listening" in stage.origin.tail(), "the origin listens", 60)
+        if not stage.origin.becomes(lambda: "listening" in stage.origin.tail(), 60):
+            raise BenchError(f"The origin does not start:\n{stage.origin.tail()}")
         yield stage

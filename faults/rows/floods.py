@@ -11,7 +11,8 @@ from functools import partial
 
 import aiohttp
 
-from faults.row import Case, Plan, Row, Tally, few_descriptors, raise_descriptors
+from faults.row import Case, Plan, Row, Tally, few_descriptors
+from pantala_process.listening import allow_files
 from pantala_protocol import task_id
 from pantala_protocol.statement import WantedTask
 from testbed.origin import Behaviour, Generated, Origin
@@ -60,7 +61,7 @@ class SlowSocket:
 
 async def slow_sockets(plan: Plan, tally: Tally) -> None:
     """Open 2,000 slow sockets to a supernode and to a peer that serves, and download meanwhile."""
-    raise_descriptors(DESCRIPTORS)
+    allow_files()
     folder = plan.folder
     async with Origin() as origin, SupernodeProcess(folder / "supernode") as supernode:
         supernode.spawn()
@@ -132,7 +133,7 @@ async def _flood(supernode: SupernodeProcess, count: int, tally: Tally) -> Async
 
 async def tenants(plan: Plan, tally: Tally) -> None:
     """Let one tenant flood everything that tenants share, while another one downloads."""
-    raise_descriptors(DESCRIPTORS)
+    allow_files()
     async with contextlib.AsyncExitStack() as stack:
         origin = await stack.enter_async_context(Origin())
         supernode = await stack.enter_async_context(SupernodeProcess(plan.folder / "supernode"))

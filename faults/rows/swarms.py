@@ -7,7 +7,8 @@ import time
 from functools import partial
 
 from bench.connection import BenchConnection
-from faults.row import Case, Plan, Row, Tally, few_descriptors, raise_descriptors
+from faults.row import Case, Plan, Row, Tally, few_descriptors
+from pantala_process.listening import allow_files
 from pantala_protocol import task_id
 from pantala_protocol.statement import Statement, WantedTask
 from pantala_supernode.app import serving
@@ -62,7 +63,7 @@ async def _with_hostile(lab: HostileLab, bad: int, chance: random.Random) -> Non
 
 async def stampedes(plan: Plan, tally: Tally) -> None:
     """Let N peers ask for one file at once. They report their pieces without downloading them."""
-    raise_descriptors(_DESCRIPTORS)
+    allow_files()
     for case in plan.cases():
         peers = SIZES[case.number % len(SIZES)]
         begun = time.monotonic()

@@ -69,7 +69,7 @@ def _found(address: ListenAddress) -> list[tuple[Any, ...]]:
         return socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
     except (socket.gaierror, UnicodeError):
         text = (
-            f"cannot listen at {address.host}:{address.port}: the host has no address. Give an address of this machine."
+            f"cannot listen at {address.host}:{address.port}: the host has no address. Give an address of this machine"
         )
         raise OSError(text) from None
 
@@ -95,5 +95,7 @@ def _bound(family: int, place: tuple[object, ...], *, only: bool = True) -> sock
         opened.close()
         shown = f"[{place[0]}]:{place[1]}" if family == socket.AF_INET6 else f"{place[0]}:{place[1]}"
         why = f"cannot listen at {shown}: {(error.strerror or str(error)).lower()}. Give another address"
-        raise OSError(error.errno, why) from None
+        failure = OSError(why)
+        failure.errno = error.errno
+        raise failure from None
     return opened

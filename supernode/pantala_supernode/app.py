@@ -32,6 +32,7 @@ from pantala_supernode.events import Events
 from pantala_supernode.http.access import Access, guard_of
 from pantala_supernode.http.api import NativeAPI
 from pantala_supernode.http.application import application
+from pantala_supernode.http.clients import ClientLimits
 from pantala_supernode.http.copies import CopiesAPI
 from pantala_supernode.http.front import Front
 from pantala_supernode.http.registries import RegistriesAPI
@@ -214,9 +215,10 @@ class App:
         self._overview = Overview(
             boot, managers, self.sync, dispatcher.sessions, cdn, clock=clock, wall=cluster_time.now
         )
-        self._native = NativeAPI(self.supernode, self.feed, self.sync, self._overview, self.metrics)
+        self._limits = ClientLimits()
+        self._native = NativeAPI(self.supernode, self.feed, self.sync, self._overview, self.metrics, self._limits)
         hot = (*self._native.hot_routes(), *self.dragonfly.hot_routes())
-        self.front = Front(hot, self.guard, self.metrics, self._native.limits)
+        self.front = Front(hot, self.guard, self.metrics, self._limits)
         self.api = self._api()
         self._subscribe()
 
@@ -241,18 +243,17 @@ class App:
         )
 
     def _api(self) -> web.Application:
-        settings = self.settings
         api = application(
             (
                 *self._native.operations(),
                 *CopiesAPI(self.copies).operations(),
-                *RegistriesAPI(self.images, self._native.limits).operations(),
+                *RegistriesAPI(self.images, self._limits).operations(),
                 *self.dragonfly.operations(),
             ),
             self.guard,
             self.metrics,
             document_access=self.dragonfly.access,
-            metrics_access=Access.METRICS if settings.metrics_open else Access.OPERATOR,
+            metrics_access=Access.METRICS if self.settings.metrics_open else Access.OPERATOR,
         )
         api.on_shutdown.append(self._release)  # once no new request is accepted
         self.dragonfly.add_routes(api.router, self.guard)

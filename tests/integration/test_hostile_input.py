@@ -137,8 +137,11 @@ async def test_h2_unfinished_bodies_of_one_client_take_limited_memory(
         await exchange(supernode, SyncRequest("n1", "boot", 1, port=1))
         for writer in open_ones:
             writer.transport.abort()
-        await eventually(lambda: post(supernode, "Content-Length: 15728640", whole, open_ones))
-        assert 200 == await post(supernode, "Content-Length: 15728640", whole, open_ones)
+
+        async def is_served() -> bool:
+            return 200 == await post(supernode, "Content-Length: 15728640", whole, open_ones)
+
+        await eventually(is_served)
         assert 413 == await post(supernode, "Content-Length: 16777217", bytes(16777217), open_ones)
     finally:
         for writer in open_ones:

@@ -117,7 +117,7 @@ def quoted(text: str) -> list[str]:
 def routes() -> set[str]:
     nothing: Any = None
     rest = RestAPI(nothing, nothing, nothing, nothing, access=Access.OPERATOR).operations()
-    native = NativeAPI(nothing, nothing, nothing, nothing, nothing).operations()
+    native = NativeAPI(*[nothing] * 6).operations()
     seen = {f"{operation.method} {operation.path}" for operation in (*rest, *native)} | {"GET /metrics"}
 
     class Noted(Guard):

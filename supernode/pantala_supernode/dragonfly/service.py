@@ -13,6 +13,7 @@ from typing import Any
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.transfer.upload.heads import wrapped_path
+from pantala_protocol import ranges
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceWork
 from pantala_supernode.dragonfly.checksums import Checksums
@@ -153,7 +154,7 @@ class DragonflyService:
         copy, former = task.copy, self._checksums.pieces(task.id, client.generation)
         if copy.given_up or not former or copy.piece_size not in (0, client.piece_size):
             return False
-        missing = [piece for piece in former if not copy.cached >> piece & 1]
+        missing = former.keys() - set(ranges.members(copy.cached))
         for piece in former.keys() - missing:
             if former[piece] != await self._checksums.piece(task.id, copy.generation, piece):
                 return False

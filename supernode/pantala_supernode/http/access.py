@@ -9,8 +9,8 @@ from aiohttp import web
 
 from pantala_process.identity import ClusterKeys, ServerClock, TokenIdentity, TokenRejectedError, api_server_documents
 from pantala_process.tls import names
-from pantala_process.tls.contexts import name_of
 from pantala_process.tls.names import ProcessName, ProcessRole
+from pantala_supernode.http.clients import certified
 from pantala_supernode.settings import Settings
 
 _log = structlog.get_logger(__name__)
@@ -122,7 +122,7 @@ class Guard:
         access = self._decisions.get(request.match_info.route)
         if access is None:
             raise AccessRefusedError(403, "Forbidden", f"no client may call {request.path}; check the path")
-        client = None if request.transport is None else name_of(request.transport.get_extra_info("peercert"))
+        client = certified(request)
         identity = await self.authorize(access, request.headers.get("Authorization", ""), request.path, client)
         if identity is not None:
             request[IDENTITY] = identity

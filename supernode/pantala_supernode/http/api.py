@@ -52,14 +52,20 @@ class NativeAPI:
     """The operations for the operator, the peers and probes."""
 
     def __init__(
-        self, supernode: Supernode, feed: ChangeFeed, sync: SyncServer, overview: Overview, metrics: Metrics
+        self,
+        supernode: Supernode,
+        feed: ChangeFeed,
+        sync: SyncServer,
+        overview: Overview,
+        metrics: Metrics,
+        limits: ClientLimits,
     ) -> None:
         self._supernode = supernode
         self._feed = feed
         self._sync = sync
         self._overview = overview
         self._metrics = metrics
-        self.limits = ClientLimits()
+        self._limits = limits
 
     def operations(self) -> tuple[Operation, ...]:
         health, changes, sync = {200: Health}, {200: Changes}, {200: SyncAnswer, 429: ErrorBody}
@@ -104,10 +110,10 @@ class NativeAPI:
 
     async def sync(self, request: web.Request) -> web.Response:
         client, address = certified(request), client_address(request)
-        with self.limits.reserved(client or address, min(request.content_length or MAX_EXCHANGE, MAX_EXCHANGE)):
+        with self._limits.reserved(client or address, min(request.content_length or MAX_EXCHANGE, MAX_EXCHANGE)):
             body = await receive_body(request, most=MAX_EXCHANGE)
-            await self.limits.turn(client)
-        with self.limits.serving(client):
+            await self._limits.turn(client)
+        with self._limits.serving(client):
             answer = self._exchange(decode_body(body, SyncRequest), request.get(IDENTITY), address)
         return json_response(answer if isinstance(answer, SyncAnswer) else await answer)
 
