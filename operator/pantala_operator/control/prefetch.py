@@ -137,6 +137,7 @@ class PrefetchController:
             view = SharedView.of(self._known, reported=self._grace.over)
             for uid, each in planned.items():
                 state = self._states.setdefault(uid, PrefetchState())
+                state.vote = state.wake_at = None  # those of a former plan, if there is none now
                 with self._guard.planning(each, now):
                     self._plan(each, state, view, now)
             self._write_children(planned, now)
@@ -263,11 +264,13 @@ class PrefetchController:
         """Remove startup taints, and write the nodes' conditions. Without a plan, a vote counts until its deadline."""
         nodes, unknown, votes = self._known.nodes.items, [], []
         for uid, each in planned.items():
-            if (known := self._states[uid].vote) is not None:
-                votes.append(known)
+            state = self._states[uid]
+            if state.vote is not None:
+                votes.append(state.vote)
             elif isinstance(each, ImagePrefetch) and each.spec.startup_taint is not None and each.spec.votes:
-                privileged = self._known.workloads.is_privileged(each)
-                unknown.append(startup_taint.unknown_vote(each.spec.startup_taint, nodes, now, privileged=privileged))
+                taint, privileged = each.spec.startup_taint, self._known.workloads.is_privileged(each)
+                vote, state.wake_at = startup_taint.unknown_vote(taint, nodes, now, privileged=privileged)
+                unknown.append(vote)
         self._writer.remove_taints(startup_taint.removable((*votes, *unknown), self._rights))
         # Until the first report, no node is known to have its images.
         if self._rights.condition and self._grace.over:

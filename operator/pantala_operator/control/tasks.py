@@ -200,6 +200,7 @@ class TaskController:
 
     def _plan(self, each: TaskResource, choice: TargetChoice, now: datetime) -> None:
         uid = each.metadata.uid
+        self._wake.pop(uid, None)
         view = choice.view(each)
         observed = self._observed(each, choice, now)
         plan = task.plan(each, observed, self._paths, now)

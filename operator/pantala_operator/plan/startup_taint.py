@@ -89,13 +89,16 @@ def vote(
     return made, wake, _removal(taint.key, rights, shortened=seconds < taint.deadline_seconds)
 
 
-def unknown_vote(taint: StartupTaint, nodes: Mapping[str, Node], now: datetime, *, privileged: bool) -> TaintVote:
-    """The vote of an ImagePrefetch without a plan. Its targets are unknown, so every node waits until the deadline.
+def unknown_vote(
+    taint: StartupTaint, nodes: Mapping[str, Node], now: datetime, *, privileged: bool
+) -> tuple[TaintVote, datetime | None]:
+    """The vote of an ImagePrefetch without a plan, and the time at which a deadline changes it.
 
-    An ImagePrefetch has no plan right after a restart, or if it cannot be planned.
+    Its targets are unknown, so every node waits until the deadline. An ImagePrefetch has no plan right after a
+    restart, or if it cannot be planned.
     """
-    made = vote(taint, nodes, nodes, frozenset(), NodeRights(), now, privileged=privileged)[0]
-    return TaintVote(taint.key, keep=made.keep, waiting=made.waiting)
+    made, wake, _ = vote(taint, nodes, nodes, frozenset(), NodeRights(), now, privileged=privileged)
+    return TaintVote(taint.key, keep=made.keep, waiting=made.waiting), wake
 
 
 def removable(votes: Iterable[TaintVote], rights: NodeRights) -> Mapping[str, frozenset[str]]:

@@ -16,16 +16,18 @@ pytestmark = pytest.mark.virtual_time
 BUG = "a bug of the plan"
 
 
-def breaks(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> None:
-    """Let the function ``plan`` of a module raise for the object with this name."""
-    original = module.plan
+def breaks(monkeypatch: pytest.MonkeyPatch, module: Any, name: str) -> list[str]:
+    """Let the function ``plan`` of a module raise for the object with this name. Returns the calls for it so far."""
+    original, calls = module.plan, list[str]()
 
     def plan(each: Any, *rest: Any, **more: Any) -> Any:
         if each is not None and each.metadata.name == name:
+            calls.append(name)
             raise LookupError(BUG)
         return original(each, *rest, **more)
 
     monkeypatch.setattr(module, "plan", plan)
+    return calls
 
 
 async def test_a_task_that_cannot_be_planned_does_not_stop_the_others(
@@ -86,7 +88,7 @@ async def test_an_image_prefetch_that_cannot_be_planned_does_not_stop_the_others
 async def test_an_image_prefetch_that_cannot_be_planned_holds_only_its_own_taint(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    stage = OperatorStage(relist_interval=60, startup_taints=("pantala.dev/",))
+    stage = OperatorStage(startup_taints=("pantala.dev/",))
     breaks(monkeypatch, plans, "bad")
     names = ("bad", "good")
     keys = {"bad": "bad", "same": "bad", "good": "good"}
@@ -104,10 +106,31 @@ async def test_an_image_prefetch_that_cannot_be_planned_holds_only_its_own_taint
             return [name for name in names if stage.cluster.objects["nodes"][f"node-{name}"]["spec"]["taints"]]
 
         await eventually(lambda: "good" not in tainted())
-        await asyncio.sleep(850)
+        await asyncio.sleep(895 - stage.clock.monotonic())
         assert ["bad"] == tainted()
-        await asyncio.sleep(200)
+        await asyncio.sleep(10)
         assert [] == tainted()
+
+
+async def test_a_former_plan_gives_no_vote_and_no_wake_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage = OperatorStage(startup_taints=("pantala.dev/x",))
+    taints = [{"key": "pantala.dev/x", "effect": "NoSchedule"}]
+    metadata = {"name": "n1", "creationTimestamp": "2026-01-01T00:00:00Z"}
+    stage.cluster.put("nodes", {"metadata": metadata, "spec": {"taints": taints}})
+    await stage.supernode.connect("n1")
+    async with stage.operator():
+        for name, seconds in {"bad": 60, "good": 1}.items():
+            startup = {"key": "pantala.dev/x", "deadlineSeconds": seconds}
+            spec = {"images": [{"image": "one:1"}], "startupTaint": startup, "activeDeadlineSeconds": 60}
+            stage.cluster.put("imageprefetches", {"metadata": {"name": name, "namespace": "ns"}, "spec": spec})
+        stage.task("bad", activeDeadlineSeconds=60)
+        await asyncio.sleep(30)
+        calls = breaks(monkeypatch, task, "bad"), breaks(monkeypatch, plans, "bad")
+        await asyncio.sleep(25)
+        assert taints == stage.cluster.objects["nodes"]["n1"]["spec"]["taints"]
+        await eventually(lambda: not stage.cluster.objects["nodes"]["n1"]["spec"]["taints"], within=10)
+        await asyncio.sleep(60)
+    assert all(len(each) < 20 for each in calls), [len(each) for each in calls]
 
 
 async def test_a_source_policy_that_cannot_be_planned_allows_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -195,7 +195,7 @@ def test_h1_the_node_condition_waits_for_every_vote() -> None:
 def test_an_unknown_vote_holds_all_nodes_until_its_deadline() -> None:
     taint = StartupTaint(KEY, 86400)
     expected = TaintVote(KEY, keep=NEW, waiting=frozenset({"new", "old"}))
-    assert expected == unknown_vote(taint, NODES, NOW, privileged=False)
     later = NOW + timedelta(seconds=900)
-    assert TaintVote(KEY) == unknown_vote(taint, NODES, later, privileged=False)
-    assert NEW <= unknown_vote(taint, NODES, later, privileged=True).keep
+    assert (expected, later) == unknown_vote(taint, NODES, NOW, privileged=False)
+    assert (TaintVote(KEY), None) == unknown_vote(taint, NODES, later, privileged=False)
+    assert NEW <= unknown_vote(taint, NODES, later, privileged=True)[0].keep
