@@ -10,13 +10,22 @@ import msgspec
 
 _T = TypeVar("_T")
 
+_MOST = 128 * 1024
+"""The most bytes of a document whose nulls are removed. A larger document would hold up the event loop for seconds."""
+
 
 def read(body: bytes, kind: type[_T]) -> _T:
-    """Decode ``body``. Raises :class:`ValueError` without quoting ``body``, because it may contain secrets."""
+    """Decode ``body``. Raises :class:`ValueError` without quoting ``body``, because it may contain secrets.
+
+    In a document of more than 128 KiB, a null is only valid in a member that ``kind`` does not have.
+    """
     try:
-        if b"null" not in body:  # the usual case needs no second pass
-            return msgspec.json.decode(body, type=kind)
-        return msgspec.convert(drop_nulls(msgspec.json.decode(body)), kind)
+        try:
+            return msgspec.json.decode(body, type=kind)  # usually enough, because only unknown members are null
+        except msgspec.ValidationError:
+            if b"null" not in body or len(body) > _MOST:
+                raise
+            return msgspec.convert(drop_nulls(msgspec.json.decode(body)), kind)
     except (msgspec.DecodeError, RecursionError, UnicodeError):
         raise ValueError("the JSON is not valid, or a member has a wrong type") from None
 

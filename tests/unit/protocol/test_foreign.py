@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -70,6 +71,17 @@ def test_no_member_is_null_at_any_depth(value: Any) -> None:
         return any(member is None for member in members) or any(nulls(member) for member in inner)
 
     assert not nulls(foreign.drop_nulls(value))
+
+
+def test_a_hostile_manifest_takes_little_time() -> None:
+    """The supernode and the peer read it in their event loops."""
+    many = b"{}," * 1_300_000
+    body = b'{"schemaVersion": 2, "layers": null, "config": %b, "x": [%b{}]}' % (json.dumps(CONFIG).encode(), many)
+    began = time.thread_time()
+    assert [A] == [blob.digest for blob in manifest.parse(OCI_MANIFEST, body).blobs]  # type: ignore[union-attr]
+    with pytest.raises(ValueError, match="not valid"):
+        foreign.read(b'{"text": null, "other": [%b{}]}' % many, Letter)
+    assert time.thread_time() - began < 0.5
 
 
 def supernode_secret(content: Any) -> object:
