@@ -22,8 +22,8 @@ async def ask(
         return answer, body, origin.log[0].headers
 
 
-async def garbage(text: bytes) -> Answer:
-    """The answer of a server that sends ``text``."""
+async def garbage(text: bytes, headers: dict[str, str] | None = None) -> Answer:
+    """The answer of a server that sends ``text`` to a request with ``headers``."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
@@ -33,6 +33,6 @@ async def garbage(text: bytes) -> Answer:
 
     server = await asyncio.start_server(answer, "127.0.0.1", 0)
     url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}/file"
-    async with server, http_reader() as source, source.open(FileSource(url)) as given:
+    async with server, http_reader() as source, source.open(FileSource(url, headers or {})) as given:
         [block async for block in given.body.blocks(Layout(65536))]
         return given

@@ -98,9 +98,9 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
     if length is not None and length > MAX_LENGTH:
         raise errors.SourceUnusableError.with_action(f"{shown} serves {length} bytes, more than {MAX_LENGTH}")
     etag, last_modified = fields.get("ETag", "").strip(), _last_modified(fields) or _confirmed_date(head, resume)
+    etag, last_modified = (each if len(each) <= _LONGEST_VALIDATOR else "" for each in (etag, last_modified))
     if _echoes(source, etag + last_modified):
         etag = last_modified = ""
-    etag, last_modified = (each if len(each) <= _LONGEST_VALIDATOR else "" for each in (etag, last_modified))
     return Answer(
         length=length,
         offset=offset,

@@ -127,6 +127,16 @@ async def test_an_endless_validator_counts_as_missing() -> None:
     assert ("", "") == (answer.etag, answer.last_modified)
 
 
+async def test_a_hostile_head_takes_little_time() -> None:
+    """A tenant may control both the origin and the Secret, and the event loop reads the head."""
+    secret = " ".join(f"abcdefg{number:x}" for number in range(5000))
+    text = b'ETag: "%b"\r\nCache-Control: %b' % (b"a" * 98_000, b"a," * 48_000)
+    began = time.thread_time()
+    answer = await garbage(b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n%b\r\n\r\nbody" % text, {"X-Secret": secret})
+    assert time.thread_time() - began < 0.2
+    assert "" == answer.etag
+
+
 async def test_a_last_modified_of_the_same_second_is_ignored() -> None:
     now = email.utils.formatdate(time.time(), usegmt=True)
     answer, _, _ = await ask(Behaviour(validators="none", headers={"Last-Modified": now}))
