@@ -1,5 +1,6 @@
 """Writes ``docs/reference/commands.md`` from the commands of ``kubectl pantala``. ``python -m handbook.commands``."""
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,8 @@ _START = """\
 `kubectl pantala COMMAND --help` shows the same texts.
 
 """
+_TYPE = re.compile(r" <(?:str|list\[str\])>")
+"""The type that typer adds to an argument's name."""
 
 
 def commands() -> Iterator[tuple[str, Any]]:
@@ -40,7 +43,8 @@ def page() -> str:
         text += "\n\n".join(_paragraphs(command.help or "")) + "\n\n"
         records = [each.get_help_record(context) for each in command.params if not getattr(each, "hidden", False)]
         text += "| argument or option | meaning |\n|---|---|\n"
-        text += "".join(f"| `{_cell(names)}` | {_cell(meaning)} |\n" for names, meaning in filter(None, records))
+        rows = ((_TYPE.sub("", names), meaning) for names, meaning in filter(None, records))
+        text += "".join(f"| `{_cell(names)}` | {_cell(meaning)} |\n" for names, meaning in rows)
     return text
 
 

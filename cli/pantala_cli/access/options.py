@@ -16,18 +16,25 @@ from pantala_cli.access.console import ConsoleClient
 
 Namespace = Annotated[
     str,
-    typer.Option("--namespace", "-n", help="The namespace. Default: the namespace of the context.", show_default=False),
-]
+    typer.Option(
+        "--namespace", "-n", metavar="NAMESPACE", show_default=False,
+        help="The namespace. Default: the namespace of the context.",
+    ),
+]  # fmt: skip
 File = Annotated[
     str,
     typer.Option(
-        "--kubeconfig", help="The kubeconfig. Default: the files in KUBECONFIG, or ~/.kube/config.", show_default=False
+        "--kubeconfig", metavar="FILE", show_default=False,
+        help="The kubeconfig. Default: the files in KUBECONFIG, or ~/.kube/config.",
     ),
-]
+]  # fmt: skip
 Context = Annotated[
     str,
-    typer.Option("--context", help="The context of the kubeconfig. Default: the current context.", show_default=False),
-]
+    typer.Option(
+        "--context", metavar="CONTEXT", show_default=False,
+        help="The context of the kubeconfig. Default: the current context.",
+    ),
+]  # fmt: skip
 ConsoleURL = Annotated[
     str,
     typer.Option(

@@ -11,7 +11,7 @@ from pantala_cli.commands import explain
 from pantala_cli.commands.get import AllNamespaces, Form, Output, Watch, get
 from pantala_cli.show import terminal
 
-Name = Annotated[str, typer.Argument(metavar="TASK", help="Default: all.", show_default=False)]
+Name = Annotated[str, typer.Argument(metavar="TASK", help="The Task's name. Default: all Tasks.", show_default=False)]
 
 
 def status(

@@ -17,14 +17,23 @@ Images = Annotated[list[str], typer.Argument(metavar="IMAGE", help="An image, su
 Name = Annotated[
     str,
     typer.Option(
-        "--name", help="The name of the resource. Default: made from the URL or the image.", show_default=False
+        "--name",
+        metavar="NAME",
+        show_default=False,
+        help="The name of the resource. Default: made from the URL or the image.",
     ),
 ]
 Path = Annotated[
-    str, typer.Option("--path", help="The path of the file on nodes, such as default/model.bin.", show_default=False)
+    str,
+    typer.Option(
+        "--path", metavar="PATH", help="The path of the file on nodes, such as default/model.bin.", show_default=False
+    ),
 ]
 Digest = Annotated[
-    str, typer.Option("--digest", help="The digest that the file must have, such as sha256:...", show_default=False)
+    str,
+    typer.Option(
+        "--digest", metavar="DIGEST", help="The digest that the file must have, such as sha256:...", show_default=False
+    ),
 ]
 Headers = Annotated[
     str,

@@ -30,7 +30,9 @@ RoundTrip = Annotated[
         show_default=False,
     ),
 ]
-Output = Annotated[str, typer.Option("--output", "-o", metavar="json", help="A list of findings.", show_default=False)]
+Output = Annotated[
+    str, typer.Option("--output", "-o", metavar="json", help="json: a list of findings.", show_default=False)
+]
 
 CHECKS = (
     nodes.distribution, installation.readable, installation.crds, installation.pods, installation.pod_security,

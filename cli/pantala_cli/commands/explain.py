@@ -19,7 +19,7 @@ from pantala_protocol.reasons import action_of
 Words = Annotated[
     list[str], typer.Argument(metavar="TYPE/NAME", help="task/NAME or image/NAME.", show_default=False)
 ]  # fmt: skip
-Node = Annotated[str, typer.Option("--node", help="Explain only this node.", show_default=False)]
+Node = Annotated[str, typer.Option("--node", metavar="NODE", help="Explain only this node.", show_default=False)]
 
 
 def explain(access: UserAccess, target: Words, node: Node = "") -> None:

@@ -39,7 +39,14 @@ Output = Annotated[
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="Show the objects of all namespaces.")]
 Watch = Annotated[bool, typer.Option("--watch", "-w", help="Show each later change too, until Ctrl-C.")]
 Selector = Annotated[
-    str, typer.Option("--selector", "-l", help="Show objects with these labels, such as app=model.", show_default=False)
+    str,
+    typer.Option(
+        "--selector",
+        "-l",
+        metavar="SELECTOR",
+        help="Show objects with these labels, such as app=model.",
+        show_default=False,
+    ),
 ]
 NoHeaders = Annotated[bool, typer.Option("--no-headers", help="Print no heading.")]
 

@@ -21,7 +21,10 @@ from pantala_cli.forecast.outlook import Outlook, outlook, picture, planned
 from pantala_cli.show import resources, terminal
 
 File = Annotated[
-    str, typer.Option("--filename", "-f", help="A file with Tasks and ImagePrefetches. -: stdin.", show_default=False)
+    str,
+    typer.Option(
+        "--filename", "-f", metavar="FILE", help="A file with Tasks and ImagePrefetches. -: stdin.", show_default=False
+    ),
 ]
 
 

@@ -33,10 +33,15 @@ class Component(StrEnum):
 
 
 Which = Annotated[Component, typer.Argument(metavar="PROCESS", help="operator, supernode, peer or runtime.")]
-Node = Annotated[str, typer.Option("--node", help="Only the pods of this node.", show_default=False)]
+Node = Annotated[str, typer.Option("--node", metavar="NODE", help="Only the pods of this node.", show_default=False)]
 Follow = Annotated[bool, typer.Option("--follow", "-f", help="Show new lines until Ctrl-C.")]
-Tail = Annotated[int, typer.Option("--tail", help="The number of the newest lines of each pod. -1: all lines.")]
-Since = Annotated[str, typer.Option("--since", help="Only lines of the last time, such as 10m.", show_default=False)]
+Tail = Annotated[
+    int, typer.Option("--tail", metavar="N", help="The number of the newest lines of each pod. -1: all lines.")
+]
+Since = Annotated[
+    str,
+    typer.Option("--since", metavar="DURATION", help="Only lines newer than this, such as 10m.", show_default=False),
+]
 Previous = Annotated[bool, typer.Option("--previous", "-p", help="The log of the container before its restart.")]
 NoBrowser = Annotated[bool, typer.Option("--no-browser", help="Print the page's address, and open no browser.")]
 Client = Annotated[bool, typer.Option("--client", help="Show only this command's version, without a cluster.")]
@@ -136,4 +141,4 @@ def _run(command: list[str]) -> None:
     """Run kubectl with this program's output. If kubectl fails, this command fails too."""
     ended = subprocess.run(command, check=False)  # noqa: S603 - kubectl, with fixed flags
     if ended.returncode:
-        raise CLIError(f"kubectl logs ended with {ended.returncode}. Read its message above.")
+        raise CLIError(f"kubectl logs ended with code {ended.returncode}. Read its message above.")

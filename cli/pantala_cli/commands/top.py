@@ -35,7 +35,7 @@ Words = Annotated[
     ),
 ]
 Once = Annotated[bool, typer.Option("--once", help="Print one sample and end.")]
-Interval = Annotated[float, typer.Option("--interval", min=0.2, help="Seconds between two samples.")]
+Interval = Annotated[float, typer.Option("--interval", metavar="SECONDS", min=0.2, help="Seconds between two samples.")]
 Output = Annotated[str, typer.Option("--output", "-o", metavar="json", help="json: one line of JSON for each sample.")]
 AllNamespaces = Annotated[bool, typer.Option("--all-namespaces", "-A", help="All namespaces, which is the default.")]
 

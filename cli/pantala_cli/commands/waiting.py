@@ -25,7 +25,9 @@ Words = Annotated[
     list[str], typer.Argument(metavar="TYPE/NAME", help="task/NAME and image/NAME.", show_default=False)
 ]  # fmt: skip
 For = Annotated[str, typer.Option("--for", metavar="condition=TYPE", help="The condition, as in kubectl wait.")]
-Timeout = Annotated[str, typer.Option("--timeout", help="The longest wait, such as 90s, 10m or 1h. 0: no limit.")]
+Timeout = Annotated[
+    str, typer.Option("--timeout", metavar="DURATION", help="The longest wait, such as 90s, 10m or 1h. 0: no limit.")
+]
 
 _NUMBER = "([0-9]+(?:[.][0-9]+)?)"
 _DURATION = re.compile(f"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?")

@@ -31,7 +31,7 @@ def crds(facts: Facts) -> Iterator[Diagnosis]:
     found = {each["spec"]["names"]["plural"]: each for each in facts.crds}
     absent = [name for name in _CRDS if name not in found]
     if absent:
-        yield failed("CRDs", f"The cluster does not have {several(absent)}.pantala.dev", _INSTALL)
+        yield failed("CRDs", f"The cluster does not have the CRDs of {several(absent)}", _INSTALL)
     broken = [name for name, each in found.items() if condition(each, "Established").get("status") != "True"]
     if broken:
         yield failed("CRDs", f"{several(broken)} are not established", "Look at kubectl describe crd NAME.pantala.dev.")
@@ -161,7 +161,7 @@ def volumes(facts: Facts) -> Iterator[Diagnosis]:
         elif supernode.volume_bytes:
             free = supernode.volume_free / supernode.volume_bytes
             text = f"{supernode.name}: {size(supernode.volume_free)} of {size(supernode.volume_bytes)} free"
-            action = "Delete Tasks, or enlarge the supernode's volume. See docs/reliability.md."
+            action = "Delete Tasks, or enlarge the supernode's volume. See docs/upgrades.md."
             if free < _FULL:
                 yield failed("volumes", text, action)
             elif free < _SCARCE:

@@ -99,7 +99,12 @@ _FULL = msgspec.structs.replace(swarm()[0].supernodes[0], volume_free=1 << 20)
 @pytest.mark.parametrize(
     ("check", "level", "message", "changes"),
     [
-        ("CRDs", "failed", "does not have imageprefetches, peers, tasks", {"crds": (crd("sourcepolicies"),)}),
+        (
+            "CRDs",
+            "failed",
+            "does not have the CRDs of imageprefetches, peers, tasks",
+            {"crds": (crd("sourcepolicies"),)},
+        ),
         (
             "CRDs",
             "failed",
