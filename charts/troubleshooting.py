@@ -74,7 +74,8 @@ SYMPTOMS: Final = (
             _R.SOURCE_INTERRUPTED: "The origin ended the connection before the end of the file.",
             _R.SOURCE_CHANGED: "The file changed while the supernode read it.",
             _R.LENGTH_MISMATCH: "The origin sent more or fewer bytes than it announced.",
-            _R.DIGEST_MISMATCH: "The bytes do not have the digest that the spec requires.",
+            _R.DIGEST_MISMATCH: "The file does not have the digest that the spec requires. "
+            "If an image has a wrong digest, the node soon pulls the image again.",
         },
     ),
     Symptom(
@@ -141,7 +142,7 @@ SYMPTOMS: Final = (
 _RETRIES: Final = {
     Retry.SOON: "soon",
     Retry.LATER: "every few minutes",
-    Retry.NEVER: "after a change of the spec",
+    Retry.NEVER: "only after a change of the spec or of the annotation `pantala.dev/requested-at`",
 }
 FAULTS: Final = (
     ("a frozen peer, or a node that is down", _R.NODE_SILENT),
