@@ -13,7 +13,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-CALLS = ("pwrite", "write", "fdatasync", "fsync", "ftruncate", "posix_fallocate", "replace", "rename", "unlink", "link")
+CALLS = (
+    "pwrite", "write", "fdatasync", "fsync", "ftruncate", "posix_fallocate", "fchmod",
+    "replace", "rename", "unlink", "link", "mkdir", "rmdir",
+)  # fmt: skip
 """The functions of :mod:`os` with which the product changes a disk."""
 
 

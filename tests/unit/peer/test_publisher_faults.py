@@ -42,46 +42,6 @@ def test_a_folder_that_cannot_be_given_to_its_group_leaves_nothing(
     assert before == descriptors()
 
 
-class Crash(BaseException):
-    """The process ends at this step."""
-
-
-def test_after_a_crash_at_any_step_the_next_process_can_continue(
-    node: PublisherNode, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The next process can publish, replace and remove the file, and leaves no trace."""
-    for content in (b"one", b"two"):
-        for step in range(40):
-            count = 0
-
-            def crash(real: object, step: int = step) -> object:
-                def call(*args: object, **kwargs: object) -> object:
-                    nonlocal count
-                    count += 1
-                    if count > step:
-                        raise Crash
-                    return real(*args, **kwargs)  # type: ignore[operator]
-
-                return call
-
-            with monkeypatch.context() as patch:
-                for name in ("link", "rename", "fsync", "mkdir", "unlink", "rmdir"):
-                    patch.setattr(os, name, crash(getattr(os, name)))
-                try:
-                    node.publish("d/e/file", name=content.decode(), content=content)
-                    finished = True
-                except Crash:
-                    finished = False
-            published = node.files / "d/e/file"
-            assert not published.exists() or published.read_bytes() in (b"one", b"two")
-            node.publisher = node.opened()
-            if finished:
-                break
-        assert published.read_bytes() == content
-    node.publisher.unpublish("d/e/file")
-    assert [] == node.tree()
-
-
 def test_a_foreign_file_that_the_peer_may_not_read_is_a_conflict(
     node: PublisherNode, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -2,13 +2,13 @@
 
 import hashlib
 import os
-import signal
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
 import pytest
 
+from faults.crash_point import CrashPoint
 from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.cache.uninstall import clear
 from pantala_peer.containerd import command
@@ -71,27 +71,12 @@ def test_cleanup_clears_the_given_root(root: Path, capsys: pytest.CaptureFixture
     assert "cached tasks removed: 1" in capsys.readouterr().out
 
 
-STEPS = "open", "pwrite", "link", "rename", "replace", "fsync", "fchmod", "mkdir", "unlink", "rmdir"
-
-
-def survives(action: Callable[[], None], steps: int) -> bool:
-    """Run an action in a process that is killed when it begins its step with this number. False: it was killed."""
-
-    def counted(real: Callable[..., object]) -> Callable[..., object]:
-        def step(*arguments: object, **options: object) -> object:
-            nonlocal steps
-            if not steps:
-                os.kill(os.getpid(), signal.SIGKILL)
-            steps -= 1
-            return real(*arguments, **options)
-
-        return step
-
+def survives(action: Callable[[], None], at: int, folder: Path) -> bool:
+    """Run an action in a process that is killed before this change of the disk. False: it was killed."""
     child = os.fork()
     if not child:
         try:
-            for name in STEPS:
-                setattr(os, name, counted(getattr(os, name)))
+            CrashPoint(at, "before", folder).install()
             action()
             os._exit(0)
         finally:  # an error must not return into the tests
@@ -101,23 +86,34 @@ def survives(action: Callable[[], None], steps: int) -> bool:
     return status == 0
 
 
+@pytest.mark.parametrize("then", ["uninstall", "start"])
 @pytest.mark.parametrize("action", ["publish", "replace", "unpublish"])
-def test_after_a_kill_at_any_step_an_uninstall_leaves_a_whole_file_or_nothing(tmp_path: Path, action: str) -> None:
-    steps, finished = 0, False
+def test_after_a_kill_at_any_step_there_is_a_whole_file_or_nothing(tmp_path: Path, action: str, then: str) -> None:
+    """An uninstall leaves no other trace. The next process can replace and remove the file, and leaves no trace."""
+    at, finished = 0, False
     while not finished:
-        root = tmp_path / f"{steps}"
+        at += 1
+        root = tmp_path / f"{at}"
         node = PublisherNode(root)
         if action != "publish":
             node.publish("d/e/file", name="one", content=b"one")
         publish = partial(node.publish, "d/e/file", name=action, content=action.encode())
-        finished = survives(partial(node.publisher.unpublish, "d/e/file") if action == "unpublish" else publish, steps)
-        clear(root)
-        left = {path: path.read_bytes() for path in root.glob("files/**/*") if path.is_file()}
-        if left:
-            assert {root / "files/d/e/file"} == left.keys(), steps
-            assert set(left.values()) < {b"one", action.encode()}
+        finished = survives(
+            partial(node.publisher.unpublish, "d/e/file") if action == "unpublish" else publish, at, root
+        )
+        if then == "uninstall":
+            clear(root)
         else:
-            assert {"cache"} == folders(root), steps
+            node.publisher = node.opened()
+        left = {path: path.read_bytes() for path in root.glob("files/**/*") if path.is_file()}
+        assert left.keys() <= {root / "files/d/e/file"}, at
+        assert set(left.values()) < {b"one", action.encode()}
         assert not finished or set(left.values()) == ({action.encode()} if action != "unpublish" else set())
-        steps += 1
-    assert steps > 5
+        if then == "start":
+            node.publish("d/e/file", name="last", content=b"last")
+            assert b"last" == (root / "files/d/e/file").read_bytes()
+            node.publisher.unpublish("d/e/file")
+            assert [] == node.tree(), at
+        elif not left:
+            assert {"cache"} == folders(root), at
+    assert at > 5
