@@ -26,7 +26,12 @@ class StoreError(Exception):
     @property
     def lost(self) -> bool:
         """True if the disk has lost the bytes, or denies them to this process. All other errors may be temporary."""
-        return isinstance(self.__cause__, OSError) and self.__cause__.errno in LOST | DENIED
+        return self.denied or (isinstance(self.__cause__, OSError) and self.__cause__.errno in LOST)
+
+    @property
+    def denied(self) -> bool:
+        """True if this process has no access to the bytes. They may be right."""
+        return isinstance(self.__cause__, OSError) and self.__cause__.errno in DENIED
 
 
 class StoreFullError(StoreError):

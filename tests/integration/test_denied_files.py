@@ -1,6 +1,6 @@
 """One file or folder of a peer's root that the peer may not use costs one copy, and does not stop the start."""
 
-import asyncio
+import contextlib
 import os
 from collections.abc import Iterator
 from pathlib import Path
@@ -47,6 +47,31 @@ async def test_a_start_without_the_right_to_one_file_loses_one_copy(folder: Path
         assert {(ONE.task_id, number) for number in range(3) if own} == set(supernode.sent[sent:])
 
 
+@pytest.mark.parametrize("restarts", [False, True])
+async def test_a_file_stays_published_until_a_copy_replaces_the_denied_one(folder: Path, *, restarts: bool) -> None:
+    """Programs may still read it, for example after an administrator has given it to another user."""
+    supernode = ScriptedSupernode()
+    async with supernode.serving(), contextlib.AsyncExitStack() as life:
+        lab = PeerLab(folder, supernode)
+        node = await life.enter_async_context(lab.peer(recheck_interval=0.2))
+        await published(supernode)
+        before = lab.published("one").stat().st_ino
+        supernode.window = 0
+        if restarts:
+            await life.aclose()
+            supernode.peers.clear()
+        lab.published("one").chmod(0)
+        if restarts:
+            node = await life.enter_async_context(lab.peer())
+        await eventually(lambda: {TWO.task_id} == node.cache.inventory().keys())
+        await eventually(lambda: supernode.delivered(uid="one") is None)
+        assert before == lab.published("one").stat().st_ino
+        supernode.window = 4
+        await supernode.notify()
+        await published(supernode)
+        assert ONE.content == lab.published("one").read_bytes()
+
+
 async def test_a_folder_of_copies_that_is_denied_is_named_until_the_peer_may_use_it(folder: Path) -> None:
     supernode = ScriptedSupernode()
     supernode.pause_after_failure = 0.1
@@ -80,8 +105,8 @@ async def test_a_file_that_cannot_be_removed_is_removed_later(folder: Path) -> N
             await published(supernode)
             (lab.root() / "files").chmod(0)
             await supernode.assign("node-1")
-            await eventually(lambda: not node.tasks._assigned)
-            await asyncio.sleep(0.3)
+            await eventually(lambda: not node.tasks._assigned and not node.tasks._settling)
+            assert node.cache.tasks(), "the removal failed"
             (lab.root() / "files").chmod(0o755)
             await eventually(lambda: not any((lab.root() / "files").iterdir()))
             await eventually(lambda: not node.cache.tasks())

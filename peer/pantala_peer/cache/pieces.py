@@ -5,6 +5,7 @@ block the event loop. Further threads verify the pieces after a start, and sync 
 """
 
 import asyncio
+import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -74,11 +75,12 @@ class PieceCache:
         return rotten
 
     async def verify(self, task_id: str) -> bool:
-        """Hash all pieces of a task again. False: a published file has changed, or cannot be read.
+        """Hash all pieces of a task again. False: a published file has changed, or the disk has lost it.
 
         Drops the pieces of a changed file, because a published file cannot be repaired while programs read it. Also
-        drops pieces that the disk has lost, or to which this process has no access. After any other error, such as a
-        read-only disk, the pieces stay. Then it raises :class:`StoreError`.
+        drops pieces that the disk has lost, or to which this process has no access. In the latter case, the published
+        file may be right, and stays until its new copy is whole. After any other error, such as a read-only disk, the
+        pieces stay. Then it raises :class:`StoreError`.
         """
         file = self._store.get(task_id)
         if file is None:
@@ -86,13 +88,14 @@ class PieceCache:
         published = file.complete or _is_linked(file)
         try:
             await self._verify(file)
-            if not published or (file.whole and _has_data(file)):
+            if not published or (file.whole and _is_readable(file)):
                 self.unread.discard(task_id)
                 return True
         except StoreError as error:
             if not error.lost:
                 raise
             log.warning("the pieces of a task cannot be read; they are fetched again", task=task_id, error=str(error))
+            published = published and not error.denied
         try:
             await self.drop(task_id)
         except StoreError as error:
@@ -123,11 +126,11 @@ class PieceCache:
         return file is not None and file.whole
 
     def fits(self, assignment: Assignment) -> bool:
-        """True if the task's pieces, if any, still exist and belong to the assigned content."""
+        """True if the task's pieces, if any, are still readable and belong to the assigned content."""
         file = self._store.get(assignment.task_id)
         if file is None:
             return True
-        if (file.have or file.complete) and not _has_data(file):  # an empty file has no pieces
+        if (file.have or file.complete) and not _is_readable(file):  # an empty file has no pieces
             return False
         meta = file.meta
         if not assignment.generation or meta.length is None or assignment.length is None:
@@ -269,7 +272,7 @@ class PieceCache:
             await asyncio.to_thread(file.verify, feed)
         finally:
             file.close()
-        if file.complete and file.whole and _has_data(file):
+        if file.complete and file.whole and _is_readable(file):
             evidence.look(file)
 
     def _start(self, file: PieceFile) -> Evidence:
@@ -337,9 +340,6 @@ def _is_linked(file: PieceFile) -> bool:
         return False
 
 
-def _has_data(file: PieceFile) -> bool:
-    """True if the data file exists, as far as the disk says."""
-    try:
-        return file.path.exists()
-    except OSError:
-        return False
+def _is_readable(file: PieceFile) -> bool:
+    """True if the data file exists, and this process may read it."""
+    return os.access(file.path, os.R_OK, effective_ids=True)

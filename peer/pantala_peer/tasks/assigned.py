@@ -283,6 +283,7 @@ class AssignedTasks:
                     await self._deliveries.withdraw_changed(name)
                 self._supernodes.inventory_changed(name)
             if not self._cache.fits(assignment):
+                log.info("the copy has other content, or its data is missing or denied; fetching it again", task=name)
                 await self._drop_pieces(name)
             if await self._cache.hold(assignment) and self._assigned.get(name) == assignment:
                 self._ready.add(name)

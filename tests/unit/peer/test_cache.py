@@ -191,21 +191,6 @@ async def test_an_error_that_may_pass_deletes_no_piece(
     again.close()
 
 
-async def test_a_data_file_that_the_disk_does_not_show_does_not_fit(
-    cache: PieceCache, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """The disk says EIO. An unknown exception would end the work on the task, and report nothing."""
-    await fill(cache)
-
-    def broken(path: Path, **_: Any) -> os.stat_result:
-        raise OSError(errno.EIO, os.strerror(errno.EIO), str(path))
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Path, "stat", broken)
-        assert not cache.fits(assignment())
-    assert cache.fits(assignment())
-
-
 async def test_an_empty_file_is_whole_at_once(cache: PieceCache) -> None:
     empty = assignment(length=0, digest="sha256:" + hashlib.sha256(b"").hexdigest())
     await cache.hold(empty)
