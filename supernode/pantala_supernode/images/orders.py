@@ -4,10 +4,8 @@ The operator decides about images. A supernode only passes the orders on to thei
 manifests and blobs that an order needs.
 """
 
-from collections.abc import Iterable
-from typing import Final
+from collections.abc import Iterable, Set
 
-from cachetools import LRUCache
 from msgspec.structs import replace
 
 from pantala_protocol import image
@@ -18,7 +16,8 @@ from pantala_supernode.errors import ForbiddenError
 from pantala_supernode.registry.clouds.accounts import AccountChoice
 from pantala_supernode.registry.credentials import Keyring, RegistryAccount
 
-_LIMIT: Final = 10_000
+Credentials = tuple[str, ...]
+"""The texts of an image's pull secrets, as the statement has them."""
 
 
 class StatedImages:
@@ -30,6 +29,10 @@ class StatedImages:
         self._unchanged: tuple[str, ...] = ()
         self._images: dict[str, WantedImage] = {}
         self._pulls: dict[str, tuple[NodeOrder, ...]] = {}
+
+    @property
+    def credentials(self) -> frozenset[Credentials]:
+        return frozenset(wanted.credentials for wanted in self._images.values())
 
     def take(self, statement: Statement) -> frozenset[str] | None:
         """Replace the images. Returns the nodes whose orders changed, or ``None`` for all nodes."""
@@ -79,8 +82,13 @@ class OrderAccounts:
 
     def __init__(self, choice: AccountChoice) -> None:
         self._choice = choice
-        self._keyrings: LRUCache[tuple[str, ...], Keyring] = LRUCache(_LIMIT)
-        self._accepted: LRUCache[tuple[str, tuple[str, ...]], RegistryAccount] = LRUCache(_LIMIT)
+        self._keyrings: dict[Credentials, Keyring] = {}
+        self._accepted: dict[tuple[str, Credentials], RegistryAccount] = {}
+
+    def keep(self, stated: Set[Credentials]) -> None:
+        """Forget all other pull secrets. A tenant may change a large one again and again."""
+        self._keyrings = {each: keyring for each, keyring in self._keyrings.items() if each in stated}
+        self._accepted = {name: account for name, account in self._accepted.items() if name[1] in stated}
 
     def of(self, wanted: WantedImage, reference: ImageReference) -> tuple[RegistryAccount, ...]:
         """The accounts, in the sequence in which to try them. See :class:`AccountChoice`."""
@@ -91,18 +99,17 @@ class OrderAccounts:
     def accept(self, wanted: WantedImage, reference: ImageReference, account: RegistryAccount) -> None:
         self._accepted[reference.name, wanted.credentials] = account
 
-    def _keyring(self, secrets: tuple[str, ...]) -> Keyring:
-        keyring = self._keyrings.get(secrets)
-        if keyring is None:
-            keyring = Keyring.read(*(secret for secret in secrets if _is_readable(secret)))
-            self._keyrings[secrets] = keyring
-        return keyring
+    def _keyring(self, secrets: Credentials) -> Keyring:
+        if secrets not in self._keyrings:
+            readable = tuple(filter(_is_readable, secrets))
+            self._keyrings[secrets] = Keyring.read(*readable) if _is_readable(*readable) else Keyring()
+        return self._keyrings[secrets]
 
 
-def _is_readable(secret: str) -> bool:
+def _is_readable(*secrets: str) -> bool:
     """False for a malformed secret. It is skipped here, as the kubelet does. The image's resolution reports it."""
     try:
-        Keyring.read(secret)
+        Keyring.read(*secrets)
     except ValueError:
         return False
     return True

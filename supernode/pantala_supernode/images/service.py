@@ -48,7 +48,7 @@ class ImageService:
         self._clock = clock
         self.stated = StatedImages()
         self.evidence = EvidenceFinder(registries.reader, endpoints, registries.rights, vouch, clock=clock)
-        accounts = OrderAccounts(registries.choice)
+        self._accounts = accounts = OrderAccounts(registries.choice)
         self.manifests = ManifestService(registries.client, registries.access, self.stated, accounts, clock=clock)
         self.blobs = BlobLeases(
             leases,
@@ -65,6 +65,7 @@ class ImageService:
 
     def on_statement(self, statement: Statement) -> None:
         self._events.orders_changed.publish(self.stated.take(statement))
+        self._accounts.keep(self.stated.credentials)
         self.blobs.on_statement()
 
     async def ask(self, peer: str, wanted: WantedBlob) -> BlobAnswer:

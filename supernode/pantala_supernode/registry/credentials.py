@@ -19,6 +19,12 @@ from pantala_protocol.rules import foreign
 
 _MAX_CONFIG = 1024 * 1024
 """The largest accepted text in bytes, which is the limit of a Kubernetes Secret."""
+_MOST_ENTRIES = 2048
+"""The most entries of all pull secrets of an image. More would hold up the event loop each time they are searched."""
+_MOST_BYTES = 32 * 1024
+"""The most characters of one entry. Some have the password twice, and servers accept some KiB in a header."""
+_MAX_HOST = 259
+"""The most characters of a host name with its port."""
 _IDENTITY_USER = "<token>"
 """The user name that Docker sets if the password is an identity token."""
 _ANY_BYTE: Final = "surrogateescape"
@@ -136,6 +142,8 @@ class Keyring:
                     "the pull secret is not a valid Docker configuration (JSON with 'auths'); "
                     "create it with kubectl create secret docker-registry"
                 ) from None
+            if len(entries) + len(auths) > _MOST_ENTRIES:
+                raise ValueError(f"the pull secrets have more than {_MOST_ENTRIES} entries; remove some of them")
             entries.extend((location, _credentials(location, entry)) for location, entry in auths.items())
         return cls(entries)
 
@@ -156,17 +164,22 @@ class Keyring:
 
 def _credentials(location: str, entry: _Entry) -> RegistryAccount:
     """Read one entry. ``auth`` takes precedence over user and password."""
-    shown = location[:100]
     try:
-        if entry.registrytoken:
-            return RegistryAccount(registry_token=_token(entry.registrytoken))
-        if entry.identitytoken:
-            return RegistryAccount(identity_token=_token(entry.identitytoken))
-        if entry.auth:
-            return RegistryAccount.decode(entry.auth.strip())
-        return RegistryAccount(entry.username, entry.password)
+        return _account(entry)
     except ValueError as error:
-        raise ValueError(f"the pull secret's entry for {shown!r}: {error}") from None
+        raise ValueError(f"the pull secret's entry for {location[:100]!r}: {error}") from None
+
+
+def _account(entry: _Entry) -> RegistryAccount:
+    if sum(map(len, msgspec.structs.astuple(entry))) > _MOST_BYTES:
+        raise ValueError(f"it has more than {_MOST_BYTES} characters, and no registry accepts so many")
+    if entry.registrytoken:
+        return RegistryAccount(registry_token=_token(entry.registrytoken))
+    if entry.identitytoken:
+        return RegistryAccount(identity_token=_token(entry.identitytoken))
+    if entry.auth:
+        return RegistryAccount.decode(entry.auth.strip())
+    return RegistryAccount(entry.username, entry.password)
 
 
 def _key(location: str) -> str:
@@ -179,7 +192,7 @@ def _key(location: str) -> str:
 def _fits(key: str, name: str) -> bool:
     """True if the entry ``key`` applies to ``name``: same port, matching host labels, and its path is a prefix."""
     (host, _, path), (wanted, _, rest) = key.partition("/"), name.partition("/")
-    if not rest.startswith(path):
+    if len(host) > _MAX_HOST or not rest.startswith(path):
         return False
     if host == wanted:
         return True

@@ -5,6 +5,7 @@ import json
 
 import pytest
 
+from pantala_protocol import image
 from pantala_protocol.image import ImageRepository
 from pantala_protocol.images import PullOrder, WantedImage
 from pantala_protocol.registry import ManifestAnswer, Resolve
@@ -157,3 +158,23 @@ async def test_a_node_reads_all_manifests_of_its_order_and_no_other(
         assert (await manifests.ordered("n1", "ns/app", REPOSITORY, reference)).body
     with pytest.raises(ForbiddenError, match="does not belong"):
         await manifests.ordered("n1", "ns/app", REPOSITORY, other)
+
+
+def test_h7_former_pull_secrets_are_forgotten(stated: StatedImages) -> None:
+    accounts = OrderAccounts(no_cloud())
+    host = {"auths": {REPOSITORY.registry: {"username": "host", "password": "p"}}}
+    team = {"auths": {str(REPOSITORY): {"username": "team", "password": "p"}}}
+    many = {"auths": {f"*{number}.example": {"username": "u"} for number in range(2000)}}
+    order = WantedImage("ns/app", f"{REPOSITORY}:1", credentials=(json.dumps(host), json.dumps(team)))
+    reference = image.parse(order.image)
+    usual = accounts.of(order, reference)
+    assert ["team", "host"] == [each.username for each in usual]
+    accounts.accept(order, reference, usual[1])
+    stated.take(Statement(1, images=(order,)))
+    accounts.keep(stated.credentials)
+    assert usual[::-1] == accounts.of(order, reference)
+    stated.take(Statement(2))
+    accounts.keep(stated.credentials)
+    assert usual == accounts.of(order, reference)
+    hostile = WantedImage("ns/app", order.image, credentials=(json.dumps(many), json.dumps(many)))
+    assert (ANONYMOUS,) == accounts.of(hostile, reference)

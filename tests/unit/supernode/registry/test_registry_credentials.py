@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import pytest
 from hypothesis import given
@@ -119,6 +120,28 @@ def test_a_broken_secret_is_refused_and_not_quoted(text: str) -> None:
     assert "c2VjcmV0" not in str(caught.value)
     assert "secret\n" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize(
+    ("texts", "why"),
+    [
+        ([config(**{f"*{number}.b": user("u") for number in range(2049)})], "2048 entries"),
+        ([config(**{f"a{number}.b": user("u") for number in range(2000)})] * 2, "2048 entries"),
+        ([config(**{"a.b": {"username": "u", "password": "secret" * 6000}})], "32768 characters"),
+        ([config(**{"a.b": {"registrytoken": "secret" * 6000}})], "32768 characters"),
+    ],
+)
+def test_h7_a_pull_secret_that_holds_up_the_supernode_is_refused(texts: list[str], why: str) -> None:
+    with pytest.raises(ValueError, match=why) as caught:
+        Keyring.read(*texts)
+    assert "secretsecret" not in str(caught.value)
+
+
+def test_h7_an_endless_pattern_takes_no_time() -> None:
+    keyring = Keyring.read(config(**{"*a" * 200_000 + ".b": user("u")}))
+    began = time.thread_time()
+    assert not keyring.find("a" * 63 + ".b/x")
+    assert time.thread_time() - began < 0.2
 
 
 KEY_FILE = json.dumps({"type": "service_account", "private_key": "-----BEGIN-----\nAAA\n-----END-----\n"}, indent=2)
