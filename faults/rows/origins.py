@@ -53,7 +53,7 @@ ROWS = (
         "The digest is right, or the copy failed. A body that arrived is not read again.",
         ("F4", "F5"),
         5_000,
-        60,
+        120,
         "programs",
         composed,
     ),

@@ -5,6 +5,7 @@ import contextlib
 import random
 import time
 from functools import partial
+from pathlib import Path
 
 from bench.connection import BenchConnection
 from faults.row import Case, Plan, Row, Tally, few_descriptors
@@ -15,7 +16,7 @@ from pantala_supernode.app import serving
 from testbed.origin import Behaviour, Generated, Origin
 from tests.support.hostile_lab import BAD_ANSWERS, BAD_BYTES, BODY, PIECES, HostileLab
 from tests.support.hostile_peer import HostilePeer
-from tests.support.reporting_peer import ReportingPeer
+from tests.support.reporting_peer import ReportingDfget, ReportingPeer
 from tests.support.supernode_lab import loopback
 
 PEERS = 20
@@ -62,21 +63,29 @@ async def _with_hostile(lab: HostileLab, bad: int, chance: random.Random) -> Non
 
 
 async def stampedes(plan: Plan, tally: Tally) -> None:
-    """Let N peers ask for one file at once. They report their pieces without downloading them."""
+    """Let N peers and clients of Dragonfly ask for one file at once. They report pieces without downloading them."""
     allow_files()
     for case in plan.cases():
         peers = SIZES[case.number % len(SIZES)]
         begun = time.monotonic()
-        read = await _stampede(plan, peers, case)
+        files = _open_files()
+        read, bookings = await _stampede(plan, peers, case)
         tally.check(read == _SIZE, f"{peers} peers cost {read} bytes of the origin instead of {_SIZE}", case)
+        tally.check(bookings == 0, f"{bookings} pieces are booked although all peers have them", case)
+        tally.check(_open_files() <= files + 20, f"{_open_files() - files} files stay open", case)
         tally.measure(f"seconds_with_{peers}", time.monotonic() - begun)
         tally.add(**{"swarms": 1, f"with_{peers}": 1, "peers": peers})
 
 
-async def _stampede(plan: Plan, peers: int, case: Case) -> int:
-    """Return how many bytes the origin sent."""
+def _open_files() -> int:
+    return len(list(Path("/proc/self/fd").iterdir()))
+
+
+async def _stampede(plan: Plan, peers: int, case: Case) -> tuple[int, int]:
+    """Return how many bytes the origin sent, and how many pieces are still booked."""
     names = tuple(f"node-{number}" for number in range(peers))
-    async with Origin() as origin, serving(loopback(plan.folder / str(case.number))) as app:
+    settings = loopback(plan.folder / str(case.number), dragonfly=True)
+    async with Origin() as origin, serving(settings) as app:
         origin.serve(
             "/f", Generated(_SIZE, seed=case.number), always=Behaviour(rate=case.chance.uniform(1, 20) * _SIZE)
         )
@@ -84,13 +93,15 @@ async def _stampede(plan: Plan, peers: int, case: Case) -> int:
         app.supernode.state(Statement(1, (WantedTask("u", "ns/n", task_id.compute(url), url, path="f", peers=names),)))
         port = app.settings.listen.port
         connections = [await BenchConnection.open("127.0.0.1", port) for _ in names]
+        everyone = (
+            ReportingDfget(link, url, n).run() if n % 2 else ReportingPeer(link, name, FILE).run()
+            for n, (link, name) in enumerate(zip(connections, names, strict=True))
+        )
         async with asyncio.timeout(110):
-            await asyncio.gather(
-                *(ReportingPeer(link, name, FILE).run() for link, name in zip(connections, names, strict=True))
-            )
+            await asyncio.gather(*everyone)
         for connection in connections:
             connection.close()
-        return origin.body_bytes("/f")
+        return origin.body_bytes("/f"), app.managers.progress.peer_bookings
 
 
 ROWS = (
@@ -106,7 +117,7 @@ ROWS = (
     ),
     Row(
         "stampedes",
-        "1, 10, 100 and 1,000 peers ask for one file at once",
+        "1, 10, 100 and 1,000 peers and clients of Dragonfly ask for one file at once",
         "The origin sends the body once.",
         ("F18",),
         len(SIZES) * RUNS,

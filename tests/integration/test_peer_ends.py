@@ -1,9 +1,8 @@
-"""A peer is killed, is stopped, or cannot start."""
+"""A peer with a slow disk, that is stopped, or that cannot start. faults/rows/kills.py kills peers."""
 
 import asyncio
 import hashlib
 import os
-import random
 import signal
 import time
 
@@ -16,48 +15,6 @@ from tests.support.peer_lab import PeerLab, ticketed
 from tests.support.peer_lab import it as it
 from tests.support.scripted_files import File, content
 from tests.support.scripted_supernode import KEY, PUBLISHED
-
-# The process
-
-
-async def test_f1_pieces_survive_a_kill_and_are_not_fetched_again(it: PeerLab) -> None:
-    file, supernode = File("a", content(40)), it.supernode
-    async with it.process() as running:
-        await supernode.deliver(file)
-        await eventually(lambda: len(supernode.sent) >= 15, within=30)
-        running.kill()
-        await running.wait()
-    known = supernode.peers["node-1"].held[file.task_id].bit_count()
-    assert known > 5
-    sent = len(supernode.sent)
-    async with it.process():
-        await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
-    assert len(supernode.sent) - sent <= file.geometry.pieces - known
-    assert file.content == it.published().read_bytes()
-
-
-async def test_f1_kills_at_random_points_repeat_no_verified_piece(it: PeerLab) -> None:
-    file, supernode, chance = File("a", content(300)), it.supernode, random.Random(1)
-    await supernode.deliver(file)
-    kept, longest = set[int](), 0
-    for _ in range(4):
-        sent = len(supernode.sent)
-        async with it.process() as running:
-            await eventually(lambda: len(supernode.sent) > sent or supernode.delivered() == PUBLISHED, every=0.001)  # noqa: B023
-            await asyncio.sleep(chance.uniform(0.0, 0.06))
-            running.kill()
-            await running.wait()
-            await asyncio.sleep(0.05)
-        assert kept <= it.verified(file)
-        assert kept.isdisjoint(number for _, number in supernode.sent[sent:])
-        kept = it.verified(file)
-        longest = max(longest, len(supernode.sent) - sent)
-    assert 0 < longest < file.geometry.pieces, "no kill interrupted the download"
-    sent = len(supernode.sent)
-    async with it.process():
-        await eventually(lambda: supernode.delivered() == PUBLISHED, within=30)
-    assert kept.isdisjoint(number for _, number in supernode.sent[sent:])
-    assert file.content == it.published().read_bytes()
 
 
 async def test_a_disk_that_takes_two_seconds_for_a_write_blocks_nothing_else(
