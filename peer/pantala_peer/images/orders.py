@@ -194,6 +194,9 @@ class ImageOrders:
 
     async def _look(self) -> None:
         """Check that ready images are still on the node, restore tags that no image has, and restore pins."""
+        for entry in self.ledger.ready_entries(Depth.PEER):
+            if not self._cache.holds(entry.order):
+                self._lose(entry)
         ready = self.ledger.ready_entries(Depth.RUNTIME)
         if ready or self.ledger.pins:
             here = await self._helper.images()
@@ -202,11 +205,13 @@ class ImageOrders:
                 if image is None:
                     self._lose(entry)
                 elif self._is_current(entry):
-                    await self._tend(entry, image, here)
+                    try:
+                        await self._tend(entry, image, here)
+                    except OrderError as error:
+                        log.warning(
+                            "an image has lost its tag or pin; trying again", image=entry.order.image, error=str(error)
+                        )
             await self._unpin()
-        for entry in self.ledger.ready_entries(Depth.PEER):
-            if not self._cache.holds(entry.order):
-                self._lose(entry)
 
     def _is_current(self, entry: LedgerEntry) -> bool:
         return self.ledger.entries.get(entry.order.key) == entry

@@ -307,6 +307,31 @@ async def test_an_image_of_depth_peer_is_ready_with_its_blobs_and_gone_without(i
     await it.reach(PullPhase.GONE)
 
 
+async def test_an_image_of_depth_peer_is_gone_while_the_runtime_does_not_answer(it: Made) -> None:
+    cached = NodeOrder("ns/cached", WEB.image, PullOrder("run"), depth=Depth.PEER, blobs=(ImageBlob(DIGEST, 7),))
+    it.cache.go.set()
+    it.order(WEB, cached)
+    await it.reach(PullPhase.READY)
+    await it.reach(PullPhase.READY, cached.key)
+    it.helper.error = RuntimeUnavailableError("away")
+    it.cache.whole = False
+    await it.reach(PullPhase.GONE, cached.key)
+
+
+async def test_an_image_that_cannot_be_pinned_does_not_keep_others_from_it(
+    it: Made, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def pin(image: str) -> bool:
+        if image == PINNED:
+            raise OrderError("it was just removed", "NotFound")
+        return await FakeHelper.pin(it.helper, image)
+
+    monkeypatch.setattr(it.helper, "pin", pin)
+    other = f"docker.io/library/db@{DIGEST}"
+    it.order(structs.replace(WEB, pin=True), NodeOrder("ns/db", other, PullOrder("run"), pin=True))
+    await eventually(lambda: other in it.helper.here and it.helper.here[other].pinned, within=60)
+
+
 async def test_an_order_of_depth_peer_ends_in_time(it: Made) -> None:
     order = structs.replace(WEB, depth=Depth.PEER, order=PullOrder("run", timeout=0), blobs=(ImageBlob(DIGEST, 7),))
     it.order(order)
