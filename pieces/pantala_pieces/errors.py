@@ -19,6 +19,9 @@ LOST = frozenset({errno.EIO, errno.EBADMSG, errno.EUCLEAN, errno.ENOENT})
 DENIED = frozenset({errno.EACCES, errno.EPERM})
 """These errors mean that this process has no access to the file."""
 
+EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE})
+"""These errors mean that no further file can be opened now."""
+
 
 class StoreError(Exception):
     """An operation of the disk failed."""
@@ -51,14 +54,6 @@ class PieceMissingError(LookupError):
     """The piece is not on the disk, or this process has not verified it."""
 
 
-_KINDS: dict[int, type[StoreError]] = {
-    errno.ENOSPC: StoreFullError,
-    errno.EDQUOT: StoreFullError,
-    errno.EMFILE: FilesExhaustedError,
-    errno.ENFILE: FilesExhaustedError,
-}
-
-
 @contextlib.contextmanager
 def store_errors(operation: str, advice: str = "") -> Iterator[None]:
     """Raise :class:`StoreError` for an :class:`OSError` of the block. Its message starts with ``operation``.
@@ -74,9 +69,9 @@ def store_errors(operation: str, advice: str = "") -> Iterator[None]:
 def store_error(operation: str, error: OSError, advice: str = "") -> StoreError:
     """The :class:`StoreError` for a failed operation. For each piece, this is faster than :func:`store_errors`."""
     why = error.strerror or str(error)
-    kind = _KINDS.get(error.errno or 0, StoreError)
-    if kind is StoreFullError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return StoreFullError(f"cannot {operation}: {why}", why)
+    kind = FilesExhaustedError if error.errno in EXHAUSTED else StoreError
     return kind(f"cannot {operation}: {why}{_advice(error) or (advice and f'. {advice}')}")
 
 

@@ -1,5 +1,6 @@
 """Bugs in the sender, and files that are deleted or missing."""
 
+import resource
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +105,21 @@ async def test_a_missing_data_file_is_reported(tmp_path: Path, size: int, damage
         await eventually(lambda: it.missing == [TASK])
         await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.BROKEN)])
     assert (damage == "cut") == it.file.path.exists()
+
+
+async def test_a_process_without_a_free_descriptor_is_busy_and_has_its_pieces_still(tmp_path: Path) -> None:
+    """The supernode used to forget the piece, and asked the peer for its inventory again and again."""
+    it = SenderStage(tmp_path, SMALL, SMALL)
+    it.file.close()
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    async with it.serving(), it.client() as client:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
+        try:
+            assert 503 == (await client.get(it.native(0))).status
+        finally:
+            resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+        assert it.content == (await client.get(it.native(0))).body
+    assert [] == it.missing
 
 
 async def test_few_files_stay_open(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,10 +10,11 @@ from typing import Protocol
 
 import structlog
 
+from pantala_pieces.errors import EXHAUSTED
 from pantala_pieces.transfer.channel import ChannelClosedError
 from pantala_pieces.transfer.upload.connection import InboundConnection
 from pantala_pieces.transfer.upload.fetches import FetchLog
-from pantala_pieces.transfer.upload.heads import PieceRefusedError
+from pantala_pieces.transfer.upload.heads import PieceRefusedError, busy
 from pantala_pieces.transfer.upload.queue import Upload, UploadQueue
 from pantala_pieces.transfer.upload.stream import AnswerStream, OpenFiles, ParkedError
 
@@ -93,12 +94,14 @@ class Uploaders:
         except ChannelClosedError:
             connection.forget_unsent()
             returns.abandon(connection)
-        except (OSError, EOFError):
-            self._log.missing(answer.fetch.task_id)
+        except (OSError, EOFError) as error:
+            exhausted = isinstance(error, OSError) and error.errno in EXHAUSTED
+            if not exhausted:
+                self._log.missing(answer.fetch.task_id)
             if upload.position:
                 returns.abandon(connection)
             else:
-                returns.refuse(connection, _unreadable(), keep=answer.keep)
+                returns.refuse(connection, busy() if exhausted else _unreadable(), keep=answer.keep)
         finally:
             if parked:
                 self._log.pause()
