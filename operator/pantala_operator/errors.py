@@ -8,13 +8,13 @@
     │   ├── ClusterConflictError        the object has changed since it was read: read it again
     │   │   └── NotLeadingError         another replica leads, so this replica may not write
     │   └── ClusterRejectedError        the request is not valid: trying again changes nothing
-    ├── LeaseLostError                  another replica has taken the Lease: the process ends, and starts again
+    ├── LeaseLostError                  another replica has taken the Lease: the process ends, and restarts
     └── SupernodeCallError              a call to a supernode failed
-        ├── SupernodeUnavailableError   no answer, or a server error: passes
+        ├── SupernodeUnavailableError   no answer, or a server error: temporary
         └── SupernodeRefusedError       it rejected the request
             └── SupernodeOlderError     it does not have the route, because its version is older
 
-The operator goes on and tries again after all of them.
+The operator plans again after each error, except after ``LeaseLostError``.
 """
 
 

@@ -125,9 +125,8 @@ class Elector:
         elif self._holds and (holder or self._lease.transitions > self._term.epoch):
             self._holds = False
             self._term.end()
-            raise LeaseLostError(
-                f"another operator leads now: {holder or 'it has already stopped'}. This operator restarts"
-            )
+            other = f"another operator leads now: {holder}" if holder else "another operator led in the meantime"
+            raise LeaseLostError(f"{other}. This operator restarts")
         elif holder and (left := self._left()) > 0:
             return min(INTERVAL, left + 0.05)
         else:

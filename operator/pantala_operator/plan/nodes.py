@@ -91,7 +91,7 @@ class TaskDownloads:
 
     @property
     def rates(self) -> SourceBytes:
-        """Bytes per second. A message names only the providers with the most bytes: peers gave the rest."""
+        """Bytes per second. Messages leave out the providers with the fewest bytes. These count as peers."""
         nodes = self.nodes.values()
         supernode = sum(flow.rate for node in nodes for flow in node.flows if not flow.provider)
         return SourceBytes(self.origin_rate, supernode, max(0, sum(node.rate for node in nodes) - supernode))

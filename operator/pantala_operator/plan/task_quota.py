@@ -31,7 +31,7 @@ def excess(tasks: Iterable[TaskResource], quotas: Quotas) -> dict[str, Obstacle]
             by_namespace[task.metadata.namespace].append(task)
     for namespace, each in by_namespace.items():
         limit = quotas.of(namespace).tasks
-        what = f"The namespace {namespace} has {len(each)} Tasks. Its quota tasks allows only {limit}"
+        what = f"The namespace {namespace} has {len(each)} Tasks, but its quota allows only {limit}"
         for task in sorted(each, key=lambda task: age(task.metadata))[limit:]:
             found[task.metadata.uid] = Obstacle.of(Reason.QUOTA_EXCEEDED, what)
     return found

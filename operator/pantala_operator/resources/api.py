@@ -319,7 +319,7 @@ class Secret(msgspec.Struct, frozen=True):
 
 
 def newer(one: Metadata, other: Metadata) -> bool:
-    """True if ``one`` was read later than ``other``, of the same object.
+    """True if ``one`` is a newer version of the object than ``other``.
 
     Resource versions are decimal and grow in every API server that stores its state in etcd. Other versions count as
     newer.

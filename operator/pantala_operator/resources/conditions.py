@@ -1,7 +1,8 @@
 """Conditions of a resource, as Kubernetes and kstatus expect them. Pure.
 
-``Reconciling`` and ``Stalled`` should be False. All other conditions should be True. Every condition exists from the
-first plan on. It names the generation of the spec that it describes, because ``kubectl wait`` compares that number.
+``Reconciling``, ``Stalled``, ``Drifted`` and ``EvictedByKubelet`` should be False, all other conditions True. Every
+condition exists from the first plan on. It names the generation of the spec that it describes, because ``kubectl wait``
+compares that number.
 """
 
 from collections.abc import Iterable, Mapping

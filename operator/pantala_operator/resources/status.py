@@ -62,10 +62,10 @@ class Summary(NamedTuple):
 def evaluate(
     activity: Verdict, *, done: Verdict | None = None, pause: Verdict | None = None, obstacle: Obstacle | None = None
 ) -> Summary:
-    """The first that is set counts, in the order ``done``, ``pause``, ``obstacle``, ``activity``.
+    """Use the first argument that is set, in the order ``done``, ``pause``, ``obstacle``, ``activity``.
 
-    ``done``, ``pause`` and ``activity`` are the condition ``Ready`` if all work is done, during a pause that the user
-    wants, and while work is in progress.
+    ``done``: all work is done. ``pause``: the user wants a pause. ``activity``: work is in progress. Each is the
+    condition ``Ready`` of this state.
     """
     if done is not None:
         return Summary(done, no(done.reason, "Nothing is left to do"), no(done.reason, "Nothing blocks progress"))

@@ -32,7 +32,7 @@ class ImageDemand:
     request: str
     """The value of the annotation with the user's newest request for a run. Empty without a request."""
     former: PrefetchStatus
-    """The status after the previous plan. A Task has the fields from which a plan continues."""
+    """The status after the previous plan. For a Task, it has only the fields from which a plan continues."""
     spec: PrefetchSpec
     """The spec of the ImagePrefetch, or what it would be for the Task."""
     depth: Depth = Depth.RUNTIME

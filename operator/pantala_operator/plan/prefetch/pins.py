@@ -17,8 +17,8 @@ from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.registry import Resolved
 
 MAX_BLOBS: Final = 1000
-"""The most blobs of an image for one platform. A manifest of a permitted size has room for 35,000, but no runtime can
-mount so many layers, and the operator keeps all of them in memory and sends them in statements."""
+"""The most blobs of an image for one platform. The largest permitted manifest has room for 35,000. But no runtime can
+mount so many layers, and the operator keeps all blobs in memory and in statements."""
 
 
 @dataclass(frozen=True, slots=True)

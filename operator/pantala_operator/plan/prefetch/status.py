@@ -182,8 +182,9 @@ def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
     if snapshot.demand.spec.suspend:
         return no(SUSPENDED, "spec.suspend is set. Nodes keep their images and pull no further images")
     if run.started is None and run.fault is None:
-        when = "never" if run.upcoming is None else f"{run.upcoming:%Y-%m-%dT%H:%M:%SZ}"
-        return no(_SCHEDULED, f"Nothing runs before the first time of spec.schedule: {when}")
+        if run.upcoming is None:
+            return no(_SCHEDULED, "spec.schedule has no time in the next decades, so nothing is pulled. Correct it.")
+        return no(_SCHEDULED, f"Nothing is pulled before the first scheduled time, {run.upcoming:%Y-%m-%dT%H:%M:%SZ}")
     if obstacle is None:
         return no(_PLANNED, "spec.mode is Plan. Nodes pull nothing. See status.plan")
     return None
@@ -261,7 +262,7 @@ def _report(snapshot: Snapshot, former: Forecast | None) -> Forecast | None:
 
 def _drifted(moved: Sequence[Pin]) -> Verdict:
     first = moved[0]
-    others = f", and {len(moved) - 1} other tags moved" if len(moved) > 1 else ""
+    others = f". Other moved tags: {len(moved) - 1}" if len(moved) > 1 else ""
     what = f"{first.key.reference} now has the digest {first.latest}, but nodes get {first.digest}{others}"
     action = "To update nodes, set spec.updatePolicy to Follow, or change the annotation pantala.dev/requested-at."
     return yes("TagMoved", f"{what}. {action}")
@@ -269,8 +270,8 @@ def _drifted(moved: Sequence[Pin]) -> Verdict:
 
 def _evicted(lost: Sequence[tuple[str, ImageKey]]) -> Verdict:
     name, key = lost[0]
-    others = f". The same happened to {len(lost) - 1} more images on nodes" if len(lost) > 1 else ""
-    what = f"{name}, {key.reference}: {EVICTED}. It is not pulled a third time{others}"
+    others = f" (and {len(lost) - 1} more)" if len(lost) > 1 else ""
+    what = f"{name}, {key.reference}{others}: {EVICTED}. It is not pulled a third time"
     return yes(Reason.EVICTED, engine.advised(what, reasons.of_image(Reason.EVICTED)))
 
 
