@@ -9,7 +9,7 @@ CLIError
 ├── ObjectMissingError      the object does not exist
 ├── ForeignLabelsError      objects in several namespaces have Pantala's labels
 ├── ConsoleError            the operator's console cannot be reached
-└── WaitError               the command waited, and what it waited for failed or did not come
+└── WaitError               an object failed, or did not reach the condition in time
 """
 
 from enum import IntEnum

@@ -31,7 +31,7 @@ class Pulls:
     async def pull(
         self, image: ImageReference, credentials: PullCredentials | None = None, *, timeout: float, pin: bool = False
     ) -> PulledImage:
-        """Pull ``image`` within ``timeout`` seconds. After a cancellation, it goes on while other requests wait."""
+        """Pull ``image`` within ``timeout`` seconds. A cancelled pull continues while other requests wait for it."""
         name = str(image)
         try:
             async with asyncio.timeout(timeout):

@@ -1,4 +1,4 @@
-"""Pauses: between attempts, which double up to a limit, and until there is news."""
+"""Pauses between attempts, which double up to a limit, and waits for an event with a time limit."""
 
 import asyncio
 import contextlib

@@ -1,4 +1,4 @@
-"""Calls in the background: one at a time for each key, whose result all callers share, and the end of several."""
+"""Merges identical calls that run at the same time, and cancels groups of asyncio tasks."""
 
 import asyncio
 from collections.abc import Callable, Coroutine, Hashable, Iterable

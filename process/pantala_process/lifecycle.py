@@ -1,7 +1,7 @@
-"""How a process starts and stops. From its first moment on, a signal ends it with exit code 0.
+"""How a process starts and stops. A signal ends it with exit code 0, also during its start.
 
-Exit codes: 0 after a signal, 1 if the process cannot go on, 2 for wrong settings. The first import of a process must be
-this module, so nothing that takes long is imported at its top.
+Exit codes: 0 after a signal, 1 if the process cannot continue, 2 for wrong settings. The first import of a process must
+be this module, so nothing that takes long is imported at its top.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Logs: one JSON object a line on standard error, or coloured text where that is a terminal."""
+"""Logs: one JSON object a line on standard error, or coloured text on a terminal."""
 
 import json
 import logging

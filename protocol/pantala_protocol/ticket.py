@@ -6,7 +6,8 @@ Each piece server (peer or supernode) shares a key with the supernode, which sig
 With TLS, ``client`` is the name in the certificate of the client that got the ticket, so no other client can use it. On
 plain HTTP it is empty, because the server cannot know the client.
 
-A *reader* may precede the ticket: ``<reader>-<expiry>.<mac>``. It names the client that got the ticket, without proof.
+The client's *mark* may precede the ticket: ``<mark>-<expiry>.<mac>``. It names the client that got the ticket, without
+proof.
 """
 
 import hashlib
@@ -28,7 +29,7 @@ def issue(key: bytes, task_id: str, generation: str, *, now: float, client: str 
 
 
 def for_reader(ticket: str, reader: str) -> str:
-    """The ticket with the mark of the client that gets it."""
+    """Put the mark ``reader`` of the client before its ticket."""
     return f"{reader}-{ticket}"
 
 

@@ -82,8 +82,8 @@ class Supernode:
     def state(self, statement: Statement) -> StatementReceipt:
         """Apply a statement.
 
-        Raises :class:`ValueError` if a task ID, a number or the membership is not valid, and :class:`ConflictError` if
-        the statement's operator no longer leads, or if a newer statement is in force.
+        Raises :class:`ValueError` if a task ID, a number or the membership is not valid. Raises :class:`ConflictError`
+        if the statement's operator no longer leads, or if a newer statement is in force.
         """
         self._fence.check(statement.epoch)
         if statement.epoch <= self._fence.epoch and statement.revision < self._tasks.revision:

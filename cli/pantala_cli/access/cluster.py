@@ -1,4 +1,4 @@
-"""UserAccess to the cluster's API server. Only this module uses pykube."""
+"""The user's access to the cluster's API server. Only this module uses pykube."""
 
 import contextlib
 import json

@@ -131,8 +131,8 @@ class CachedManifests:
         """The manifest with a digest or tag, for the client with ``authorization``. Raises :class:`MirrorError`.
 
         ``order`` is the key of the order whose pull sends the request. The supernode then uses the order's pull secrets
-        at the registry, and ``authorization`` only identifies the client. If the caller is cancelled, the request goes
-        on for the next client.
+        at the registry, and ``authorization`` only identifies the client. If the caller is cancelled, the request
+        continues for the next client.
         """
         question = _Question(repository, reference, authorization, order)
         return self._find(question) or await self._flight.share(question, lambda: self._ask(question))

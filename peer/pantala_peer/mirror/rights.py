@@ -46,7 +46,7 @@ class ReadRights:
     async def generation(self, client: Subject, digest: str, origin: BlobOrigin, held: str) -> str:
         """The generation of a blob that the client may read. ``held`` is the generation of the node's pieces, or empty.
 
-        Raises :class:`MirrorError` if the client has no right. If the caller is cancelled, the request goes on.
+        Raises :class:`MirrorError` if the client has no right. If the caller is cancelled, the request continues.
         """
         right = self._rights.find(client, digest, self._clock())
         if right is not None and right.generation and right.generation == held:

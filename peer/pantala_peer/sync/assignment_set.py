@@ -1,7 +1,7 @@
 """Merges the assignments of several supernodes into one set. Pure.
 
 Two supernodes may assign the same task while its owner changes. A task counts as unwanted only when each supernode of
-the current membership has sent its assignments, because the new owner may be the last supernode to send them.
+the current membership has sent its assignments. The new owner may be the last one to send them.
 """
 
 from collections.abc import Collection, Iterable

@@ -1,1 +1,1 @@
-"""How connections come in: limits for each address and in all, time limits for the first request, and back-off."""
+"""Accepts connections: limits for each address and in all, time limits for the first request, and back-off."""

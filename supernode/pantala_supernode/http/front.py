@@ -2,8 +2,8 @@
 
 Peers and Dragonfly's clients send thousands of small requests a second. aiohttp needs more time for a request than the
 supernode needs for its answer, mostly for tasks and header objects (ADR 18). So a :class:`HotRoute` is a plain function
-that is called when a request has arrived. If a request is not for a hot route, or if its head is not plain
-(:mod:`pantala_supernode.http.head`), aiohttp gets the connection, with all bytes that are not answered yet.
+that is called when a request has arrived. aiohttp gets the connection of any other request, with all bytes that are not
+answered yet. It also gets the connection if the head is not plain (:mod:`pantala_supernode.http.head`).
 """
 
 import asyncio

@@ -1,7 +1,7 @@
 """How fast the bytes of each copy arrive, and whether the origin is the cause if they arrive slowly.
 
-A second counts for the origin if a request is open, and this supernode does not hold back a body. This supernode holds
-back a body while the rate limit of all origins, the volume or a lack of places does not permit it to continue.
+A second counts for the origin if a request is open, and this supernode does not hold back a body. It holds back a body
+while the body waits for the rate limit of all origins, for the volume, or for a place.
 """
 
 from collections import deque

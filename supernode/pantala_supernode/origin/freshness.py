@@ -44,9 +44,9 @@ def lifetime(headers: CIMultiDict[str]) -> float | None:
 def is_fresh(meta: Meta, order: FetchOrder, *, now: float, fresh_for: float) -> bool:
     """True if a whole copy may be used at ``now`` (seconds since the epoch) without asking its origin.
 
-    One of three conditions is enough: the order has a digest; a Task resource of the order used the copy before; or the
-    origin confirmed the copy recently. Recently means within the declared lifetime. If none is declared, it means
-    within ``fresh_for`` seconds, and only for content with a validator.
+    One of three conditions is enough. The order has a digest. Or a Task resource of the order used the copy before. Or
+    the origin confirmed the copy recently: within the declared lifetime, or else within ``fresh_for`` seconds if the
+    content has a validator.
     """
     if order.source.digest or order.claims & frozenset(meta.claims):
         return True

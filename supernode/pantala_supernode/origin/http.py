@@ -143,8 +143,8 @@ def _is_whole(head: Head, source: FileSource, resume: Resume | None) -> bool:
 def _check_coding(head: Head, source: FileSource, shown: RedactedURL) -> None:
     """Raise :class:`SourceUnusableError` if the server seems to have compressed the file for this answer.
 
-    Three cases are accepted: the task has a digest, which shows if the bytes are right; the coding is not a known
-    compression; the file's name or media type says that the file itself is stored compressed.
+    Three cases are accepted. The task has a digest, which shows if the bytes are right. The coding is not a known
+    compression. Or the file's name or media type says that the file itself is stored compressed.
     """
     labels = head.fields.getall("Content-Encoding", [])
     named = (coding.strip() for value in labels for coding in value.lower().split(","))

@@ -1,7 +1,7 @@
 """The exchange with the peers: applies a peer's request, and answers it at once or holds it until something changes.
 
-Whenever work becomes possible (a piece was cached, a provider has room or a new piece), a waiting peer is found and its
-held exchange is answered. So peers need not poll.
+When a piece was cached, or a provider has room or a new piece, the supernode answers the held exchange of a waiting
+peer. So peers need not poll.
 """
 
 import asyncio
