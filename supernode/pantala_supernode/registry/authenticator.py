@@ -25,7 +25,10 @@ from pantala_supernode.registry.errors import (
 from pantala_supernode.registry.mapping import realms
 from pantala_supernode.registry.transport import RegistryTransport
 
-_LIMIT = 10_000
+_CACHED = 32 * 1024 * 1024
+"""The most bytes of cached tokens, and of cached challenges. A hostile registry has many repositories."""
+_KEY = 2048
+"""About how many bytes an entry takes beside its value."""
 _CHALLENGE_SECONDS = 3600.0
 _MOST_BYTES = 128 * 1024
 _USED_UP = 0.9
@@ -52,10 +55,13 @@ class Authenticator:
         self._transport = transport
         self._clock = clock
         self._challenges: TTLCache[RepositoryLocation, AuthChallenge] = TTLCache(
-            _LIMIT, _CHALLENGE_SECONDS, timer=clock
+            _CACHED, _CHALLENGE_SECONDS, timer=clock, getsizeof=_size
         )
         self._tokens: TLRUCache[_Account, _IssuedToken] = TLRUCache(
-            _LIMIT, lambda _account, token, _now: token.until, timer=clock
+            _CACHED,
+            lambda _account, token, _now: token.until,
+            timer=clock,
+            getsizeof=_size,
         )
         self.flight: SingleFlight[_Account, str] = SingleFlight()
 
@@ -132,6 +138,11 @@ class Authenticator:
             raise InvalidAnswerError.of(what, str(error)) from None
         self._tokens[account] = _IssuedToken(given.value, begun + given.seconds * _USED_UP)
         return given.value
+
+
+def _size(cached: AuthChallenge | _IssuedToken) -> int:
+    texts = (cached.value,) if isinstance(cached, _IssuedToken) else (*cached.parameters, *cached.parameters.values())
+    return _KEY + sum(map(len, texts))
 
 
 def _request(wanted: TokenRequest, credentials: RegistryAccount, ca: Path | None) -> Request:

@@ -1,7 +1,6 @@
 """Resolves image names at registries, and caches the answers for a while."""
 
 from collections.abc import Awaitable, Callable, Iterable
-from operator import attrgetter
 from typing import NamedTuple, TypeVar
 
 from cachetools import TLRUCache, TTLCache
@@ -34,6 +33,8 @@ _MANIFEST_SECONDS = 3600.0
 _REFUSAL_SECONDS = 5.0
 """Seconds for which a missing image or denied access is cached, or longer if the registry demands it."""
 _MANIFEST_BYTES = 64 * 1024 * 1024
+_KEY = 2048
+"""About how many bytes the key of a document takes. An account may have some KiB."""
 _T = TypeVar("_T")
 _LASTING = (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError, RateLimitedError)
 """Errors that are cached, because the same request would have the same answer within seconds."""
@@ -66,7 +67,7 @@ class RegistryClient:
         self._choice = choice
         self._clock = clock
         self._documents: TTLCache[_Key, ManifestDocument] = TTLCache(
-            _MANIFEST_BYTES, _MANIFEST_SECONDS, timer=clock, getsizeof=attrgetter("memory")
+            _MANIFEST_BYTES, _MANIFEST_SECONDS, timer=clock, getsizeof=lambda document: document.memory + _KEY
         )
         self._tags: TLRUCache[_Key, _Tag] = TLRUCache(_ENTRIES, _tag_until, timer=clock)
         self._refusals: TLRUCache[_Key, RegistryError] = TLRUCache(_ENTRIES, _refused_until, timer=clock)
