@@ -184,7 +184,6 @@ class App:
         self.copies = CopyServer(
             self.supernode, managers.tasks, store, replicas, stage=source.stage, accuse=accuse, clock=clock
         )
-        self.handover = Handover(replicas, self._is_idle, patience=settings.leave_seconds)
 
         # Dragonfly's clients and its REST API.
         self.dragonfly = DragonflyFrontend(
@@ -215,6 +214,7 @@ class App:
         self._overview = Overview(
             boot, managers, self.sync, dispatcher.sessions, cdn, clock=clock, wall=cluster_time.now
         )
+        self.handover = Handover(replicas, self._is_idle, self._overview.asked_since, patience=settings.leave_seconds)
         self._limits = ClientLimits()
         self._native = NativeAPI(self.supernode, self.feed, self.sync, self._overview, self.metrics, self._limits)
         hot = (*self._native.hot_routes(), *self.dragonfly.hot_routes())

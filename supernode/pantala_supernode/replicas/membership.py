@@ -12,6 +12,9 @@ _log = structlog.get_logger(__name__)
 
 _ANNOUNCEMENT = 5.0
 """Seconds in which the operator must state that a stopping replica leaves. The operator checks every 2 s."""
+_ABSENCE = 20.0
+"""Seconds that a stopping replica waits for a leading operator. After a crash of the leader, the next leader begins
+within 15 s."""
 _LOOK = 0.1
 
 
@@ -58,30 +61,35 @@ class ReplicaSet:
 class Handover:
     """Delays the end of this replica until its tasks have moved to others, at most for ``patience`` seconds.
 
-    ``is_over`` returns True if nothing is left to hand over.
+    ``is_over`` returns True if nothing is left to hand over. ``asked``: see :meth:`Overview.asked_since`.
     """
 
-    def __init__(self, replicas: ReplicaSet, is_over: Callable[[], bool], *, patience: float) -> None:
+    def __init__(
+        self, replicas: ReplicaSet, is_over: Callable[[], bool], asked: Callable[[float], bool], *, patience: float
+    ) -> None:
         self._replicas = replicas
         self._is_over = is_over
+        self._asked_since = asked
         self._patience = patience
 
     async def wait(self, at_once: asyncio.Event) -> None:
         """Return when the replica may end: early if no other replica takes its tasks, or when ``at_once`` is set."""
+        began = time.monotonic()
+        end = began + self._patience
         if self._replicas.may_leave:
-            await self._until(lambda: self._replicas.leaving, _ANNOUNCEMENT, at_once)
+            await self._until(lambda: self._replicas.leaving or self._asked_since(began), began + _ABSENCE, at_once)
+            await self._until(lambda: self._replicas.leaving, time.monotonic() + _ANNOUNCEMENT, at_once)
         if not self._replicas.leaving or at_once.is_set():
             return
         _log.info("this supernode is being removed; it serves until other replicas have its tasks")
-        if await self._until(self._is_over, self._patience, at_once):
+        if await self._until(self._is_over, end, at_once):
             _log.info("this supernode exits; other replicas have all its tasks")
         else:
             _log.warning("this supernode exits before all tasks have moved; other replicas read the origin")
 
-    async def _until(self, condition: Callable[[], bool], seconds: float, at_once: asyncio.Event) -> bool:
-        deadline = time.monotonic() + seconds
+    async def _until(self, condition: Callable[[], bool], end: float, at_once: asyncio.Event) -> bool:
         while not condition():
-            if at_once.is_set() or time.monotonic() >= deadline:
+            if at_once.is_set() or time.monotonic() >= end:
                 return False
             await asyncio.sleep(_LOOK)
         return True

@@ -53,12 +53,18 @@ class Overview:
         self._most = most
         self._silent: dict[str, float] = {}
         """The silent peers, and when the last exchange of each began, in monotonic seconds."""
+        self._asked_at = float("-inf")
+
+    def asked_since(self, moment: float) -> bool:
+        """True if an operator that leads has asked since this monotonic time. It asks every 2 s."""
+        return self._asked_at > moment
 
     def tick(self) -> None:
         self._cdn.tick(self._clock())
 
     async def progress(self) -> Progress:
         """The state of the volume, of all silent peers, and of all downloads that are unfinished or have a rate."""
+        self._asked_at = self._clock()
         nodes: dict[str, list[NodeDownload]] = {}
         for number, (task_id, peer) in enumerate(self._downloads()):
             if number % _AT_ONCE == _AT_ONCE - 1:
