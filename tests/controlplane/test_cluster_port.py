@@ -243,6 +243,24 @@ async def test_f13_an_old_reading_is_not_written(cluster: ClusterAPI) -> None:
             await call
 
 
+async def test_a_deleted_object_exists_until_its_last_finalizer_is_removed(
+    cluster: ClusterAPI, kubectl: Kubectl
+) -> None:
+    body = {
+        "metadata": {"name": "t", "namespace": "default", "finalizers": ["example.com/x"]},
+        "spec": OBJECTS[0][1]["spec"],
+    }
+    if isinstance(cluster, MemoryCluster):
+        cluster.put("tasks", body)
+    else:
+        await kubectl.apply({"apiVersion": API_VERSION, "kind": "Task", **body})
+    for _ in range(2):
+        await cluster.delete(await cluster.read(TASK))
+        assert (await cluster.read(TASK)).metadata.deletion_timestamp is not None
+    if not isinstance(cluster, MemoryCluster):
+        await kubectl("patch", "tasks.pantala.dev", "t", "--type=merge", '--patch={"metadata":{"finalizers":null}}')
+
+
 async def test_apply_creates_and_changes(cluster: ClusterAPI) -> None:
     body = {"apiVersion": API_VERSION, "kind": "Peer", "metadata": {"name": "node-a"}}
     created = await cluster.apply(PeerResource, body)

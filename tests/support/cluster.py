@@ -186,10 +186,14 @@ class MemoryCluster:
     async def delete(self, resource: Resource) -> None:
         plural, key = _PLURALS[type(resource)], resource.metadata.key
         self._check(f"delete {plural}")
-        there = self._get(plural, key)["metadata"]
+        body = self._get(plural, key)
+        there = body["metadata"]
         if (there["uid"], there["resourceVersion"]) != (resource.metadata.uid, resource.metadata.resource_version):
             raise ClusterConflictError(f"{key} is another one, or has changed")
-        self.remove(plural, key)
+        if "finalizers" not in there:
+            self.remove(plural, key)
+        elif "deletionTimestamp" not in there:
+            self.put(plural, {**body, "metadata": {**there, "deletionTimestamp": "2026-01-01T00:00:00Z"}})
 
     async def remove_taint(self, node: str, key: str) -> Node:
         self._check("patch nodes")

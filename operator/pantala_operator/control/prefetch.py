@@ -229,11 +229,9 @@ class PrefetchController:
         self._known.late.pop(uid, None)
         if late := Counter(trouble.reason for trouble in plan.late.values()):
             self._known.late[uid] = late
-        if plan.delete:
-            self._writer.delete(each)
-        else:
-            new = bool(each.status.late) and not self._known.progress.known
-            self._writer.write(each, plan.status, announce=True, settling=CATCHING_UP if new else 0.0)
+        new = bool(each.status.late) and not self._known.progress.known
+        settling = CATCHING_UP if new else 0.0
+        self._writer.write(each, plan.status, announce=True, settling=settling, expired=plan.delete)
         return plan
 
     # The results of all plans.

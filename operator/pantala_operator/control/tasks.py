@@ -215,12 +215,9 @@ class TaskController:
         _keep(self._wake, uid, plan.wake_at)
         late = Counter(trouble.reason for trouble in plan.nodes.late.values())
         _keep(self._observation.late, uid, late or None)
-        if plan.delete:
-            self._writer.delete(each)
-        else:
-            new = bool(each.status.late) and not self._observation.progress.known
-            settling = CATCHING_UP if new else SETTLING if plan.settling else 0.0
-            self._writer.write(each, plan.status, announce=True, settling=settling)
+        new = bool(each.status.late) and not self._observation.progress.known
+        settling = CATCHING_UP if new else SETTLING if plan.settling else 0.0
+        self._writer.write(each, plan.status, announce=True, settling=settling, expired=plan.delete)
 
     def nodes(self, each: TaskResource, now: datetime) -> TaskNodes:
         """All nodes of a Task, for views that show each node."""

@@ -54,7 +54,8 @@ class Writer:
         self._events = events
         self._clock = clock
         self._interval = progress_interval
-        self._written: dict[str, float] = {}
+        self._written: dict[str, tuple[float, str, int]] = {}
+        """The last write of each status: its time, the version of the written object, and the hash of the status."""
         self._announced = Throttle(clock)
         self._applied: LRUCache[str, tuple[int, TaskSpec]] = LRUCache(_CHILDREN)
         """The generation of each ImagePrefetch's Task after the last apply, and the spec that was applied."""
@@ -62,29 +63,40 @@ class Writer:
     # Requests for writes.
 
     def write(
-        self, resource: Planned, status: ResourceStatus, *, announce: bool = False, settling: float = 0.0
+        self,
+        resource: Planned,
+        status: ResourceStatus,
+        *,
+        announce: bool = False,
+        settling: float = 0.0,
+        expired: bool = False,
     ) -> None:
         """Write a status: at once if a condition differs, else at the progress interval.
 
         ``announce``: write Events for its conditions, too. ``settling``: delay a changed condition by this many
-        seconds.
+        seconds. ``expired``: delete the resource when the API server has its last conditions.
         """
-        key, now = _key(resource), self._clock.monotonic()
-        if status == resource.status:
+        key, now, version = _key(resource), self._clock.monotonic(), resource.metadata.resource_version
+        before, *written = self._written.get(key, (float("-inf"), "", 0))
+        # Older CRDs may drop fields, so what the API server has may differ from what was written.
+        done = status == resource.status or written == [version, hash(status)]
+        differ = not done and conditions.differ(resource.status.conditions, status.conditions)
+        if expired and not differ:
+            self.delete(resource)
+            return
+        if done:
             self.cancel(key)
             return
-        if conditions.differ(resource.status.conditions, status.conditions):
-            due = now + settling
-        else:
-            interval = _PEER_INTERVAL if isinstance(resource, PeerResource) else self._interval
-            due = self._written.get(key, -interval) + interval
+        interval = _PEER_INTERVAL if isinstance(resource, PeerResource) else self._interval
+        due = now + settling if differ else max(now, before + interval)
         self._queue.submit(key, partial(self._apply_status, key, resource, status, announce), due)
 
     def cancel(self, key: str) -> None:
         self._queue.cancel(key)
 
-    def delete(self, resource: Resource) -> None:
-        self._queue.submit(_key(resource), partial(self._delete, resource))
+    def delete(self, resource: Resource, key: str = "") -> None:
+        if resource.metadata.deletion_timestamp is None:
+            self._queue.submit(key or _key(resource), partial(self._delete, resource))
 
     def create_peer(self, body: Mapping[str, Any]) -> None:
         self._queue.submit(f"peer/{body['metadata']['name']}", partial(self._apply, PeerResource, body))
@@ -116,7 +128,7 @@ class Writer:
         for key in (f"{namespace}/{name}" for name in names):
             there = self._observation.tasks.items.get(key)
             if there is not None:
-                self._queue.submit(f"child/{key}", partial(self._delete, there))
+                self.delete(there, f"child/{key}")
 
     def remove_taints(self, taints: Mapping[str, Iterable[str]]) -> None:
         """Remove startup taints from nodes. ``taints`` maps the key of each taint to the nodes."""
@@ -145,7 +157,7 @@ class Writer:
         except (ClusterConflictError, ClusterNotFoundError):
             await self._read_again(resource)
             return
-        self._written[key] = self._clock.monotonic()
+        self._written[key] = self._clock.monotonic(), written.metadata.resource_version, hash(status)
         if self._observation.collection(type(written)).update(written):
             self._events.publish(StatusWritten(written))
         if announce and isinstance(written, PeerResource):
@@ -176,12 +188,9 @@ class Writer:
             self._applied[applied.metadata.key] = applied.metadata.generation, msgspec.convert(body, TaskResource).spec
 
     async def _delete(self, resource: Resource) -> None:
-        try:
+        with suppress(ClusterConflictError, ClusterNotFoundError):
             await self._cluster.delete(resource)
-        except (ClusterConflictError, ClusterNotFoundError):
-            await self._read_again(resource)
-        else:
-            self._observation.collection(type(resource)).remove(resource)
+        await self._read_again(resource)  # it still exists while another program holds it by a finalizer
 
     async def _read_again(self, resource: Resource) -> None:
         collection = self._observation.collection(type(resource))

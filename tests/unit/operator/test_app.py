@@ -4,10 +4,12 @@ import asyncio
 from collections.abc import AsyncIterator
 from unittest.mock import AsyncMock
 
+import msgspec
 import pytest
 
 from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
 from pantala_operator.events import StatusWritten
+from pantala_operator.ports import R, ResourceStatus
 from pantala_protocol.statement import CDNStatus
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
@@ -149,6 +151,22 @@ async def test_a_conflicting_write_is_planned_again(stage: OperatorStage) -> Non
     await stage.finish()
 
 
+async def test_a_field_that_older_crds_drop_causes_no_writes_without_end(
+    stage: OperatorStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    apply, calls = stage.cluster.apply_status, list[str]()
+
+    async def dropping(resource: R, status: ResourceStatus) -> R:
+        calls.append(resource.kind)
+        return await apply(resource, msgspec.structs.replace(status, summary="") if resource.kind == "Task" else status)
+
+    monkeypatch.setattr(stage.cluster, "apply_status", dropping)
+    stage.task()
+    await stage.finish()
+    await asyncio.sleep(60)
+    assert 1 <= calls.count("Task") <= 4
+
+
 async def test_f12_a_third_party_that_writes_all_the_time_costs_few_writes(stopped: OperatorStage) -> None:
     """Each of its writes makes a planned write fail with 409, until one comes between two of them."""
     stopped.task()
@@ -168,6 +186,29 @@ async def test_f12_a_third_party_that_writes_all_the_time_costs_few_writes(stopp
         await storming
         assert 1 <= stopped.cluster.writes.count("ns/t") <= 3
         assert ("True", "Distributed") == stopped.condition()
+
+
+async def test_a_task_that_another_program_holds_keeps_its_file_until_it_is_gone(stopped: OperatorStage) -> None:
+    """A finalizer of that program delays the end of each deletion."""
+    stopped.change(relist_interval=5)
+    async with stopped.operator():
+        stopped.task(ttlSecondsAfterFinished=1)
+        held = stopped.cluster.objects["tasks"]["ns/t"]
+        stopped.cluster.put("tasks", {**held, "metadata": {**held["metadata"], "finalizers": ["example.com/x"]}})
+        await stopped.finish()
+        count = len(stopped.supernode.statements)
+        await asyncio.sleep(30)
+        assert [] == stopped.supernode.statements[count:]
+        assert stopped.cluster.task("ns/t").metadata.deletion_timestamp is not None
+        stopped.cluster.remove("tasks", "ns/t")
+        await eventually(lambda: {} == stopped.supernode.wanted)
+
+
+async def test_a_task_without_a_time_to_live_has_its_last_status_before_its_end(stage: OperatorStage) -> None:
+    stage.task(ttlSecondsAfterFinished=0)
+    await stage.deliver()
+    await eventually(lambda: "ns/t" not in stage.cluster.objects["tasks"])
+    assert [("ns/t", "Normal", "Distributed")] == stage.cluster.events
 
 
 async def test_a_recreated_task_does_not_get_the_old_status(stage: OperatorStage) -> None:
