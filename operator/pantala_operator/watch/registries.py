@@ -56,17 +56,23 @@ class ImageResolver:
         """The slots of each namespace."""
 
     def put(self, request: ResolveRequest) -> None:
-        """Ask, unless a question about the same image is under way."""
-        if (request.uid, request.key) not in self._asked:
-            self._asked[request.uid, request.key] = request
-            self._inbox.put_nowait(request)
+        """Ask instead of the former question about the same image, unless both are equal."""
+        place = request.uid, request.key
+        if place in self._asked and self._asked[place].question == request.question:
+            return
+        self._cancel(place)
+        self._asked[place] = request
+        self._inbox.put_nowait(request)
 
     def forget(self, uid: str) -> None:
         """Cancel the questions of one object, because it is deleted, or because they are out of date."""
         for place in [each for each in self._asked if each[0] == uid]:
-            del self._asked[place]
-            if (task := self._tasks.pop(place, None)) is not None:
-                task.cancel()
+            self._cancel(place)
+
+    def _cancel(self, place: tuple[str, ImageKey]) -> None:
+        self._asked.pop(place, None)
+        if (task := self._tasks.pop(place, None)) is not None:
+            task.cancel()
 
     async def run(self) -> None:
         async with asyncio.TaskGroup() as group:

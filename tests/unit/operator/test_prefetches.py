@@ -65,7 +65,10 @@ async def test_a_missing_secret_is_reported_and_used_once_it_exists(stopped: Pre
     assert "secret" not in repr(stopped.cluster.prefetch("ns/p").status)
 
 
-async def test_a_secret_that_is_created_during_a_question_is_used_for_the_next_one(stopped: PrefetchStage) -> None:
+@pytest.mark.parametrize("edited", [False, True], ids=["the Secret is created", "the spec names it"])
+async def test_a_secret_that_comes_during_a_question_is_used_for_the_next_one(
+    stopped: PrefetchStage, *, edited: bool
+) -> None:
     """The answer to the former question would mean a pause of five minutes."""
 
     async def slow(question: Resolve) -> Resolved:
@@ -75,14 +78,19 @@ async def test_a_secret_that_is_created_during_a_question_is_used_for_the_next_o
         return Resolved(reason="Unauthorized", message="It wants credentials")
 
     stopped.supernode.resolve = slow  # type: ignore[method-assign]
+    data = {".dockercfg": base64.b64encode(b'{"registry.example": {}}').decode()}
+    metadata = {"name": "mine", "namespace": "ns", "labels": ALLOWED}
     async with stopped.operator():
-        stopped.prefetch(pullSecrets=["mine"])
+        if edited:
+            stopped.cluster.put("secrets", {"metadata": metadata, "data": data})
+            stopped.prefetch("other", images=[{"image": "two:2"}], pullSecrets=["mine"])
+        stopped.prefetch(pullSecrets=[] if edited else ["mine"])
         await asyncio.sleep(5)
-        data = {".dockercfg": base64.b64encode(b'{"registry.example": {}}').decode()}
-        stopped.cluster.put(
-            "secrets", {"metadata": {"name": "mine", "namespace": "ns", "labels": ALLOWED}, "data": data}
-        )
-        await stopped.ordered(2, seconds=60)
+        if edited:
+            stopped.prefetch(pullSecrets=["mine"])
+        else:
+            stopped.cluster.put("secrets", {"metadata": metadata, "data": data})
+        await eventually(lambda: {"a", "b"} == stopped.nodes_of("ns/p"), within=60)
 
 
 async def test_t9_a_registry_without_an_answer_delays_no_other_namespace(stopped: PrefetchStage) -> None:
