@@ -15,6 +15,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from pantala_process.settings import ListenAddress
+from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol.sync import SyncRequest
 from pantala_supernode.app import App, serving
 from pantala_supernode.errors import NotFoundError
@@ -25,11 +26,14 @@ from pantala_supernode.http.front import Front
 from pantala_supernode.http.operations import HotRequest, HotRoute
 from pantala_supernode.http.site import site
 from pantala_supernode.metrics import Metrics
+from testbed.certificates import ProcessAuthority
 from testbed.process import free_ports
 from tests.support.eventually import eventually
 from tests.support.supernode_lab import loopback
 
 HOST = "127.0.0.1"
+LARGE = "x" * 12_000_000
+"""An answer that the buffers of the kernel cannot hold."""
 
 
 class Served:
@@ -39,6 +43,7 @@ class Served:
         self.cold: list[tuple[str, bytes]] = []
         self.hot: list[HotRequest] = []
         self.held: list[asyncio.Future[object]] = []
+        self.limits = ClientLimits()
         guard = Guard(None, operator="", peer="", supernode="")
         guard_of_closed = guard.authorize_at_once
 
@@ -54,12 +59,14 @@ class Served:
                 HotRoute("POST", "/closed", self.echo, Access.OPEN, most_body=100_000),
                 HotRoute("GET", "/query", self.query, Access.OPEN),
                 HotRoute("GET", "/hold", self.hold, Access.OPEN),
+                HotRoute("GET", "/large", lambda _: {"text": LARGE}, Access.OPEN),
             ),
             guard,
             Metrics(),
-            ClientLimits(),
+            self.limits,
         )
         self.app = web.Application()
+        self.app.router.add_route("GET", "/cold/large", self.large)
         self.app.router.add_route("*", "/{path:.*}", self.answer)
         (self.port,) = free_ports(1)
 
@@ -80,15 +87,18 @@ class Served:
         self.held.append(asyncio.get_running_loop().create_future())
         return self.held[-1]
 
+    async def large(self, request: web.Request) -> web.StreamResponse:
+        return await self.limits.send(request, {"text": LARGE})
+
     async def answer(self, request: web.Request) -> web.Response:
         self.cold.append((request.path, await request.read()))
         return web.json_response({"cold": request.path})
 
 
 @asynccontextmanager
-async def serve() -> AsyncIterator[Served]:
+async def serve(tls: TLSContexts | None = None) -> AsyncIterator[Served]:
     served = Served()
-    async with site(served.app, served.front, ListenAddress(HOST, served.port), share=0.1):
+    async with site(served.app, served.front, ListenAddress(HOST, served.port), share=0.1, tls=tls):
         yield served
 
 
@@ -257,6 +267,42 @@ async def test_a_client_that_reads_nothing_gets_no_further_answers(served: Serve
                 await writer.drain()
     assert len(served.hot) < 1000
     writer.transport.abort()
+
+
+@pytest.mark.parametrize("target", ["/large", "/cold/large"])
+@pytest.mark.parametrize("secured", [False, True], ids=["plain", "tls"])
+async def test_h2_unread_answers_of_one_client_take_limited_memory(target: str, *, secured: bool) -> None:
+    """With TLS, asyncio hands a whole answer to the socket's transport, and counts nothing of it as unread."""
+    authority = ProcessAuthority()
+    server, client = (authority.contexts(name) for name in ("s.supernode.pantala", "n.peer.pantala"))
+    async with serve(server if secured else None) as served:
+        how = {"ssl": client.client, "server_hostname": "s.supernode.pantala"} if secured else {}
+        opened = [await asyncio.open_connection(HOST, served.port, limit=1000, **how) for _ in range(6)]
+        for _, writer in opened:
+            writer.write(get(target))
+        await eventually(lambda: sum(served.limits._taken.values()) > 20_000_000)
+        await asyncio.sleep(0.5)
+        assert sum(served.limits._taken.values()) <= 32 << 20
+        lost = 0
+        for reader, writer in opened:
+            answer = None
+            with suppress(ConnectionError, asyncio.IncompleteReadError):
+                answer = await read(reader)
+            lost += answer is None or answer[0] != 200
+            assert answer is None or answer[0] != 200 or {"text": LARGE} == answer[1]
+            writer.close()
+        assert 0 < lost < 6
+        await eventually(lambda: not served.limits._taken)
+
+
+async def test_at_the_end_a_large_answer_arrives_whole() -> None:
+    async with serve() as served:
+        reader, writer = await asyncio.open_connection(HOST, served.port, limit=1000)
+        writer.write(get("/large"))
+        await eventually(lambda: served.limits._taken)
+        reading = asyncio.create_task(read(reader))
+    assert (200, {"text": LARGE}) == await reading
+    writer.close()
 
 
 async def test_at_the_end_held_requests_are_answered_and_connections_closed() -> None:

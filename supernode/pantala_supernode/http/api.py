@@ -108,14 +108,14 @@ class NativeAPI:
     async def progress(self, _request: web.Request) -> web.Response:
         return json_response(await self._overview.progress())
 
-    async def sync(self, request: web.Request) -> web.Response:
+    async def sync(self, request: web.Request) -> web.StreamResponse:
         client, address = certified(request), client_address(request)
         with self._limits.reserved(client or address, min(request.content_length or MAX_EXCHANGE, MAX_EXCHANGE)):
             body = await receive_body(request, most=MAX_EXCHANGE)
             await self._limits.turn(client)
         with self._limits.serving(client):
             answer = self._exchange(decode_body(body, SyncRequest), request.get(IDENTITY), address)
-        return json_response(answer if isinstance(answer, SyncAnswer) else await answer)
+        return await self._limits.send(request, answer if isinstance(answer, SyncAnswer) else await answer)
 
     def hot_routes(self) -> tuple[HotRoute, ...]:
         return (HotRoute("POST", "/api/v1/sync", self._hot_sync, Access.PEER, most_body=MAX_EXCHANGE),)

@@ -9,6 +9,7 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 
+import msgspec
 from aiohttp import web
 
 from pantala_process.listening import client_address
@@ -21,8 +22,10 @@ MAX_EXCHANGE = 16 * 1024 * 1024
 _ROOM = 2 * MAX_EXCHANGE
 """The most bytes of a client's unfinished bodies and large answers. A peer has at most two exchanges at once."""
 
-_SMALL = 64 * 1024
-"""Smaller bodies and answers do not count. The limit on connections bounds their sum."""
+PART = 64 * 1024
+"""The most bytes of an answer that a transport gets at once. The rest counts until the client reads.
+
+Smaller bodies and answers do not count. The limit on connections bounds their sum."""
 
 _SHARE, _BURST = 0.25, 2.0
 """The fraction of the event loop's time that one client may take, and the seconds that it may take at once.
@@ -56,7 +59,7 @@ class ClientLimits:
 
     def change(self, client: str, before: int, size: int) -> None:
         """Reserve ``size`` bytes instead of ``before``. Raises :class:`LimitedError` if the client has too many."""
-        before, size = (each if each > _SMALL else 0 for each in (before, size))
+        before, size = (each if each > PART else 0 for each in (before, size))
         if size > before and self._taken[client] + size - before > _ROOM:
             raise LimitedError(
                 f"the client has more than {_ROOM >> 20} MiB of unfinished requests and unread answers; "
@@ -75,11 +78,15 @@ class ClientLimits:
         finally:
             self.change(client, size, 0)
 
-    async def send(self, request: web.Request, answer: web.Response) -> web.Response:
-        """Send a large answer. Raises :class:`LimitedError` if its client leaves too many answers unread."""
-        with self.reserved(certified(request) or client_address(request), answer.content_length or 0):
+    async def send(self, request: web.Request, body: object) -> web.StreamResponse:
+        """Answer with JSON, in parts. Raises :class:`LimitedError` if the client leaves too many answers unread."""
+        encoded, answer = msgspec.json.encode(body), web.StreamResponse(headers={"Content-Type": "application/json"})
+        answer.content_length = len(encoded)
+        with self.reserved(certified(request) or client_address(request), len(encoded)):
             with contextlib.suppress(ConnectionError):  # the client has gone
                 await answer.prepare(request)
+                for start in range(0, len(encoded), PART):
+                    await answer.write(encoded[start : start + PART])
                 await answer.write_eof()
             return answer
 

@@ -23,7 +23,7 @@ from pantala_process.listening import plain_address
 from pantala_process.tls.contexts import name_of
 from pantala_supernode.errors import LimitedError
 from pantala_supernode.http.access import AccessRefusedError, Guard, TokenUnknownError
-from pantala_supernode.http.clients import ClientLimits
+from pantala_supernode.http.clients import PART, ClientLimits
 from pantala_supernode.http.failures import failure_of
 from pantala_supernode.http.head import PlainHead, UnusualHeadError, read_head, read_query
 from pantala_supernode.http.operations import BODY_RATE, BODY_TIME, HotRequest, HotRoute
@@ -126,7 +126,11 @@ class FrontConnection(asyncio.Protocol):
         self._received = bytearray()
         self._head: PlainHead | None = None
         self._reserved = 0
-        """The bytes that are reserved for the current body."""
+        """The bytes that are reserved for the current body or answer."""
+        self._unsent = memoryview(b"")
+        """The bytes of the last answer that the transport has not got, because the client does not read."""
+        self._last = False
+        """True if the connection ends after the last answer."""
         self._query: Mapping[str, str] = {}
         self._route: HotRoute
         self._identity: TokenIdentity | None = None
@@ -145,6 +149,7 @@ class FrontConnection(asyncio.Protocol):
         if not isinstance(transport, asyncio.Transport):
             raise TypeError("the transport must be a stream")
         self._transport = transport
+        transport.set_write_buffer_limits(PART)  # with TLS, the default is higher
         self._host = plain_address((transport.get_extra_info("peername") or ("",))[0])
         self._client = name_of(transport.get_extra_info("peercert"))
         self._front.connections.add(self)
@@ -166,7 +171,9 @@ class FrontConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._choked = False
-        self._resume()
+        self._send()
+        if not self._choked:
+            self._resume()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._front.left(self)
@@ -183,7 +190,7 @@ class FrontConnection(asyncio.Protocol):
     # Called by the front
 
     def close_if_idle(self) -> None:
-        if self._pending is None and not self._received and self._head is None:
+        if self._pending is None and not (self._received or self._head or self._unsent):
             self._transport.close()
 
     def expire(self, now: float) -> None:
@@ -300,13 +307,26 @@ class FrontConnection(asyncio.Protocol):
         self._answer(failure.status, self._front.encode(failure.body), failure.headers, last=last)
 
     def _answer(self, status: int, body: bytes, headers: Mapping[str, str], *, last: bool = False) -> None:
-        last = last or self._front.closing
-        if last:
+        self._last = last or self._front.closing
+        if self._last:
             headers = {**headers, "Connection": "close"}
         self._front.answered(status)
-        self._transport.write(self._front.head(status, len(body), headers) + body)
         self._due = self._time() + (_HEAD if self._received else _IDLE)
-        if last:
+        self._unsent = memoryview(self._front.head(status, len(body), headers) + body)
+        self._send()
+
+    def _send(self) -> None:
+        """Hand the answer to the transport while the client reads. The client must have room for the rest."""
+        if not self._unsent:
+            return
+        while self._unsent and not self._choked:
+            part, self._unsent = self._unsent[:PART], self._unsent[PART:]
+            self._transport.write(bytes(part))
+        try:
+            self._reserve(len(self._unsent))
+        except LimitedError:
+            self.abort()
+        if not self._unsent and (self._last or self._front.closing):
             self._end()
 
     def _end(self) -> None:

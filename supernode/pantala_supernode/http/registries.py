@@ -72,7 +72,7 @@ class RegistriesAPI:
             Operation("POST", resolve, self.resolve, op, text, resolved, body=Resolve),
         )
 
-    async def manifest(self, request: web.Request) -> web.Response:
+    async def manifest(self, request: web.Request) -> web.StreamResponse:
         query = read_query(request, ManifestQuery)
         repository = ImageRepository(query.registry, query.repository)
         try:
@@ -84,7 +84,7 @@ class RegistriesAPI:
                 answer = await self._manifests.shown(repository, query.reference, shown)
         except RegistryError as error:
             raise _ERRORS.get(type(error), GatewayError)(str(error)) from error
-        return await self._limits.send(request, json_response(answer))
+        return await self._limits.send(request, answer)
 
     async def blob(self, request: web.Request) -> web.Response:
         query = read_query(request, BlobQuery)
