@@ -276,7 +276,7 @@ async def test_h2_unread_answers_of_one_client_take_limited_memory(target: str, 
     authority = ProcessAuthority()
     server, client = (authority.contexts(name) for name in ("s.supernode.pantala", "n.peer.pantala"))
     async with serve(server if secured else None) as served:
-        how = {"ssl": client.client, "server_hostname": "s.supernode.pantala"} if secured else {}
+        how: dict[str, Any] = {"ssl": client.client, "server_hostname": "s.supernode.pantala"} if secured else {}
         opened = [await asyncio.open_connection(HOST, served.port, limit=1000, **how) for _ in range(6)]
         for _, writer in opened:
             writer.write(get(target))

@@ -8,7 +8,7 @@ answered yet. It also gets the connection if the head is not plain (:mod:`pantal
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from email.utils import formatdate
 from http import HTTPStatus
 from typing import Any
@@ -211,9 +211,8 @@ class FrontConnection(asyncio.Protocol):
             head = self._head
             if head is None or len(self._received) < head.length:
                 return
-            if seconds := self._front.limits.wait(self._client):
-                self._pending = asyncio.ensure_future(asyncio.sleep(seconds, self._identity))
-                self._pending.add_done_callback(self._decided)
+            if self._front.limits.wait(self._client):
+                self._wait_for(self._front.limits.turn(self._client))
                 return
             body = bytes(self._received[: head.length])
             del self._received[: head.length]
@@ -244,9 +243,7 @@ class FrontConnection(asyncio.Protocol):
             self._reserve(head.length)
             self._identity = guard.authorize_at_once(route.access, head.authorization, head.path, self._client)
         except TokenUnknownError:
-            decision = guard.authorize(route.access, head.authorization, head.path, self._client)
-            self._pending = asyncio.ensure_future(decision)
-            self._pending.add_done_callback(self._decided)
+            self._wait_for(self._authorize(head))
         except (AccessRefusedError, LimitedError) as error:
             self._fail(error, last=True)
         return self._pending is None and not self._over
@@ -263,37 +260,31 @@ class FrontConnection(asyncio.Protocol):
             self._fail(error)
             return
         if isinstance(answer, asyncio.Future):
-            self._pending = answer
-            answer.add_done_callback(self._ended)
+            self._wait_for(answer)
         else:
             self._answer(200, self._front.encode(answer), {})
 
-    def _decided(self, decision: "asyncio.Future[TokenIdentity | None]") -> None:
-        """Continue the current request after the check of its token, or after its client had to wait."""
-        self._pending = None
-        if decision.cancelled() or self._transport.is_closing():
-            self._transport.close()
-            return
-        error = decision.exception()
-        if error is None:
-            self._identity = decision.result()
-        else:
-            self._fail(error, last=True)
-        self._resume()
+    async def _authorize(self, head: PlainHead) -> None:
+        access, guard = self._route.access, self._front.guard
+        self._identity = await guard.authorize(access, head.authorization, head.path, self._client)
 
-    def _ended(self, answer: "asyncio.Future[object]") -> None:
-        """Send the answer that the current request waited for."""
+    def _wait_for(self, condition: Awaitable[object]) -> None:
+        """Let the current request wait: for the check of its token, for its client's turn, or for its answer."""
+        self._pending = asyncio.ensure_future(condition)
+        self._pending.add_done_callback(self._continue)
+
+    def _continue(self, waited: "asyncio.Future[object]") -> None:
         self._pending = None
-        if answer.cancelled():
+        if waited.cancelled():
             self._transport.close()
             return
-        error = answer.exception()
+        error = waited.exception()
         if self._transport.is_closing():
             return
-        if error is None:
-            self._answer(200, self._front.encode(answer.result()), {})
-        else:
-            self._fail(error)
+        if error is not None:
+            self._fail(error, last=self._head is not None)
+        elif self._head is None:
+            self._answer(200, self._front.encode(waited.result()), {})
         self._resume()
 
     def _resume(self) -> None:
