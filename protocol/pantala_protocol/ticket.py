@@ -6,8 +6,8 @@ Each piece server (peer or supernode) shares a key with the supernode, which sig
 With TLS, ``client`` is the name in the certificate of the client that got the ticket, so no other client can use it. On
 plain HTTP it is empty, because the server cannot know the client.
 
-The client's *mark* may precede the ticket: ``<mark>-<expiry>.<mac>``. It names the client that got the ticket, without
-proof.
+The client's *mark* may precede the ticket: ``<mark>-<expiry>.<mac>``. It is random, and only the supernode and the
+client that got the ticket know it.
 """
 
 import hashlib

@@ -2,6 +2,7 @@
 
 import asyncio
 import itertools
+import secrets
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 
@@ -55,7 +56,6 @@ class Dispatcher:
         """The session of each connected peer or client, by its name."""
         self._readers: dict[str, PeerSession] = {}
         """The sessions by their mark (:attr:`PeerSession.reader`), which requests for pieces contain."""
-        self._marks = itertools.count(1)
         self._turns = itertools.count(1)
         self._places_taken = asyncio.Event()
         self._shares = shares or Shares()
@@ -196,7 +196,7 @@ class Dispatcher:
         former = self.sessions.get(peer.name)
         if former is not None:
             self.forget(former)
-        session.reader = str(next(self._marks))
+        session.reader = secrets.token_hex(8)
         self.sessions[peer.name] = self._readers[session.reader] = session
         self._managers.peers.register(peer)
 

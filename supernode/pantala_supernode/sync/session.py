@@ -26,7 +26,8 @@ class PeerSession:
     peer: str
     boot: str
     reader: str = ""
-    """The process's mark in tickets for the supernode. By the mark, the supernode recognises the reader of a piece."""
+    """The process's mark in tickets for the supernode. By the mark, the supernode recognises the reader of a piece.
+    It is random, so that no other process can use it."""
     is_former: bool = False
     """True if the peer is of the former version, which does not know BLAKE3."""
     path: str | None = None

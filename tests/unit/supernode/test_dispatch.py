@@ -140,7 +140,8 @@ async def test_the_ticket_shows_which_peer_fetches(lab: Lab) -> None:
 
 
 async def test_a_fetch_by_an_unknown_reader_changes_nothing(lab: Lab) -> None:
-    for reader in ("", "0", "99"):
+    """So no node can take places for another node, whose mark it does not know."""
+    for reader in ("", *map(str, range(100))):
         lab.dispatcher.on_fetch(PieceFetch(reader, ID, 0), FetchState.BEGUN)
     assert 0 == lab.progress.service[SUPERNODE].booked
 
