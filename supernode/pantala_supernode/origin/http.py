@@ -98,13 +98,13 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
     if length is not None and length > MAX_LENGTH:
         raise errors.SourceUnusableError.with_action(f"{shown} serves {length} bytes, more than {MAX_LENGTH}")
     etag, last_modified = fields.get("ETag", "").strip(), _last_modified(fields) or _confirmed_date(head, resume)
-    etag, last_modified = (each if len(each) <= _LONGEST_VALIDATOR else "" for each in (etag, last_modified))
-    if _echoes(source, etag + last_modified):
-        etag = last_modified = ""
+    validators = etag + last_modified
+    if etag.startswith("W/") or len(validators) > _LONGEST_VALIDATOR or _echoes(source, validators):
+        etag = last_modified = ""  # beside a weak ETag, a date may stay while bytes change (RFC 9110, 13.1.5)
     return Answer(
         length=length,
         offset=offset,
-        etag="" if etag.startswith("W/") else etag,
+        etag=etag,
         last_modified=last_modified,
         framed=head.length is not None or head.chunked,
         body=body,

@@ -57,7 +57,7 @@ class Answer:
     etag: str
     """The strong ETag with its quotes, or empty."""
     last_modified: str
-    """The Last-Modified header. Empty if it is missing, or so recent that two contents may share it."""
+    """The Last-Modified header. Empty if it is missing, or if two contents may share it."""
     framed: bool
     """True if a cut body can be distinguished from a complete body."""
     body: Body

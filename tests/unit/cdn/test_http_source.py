@@ -120,6 +120,13 @@ async def test_only_strong_validators_count(how: str, *, etag: bool, modified: b
     assert (etag, modified, etag or modified) == (bool(answer.etag), bool(answer.last_modified), bool(answer.validator))
 
 
+async def test_a_date_beside_a_weak_etag_is_no_validator() -> None:
+    """RFC 9110 (13.1.5) forbids to continue by a date if the origin has sent any ETag."""
+    weak = {"ETag": 'W/"v1"', "Last-Modified": MODIFIED}
+    answer, _, _ = await ask(Behaviour(validators="none", headers=weak))
+    assert ("", "", "") == (answer.etag, answer.last_modified, answer.validator)
+
+
 async def test_an_endless_validator_counts_as_missing() -> None:
     """It is stored, and other replicas would not read a report with it."""
     endless = {"ETag": f'"{"e" * 9000}"', "Last-Modified": f"{MODIFIED} ({'x' * 9000})"}
