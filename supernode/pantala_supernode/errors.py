@@ -51,6 +51,8 @@ class SupernodeError(Exception):
     """The message says what happened, to what, and what to do next."""
 
     reason: ClassVar[Reason] = Reason.INTERNAL
+    retry_after: float | None = None
+    """The seconds for which the origin wants no further request. ``None``: it did not say so."""
 
     @classmethod
     def with_action(cls, happened: str) -> Self:
@@ -59,7 +61,7 @@ class SupernodeError(Exception):
 
 
 class SourceError(SupernodeError):
-    """The origin did not provide the file. ``retry_after``: the seconds of its Retry-After header, if there is one."""
+    """The origin did not provide the file."""
 
     reason = Reason.SOURCE_ERROR
 

@@ -45,7 +45,7 @@ class RetryBudget:
 
         ``limit``: the most retries after failures of the origin with :attr:`Retry.SOON`. ``None``: unlimited.
         """
-        asked = error.retry_after if isinstance(error, SourceError) and error.retry_after is not None else 0.0
+        asked = error.retry_after or 0.0
         if error.reason.retry is Retry.NEVER:
             return None
         if error.reason.retry is Retry.LATER:

@@ -39,6 +39,8 @@ class CopyState:
         self.failure: Failure | None = None
         self.failed_source: FileSource | None = None
         """The source of the last try that failed."""
+        self.retry_at = 0.0
+        """As in :attr:`Copy.retry_at`."""
         self.order: FetchOrder | None = None
         self.woken = asyncio.Event()
         """Set when the order changes while the job runs, to end a pause of the job."""
@@ -132,6 +134,7 @@ class CopyState:
             failure=self.failure,
             failed_source=self.failed_source if self.failure is not None else None,
             attempt=attempt,
+            retry_at=self.retry_at,
         )
         if recorder is None or attempts.stale:
             return seen

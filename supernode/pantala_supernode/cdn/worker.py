@@ -1,6 +1,7 @@
 """The job that completes one copy: it tries, waits after a failure, and tries again."""
 
 import asyncio
+import time
 from collections import Counter
 
 import structlog
@@ -178,6 +179,6 @@ class Worker:
         final = delay is None or error.reason.retry is not Retry.SOON
         log.warning("a download failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
         phase = CopyPhase.FAILED if delay is None else CopyPhase.RETRYING
-        copy.failed_source = order.source  # before the failure is shown
+        copy.failed_source, copy.retry_at = order.source, time.monotonic() + (error.retry_after or 0.0)
         self.show(copy, phase, Failure(error.reason, message, final))
         return delay

@@ -174,11 +174,15 @@ class Registrations:
     def _attempt(self, task_id: TaskID, task: Task | None) -> str:
         """The ``attempt`` for the order.
 
-        It is new if the last attempt failed and began more than ``refusal`` seconds ago.
+        It is new if the last attempt failed and began more than ``refusal`` seconds ago, unless the origin wants a
+        longer pause.
         """
-        if task is not None and (task.copy.status is not CDNStatus.FAILED or task_id in self._tried):
+        now = self._clock()
+        if task is not None and (
+            task.copy.status is not CDNStatus.FAILED or task_id in self._tried or now < task.copy.retry_at
+        ):
             return task.lease.attempt if task.lease is not None else ""
-        now = self._tried[task_id] = self._clock()
+        self._tried[task_id] = now
         return f"{now:.3f}"
 
 

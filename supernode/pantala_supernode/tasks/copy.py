@@ -73,6 +73,8 @@ class Copy:
     """The source that failed, if there is a failure. A former order may have named it."""
     attempt: str = ""
     """The ``attempt`` of the current order."""
+    retry_at: float = 0.0
+    """Before this time, in monotonic seconds, the origin wants no further request."""
     origins: tuple[str, ...] = ()
     """For a blob of an image: the repositories that are evidence for its bytes. See ``rules.rights``."""
     client: str = ""

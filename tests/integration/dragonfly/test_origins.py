@@ -35,6 +35,17 @@ async def test_an_origin_that_refused_is_not_asked_for_each_client_again(stage: 
         assert body.data == await client.run()
 
 
+async def test_a_registration_does_not_ask_before_the_time_that_the_origin_named(stage: DragonflyStage) -> None:
+    registrations = stage.app.dragonfly.service.registrations
+    registrations._timeouts = RegistrationTimeouts(registration=0.5)
+    stage.serve(P, status=503, headers={"Retry-After": "60"})
+    for _ in range(3):
+        async with stage.dfget() as client:
+            assert 607 == await code_of(client.register(tries=1))
+        registrations._tried.clear()
+    assert 1 == len(stage.origin.requests("/f"))
+
+
 async def test_an_origin_that_keeps_failing_costs_clients_a_few_seconds(stage: DragonflyStage) -> None:
     """The first client waits for the retries, the next learns their result at once. A later one begins new retries."""
     content = stage.serve(P, status=503)
