@@ -81,6 +81,7 @@ class RegistriesAPI:
                 answer = await self._manifests.ordered(node, query.order, repository, query.reference)
             else:
                 shown = request.headers.get(registry.AUTHORIZATION, "")
+                self._images.sources.check(_node(request, query), repository, shown)
                 answer = await self._manifests.shown(repository, query.reference, shown)
         except RegistryError as error:
             raise _ERRORS.get(type(error), GatewayError)(str(error)) from error

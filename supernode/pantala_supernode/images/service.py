@@ -50,10 +50,11 @@ class ImageService:
         self.evidence = EvidenceFinder(registries.reader, endpoints, registries.rights, vouch, clock=clock)
         self._accounts = accounts = OrderAccounts(registries.choice)
         self.manifests = ManifestService(registries.client, registries.access, self.stated, accounts, clock=clock)
+        self.sources = BlobSources(self.stated, accounts, endpoints, registries.rights, clock=clock)
         self.blobs = BlobLeases(
             leases,
             managers,
-            BlobSources(self.stated, accounts, endpoints, registries.rights, clock=clock),
+            self.sources,
             registries.rights,
             self.evidence.find,
             reassign=events.assignments_changed.publish,

@@ -8,9 +8,9 @@ import structlog
 from pantala_protocol import image, task_id
 from pantala_protocol.image import ImageRepository
 from pantala_protocol.reasons import Reason
-from pantala_protocol.rules.rights import BlobClaim, Rights, Subject
+from pantala_protocol.rules.rights import SECONDS, BlobClaim, Rights, Subject
 from pantala_protocol.sync import WantedBlob
-from pantala_supernode.errors import RequestError, SourceError
+from pantala_supernode.errors import LimitedError, RequestError, SourceError
 from pantala_supernode.images.blob import LeasedBlob, Offer
 from pantala_supernode.images.orders import OrderAccounts, StatedImages
 from pantala_supernode.registry.endpoint import RegistryEndpoints
@@ -23,6 +23,8 @@ _POD_IDENTITY = "\n"
 """Stands for the credential of the supernode's own cloud identity. No header can have this value."""
 _ANY = "*"
 """Stands for all blobs of a registry that sent wrong bytes."""
+_MOST_CREDENTIALS = 1024
+"""The most credentials that one peer may show in :data:`SECONDS`. A node with 250 new pods shows some hundreds."""
 _REFUSED = frozenset({Reason.SOURCE_FORBIDDEN, Reason.SOURCE_NOT_FOUND, Reason.SOURCE_UNAUTHORIZED})
 _WRONG = frozenset({Reason.DIGEST_MISMATCH, Reason.LENGTH_MISMATCH, Reason.SOURCE_CHANGED})
 
@@ -44,6 +46,18 @@ class BlobSources:
         self._endpoints = endpoints
         self._rights = rights
         self._clock = clock
+        self._shown: dict[str, set[Subject]] = {}
+        """The clients whose credentials each peer has shown, since the last :attr:`_ends`."""
+        self._ends = 0.0
+
+    def check(self, peer: str, repository: ImageRepository, credential: str) -> None:
+        """Raise :class:`LimitedError` if a peer shows too many credentials, because a registry is asked for each."""
+        if self._clock() >= self._ends:
+            self._shown, self._ends = {}, self._clock() + SECONDS
+        shown, client = self._shown.setdefault(peer, set()), self._rights.subject(str(repository), credential)
+        if client not in shown and len(shown) >= _MOST_CREDENTIALS:
+            raise LimitedError(f"node {peer!r} shows too many credentials; let its container runtime ask the registry")
+        shown.add(client)
 
     def of(self, peer: str, name: str, wanted: WantedBlob) -> tuple[Offer, ...]:
         """The sources from which a peer may read a blob. Empty if the peer's request is not valid, which is logged."""
@@ -52,6 +66,7 @@ class BlobSources:
             repository = ImageRepository(wanted.registry, wanted.repository)
             url = self._endpoints.blob(repository, wanted.digest)
             if not wanted.order:
+                self.check(peer, repository, wanted.credential)
                 sources = [blob_source(url, wanted.credential, wanted.digest)]
             else:
                 order, reference = self._images.ordered(peer, wanted.order, str(repository))

@@ -8,9 +8,10 @@ import pytest
 
 from pantala_protocol import task_id
 from pantala_protocol.images import PullOrder, WantedImage
+from pantala_protocol.rules.rights import SECONDS
 from pantala_protocol.statement import CDNStatus, Statement
 from pantala_protocol.sync import WantedBlob
-from pantala_supernode.images import leases
+from pantala_supernode.images import leases, sources
 from pantala_supernode.images.leases import PRIORITY
 from pantala_supernode.registry.credentials import POD_IDENTITY
 from pantala_supernode.tasks.manager import TaskManager
@@ -198,3 +199,20 @@ def test_a_peers_own_credentials_are_never_the_identity_of_the_pod(stage: BlobSt
     (lease,) = stage.leases
     assert lease.source is not None
     assert not lease.source.pod_identity
+
+
+def test_h7_a_peer_shows_a_limited_number_of_credentials(stage: BlobStage, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The supernode asks a registry about each of them."""
+    monkeypatch.setattr(sources, "_MOST_CREDENTIALS", 2)
+
+    def used() -> list[str]:
+        return [lease.source.headers["Authorization"] for lease in stage.leases if lease.source is not None]
+
+    for number in range(5):
+        stage.say("n1", msgspec.structs.replace(WANTED, credential=f"Bearer {number}"))
+    assert ["Bearer 0", "Bearer 1"] == used()
+    stage.say("n2", OTHER)
+    assert "Bearer two" == used()[-1]
+    stage.now += SECONDS
+    stage.say("n1", msgspec.structs.replace(WANTED, credential="Bearer 5"))
+    assert stage.blobs._blobs[NAME].waiting.keys() == {"n1", "n2"}
