@@ -44,6 +44,9 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
             write_bytes(fd, content, 0)
             if durable:
                 os.fsync(fd)
+        except OSError:
+            temporary.unlink()
+            raise
         finally:
             os.close(fd)
         if path.is_dir() and not path.is_symlink():

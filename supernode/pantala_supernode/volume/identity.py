@@ -14,7 +14,7 @@ import msgspec
 import structlog
 
 from pantala_pieces import records
-from pantala_pieces.errors import StoreError, store_errors
+from pantala_pieces.errors import StoreError, StoreFullError, store_errors
 from pantala_pieces.records import RecordError
 
 _log = structlog.get_logger(__name__)
@@ -37,13 +37,16 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
 
     It blocks. Raises :class:`pantala_pieces.errors.StoreError`.
     """
-    with store_errors(f"open the volume {directory}", "Give a folder of a disk as --data"):
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        found = _read(directory / _NAME)
-        if found is None:
-            found = _begin(directory, new_id())
-        elif not records.is_intact(directory / _NAME, Volume):  # damaged, or of the previous version
-            records.store_pair(directory / _NAME, found)
+    try:
+        with store_errors(f"open the volume {directory}", "Give a folder of a disk as --data"):
+            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            found = _read(directory / _NAME)
+            if found is None:
+                found = _begin(directory, new_id())
+            elif not records.is_intact(directory / _NAME, Volume):  # damaged, or of the previous version
+                records.store_pair(directory / _NAME, found)
+    except StoreFullError as error:
+        raise StoreFullError(f"{error}. Free space there, or give a folder of another disk as --data") from error
     return directory / found.tasks
 
 
