@@ -5,6 +5,7 @@ from collections import Counter as Tally
 from collections.abc import Iterator
 from typing import Final
 
+import structlog
 from prometheus_client.core import Metric
 
 from pantala_peer.cache.pieces import PieceCache
@@ -89,6 +90,8 @@ FAMILIES: Final = (
 )  # fmt: skip
 """All families of a peer, in the order of the reference page."""
 
+log = structlog.get_logger()
+
 
 class PeerMetrics:
     """Counts downloads, and reads the other figures when metrics are requested."""
@@ -117,10 +120,16 @@ class PeerMetrics:
         self.registry.register(metrics.Readings(self._read))
 
     async def run(self) -> None:
-        """Measure the disk regularly, in the disk's thread, because a hanging disk must not stop the peer."""
+        """Measure the disk regularly, in the disk's thread, because a hanging disk must not stop the peer.
+
+        A full disk is also logged, when it becomes full and at the start.
+        """
         while True:
+            former = self._usage
             try:
-                self._usage = await self._cache.usage()
+                self._usage = usage = await self._cache.usage()
+                if not usage.spare and (former is None or former.spare):
+                    log.warning("the disk has no room for more files; free space on it", **usage._asdict())
             except StoreError:
                 self._usage = None
             await asyncio.sleep(_MEASURE)

@@ -7,6 +7,8 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from prometheus_client import generate_latest
+from structlog.testing import capture_logs
 
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import Assignment, Delivery, DeliveryStatus
@@ -39,6 +41,16 @@ async def test_f3_a_file_that_does_not_fit_is_reported_and_fetched_later(it: Pee
         supernode.revision += 1
         await supernode.notify()
         await eventually(lambda: supernode.delivered() == PUBLISHED)
+
+
+async def test_a_peer_says_once_that_its_disk_is_full(it: PeerLab) -> None:
+    with capture_logs() as logged, small_disk(it.root(), 1 << 20) as disk:
+        disk.chmod(0o755)
+        (disk / "other").write_bytes(bytes(1 << 20))
+        async with it.peer() as node:
+            await eventually(lambda: b'part="free"} 0.0' in generate_latest(node.metrics.registry))
+        found = [each for each in logged if "the disk has no room" in each["event"]]
+    assert [(0, 1 << 20, (1 << 20) // 10)] == [(each["free"], each["total"], each["headroom"]) for each in found]
 
 
 @pytest.mark.parametrize(
