@@ -102,7 +102,9 @@ class PeerApp:
             return ["the pieces on the disk are being verified"]
         silent = asyncio.get_running_loop().time() - self.supernodes.answered_at
         if silent > _READY_FOR:
-            return [f"no supernode has answered lately: {'; '.join(self.supernodes.errors) or 'no answer'}"]
+            return [
+                f"no exchange with a supernode has succeeded lately: {'; '.join(self.supernodes.errors) or 'no answer'}"
+            ]
         return []
 
     async def _live(self, stack: contextlib.AsyncExitStack) -> None:

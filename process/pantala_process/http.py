@@ -36,7 +36,8 @@ def bearer(token_file: Path | None) -> dict[str, str]:
         token = token_file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "it is not ASCII text"
-        raise OSError(f"the token file {token_file} cannot be read: {reason}") from error
+        text = f"the token file {token_file} cannot be read: {reason}. Let this process read it, or name another file"
+        raise OSError(text) from error
     if not token.isprintable():
         raise OSError(f"the token file {token_file} cannot be used: it must be one line of printable text")
     return {"Authorization": f"Bearer {token}"}

@@ -1,6 +1,7 @@
 """The identity of a client, from its projected ServiceAccount token. The cluster's public keys verify the token."""
 
 import asyncio
+import contextlib
 import hashlib
 import ssl
 import time
@@ -129,6 +130,7 @@ class ClusterKeys:
         self._again: asyncio.Task[None] | None = None
         self._keys: dict[str, jwt.PyJWK] = {}
         self._issuer = ""
+        self._problem = ""
         self._loaded_at = float("-inf")
         self._loading = asyncio.Lock()
         self._known: LRUCache[bytes, tuple[TokenIdentity, float]] = LRUCache(_MAX_KNOWN)
@@ -185,9 +187,13 @@ class ClusterKeys:
             self._keys = {str(key["kid"]): jwt.PyJWK(key) for key in keys["keys"]}
             self._known.clear()
         except (aiohttp.ClientError, OSError, TimeoutError, KeyError, msgspec.DecodeError, jwt.PyJWTError) as error:
-            raise TokenRejectedError(
-                f"cannot read the cluster's keys: {error}. Check the API server and the mounted token"
-            ) from error
+            what = str(error) or "no answer in time"
+            text = f"cannot read the cluster's keys: {what}. Check the API server and the token"
+            if text != self._problem:
+                _log.warning("new tokens are refused; the keys that were read before stay in use", error=text)
+            self._problem = text
+            raise TokenRejectedError(text) from error
+        self._problem = ""
 
     async def _load_soon(self, kid: str | None = None) -> None:
         """Read the keys again, and so learn the API server's time, unless that was done a moment ago.
@@ -201,10 +207,8 @@ class ClusterKeys:
                 await self._load()
 
     async def _load_again(self, load: Awaitable[None]) -> None:
-        try:
+        with contextlib.suppress(TokenRejectedError):  # logged
             await load
-        except TokenRejectedError as error:
-            _log.warning("cannot read the cluster's keys; the keys that were read before stay in use", error=str(error))
 
     async def _key(self, kid: str) -> jwt.PyJWK:
         now = time.monotonic()

@@ -119,9 +119,7 @@ class Settings(TLSFlags):
     )
     """The default is about the time that a new owner needs for a large file from a slow origin. The value must be less
     than the pod's grace period."""
-    api_server: str = flag(
-        settings.http_url, "URL", "API server whose tokens are trusted", default="https://kubernetes.default.svc"
-    )
+    api_server: str = flag(settings.http_url, "URL", "API server whose tokens are trusted (the pod's)", default="")
     api_ca: Path | None = flag(Path, "FILE", "the API server's certificate authority (the pod's)", default=None)
     api_token_file: Path | None = flag(Path, "FILE", "token to read the API server's keys (the pod's)", default=None)
     allow_source: tuple[SourceRule, ...] = flag(

@@ -12,6 +12,7 @@ from typing import Any
 import aiohttp
 import pytest
 from aiohttp import web
+from structlog.testing import capture_logs
 
 from pantala_process.identity import ClusterKeys, ServerClock, TokenIdentity
 from pantala_protocol import task_id
@@ -19,6 +20,8 @@ from pantala_supernode.app import App, serving
 from pantala_supernode.http.access import Access
 from pantala_supernode.http.application import application
 from pantala_supernode.metrics import Metrics
+from tests.support.eventually import eventually
+from tests.support.peer_lab import peer
 from tests.support.supernode_lab import loopback
 from tests.support.token_issuer import TokenIssuer, listening
 
@@ -125,6 +128,37 @@ async def test_only_a_client_with_a_token_keeps_its_connection(lab: Lab) -> None
             async with session.get(url + path, headers=headers) as answer:
                 assert status == answer.status
                 assert ("close" == answer.headers.get("Connection")) is ((path, token, status) in cases), path
+
+
+@pytest.mark.parametrize(
+    ("subject", "texts"),
+    [
+        ("", ("(401)", "no bearer token", "Give the peer a --token-file")),
+        (OPERATOR, ("(403)", "may not call this route. Check", "--trusted-peer")),
+        (None, ("the token file", "cannot be read: No such file", "name another file")),
+    ],
+)
+async def test_a_refused_peer_has_the_reason_and_the_next_step(
+    lab: Lab, tmp_path: Path, subject: str | None, texts: tuple[str, ...]
+) -> None:
+    file = tmp_path / "token"
+    if subject is not None:
+        file.write_text(lab.cluster.token(subject))
+    url = f"http://127.0.0.1:{lab.app.settings.listen.port}"
+    async with peer(url, tmp_path / "node", token_file=None if subject == "" else file) as node:
+        await eventually(lambda: all(text in "".join(node.problems()) for text in texts))
+        assert "{" not in "".join(node.problems())
+
+
+async def test_a_supernode_that_cannot_read_the_keys_says_so_once(tmp_path: Path) -> None:
+    token = TokenIssuer().token(PEER)
+    with capture_logs() as logged:
+        async with serving(loopback(tmp_path, no_auth=False, api_server="http://127.0.0.1:9")) as app:
+            for _ in range(2):
+                assert 401 == (await call(f"http://127.0.0.1:{app.settings.listen.port}/metrics", token=token))[0]
+    assert ["Check the API server and the token"] == [
+        each["error"].rpartition(". ")[2] for each in logged if each["event"].startswith("new tokens are refused")
+    ]
 
 
 async def test_a_peer_registers_only_as_the_node_of_its_token(lab: Lab) -> None:

@@ -27,6 +27,7 @@ from testbed.cluster import layout
 from testbed.cluster.command import CommandError
 from testbed.cluster.turn import turn
 from tests.support.eventually import eventually, eventually_blocking
+from tests.support.small_disk import small_disk
 from tests.support.supernode_lab import SupernodeProcess
 
 
@@ -48,6 +49,7 @@ def refused(*flags: str, program: str = "supernode") -> tuple[int, str]:
     ("program", "flag", "advice"),
     [
         ("supernode", (), "--data is missing"),
+        ("supernode", ("--data=/x",), "Give its URL as --api-server, or add --no-auth"),
         ("operator", (), "Set either --supernode"),
         ("peer", (), "--supernode is missing"),
         ("runtime", ("--unknown",), "unrecognized arguments"),
@@ -82,6 +84,15 @@ def test_an_unusable_volume_ends_with_1_and_its_name(tmp_path: Path) -> None:
     code, text = refused("--data", str(tmp_path / "file"), "--no-auth", "--listen", "127.0.0.1:0")
     assert 1 == code
     assert str(tmp_path / "file") in text
+
+
+def test_a_full_volume_ends_with_1_and_the_next_step_and_leaves_no_file(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", 1 << 16) as disk:
+        (disk / "other").write_bytes(bytes(1 << 16))
+        code, text = refused("--data", str(disk / "data"), "--no-auth", "--listen", "127.0.0.1:0")
+        assert [] == list((disk / "data").iterdir())
+    assert 1 == code
+    assert "volume.json: No space left on device. Free space there" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

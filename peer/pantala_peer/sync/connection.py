@@ -12,7 +12,7 @@ import msgspec
 
 from pantala_peer.errors import ExchangeError, ExchangeRefusedError
 from pantala_peer.sync.channel import ChannelAnswer, ChannelError, ExchangeChannel, StaleChannelError
-from pantala_process.http import bearer
+from pantala_process.http import bearer, error_detail
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol import __version__
 from pantala_protocol.redaction import RedactedURL
@@ -24,6 +24,12 @@ _CONNECT = 5.0
 
 _PASSING = frozenset({401, 403, 408, 425, 429})
 """Statuses below 500 after which another attempt may succeed: the token may be rotated, or the load may decrease."""
+
+_REFUSALS = {
+    401: "Give the peer a --token-file with a valid token, and check the supernode's --api-server",
+    403: "Check the peer's token and --name, and the supernode's --trusted-peer",
+}
+"""The next step after each status of a supernode that refuses the peer."""
 
 _encode = msgspec.json.Encoder().encode
 
@@ -160,8 +166,11 @@ class SyncConnection:
         return ExchangeError(f"{self.shown}: {_plain(error)}")
 
     def _refusal(self, status: int, content: bytes) -> ExchangeError:
-        text = content[:200].decode(errors="replace")
+        detail = error_detail(content)
+        text = detail.message if detail is not None else content[:200].decode(errors="replace")
         kind = ExchangeRefusedError if 400 <= status < 500 and status not in _PASSING else ExchangeError
+        if status in _REFUSALS:
+            return kind(f"{self.shown} refuses this peer ({status}): {text.rstrip('.')}. {_REFUSALS[status]}")
         return kind(f"{self.shown} answered {status}: {text}")
 
 
