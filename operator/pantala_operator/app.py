@@ -108,7 +108,7 @@ class App:
         self._inbox = ResourceInbox(known, events)
 
         self._kinds = ServedKinds(cluster, clock)
-        self._lists = FullLists(cluster, known, events, settings.relist_interval)
+        self._lists = FullLists(cluster, self._kinds, known, events, settings.relist_interval)
         self._secrets = SecretReader(cluster, known, events, clock, settings.secret_grant)
         self._workloads = WorkloadWatch(cluster, clock, known.workloads, known.prefetches.items, events)
         self._discovery: Discovery | None = None
@@ -149,10 +149,9 @@ class App:
     def problems(self) -> list[str]:
         """The reasons why the operator is not ready. Empty if it is ready."""
         known = self._observation
-        reasons = [
-            self._kinds.problem,
-            "" if known.listed else f"the operator has not listed all objects yet: {self._lists.problem}",
-        ]
+        reasons = [self._kinds.problem]
+        if not known.listed and not self._kinds.problem:
+            reasons.append(f"the operator has not listed all objects yet: {self._lists.problem}")
         if self._authority is not None and self._authority.keeper.problem:
             reasons.append(f"certificates cannot be signed: {self._authority.keeper.problem}")
         if self._elector is not None:

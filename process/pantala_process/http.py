@@ -1,5 +1,6 @@
 """HTTP helpers of all processes: bounded bodies, bearer tokens, and one format for errors."""
 
+import os
 from pathlib import Path
 
 import aiohttp
@@ -22,6 +23,21 @@ async def read_bounded(response: aiohttp.ClientResponse, limit: int) -> bytes:
         if len(body) > limit:
             raise TooLargeError(f"the answer is larger than {limit} bytes")
     return bytes(body)
+
+
+def connection_problem(error: Exception) -> str:
+    """Why a request had no answer, without the URL, which may contain secrets."""
+    if isinstance(error, TimeoutError):
+        return "no answer in time"
+    if isinstance(error, aiohttp.ClientConnectorDNSError):
+        return "unknown host name"
+    if isinstance(error, aiohttp.ClientConnectorCertificateError):
+        return "its certificate is not valid"
+    if isinstance(error, aiohttp.ClientSSLError):
+        return "the TLS connection failed"
+    if isinstance(error, OSError) and error.errno:
+        return os.strerror(error.errno)
+    return "its answer is not valid" if isinstance(error, ValueError) else "the connection ended"
 
 
 def bearer(token_file: Path | None) -> dict[str, str]:

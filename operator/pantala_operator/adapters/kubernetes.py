@@ -5,7 +5,6 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
-from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 import aiohttp
@@ -45,6 +44,7 @@ from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.status import Notice
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.term import Term
+from pantala_process.http import connection_problem
 from pantala_process.identity import ServerClock
 from pantala_protocol.rules import names
 
@@ -80,20 +80,20 @@ async def connect(
     """Connect with ``kubeconfig``, or else the pod's service account, or else the file in ``KUBECONFIG``."""
     configuration = client.Configuration()
     in_pod = not kubeconfig and "KUBERNETES_SERVICE_HOST" in os.environ
-    path = kubeconfig or os.environ.get("KUBECONFIG") or None
+    path = kubeconfig or os.environ.get("KUBECONFIG") or "~/.kube/config"
     try:
-        if kubeconfig and not await asyncio.to_thread(Path(kubeconfig).is_file):
-            raise FileNotFoundError("it is not a file")
         if in_pod:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
+            if not await asyncio.to_thread(lambda: any(map(os.path.isfile, map(os.path.expanduser, path.split(":"))))):
+                raise FileNotFoundError("it is not a file")
             await config.load_kube_config(  # type: ignore[no-untyped-call]
                 path, client_configuration=configuration, persist_config=False
             )
     except _UNREADABLE as error:
         is_named = isinstance(error, OSError | config.ConfigException)
         what = " ".join(str(error).split()) if is_named else "it is not a kubeconfig"
-        source = "the pod's service account" if in_pod else f"the kubeconfig {path or '~/.kube/config'}"
+        source = "the pod's service account" if in_pod else f"the kubeconfig {path}"
         advice = "Let the pod mount its service account's token" if in_pod else "Give a valid file as --kubeconfig"
         raise ClusterError(f"no credentials for the API server in {source}: {what.rstrip('.')}. {advice}") from error
     configuration.client_session_kwargs = {"trust_env": False}
@@ -286,9 +286,8 @@ class KubernetesCluster:
             kind = _ERRORS.get(error.status, ClusterUnavailableError)
             raise kind(_summary(error, f"{method.upper()} {path}")) from error
         except (aiohttp.ClientError, OSError, ValueError) as error:
-            raise ClusterUnavailableError(
-                f"the API server {self._configuration.host} does not answer ({type(error).__name__})"
-            ) from error
+            text = f"the API server {self._configuration.host} does not answer ({connection_problem(error)})"
+            raise ClusterUnavailableError(f"{text}. Check its address and the network") from error
 
 
 def _read(body: Any, kind: type[T]) -> T:

@@ -1,6 +1,5 @@
 """The supernode's API over HTTP."""
 
-import os
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -8,7 +7,7 @@ import aiohttp
 import msgspec
 
 from pantala_operator.errors import SupernodeOlderError, SupernodeRefusedError, SupernodeUnavailableError
-from pantala_process.http import TooLargeError, bearer, error_detail, read_bounded
+from pantala_process.http import TooLargeError, bearer, connection_problem, error_detail, read_bounded
 from pantala_process.tls.contexts import TLSContexts
 from pantala_protocol.console.progress import Progress
 from pantala_protocol.redaction import RedactedURL
@@ -77,7 +76,7 @@ class HTTPSupernodeAPI:
             raise SupernodeRefusedError(f"{where}: {error}") from error
         except (aiohttp.ClientError, OSError) as error:  # TimeoutError is an OSError
             # The error's text may contain the URL with its secrets, so only its kind is shown.
-            raise SupernodeUnavailableError(f"{where} does not answer ({_describe(error)})") from error
+            raise SupernodeUnavailableError(f"{where} does not answer ({connection_problem(error)})") from error
         if response.status != 200:
             kind = SupernodeUnavailableError if response.status >= 500 else SupernodeRefusedError
             kind = SupernodeOlderError if response.status == 404 else kind
@@ -95,18 +94,3 @@ def _error_text(body: bytes) -> str:
     if detail is None:
         return body[:200].decode(errors="replace") or "no error text"
     return f"{detail.reason}: {detail.message}"[:500]
-
-
-def _describe(error: Exception) -> str:
-    if isinstance(error, TimeoutError):
-        return "timeout"
-    if isinstance(error, aiohttp.ClientConnectorDNSError):
-        return "unknown host name"
-    if isinstance(error, aiohttp.ClientConnectorCertificateError):
-        return "its certificate is not valid"
-    if isinstance(error, aiohttp.ClientSSLError):
-        return "the TLS connection failed"
-    if isinstance(error, aiohttp.ClientConnectorError):
-        number = error.os_error.errno
-        return os.strerror(number) if number else "connection failed"
-    return type(error).__name__

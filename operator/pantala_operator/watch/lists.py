@@ -9,6 +9,7 @@ from pantala_operator.events import ListsRead, OperatorEvents, WatchStarted
 from pantala_operator.ports import ClusterAPI, R
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
+from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import KINDS, Observation
 from pantala_process.backoff import Backoff, pause_until
 
@@ -24,9 +25,17 @@ _OPTIONAL: dict[type, str] = {
 class FullLists:
     """Lists all watched kinds, stores them in the observation, and publishes ``ListsRead`` after each round."""
 
-    def __init__(self, cluster: ClusterAPI, observation: Observation, events: OperatorEvents, interval: float) -> None:
-        """``interval``: seconds between two rounds that succeed."""
+    def __init__(
+        self,
+        cluster: ClusterAPI,
+        kinds: ServedKinds,
+        observation: Observation,
+        events: OperatorEvents,
+        interval: float,
+    ) -> None:
+        """``kinds`` reports an outage of the API server. ``interval``: seconds between two rounds that succeed."""
         self._cluster = cluster
+        self._kinds = kinds
         self._observation = observation
         self._events = events
         self._interval = interval
@@ -39,6 +48,7 @@ class FullLists:
     async def run(self) -> None:
         backoff = Backoff(1, 15)
         while True:
+            await self._kinds.served()
             self._soon.clear()
             try:
                 await self._round()

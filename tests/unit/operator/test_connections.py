@@ -1,5 +1,7 @@
 """The operator's connections: to supernodes, and to the API server of a kubeconfig."""
 
+import asyncio
+import json
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -7,16 +9,20 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
+from structlog.testing import capture_logs
 
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
+from pantala_operator.app import build
 from pantala_operator.errors import ClusterError, SupernodeRefusedError, SupernodeUnavailableError
+from pantala_operator.settings import parse
 from pantala_protocol.statement import (
     Changes,
     Statement,
     StatementReceipt,
     WantedTask,
 )
+from tests.support.eventually import eventually
 
 SENT = Statement(7, (WantedTask("u", "ns/t", "f" * 64, "http://o/f", {"Authorization": "x"}, peers=("a",)),))
 
@@ -121,6 +127,40 @@ async def test_a_file_that_is_not_a_valid_kubeconfig(tmp_path: Path, content: st
     assert "\n" not in str(caught.value)
 
 
-async def test_a_missing_kubeconfig(tmp_path: Path) -> None:
-    with pytest.raises(ClusterError, match=r"the kubeconfig .*missing: it is not a file"):
-        await kubernetes.connect(str(tmp_path / "missing"))
+@pytest.mark.parametrize("variable", ["KUBECONFIG", "HOME", ""])
+async def test_a_missing_kubeconfig(
+    tmp_path: Path, variable: str, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in ("KUBECONFIG", "KUBERNETES_SERVICE_HOST"):
+        monkeypatch.delenv(name, raising=False)
+    if variable:
+        monkeypatch.setenv(variable, str(tmp_path / "missing"))
+    text = r"the kubeconfig .*(missing|~/.kube/config): it is not a file. Give a valid file as --kubeconfig"
+    with pytest.raises(ClusterError, match=text):
+        await kubernetes.connect("" if variable else str(tmp_path / "missing"))
+    assert [] == caplog.records
+
+
+@pytest.mark.parametrize(
+    ("server", "text"),
+    [("http://127.0.0.1:9", "(Connection refused)"), ("http://host.invalid:9", "(unknown host name)")],
+)
+async def test_an_unreachable_api_server_is_reported_once_and_without_names_of_classes(
+    tmp_path: Path, server: str, text: str
+) -> None:
+    entry = {"name": "c", "cluster": {"server": server}, "context": {"cluster": "c", "user": "c"}, "user": {}}
+    lists = {each: [entry] for each in ("clusters", "contexts", "users")}
+    (tmp_path / "config").write_text(json.dumps({"current-context": "c", **lists}))
+    settings = parse(
+        ["--supernode=http://127.0.0.2:9", "--kubeconfig", str(tmp_path / "config"), "--health-listen=127.0.0.1:0"], {}
+    )
+    with capture_logs() as logged:
+        app = await build(settings)
+        running = asyncio.create_task(app.run())
+        await eventually(lambda: text in "".join(app.problems()))
+        reported = [each for each in logged if server in str(each)]
+        running.cancel()
+        await asyncio.wait({running})
+    assert 1 == len(app.problems())
+    expected = f"the API server {server} does not answer {text}. Check its address and the network"
+    assert [f"a request to the API server failed: {expected}"] == [each["reason"] for each in reported]
