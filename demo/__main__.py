@@ -5,6 +5,7 @@ Exit codes: 0 if every node has the file and the origin sent it once, 1 if not, 
 
 import argparse
 import contextlib
+import os
 import signal
 import sys
 import tempfile
@@ -60,11 +61,11 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
             raise DemoError("; ".join(wrong), place.log("supernode"))
         screen.console.print("[bold green]Right: each node has the file, and the origin sent it once.[/]")
         screen.console.print()
-        screen.say("what to try next:")
+        screen.say(f"what to try next{' in another terminal' * options.keep}:")
         for line in summary.next_steps(place, kept=options.keep, task=result.task["metadata"]["name"]):
             screen.console.print(f"    {line}", markup=False, soft_wrap=True)
         if options.keep:
-            screen.say("everything runs until Ctrl-C")
+            screen.say(f"everything runs until Ctrl-C here, or kill {os.getpid()} elsewhere. Then all of it is deleted")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             screen.say("stopping all processes and deleting their files")

@@ -103,7 +103,8 @@ class LocalPlace(Place):
 
     def _start(self) -> None:
         began = time.monotonic()
-        assets(["etcd", "kube-apiserver", "kubectl"])
+        found = assets(["etcd", "kube-apiserver", "kubectl"])
+        self.programs = f"{Path(sys.executable).parent}:{found['kubectl'].parent}"
         api, pieces, operator_health, console, *ports = free_ports(4 + 2 * len(NODES))
         self._start_supernode(api, pieces)
         self._start_peers(api, ports)

@@ -25,6 +25,8 @@ class Place(AbstractContextManager["Place"], ABC):
     """The origin's limit in bytes per second. ``None``: no limit."""
     task_name = ""
     """The Task's name. Empty: the name in the sample."""
+    programs = ""
+    """The folders of kubectl and of its plugin, as in PATH. Empty: as the user has them."""
     console = ""
     """The URL of the operator's console. Empty: reach it with ``kubectl pantala ui``."""
 

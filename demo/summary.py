@@ -31,17 +31,17 @@ def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
     """Yield lines with commands that the user can try next."""
     if kept:
         if place.kubeconfig:
-            yield f"export KUBECONFIG={place.kubeconfig}"
+            yield f"export KUBECONFIG={place.kubeconfig} PATH={place.programs}:$PATH"
         if place.console:
-            yield f"open {place.console}    (the web page)"
+            yield f"open {place.console}    # the web page"
             yield f"export PANTALA_CONSOLE={place.console}"
         yield f"kubectl get tasks.pantala.dev,peers.pantala.dev; kubectl describe tasks.pantala.dev {task}"
-        yield f"kubectl pantala explain task/{task}; kubectl pantala top    (with .venv/bin on PATH)"
-        yield "kubectl apply -f crds/samples/task.yaml    (your own file: change metadata.name and spec.source.url)"
-        yield f"kubectl delete tasks.pantala.dev {task}    (its files are removed within seconds)"
+        yield f"kubectl pantala explain task/{task}; kubectl pantala top"
+        yield "kubectl apply -f crds/samples/task.yaml    # your own file: change metadata.name and spec.source.url"
+        yield f"kubectl delete tasks.pantala.dev {task}    # its files are removed within seconds"
     else:
-        yield "make demo KEEP=1       keep everything running, to look around with kubectl"
-        yield "make demo CLUSTER=1    the same on the cluster of KUBECONFIG, with the chart installed"
+        yield "make demo KEEP=1       # keep everything running, to look around with kubectl"
+        yield "make demo CLUSTER=1    # the same on the cluster of KUBECONFIG, with the chart installed"
 
 
 def _nodes(payload: Payload, result: Result) -> Table:

@@ -70,10 +70,10 @@ def test_the_demo_shares_a_file_and_leaves_nothing(kept: tuple[subprocess.Popen[
     demo, output = kept
     assert 3 == len(re.findall(r"^node-\d .* ok .* \S+ MB +\S+ MB *$", output, re.MULTILINE)), output
     assert re.search(r"left the origin .* 1\.000x", output), output
-    kubeconfig = re.search(r"export KUBECONFIG=(\S+)", output)
-    assert kubeconfig, output
+    export = re.search(r"export (KUBECONFIG=\S+ PATH=\S+)", output)
+    assert export, output
     answer = subprocess.run(
-        [sys.executable, "-m", "pantala_cli", "status", "--kubeconfig", kubeconfig[1]],
+        ["/bin/sh", "-c", f"export {export[1]}; kubectl pantala status"], env={},
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
     assert re.search(r"linux-source +True +Distributed +100% +3/3 +\S+ +1\.00x", answer.stdout), answer
@@ -84,7 +84,9 @@ def test_the_demo_shares_a_file_and_leaves_nothing(kept: tuple[subprocess.Popen[
     assert [("linux-source", 1.0, 3)] == [(each.name, each.progress, each.nodes.ready) for each in view.tasks]
     assert view.saved == 2 * view.traffic.origin > 0
     began = time.monotonic()
-    demo.send_signal(signal.SIGINT)
+    stop = re.search(r"until Ctrl-C here, or kill (\d+)", output)
+    assert stop, output
+    os.kill(int(stop[1]), signal.SIGTERM)
     assert 0 == demo.wait(20)
     assert time.monotonic() - began < 5
     assert ([], []) == (processes_below(tmp_path), list(tmp_path.iterdir()))
