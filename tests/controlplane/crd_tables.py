@@ -292,7 +292,7 @@ TASK_STATUS = {
     "summary": "2/3",
     "progress": "42%",
     "late": [{"node": "node4", "reason": "NodeSilent", "message": "silent", "since": NOW}],
-    "bytes": {"origin": 2**33, "fromSupernode": 2**34, "fromPeers": 0, "distributed": 2**34},
+    "bytes": {"origin": 2**33, "originSize": "8Gi", "fromSupernode": 2**34, "fromPeers": 0, "distributed": 2**34},
     "failures": [{"node": "node3", "reason": "NodeDiskFull", "message": "full"}],
     "startTime": NOW,
     "completionTime": NOW,

@@ -227,7 +227,7 @@ def _words(line: str, first: int | None = None, last: int | None = None) -> str:
             tables.TASK_STATUS,
             "ptask",
             ("NAME READY REASON PROGRESS PEERS SIZE AGE", "columns True Why 42% 2/3 8Gi"),
-            ("ORIGIN BYTES PATH", f"{2**33} default/columns"),
+            ("ORIGIN BYTES PATH", "8Gi default/columns"),
         ),
         (
             "ImagePrefetch",

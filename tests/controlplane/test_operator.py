@@ -24,7 +24,7 @@ async def test_a_task_is_stated_reported_and_ready(stage: ProcessStage) -> None:
     assert (await stage.kubectl.conditions("file"))["Ready"] == ("False", "Progressing")
     await stage.finish("file")
     status = (await stage.kubectl.get("task", "file"))["status"]
-    assert (status["summary"], status["size"], status["bytes"]["origin"]) == ("3/3", "1Mi", 1 << 20)
+    assert (status["summary"], status["size"], status["bytes"]["originSize"]) == ("3/3", "1Mi", "1Mi")
     assert status["peers"] == {"desired": 3, "ready": 3, "active": 0, "failed": 0, "waiting": 0, "late": 0}
     events = await stage.kubectl(
         "get", "events", "--field-selector=involvedObject.name=file", "-o", "jsonpath={..reason}"

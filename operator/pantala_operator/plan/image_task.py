@@ -157,9 +157,9 @@ def with_bytes(status: TaskStatus, moved: SourceBytes | None) -> TaskStatus:
     """The status with the bytes of its image. A restarted operator counts from 0, so the greater number stays."""
     if moved is None or not status.digest:
         return status
-    known = status.transferred or ByteCount(0, 0, 0, 0)
+    known = status.transferred or ByteCount.of(0, 0, 0)
     supernode, peers = max(moved.supernode, known.from_supernode), max(moved.peers, known.from_peers)
-    transferred = ByteCount(max(moved.origin, known.origin), supernode, peers, supernode + peers)
+    transferred = ByteCount.of(max(moved.origin, known.origin), supernode, peers)
     return status if transferred == known else msgspec.structs.replace(status, transferred=transferred)
 
 

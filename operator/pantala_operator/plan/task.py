@@ -227,7 +227,7 @@ def _status(
 
 def _with_content(former: TaskStatus, report: TaskReport) -> TaskStatus:
     """``former``, with the state, size, digest, pieces and bytes of the file from a supernode's report."""
-    moved, unknown = report.supernode_bytes + report.peer_bytes, report.cdn_status is CDNStatus.UNKNOWN
+    unknown = report.cdn_status is CDNStatus.UNKNOWN
     return msgspec.structs.replace(
         former,
         cdn_status=former.cdn_status if unknown else report.cdn_status.value,
@@ -236,7 +236,7 @@ def _with_content(former: TaskStatus, report: TaskReport) -> TaskStatus:
         digest=report.digest,
         piece_size=report.piece_size,
         pieces=None if report.pieces_total is None else PieceCount(report.pieces_total, report.pieces_cached),
-        transferred=ByteCount(report.origin_bytes, report.supernode_bytes, report.peer_bytes, moved),
+        transferred=ByteCount.of(report.origin_bytes, report.supernode_bytes, report.peer_bytes),
     )
 
 

@@ -1,12 +1,12 @@
 """Tasks, Peers, Nodes and Secrets, as far as the operator needs them. Unknown fields are ignored. Pure."""
 
 from datetime import datetime
-from typing import ClassVar
+from typing import ClassVar, Self
 
 import msgspec
 
 from pantala_operator.resources.conditions import Condition, is_true
-from pantala_protocol.rules import requests
+from pantala_protocol.rules import quantity, requests
 from pantala_protocol.rules.selection import Taint, Toleration
 
 GROUP = "pantala.dev"
@@ -157,6 +157,11 @@ class ByteCount(msgspec.Struct, frozen=True, rename="camel"):
     from_supernode: int
     from_peers: int
     distributed: int
+    origin_size: str = ""
+
+    @classmethod
+    def of(cls, origin: int, supernode: int, peers: int) -> Self:
+        return cls(origin, supernode, peers, supernode + peers, quantity.render(origin))
 
 
 class NodeFailure(msgspec.Struct, frozen=True):

@@ -125,7 +125,7 @@ def test_the_status_has_the_supernodes_numbers() -> None:
         "peers": {"desired": 3, "ready": 1, "active": 1, "failed": 0, "waiting": 1, "late": 0},
         "summary": "1/3",
         "progress": "50%",
-        "bytes": {"origin": 10, "fromSupernode": 20, "fromPeers": 30, "distributed": 50},
+        "bytes": {"origin": 10, "fromSupernode": 20, "fromPeers": 30, "distributed": 50, "originSize": "10"},
         "startTime": "2026-01-01T00:00:00Z",
     } == told
 

@@ -181,6 +181,6 @@ def test_the_bytes_of_an_image_never_become_fewer() -> None:
     status = TaskStatus(digest="sha256:a")
     assert status is image_task.with_bytes(status, None)
     status = image_task.with_bytes(status, SourceBytes(9, 5, 2))
-    assert ByteCount(9, 5, 2, 7) == status.transferred
-    assert ByteCount(9, 6, 2, 8) == image_task.with_bytes(status, SourceBytes(3, 6, 0)).transferred
+    assert ByteCount(9, 5, 2, 7, "9") == status.transferred
+    assert ByteCount(9, 6, 2, 8, "9") == image_task.with_bytes(status, SourceBytes(3, 6, 0)).transferred
     assert image_task.with_bytes(TaskStatus(), SourceBytes(9, 5, 2)).transferred is None
