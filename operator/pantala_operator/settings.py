@@ -1,5 +1,6 @@
 """The settings of the operator."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,6 +12,8 @@ from pantala_protocol.rules.names import SharedPath, shared_paths
 from pantala_protocol.rules.quotas import Quotas, quotas
 from pantala_protocol.rules.text import split_list
 
+_TAINT = re.compile("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(/([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?)?")
+"""The chart has the same pattern."""
 _ACCOUNT = "system:serviceaccount:pantala:pantala-"
 
 
@@ -29,6 +32,14 @@ def _name_of(kind: str) -> Callable[[str], str]:
         return text
 
     return read
+
+
+def _taints(text: str) -> tuple[str, ...]:
+    keys = split_list(text)
+    for key in keys:
+        if _TAINT.fullmatch(key) is None:
+            raise ValueError(f"has an invalid key: {key!r}. Give keys like startup.pantala.dev/a, or a prefix with /.")
+    return keys
 
 
 def _directory(text: str) -> str:
@@ -135,7 +146,7 @@ class Settings:
         str, "NAME", "the ClusterRole that may get Secrets (pantala-secret-reader)", default="pantala-secret-reader"
     )
     startup_taints: tuple[str, ...] = flag(
-        split_list,
+        _taints,
         "KEY,...",
         "keys of the taints that the operator may remove from nodes; PREFIX/ means all keys with this prefix (none)",
         default=(),

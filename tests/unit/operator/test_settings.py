@@ -58,6 +58,7 @@ ONE = ("--supernode", "http://s")
         ((*ONE, "--root", "files"), "'files' is not an absolute directory"),
         ((*ONE, "--root", "/"), "'/' is not an absolute directory"),
         ((*ONE, "--relist-interval", "0"), "'0' is not a number of seconds above 0"),
+        *(((*ONE, "--startup-taints", keys), "has an invalid key: ") for keys in ("a b", "a,/", "a/b/c", "*")),
         ((*ONE, "--progress-interval", "soon"), "'soon' is not a number of seconds above 0"),
     ],
 )
