@@ -58,7 +58,7 @@ class PieceMissingError(LookupError):
 def store_errors(operation: str, advice: str = "") -> Iterator[None]:
     """Raise :class:`StoreError` for an :class:`OSError` of the block. Its message starts with ``operation``.
 
-    ``advice``: what to do if the kind of the error does not show it.
+    ``advice``: what to do if the kind of the error does not show it. Without it, the caller says what to do.
     """
     try:
         yield
@@ -70,7 +70,7 @@ def store_error(operation: str, error: OSError, advice: str = "") -> StoreError:
     """The :class:`StoreError` for a failed operation. For each piece, this is faster than :func:`store_errors`."""
     why = error.strerror or str(error)
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StoreFullError(f"cannot {operation}: {why}", why)
+        return StoreFullError(f"cannot {operation}: {why}{advice and '. Free space there'}", why)
     kind = FilesExhaustedError if error.errno in EXHAUSTED else StoreError
     return kind(f"cannot {operation}: {why}{_advice(error) or (advice and f'. {advice}')}")
 

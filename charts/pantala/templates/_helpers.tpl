@@ -309,14 +309,10 @@ capabilities:
 
 {{/* Restores containerd's files exactly, and removes the peer's records of them, the token and the note about repairs. */}}
 {{- define "pantala.cleanup" -}}
-{{- $ := index . 0 }}
-- sh
-- -ec
-- |
-  pantala-peer cleanup "--certs-d=$0" "--containerd-state=$1/containerd"{{ index . 1 }}
-  rm -f "$1/mirror-token" "$1/mirror-repair.json" "$1/mirror-repair.new"
-- {{ $.Values.mirror.certsD }}
-- {{ $.Values.peer.root }}
+- pantala-peer
+- cleanup
+- --certs-d={{ .Values.mirror.certsD }}
+- --containerd-state={{ .Values.peer.root }}/containerd
 {{- end }}
 
 {{/* Ends with one sentence if Pod Security would reject the peers' pods. Helm sees no namespace in `helm template`. */}}

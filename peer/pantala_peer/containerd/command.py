@@ -26,7 +26,7 @@ from pantala_peer.containerd.errors import FolderError
 from pantala_peer.containerd.registry import ContainerdRegistry
 from pantala_peer.containerd.watch import ConfigurationWatch, note_file
 from pantala_peer.errors import PeerError
-from pantala_pieces.errors import StoreError
+from pantala_pieces.errors import StoreError, store_errors
 from pantala_process import lifecycle, logs, settings
 from pantala_process.lifecycle import Stop
 from pantala_process.settings import Flag, SettingsError
@@ -45,7 +45,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         print(f"pantala-peer: {error}", file=sys.stderr)
         sys.exit(2)
     except (PeerError, StoreError) as error:
-        print(f"pantala-peer: {error}. Correct that, and run this again.", file=sys.stderr)
+        print(f"pantala-peer: {error}. Then run this again.", file=sys.stderr)
         sys.exit(1)
     for note in report.notes:
         print(note, file=sys.stderr)
@@ -70,7 +70,8 @@ def _configure(
 ) -> ConfigurationReport:
     file = _token_file(mirror_token_file, containerd_state)
     token = keep_token(file, mirror_token_owner)
-    note_file(file).unlink(missing_ok=True)
+    with store_errors(f"remove {note_file(file)}"):
+        note_file(file).unlink(missing_ok=True)
     return configure(certs_d, containerd_state, _mirrored(registries), mirror, token, resolve=mirror_resolve)
 
 
@@ -105,9 +106,18 @@ def _watch(
 
 
 def _cleanup(
-    *, certs_d: Sequence[Path] = _CERTS_D, containerd_state: Path = _STATE, root: Path | None = None
+    *,
+    certs_d: Sequence[Path] = _CERTS_D,
+    containerd_state: Path = _STATE,
+    mirror_token_file: Path | None = None,
+    root: Path | None = None,
 ) -> ConfigurationReport:
     report = cleanup(certs_d, containerd_state)
+    file = _token_file(mirror_token_file, containerd_state)
+    if report.finished:
+        with store_errors(f"remove {file}"):
+            for path in (file, note_file(file), note_file(file).with_suffix(".new")):
+                path.unlink(missing_ok=True)
     if root is not None:
         print(f"cached tasks removed: {uninstall.clear(root)}")
     return report
@@ -147,12 +157,21 @@ _CONFIGURE_FLAGS = {
     "mirror_token_file": Flag(Path, "FILE", "the token that containerd sends to the mirror; created if missing"),
 }
 _CLEANUP_FLAGS = {
+    "mirror_token_file": Flag(Path, "FILE", "the token of configure, which is removed"),
     "root": Flag(Path, "DIR", "root of an uninstalled peer: remove all files there except published files"),
 }
 _COMMANDS: dict[str, tuple[Callable[..., ConfigurationReport], dict[str, Flag], str]] = {
-    "configure": (_configure, _FLAGS | _CONFIGURE_FLAGS, "Make this node's containerd ask the mirror."),
+    "configure": (
+        _configure,
+        _FLAGS | _CONFIGURE_FLAGS,
+        "Make containerd ask this node's mirror: change the files in --certs-d at once. `cleanup` restores them.",
+    ),
     "watch": (_watch, _FLAGS | _CONFIGURE_FLAGS, "Restore the mirror's part when another program changes the files."),
-    "cleanup": (_cleanup, _FLAGS | _CLEANUP_FLAGS, "Restore containerd's files."),
+    "cleanup": (
+        _cleanup,
+        _FLAGS | _CLEANUP_FLAGS,
+        "Restore containerd's files at once, and remove the mirror's token.",
+    ),
 }
 
 

@@ -11,6 +11,7 @@ from pantala_peer.containerd.folder import Folder
 from pantala_peer.containerd.hosts import MirrorHost
 from pantala_peer.containerd.plan import DesiredFiles, FolderRecord, Plan, Tree, plan, wanted
 from pantala_peer.containerd.registry import ContainerdRegistry
+from pantala_pieces.errors import store_error
 
 Decide = Callable[[Tree, FolderRecord], Plan]
 
@@ -92,8 +93,8 @@ def keep_token(path: Path, owner: TokenOwner | None = None) -> str:
         if owner is not None:
             _give(path, owner)
     except OSError as error:
-        what = f"cannot write the mirror's token to {path}: {error.strerror}"
-        raise FolderError(f"{what}. Give the peer access to it") from error
+        what = f"write the mirror's token to {path}"
+        raise FolderError(str(store_error(what, error, "Check this path"))) from error
     if not token:  # a crash between creation and writing
         path.unlink(missing_ok=True)
         return keep_token(path, owner)

@@ -13,6 +13,7 @@ import msgspec
 from pantala_peer.containerd.errors import FolderError
 from pantala_peer.containerd.plan import DEFAULT, FolderRecord, FormerState, HostsFile, Place, Plan, Tree
 from pantala_pieces import records
+from pantala_pieces.errors import store_error
 from pantala_pieces.records import RecordError
 from pantala_pieces.writing import sync_directory
 
@@ -52,9 +53,8 @@ class Folder:
             finally:
                 os.close(fd)
         except OSError as error:
-            raise FolderError(
-                f"{error.filename or self._certs_d} cannot be used: {error.strerror}. Give the peer access to it"
-            ) from error
+            what = f"use {error.filename or self._certs_d}"
+            raise FolderError(str(store_error(what, error, "Check this path"))) from error
 
     def read_record(self) -> FolderRecord:
         try:

@@ -9,6 +9,7 @@ import pytest
 from pantala_peer.containerd.configuration import TokenOwner, keep_token
 from pantala_peer.containerd.errors import FolderError
 from tests.support.configured_node import MIRROR, PROBE, THEIRS, ConfiguredNode, snapshot
+from tests.support.unprivileged import unprivileged
 
 
 @pytest.fixture
@@ -184,8 +185,9 @@ def test_the_two_commands(node: ConfiguredNode, tmp_path: Path, capsys: pytest.C
     token = (tmp_path / "var/mirror-token").read_text()
     assert {"x-pantala-mirror": [token]} == node.document("docker.io")["host"][MIRROR]["header"]
     assert "docker.io" in capsys.readouterr().out
+    (tmp_path / "var/mirror-repair.json").write_text("{}")
     assert 0 == node.run("cleanup")
-    assert not node.certs_d.exists()
+    assert [] == [*tmp_path.glob("etc/*"), *tmp_path.glob("var/*")]
 
 
 @pytest.mark.parametrize("flag", ["--registries=a b", "--mirror-resolve=true", "--mirror-token-owner=nobody"])
@@ -199,4 +201,21 @@ def test_an_unwritable_folder_is_an_error_that_names_it(
     node.certs_d.parent.parent.mkdir(parents=True)
     node.certs_d.parent.write_text("a file")
     assert 1 == node.run("configure")
-    assert "Not a directory" in capsys.readouterr().err
+    text = "Not a directory. Check this path. Then run this again.\n"
+    assert capsys.readouterr().err.endswith(text)
+
+
+@pytest.mark.parametrize("command", ["configure", "cleanup"])
+def test_a_command_without_access_names_the_user_and_one_instruction(
+    command: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with unprivileged() as folder:
+        node = ConfiguredNode(folder)
+        assert 0 == node.run("configure")
+        for path in (node.state, node.state.parent):
+            path.chmod(0o500)
+        (node.state.parent / "mirror-token").chmod(0)
+        capsys.readouterr()
+        assert 1 == node.run(command)
+    text = f". Give the user {65534 if not os.geteuid() else os.geteuid()}, as which this process runs, access to it."
+    assert capsys.readouterr().err.endswith(f"{text} Then run this again.\n")
