@@ -37,7 +37,7 @@ def _target(word: str, default: ResourceKind) -> ObjectName:
         return ObjectName(default, word)
     kind = kinds.named(prefix)
     if kind is None or not name or "/" in name:
-        raise typer.BadParameter(f"{word!r} is not a name. Use task/NAME, image/NAME or peer/NAME.")
+        raise typer.BadParameter(f"{word!r} is not a name. Use TYPE/NAME, such as task/model.")
     return ObjectName(kind, name)
 
 
@@ -45,5 +45,7 @@ def work(targets: Sequence[ObjectName]) -> Sequence[ObjectName]:
     """Check that all targets are Tasks or ImagePrefetches. Raises :class:`typer.BadParameter`."""
     for target in targets:
         if target.kind not in (TASK, IMAGE):
-            raise typer.BadParameter(f"{target.kind.singular}/{target.name} is not a Task or an ImagePrefetch.")
+            name = f"{target.kind.singular}/{target.name}"
+            see = f"To see it, run kubectl pantala get {name} -o wide"
+            raise typer.BadParameter(f"{name} is not a Task or an ImagePrefetch. {see}")
     return targets
