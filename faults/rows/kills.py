@@ -196,7 +196,7 @@ async def _died_within(seconds: float, died: Callable[[], bool]) -> bool:
 PROMISE = "No verified piece is read again, no wrong byte arrives, and it serves again in less than 5 s."
 ROWS = (
     Row(
-        "kills-supernode", "SIGKILL at random times and at chosen writes", PROMISE, ("F1",), 200, 5, "kills", supernode
+        "kills-supernode", "SIGKILL at random times and at chosen writes", PROMISE, ("F1",), 200, 10, "kills", supernode
     ),
     Row("kills-peer", "SIGKILL at random times and at chosen writes", PROMISE, ("F1",), 100, 5, "kills", peer),
 )
