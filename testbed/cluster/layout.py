@@ -70,17 +70,9 @@ PAUSE_IMAGE: Final = "localhost/pause:v1"
 KUBECONFIG: Final = STATE / "admin.kubeconfig"
 
 OWN: Final = (
-    "/run/netns",
-    "/run/containerd",
-    "/etc/containerd",
-    "/etc/cni",
-    "/var/lib/containerd",
-    "/var/lib/kubelet",
-    "/var/lib/cni",
-    "/var/log/pods",
-    "/var/log/containers",
-    "/var/lib/pantala",
-)
+    "/run/netns", "/run/containerd", "/etc/containerd", "/etc/cni", "/var/lib/containerd", "/var/lib/kubelet",
+    "/var/lib/cni", "/var/log/pods", "/var/log/containers", "/var/lib/pantala",
+)  # fmt: skip
 """The folders of which each node has its own copy. All nodes share all other folders of the file system."""
 
 

@@ -29,15 +29,9 @@ pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(180)]
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 PATHS = PublishedPaths("/var/lib/pantala/files")
 TEXTS = [
-    "x" * 1_000_000,
-    "é" * 40_000,
-    "🙂" * 40_000,
-    "a\nb\x00\x1b[31m\u202e\u2028" * 10_000,
-    "",
-    "NotFound",
-    "Läuft 1",
+    "x" * 1_000_000, "é" * 40_000, "🙂" * 40_000, "a\nb\x00\x1b[31m\u202e\u2028" * 10_000, "", "NotFound", "Läuft 1",
     "\x7f\x85\ufeff\uffff ok 🙂",
-]
+]  # fmt: skip
 
 
 @pytest.fixture

@@ -100,15 +100,5 @@ def _noise(chance: random.Random, data: bytearray, _: Sequence[bytes]) -> None:
 
 
 _CHANGES: tuple[_Change, ...] = (
-    _flip,
-    _flip,
-    _cut,
-    _remove,
-    _insert,
-    _insert,
-    _replace,
-    _replace,
-    _repeat,
-    _splice,
-    _noise,
-)
+    _flip, _flip, _cut, _remove, _insert, _insert, _replace, _replace, _repeat, _splice, _noise,
+)  # fmt: skip

@@ -116,15 +116,8 @@ NAMES = [
     "%2fetc%2fpasswd",
 ]
 RANGES = [
-    "bytes=-1",
-    "bytes=5-1",
-    f"bytes=0-{HUGE}",
-    f"bytes={HUGE}-",
-    "bytes=0-1,5-9",
-    "bytes=x-y",
-    "lines=1-2",
-    "bytes=--",
-]
+    "bytes=-1", "bytes=5-1", f"bytes=0-{HUGE}", f"bytes={HUGE}-", "bytes=0-1,5-9", "bytes=x-y", "lines=1-2", "bytes=--",
+]  # fmt: skip
 QUERIES = [
     "taskId=..%2f..%2fsecret&cid=%00&range=-1--5&result=501&status=701",
     f"taskId={TASK}&srcCid=c&dstCid=d&range=0-{HUGE}&result={HUGE}&status=-1",

@@ -20,14 +20,9 @@ from pantala_protocol.image import ImageRepository
 from tests.support.fake_registry import Clock, FakeRegistry, Server
 
 NAMES = (
-    "*.dkr.ecr.eu-west-1.amazonaws.com",
-    "*.ecr.eu-west-1.amazonaws.com",
-    "*.eu-west-1.amazonaws.com",
-    "*.pkg.dev",
-    "*.googleapis.com",
-    "*.azurecr.io",
-    "login.microsoftonline.com",
-)
+    "*.dkr.ecr.eu-west-1.amazonaws.com", "*.ecr.eu-west-1.amazonaws.com", "*.eu-west-1.amazonaws.com", "*.pkg.dev",
+    "*.googleapis.com", "*.azurecr.io", "login.microsoftonline.com",
+)  # fmt: skip
 ECR = "123456789012.dkr.ecr.eu-west-1.amazonaws.com"
 PKG = "europe-docker.pkg.dev"
 ACR = "contoso.azurecr.io"

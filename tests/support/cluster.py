@@ -25,17 +25,9 @@ from pantala_operator.watch.observation import ResourceInbox
 
 Body = dict[str, Any]
 _KINDS = (
-    "tasks",
-    "nodes",
-    "peers",
-    "imageprefetches",
-    "sourcepolicies",
-    "secrets",
-    "statefulsets",
-    "deployments",
-    "daemonsets",
-    "configmaps",
-)
+    "tasks", "nodes", "peers", "imageprefetches", "sourcepolicies", "secrets", "statefulsets", "deployments",
+    "daemonsets", "configmaps",
+)  # fmt: skip
 _WATCHED = frozenset(_KINDS[:5])
 _PLURALS: dict[type, str] = {
     TaskResource: "tasks",

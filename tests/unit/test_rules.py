@@ -7,14 +7,10 @@ import pytest
 
 ROOT = Path(__file__).parents[2]
 IDS = [
-    *(f"A{number}" for number in range(1, 21)),
-    *(f"T{number}" for number in range(1, 19)),
-    *(f"F{number}" for number in range(1, 23)),
-    *("C1", "C2"),
-    *(f"H{number}" for number in range(1, 11)),
-    *(f"M{number}" for number in range(1, 10)),
-    "low",
-]
+    *(f"A{number}" for number in range(1, 21)), *(f"T{number}" for number in range(1, 19)),
+    *(f"F{number}" for number in range(1, 23)), *("C1", "C2"), *(f"H{number}" for number in range(1, 11)),
+    *(f"M{number}" for number in range(1, 10)), "low",
+]  # fmt: skip
 """All ids of the threat model and of the audits."""
 ROWS = [
     [cell.strip() for cell in line.strip("|").split(" | ")]

@@ -15,19 +15,11 @@ from pantala_supernode.tasks.copy import FileSource
 
 CANARY = "canary-5b1e77"
 URLS = [
-    f"https://user:{CANARY}@host/x",
-    f"https://{CANARY}@host/x",
-    f"https://host/{CANARY}",
-    f"https://host/{CANARY}/file.bin",
-    f"https://host/a/{CANARY}.bin",
-    f"https://host/a;p={CANARY}",
-    f"https://host/a?sig={CANARY}",
-    f"https://host/a#{CANARY}",
-    f"https://host//{CANARY}",
-    f"https://host:99999/{CANARY}",
-    f"//host/{CANARY}",
-    CANARY,
-]
+    f"https://user:{CANARY}@host/x", f"https://{CANARY}@host/x", f"https://host/{CANARY}",
+    f"https://host/{CANARY}/file.bin", f"https://host/a/{CANARY}.bin", f"https://host/a;p={CANARY}",
+    f"https://host/a?sig={CANARY}", f"https://host/a#{CANARY}", f"https://host//{CANARY}",
+    f"https://host:99999/{CANARY}", f"//host/{CANARY}", CANARY,
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("url", URLS)

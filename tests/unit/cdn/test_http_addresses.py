@@ -14,63 +14,24 @@ from testbed.origin import Behaviour, Generated, Origin
 from tests.support.outbound import http_reader, local_egress
 
 METADATA = [
-    "169.254.169.254",
-    "169.254.0.1",
-    "::ffff:169.254.169.254",
-    "::ffff:a9fe:a9fe",
-    "::169.254.169.254",
-    "64:ff9b::a9fe:a9fe",
-    "64:ff9b:1:a9fe:a9:fe00::",
-    "2002:a9fe:a9fe::1",
-    "2001:0:a9fe:a9fe::",
-    "2001:0:808:808:0:0:5601:5601",
-    "fe80::5efe:a9fe:a9fe",
-    "2001:db8::5efe:169.254.169.254",
-    "2001:db8::200:5efe:169.254.169.254",
-    "fe80::1",
-    "fe80::1%eth0",
-    "fd00:ec2::254",
-    "fd20:ce::254",
-    "100.100.100.200",
-    "168.63.129.16",
-    "192.0.0.192",
-    "::ffff:192.0.0.192",
-    "fd00:42::42",
-    "::ffff:0:169.254.169.254",
-    "64:ff9b:1:808:a9:fea9:fe08:808",
-    "64:ff9b:1:8a9:fe:a9fe:808:808",
-    "64:ff9b:1:808:8:808:a9fe:a9fe",
-]
+    "169.254.169.254", "169.254.0.1", "::ffff:169.254.169.254", "::ffff:a9fe:a9fe", "::169.254.169.254",
+    "64:ff9b::a9fe:a9fe", "64:ff9b:1:a9fe:a9:fe00::", "2002:a9fe:a9fe::1", "2001:0:a9fe:a9fe::",
+    "2001:0:808:808:0:0:5601:5601", "fe80::5efe:a9fe:a9fe", "2001:db8::5efe:169.254.169.254",
+    "2001:db8::200:5efe:169.254.169.254", "fe80::1", "fe80::1%eth0", "fd00:ec2::254", "fd20:ce::254", "100.100.100.200",
+    "168.63.129.16", "192.0.0.192", "::ffff:192.0.0.192", "fd00:42::42", "::ffff:0:169.254.169.254",
+    "64:ff9b:1:808:a9:fea9:fe08:808", "64:ff9b:1:8a9:fe:a9fe:808:808", "64:ff9b:1:808:8:808:a9fe:a9fe",
+]  # fmt: skip
 
 
 OTHERS = ["0.0.0.0", "0.1.2.3", "::", "::ffff:0.0.0.0", "224.0.0.1", "239.255.255.250", "255.255.255.255", "ff02::1"]
 
 
 INTERNAL = [
-    "127.0.0.1",
-    "127.255.255.254",
-    "::1",
-    "::ffff:127.0.0.1",
-    "64:ff9b::7f00:1",
-    "2002:7f00:1::",
-    "::127.0.0.1",
-    "10.0.0.1",
-    "172.31.255.255",
-    "192.168.1.1",
-    "100.64.0.1",
-    "198.18.0.1",
-    "203.0.113.9",
-    "240.0.0.1",
-    "fd00::1",
-    "fec0::1",
-    "100::1",
-    "2001:db8::1",
-    "5f00::1",
-    "::ffff:10.0.0.1",
-    "64:ff9b::a00:1",
-    "2002:a00:1::",
+    "127.0.0.1", "127.255.255.254", "::1", "::ffff:127.0.0.1", "64:ff9b::7f00:1", "2002:7f00:1::", "::127.0.0.1",
+    "10.0.0.1", "172.31.255.255", "192.168.1.1", "100.64.0.1", "198.18.0.1", "203.0.113.9", "240.0.0.1", "fd00::1",
+    "fec0::1", "100::1", "2001:db8::1", "5f00::1", "::ffff:10.0.0.1", "64:ff9b::a00:1", "2002:a00:1::",
     "2600::5efe:10.0.0.1",
-]
+]  # fmt: skip
 
 
 PUBLIC = ["8.8.8.8", "172.32.0.1", "2606:4700::1111", "::ffff:8.8.8.8", "64:ff9b::808:808", "2002:808:808::1"]
@@ -118,17 +79,10 @@ def test_the_size_limit_of_a_network_holds_in_every_form(address: str) -> None:
 @pytest.mark.parametrize(
     "name",
     [
-        "metadata",
-        "metadata.goog",
-        "metadata.google.internal.",
-        "metadata.azure.internal",
-        "instance-data",
-        "instance-data.ec2.internal",
-        "metadata.tencentyun.com",
-        "metadata.packet.net",
-        "metadata.platformequinix.com",
+        "metadata", "metadata.goog", "metadata.google.internal.", "metadata.azure.internal", "instance-data",
+        "instance-data.ec2.internal", "metadata.tencentyun.com", "metadata.packet.net", "metadata.platformequinix.com",
     ],
-)
+)  # fmt: skip
 def test_names_of_metadata_servers_are_always_forbidden(name: str) -> None:
     with pytest.raises(SourceDeniedError, match="metadata server"):
         EgressPolicy(policies=SourcePolicies([EVERY_NETWORK])).check_name(name)

@@ -33,16 +33,10 @@ def test_the_numbers_are_settable() -> None:
 @pytest.mark.parametrize(
     "flag",
     [
-        "--origin-connections=0",
-        "--origin-connections=65",
-        "--origin-connections=x",
-        "--origin-first-byte=0",
-        "--origin-first-byte=-1",
-        "--origin-first-byte=nan",
-        "--origin-head-size=301Ki",
-        "--origin-head-size=0",
+        "--origin-connections=0", "--origin-connections=65", "--origin-connections=x", "--origin-first-byte=0",
+        "--origin-first-byte=-1", "--origin-first-byte=nan", "--origin-head-size=301Ki", "--origin-head-size=0",
     ],
-)
+)  # fmt: skip
 def test_invalid_numbers_are_refused(flag: str) -> None:
     with pytest.raises(SettingsError, match=flag.partition("=")[0]):
         read(flag)

@@ -65,30 +65,15 @@ def test_a_vendors_host_gets_the_vendors_credentials(host: str, vendor: str, api
 @pytest.mark.parametrize(
     "host",
     [
-        "123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example",
-        "123456789012.dkr.ecr.eu-west-1.evil.com",
-        "evil.example/123456789012.dkr.ecr.eu-west-1.amazonaws.com",
-        "dkr.ecr.eu-west-1.amazonaws.com",
-        "12345.dkr.ecr.eu-west-1.amazonaws.com",
-        "123456789012.dkr.ecr.a.b.amazonaws.com",
-        "123456789012xdkr.ecr.eu-west-1.amazonaws.com",
-        "public.ecr.aws",
-        "s3.eu-west-1.amazonaws.com",
-        "gcr.io.evil.example",
-        "evilgcr.io",
-        "a.b.gcr.io",
-        "pkg.dev",
-        "pkg.dev.evil.example",
-        "azurecr.io",
-        "contosoazurecr.io",
-        "contoso.azurecr.io.evil.example",
-        "contoso.azurecr.io@evil.example",
-        "contoso.azurecr.io\n",
-        "docker.io",
-        "169.254.170.23",
-        "",
+        "123456789012.dkr.ecr.eu-west-1.amazonaws.com.evil.example", "123456789012.dkr.ecr.eu-west-1.evil.com",
+        "evil.example/123456789012.dkr.ecr.eu-west-1.amazonaws.com", "dkr.ecr.eu-west-1.amazonaws.com",
+        "12345.dkr.ecr.eu-west-1.amazonaws.com", "123456789012.dkr.ecr.a.b.amazonaws.com",
+        "123456789012xdkr.ecr.eu-west-1.amazonaws.com", "public.ecr.aws", "s3.eu-west-1.amazonaws.com",
+        "gcr.io.evil.example", "evilgcr.io", "a.b.gcr.io", "pkg.dev", "pkg.dev.evil.example", "azurecr.io",
+        "contosoazurecr.io", "contoso.azurecr.io.evil.example", "contoso.azurecr.io@evil.example",
+        "contoso.azurecr.io\n", "docker.io", "169.254.170.23", "",
     ],
-)
+)  # fmt: skip
 def test_no_other_host_gets_credentials_of_a_cloud(host: str) -> None:
     assert [] == [name for name, identity in IDENTITIES.items() if identity.serves(host)]
 
@@ -225,17 +210,10 @@ def test_a_token_goes_to_an_https_url_or_to_this_pod(url: str) -> None:
 @pytest.mark.parametrize(
     "url",
     [
-        "http://sts.example/",
-        "http://169.254.169.254/",
-        "http://169.254.170.23/v1/credentials",
-        "http://10.0.0.1/",
-        "ftp://127.0.0.1/",
-        "",
-        "https:///x",
-        "http://127.0.0.1.evil.example/",
-        "http://localhost.evil.example/",
+        "http://sts.example/", "http://169.254.169.254/", "http://169.254.170.23/v1/credentials", "http://10.0.0.1/",
+        "ftp://127.0.0.1/", "", "https:///x", "http://127.0.0.1.evil.example/", "http://localhost.evil.example/",
     ],
-)
+)  # fmt: skip
 def test_a_token_does_not_cross_the_network_in_clear_text(url: str) -> None:
     with pytest.raises(CloudIdentityError, match="https:"):
         check_url(url, "x")
@@ -244,20 +222,10 @@ def test_a_token_does_not_cross_the_network_in_clear_text(url: str) -> None:
 @pytest.mark.parametrize(
     "address",
     [
-        "169.254.169.254",
-        "169.254.170.2",
-        "169.254.170.24",
-        "::ffff:169.254.170.23",
-        "2002:a9fe:aa17::",
-        "64:ff9b::a9fe:aa17",
-        "fd00:ec2::254",
-        "fe80::1",
-        "10.0.0.1",
-        "8.8.8.8",
-        "127.0.0.1",
-        "2001:db8::1",
+        "169.254.169.254", "169.254.170.2", "169.254.170.24", "::ffff:169.254.170.23", "2002:a9fe:aa17::",
+        "64:ff9b::a9fe:aa17", "fd00:ec2::254", "fe80::1", "10.0.0.1", "8.8.8.8", "127.0.0.1", "2001:db8::1",
     ],
-)
+)  # fmt: skip
 @pytest.mark.parametrize("agent", sorted(aws_keys.AGENTS))
 def test_the_agents_client_reaches_one_address_only(address: str, agent: str) -> None:
     policy = EgressPolicy(EVERYWHERE, exceptions=[ip_address(agent)])

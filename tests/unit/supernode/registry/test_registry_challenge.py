@@ -53,18 +53,11 @@ def test_challenges_are_read_in_order(values: list[str], expected: list[tuple[st
 @pytest.mark.parametrize(
     "value",
     [
-        '="x"',
-        'Basic realm="x',
-        'Basic realm="x" service="y"',
-        'Basic realm="x", realm="y"',
-        'Bearer realm="https://a/t", REALM="https://b/t"',
-        'Bearer service="a", service="b"',
-        'Bearer realm="x", realm=""',
-        "Basic @@",
-        'Bearer realm="a"b',
-        "x" * 9000,
+        '="x"', 'Basic realm="x', 'Basic realm="x" service="y"', 'Basic realm="x", realm="y"',
+        'Bearer realm="https://a/t", REALM="https://b/t"', 'Bearer service="a", service="b"',
+        'Bearer realm="x", realm=""', "Basic @@", 'Bearer realm="a"b', "x" * 9000,
     ],
-)
+)  # fmt: skip
 def test_an_invalid_challenge_is_refused(value: str) -> None:
     with pytest.raises(ValueError, match="WWW-Authenticate"):
         challenge.parse([value])
@@ -141,20 +134,11 @@ def test_an_identity_token_is_posted() -> None:
 @pytest.mark.parametrize(
     "realm",
     [
-        "",
-        "token",
-        "//auth/token",
-        "ftp://auth/token",
-        "file:///etc/passwd",
-        "http://auth/token",
-        "https://",
-        "https://user@auth/token",
-        "https://auth/token#x",
-        "https://auth:port/token",
-        "https://au th/token",
+        "", "token", "//auth/token", "ftp://auth/token", "file:///etc/passwd", "http://auth/token", "https://",
+        "https://user@auth/token", "https://auth/token#x", "https://auth:port/token", "https://au th/token",
         "https://auth/" + "x" * 3000,
     ],
-)
+)  # fmt: skip
 def test_a_realm_must_be_an_https_url(realm: str) -> None:
     with pytest.raises(ValueError, match="token server"):
         challenge.token_request(bearer(realm=realm), "x", plain_http=False)
