@@ -180,11 +180,7 @@ class _Builder:
 
     def index(self, manifests: Mapping[str, dict[str, object]]) -> dict[str, object]:
         """Write the index of these manifests and return its descriptor."""
-        document = {
-            "schemaVersion": 2,
-            "mediaType": self._types["index"],
-            "manifests": list(manifests.values()),
-        }
+        document = {"schemaVersion": 2, "mediaType": self._types["index"], "manifests": list(manifests.values())}
         return self._write("index", document)
 
     def _write(self, kind: str, document: Mapping[str, object]) -> dict[str, object]:

@@ -62,13 +62,7 @@ def _peer(url: str, root: Path, name: str, clocks: Clocks) -> Process:
 
 
 async def _one(
-    case: Case,
-    tally: Tally,
-    clocks: Clocks,
-    supernode: SupernodeProcess,
-    origin: Origin,
-    body: Generated,
-    folder: Path,
+    case: Case, tally: Tally, clocks: Clocks, supernode: SupernodeProcess, origin: Origin, body: Generated, folder: Path
 ) -> None:
     await eventually(supernode.is_ready, within=30, ignoring=OSError)
     url = origin.url("/f")

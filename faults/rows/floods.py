@@ -67,10 +67,7 @@ async def slow_sockets(plan: Plan, tally: Tally) -> None:
         supernode.spawn()
         resource.prlimit(supernode.running.pid, resource.RLIMIT_NOFILE, FILES)  # before its code can raise the limit
         await eventually(supernode.is_ready, within=20, ignoring=(OSError, aiohttp.ClientError))
-        async with (
-            peer(supernode.url, folder / "node-1", "node-1"),
-            peer(supernode.url, folder / "node-2", "node-2"),
-        ):
+        async with peer(supernode.url, folder / "node-1", "node-1"), peer(supernode.url, folder / "node-2", "node-2"):
             quiet = [await _seconds(supernode, origin, number) for number in range(3)]
             tally.measure("seconds_without_them", sorted(quiet)[1])
             for case in plan.cases(SOCKETS):

@@ -195,11 +195,7 @@ class Node:
 
 
 def _network(place: NodePlace) -> dict[str, object]:
-    addresses = {
-        "type": "host-local",
-        "ranges": [[{"subnet": place.pods}]],
-        "routes": [{"dst": layout.EVERYWHERE}],
-    }
+    addresses = {"type": "host-local", "ranges": [[{"subnet": place.pods}]], "routes": [{"dst": layout.EVERYWHERE}]}
     bridge = {"type": "bridge", "bridge": "cni0", "isGateway": True, "hairpinMode": True, "ipam": addresses}
     ports = {"type": "portmap", "capabilities": {"portMappings": True}}
     return {"cniVersion": "0.4.0", "name": place.name, "plugins": [bridge, ports]}

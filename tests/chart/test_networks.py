@@ -56,10 +56,7 @@ def test_authorities_come_from_secrets_and_configmaps(render: Render) -> None:
     everywhere, files = found["origin-authority-0"]["configMap"], found["origin-authority-1"]["secret"]
     assert ("roots", "all.pem") == (everywhere["name"], everywhere["items"][0]["key"])
     assert ("ca", "ca.crt") == (files["secretName"], files["items"][0]["key"])
-    assert {
-        "*": f"{where['origin-authority-0']}/ca",
-        "files.corp": f"{where['origin-authority-1']}/ca",
-    } == given
+    assert {"*": f"{where['origin-authority-0']}/ca", "files.corp": f"{where['origin-authority-1']}/ca"} == given
 
 
 def test_numbers_of_origins_are_values(render: Render) -> None:

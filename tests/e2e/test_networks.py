@@ -119,8 +119,7 @@ def test_a_cluster_without_ipv4_gets_files_and_images(
     for path in ("/address", "/name"):
         origin.serve(path, body)
     case.apply(
-        case.task("address", origin.url("/address")),
-        case.task("name", f"http://files.testbed:{origin.port}/name"),
+        case.task("address", origin.url("/address")), case.task("name", f"http://files.testbed:{origin.port}/name")
     )
     case.ready("task/address", "task/name")
     for name in ("address", "name"):

@@ -181,13 +181,7 @@ PARSERS = (
     ),
     FuzzParser("answer of an origin", _whole, ANSWERS, _answer, (SourceError,)),
     FuzzParser("part of an origin's answer", _part, ANSWERS, _answer, (SourceError,)),
-    FuzzParser(
-        "refusal of an origin",
-        _refusal,
-        (*ANSWERS, *REFUSALS),
-        refusal.raise_for_status,
-        (SourceError,),
-    ),
+    FuzzParser("refusal of an origin", _refusal, (*ANSWERS, *REFUSALS), refusal.raise_for_status, (SourceError,)),
     FuzzParser(
         "error of containerd",
         lambda data: translate("UNKNOWN", text(data), "r/a:1"),

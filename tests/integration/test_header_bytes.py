@@ -67,25 +67,14 @@ class RawServer:
 
 @pytest.mark.parametrize(
     "value",
-    [
-        b"plain",
-        "Schlüssel".encode(),
-        "令牌 für Zoë".encode(),
-        b"f\xfcr",
-        bytes(range(0x80, 0x100)),
-        b"a\tb",
-    ],
+    [b"plain", "Schlüssel".encode(), "令牌 für Zoë".encode(), b"f\xfcr", bytes(range(0x80, 0x100)), b"a\tb"],
     ids=["ASCII", "UTF-8", "UTF-8 of three bytes", "latin-1", "all", "a tab"],
 )
 async def test_an_origin_receives_the_bytes_of_the_secret(tmp_path: Path, value: bytes) -> None:
     """From the Secret through the operator's statement, in JSON, to the wire."""
     async with RawServer() as origin, SupernodeLab(tmp_path) as lab:
         read = headers_of(
-            "ns/s",
-            Secret(
-                Metadata("s", uid="u", labels=ALLOWED),
-                {"X-Key": base64.b64encode(value).decode()},
-            ),
+            "ns/s", Secret(Metadata("s", uid="u", labels=ALLOWED), {"X-Key": base64.b64encode(value).decode()})
         )
         assert isinstance(read, Headers)
         await lab.state(WantedTask("uid", "ns/t", TASK, f"http://{origin.host}/f", read.values))

@@ -184,12 +184,7 @@ async def test_a_task_is_one_trace_across_all_processes(product: Monitored) -> N
     spans = collector.of("default/good")
     names = sorted((each.service, each.name) for each in spans)
     nodes = [("pantala-peer", "distribute")] * 3 + [("pantala-peer", "publish")] * 3
-    assert [
-        ("pantala-operator", "plan"),
-        ("pantala-operator", "task"),
-        *nodes,
-        ("pantala-supernode", "fetch"),
-    ] == names
+    assert [("pantala-operator", "plan"), ("pantala-operator", "task"), *nodes, ("pantala-supernode", "fetch")] == names
     [first] = [each for each in spans if each.name == "task"]
     assert ("", 3) == (first.parent, first.attributes["pantala.nodes"])
     for each in spans:

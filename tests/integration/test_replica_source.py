@@ -270,10 +270,7 @@ async def test_a_leaving_replica_is_asked_although_it_was_silent(liar: Liar) -> 
             request.transport.close()
         return await liar.report(request)
 
-    async with (
-        web_server(web.get("/api/v1/copies/{task}", report)) as port,
-        aiohttp.ClientSession() as session,
-    ):
+    async with web_server(web.get("/api/v1/copies/{task}", report)) as port, aiohttp.ClientSession() as session:
         asking = client.ReplicaClient(session, None, clock=lambda: 0.0)
         staying, leaving = (Member("other", f"http://127.0.0.1:{port}", leaving=each) for each in (False, True))
         for why in ("did not answer: ", "did not answer a moment ago"):

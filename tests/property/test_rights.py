@@ -21,10 +21,7 @@ LIES = ("garbage", "zeros", "short", "long", "prefix", "late", "missing", "hangs
 CREDENTIALS = ("", "Basic ann", "Basic bob", "Bearer eve")
 
 clients = st.builds(
-    Client,
-    st.sampled_from(PEERS),
-    st.sampled_from(PRIVATE_REPOSITORIES + LIARS),
-    st.sampled_from(CREDENTIALS),
+    Client, st.sampled_from(PEERS), st.sampled_from(PRIVATE_REPOSITORIES + LIARS), st.sampled_from(CREDENTIALS)
 )
 
 

@@ -23,13 +23,7 @@ class ManualPeer:
         if self.seq == 1:
             said.setdefault("inventory", {})
         head = SyncRequest(
-            self.name,
-            "boot",
-            self.seq,
-            supernode=self.supernode,
-            revision=self.revision,
-            port=self.port,
-            blake3=True,
+            self.name, "boot", self.seq, supernode=self.supernode, revision=self.revision, port=self.port, blake3=True
         )
         return msgspec.structs.replace(head, **said)
 

@@ -17,14 +17,7 @@ from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.platform import Platform
 from pantala_supernode.registry.service import RegistryService
 from pantala_supernode.tasks.copy import FileSource
-from tests.support.fake_registry import (
-    LAYER,
-    PASSWORD,
-    Clock,
-    FakeRegistry,
-    Handler,
-    sha256,
-)
+from tests.support.fake_registry import LAYER, PASSWORD, Clock, FakeRegistry, Handler, sha256
 
 AMD64 = Platform("linux", "amd64")
 ANN = RegistryAccount("ann", PASSWORD)

@@ -11,13 +11,7 @@ from pantala_peer.events import Assigned, ImagesOrdered, PeerEvents, WorkGiven
 from pantala_peer.sync.connection import SyncConnection
 from pantala_peer.sync.supernodes import SupernodeSessions
 from pantala_protocol.statement import Membership
-from pantala_protocol.sync import (
-    Assignment,
-    HeldPieces,
-    PieceWork,
-    SyncAnswer,
-    SyncRequest,
-)
+from pantala_protocol.sync import Assignment, HeldPieces, PieceWork, SyncAnswer, SyncRequest
 from tests.support.eventually import eventually
 from tests.support.peer import IDENTITY, membership
 from tests.support.scripted_supernode import Known, ScriptedSupernode

@@ -4,12 +4,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from tests.support.fake_registry import (
-    Clock,
-    FakeRegistry,
-    TokenServer,
-    service,
-)
+from tests.support.fake_registry import Clock, FakeRegistry, TokenServer, service
 from tests.support.registry_lab import RegistryLab
 
 

@@ -13,14 +13,7 @@ from pantala_supernode.registry import errors
 from pantala_supernode.registry.credentials import Keyring
 from pantala_supernode.registry.manifest import MAX_SIZE, OCI_INDEX
 from tests.support.eventually import eventually
-from tests.support.fake_registry import (
-    PASSWORD,
-    FakeRegistry,
-    Handler,
-    basic,
-    service,
-    sha256,
-)
+from tests.support.fake_registry import PASSWORD, FakeRegistry, Handler, basic, service, sha256
 from tests.support.registry_lab import AMD64, ANN, RegistryLab, cut, give, refuse, silent
 
 FAULTS: list[tuple[str, Handler, type[SourceError]]] = [

@@ -13,12 +13,7 @@ from pantala_supernode.registry import errors
 from pantala_supernode.registry.manifest import OCI_MANIFEST
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from tests.support.cdn import TASK, CDNBench
-from tests.support.fake_registry import (
-    LAYER,
-    FakeRegistry,
-    service,
-    sha256,
-)
+from tests.support.fake_registry import LAYER, FakeRegistry, service, sha256
 from tests.support.registry_lab import ANN, RegistryLab, give, refuse
 
 

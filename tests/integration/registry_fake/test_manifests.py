@@ -10,11 +10,7 @@ from pantala_protocol.images import ImageBlob
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.credentials import RegistryAccount
 from pantala_supernode.registry.manifest import OCI_MANIFEST
-from tests.support.fake_registry import (
-    LAYER,
-    TokenServer,
-    sha256,
-)
+from tests.support.fake_registry import LAYER, TokenServer, sha256
 from tests.support.registry_lab import AMD64, RegistryLab, refuse
 
 

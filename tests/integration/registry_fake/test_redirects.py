@@ -11,16 +11,7 @@ from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.credentials import ANONYMOUS, Keyring
 from pantala_supernode.registry.endpoint import RegistryEndpoints, RegistrySettings
-from tests.support.fake_registry import (
-    LAYER,
-    PASSWORD,
-    FakeRegistry,
-    Storage,
-    TokenServer,
-    basic,
-    service,
-    sha256,
-)
+from tests.support.fake_registry import LAYER, PASSWORD, FakeRegistry, Storage, TokenServer, basic, service, sha256
 from tests.support.registry_lab import ANN, RegistryLab, elsewhere, refuse
 
 

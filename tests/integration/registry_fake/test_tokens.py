@@ -10,15 +10,7 @@ from pantala_supernode.errors import SourceError
 from pantala_supernode.origin.source import Resume
 from pantala_supernode.registry import errors
 from pantala_supernode.registry.credentials import Keyring, RegistryAccount
-from tests.support.fake_registry import (
-    LAYER,
-    PASSWORD,
-    Clock,
-    FakeRegistry,
-    TokenServer,
-    basic,
-    service,
-)
+from tests.support.fake_registry import LAYER, PASSWORD, Clock, FakeRegistry, TokenServer, basic, service
 from tests.support.outbound import local_egress
 from tests.support.registry_lab import ANN, RegistryLab, give, refuse
 

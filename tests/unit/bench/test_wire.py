@@ -58,11 +58,7 @@ def test_requests_at_once_have_a_connection_each() -> None:
     ],
 )
 def test_other_answers_are_errors(answer: bytes, message: str) -> None:
-    with (
-        contextlib.closing(Wires()) as wires,
-        server(answer) as port,
-        pytest.raises(BenchError, match=message),
-    ):
+    with contextlib.closing(Wires()) as wires, server(answer) as port, pytest.raises(BenchError, match=message):
         wires.ask(ADDRESS, port, b"GET")
 
 

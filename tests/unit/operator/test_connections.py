@@ -16,12 +16,7 @@ from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.app import build
 from pantala_operator.errors import ClusterError, SupernodeRefusedError, SupernodeUnavailableError
 from pantala_operator.settings import parse
-from pantala_protocol.statement import (
-    Changes,
-    Statement,
-    StatementReceipt,
-    WantedTask,
-)
+from pantala_protocol.statement import Changes, Statement, StatementReceipt, WantedTask
 from tests.support.eventually import eventually
 
 SENT = Statement(7, (WantedTask("u", "ns/t", "f" * 64, "http://o/f", {"Authorization": "x"}, peers=("a",)),))

@@ -61,9 +61,7 @@ async def test_a_node_that_is_done_and_still_shows_a_rate_counts_once(desk: Desk
     desk.put(task("t", contentLength=4 * MIB, peers=peers(3, 1, 2)))
     desk.report("t", length=4 * MIB, piece_size=MIB, pieces_cached=4)
     desk.progress(
-        "t",
-        NodeDownload("a", 4 * MIB, 100, pace=300),
-        *(NodeDownload(name, MIB, 50, pace=100) for name in "bc"),
+        "t", NodeDownload("a", 4 * MIB, 100, pace=300), *(NodeDownload(name, MIB, 50, pace=100) for name in "bc")
     )
     [shown] = (await desk.view()).tasks
     assert (5 / 8, 200) == (shown.progress, shown.traffic.peers_rate)

@@ -117,9 +117,7 @@ async def test_an_outage_of_the_api_server_is_visible() -> None:
         await shows(app, "pantala_operator_queued_writes 0.0", "pantala_operator_write_lag_seconds 0.0")
 
 
-async def test_writes_that_the_api_server_refuses_are_visible_and_fill_no_log(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def test_writes_that_the_api_server_refuses_are_visible_and_fill_no_log(monkeypatch: pytest.MonkeyPatch) -> None:
     """The operator lacks a right. The error names each object, so no two texts are equal."""
     stage = OperatorStage()
     await stage.connect("a")

@@ -80,12 +80,7 @@ def test_after_its_time_a_node_has_failed() -> None:
     assert ["NodeTimeout"] == [each.reason for each in found.failed.values()]
 
 
-@given(
-    *[st.sets(st.sampled_from("abcdef")).map(frozenset)] * 4,
-    st.integers(0, 6),
-    st.integers(0, 6),
-    st.booleans(),
-)
+@given(*[st.sets(st.sampled_from("abcdef")).map(frozenset)] * 4, st.integers(0, 6), st.integers(0, 6), st.booleans())
 def test_the_counts_add_up(
     desired: frozenset[str],
     holders: frozenset[str],

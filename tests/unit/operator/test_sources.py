@@ -27,12 +27,7 @@ def test_m2_a_policy_becomes_a_rule_and_is_accepted() -> None:
     spec = {"hosts": ["files.corp"], "cidrs": ["10.0.0.0/8", "fd00::/8"], "ports": [443], "caBundle": PEM}
     made = plan(policy(**spec, limits={"maxBytes": 5}), NOW)
     rule = SourceRule(
-        "corp",
-        hosts=("files.corp",),
-        networks=("10.0.0.0/8", "fd00::/8"),
-        ports=(443,),
-        authorities=PEM,
-        max_bytes=5,
+        "corp", hosts=("files.corp",), networks=("10.0.0.0/8", "fd00::/8"), ports=(443,), authorities=PEM, max_bytes=5
     )
     assert rule == made.rule
     accepted = find(made.status.conditions, "Accepted")

@@ -10,14 +10,7 @@ from pantala_operator.resources.api import Metadata
 from pantala_operator.resources.workloads import Ordinals, StatefulSet, StatefulSetSpec, StatefulSetStatus
 from pantala_operator.supernodes import discovery
 from pantala_operator.supernodes.view import SupernodeOverview, SupernodeView, TaskView
-from pantala_protocol.statement import (
-    CDNStatus,
-    Changes,
-    Member,
-    PeerReport,
-    TaskReport,
-    owner_among,
-)
+from pantala_protocol.statement import CDNStatus, Changes, Member, PeerReport, TaskReport, owner_among
 
 NOW = datetime(2026, 1, 1, tzinfo=UTC)
 TASK = "f" * 64

@@ -13,15 +13,7 @@ from pantala_operator.plan.nodes import Trouble
 from pantala_operator.plan.peer import ObservedPeer, PeerPlan, notices, plan
 from pantala_operator.plan.targets import PeerState, choose
 from pantala_operator.resources import conditions
-from pantala_operator.resources.api import (
-    Metadata,
-    Node,
-    NodeSpec,
-    PeerCache,
-    PeerResource,
-    PeerStatus,
-    Target,
-)
+from pantala_operator.resources.api import Metadata, Node, NodeSpec, PeerCache, PeerResource, PeerStatus, Target
 from pantala_operator.resources.conditions import (
     MAX_MESSAGE,
     Condition,

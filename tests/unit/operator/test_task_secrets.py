@@ -18,10 +18,7 @@ from tests.support.operator_stage import OperatorStage
 
 pytestmark = pytest.mark.virtual_time
 
-SECRET = {
-    "metadata": {"name": "s", "namespace": "ns", "labels": {"pantala.dev/allow": "tasks"}},
-    "data": {"A": "eA=="},
-}
+SECRET = {"metadata": {"name": "s", "namespace": "ns", "labels": {"pantala.dev/allow": "tasks"}}, "data": {"A": "eA=="}}
 HEADERS = {"secretRef": {"name": "s"}}
 
 

@@ -7,13 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from pantala_peer.sync.channel import (
-    MAX_ANSWER,
-    ChannelAnswer,
-    ChannelError,
-    ExchangeChannel,
-    StaleChannelError,
-)
+from pantala_peer.sync.channel import MAX_ANSWER, ChannelAnswer, ChannelError, ExchangeChannel, StaleChannelError
 
 GOOD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 2\r\n\r\n{}"
 

@@ -9,14 +9,7 @@ import pytest
 from pantala_peer.events import WorkGiven
 from pantala_protocol.images import NodeOrders, PullPhase, PullState, RuntimeState
 from pantala_protocol.statement import Member, Membership
-from pantala_protocol.sync import (
-    Assignment,
-    Delivery,
-    HeldPieces,
-    PieceFailure,
-    PieceWork,
-    WantedBlob,
-)
+from pantala_protocol.sync import Assignment, Delivery, HeldPieces, PieceFailure, PieceWork, WantedBlob
 from tests.support.peer import membership, node_state
 from tests.support.scripted_supernode import PUBLISHED
 from tests.support.session_lab import FIRST, NAMES, QUIET, PatientSupernode, SessionLab

@@ -22,19 +22,7 @@ from pantala_protocol import reasons
 from pantala_protocol.images import PullPhase, PullState
 from pantala_protocol.reasons import Reason, Retry
 from pantala_protocol.registry import Resolved
-from tests.support.prefetch import (
-    AMD64,
-    NOW,
-    ONE,
-    ONLY_ONE,
-    SECOND,
-    UNIX,
-    digest,
-    node,
-    refused,
-    resolved,
-    world,
-)
+from tests.support.prefetch import AMD64, NOW, ONE, ONLY_ONE, SECOND, UNIX, digest, node, refused, resolved, world
 
 RULES = PullRules("run", UNIX, limit=6)
 BROKEN = PullState(PullPhase.FAILED, UNIX, "run", reason="Unreachable")

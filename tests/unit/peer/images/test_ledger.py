@@ -205,10 +205,7 @@ async def test_a_probe_by_our_file_shows_that_it_is_in_force() -> None:
 
 @pytest.mark.parametrize(
     ("folder", "advice"),
-    [
-        ("", ['config_path = "/etc/containerd/certs.d"']),
-        ("/etc/other", ["reads /etc/other", "pantala-peer configure"]),
-    ],
+    [("", ['config_path = "/etc/containerd/certs.d"']), ("/etc/other", ["reads /etc/other", "pantala-peer configure"])],
 )
 async def test_a_folder_that_is_not_ours_is_named(folder: str, advice: list[str]) -> None:
     state = await Scene(False, config_path=folder).watch.look()
