@@ -24,6 +24,7 @@ _RANGE = b"Range: bytes=%d-%d\r\n\r\n"
 _MOST_KNOWN = 256
 """The most beginnings of requests in the cache: one for each task and provider."""
 
+_STATUS = re.compile(rb"HTTP/1\.1 ([0-9]{3})(?: [^\r\n]*)?")
 _PRINTABLE = re.compile(r"[!-~]{1,512}")
 """Matches a text that may be in a request line or a header."""
 
@@ -63,11 +64,10 @@ class PieceRequest(msgspec.Struct, frozen=True):
 
     def _check_unusual(self, head: bytes) -> bool:
         status_line, *lines = head.split(b"\r\n")
-        version, _, rest = status_line.partition(b" ")
-        code = rest[:3]
-        if version != b"HTTP/1.1" or not code.isdigit() or rest[3:4] not in (b"", b" "):
+        status = _STATUS.fullmatch(status_line)
+        if status is None:
             raise CorruptError("the provider's answer is not HTTP/1.1")
-        _check_status(int(code))
+        _check_status(int(status[1]))
         fields = _fields(lines)
         if b"transfer-encoding" in fields or b"content-encoding" in fields:
             raise CorruptError("the provider's answer is encoded, but pieces must not be encoded")
