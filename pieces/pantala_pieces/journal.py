@@ -66,11 +66,11 @@ def decode(data: bytes) -> Iterator[JournalRecord]:
         yield record
 
 
-class Journal:
+class Journal(Descriptor):
     """The journal of one file. Its methods raise :class:`OSError`."""
 
     def __init__(self, path: Path, *, durable: bool) -> None:
-        self._file = Descriptor(path, lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
+        super().__init__(path, lambda: os.O_RDWR | os.O_CREAT | os.O_APPEND)
         self._directory = path.parent
         self._durable = durable
         self._named = False
@@ -78,7 +78,7 @@ class Journal:
 
     def read(self) -> list[JournalRecord]:
         """The valid records. Cuts the file after the last valid record."""
-        with self._file.using() as fd:
+        with self.using() as fd:
             try:
                 content = os.pread(fd, os.fstat(fd).st_size, 0)
             except OSError as error:
@@ -93,7 +93,7 @@ class Journal:
 
     def append(self, records: Iterable[JournalRecord]) -> None:
         unwritten = b"".join(map(encode, records))
-        with self._file.using() as fd:
+        with self.using() as fd:
             begun_at = self._end(fd)
             try:
                 while unwritten:
@@ -107,16 +107,8 @@ class Journal:
 
     def sync(self) -> None:
         """Make all records durable."""
-        with self._file.using() as fd:
+        with self.using() as fd:
             os.fdatasync(fd)
-
-    def close(self) -> None:
-        """Close the file. A later use opens it again."""
-        self._file.close()
-
-    def end(self) -> None:
-        """Close the file and never open it again, because it is deleted."""
-        self._file.end()
 
     def _sync_names(self) -> None:
         if not self._named:

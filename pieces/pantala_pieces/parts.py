@@ -49,21 +49,20 @@ class Part(NamedTuple):
 NO_PART: Final = Part(0, 0)
 
 
-class PartTable:
+class PartTable(Descriptor):
     """The table of one file. Any thread may use it. Its methods raise :class:`OSError`."""
 
     def __init__(self, path: Path) -> None:
         self.written: dict[int, Part] = {}
         """The part of each unfinished piece, by piece."""
-        self._path = path
-        self._table = Descriptor(path, lambda: os.O_RDWR)
-        self._lock = threading.Lock()
+        super().__init__(path, lambda: os.O_RDWR)
+        self._beginning = threading.Lock()
         self._begun = False
 
     def load(self) -> dict[int, Part]:
         """Read the parts of an earlier process. Empty after a reboot."""
         try:
-            with self._table.using() as fd:
+            with self.using() as fd:
                 content = os.pread(fd, _HEADER + _SLOTS * _RECORD_SIZE, 0)
         except OSError as error:
             if error.errno not in LOST:
@@ -78,7 +77,7 @@ class PartTable:
         """Record which part of a piece is written. ``NO_PART``: the piece is finished."""
         if part is not NO_PART:
             self.written[piece] = part
-        with self._table.using(os.O_CREAT) as fd:
+        with self.using(os.O_CREAT) as fd:
             if not self._begun:
                 self._begin(fd)
             os.pwrite(fd, encode(piece, part), _HEADER + piece % _SLOTS * _RECORD_SIZE)
@@ -86,24 +85,16 @@ class PartTable:
     def clear(self) -> None:
         """Forget all parts."""
         self.written.clear()
-        with self._lock, self._table.using(os.O_CREAT) as fd:
+        with self._beginning, self.using(os.O_CREAT) as fd:
             self._begun = False
             os.ftruncate(fd, 0)
 
     def _begin(self, fd: int) -> None:
-        with self._lock:
+        with self._beginning:
             if not self._begun:
                 os.ftruncate(fd, 0)
                 os.pwrite(fd, boot_id() + bytes(_SLOTS * _RECORD_SIZE), 0)
                 self._begun = True
-
-    def close(self) -> None:
-        """Close the file. A later use opens it again."""
-        self._table.close()
-
-    def end(self) -> None:
-        """Close the file and never open it again, because it is deleted."""
-        self._table.end()
 
 
 def encode(piece: int, part: Part) -> bytes:
