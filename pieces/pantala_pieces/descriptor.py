@@ -1,15 +1,26 @@
-"""A file that is opened on its first use, and closed after its last use."""
+"""Opens files at whose paths other programs may have put something else, such as a link or a named pipe."""
 
 import errno
 import os
 import stat
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
-_SAFE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+SAFE: Final = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
 """A symbolic link is not followed, and a named pipe with the file's name does not block the thread."""
+
+
+@contextmanager
+def opened(path: Path | str, flags: int = os.O_RDONLY, *, directory: int | None = None) -> Iterator[int]:
+    """The descriptor of a file, inside one ``with`` block. Raises :class:`OSError`."""
+    fd = os.open(path, flags | SAFE, 0o600, dir_fd=directory)
+    try:
+        yield fd
+    finally:
+        os.close(fd)
 
 
 class _Opened:
@@ -35,10 +46,11 @@ class _Opened:
 
 
 class Descriptor:
-    """The file descriptor of ``path``, for any number of threads. ``flags`` returns the flags for each opening.
+    """The file descriptor of ``path``, for any number of threads. It is opened on its first use.
 
-    A descriptor is never closed while a thread uses it, because another file could get its number. At most one unused
-    descriptor is open, because an open descriptor of a deleted file keeps its room on the disk.
+    ``flags`` returns the flags for each opening. A descriptor is never closed while a thread uses it, because another
+    file could get its number. At most one unused descriptor is open, because an open descriptor of a deleted file keeps
+    its room on the disk.
     """
 
     def __init__(self, path: Path, flags: Callable[[], int]) -> None:
@@ -77,7 +89,7 @@ class Descriptor:
     def _open(self, more: int) -> _Opened:
         if self._ended:
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(self._path))
-        fd = os.open(self._path, self._flags() | more | _SAFE, 0o600)
+        fd = os.open(self._path, self._flags() | more | SAFE, 0o600)
         if not stat.S_ISREG(os.fstat(fd).st_mode):
             os.close(fd)
             raise OSError(errno.ENXIO, "it is not a regular file", str(self._path))

@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 
 from pantala_pieces import records
-from pantala_pieces.descriptor import Descriptor
+from pantala_pieces.descriptor import Descriptor, opened
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST, PieceMissingError, StoreError, store_error, store_errors
 from pantala_pieces.journal import GroupCommit, Journal, JournalRecord, confirmed
@@ -265,13 +265,10 @@ class PieceFile:
     def renew(self) -> None:
         """Copy the held pieces to a new, incomplete data file, because programs may read the former file."""
         fresh = self.path.with_name("data.new")
-        with store_errors(f"copy {self.path}"), self._data.using() as source:
-            target = os.open(fresh, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
-            try:
-                for piece in ranges.members(self.have):
-                    copy_bytes(source, target, piece * self.meta.piece_size, self._records[piece].size)
-            finally:
-                os.close(target)
+        flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC
+        with store_errors(f"copy {self.path}"), self._data.using() as source, opened(fresh, flags) as target:
+            for piece in ranges.members(self.have):
+                copy_bytes(source, target, piece * self.meta.piece_size, self._records[piece].size)
             fresh.replace(self.path)
         self.update(msgspec.structs.replace(self.meta, digest="", checked=0.0))
         self._data.close()  # after the update, because until then a reader would open it only for reading

@@ -17,14 +17,12 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from pantala_pieces.descriptor import opened
 from pantala_pieces.errors import LOST
 from pantala_pieces.writing import write_atomically
 
 MAX_RECORD: Final = 16 * 1024 * 1024
 """The largest record in bytes."""
-
-READ: Final = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-"""The flags to open a path at which another program may have put something else, such as a link or a named pipe."""
 
 _LOST = LOST - {errno.ENOENT} | {errno.ELOOP, errno.EISDIR, errno.ENXIO, errno.ENODEV, errno.ENOTDIR}
 """These errors mean that the record is damaged, or that something else has its name."""
@@ -113,11 +111,16 @@ def copy_of(path: Path) -> Path:
 
 def read_regular(path: Path, limit: int) -> bytes:
     """The content of a regular file. Raises :class:`RecordError` for anything else, and :class:`OSError`."""
-    fd = os.open(path, READ)
-    try:
-        return _read(fd, limit)
-    finally:
-        os.close(fd)
+    with opened(path) as fd:
+        status = os.fstat(fd)
+        if not stat.S_ISREG(status.st_mode):
+            raise RecordError("it is not a regular file")
+        if status.st_size > limit:
+            raise RecordError(f"it has {status.st_size} bytes, more than {limit}")
+        parts = []
+        while chunk := os.read(fd, limit):
+            parts.append(chunk)
+        return b"".join(parts)
 
 
 def is_regular(path: Path) -> bool:
@@ -126,15 +129,3 @@ def is_regular(path: Path) -> bool:
         return stat.S_ISREG(path.lstat().st_mode)
     except FileNotFoundError:
         return True
-
-
-def _read(fd: int, limit: int) -> bytes:
-    status = os.fstat(fd)
-    if not stat.S_ISREG(status.st_mode):
-        raise RecordError("it is not a regular file")
-    if status.st_size > limit:
-        raise RecordError(f"it has {status.st_size} bytes, more than {limit}")
-    parts = []
-    while chunk := os.read(fd, limit):
-        parts.append(chunk)
-    return b"".join(parts)

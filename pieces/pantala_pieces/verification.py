@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from enum import Enum, auto
 from typing import NamedTuple
 
+from pantala_pieces.descriptor import SAFE
 from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import LOST, PieceMissingError, store_errors
 from pantala_pieces.file import PieceFile
@@ -96,13 +97,12 @@ class VerificationPass:
     @contextlib.contextmanager
     def _opened(self) -> Iterator[int]:
         """Open the file for one step only, because an open descriptor keeps a deleted file on the disk."""
-        flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         try:
-            fd = os.open(self._file.path, flags | os.O_DIRECT)
+            fd = os.open(self._file.path, SAFE | os.O_DIRECT)
         except OSError as error:
             if error.errno != errno.EINVAL:
                 raise
-            fd = os.open(self._file.path, flags)  # a filesystem whose files are in memory
+            fd = os.open(self._file.path, SAFE)  # a filesystem whose files are in memory
         try:
             yield fd
         finally:

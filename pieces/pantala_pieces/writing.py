@@ -5,9 +5,8 @@ import os
 import secrets
 from pathlib import Path
 
+from pantala_pieces.descriptor import opened
 from pantala_pieces.errors import store_errors
-
-_NEW = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 def write_bytes(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
@@ -39,16 +38,14 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
     temporary = path.with_name(f".{path.name}.new")
     with store_errors(f"write {path}"):
         clear_name(temporary)
-        fd = os.open(temporary, _NEW, 0o600)
-        try:
-            write_bytes(fd, content, 0)
-            if durable:
-                os.fsync(fd)
-        except OSError:
-            temporary.unlink()
-            raise
-        finally:
-            os.close(fd)
+        with opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL) as fd:
+            try:
+                write_bytes(fd, content, 0)
+                if durable:
+                    os.fsync(fd)
+            except OSError:
+                temporary.unlink()
+                raise
         if path.is_dir() and not path.is_symlink():
             set_aside(path)
         temporary.replace(path)

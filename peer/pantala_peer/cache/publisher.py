@@ -15,8 +15,9 @@ from typing import NamedTuple
 from msgspec import structs
 
 from pantala_peer.cache.records import PublicationRecord, PublicationRecords
-from pantala_peer.cache.tree import FileAccess, FileTree, look, opened
+from pantala_peer.cache.tree import FileAccess, FileTree, look
 from pantala_peer.errors import OutsideRootError, PathConflictError
+from pantala_pieces.descriptor import opened
 from pantala_pieces.digests import sha256_of
 from pantala_pieces.errors import StoreError, store_errors
 from pantala_protocol.rules import names
@@ -166,13 +167,14 @@ class Publisher:
         key = (there.st_ino, there.st_size, there.st_mtime_ns)
         known = self._same.get(path)
         if known is None or known[1] != key:
-            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
             try:
-                opened = os.open(path.rpartition("/")[2], flags, dir_fd=directory)
+                with (
+                    opened(path.rpartition("/")[2], directory=directory) as fd,
+                    os.fdopen(fd, "rb", closefd=False) as file,
+                ):
+                    known = self._same[path] = (sha256_of(file, there.st_size), key)
             except PermissionError:
                 return False
-            with os.fdopen(opened, "rb") as file:
-                known = self._same[path] = (sha256_of(file, there.st_size), key)
         return known[0] == sha256
 
     def _remove_temporary(self, record: PublicationRecord) -> None:
@@ -196,7 +198,7 @@ class Publisher:
             with self._tree.folder(parents, make=False) as directory:
                 there = look(directory, name)
                 if there is not None and there.st_ino in record.inodes:
-                    with opened(name, directory) as file:
+                    with opened(name, directory=directory) as file:
                         self._access.grant(file, self._access.file)
 
     def _record(

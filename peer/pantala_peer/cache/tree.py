@@ -88,15 +88,6 @@ class FileTree:
                 return
 
 
-@contextlib.contextmanager
-def opened(path: Path | str, directory: int | None = None) -> Iterator[int]:
-    file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC, dir_fd=directory)
-    try:
-        yield file
-    finally:
-        os.close(file)
-
-
 def check_root(root: Path, group: int | None = None) -> None:
     """Make ``root`` if it is missing. Raises :class:`OutsideRootError` if other users could redirect the peer's writes.
 

@@ -13,16 +13,15 @@ import msgspec
 from pantala_peer.containerd.errors import FolderError
 from pantala_peer.containerd.plan import DEFAULT, FolderRecord, FormerState, HostsFile, Place, Plan, Tree
 from pantala_pieces import records
+from pantala_pieces.descriptor import opened
 from pantala_pieces.errors import store_error
 from pantala_pieces.records import RecordError
-from pantala_pieces.writing import sync_directory
+from pantala_pieces.writing import sync_directory, write_bytes
 
 _HOSTS = "hosts.toml"
 _TEMPORARY = ".hosts.toml.pantala"
 _CERTIFICATES = frozenset({".crt", ".cert", ".key"})
 _MAX_SIZE = 256 * 1024
-_READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
-_WRITE = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
 class Folder:
@@ -123,14 +122,13 @@ class Folder:
     def _put(self, path: Path, file: HostsFile) -> None:
         """Replace a file atomically."""
         temporary = path.with_name(_TEMPORARY)
-        with os.fdopen(os.open(temporary, _WRITE, 0o600), "wb") as output:
-            there = os.fstat(output.fileno())
+        with opened(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC) as fd:
+            there = os.fstat(fd)
             if (there.st_uid, there.st_gid) != (file.uid, file.gid):
-                os.fchown(output.fileno(), file.uid, file.gid)
-            os.fchmod(output.fileno(), file.mode)
-            output.write(file.content)
-            output.flush()
-            os.fsync(output.fileno())
+                os.fchown(fd, file.uid, file.gid)
+            os.fchmod(fd, file.mode)
+            write_bytes(fd, file.content, 0)
+            os.fsync(fd)
         self._rename(temporary, path)
         sync_directory(path.parent)
 
@@ -144,21 +142,17 @@ def _look(directory: Path) -> Place:
         return Place(directory.is_dir(), obstacle="it is a link or a file; make it a directory", link=link)
     certificates = any(path.suffix in _CERTIFICATES for path in directory.iterdir())
     try:
-        fd = os.open(directory / _HOSTS, _READ)
+        with opened(directory / _HOSTS) as fd:
+            status = os.fstat(fd)
+            if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_SIZE:
+                return Place(True, obstacle=f"its hosts.toml is not a regular file of up to {_MAX_SIZE >> 10} KiB")
+            content = os.pread(fd, _MAX_SIZE, 0)
     except FileNotFoundError:
         return Place(True, certificates=certificates)
     except OSError as error:
         if error.errno != errno.ELOOP:
             raise
         return Place(True, obstacle="its hosts.toml is a symbolic link; make it a file")
-    try:
-        status = os.fstat(fd)
-        if not stat.S_ISREG(status.st_mode) or status.st_size > _MAX_SIZE:
-            return Place(True, obstacle=f"its hosts.toml is not a regular file of up to {_MAX_SIZE >> 10} KiB")
-        with os.fdopen(fd, "rb", closefd=False) as file:
-            content = file.read()
-    finally:
-        os.close(fd)
     return Place(True, HostsFile(content, stat.S_IMODE(status.st_mode), status.st_uid, status.st_gid), "", certificates)
 
 

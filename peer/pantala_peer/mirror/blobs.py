@@ -10,6 +10,7 @@ from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.mirror.demand import BlobDemand, BlobOrigin, BlobReader
 from pantala_peer.mirror.errors import MirrorError, OwnerUnreachableError, SlowError
 from pantala_peer.mirror.rights import ReadRights
+from pantala_pieces.descriptor import opened
 from pantala_pieces.errors import PieceMissingError
 from pantala_pieces.file import PieceFile
 from pantala_protocol import task_id
@@ -147,11 +148,8 @@ class CachedBlobs:
 def _pread(file: PieceFile, start: int, stop: int) -> bytes:
     """The bytes ``[start, stop)`` of a data file. Raises :class:`MirrorError`."""
     try:
-        fd = os.open(file.path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
-        try:
+        with opened(file.path) as fd:
             data = os.pread(fd, stop - start, start)
-        finally:
-            os.close(fd)
     except OSError as error:
         raise MirrorError(f"{file.path} cannot be read: {error.strerror}") from error
     if len(data) != stop - start:
