@@ -202,7 +202,7 @@ def build(settings: Settings) -> PeerApp:
     rules = MirrorRules(settings.mirror_token_file, settings.mirror_resolve, settings.mirror_deadlines)
     mirror = MirrorService(
         supernodes,
-        cache.lookup,
+        cache,
         waiters,
         rules,
         room,
@@ -228,7 +228,7 @@ def build(settings: Settings) -> PeerApp:
     images = ImageOrders(
         LedgerFile(settings.root / "cache" / "images.json"),
         helper,
-        CachedImages(mirror.demand, waiters, holds=mirror.blobs.holds, held=cache.bytes_of, trouble=tasks.trouble),
+        CachedImages(cache, mirror.demand, waiters, trouble=tasks.trouble),
         mirror.grants,
         supernodes,
         events=events,

@@ -3,8 +3,9 @@
 import asyncio
 from collections.abc import Callable
 
+from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import PieceWaiters
-from pantala_peer.images.errors import NodeDiskError, NodeDiskFullError, NodeFilesError, OrderError
+from pantala_peer.images.errors import OrderError
 from pantala_peer.images.ledger import OrderedImage
 from pantala_peer.mirror.demand import BlobDemand, BlobOrigin
 from pantala_protocol import task_id
@@ -19,27 +20,24 @@ _PARALLEL = 4
 _AGAIN = 10.0
 """Seconds without a new piece until the demand for a blob is sent again."""
 
+_OF_DISK: dict[str, str] = {Reason.NODE_DISK_FULL: "NoSpace", Reason.NODE_FILES_EXHAUSTED: "NodeFilesExhausted"}
+"""The reasons of an order that fails because of the node's disk. For other reasons, the order has ``Failed``."""
+
 
 class CachedImages:
-    """Fetches blobs into the cache.
-
-    ``holds`` returns True if the blob with a digest is complete. ``held`` returns the cached bytes of a task.
-    ``trouble`` returns why the disk rejects a task's pieces. ``None``: it does not.
-    """
+    """Fetches blobs into the cache. ``trouble`` returns why the disk rejects a task's pieces. ``None``: it does not."""
 
     def __init__(
         self,
+        cache: PieceCache,
         demand: BlobDemand,
         waiters: PieceWaiters,
         *,
-        holds: Callable[[str], bool],
-        held: Callable[[str], int],
         trouble: Callable[[str], DeliveryState | None],
     ) -> None:
+        self._cache = cache
         self._demand = demand
         self._waiters = waiters
-        self._holds = holds
-        self._held = held
         self._trouble = trouble
 
     async def fetch(self, order: NodeOrder) -> None:
@@ -57,16 +55,16 @@ class CachedImages:
             raise failed[0]
 
     def holds(self, order: NodeOrder) -> bool:
-        return all(self._holds(blob.digest) for blob in order.blobs)
+        return all(self._cache.is_whole(task_id.of_blob(blob.digest)) for blob in order.blobs)
 
     def bytes(self, order: NodeOrder) -> int:
-        return sum(self._held(task_id.of_blob(digest)) for digest in {blob.digest for blob in order.blobs})
+        return sum(self._cache.bytes_of(task_id.of_blob(digest)) for digest in {blob.digest for blob in order.blobs})
 
     async def _fetch(self, repository: ImageRepository, blob: ImageBlob, key: str, slots: asyncio.Semaphore) -> None:
         name, origin = task_id.of_blob(blob.digest), BlobOrigin(repository, blob.size, order=key)
         async with slots:
             with self._demand.reader(blob.digest, origin, 0) as reader:
-                while not self._holds(blob.digest):
+                while not self._cache.is_whole(name):
                     try:
                         async with asyncio.timeout(_AGAIN):
                             await self._waiters.wait(name)
@@ -77,12 +75,6 @@ class CachedImages:
     def _check(self, name: str, blob: ImageBlob) -> None:
         """Raise :class:`OrderError` if nothing arrives because the node's disk rejects the pieces."""
         trouble = self._trouble(name)
-        if trouble is None:
-            return
-        if trouble.reason == Reason.NODE_DISK_FULL:
-            raise NodeDiskFullError(
-                f"the peer's disk has no room for {blob.digest} ({blob.size} bytes): {trouble.message}"
-            )
-        if trouble.reason == Reason.NODE_FILES_EXHAUSTED:
-            raise NodeFilesError(f"the peer cannot open a file for {blob.digest}: {trouble.message}")
-        raise NodeDiskError(f"the peer's disk failed to store {blob.digest}: {trouble.message}")
+        if trouble is not None:
+            what = f"the peer's disk cannot store {blob.digest} ({blob.size} bytes)"
+            raise OrderError(f"{what}: {trouble.message}", _OF_DISK.get(trouble.reason, ""))

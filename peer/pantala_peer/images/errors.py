@@ -3,13 +3,10 @@
 ::
 
     PeerError
-    └── OrderError                      ``reason`` is for the PullState: the runtime helper's reason, or one of these
+    └── OrderError                      ``reason`` is for the PullState: that of the helper or the disk, or one of these
         ├── RuntimeUnavailableError     RuntimeUnavailable  the helper is missing or does not answer
         ├── OrderTimeoutError           Timeout             the order's time has passed
-        ├── InvalidOrderError           InvalidImage        the order does not name a valid image
-        ├── NodeDiskFullError           NoSpace             the node's disk has no room for the blobs
-        ├── NodeFilesError              NodeFilesExhausted  the node can open no file for the blobs
-        └── NodeDiskError               Failed              the node's disk rejects the blobs
+        └── InvalidOrderError           InvalidImage        the order does not name a valid image
 """
 
 from pantala_peer.errors import PeerError
@@ -41,19 +38,3 @@ class InvalidOrderError(OrderError):
     """The order does not name a valid image."""
 
     reason = "InvalidImage"
-
-
-class NodeDiskFullError(OrderError):
-    """The node's disk has no room."""
-
-    reason = "NoSpace"
-
-
-class NodeFilesError(OrderError):
-    """The node has no file handle left."""
-
-    reason = "NodeFilesExhausted"
-
-
-class NodeDiskError(OrderError):
-    """The node's disk rejects a write."""

@@ -5,6 +5,7 @@ import contextlib
 import os
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
 
+from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import PieceWaiters
 from pantala_peer.mirror.deadlines import Deadlines
 from pantala_peer.mirror.demand import BlobDemand, BlobOrigin, BlobReader
@@ -19,8 +20,6 @@ from pantala_protocol.rules.rights import Subject
 _CHUNK = 256 * 1024
 """Bytes for each read in a thread. Larger reads cost less CPU time, but delay the first bytes."""
 
-Lookup = Callable[[str], PieceFile | None]
-
 Permit = Callable[[str], Awaitable[str]]
 """Returns the generation that a client may read. The argument is the generation of this node's pieces, or empty."""
 
@@ -32,7 +31,7 @@ class CachedBlob:
         self,
         name: str,
         length: int,
-        lookup: Lookup,
+        cache: PieceCache,
         waiters: PieceWaiters,
         reader: BlobReader,
         permit: Permit,
@@ -40,7 +39,7 @@ class CachedBlob:
     ) -> None:
         self._name = name
         self._length = length
-        self._lookup = lookup
+        self._cache = cache
         self._waiters = waiters
         self._reader = reader
         self._permit = permit
@@ -85,12 +84,12 @@ class CachedBlob:
 
     def _here(self) -> str:
         """The generation of this node's pieces. Empty without pieces."""
-        file = self._lookup(self._name)
+        file = self._cache.lookup(self._name)
         return file.meta.generation if file is not None else ""
 
     def _held(self, position: int, end: int) -> tuple[PieceFile, int] | None:
         """The file with the byte at ``position``, and the end of the next read. Raises :class:`MirrorError`."""
-        file = self._lookup(self._name)
+        file = self._cache.lookup(self._name)
         if file is None or file.meta.generation != self._generation:
             return None
         if file.meta.length not in (None, self._length):
@@ -107,12 +106,12 @@ class CachedBlob:
 class CachedBlobs:
     """Demands each open blob from the supernodes, and reads its pieces as they arrive.
 
-    ``lookup`` finds the pieces of a task. ``answering`` returns the URL of a task's supernode, if it answers now.
+    ``answering`` returns the URL of a task's supernode, if it answers now.
     """
 
     def __init__(
         self,
-        lookup: Lookup,
+        cache: PieceCache,
         waiters: PieceWaiters,
         demand: BlobDemand,
         rights: ReadRights,
@@ -120,7 +119,7 @@ class CachedBlobs:
         answering: Callable[[str], str | None],
         deadlines: Deadlines,
     ) -> None:
-        self._lookup = lookup
+        self._cache = cache
         self._waiters = waiters
         self._demand = demand
         self._rights = rights
@@ -128,8 +127,7 @@ class CachedBlobs:
         self._deadlines = deadlines
 
     def holds(self, digest: str) -> bool:
-        file = self._lookup(task_id.of_blob(digest))
-        return file is not None and file.whole
+        return self._cache.is_whole(task_id.of_blob(digest))
 
     @contextlib.asynccontextmanager
     async def open(self, digest: str, origin: BlobOrigin, client: Subject, start: int = 0) -> AsyncIterator[CachedBlob]:
@@ -142,7 +140,7 @@ class CachedBlobs:
             return await self._rights.generation(client, digest, origin, held)
 
         with self._demand.reader(digest, origin, start) as reader:
-            yield CachedBlob(name, origin.size, self._lookup, self._waiters, reader, permit, self._deadlines)
+            yield CachedBlob(name, origin.size, self._cache, self._waiters, reader, permit, self._deadlines)
 
 
 def _pread(file: PieceFile, start: int, stop: int) -> bytes:

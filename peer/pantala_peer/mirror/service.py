@@ -10,8 +10,9 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import PieceWaiters
-from pantala_peer.mirror.blobs import CachedBlobs, Lookup
+from pantala_peer.mirror.blobs import CachedBlobs
 from pantala_peer.mirror.demand import BlobDemand
 from pantala_peer.mirror.grants import PullGrants
 from pantala_peer.mirror.manifests import CachedManifests
@@ -45,7 +46,7 @@ class MirrorService:
     def __init__(
         self,
         supernodes: SupernodeSessions,
-        lookup: Lookup,
+        cache: PieceCache,
         waiters: PieceWaiters,
         rules: MirrorRules,
         room: BlobRoom,
@@ -58,8 +59,8 @@ class MirrorService:
         self._supernode = SupernodeRegistries(supernodes.answering, node, token_file=token_file, tls=tls)
         self._rights = ReadRights(self._supernode, Rights(secrets.token_bytes(32)), time.monotonic)
         self.demand = BlobDemand(room, supernodes.want)
-        self.blobs = CachedBlobs(
-            lookup, waiters, self.demand, self._rights, answering=supernodes.answering, deadlines=rules.deadlines
+        blobs = CachedBlobs(
+            cache, waiters, self.demand, self._rights, answering=supernodes.answering, deadlines=rules.deadlines
         )
         self.grants = PullGrants(lambda: secrets.token_urlsafe(32))
         self._manifests = CachedManifests(self._supernode, self._rights, time.monotonic)
@@ -69,7 +70,7 @@ class MirrorService:
         self.port = 0
         """The port of the mirror; 0 while it does not listen."""
         self._problem = "the peer has no mirror, so images are pulled from their registries; set --mirror-listen"
-        self.server = MirrorServer(self.blobs, self._manifests, self._rights, rules, self.grants, clock=time.monotonic)
+        self.server = MirrorServer(blobs, self._manifests, self._rights, rules, self.grants, clock=time.monotonic)
 
     def url(self) -> str | None:
         """The URL at which containerd reaches the mirror, while it listens."""

@@ -64,7 +64,7 @@ class Node:
         self.now = 0.0
         self.rights = ReadRights(self.supernode, Rights(b"k"), lambda: self.now)
         self.blobs = CachedBlobs(
-            self.cache.lookup,
+            self.cache,
             self.waiters,
             BlobDemand(BlobRoom(), self.report),
             self.rights,
