@@ -9,51 +9,39 @@ from pathlib import Path
 import pytest
 
 from pantala_peer.containerd import registry
-from pantala_peer.containerd.configuration import cleanup, configure, deciding, views
+from pantala_peer.containerd.configuration import deciding, views
 from pantala_peer.containerd.watch import INTERVAL, SETTLE, ConfigurationWatch, RepairNote, note_file, read_note
 from pantala_pieces.records import copy_of
+from tests.support.configured_node import MIRROR, THEIRS, TOKEN, ConfiguredNode
 from tests.support.eventually import eventually
 
 pytestmark = pytest.mark.virtual_time
 
-MIRROR = "http://127.0.0.1:65001"
-THEIRS = b'server = "https://r.example"\n\n[host."https://r.example"]\n  capabilities = ["pull", "resolve"]\n'
 NAMES = ["docker.io", "r.example"]
 WALL = 1_750_000_000.0
 
 
-class Node:
-    """A configured node, whose containerd reads one folder or two."""
+class Node(ConfiguredNode):
+    """A configured node, whose files a test can watch."""
 
-    def __init__(self, root: Path, further: int = 0) -> None:
+    def __init__(self, root: Path, *, further: bool = False) -> None:
+        super().__init__(root, further=further)
         self.root = root
-        self.certs_d, self.state = root / "etc/containerd/certs.d", root / "pantala/containerd"
-        self.folders = [self.certs_d, *(root / f"etc/more-{number}/certs.d" for number in range(further))]
-        self.token_file = root / "pantala/mirror-token"
+        self.token_file = root / "var/mirror-token"
         self.token_file.parent.mkdir()
-        self.token_file.write_text("t0ken")
-        self.registries = [registry.parse_registry(name) for name in NAMES]
+        self.token_file.write_text(TOKEN)
         self.wall = WALL
-
-    def configure(self) -> None:
-        configure(self.folders, self.state, self.registries, MIRROR, "t0ken")
-
-    def cleanup(self) -> None:
-        assert cleanup(self.folders, self.state).finished
 
     def watch(self) -> ConfigurationWatch:
         return ConfigurationWatch(
             views(self.folders, self.state),
-            lambda: deciding(self.registries, MIRROR, self.token_file.read_text()),
+            lambda: deciding([registry.parse_registry(name) for name in NAMES], MIRROR, TOKEN),
             self.token_file,
             wall=lambda: self.wall,
         )
 
-    def hosts(self, name: str) -> Path:
+    def file(self, name: str) -> Path:
         return self.certs_d / name / "hosts.toml"
-
-    def has_ours(self, name: str) -> bool:
-        return MIRROR.encode() in self.hosts(name).read_bytes()
 
     @property
     def note(self) -> RepairNote | None:
@@ -68,7 +56,7 @@ class Node:
 @pytest.fixture
 def node(tmp_path: Path) -> Node:
     node = Node(tmp_path)
-    node.configure()
+    node.configure(*NAMES)
     return node
 
 
@@ -86,7 +74,7 @@ async def watching(node: Node) -> AsyncIterator[None]:
 
 def overwrite(node: Node) -> None:
     """As k3s writes its own file."""
-    node.hosts("r.example").write_bytes(THEIRS)
+    node.file("r.example").write_bytes(THEIRS)
 
 
 def remove_all(node: Node) -> None:
@@ -96,7 +84,7 @@ def remove_all(node: Node) -> None:
 
 def take_out(node: Node) -> None:
     """An administrator removes our lines."""
-    node.hosts("docker.io").write_text("")
+    node.file("docker.io").write_text("")
 
 
 @pytest.mark.parametrize(
@@ -114,7 +102,7 @@ async def test_our_part_is_back_within_a_minute(node: Node, change: object, name
         begun = asyncio.get_running_loop().time()
         await eventually(lambda: node.note is not None, within=60)
         assert asyncio.get_running_loop().time() - begun <= INTERVAL + SETTLE + 1
-        assert all(node.has_ours(name) for name in names)
+        assert all(MIRROR in node.hosts(name) for name in names)
     assert RepairNote(int(WALL), names) == node.note
     assert 0o644 == note_file(node.token_file).stat().st_mode & 0o777
 
@@ -123,10 +111,10 @@ async def test_the_other_programs_content_stays_below_our_part_and_is_restored(n
     async with watching(node):
         overwrite(node)
         await eventually(lambda: node.note is not None, within=60)
-    restored = node.hosts("r.example").read_bytes()
+    restored = node.file("r.example").read_bytes()
     assert (True, True) == (restored.endswith(THEIRS.partition(b"\n\n")[2]), MIRROR.encode() in restored)
     node.cleanup()
-    assert THEIRS == node.hosts("r.example").read_bytes()
+    assert THEIRS == node.file("r.example").read_bytes()
 
 
 async def test_an_unchanged_node_is_only_read(node: Node) -> None:
@@ -141,19 +129,19 @@ async def test_a_file_in_the_middle_of_a_change_is_left_alone(node: Node) -> Non
     """A rename over a file that the other program has open would lose what it writes then."""
     watch = node.watch()
     for size in (20, 40, 60):
-        node.hosts("r.example").write_bytes(THEIRS[:size])
+        node.file("r.example").write_bytes(THEIRS[:size])
         assert watch.step()
-        assert THEIRS[:size] == node.hosts("r.example").read_bytes()
-    node.hosts("r.example").write_bytes(THEIRS)
+        assert THEIRS[:size] == node.file("r.example").read_bytes()
+    node.file("r.example").write_bytes(THEIRS)
     assert [True, False] == [watch.step(), watch.step()]
-    assert node.has_ours("r.example")
+    assert MIRROR in node.hosts("r.example")
 
 
 async def test_after_the_clean_up_nothing_comes_back(node: Node) -> None:
     async with watching(node):
         node.cleanup()
         node.token_file.unlink()
-        overwrite_later = node.hosts("r.example")
+        overwrite_later = node.file("r.example")
         overwrite_later.parent.mkdir(parents=True)
         overwrite_later.write_bytes(THEIRS)
         await asyncio.sleep(10 * INTERVAL)
@@ -167,14 +155,14 @@ async def test_a_clean_up_between_two_steps_wins(node: Node) -> None:
     assert watch.step()
     node.cleanup()
     assert not watch.step()
-    assert THEIRS == node.hosts("r.example").read_bytes()
+    assert THEIRS == node.file("r.example").read_bytes()
     assert (False, None) == (node.state.exists(), node.note)
 
 
 async def test_a_node_that_was_never_configured_is_left_alone(tmp_path: Path) -> None:
     node = Node(tmp_path)
     assert not node.watch().step()
-    assert {"pantala/mirror-token"} == node.files().keys()
+    assert {"var/mirror-token"} == node.files().keys()
 
 
 async def test_a_program_that_changes_the_file_again_and_again_is_noted_every_ten_minutes(node: Node) -> None:
@@ -202,12 +190,12 @@ async def test_a_failed_repair_is_noted_until_it_succeeds(node: Node) -> None:
     while watch.step():
         pass
     assert RepairNote(int(WALL), ("r.example",)) == node.note
-    assert node.has_ours("r.example")
+    assert MIRROR in node.hosts("r.example")
 
 
 async def test_a_fault_is_noted_all_the_time(node: Node) -> None:
     """Every second step only waits for the end of a change. The status used to change with each step."""
-    node.hosts("r.example").with_name(".hosts.toml.pantala").mkdir()
+    node.file("r.example").with_name(".hosts.toml.pantala").mkdir()
     overwrite(node)
     watch = node.watch()
     watch.step()
@@ -229,8 +217,8 @@ async def test_a_fault_that_passed_leaves_no_note(node: Node) -> None:
 
 
 async def test_all_folders_are_watched(tmp_path: Path) -> None:
-    node = Node(tmp_path, further=1)
-    node.configure()
+    node = Node(tmp_path, further=True)
+    node.configure(*NAMES)
     watch, other = node.watch(), Path(":".join(map(str, node.folders))) / "docker.io" / "hosts.toml"
     other.unlink()
     assert [True, False] == [watch.step(), watch.step()]
