@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from pantala_process.settings import is_loopback
+from pantala_process.settings import names_loopback
 from pantala_protocol import digest as digests
 from pantala_protocol import image
 from pantala_protocol.image import ImageRepository
@@ -163,9 +163,4 @@ class RegistryEndpoints:
     def _plain_http(self, registry: str) -> bool:
         setting = self._settings.get(registry.lower())
         stated = setting.plain_http if setting is not None else None
-        return _is_local(registry) if stated is None else stated
-
-
-def _is_local(registry: str) -> bool:
-    host = registry.rpartition("]")[0].lstrip("[") or registry.partition(":")[0]
-    return is_loopback(host)
+        return names_loopback(registry) if stated is None else stated
