@@ -16,7 +16,7 @@ from pantala_pieces.errors import LOST, PieceMissingError, StoreError, store_err
 from pantala_pieces.journal import GroupCommit, Journal, JournalRecord, confirmed
 from pantala_pieces.meta import Meta
 from pantala_pieces.parts import NO_PART, Part, PartTable
-from pantala_pieces.usage import SPARE_PIECES, Usage, check_unreserved
+from pantala_pieces.usage import SPARE_PIECES, Usage
 from pantala_pieces.writing import copy_bytes, write_bytes
 from pantala_protocol import ranges
 from pantala_protocol.geometry import Geometry
@@ -161,8 +161,8 @@ class PieceFile:
         try:
             commit = self._commits.begin()
             with self._data.using(os.O_CREAT) as fd:
-                if self.meta.length is None:
-                    check_unreserved(fd, self._headroom, sum(len(piece.data) for piece in stored))
+                if self.meta.length is None and self._headroom:  # no room is reserved for them
+                    Usage.of(fd, self._headroom).check(sum(len(piece.data) for piece in stored), "write pieces")
                 for piece in stored:
                     if parts[piece.number] < len(piece.data):
                         write_bytes(fd, piece.data, piece.number * self.meta.piece_size)

@@ -37,9 +37,3 @@ class Usage(NamedTuple):
             kept = f", and {self.headroom} of them must stay free" if self.headroom else ""
             why = f"only {self.free} bytes are free{kept}"
             raise StoreFullError(f"cannot {what}: {why}", why)
-
-
-def check_unreserved(fd: int, headroom: float, size: int) -> None:
-    """Raise :class:`StoreFullError` if ``size`` bytes of a file without reserved room would use the disk's headroom."""
-    if headroom:
-        Usage.of(fd, headroom).check(size, "write pieces")

@@ -3,21 +3,16 @@
 ::
 
     PeerError
-    └── ContainerdError
-        ├── UnusableFileError   a hosts.toml that cannot be extended; the file is not changed, and a note says why
-        └── FolderError         certs.d or the record cannot be read or written; a new run continues
+    ├── UnusableFileError   a hosts.toml that cannot be extended; the file is not changed, and a note says why
+    └── FolderError         certs.d or the record cannot be read or written; a new run continues
 """
 
 from pantala_peer.errors import PeerError
 
 
-class ContainerdError(PeerError):
-    """containerd's configuration could not be changed as requested."""
-
-
-class UnusableFileError(ContainerdError):
+class UnusableFileError(PeerError):
     """The peer cannot add its part to this file without damage."""
 
 
-class FolderError(ContainerdError):
+class FolderError(PeerError):
     """``certs.d``, or the peer's record of it, cannot be read or written."""

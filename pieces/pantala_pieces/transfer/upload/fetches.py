@@ -55,8 +55,7 @@ class FetchLog:
 
     def wait(self, fetch: PieceFetch) -> None:
         """Report that a fetch waits for a slot."""
-        if self._fetches is not None:
-            self._note(fetch, FetchState.BEGUN)
+        self._note(fetch, FetchState.BEGUN)
 
     def give_up(self, fetch: PieceFetch) -> None:
         """Report that a fetch got no slot, or that its connection broke while its answer was parked."""
@@ -77,8 +76,7 @@ class FetchLog:
         with self._lock:
             self.uploads -= 1
             self.bytes_sent += size
-        if self._fetches is not None:
-            self._note(fetch, FetchState.SENT if size else FetchState.BROKEN)
+        self._note(fetch, FetchState.SENT if size else FetchState.BROKEN)
 
     def missing(self, task_id: str) -> None:
         """Report that a task's data file is missing or cannot be read, although it has verified pieces."""
