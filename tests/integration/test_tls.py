@@ -5,7 +5,7 @@ import hashlib
 import json
 import ssl
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,7 @@ from pantala_supernode.http import clients
 from testbed.certificates import ProcessAuthority
 from tests.support.capture import PacketCapture
 from tests.support.eventually import eventually
+from tests.support.fake_registry import FakeRegistry
 from tests.support.tls_lab import DAY, OPERATOR, PEER, SUPERNODE, TLSLab, every
 
 SIZE = 3_000_000
@@ -49,25 +50,31 @@ async def chunked(data: bytes) -> AsyncIterator[bytes]:
     yield data
 
 
-@pytest.mark.parametrize("framed", [bytes, chunked])
+@pytest.mark.parametrize("how", ["exchange", "chunked exchange", "manifest"])
 async def test_h7_a_node_that_takes_much_time_waits_and_no_other_node(
-    lab: TLSLab, monkeypatch: pytest.MonkeyPatch, framed: Callable[[bytes], object]
+    lab: TLSLab, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    """A chunked body is served by aiohttp, any other by the front."""
+    """A chunked body and a manifest are served by aiohttp, any other exchange by the front."""
     monkeypatch.setattr(clients, "_SHARE", 1e-5)
     monkeypatch.setattr(clients, "_BURST", 0.0)
     await lab.start_supernode()
     await lab.state()
 
-    async def call(node: str) -> int:
-        data, token = framed(exchange(node)), lab.token_file(PEER, node).read_text()
-        return await lab.call("/api/v1/sync", lab.contexts_of(f"{node}.peer.pantala"), token, data)
+    async with FakeRegistry() as registry:
+        query = f"registry={registry.host}&repository=team/app&reference={registry.push('1')}"
 
-    assert 200 == await call("node-1")
-    with pytest.raises(TimeoutError):
-        async with asyncio.timeout(2):
-            await call("node-1")
-    assert 200 == await call("node-2")
+        async def call(node: str) -> int:
+            contexts, token = lab.contexts_of(f"{node}.peer.pantala"), lab.token_file(PEER, node).read_text()
+            if how == "manifest":
+                return await lab.call(f"/api/v1/registry/manifests?{query}", contexts, token)
+            data = exchange(node)
+            return await lab.call("/api/v1/sync", contexts, token, data if how == "exchange" else chunked(data))
+
+        assert 200 == await call("node-1")
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(2):
+                await call("node-1")
+        assert 200 == await call("node-2")
 
 
 async def test_a17_an_observer_sees_no_token_no_secret_and_no_byte_of_a_file(lab: TLSLab) -> None:

@@ -80,9 +80,11 @@ class ClientLimits:
 
     async def send(self, request: web.Request, body: object) -> web.StreamResponse:
         """Answer with JSON, in parts. Raises :class:`LimitedError` if the client leaves too many answers unread."""
-        encoded, answer = msgspec.json.encode(body), web.StreamResponse(headers={"Content-Type": "application/json"})
+        client, answer = certified(request), web.StreamResponse(headers={"Content-Type": "application/json"})
+        with self.serving(client):
+            encoded = msgspec.json.encode(body)
         answer.content_length = len(encoded)
-        with self.reserved(certified(request) or client_address(request), len(encoded)):
+        with self.reserved(client or client_address(request), len(encoded)):
             with contextlib.suppress(ConnectionError):  # the client has gone
                 await answer.prepare(request)
                 for start in range(0, len(encoded), PART):

@@ -10,7 +10,7 @@ from pantala_protocol.registry import BlobAnswer, ManifestAnswer, Resolve, Resol
 from pantala_protocol.sync import WantedBlob
 from pantala_supernode.errors import ForbiddenError, GatewayError, LimitedError, NotReadyError, RequestError
 from pantala_supernode.http.access import IDENTITY, Access
-from pantala_supernode.http.clients import ClientLimits
+from pantala_supernode.http.clients import ClientLimits, certified
 from pantala_supernode.http.operations import Operation, read_body, read_query
 from pantala_supernode.images.service import ImageService
 from pantala_supernode.registry.errors import (
@@ -74,6 +74,7 @@ class RegistriesAPI:
 
     async def manifest(self, request: web.Request) -> web.StreamResponse:
         query = read_query(request, ManifestQuery)
+        await self._limits.turn(certified(request))
         repository = ImageRepository(query.registry, query.repository)
         try:
             if query.order:
