@@ -147,7 +147,7 @@ class ClusterKeys:
             claims: Mapping[str, Any] = jwt.decode(
                 token,
                 key,
-                algorithms=["RS256", "ES256"],
+                algorithms=["RS256", "ES256", "ES384", "ES512"],  # those with which API servers sign
                 audience=AUDIENCE,
                 issuer=self._issuer,
                 options={
@@ -184,7 +184,7 @@ class ClusterKeys:
             configuration = await self._read("/.well-known/openid-configuration")
             keys = await self._read("/openid/v1/jwks")
             self._issuer = str(configuration["issuer"])
-            self._keys = {str(key["kid"]): jwt.PyJWK(key) for key in keys["keys"]}
+            self._keys = {str(key.key_id): key for key in jwt.PyJWKSet(keys["keys"]).keys}  # without unknown kinds
             self._known.clear()
         except (aiohttp.ClientError, OSError, TimeoutError, KeyError, msgspec.DecodeError, jwt.PyJWTError) as error:
             what = str(error) or "no answer in time"

@@ -10,7 +10,7 @@ from typing import Any
 
 import jwt
 import pytest
-from cryptography.hazmat.primitives.asymmetric import rsa
+from cryptography.hazmat.primitives.asymmetric import ec, rsa
 
 from pantala_process.identity import ClusterKeys, ServerClock, TokenRejectedError
 
@@ -57,6 +57,26 @@ class Machine:
         issued = int(self.now)
         claims = {"iss": ISSUER, "aud": ["pantala"], "sub": "s", "iat": issued, "nbf": issued, "exp": issued + 600}
         return jwt.encode({**claims, **changes}, KEY, algorithm="RS256", headers={"kid": "k"})
+
+
+@pytest.mark.parametrize(
+    ("curve", "algorithm"), [(ec.SECP256R1(), "ES256"), (ec.SECP384R1(), "ES384"), (ec.SECP521R1(), "ES512")]
+)
+async def test_an_api_server_may_sign_with_any_curve_of_kubernetes(curve: ec.EllipticCurve, algorithm: str) -> None:
+    machine, key = Machine(0), ec.generate_private_key(curve)
+    public = jwt.get_algorithm_by_name(algorithm).to_jwk(key.public_key(), as_dict=True)
+
+    async def read(path: str) -> Mapping[str, Any]:
+        return {"issuer": ISSUER, "keys": [{"kty": "of-the-future", "kid": "f"}, {**public, "kid": "k"}]}
+
+    claims = jwt.decode(machine.token(), options={"verify_signature": False})
+    token = jwt.encode(claims, key, algorithm=algorithm, headers={"kid": "k"})
+    keys = ClusterKeys(read, machine.clock)
+    machine.clock.learn(formatdate(machine.now, usegmt=True))
+    assert "s" == (await keys.verify(token)).subject
+    forged = jwt.encode(claims, "x" * 64, algorithm="HS256", headers={"kid": "k"})
+    with pytest.raises(TokenRejectedError):
+        await keys.verify(forged)
 
 
 @pytest.mark.parametrize("ahead", [0, 15, -15, 3600, -3600, 86_400 * 365])
