@@ -20,15 +20,8 @@ _NAMED = 20
 """The message names at most this many nodes, and counts the other nodes."""
 
 
-class CleanupDaemonSet(NamedTuple):
-    """The status of the cleanup DaemonSet."""
-
-    observed: bool
-    """True if Kubernetes has seen the DaemonSet's latest spec, so that ``desired`` is current."""
-    desired: int
-    """The number of nodes that should run a pod of the DaemonSet."""
-    labels: dict[str, str]
-    """The labels that select the DaemonSet's pods."""
+Request = Callable[..., Awaitable[Any]]
+"""See :meth:`pantala_operator.adapters.kubernetes.KubernetesCluster.request`."""
 
 
 class CleanupPod(NamedTuple):
@@ -39,36 +32,6 @@ class CleanupPod(NamedTuple):
     """True if containerd's files on the node are restored."""
     message: str = ""
     """Why the last attempt to restore them failed."""
-
-
-class CleanupCluster:
-    """The calls to the API server that the cleanup needs. Each may raise a ``ClusterError``."""
-
-    def __init__(self, request: Callable[..., Awaitable[Any]]) -> None:
-        """``request``: see :meth:`pantala_operator.adapters.kubernetes.KubernetesCluster.request`."""
-        self._request = request
-
-    async def daemonset(self, namespace: str, name: str) -> CleanupDaemonSet:
-        body = await self._request("get", _path(namespace, name))
-        status = body.get("status", {})
-        return CleanupDaemonSet(
-            observed=status.get("observedGeneration", 0) >= body["metadata"]["generation"],
-            desired=status.get("desiredNumberScheduled", 0),
-            labels=body["spec"]["selector"]["matchLabels"],
-        )
-
-    async def pods(self, namespace: str, labels: dict[str, str]) -> list[CleanupPod]:
-        """The DaemonSet's pods, also those of nodes that are down."""
-        selector = ",".join(f"{key}={value}" for key, value in labels.items())
-        body = await self._request("get", f"/api/v1/namespaces/{namespace}/pods", label_selector=selector)
-        return [_pod(each) for each in body["items"]]
-
-    async def delete_daemonset(self, namespace: str, name: str) -> None:
-        # In the background: pods of nodes that are down never end.
-        await self._request("delete", _path(namespace, name), propagation_policy="Background")
-
-    async def delete_lease(self, namespace: str, name: str) -> None:
-        await self._request("delete", f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,26 +55,29 @@ class CleanupResult:
         return replace(self, error=". ".join(filter(None, (self.error, text))))
 
 
-async def wait(cluster: CleanupCluster, namespace: str, name: str, seconds: float) -> CleanupResult:
+async def wait(request: Request, namespace: str, name: str, seconds: float) -> CleanupResult:
     """Wait until all nodes are restored, for at most ``seconds``. Then delete the DaemonSet in any case."""
     clock = asyncio.get_running_loop()
     end = clock.time() + seconds
-    result = await _look(cluster, namespace, name)
+    result = await _look(request, namespace, name)
     while not result.complete and clock.time() < end:
         await asyncio.sleep(_INTERVAL)
-        result = await _look(cluster, namespace, name)
-    return result.with_error(await _deleted(cluster.delete_daemonset(namespace, name), "DaemonSet", namespace, name))
+        result = await _look(request, namespace, name)
+    # In the background: pods of nodes that are down never end.
+    deleting = request("delete", _path(namespace, name), propagation_policy="Background")
+    return result.with_error(await _deleted(deleting, "DaemonSet", namespace, name))
 
 
-async def end_term(cluster: CleanupCluster, namespace: str, name: str) -> str:
+async def end_term(request: Request, namespace: str, name: str) -> str:
     """Delete the operators' Lease. Helm leaves it, because an operator that ends may write it once more.
 
     Returns what went wrong, or an empty text.
     """
-    return await _deleted(cluster.delete_lease(namespace, name), "Lease", namespace, name)
+    path = f"/apis/coordination.k8s.io/v1/namespaces/{namespace}/leases/{name}"
+    return await _deleted(request("delete", path), "Lease", namespace, name)
 
 
-async def _deleted(deleting: Awaitable[None], kind: str, namespace: str, name: str) -> str:
+async def _deleted(deleting: Awaitable[Any], kind: str, namespace: str, name: str) -> str:
     try:
         await deleting
     except ClusterNotFoundError:  # it is deleted already
@@ -121,18 +87,21 @@ async def _deleted(deleting: Awaitable[None], kind: str, namespace: str, name: s
     return ""
 
 
-async def _look(cluster: CleanupCluster, namespace: str, name: str) -> CleanupResult:
+async def _look(request: Request, namespace: str, name: str) -> CleanupResult:
     try:
-        daemonset = await cluster.daemonset(namespace, name)
-        pods = await cluster.pods(namespace, daemonset.labels)
+        daemonset = await request("get", _path(namespace, name))
+        selector = ",".join(f"{key}={value}" for key, value in daemonset["spec"]["selector"]["matchLabels"].items())
+        pods = await request("get", f"/api/v1/namespaces/{namespace}/pods", label_selector=selector)
     except ClusterError as error:
         return CleanupResult(error=f"The state of the nodes is not known: {error}")
-    if not daemonset.observed:
+    status = daemonset.get("status", {})
+    if status.get("observedGeneration", 0) < daemonset["metadata"]["generation"]:
         return CleanupResult(error=f"The cluster has not started the DaemonSet {name}")
-    done = {pod.node for pod in pods if pod.ready}
-    remaining = {pod.node: pod for pod in pods if pod.node not in done}
-    podless = max(0, daemonset.desired - len(done) - len(remaining))
-    return CleanupResult(daemonset.desired, tuple(remaining[node] for node in sorted(remaining)), podless)
+    found, desired = [_pod(each) for each in pods["items"]], status.get("desiredNumberScheduled", 0)
+    done = {pod.node for pod in found if pod.ready}
+    remaining = {pod.node: pod for pod in found if pod.node not in done}
+    podless = max(0, desired - len(done) - len(remaining))
+    return CleanupResult(desired, tuple(remaining[node] for node in sorted(remaining)), podless)
 
 
 def report(result: CleanupResult, certs_d: str) -> str:
@@ -180,11 +149,10 @@ async def _run(daemonset: str, lease: str | None, seconds: float) -> CleanupResu
 
     try:
         async with await kubernetes.connect("", _TIMEOUT) as cluster:
-            calls = CleanupCluster(cluster.request)
             namespace, _, name = daemonset.partition("/")
-            result = await wait(calls, namespace, name, seconds)
+            result = await wait(cluster.request, namespace, name, seconds)
             namespace, _, name = (lease or "").partition("/")
-            return result.with_error(await end_term(calls, namespace, name) if name else "")
+            return result.with_error(await end_term(cluster.request, namespace, name) if name else "")
     except ClusterError as error:
         return CleanupResult(error=f"The state of the nodes is not known: {error}")
 
