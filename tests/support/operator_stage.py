@@ -1,6 +1,7 @@
 """The whole operator with a fake API server and fake supernodes in memory. It runs in virtual time."""
 
 import asyncio
+import base64
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
@@ -85,6 +86,12 @@ class OperatorStage:
         spec.setdefault("source", {"url": URL})
         metadata = {"name": name, "namespace": "ns"}
         self.cluster.put("tasks", {"metadata": metadata, "spec": spec}, watched=watched)
+
+    def secret(self, name: str = "s", **data: bytes) -> None:
+        """Create a Secret that Tasks and ImagePrefetches may use. A name in ``data`` has ``_`` instead of its dots."""
+        values = {key.replace("_", "."): base64.b64encode(value).decode() for key, value in data.items()}
+        metadata = {"name": name, "namespace": "ns", "labels": {"pantala.dev/allow": "tasks"}}
+        self.cluster.put("secrets", {"metadata": metadata, "data": values})
 
     def condition(self, kind: str = "Ready", name: str = "t") -> tuple[str, str]:
         """The status and reason of the condition ``kind`` of the Task ``name``."""

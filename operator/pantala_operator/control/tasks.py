@@ -4,6 +4,7 @@ from collections import Counter
 from collections.abc import Mapping, Set
 from dataclasses import replace
 from datetime import datetime, timedelta
+from functools import lru_cache
 from itertools import takewhile
 from typing import NamedTuple, TypeVar
 
@@ -29,30 +30,18 @@ from pantala_protocol.statement import WantedTask
 V = TypeVar("V")
 
 
-class SharedNodes:
-    """Lets Tasks with the same nodes share one tuple and one set, which take 40 KiB for 1,000 nodes."""
-
-    def __init__(self) -> None:
-        self._known: dict[tuple[str, ...], tuple[tuple[str, ...], frozenset[str]]] = {}
-
-    def clear(self) -> None:
-        """Forget all sets. Call this before all Tasks are planned again."""
-        self._known.clear()
-
-    def both(self, names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
-        """The names as a tuple and as a set. Equal names share both."""
-        if names not in self._known:
-            self._known[names] = names, frozenset(names)
-        return self._known[names]
+@lru_cache(maxsize=128)
+def shared(names: tuple[str, ...]) -> tuple[tuple[str, ...], frozenset[str]]:
+    """The names as a tuple and as a set. Tasks with the same nodes share both, which take 40 KiB for 1,000 nodes."""
+    return names, frozenset(names)
 
 
 class TargetChoice:
     """The nodes of each Task at one moment. Most Tasks want the same nodes, so these nodes are chosen once."""
 
-    def __init__(self, observation: Observation, shared: SharedNodes) -> None:
+    def __init__(self, observation: Observation) -> None:
         """``observation`` must not change while this object is used."""
         self._observation = observation
-        self._shared = shared
         self._peers = observation.peer_states()
         self._marked = targets.marked(observation.nodes.items, self._peers)
         self._chosen: dict[tuple[bytes, str, frozenset[str]], Targets] = {}
@@ -78,7 +67,7 @@ class TargetChoice:
         key = (msgspec.json.encode(target), uid if target.is_limited else "", frozenset(holders))
         if key not in self._chosen:
             chosen = targets.choose(target, uid, self._observation.nodes.items, self._peers, key[2])
-            self._chosen[key] = replace(chosen, wanted=self._shared.both(chosen.wanted)[0])
+            self._chosen[key] = replace(chosen, wanted=shared(chosen.wanted)[0])
         return self._chosen[key]
 
     def young(self, each: TaskResource, now: datetime) -> dict[str, datetime]:
@@ -125,7 +114,6 @@ class TaskController:
         self._claims: dict[str, PathClaim] = {}
         self._by_path: dict[str, dict[str, PathClaim]] = {}
         self._wake: dict[str, datetime] = {}
-        self._shared = SharedNodes()
         self._by_supernode: dict[str, tuple[WantedTask, ...]] = {}
 
     @property
@@ -149,9 +137,7 @@ class TaskController:
         former, self._excess = self._excess, task_quota.excess(tasks.values(), self._quotas)
         dirty |= {uid for uid in former.keys() | self._excess.keys() if former.get(uid) != self._excess.get(uid)}
         dirty &= tasks.keys()
-        if everything:
-            self._shared.clear()
-        choice = TargetChoice(self._observation, self._shared)
+        choice = TargetChoice(self._observation)
         for uid in list(dirty):
             with self._guard.planning(tasks[uid], now):
                 dirty |= self._claim(tasks[uid], choice, now) & tasks.keys()
@@ -167,7 +153,7 @@ class TaskController:
         claim: PathClaim | None = None
         if isinstance(path, str) and path and content:
             created = metadata.creation_timestamp or now
-            _, nodes = self._shared.both(choice.nodes(each).wanted)
+            nodes = shared(choice.nodes(each).wanted)[1]
             claim = PathClaim(metadata.uid, metadata.key, path, content, nodes, created)
         if claim == former:
             return set()
@@ -221,7 +207,7 @@ class TaskController:
 
     def nodes(self, each: TaskResource, now: datetime) -> TaskNodes:
         """All nodes of a Task, for views that show each node."""
-        observed = self._observed(each, TargetChoice(self._observation, SharedNodes()), now)
+        observed = self._observed(each, TargetChoice(self._observation), now)
         zones = self._observation.zones
         return task.plan(each, replace(observed, zones=zones), self._paths, now).nodes
 

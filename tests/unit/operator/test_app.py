@@ -14,8 +14,6 @@ from pantala_protocol.statement import CDNStatus
 from tests.support.eventually import eventually
 from tests.support.operator_stage import OperatorStage
 
-ALLOWED = {"pantala.dev/allow": "tasks"}
-
 pytestmark = pytest.mark.virtual_time
 
 NODES = ("a", "b")
@@ -241,9 +239,7 @@ async def test_a_new_node_gets_the_file(stage: OperatorStage) -> None:
 
 
 async def test_headers_come_from_the_secret(stage: OperatorStage) -> None:
-    stage.cluster.put(
-        "secrets", {"metadata": {"name": "s", "namespace": "ns", "labels": ALLOWED}, "data": {"A": "eA=="}}
-    )
+    stage.secret(A=b"x")
     stage.task(headersFrom={"secretRef": {"name": "s"}})
     await eventually(lambda: "ns/t" in stage.supernode.wanted)
     assert {"A": "x"} == stage.supernode.wanted["ns/t"].headers

@@ -9,12 +9,20 @@ import msgspec
 import pytest
 from aiohttp import web
 from aiohttp.test_utils import RawTestServer
+from kubernetes.aio import client
 from structlog.testing import capture_logs
 
 from pantala_operator.adapters import kubernetes
 from pantala_operator.adapters.supernode import HTTPSupernodeAPI
 from pantala_operator.app import build
-from pantala_operator.errors import ClusterError, SupernodeRefusedError, SupernodeUnavailableError
+from pantala_operator.errors import (
+    ClusterError,
+    ClusterForbiddenError,
+    ClusterNotFoundError,
+    ClusterUnavailableError,
+    SupernodeRefusedError,
+    SupernodeUnavailableError,
+)
 from pantala_operator.settings import parse
 from pantala_protocol.statement import Changes, Statement, StatementReceipt, WantedTask
 from tests.support.eventually import eventually
@@ -159,3 +167,16 @@ async def test_an_unreachable_api_server_is_reported_once_and_without_names_of_c
     assert 1 == len(app.problems())
     expected = f"the API server {server} does not answer {text}. Check its address and the network"
     assert [f"a request to the API server failed: {expected}"] == [each["reason"] for each in reported]
+
+
+@pytest.mark.parametrize(
+    ("status", "error"), [(403, ClusterForbiddenError), (404, ClusterNotFoundError), (500, ClusterUnavailableError)]
+)
+async def test_errors_of_the_api_server_have_their_own_classes(
+    server: Script, status: int, error: type[Exception]
+) -> None:
+    server.status, configuration = status, client.Configuration()
+    configuration.host = server.url
+    async with kubernetes.KubernetesCluster(configuration) as cluster:
+        with pytest.raises(error, match=f"answered {status} to GET /x"):
+            await cluster.request("get", "/x")

@@ -18,7 +18,6 @@ from pantala_protocol.registry import Resolve, Resolved
 from tests.support.eventually import eventually
 from tests.support.prefetch_stage import IMAGE, LAYER, NODES, ONE, A, B, PrefetchStage, resolved, runtime
 
-ALLOWED = {"pantala.dev/allow": "tasks"}
 pytestmark = pytest.mark.virtual_time
 
 
@@ -54,10 +53,7 @@ async def test_a_missing_secret_is_reported_and_used_once_it_exists(stopped: Pre
         assert "spec.pullSecrets" in stopped.message("Stalled")
         assert not any(each.credentials for each in stopped.supernode.questions)
         auths: dict[str, Any] = {"registry.example": {"auth": base64.b64encode(b"ann:secret").decode()}}
-        data = {".dockercfg": base64.b64encode(json.dumps(auths).encode()).decode()}
-        stopped.cluster.put(
-            "secrets", {"metadata": {"name": "mine", "namespace": "ns", "labels": ALLOWED}, "data": data}
-        )
+        stopped.secret("mine", _dockercfg=json.dumps(auths).encode())
         stopped.supernode.registry[IMAGE] = resolved()
         image = await stopped.ordered(2)
     (asked,), (stated,) = stopped.supernode.questions[-1].credentials, image.credentials
@@ -78,18 +74,17 @@ async def test_a_secret_that_comes_during_a_question_is_used_for_the_next_one(
         return Resolved(reason="Unauthorized", message="It wants credentials")
 
     stopped.supernode.resolve = slow  # type: ignore[method-assign]
-    data = {".dockercfg": base64.b64encode(b'{"registry.example": {}}').decode()}
-    metadata = {"name": "mine", "namespace": "ns", "labels": ALLOWED}
+    secret = b'{"registry.example": {}}'
     async with stopped.operator():
         if edited:
-            stopped.cluster.put("secrets", {"metadata": metadata, "data": data})
+            stopped.secret("mine", _dockercfg=secret)
             stopped.prefetch("other", images=[{"image": "two:2"}], pullSecrets=["mine"])
         stopped.prefetch(pullSecrets=[] if edited else ["mine"])
         await asyncio.sleep(5)
         if edited:
             stopped.prefetch(pullSecrets=["mine"])
         else:
-            stopped.cluster.put("secrets", {"metadata": metadata, "data": data})
+            stopped.secret("mine", _dockercfg=secret)
         await eventually(lambda: {"a", "b"} == stopped.nodes_of("ns/p"), within=60)
 
 
@@ -240,9 +235,7 @@ async def test_m1_an_image_without_room_in_the_statement_is_pulled_without_its_s
     monkeypatch.setattr(statement_room, "fit", partial(statement_room.fit, most=20_000))
     for name, size in (("big", 16_000), ("small", 100)):
         auths = {"auths": {"registry.example": {"auth": base64.b64encode(b"x" * size).decode()}}}
-        data = {".dockerconfigjson": base64.b64encode(json.dumps(auths).encode()).decode()}
-        metadata = {"name": name, "namespace": "ns", "labels": ALLOWED}
-        stopped.cluster.put("secrets", {"metadata": metadata, "data": data})
+        stopped.secret(name, _dockerconfigjson=json.dumps(auths).encode())
     async with stopped.operator():
         stopped.prefetch("other", "team")
         stopped.prefetch(pullSecrets=["big"])

@@ -1,7 +1,6 @@
 """Tasks whose origins need the headers of a Secret, while that Secret is not known."""
 
 import asyncio
-import base64
 from collections.abc import AsyncIterator
 from functools import partial
 from unittest.mock import AsyncMock
@@ -18,7 +17,6 @@ from tests.support.operator_stage import OperatorStage
 
 pytestmark = pytest.mark.virtual_time
 
-SECRET = {"metadata": {"name": "s", "namespace": "ns", "labels": {"pantala.dev/allow": "tasks"}}, "data": {"A": "eA=="}}
 HEADERS = {"secretRef": {"name": "s"}}
 
 
@@ -26,7 +24,7 @@ HEADERS = {"secretRef": {"name": "s"}}
 async def stopped() -> OperatorStage:
     made = OperatorStage()
     await made.connect("a", "b")
-    made.cluster.put("secrets", SECRET)
+    made.secret(A=b"x")
     return made
 
 
@@ -88,11 +86,7 @@ async def test_m1_a_task_without_room_in_the_statement_is_told(
     """The other namespace gets its file, and the older Tasks keep their credentials."""
     monkeypatch.setattr(statement_room, "fit", partial(statement_room.fit, most=20_000))
     for number in range(8):
-        value = base64.b64encode(str(number).encode() * 6000).decode()
-        stopped.cluster.put("secrets", {
-            "metadata": {"name": f"s{number}", "namespace": "ns", "labels": {"pantala.dev/allow": "tasks"}},
-            "data": {"A": value},
-        })  # fmt: skip
+        stopped.secret(f"s{number}", A=str(number).encode() * 6000)
         stopped.task(f"t{number}", headersFrom={"secretRef": {"name": f"s{number}"}})
     stopped.cluster.put("tasks", {
         "metadata": {"name": "t", "namespace": "other"}, "spec": {"source": {"url": "http://origin.example/f"}},

@@ -5,11 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pytest
-from aiohttp import web
-from aiohttp.test_utils import RawTestServer
-from kubernetes.aio import client
 
-from pantala_operator.adapters.kubernetes import KubernetesCluster
 from pantala_operator.errors import ClusterForbiddenError, ClusterNotFoundError, ClusterUnavailableError
 from pantala_operator.hooks.uninstall import CleanupPod, CleanupResult, end_term, main, report, wait
 
@@ -149,18 +145,3 @@ def test_a_wrong_name_is_refused(given: str, capsys: pytest.CaptureFixture[str])
         main([f"--daemonset={given}"])
     assert 2 == ended.value.code
     assert "is not NAMESPACE/NAME" in capsys.readouterr().err
-
-
-@pytest.mark.parametrize(
-    ("status", "error"), [(403, ClusterForbiddenError), (404, ClusterNotFoundError), (500, ClusterUnavailableError)]
-)
-async def test_error_answers_have_their_own_errors(status: int, error: type[Exception]) -> None:
-    async def answer(request: web.BaseRequest) -> web.StreamResponse:
-        return web.Response(status=status)
-
-    async with RawTestServer(answer) as server:
-        configuration = client.Configuration()
-        configuration.host = str(server.make_url("")).rstrip("/")
-        async with KubernetesCluster(configuration) as cluster:
-            with pytest.raises(error, match=f"answered {status} to GET /x"):
-                await cluster.request("get", "/x")
