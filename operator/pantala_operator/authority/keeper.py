@@ -6,7 +6,6 @@ replica reads again.
 
 import asyncio
 import base64
-import binascii
 import time
 from collections.abc import Callable, Mapping
 
@@ -155,7 +154,7 @@ class AuthorityKeeper:
 def _decoded(data: Mapping[str, str]) -> dict[str, bytes]:
     try:
         return {name: base64.b64decode(value, validate=True) for name, value in data.items()}
-    except binascii.Error as error:
+    except ValueError as error:
         raise CertificateError("the Secret of the authority is not base64") from error
 
 

@@ -35,6 +35,8 @@ class _Failures(NamedTuple):
     number: int
     first: float
     last: float
+    again: float
+    """The earliest time of the next attempt."""
 
 
 class WriteQueue:
@@ -48,7 +50,6 @@ class WriteQueue:
         self._queue: list[tuple[float, str]] = []
         self._busy: set[str] = set()
         self._failures: dict[str, _Failures] = {}
-        self._not_before: dict[str, float] = {}
         self._closed_until = 0.0
         self._throttle = Throttle(clock)
         self.done = 0
@@ -75,7 +76,7 @@ class WriteQueue:
 
     def forget(self, key: str) -> None:
         """Forget the pending write and the failures of a deleted object."""
-        for kept in (self._pending, self._failures, self._not_before):
+        for kept in (self._pending, self._failures):
             kept.pop(key, None)
 
     def complain(self, error: ClusterError) -> None:
@@ -96,7 +97,8 @@ class WriteQueue:
             return  # the object is planned again when the running request ends
         if due is None:
             due = self._clock.monotonic()
-        due = max(due, self._not_before.get(key, due))
+        if key in self._failures:
+            due = max(due, self._failures[key].again)
         if key in self._pending:
             due = min(due, self._pending[key][0])
         self._pending[key] = (due, job)
@@ -140,7 +142,6 @@ class WriteQueue:
         else:
             self.done += 1
             self._failures.pop(key, None)
-            self._not_before.pop(key, None)
         finally:
             self._busy.discard(key)
             self._signal.set()
@@ -152,8 +153,8 @@ class WriteQueue:
         now = self._clock.monotonic()
         former = self._failures.get(key)
         if former is None or now - former.last > _REPEATED:  # It was cancelled meanwhile, or another operator led.
-            former = _Failures(0, now, now)
-        self._failures[key] = former._replace(number=former.number + 1, last=now)
-        self._not_before[key] = now + doubled(1.0, _LONGEST_PAUSE, former.number + 1)
+            former = _Failures(0, now, now, now)
+        again = now + doubled(1.0, _LONGEST_PAUSE, former.number + 1)
+        self._failures[key] = former._replace(number=former.number + 1, last=now, again=again)
         if isinstance(error, ClusterUnavailableError):
-            self._closed_until = self._not_before[key]
+            self._closed_until = again

@@ -4,7 +4,6 @@ A Secret is used only if its owner allows it with the label ``pantala.dev/allow`
 """
 
 import base64
-import binascii
 import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -161,7 +160,7 @@ def _fault(key: str, before: set[str]) -> str | None:
 def _line(encoded: str) -> str | None:
     try:
         data = base64.b64decode(encoded, validate=True)
-    except (binascii.Error, ValueError):
+    except ValueError:
         return None
     # `kubectl create secret --from-file` keeps the file's last newline, but no header can contain a newline.
     value = values.of_bytes(data.removesuffix(b"\n").removesuffix(b"\r").strip(b" \t"))
@@ -195,7 +194,7 @@ def _docker_config(secret: Secret) -> str | Obstacle:
     try:
         content = msgspec.json.decode(base64.b64decode(secret.data[key], validate=True))
         auths = foreign.drop_nulls(_auths(content) if key == _PULL_SECRET else content)
-    except (binascii.Error, ValueError, msgspec.DecodeError, RecursionError):
+    except (ValueError, msgspec.DecodeError, RecursionError):
         return _not_a_pull_secret(secret, f"its {key} is not valid JSON")
     if not isinstance(auths, dict) or not all(isinstance(each, dict) for each in auths.values()):
         return _not_a_pull_secret(secret, f"its {key} has no credentials by registry")
