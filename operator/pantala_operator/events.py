@@ -129,7 +129,8 @@ class LeadershipChanged:
 class WriteEnded:
     """A write to the API server has succeeded or failed. Its object should be planned again.
 
-    ``key`` is the UID of a Task or ImagePrefetch, ``peer/<name>``, ``child/<namespace>/<name>`` or ``taint/<node>``.
+    ``key`` is the UID of a Task or ImagePrefetch, ``peer/<name>``, ``sourcepolicy/<name>``,
+    ``child/<namespace>/<name>``, ``taint/<node>`` or ``node/<node>``.
     """
 
     key: str

@@ -214,4 +214,4 @@ class Writer:
 
 
 def _key(resource: Resource) -> str:
-    return f"peer/{resource.metadata.name}" if isinstance(resource, PeerResource) else resource.metadata.uid
+    return resource.metadata.uid if resource.metadata.namespace else f"{resource.kind.lower()}/{resource.metadata.name}"
