@@ -55,7 +55,7 @@ async def test_h7_a_node_that_takes_much_time_waits_and_no_other_node(
     lab: TLSLab, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
     """A chunked body and a manifest are served by aiohttp, any other exchange by the front."""
-    monkeypatch.setattr(clients, "_SHARE", 1e-5)
+    monkeypatch.setattr(clients, "_SHARE", 1e-7)
     monkeypatch.setattr(clients, "_BURST", 0.0)
     await lab.start_supernode()
     await lab.state()
