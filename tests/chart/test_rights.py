@@ -7,7 +7,7 @@ from tests.chart.rendered import Object, Render, Rendered
 OPERATOR = {
     ("pantala.dev", "tasks"): {"get", "list", "watch", "create", "patch", "delete"},
     ("pantala.dev", "imageprefetches"): {"get", "list", "watch", "delete"},
-    ("pantala.dev", "peers"): {"list", "watch", "create", "patch", "delete"},
+    ("pantala.dev", "peers"): {"get", "list", "watch", "create", "patch", "delete"},
     ("pantala.dev", "tasks/status"): {"patch"},
     ("pantala.dev", "imageprefetches/status"): {"patch"},
     ("pantala.dev", "peers/status"): {"patch"},
