@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Callable
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.download.jobs import PieceWaiters
@@ -20,91 +20,9 @@ from pantala_protocol.rules.rights import Subject
 _CHUNK = 256 * 1024
 """Bytes for each read in a thread. Larger reads cost less CPU time, but delay the first bytes."""
 
-Permit = Callable[[str], Awaitable[str]]
-"""Returns the generation that a client may read. The argument is the generation of this node's pieces, or empty."""
-
-
-class CachedBlob:
-    """One blob for one reader. ``length`` is the size of the whole blob in bytes."""
-
-    def __init__(
-        self,
-        name: str,
-        length: int,
-        cache: PieceCache,
-        waiters: PieceWaiters,
-        reader: BlobReader,
-        permit: Permit,
-        deadlines: Deadlines,
-    ) -> None:
-        self._name = name
-        self._length = length
-        self._cache = cache
-        self._waiters = waiters
-        self._reader = reader
-        self._permit = permit
-        self._deadlines = deadlines
-        self._generation = ""
-
-    async def read(self, start: int, end: int) -> AsyncGenerator[bytes, None]:
-        """Yield the bytes ``[start, end)`` in order, as they arrive, once the client has a right to them.
-
-        Raises :class:`MirrorError`, and :class:`SlowError` if the next byte is late and a second demand did not help.
-        """
-        position = start
-        self._generation = await self._permit(self._here())
-        while position < end:
-            file, stop = await self._next(position, end)
-            data = await asyncio.to_thread(_pread, file, position, stop)
-            if self._held(position, end) == (file, stop):  # otherwise the file was replaced during the read
-                yield data
-                position = stop
-
-    async def _next(self, position: int, end: int) -> tuple[PieceFile, int]:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(self._deadlines.again):
-                return await self._arrival(position, end)
-        self._reader.stalled()
-        try:
-            async with asyncio.timeout(self._deadlines.stall - self._deadlines.again):
-                return await self._arrival(position, end)
-        except TimeoutError:
-            raise SlowError(f"no byte of {self._reader.digest} after byte {position} arrived in time") from None
-
-    async def _arrival(self, position: int, end: int) -> tuple[PieceFile, int]:
-        asked_about = self._generation
-        while (held := self._held(position, end)) is None:
-            here = self._here()
-            if here not in ("", self._generation, asked_about):  # the content was replaced
-                asked_about, self._generation = here, await self._permit(here)
-                continue
-            self._reader.waits_at(position)
-            await self._waiters.wait(self._name)
-        return held
-
-    def _here(self) -> str:
-        """The generation of this node's pieces. Empty without pieces."""
-        file = self._cache.lookup(self._name)
-        return file.meta.generation if file is not None else ""
-
-    def _held(self, position: int, end: int) -> tuple[PieceFile, int] | None:
-        """The file with the byte at ``position``, and the end of the next read. Raises :class:`MirrorError`."""
-        file = self._cache.lookup(self._name)
-        if file is None or file.meta.generation != self._generation:
-            return None
-        if file.meta.length not in (None, self._length):
-            digest, length = self._reader.digest, file.meta.length
-            raise MirrorError(f"{digest} has {length} bytes, but {self._length} bytes according to its manifest")
-        piece, inside = divmod(position, file.meta.piece_size)
-        try:
-            held = file.size(piece) - inside
-        except PieceMissingError:
-            return None
-        return (file, min(end, position + min(held, _CHUNK))) if held > 0 else None
-
 
 class CachedBlobs:
-    """Demands each open blob from the supernodes, and reads its pieces as they arrive.
+    """Demands each blob with a reader from the supernodes, and reads its pieces as they arrive.
 
     ``answering`` returns the URL of a task's supernode, if it answers now.
     """
@@ -119,28 +37,96 @@ class CachedBlobs:
         answering: Callable[[str], str | None],
         deadlines: Deadlines,
     ) -> None:
-        self._cache = cache
-        self._waiters = waiters
+        self.cache = cache
+        self.waiters = waiters
+        self.rights = rights
+        self.deadlines = deadlines
         self._demand = demand
-        self._rights = rights
         self._answering = answering
-        self._deadlines = deadlines
 
     def holds(self, digest: str) -> bool:
-        return self._cache.is_whole(task_id.of_blob(digest))
+        return self.cache.is_whole(task_id.of_blob(digest))
 
-    @contextlib.asynccontextmanager
-    async def open(self, digest: str, origin: BlobOrigin, client: Subject, start: int = 0) -> AsyncIterator[CachedBlob]:
-        """Fetch the blob, first from ``start`` on, while the context is entered. Raises :class:`MirrorError`."""
-        name = task_id.of_blob(digest)
-        if not self.holds(digest) and self._answering(name) is None:
+    async def read(
+        self, digest: str, origin: BlobOrigin, client: Subject, start: int, end: int
+    ) -> AsyncGenerator[bytes, None]:
+        """Yield the bytes ``[start, end)`` in order, as they arrive, once the client has a right to them.
+
+        Raises :class:`MirrorError`, and :class:`SlowError` if the next byte is late and a second demand did not help.
+        """
+        if not self.holds(digest) and self._answering(task_id.of_blob(digest)) is None:
             raise OwnerUnreachableError(f"the supernode that fetches {digest} does not answer")
-
-        async def permit(held: str) -> str:
-            return await self._rights.generation(client, digest, origin, held)
-
         with self._demand.reader(digest, origin, start) as reader:
-            yield CachedBlob(name, origin.size, self._cache, self._waiters, reader, permit, self._deadlines)
+            reading = _BlobReading(self, reader, client)
+            await reading.ask()
+            while start < end:
+                file, stop = await reading.next(start, end)
+                data = await asyncio.to_thread(_pread, file, start, stop)
+                if reading.held(start, end) == (file, stop):  # otherwise the file was replaced during the read
+                    yield data
+                    start = stop
+
+
+class _BlobReading:
+    """One reader of a blob, and the generation that the client may read."""
+
+    def __init__(self, blobs: CachedBlobs, reader: BlobReader, client: Subject) -> None:
+        self._blobs = blobs
+        self._reader = reader
+        self._client = client
+        self._name = task_id.of_blob(reader.digest)
+        self._generation = ""
+
+    async def ask(self) -> None:
+        """Ask for a right to this node's pieces, or to those that will come. Raises :class:`MirrorError`."""
+        reader = self._reader
+        self._generation = await self._blobs.rights.generation(self._client, reader.digest, reader.origin, self._here())
+
+    async def next(self, position: int, end: int) -> tuple[PieceFile, int]:
+        """Wait for the byte at ``position``. Returns as :meth:`held`."""
+        deadlines = self._blobs.deadlines
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(deadlines.again):
+                return await self._arrival(position, end)
+        self._reader.stalled()
+        try:
+            async with asyncio.timeout(deadlines.stall - deadlines.again):
+                return await self._arrival(position, end)
+        except TimeoutError:
+            raise SlowError(f"no byte of {self._reader.digest} after byte {position} arrived in time") from None
+
+    def held(self, position: int, end: int) -> tuple[PieceFile, int] | None:
+        """The file with the byte at ``position``, and the end of the next read. Raises :class:`MirrorError`."""
+        file = self._blobs.cache.lookup(self._name)
+        if file is None or file.meta.generation != self._generation:
+            return None
+        size = self._reader.origin.size
+        if file.meta.length not in (None, size):
+            digest, length = self._reader.digest, file.meta.length
+            raise MirrorError(f"{digest} has {length} bytes, but {size} bytes according to its manifest")
+        piece, inside = divmod(position, file.meta.piece_size)
+        try:
+            held = file.size(piece) - inside
+        except PieceMissingError:
+            return None
+        return (file, min(end, position + min(held, _CHUNK))) if held > 0 else None
+
+    async def _arrival(self, position: int, end: int) -> tuple[PieceFile, int]:
+        asked_about = self._generation
+        while (held := self.held(position, end)) is None:
+            here = self._here()
+            if here not in ("", self._generation, asked_about):  # the content was replaced
+                asked_about = here
+                await self.ask()
+                continue
+            self._reader.waits_at(position)
+            await self._blobs.waiters.wait(self._name)
+        return held
+
+    def _here(self) -> str:
+        """The generation of this node's pieces. Empty without pieces."""
+        file = self._blobs.cache.lookup(self._name)
+        return file.meta.generation if file is not None else ""
 
 
 def _pread(file: PieceFile, start: int, stop: int) -> bytes:

@@ -203,10 +203,7 @@ class MirrorServer:
             response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{info.size}"
         origin = BlobOrigin(asked.repository, info.size, "" if grant else authorization, grant.key if grant else "")
         part = part or ByteRange(0, info.size)
-        async with (
-            self._blobs.open(asked.digest, origin, client, part.start) as blob,
-            aclosing(blob.read(part.start, part.end)) as chunks,
-        ):
+        async with aclosing(self._blobs.read(asked.digest, origin, client, *part)) as chunks:
             first = await self._first(chunks, asked, info)
             response.content_length = part.end - part.start
             await response.prepare(request)

@@ -90,11 +90,11 @@ class Node:
         self.events.emit(DownloadEnded(work, error))
 
     async def read(self, start: int = 0, end: int = len(CONTENT)) -> bytes:
-        self.got = bytearray()
-        client = self.rights.client("r/a", "")
-        async with self.blobs.open(DIGEST, ORIGIN, client, start) as blob:
-            got = self.got
-            async for chunk in blob.read(start, end):
+        got = self.got = bytearray()
+        async with contextlib.aclosing(
+            self.blobs.read(DIGEST, ORIGIN, self.rights.client("r/a", ""), start, end)
+        ) as chunks:
+            async for chunk in chunks:
                 got += chunk
         return bytes(got)
 
