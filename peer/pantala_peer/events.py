@@ -74,7 +74,8 @@ class FilePublished(NamedTuple):
     """The time that the publication took."""
 
 
-Event = TypeVar("Event", Assigned, WorkGiven, ImagesOrdered, DownloadEnded, DownloadsDelivered, FileDue, FilePublished)
+AnyEvent = Assigned | WorkGiven | ImagesOrdered | DownloadEnded | DownloadsDelivered | FileDue | FilePublished
+Event = TypeVar("Event", bound=AnyEvent)
 
 
 class PeerEvents:
@@ -86,9 +87,6 @@ class PeerEvents:
     def subscribe(self, kind: type[Event], handler: Callable[[Event], None]) -> None:
         self._handlers.setdefault(kind, []).append(handler)
 
-    def emit(
-        self,
-        event: Assigned | WorkGiven | ImagesOrdered | DownloadEnded | DownloadsDelivered | FileDue | FilePublished,
-    ) -> None:
+    def emit(self, event: AnyEvent) -> None:
         for handler in self._handlers.get(type(event), ()):
             handler(event)
