@@ -61,11 +61,7 @@ IMAGE = ResourceKind(
     ),
 )
 PEER = ResourceKind(
-    "Peer",
-    "peers",
-    PANTALA,
-    namespaced=False,
-    words=("peer", "peers", "pp", "peers.pantala.dev", "peer.pantala.dev"),
+    "Peer", "peers", PANTALA, namespaced=False, words=("peer", "peers", "pp", "peers.pantala.dev", "peer.pantala.dev")
 )
 SHOWN = (TASK, IMAGE, PEER)
 """The kinds that ``get`` shows."""

@@ -59,12 +59,7 @@ def _version(what: str, each: Resource, former: str) -> str:
 
 
 def watch(
-    cluster: Cluster,
-    kind: ResourceKind,
-    namespace: str | None,
-    selector: str,
-    names: Sequence[str],
-    printer: Printer,
+    cluster: Cluster, kind: ResourceKind, namespace: str | None, selector: str, names: Sequence[str], printer: Printer
 ) -> None:
     """Show the objects, and then a line for each change, until Ctrl-C.
 

@@ -50,12 +50,7 @@ _LABELS = {
     "kubernetes.azure.com/cluster": Distribution.AKS,
     "kubernetes.azure.com/agentpool": Distribution.AKS,
 }
-_KUBELETS = {
-    "+k3s": Distribution.K3S,
-    "+rke2": Distribution.RKE2,
-    "-eks-": Distribution.EKS,
-    "-gke.": Distribution.GKE,
-}
+_KUBELETS = {"+k3s": Distribution.K3S, "+rke2": Distribution.RKE2, "-eks-": Distribution.EKS, "-gke.": Distribution.GKE}
 
 
 def recognise(node: Resource) -> Distribution:

@@ -104,12 +104,7 @@ class CachedManifests:
     """Caches manifests and the digests in them. ``clock`` returns monotonic seconds."""
 
     def __init__(
-        self,
-        supernode: SupernodeRegistries,
-        rights: ReadRights,
-        clock: Callable[[], float],
-        *,
-        memory: int = _MEMORY,
+        self, supernode: SupernodeRegistries, rights: ReadRights, clock: Callable[[], float], *, memory: int = _MEMORY
     ) -> None:
         self._supernode = supernode
         self._rights = rights

@@ -34,9 +34,7 @@ class FetchLog:
     """Counts fetches, and calls ``on_fetch`` and ``on_missing`` in the event loop. Any thread may use it."""
 
     def __init__(
-        self,
-        on_fetch: Callable[[PieceFetch, FetchState], None] | None,
-        on_missing: Callable[[str], None] | None,
+        self, on_fetch: Callable[[PieceFetch, FetchState], None] | None, on_missing: Callable[[str], None] | None
     ) -> None:
         self.uploads = 0
         """The number of pieces that are being sent now."""
