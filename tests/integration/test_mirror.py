@@ -3,25 +3,19 @@
 import asyncio
 import contextlib
 import random
-from collections.abc import AsyncIterator, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
 import pytest
 
 from pantala_peer.mirror.deadlines import Deadlines
 from tests.support.eventually import eventually
 from tests.support.mirror_stage import LAYER, MirrorStage
+from tests.support.mirror_stage import it as it
 from tests.support.scripted_files import PIECE
 from tests.support.scripted_images import OCI, REGISTRY, BlobFile, Image
 from tests.support.scripted_images import digest as digest_of
 
 HURRIED = Deadlines(manifest=0.8, small=0.8, blob=0.8, again=0.4, stall=0.8)
-
-
-@pytest.fixture
-async def it(tmp_path: Path) -> AsyncIterator[MirrorStage]:
-    async with contextlib.AsyncExitStack() as life:
-        yield MirrorStage(tmp_path, life)
 
 
 def layers(count: int) -> list[BlobFile]:

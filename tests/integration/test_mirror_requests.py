@@ -1,11 +1,8 @@
 """The mirror in a real peer: challenges of private repositories, and requests of other programs."""
 
 import asyncio
-import contextlib
 import time
-from collections.abc import AsyncIterator
 from dataclasses import replace
-from pathlib import Path
 
 import pytest
 
@@ -13,16 +10,11 @@ from pantala_peer.mirror import service
 from pantala_process.listening import file_limit
 from pantala_protocol.rules import headers
 from tests.support.mirror_stage import LAYER, MirrorStage
+from tests.support.mirror_stage import it as it
 from tests.support.scripted_images import REGISTRY
 from tests.support.scripted_images import digest as digest_of
 
 PRIVATE = "Basic c2VjcmV0"
-
-
-@pytest.fixture
-async def it(tmp_path: Path) -> AsyncIterator[MirrorStage]:
-    async with contextlib.AsyncExitStack() as life:
-        yield MirrorStage(tmp_path, life)
 
 
 # Private repositories

@@ -2,8 +2,11 @@
 
 import contextlib
 import random
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
+
+import pytest
 
 from pantala_peer.app import PeerApp
 from tests.support.eventually import eventually
@@ -58,3 +61,9 @@ class MirrorStage:
 
     async def until_nothing_is_wanted(self) -> None:
         await eventually(lambda: self.supernode.wanted[-1] == {})
+
+
+@pytest.fixture
+async def it(tmp_path: Path) -> AsyncIterator[MirrorStage]:
+    async with contextlib.AsyncExitStack() as life:
+        yield MirrorStage(tmp_path, life)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from pantala_peer.cache.pieces import PieceCache
 from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece
+from pantala_pieces.file import Piece, PieceFile
 from pantala_pieces.verification import FileVerdict, VerificationPass
 from pantala_protocol.geometry import Geometry
 from pantala_protocol.sync import Assignment, Delivery, PieceWork
@@ -45,6 +45,13 @@ async def fill(cache: PieceCache, wanted: Assignment | None = None, *, in_order:
     await cache.hold(wanted or assignment())
     for number in range(GEOMETRY.pieces) if in_order else reversed(range(GEOMETRY.pieces)):
         cache.put(*piece(number))
+
+
+async def checked(cache: PieceCache, wanted: Assignment | None = None) -> PieceFile:
+    """The whole file, ready for its publication."""
+    file = await cache.check(wanted or assignment())
+    assert file is not None
+    return file
 
 
 async def scrubbed(cache: PieceCache) -> list[FileVerdict]:

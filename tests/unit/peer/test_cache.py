@@ -25,6 +25,7 @@ from tests.support.peer_cache import (
     TASK,
     WRONG_DIGEST,
     assignment,
+    checked,
     fill,
     piece,
     reopened,
@@ -58,7 +59,7 @@ async def test_several_threads_store_pieces(cache: PieceCache) -> None:
     await asyncio.gather(*(asyncio.to_thread(cache.put, *piece(number)) for number in numbers))
     assert len(CONTENT) == cache.total_bytes()
     assert {TASK: HeldPieces("g", "0-3")} == cache.inventory()
-    assert await cache.check(assignment()) is not None
+    await checked(cache)
 
 
 async def test_a_whole_file_passes_the_check(cache: PieceCache) -> None:
@@ -66,8 +67,7 @@ async def test_a_whole_file_passes_the_check(cache: PieceCache) -> None:
     for number in range(GEOMETRY.pieces):
         assert await cache.check(assignment()) is None
         cache.put(*piece(number))
-    file = await cache.check(assignment())
-    assert file is not None
+    file = await checked(cache)
     assert CONTENT == file.path.read_bytes()
 
 
@@ -77,7 +77,7 @@ async def test_the_length_may_become_known_at_the_end(cache: PieceCache) -> None
     assert cache.fits(assignment())
     await cache.hold(assignment())
     assert cache.is_whole(TASK)
-    assert await cache.check(assignment()) is not None
+    await checked(cache)
 
 
 async def test_an_unknown_generation_keeps_the_pieces_and_prepares_no_file(cache: PieceCache) -> None:
@@ -111,7 +111,7 @@ async def test_a_digest_that_contradicts_the_pieces_is_an_error_each_time(cache:
     assert "Each piece is right" in str(raised.value)
     assert cache.is_whole(TASK)
     assert [] == await scrubbed(cache)
-    assert await cache.check(assignment()) is not None
+    await checked(cache)
 
 
 async def test_a_contradiction_is_found_again_after_a_restart(cache: PieceCache) -> None:
@@ -133,8 +133,7 @@ async def test_a_file_of_one_piece_is_proven_when_the_piece_arrives(cache: Piece
     cache.put(*piece(0))
     with pytest.raises(FileMismatchError):
         await cache.check(assignment(length=PIECE, digest=WRONG_DIGEST))
-    file = await cache.check(small)
-    assert file is not None
+    file = await checked(cache, small)
     assert file.meta.checked
 
 
@@ -194,8 +193,7 @@ async def test_an_error_that_may_pass_deletes_no_piece(
 async def test_an_empty_file_is_whole_at_once(cache: PieceCache) -> None:
     empty = assignment(length=0, digest="sha256:" + hashlib.sha256(b"").hexdigest())
     await cache.hold(empty)
-    file = await cache.check(empty)
-    assert file is not None
+    file = await checked(cache, empty)
     assert file.path.read_bytes() == b""
 
 
@@ -204,8 +202,7 @@ async def test_an_empty_file_that_was_removed_from_the_disk_is_made_again(tmp_pa
     empty, cache = assignment(length=0, digest="sha256:" + hashlib.sha256(b"").hexdigest()), PieceCache(tmp_path)
     await cache.open()
     await cache.hold(empty)
-    file = await cache.check(empty)
-    assert file is not None
+    file = await checked(cache, empty)
     file.path.unlink()
     if restarts:
         cache.close()
@@ -214,8 +211,7 @@ async def test_an_empty_file_that_was_removed_from_the_disk_is_made_again(tmp_pa
     elif not cache.fits(empty):
         await cache.drop(TASK)
     await cache.hold(empty)
-    made = await cache.check(empty)
-    assert made is not None
+    made = await checked(cache, empty)
     assert b"" == made.path.read_bytes()
     cache.close()
 

@@ -26,6 +26,7 @@ from tests.support.peer_cache import (
     PIECE,
     TASK,
     assignment,
+    checked,
     fill,
     piece,
     reopened,
@@ -59,8 +60,7 @@ async def test_a_published_file_that_rotted_is_never_written_even_if_its_metadat
 ) -> None:
     """The metadata are not synced, so a crash of the machine may bring back the old ones."""
     await fill(cache)
-    file = await cache.check(assignment())
-    assert file is not None
+    file = await checked(cache)
     file.update(structs.replace(file.meta, digest="", checked=0.0))
     os.link(file.path, tmp_path / "published")
     rot(cache)
@@ -80,8 +80,7 @@ def rot(cache: PieceCache) -> None:
 
 async def test_a_file_whose_pieces_came_in_order_is_not_read_again(cache: PieceCache) -> None:
     await fill(cache)
-    file = await cache.check(assignment())
-    assert file is not None
+    file = await checked(cache)
     assert file.meta.checked
     assert [] == await scrubbed(cache)
     assert not cache.is_due(TASK)
@@ -89,8 +88,7 @@ async def test_a_file_whose_pieces_came_in_order_is_not_read_again(cache: PieceC
 
 async def test_a_file_whose_pieces_came_out_of_order_is_published_and_then_scrubbed(cache: PieceCache) -> None:
     await fill(cache, in_order=False)
-    file = await cache.check(assignment())
-    assert file is not None
+    file = await checked(cache)
     assert not file.meta.checked
     assert cache.is_due(TASK)
     assert [FileVerdict.RIGHT] == await scrubbed(cache)
@@ -100,10 +98,10 @@ async def test_a_file_whose_pieces_came_out_of_order_is_published_and_then_scrub
 
 async def test_a_change_of_a_whole_file_is_noticed(cache: PieceCache) -> None:
     await fill(cache)
-    assert await cache.check(assignment()) is not None
+    await checked(cache)
     assert [] == await scrubbed(cache)
     rot(cache)
-    assert await cache.check(assignment()) is not None
+    await checked(cache)
     assert [True] == [candidate.pressing for candidate in cache.candidates()]
     assert [FileVerdict.ROTTEN] == await scrubbed(cache)
     with pytest.raises(RotError):
@@ -136,8 +134,7 @@ async def test_the_publication_of_a_huge_file_reads_nothing_of_it(cache: PieceCa
 
 async def test_a_file_that_was_only_touched_stays(cache: PieceCache) -> None:
     await fill(cache)
-    file = await cache.check(assignment())
-    assert file is not None
+    file = await checked(cache)
     os.utime(file.path, ns=(0, 0))
     await cache.check(assignment())
     assert [FileVerdict.RIGHT] == await scrubbed(cache)
@@ -148,8 +145,7 @@ async def test_a_file_that_was_only_touched_stays(cache: PieceCache) -> None:
 async def test_a_damaged_file_continues_in_a_copy(cache: PieceCache) -> None:
     """Programs may still read the published inode. Only the wrong piece is fetched again."""
     await fill(cache, in_order=False)
-    file = await cache.check(assignment())
-    assert file is not None
+    file = await checked(cache)
     rot(cache)
     damaged = file.path.read_bytes()
     assert [FileVerdict.ROTTEN] == await scrubbed(cache)
@@ -169,8 +165,7 @@ async def test_an_upload_during_a_repair_does_not_keep_the_copy_read_only(
     cache: PieceCache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await fill(cache, in_order=False)
-    file = await cache.check(assignment())
-    assert file is not None
+    file = await checked(cache)
     rot(cache)
     await scrubbed(cache)
 
@@ -200,8 +195,7 @@ async def test_a_damaged_file_without_room_for_a_copy_is_dropped(
 @pytest.mark.parametrize("harm", ["longer", "shorter"])
 async def test_a_file_of_another_size_is_rotten(cache: PieceCache, harm: str) -> None:
     await fill(cache, in_order=False)
-    file = await cache.check(assignment())
-    assert file is not None
+    file = await checked(cache)
     os.truncate(file.path, len(CONTENT) + (1 if harm == "longer" else -1))
     assert [FileVerdict.ROTTEN] == await scrubbed(cache)
     await cache.repair(TASK)
@@ -214,8 +208,7 @@ async def test_pieces_of_a_blob_that_rot_are_forgotten(cache: PieceCache) -> Non
     """A blob has no published file, so its pieces are repaired in place."""
     blob = assignment(deliveries=())
     await fill(cache, blob, in_order=False)
-    file = await cache.check(blob)
-    assert file is not None
+    file = await checked(cache, blob)
     assert not file.complete
     rot(cache)
     assert [FileVerdict.ROTTEN] == await scrubbed(cache)
@@ -246,15 +239,14 @@ async def test_a_sync_that_fails_makes_the_cache_verify_all_pieces(
     assert {TASK: HeldPieces("g", "1-3")} == cache.inventory()
     assert await cache.check(assignment()) is None
     cache.put(*piece(0))
-    assert await cache.check(assignment()) is not None
+    await checked(cache)
 
 
 async def test_a_deleted_file_is_not_scrubbed_to_its_end(cache: PieceCache) -> None:
     await fill(cache, in_order=False)
-    file = await cache.check(assignment())
-    assert file is not None
+    file = await checked(cache)
     await cache.drop(TASK)
     assert not cache.serves(file, DIGEST)
     await cache.conclude(file, DIGEST, Finding(FileVerdict.ROTTEN, 1))
     await fill(cache)
-    assert await cache.check(assignment()) is not None
+    await checked(cache)
