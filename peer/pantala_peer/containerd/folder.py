@@ -129,11 +129,8 @@ class Folder:
             os.fchmod(fd, file.mode)
             write_bytes(fd, file.content, 0)
             os.fsync(fd)
-        self._rename(temporary, path)
+        temporary.replace(path)
         sync_directory(path.parent)
-
-    def _rename(self, source: Path, target: Path) -> None:
-        source.replace(target)
 
 
 def _look(directory: Path) -> Place:

@@ -69,10 +69,6 @@ class Downloads:
         self.start(work)
         return True
 
-    def active(self) -> bool:
-        """True while any piece is being downloaded."""
-        return bool(self._jobs)
-
     def fetches(self, task_id: str) -> bool:
         """True while any piece of the task is being downloaded."""
         return any(name == task_id for name, _ in self._jobs)

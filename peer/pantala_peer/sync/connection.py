@@ -101,7 +101,8 @@ class SyncConnection:
     def _message(self, request: SyncRequest) -> bytes:
         """The bytes of the HTTP request. Raises :class:`OSError` and :class:`UnicodeError`."""
         body = _encode(request)
-        return f"{self._head}{self._authorization()}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
+        token = "".join(f"{name}: {value}\r\n" for name, value in bearer(self._token_file).items())
+        return f"{self._head}{token}Content-Length: {len(body)}\r\n\r\n".encode("ascii") + body
 
     def _on_end(
         self,
@@ -158,9 +159,6 @@ class SyncConnection:
             self._idle.append(channel)
         else:
             channel.abort()
-
-    def _authorization(self) -> str:
-        return "".join(f"{name}: {value}\r\n" for name, value in bearer(self._token_file).items())
 
     def _failure(self, error: Exception) -> ExchangeError:
         return ExchangeError(f"{self.shown}: {_plain(error)}")

@@ -23,6 +23,8 @@ _log = structlog.get_logger(__name__)
 _SOON = 0.05
 """Seconds. If a request has waited longer, the thread checks whether its client is still connected."""
 
+_UNREADABLE = PieceRefusedError(HTTPStatus.NOT_FOUND, "NotHeld", "This provider cannot read the piece.")
+
 
 class Returns(Protocol):
     """Takes connections back after their answers."""
@@ -101,7 +103,7 @@ class Uploaders:
             if upload.position:
                 returns.abandon(connection)
             else:
-                returns.refuse(connection, busy() if exhausted else _unreadable(), keep=answer.keep)
+                returns.refuse(connection, busy() if exhausted else _UNREADABLE, keep=answer.keep)
         finally:
             if parked:
                 self._log.pause()
@@ -117,7 +119,3 @@ def _check_present(upload: Upload) -> None:
     """Raise :class:`ChannelClosedError` if the client closed the connection while its request waited."""
     if time.monotonic() - upload.queued_at > _SOON and not upload.begun and upload.connection.gone:
         raise ChannelClosedError("the client closed the connection before the answer")
-
-
-def _unreadable() -> PieceRefusedError:
-    return PieceRefusedError(HTTPStatus.NOT_FOUND, "NotHeld", "This provider cannot read the piece.")
