@@ -1,12 +1,18 @@
 """What users name on the command line: ``task/x``, ``image y``, or only ``x`` for a Task. Pure."""
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Annotated, NamedTuple
 
 import typer
 
 from pantala_cli.access import kinds
 from pantala_cli.access.kinds import IMAGE, TASK, ResourceKind
+
+ObjectWords = Annotated[
+    list[str],
+    typer.Argument(metavar="TYPE/NAME", help="task/NAME, image/NAME, or the name of a Task.", show_default=False),
+]
+"""The argument of a command about Tasks and ImagePrefetches."""
 
 
 class ObjectName(NamedTuple):

@@ -9,20 +9,17 @@ import typer
 
 from pantala_cli.access import targets
 from pantala_cli.access.options import UserAccess
-from pantala_cli.access.targets import ObjectName
+from pantala_cli.access.targets import ObjectName, ObjectWords
 from pantala_cli.errors import CLIError, ConsoleError
 from pantala_cli.show import explanation, resources, terminal
 from pantala_cli.show.words import counted
 from pantala_protocol.console.views import Cause, NodeView, TaskDetail
 from pantala_protocol.reasons import action_of
 
-Words = Annotated[
-    list[str], typer.Argument(metavar="TYPE/NAME", help="task/NAME or image/NAME.", show_default=False)
-]  # fmt: skip
 Node = Annotated[str, typer.Option("--node", metavar="NODE", help="Explain only this node.", show_default=False)]
 
 
-def explain(access: UserAccess, target: Words, node: Node = "") -> None:
+def explain(access: UserAccess, target: ObjectWords, node: Node = "") -> None:
     """Say why a Task or an ImagePrefetch is not done. Each cause has its nodes, the evidence and the next step."""
     wanted = targets.one(target)
     targets.work([wanted])

@@ -12,7 +12,7 @@ from pantala_cli.access import targets
 from pantala_cli.access.cluster import Cluster
 from pantala_cli.access.kinds import condition, is_current
 from pantala_cli.access.options import UserAccess
-from pantala_cli.access.targets import ObjectName
+from pantala_cli.access.targets import ObjectName, ObjectWords
 from pantala_cli.errors import WaitError
 from pantala_cli.show import resources, tables, terminal
 from pantala_cli.show.words import share
@@ -21,9 +21,6 @@ from pantala_protocol.console.views import TaskSummary
 _EVERY = 1.0
 """Seconds between two reads of the objects. A wait concerns few objects, so a read is cheap."""
 
-Words = Annotated[
-    list[str], typer.Argument(metavar="TYPE/NAME", help="task/NAME and image/NAME.", show_default=False)
-]  # fmt: skip
 For = Annotated[str, typer.Option("--for", metavar="condition=TYPE", help="The condition, as in kubectl wait.")]
 Timeout = Annotated[
     str, typer.Option("--timeout", metavar="DURATION", help="The longest wait, such as 90s, 10m or 1h. 0: no limit.")
@@ -33,7 +30,7 @@ _NUMBER = "([0-9]+(?:[.][0-9]+)?)"
 _DURATION = re.compile(f"(?:{_NUMBER}h)?(?:{_NUMBER}m)?(?:{_NUMBER}s?)?")
 
 
-def wait(access: UserAccess, target: Words, for_: For = "condition=Ready", timeout: Timeout = "10m") -> None:
+def wait(access: UserAccess, target: ObjectWords, for_: For = "condition=Ready", timeout: Timeout = "10m") -> None:
     """Wait until Tasks and ImagePrefetches are ready. Exit code 1: an object failed, or the time is over."""
     wanted = targets.work(targets.several(target))
     what = for_.removeprefix("condition=")
