@@ -5,7 +5,7 @@ from typing import Final
 
 from pantala_operator.plan.nodes import MAX_NODES, Trouble, moment
 from pantala_operator.resources import conditions
-from pantala_operator.resources.conditions import Condition
+from pantala_operator.resources.conditions import Condition, ConditionStatus
 from pantala_operator.resources.status import PENDING, PROGRESSING, SUSPENDED
 from pantala_protocol import reasons
 from pantala_protocol.console.views import Cause, NodePhase, NodeView
@@ -58,7 +58,9 @@ def _of_conditions(
     evidence = tuple(
         f"The condition {each.type} is {each.status} since {_time(each)}. Its reason is {each.reason}."
         for each in current
-        if each.reason == ready.reason and each.type not in ("Ready", "Reconciling")
+        if each.reason == ready.reason
+        and each.type not in ("Ready", "Reconciling")
+        and (each.type, each.status) != ("Stalled", ConditionStatus.FALSE)
     )
     since = began.get(ready.reason, ready.last_transition_time.timestamp())
     yield Cause(ready.reason, what, action, evidence, since=since)

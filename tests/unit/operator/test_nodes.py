@@ -223,6 +223,7 @@ def test_a_cause_lasts_since_its_reason_and_not_since_the_condition() -> None:
         (cause,) = causes(result.status.conditions, result.nodes.views(), began=began)
         assert ("SourceSlow", since) == (cause.reason, cause.since)
         assert f"The condition Cached is False since {NOW:%H:%M:%S}. Its reason is SourceSlow." in cause.evidence
+        assert not any("Stalled is False" in each for each in cause.evidence)
 
 
 def test_one_cause_for_each_reason() -> None:
