@@ -142,9 +142,7 @@ class Settings(TLSFlags):
         settings.address, "HOST:PORT", "where to serve /healthz and /readyz for probes (default: nowhere)", default=None
     )
     """A port and a thread of their own, so that clients of the API cannot make probes fail."""
-    metrics_open: bool = switch(
-        "serve /metrics without a token, at --listen and --health-listen: counts only, no names"
-    )
+    metrics_open: bool = switch("serve /metrics without a token, also at --health-listen: counts only, no names")
     """If this is off, only the operator's ServiceAccount may read the metrics."""
     cache_seconds: float = flag(
         _duration, "SECONDS", "time that an unwanted copy is kept (0; 21600 with --dragonfly)", default=0
