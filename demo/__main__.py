@@ -65,7 +65,7 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
         for line in summary.next_steps(place, kept=options.keep, task=result.task["metadata"]["name"]):
             screen.console.print(f"    {line}", markup=False, soft_wrap=True)
         if options.keep:
-            screen.say(f"everything runs until Ctrl-C here, or kill {os.getpid()} elsewhere. Then all of it is deleted")
+            screen.say(f"the processes run until Ctrl-C here, or kill {os.getpid()} elsewhere. Then all is deleted")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             screen.say("stopping all processes and deleting their files")
@@ -76,7 +76,7 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m demo", description="Distribute a real file, and show where its bytes went."
     )
-    parser.add_argument("--keep", action="store_true", help="keep everything running until Ctrl-C")
+    parser.add_argument("--keep", action="store_true", help="keep the processes running until Ctrl-C")
     parser.add_argument(
         "--cluster", action="store_true", help="use the cluster of KUBECONFIG, with the chart installed"
     )
