@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -20,7 +21,7 @@ from tests.support.product_stage import MIB, NODES
 
 pytestmark = [pytest.mark.controlplane, pytest.mark.timeout(120), pytest.mark.asyncio(loop_scope="module")]
 
-SIZE = 24 * MIB
+SIZE = 48 * MIB
 
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
@@ -53,23 +54,29 @@ def rates(sample: dict[str, Any]) -> tuple[int, int, int]:
     return traffic["origin_rate"], traffic["supernode_rate"], traffic["peers_rate"]
 
 
-async def test_the_rates_of_top_add_up_to_the_bytes_that_move(lab: ConsoleLab) -> None:
+async def test_the_rates_and_the_time_left_of_top_are_right(lab: ConsoleLab) -> None:
     top = await start(lab, "top", "-o", "json", "--interval", "1")
     assert top.stdout is not None
     samples: list[dict[str, Any]] = [json.loads(await top.stdout.readline())]
+    ends: list[tuple[float, float]] = []
+    """When a sample came, and when the Task seemed to end then."""
 
     async def read() -> None:
         while line := await top.stdout.readline():  # type: ignore[union-attr]
             samples.append(json.loads(line))
+            now = time.monotonic()
+            ends.extend((now, now + task["eta"]) for task in samples[-1]["console"]["tasks"] if task.get("eta"))
 
     reading = asyncio.create_task(read())
     lab.stage.origin.serve("/large", Generated(SIZE, seed=5))
+    began = time.monotonic()
     await lab.stage.apply("large", lab.stage.origin.url("/large"))
     await eventually(lambda: any(rates(samples[-1])))
     shown = await run(lab, "top", "--once")
     assert "default/large" in shown
     assert "node-" in shown
     await lab.stage.ready("large", seconds=60)
+    ended = time.monotonic()
     await eventually(lambda: not any(rates(samples[-1])))
     top.send_signal(signal.SIGINT)
     assert 130 == await top.wait()
@@ -78,6 +85,9 @@ async def test_the_rates_of_top_add_up_to_the_bytes_that_move(lab: ConsoleLab) -
     origin, *nodes = map(sum, zip(*map(rates, samples), strict=True))
     assert sum(nodes) == pytest.approx(len(NODES) * SIZE, rel=0.05), samples
     assert origin == pytest.approx(SIZE, rel=0.05), samples
+    late = [end - ended for at, end in ends if began + 5 < at < ended]
+    assert len(late) > 5
+    assert max(map(abs, late)) < 0.25 * (ended - began), late
     details = [detail for sample in samples for detail in sample["details"] if detail["nodes"]]
     by_node = dict.fromkeys(NODES, 0)
     for detail in details:

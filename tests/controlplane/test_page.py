@@ -106,7 +106,7 @@ async def test_progress_moves_and_all_numbers_are_those_of_the_api(lab: ConsoleL
     steps = sorted({value for value in seen if 0 < value < 1})
     assert len(steps) >= 3, seen
     assert seen == sorted(seen), "progress never goes back"
-    assert moved == pytest.approx(3 * SIZE, rel=0.1), "test_rates has more samples, and so less tolerance"
+    assert moved == pytest.approx(3 * SIZE, rel=0.1), "test_cli_console reads all samples, and so has less tolerance"
     view = await lab.console()
     [task] = view.tasks
     assert (3, 3, 3 * SIZE) == (task.nodes.ready, task.nodes.desired, task.traffic.supernode + task.traffic.peers)

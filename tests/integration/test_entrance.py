@@ -18,7 +18,6 @@ from pantala_process import health
 from pantala_process.entrance import acceptor as acceptor_module
 from pantala_process.entrance.connections import ConnectionTable, FullError
 from pantala_process.entrance.server import serving
-from pantala_process.listening import allow_files
 from pantala_process.settings import ListenAddress
 from tests.support.eventually import eventually
 
@@ -117,20 +116,6 @@ async def test_h8_a_connection_without_a_complete_head_is_closed(monkeypatch: py
             assert b"200 OK" in await kept_reader.readuntil(b"here")
             await asyncio.sleep(0.4)
         kept.close()
-
-
-async def test_t9_two_thousand_slow_sockets_delay_no_request() -> None:
-    allow_files()
-    async with server(8192) as port, AsyncExitStack() as stack:
-        sockets = Sockets(port)
-        stack.callback(sockets.close)
-        for number in range(20):
-            slow = sockets.connect(100, b"GET /name HT")
-            await asyncio.sleep(0)
-            for each in slow[: number % 2]:
-                each.send(b"T")
-        for _ in range(20):
-            assert (200, b"here") == await ask(port)
 
 
 async def test_h8_health_answers_while_sockets_fill_its_port_and_tells_a_stuck_process(

@@ -92,20 +92,6 @@ async def test_connected_peers_that_fetch_nothing_hold_up_no_other(lab: Lab) -> 
         await asyncio.gather(*connected, return_exceptions=True)
 
 
-async def test_a_piece_can_be_fetched_only_with_its_ticket(lab: Lab) -> None:
-    await lab.state(lab.wanted("n1"))
-    work = (await ManualPeer(lab, "n1").work())[0]
-    url = f"http://{work.host}:{work.port}/pieces/{work.task_id}/{work.generation}"
-    span = {"Range": f"bytes={work.offset}-{work.offset + work.size - 1}"}
-    async with lab.session.get(url, headers={ticket.HEADER: work.ticket, **span}) as answer:
-        assert (206, work.size) == (answer.status, len(await answer.read()))
-    for shown in ("", "0." + "0" * 64, work.ticket[:-1] + "x"):
-        async with lab.session.get(url, headers={ticket.HEADER: shown, **span}) as answer:
-            assert 403 == answer.status
-    async with lab.session.get(url, headers={ticket.HEADER: work.ticket}) as answer:
-        assert 416 == answer.status
-
-
 async def test_m5_the_supernode_reports_by_how_much_the_clock_of_a_peer_is_wrong(lab: Lab) -> None:
     """A peer of the former minor version reports no time."""
     await lab.state(lab.wanted("late", "silent"))

@@ -1,11 +1,10 @@
-"""A real supernode process with hostile numbers in requests, and with damaged records on its volume."""
+"""A real supernode process with hostile numbers in requests, and with clients that do not read or finish."""
 
 import asyncio
 import contextlib
-import os
 import re
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import msgspec
@@ -172,53 +171,3 @@ async def test_h2_unread_manifests_of_one_client_take_limited_memory(tmp_path: P
         finally:
             for each in sockets:
                 each.close()
-
-
-def invalid_utf8(path: Path) -> None:
-    content = bytearray(path.read_bytes())
-    content[content.index(b'"generation":"') + 15] ^= 0x80
-    path.write_bytes(content)
-
-
-def wrong_length(path: Path) -> None:
-    path.write_bytes(re.sub(rb'"length":\d', b'"length":7', path.read_bytes()))
-
-
-def pipe(path: Path) -> None:
-    path.unlink()
-    os.mkfifo(path)
-
-
-def folder(path: Path) -> None:
-    path.unlink()
-    path.mkdir()
-    (path / "foreign").touch()
-
-
-DAMAGES: list[tuple[str, Callable[[Path], None]]] = [
-    ("meta.json", invalid_utf8),
-    ("meta.json", wrong_length),
-    ("meta.json", pipe),
-    ("meta.json", folder),
-    ("data", pipe),
-    ("journal", pipe),
-    ("journal", folder),
-]
-
-
-@pytest.mark.timeout(180)
-async def test_h3_f17_a_damaged_record_costs_one_copy(supernode: SupernodeProcess, origin: Origin) -> None:
-    await cached(supernode, origin)
-    victim = tasks(origin)[1]
-    path = supernode.data / "tasks" / victim.task_id[:2] / victim.task_id
-    for name, damage in DAMAGES:
-        before = {size: origin.body_bytes(f"/{size}") for size in SIZES}
-        supernode.kill()
-        damage(path / name)
-        pipe(supernode.data / "volume.json")
-        await supernode.start()
-        await eventually(supernode.is_ready, within=20)
-        await cached(supernode, origin)
-        again = {size: origin.body_bytes(f"/{size}") - before[size] for size in SIZES}
-        assert {SIZES[0]: 0, SIZES[1]: SIZES[1], SIZES[2]: 0} == again, (name, damage.__name__)
-        assert Generated(SIZES[1], seed=SIZES[1]).read(0, SIZES[1]) == (path / "data").read_bytes()

@@ -17,7 +17,6 @@ from pantala_supernode.outbound.names import Names
 from pantala_supernode.outbound.request import Timeouts
 from pantala_supernode.tasks.copy import FileSource
 from testbed.origin import Generated, Origin
-from tests.support.eventually import eventually
 from tests.support.outbound import http_reader
 
 _PROCESS = """
@@ -64,23 +63,6 @@ async def read(url: str, **options: Any) -> int | None:
         return answer.length
 
 
-async def test_100_dead_names_do_not_delay_another_one(server: NameServer) -> None:
-    async with Origin() as origin, http_reader(lookup=server) as reader:
-        origin.serve("/file", Generated(10))
-
-        async def ask(host: str) -> int | None:
-            async with reader.open(FileSource(f"http://{host}:{origin.port}/file")) as answer:
-                return answer.length
-
-        waiting = [asyncio.create_task(ask(f"dead-{number}.example")) for number in range(100)]
-        await eventually(lambda: len(server.lookups) == 100 or None)
-        async with asyncio.timeout(2):
-            assert await ask("alive.example") == 10
-        for each in waiting:
-            each.cancel()
-        await asyncio.gather(*waiting, return_exceptions=True)
-
-
 async def test_a_cancelled_request_leaves_its_lookup_at_once(server: NameServer) -> None:
     async with http_reader(lookup=server, threads=4, timeouts=Timeouts(connect=30)) as reader:
         for number in range(9):  # more than there are threads
@@ -96,17 +78,6 @@ async def test_a_cancelled_request_leaves_its_lookup_at_once(server: NameServer)
 async def test_a_name_server_has_a_time_limit(server: NameServer) -> None:
     with pytest.raises(errors.SourceTimeoutError, match="name server"):
         await read("http://dead.example/", lookup=server, timeouts=Timeouts(connect=0.2))
-
-
-def test_one_name_has_one_lookup_at_a_time(server: NameServer) -> None:
-    names = Names(server)
-    for _ in range(3):
-        with pytest.raises(OutboundError):
-            names.addresses("dead.example", 80, seconds=0.05, cancelled=Future())
-    assert ["dead.example"] == server.lookups
-    server.released.set()
-    assert ["127.0.0.1"] == names.addresses("dead.example", 80, seconds=5, cancelled=Future())
-    assert ["127.0.0.1"] == names.addresses("alive.example", 80, seconds=5, cancelled=Future())
 
 
 def test_the_number_of_lookups_is_limited(server: NameServer) -> None:

@@ -68,13 +68,6 @@ async def test_a_tag_and_a_blob_come_from_below_the_endpoints_path(first: FakeRe
     assert LAYER[5:9] == await read(endpoints, resume=Resume(5, 9))
 
 
-@pytest.mark.parametrize("path", ["", "/", "/v2", "/v2/"])
-async def test_without_a_path_the_root_of_the_registry_is_meant(first: FakeRegistry, path: str) -> None:
-    async with service(mapped(f"{first.url}{path}", registry="localhost:5001")) as opened:
-        await opened.client.resolve(image.parse("localhost:5001/app:1"), AMD64, Keyring())
-    assert {"/v2/app"} == {asked.path.rsplit("/", 2)[0] for asked in first.asked}
-
-
 async def test_the_secret_of_the_registry_is_sent_to_its_endpoint(first: FakeRegistry) -> None:
     first.accounts = {"ann": PASSWORD}
     endpoints = mapped(f"{first.url}/v2/hub")

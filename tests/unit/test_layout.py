@@ -59,12 +59,6 @@ def test_the_folder_operator_does_not_shadow_the_standard_library() -> None:
     assert (0, "") == (done.returncode, done.stderr)
 
 
-def test_locks_name_no_index() -> None:
-    """A lock works with any package index."""
-    for lock in (ROOT / "requirements").glob("*.txt"):
-        assert "://" not in lock.read_text(), lock.name
-
-
 def test_a_module_is_one_noun() -> None:
     """A module has 25 to 350 lines: a shorter one belongs elsewhere, a longer one is two."""
     lines = {path: len(path.read_text().splitlines()) for path in modules().values()}
