@@ -271,6 +271,8 @@ class ImageOrders:
                 self._written = content
             except StoreError as error:
                 log.warning("cannot write the list of ordered images; a restart would lose it", error=str(error))
+                await asyncio.sleep(_LOOK)
+                self._dirty.set()
 
     def _now(self) -> int:
         return int(self._wall())

@@ -275,6 +275,17 @@ async def test_a_new_process_unpins_the_pins_of_the_last_one(tmp_path: Path) -> 
         await eventually(lambda: made.helper.unpinned == [PINNED])
 
 
+async def test_the_list_of_orders_is_written_when_the_disk_works_again(tmp_path: Path) -> None:
+    """No other change of the orders may follow for days."""
+    folder = tmp_path / "later"
+    async with Made(folder).running() as made:
+        made.order(WEB)
+        await made.reach(PullPhase.READY)
+        await asyncio.sleep(1)
+        folder.mkdir()
+        await eventually(lambda: LedgerFile(folder / "images.json").read().entries, within=60)
+
+
 async def test_a_new_process_finishes_the_orders_of_the_last_one(tmp_path: Path) -> None:
     async with Made(tmp_path).running() as made:
         made.helper.go.clear()
