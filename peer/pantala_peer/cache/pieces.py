@@ -314,8 +314,8 @@ class PieceCache:
 
     def _record(self, file: PieceFile, evidence: Evidence) -> None:
         if self._store.get(file.meta.task_id) is file:
-            file.close()
             file.update(structs.replace(file.meta, digest=evidence.expected, checked=evidence.checked))
+            file.close()  # after the update, because until then an upload would open it for writing too
             evidence.look(file)
 
     def _renew(self, file: PieceFile) -> None:

@@ -1,6 +1,7 @@
 """Files that change on the disk: the scrub finds them, and the cache repairs or drops them."""
 
 import errno
+import fcntl
 import hashlib
 import os
 from pathlib import Path
@@ -178,6 +179,24 @@ async def test_an_upload_during_a_repair_does_not_keep_the_copy_read_only(
     await cache.repair(TASK)
     cache.put(*piece(0))
     assert CONTENT == file.path.read_bytes()
+
+
+async def test_an_upload_during_the_completion_leaves_no_descriptor_that_can_write(
+    cache: PieceCache, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await fill(cache)
+    file = cache.lookup(TASK)
+    assert file is not None
+
+    def update(meta: Meta) -> None:
+        with file.opened() as descriptor:  # an upload begins just now
+            os.pread(descriptor, 1, PIECE)
+        PieceFile.update(file, meta)
+
+    monkeypatch.setattr(file, "update", update)
+    await checked(cache)
+    with file.opened() as descriptor:
+        assert os.O_RDONLY == fcntl.fcntl(descriptor, fcntl.F_GETFL) & os.O_ACCMODE
 
 
 async def test_a_damaged_file_without_room_for_a_copy_is_dropped(
