@@ -250,10 +250,11 @@ class AssignedTasks:
             self._deliveries.report(assignment, failed(error))
 
     async def _drop(self, name: str) -> None:
-        self._troubles.pop(name, None)
-        self._received.pop(name, None)
-        self._damage.pop(name, None)
         await self._withdraw(name)
+        if name in self._assigned:
+            return  # it was assigned again meanwhile, and is settled again
+        for known in (self._troubles, self._received, self._damage):
+            known.pop(name, None)
         await self._drop_pieces(name)
         self._waiting.pop(name, None)
         log.info("removed a task from the cache", task=name)

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from pantala_peer.cache.publisher import Publisher
+from pantala_peer.events import Assigned
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import DeliveryState, DeliveryStatus, HeldPieces
 from tests.support.eventually import eventually
@@ -95,3 +97,21 @@ async def test_a_wrong_stated_digest_is_found_before_publication_if_the_pieces_c
     await node.settle(assigned(sha256="0" * 64))
     assert not node.published.exists()
     assert [Reason.DIGEST_MISMATCH] == [state.reason for state in node.states if state is not None]
+
+
+async def test_a_task_that_is_assigned_again_during_its_removal_keeps_its_pieces(
+    node: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    node.put(0, 1, 2, 3)
+    await node.settle(assigned())
+    loop, unpublish = asyncio.get_running_loop(), Publisher.unpublish
+
+    def unpublish_late(publisher: Publisher, path: str) -> None:
+        loop.call_soon_threadsafe(node.tasks._on_assigned, Assigned({TASK: assigned()}, complete=True))
+        unpublish(publisher, path)
+
+    monkeypatch.setattr(Publisher, "unpublish", unpublish_late)
+    node.tasks._on_assigned(Assigned({}, complete=True))
+    await node.settle()
+    assert {TASK: HeldPieces("g", "0-3")} == node.cache.inventory()
+    assert CONTENT == node.published.read_bytes()
