@@ -14,8 +14,8 @@ import msgspec
 from pantala_operator.resources.api import ALLOW, HOSTS, Secret
 from pantala_operator.resources.status import Obstacle
 from pantala_protocol.reasons import Reason
-from pantala_protocol.rules import foreign, sources
 from pantala_protocol.rules import headers as values
+from pantala_protocol.rules import quantity, sources
 
 _TOKEN = re.compile(r"[!#$%&'*+.^_`|~0-9A-Za-z-]{1,256}")
 _REFUSED = {
@@ -25,7 +25,11 @@ _REFUSED = {
 _REFUSED_PREFIXES = ("if-", "content-")
 _MAX_HEADERS = 64 * 1024
 """The most bytes of all headers of a Task. No usual server accepts more, and the statement has the headers of all."""
+_OBJECT, _NULL = dict[str, msgspec.Raw], msgspec.Raw(b"null")
+"""The members of a JSON object stay JSON, because a hostile one has a million objects."""
 _PULL_SECRET, _LEGACY_PULL_SECRET = ".dockerconfigjson", ".dockercfg"
+MOST_OF_NAMESPACE = 4 * 1024 * 1024
+"""The most bytes of all Secrets in base64 that one namespace uses. The operator keeps those of all namespaces."""
 _FOR_TASKS, _FOR_IMAGES = "tasks", "images"
 """The values of the label: ``tasks`` allows every use, ``images`` only the use as a pull secret."""
 _URL = re.compile(r"(https?)://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:[/?#].*)?", re.DOTALL)
@@ -50,7 +54,12 @@ class Unread:
     """The Secret was not read yet, or the API server does not answer."""
 
 
-SecretReading = Secret | Absent | Denied | Unread
+@dataclass(frozen=True, slots=True)
+class Excess:
+    """The Secret is not kept, because the Secrets that its namespace uses are too large together."""
+
+
+SecretReading = Secret | Absent | Denied | Excess | Unread
 
 
 class Headers(NamedTuple):
@@ -79,6 +88,8 @@ def headers(name: str, reading: SecretReading, url: str | None = None) -> Header
             return Obstacle.of(Reason.SECRET_MISSING, f"The Secret {name} does not exist")
         case Denied(command):
             return _not_readable(name, command)
+        case Excess():
+            return _excess(name)
         case Secret():
             return _not_allowed(reading, _FOR_TASKS) or _not_for(reading, url) or _headers(name, reading)
 
@@ -86,6 +97,11 @@ def headers(name: str, reading: SecretReading, url: str | None = None) -> Header
 def _not_readable(name: str, command: str) -> Obstacle:
     what = f"The operator may not read the Secret {name}. To allow it in this namespace, run: {command}"
     return Obstacle(Reason.SECRET_FORBIDDEN, what)
+
+
+def _excess(name: str) -> Obstacle:
+    why = f"the Secrets that this namespace uses have more than {quantity.render(MOST_OF_NAMESPACE)}B in base64"
+    return Obstacle(Reason.SECRET_INVALID, f"The Secret {name} is not used, because {why}. Use fewer or smaller ones.")
 
 
 def _not_allowed(secret: Secret, use: str) -> Obstacle | None:
@@ -183,6 +199,8 @@ def pull_secret(name: str, reading: SecretReading) -> str | Obstacle | Unread:
             return Obstacle(Reason.SECRET_MISSING, f"The Secret {name} is missing in this namespace. Create it.")
         case Denied(command):
             return _not_readable(name, command)
+        case Excess():
+            return _excess(name)
         case Secret():
             return _not_allowed(reading, _FOR_IMAGES) or _docker_config(reading)
 
@@ -192,24 +210,17 @@ def _docker_config(secret: Secret) -> str | Obstacle:
     if key not in secret.data:
         return _not_a_pull_secret(secret, f"it has neither {_PULL_SECRET} nor {_LEGACY_PULL_SECRET}")
     try:
-        content = msgspec.json.decode(base64.b64decode(secret.data[key], validate=True))
-        auths = foreign.drop_nulls(_auths(content) if key == _PULL_SECRET else content)
+        auths = msgspec.json.decode(base64.b64decode(secret.data[key], validate=True), type=_OBJECT)
+        if auths and key == _PULL_SECRET:
+            auths = msgspec.json.decode(auths["auths"], type=_OBJECT | None) or {}
+        entries = {name: entry for name, entry in auths.items() if entry != _NULL}
+        if all(bytes(entry).startswith(b"{") for entry in entries.values()):
+            return msgspec.json.encode({"auths": entries}, order="sorted").decode()
+    except KeyError:
+        pass
     except (ValueError, msgspec.DecodeError, RecursionError):
         return _not_a_pull_secret(secret, f"its {key} is not valid JSON")
-    if not isinstance(auths, dict) or not all(isinstance(each, dict) for each in auths.values()):
-        return _not_a_pull_secret(secret, f"its {key} has no credentials by registry")
-    return msgspec.json.encode({"auths": auths}, order="sorted").decode()
-
-
-def _auths(content: object) -> object:
-    """The member ``auths`` of a pull secret. Empty if it is null, or if ``content`` is an empty object.
-
-    ``None``: ``content`` is not a pull secret.
-    """
-    if not isinstance(content, dict) or (content and "auths" not in content):
-        return None
-    found = content.get("auths")
-    return {} if found is None else found
+    return _not_a_pull_secret(secret, f"its {key} has no credentials by registry")
 
 
 def _not_a_pull_secret(secret: Secret, why: str) -> Obstacle:

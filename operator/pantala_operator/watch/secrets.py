@@ -8,8 +8,19 @@ import structlog
 
 from pantala_operator.errors import ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.events import OperatorEvents, SecretKey, SecretRead
-from pantala_operator.plan.secrets import Absent, Denied, Headers, SecretReading, headers, opted_in, pull_secret
+from pantala_operator.plan.secrets import (
+    MOST_OF_NAMESPACE,
+    Absent,
+    Denied,
+    Excess,
+    Headers,
+    SecretReading,
+    headers,
+    opted_in,
+    pull_secret,
+)
 from pantala_operator.ports import Clock, ClusterAPI, DataKind
+from pantala_operator.resources.api import Secret
 from pantala_operator.throttle import Throttle
 from pantala_operator.watch.observation import Observation
 from pantala_process.backoff import doubled
@@ -42,6 +53,9 @@ class SecretReader:
         self._clock = clock
         self._due: dict[SecretKey, float] = {}
         self._failures: dict[SecretKey, int] = {}
+        self._sizes: dict[SecretKey, int] = {}
+        self._totals = Counter[str]()
+        """The bytes of the kept Secrets by namespace."""
         self._throttle = Throttle(clock)
 
     async def run(self) -> None:
@@ -56,6 +70,7 @@ class SecretReader:
             del self._due[key]
             self._failures.pop(key, None)
             self._observation.secrets.pop(key, None)
+            self._resize(key, 0)
         now = self._clock.monotonic()
         due = sorted((at, key) for key in named if (at := self._due.get(key, 0.0)) <= now)
         shares = Counter[str]()
@@ -80,10 +95,21 @@ class SecretReader:
                 log.warning("A Secret cannot be read. The operator retries.", secret="/".join(key), error=str(error))
             self._due[key] = self._clock.monotonic() + _FAILED
             return
+        if not self._resize(key, sum(map(len, reading.data.values())) if isinstance(reading, Secret) else 0):
+            reading = Excess()
         self._due[key] = self._clock.monotonic() + self._pause(key, reading)
         if self._observation.secrets.get(key) != reading:
             self._observation.secrets[key] = reading
             self._events.publish(SecretRead(key))
+
+    def _resize(self, key: SecretKey, size: int) -> bool:
+        """Record the size of a Secret that is kept now. False, and 0 bytes, if its namespace would keep too much."""
+        others = self._totals[key[0]] - self._sizes.pop(key, 0)
+        fits = others + size <= MOST_OF_NAMESPACE
+        if fits and size:
+            self._sizes[key] = size
+        self._totals[key[0]] = others + self._sizes.get(key, 0)
+        return fits
 
     def _pause(self, key: SecretKey, reading: SecretReading) -> float:
         """Seconds until the next read."""
@@ -95,4 +121,6 @@ class SecretReader:
 
 
 def _is_good(key: SecretKey, reading: SecretReading) -> bool:
+    if isinstance(reading, Excess):  # to read it often would load the API server
+        return True
     return isinstance(pull_secret(key[1], reading), str) or isinstance(headers("/".join(key), reading), Headers)

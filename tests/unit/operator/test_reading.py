@@ -2,6 +2,7 @@
 
 import base64
 import json
+import time
 
 import msgspec
 import pytest
@@ -183,6 +184,44 @@ async def test_t2_missing_secrets_of_a_namespace_do_not_delay_another_one() -> N
         assert (already < 7) == await reader.turn()
         assert ((already + 1) * 50 + 1, True) == (len(known.secrets), other in known.secrets)
     assert 401 == len(cluster.asked)
+
+
+async def test_h2_secrets_of_a_namespace_take_limited_memory_and_time() -> None:
+    clock, known = MemoryClock(), Observation()
+    cluster = CountingCluster(clock)
+    keys = [("a", "s0"), ("a", "s1"), ("a", "s2"), ("b", "s")]
+    hostile = base64.b64encode(b'{"auths": {"a.b": {"auth": null, "x": [%b{}]}}}' % (b"{}," * 330_000)).decode()
+
+    def put(namespace: str, name: str, data: str) -> None:
+        labels = {"metadata": {"name": name, "namespace": namespace, "labels": ALLOWED}}
+        cluster.put("secrets", {**labels, "data": {".dockerconfigjson": data}})
+
+    def excess() -> list[str]:
+        found = {key: pull_secret(key[1], reading) for key, reading in known.secrets.items()}
+        return [
+            key[1] for key, each in found.items() if isinstance(each, Obstacle) and "more than 4MiB" in each.message
+        ]
+
+    for key in keys:
+        put(*key, hostile)
+    put("a", "s3", hostile)
+    known.pull_secrets = frozenset({*keys, ("a", "s3")})
+    reader = SecretReader(cluster, known, OperatorEvents(), clock, "")
+    began = time.thread_time()
+    await reader.turn()
+    assert ["s3"] == excess()
+    assert time.thread_time() - began < 0.5
+    cluster.remove("secrets", "a/s0")
+    clock.advance(181)
+    await reader.turn()
+    assert [] == excess()
+    put("a", "s1", hostile * 4)
+    clock.advance(181)
+    await reader.turn()
+    assert ["s1"] == excess()
+    known.pull_secrets = frozenset()
+    await reader.turn()
+    assert {} == known.secrets
 
 
 async def test_an_outage_is_one_line_in_the_log_and_not_one_for_each_secret() -> None:
