@@ -127,7 +127,7 @@ bench: $(VENV)/ready ## Measure downloads, reads of origins and the API (root, n
 	@$(BIN)/python -m bench $(RUNS:%=--runs %) --json $(BENCH).json --plot $(BENCH).svg
 
 .PHONY: simulate
-simulate: $(VENV)/ready ## Simulate up to 10,000 peers in virtual time with the real scheduler and exchange (an hour)
+simulate: $(VENV)/ready ## Simulate up to 10,000 peers in virtual time with the real scheduler and exchange (half an hour)
 	@mkdir -p $(dir $(BENCH))
 	@PYTHONHASHSEED=0 $(BIN)/python -m bench simulate --runs 1 --calm 0 --json $(BENCH)-simulate.json --plot $(BENCH)-simulate.svg
 

@@ -112,7 +112,7 @@ class Settings(TLSFlags):
     trusted_supernode: str = flag(
         str, "ACCOUNT", "service account of the other supernodes", default=_ACCOUNT + "supernode"
     )
-    token_file: Path | None = flag(Path, "FILE", "token to show to the other supernodes", default=None)
+    token_file: Path | None = flag(Path, "FILE", "bearer token for the other supernodes", default=None)
     """The file is read for each request, because the kubelet replaces it."""
     leave_seconds: float = flag(
         _duration, "SECONDS", "time to hand tasks over before the supernode stops (600)", default=600

@@ -74,12 +74,12 @@ class NativeAPI:
         return (
             Operation("GET", "/healthz", self.healthz, Access.OPEN, "Check that the process is alive", health),
             Operation("GET", "/readyz", self.readyz, Access.OPEN, "Check that requests can be answered", ready),
-            Operation("PUT", f"{api}/statement", self.statement, op, "State all wanted tasks", receipt, body=Statement),
+            Operation("PUT", f"{api}/statement", self.statement, op, "Set all desired tasks", receipt, body=Statement),
             Operation(
                 "GET", f"{api}/changes", self.changes, op, "Read changes, or wait for one", changes, query=ChangesQuery
             ),
             Operation("GET", f"{api}/progress", self.progress, op, "Read the progress of downloads", {200: Progress}),
-            Operation("POST", f"{api}/sync", self.sync, peer, "Take reports, and give work", sync, body=SyncRequest),
+            Operation("POST", f"{api}/sync", self.sync, peer, "Send reports, and receive work", sync, body=SyncRequest),
         )
 
     async def healthz(self, _request: web.Request) -> web.Response:
