@@ -101,7 +101,11 @@ def api_server_documents(
     session: aiohttp.ClientSession, api_server: str, clock: ServerClock, *, ca: Path | None, token: Path | None
 ) -> ReadDocument:
     """The function that reads documents from the API server with the token in a file. Its answers set ``clock``."""
-    tls = ssl.create_default_context(cafile=ca)
+    try:
+        tls = ssl.create_default_context(cafile=ca)
+    except OSError as error:
+        what = f"the API server's authority in {ca} cannot be read: {error.strerror}"
+        raise OSError(f"{what}. Give a readable file with certificates in PEM as --api-ca") from error
 
     async def read(path: str) -> Mapping[str, Any]:
         url, headers, began = api_server.rstrip("/") + path, bearer(token), time.monotonic()

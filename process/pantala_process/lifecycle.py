@@ -89,8 +89,11 @@ def run(
         with asyncio.Runner(loop_factory=NamesEventLoop) as runner:
             runner.run(live())
     except failures as error:
-        text = isinstance(error, OSError) and error.filename is None and error.strerror  # without [Errno 98]
-        structlog.get_logger(program).error("the process ends because of an error", error=text or str(error))
+        text = str(error)
+        if isinstance(error, OSError) and error.strerror:  # without [Errno 98]
+            where = f"cannot use {error.filename}: " if error.filename else ""
+            text = f"{where}{error.strerror}{where and '. Check this path, and the access of this process'}"
+        structlog.get_logger(program).error("the process ends because of an error", error=text)
         sys.exit(1)
     sys.exit(0)
 

@@ -162,7 +162,7 @@ def http_url(text: str) -> str:
     except ValueError:
         good = False
     if not good:
-        raise ValueError("is not a valid http or https URL. Give a URL like http://supernode:8002.")
+        raise ValueError("is not a valid http or https URL. Give a URL like http://host.example:8002.")
     return text.rstrip("/")
 
 

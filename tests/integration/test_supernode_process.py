@@ -86,6 +86,12 @@ def test_an_unusable_volume_ends_with_1_and_its_name(tmp_path: Path) -> None:
     assert str(tmp_path / "file") in text
 
 
+def test_a_wrong_authority_of_the_api_server_ends_with_1_and_its_name(tmp_path: Path) -> None:
+    code, text = refused("--data", str(tmp_path), "--api-server=https://x", "--api-ca=/missing", "--listen=127.0.0.1:0")
+    assert 1 == code
+    assert "authority in /missing cannot be read: No such file or directory. Give a readable file" in text
+
+
 def test_a_full_volume_ends_with_1_and_the_next_step_and_leaves_no_file(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", 1 << 16) as disk:
         (disk / "other").write_bytes(bytes(1 << 16))

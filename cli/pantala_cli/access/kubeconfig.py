@@ -38,7 +38,9 @@ def load(environment: Mapping[str, str], *, file: str = "", context: str = "") -
     try:
         found = [path for path in paths if path.is_file()]
     except OSError as error:
-        raise KubeconfigError(f"The kubeconfig {paths[0]} cannot be read: {error.strerror}.") from error
+        raise KubeconfigError(
+            f"The kubeconfig {paths[0]} cannot be read: {error.strerror}. Get access to it, or use --kubeconfig."
+        ) from error
     if not found:
         raise KubeconfigError(f"The kubeconfig {paths[0]} does not exist. Set KUBECONFIG, or use --kubeconfig.")
     document = _merge([_read(path) for path in found])
@@ -104,7 +106,8 @@ def _read(path: Path) -> Document:
                     if inner and inner.get(key):
                         inner[key] = str(path.parent / inner[key])
     except OSError as error:
-        raise KubeconfigError(f"The kubeconfig {path} cannot be read: {error.strerror}.") from error
+        text = f"The kubeconfig {path} cannot be read: {error.strerror}. Get access to it, or use --kubeconfig."
+        raise KubeconfigError(text) from error
     except (UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise KubeconfigError(f"{path} is not a kubeconfig. Set KUBECONFIG, or use --kubeconfig.") from error
     return dict(document)
@@ -195,4 +198,7 @@ def _text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError as error:
-        raise KubeconfigError(f"The kubeconfig's token file {path} cannot be read: {error.strerror}.") from error
+        text = (
+            f"The kubeconfig's token file {path} cannot be read: {error.strerror}. Get access to it, or log in again."
+        )
+        raise KubeconfigError(text) from error

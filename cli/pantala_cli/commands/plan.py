@@ -84,7 +84,7 @@ def read(name: str) -> list[tuple[ResourceKind, Resource]]:
         text = sys.stdin.read() if name == "-" else Path(name).read_text()
         documents = [each for each in yaml.safe_load_all(text) if each]
     except OSError as error:
-        raise CLIError(f"{name} cannot be read: {error.strerror}. Check its name.") from error
+        raise CLIError(f"{name} cannot be read: {error.strerror}. Check its name and your access to it.") from error
     except (yaml.YAMLError, UnicodeDecodeError) as error:
         raise CLIError(f"{name} is not valid YAML: {_problem(error)}. Correct it.") from error
     found = []

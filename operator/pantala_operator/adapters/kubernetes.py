@@ -5,6 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Self, TypeVar, cast
 
 import aiohttp
@@ -85,19 +86,24 @@ async def connect(
         if in_pod:
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
-            if not await asyncio.to_thread(lambda: any(map(os.path.isfile, map(os.path.expanduser, path.split(":"))))):
+            if not await asyncio.to_thread(_is_there, path):
                 raise FileNotFoundError("it is not a file")
             await config.load_kube_config(  # type: ignore[no-untyped-call]
                 path, client_configuration=configuration, persist_config=False
             )
     except _UNREADABLE as error:
         is_named = isinstance(error, OSError | config.ConfigException)
-        what = " ".join(str(error).split()) if is_named else "it is not a kubeconfig"
+        named = getattr(error, "strerror", None) or " ".join(str(error).split())
+        what = named if is_named else "it is not a kubeconfig"
         source = "the pod's service account" if in_pod else f"the kubeconfig {path}"
         advice = "Let the pod mount its service account's token" if in_pod else "Give a valid file as --kubeconfig"
         raise ClusterError(f"no credentials for the API server in {source}: {what.rstrip('.')}. {advice}") from error
     configuration.client_session_kwargs = {"trust_env": False}
     return KubernetesCluster(configuration, timeout, term, clock)
+
+
+def _is_there(paths: str) -> bool:
+    return any(Path(each).expanduser().is_file() for each in paths.split(os.pathsep))
 
 
 class KubernetesCluster:

@@ -143,7 +143,8 @@ def _token(file: Path | None) -> str:
     try:
         token = file.read_text(encoding="ascii").strip()
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"the mirror's token in {file} cannot be read: {error}. Check the file") from error
+        what = getattr(error, "strerror", None) or "it is not ASCII text"
+        raise SettingsError(f"the mirror's token in {file} cannot be read: {what}. Check the file") from error
     if not token:
         raise SettingsError(f"the mirror's token in {file} is empty; run pantala-peer configure")
     return token

@@ -26,6 +26,7 @@ from pantala_operator.errors import (
 from pantala_operator.settings import parse
 from pantala_protocol.statement import Changes, Statement, StatementReceipt, WantedTask
 from tests.support.eventually import eventually
+from tests.support.unprivileged import unprivileged
 
 SENT = Statement(7, (WantedTask("u", "ns/t", "f" * 64, "http://o/f", {"Authorization": "x"}, peers=("a",)),))
 
@@ -142,6 +143,14 @@ async def test_a_missing_kubeconfig(
     with pytest.raises(ClusterError, match=text):
         await kubernetes.connect("" if variable else str(tmp_path / "missing"))
     assert [] == caplog.records
+
+
+async def test_a_kubeconfig_without_access() -> None:
+    with unprivileged() as folder:
+        (folder / "config").write_text("")
+        folder.chmod(0)
+        with pytest.raises(ClusterError, match=r"/config: Permission denied\. Give a valid file as --kubeconfig$"):
+            await kubernetes.connect(str(folder / "config"))
 
 
 @pytest.mark.parametrize(

@@ -27,16 +27,23 @@ def test_a_signal_ends_the_process_with_0(number: signal.Signals) -> None:
     assert 0 == ended.value.code
 
 
-@pytest.mark.parametrize("number", [(), (98,)])
-def test_a_failure_ends_the_process_with_1(number: tuple[int, ...], capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    ("error", "text"),
+    [
+        (OSError("the disk is gone"), "the disk is gone"),
+        (OSError(98, "the disk is gone"), "the disk is gone"),
+        (OSError(13, "no", "/f"), "cannot use /f: no. Check this path, and the access of this process"),
+    ],
+)
+def test_a_failure_ends_the_process_with_1(error: OSError, text: str, capsys: pytest.CaptureFixture[str]) -> None:
     async def life(_stop: Stop) -> None:
-        raise OSError(*number, "the disk is gone")
+        raise error
 
     with pytest.raises(SystemExit) as ended:
         lifecycle.run("example", life, failures=(OSError,))
     assert 1 == ended.value.code
     logged = capsys.readouterr().out
-    assert (True, False) == ("the disk is gone" in logged, "Errno" in logged)
+    assert (True, False) == (text in logged, "Errno" in logged)
 
 
 def test_wrong_settings_end_the_process_with_2_and_one_line(capsys: pytest.CaptureFixture[str]) -> None:
