@@ -1,12 +1,16 @@
 """Merges identical calls that run at the same time, and cancels groups of asyncio tasks."""
 
 import asyncio
+import time
 from collections.abc import Callable, Coroutine, Hashable, Iterable
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
 K = TypeVar("K", bound=Hashable)
 V = TypeVar("V")
+
+_TURN = 0.01
+"""Seconds for which :class:`Turns` calls without a pause."""
 
 
 @dataclass(slots=True, eq=False)
@@ -58,3 +62,30 @@ async def cancel_all(tasks: Iterable[asyncio.Future[Any]]) -> None:
     for task in ending:
         task.cancel()
     await asyncio.gather(*ending, return_exceptions=True)
+
+
+class Turns(Generic[K]):
+    """Calls ``work`` for each key. After some milliseconds, the other keys wait for the next turn of the event loop."""
+
+    def __init__(self, work: Callable[[K], object]) -> None:
+        self._work = work
+        self._waiting: dict[K, None] = {}
+        self._next: asyncio.Handle | None = None
+
+    def add(self, keys: Iterable[K]) -> None:
+        """Begin to call at once. A key that waits already is called once. Raises the errors of ``work``."""
+        left, end = iter(dict.fromkeys(keys)), time.monotonic() + _TURN
+        try:
+            for key in left:
+                self._waiting.pop(key, None)
+                self._work(key)
+                if time.monotonic() >= end:
+                    break
+        finally:
+            self._waiting.update(dict.fromkeys(left))
+            if self._waiting and self._next is None:
+                self._next = asyncio.get_running_loop().call_soon(self._continue)
+
+    def _continue(self) -> None:
+        waiting, self._waiting, self._next = self._waiting, {}, None
+        self.add(waiting)

@@ -22,11 +22,9 @@ from pantala_process.flight import cancel_all
 from pantala_process.identity import ServerClock
 from pantala_process.tls.keeper import keeper_of
 from pantala_process.tracing.collector import open_traces
-from pantala_protocol.geometry import RULES
 from pantala_supernode import composition
 from pantala_supernode.cdn.manager import CDNManager
 from pantala_supernode.cdn.table import CopyTable
-from pantala_supernode.cdn.tools import FetchTools
 from pantala_supernode.dragonfly.frontend import DragonflyFrontend
 from pantala_supernode.events import Events
 from pantala_supernode.http.access import Access, guard_of
@@ -61,7 +59,6 @@ from pantala_supernode.sync.timing import SyncTiming
 from pantala_supernode.tasks.tenancy import Tenancy
 from pantala_supernode.traces import FetchTraces
 from pantala_supernode.volume.epochs import EpochFence
-from pantala_supernode.volume.eviction import Housekeeping
 from pantala_supernode.volume.identity import alone, open_volume
 from pantala_supernode.volume.janitor import Janitor
 from pantala_supernode.volume.reads import DailyReads
@@ -102,23 +99,11 @@ class App:
             stated=lambda: managers.tasks.stated,
             spare=events.room_needed.request,
             claimed=managers.tasks.claimed,
-            rules=Housekeeping(
-                settings.grace,
-                max(settings.grace, settings.cache_seconds),
-                high=settings.disk_high,
-                low=settings.disk_low,
-            ),
+            rules=composition.housekeeping(settings),
         )
         tenancy = Tenancy(managers.tasks, settings.quotas, events.tenants_refused.publish)
         self._reads = DailyReads(settings.data / "reads.json", tenancy.accounts)
-        tools = FetchTools(
-            piece_sizes=RULES[settings.piece_size_rule],
-            rng=chance,
-            make_room=self._janitor.make_room,
-            budget=tenancy.budget,
-            fresh_for=settings.fresh_seconds,
-            connections=settings.origin_connections,
-        )
+        tools = composition.tools(settings, chance, self._janitor.make_room, tenancy.budget)
         cdn = CDNManager(copies, registries.reader, tools, choose=source.trying, shares=settings.shares)
         self._inspector = PieceInspector(store, cdn)
         self._scrub = Scrub(self._inspector, busy=cdn.gate.busy)
@@ -201,6 +186,7 @@ class App:
         self.metrics.registry.register(
             StateCollector(
                 managers,
+                self.dragonfly.downloads,
                 dispatcher.waiting,
                 cdn,
                 self._pieces,

@@ -4,7 +4,7 @@ Most values are read from the supernode's parts when metrics are requested, so t
 """
 
 from collections import Counter as Tally
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -143,6 +143,8 @@ class StateCollector(Collector):
     """Computes the metrics that show the current state of the supernode's parts."""
 
     managers: Managers
+    downloads: Callable[[], Iterable[DfgetTaskStatus]]
+    """Returns the states of the downloads of Dragonfly's clients."""
     waiting: HeldExchanges
     cdn: CDNManager
     pieces: PieceSender
@@ -154,7 +156,7 @@ class StateCollector(Collector):
     def collect(self) -> Iterator[Metric]:
         managers, cdn, pieces, progress = self.managers, self.cdn, self.pieces, self.managers.progress
         yield _tally(TASKS, (task.copy.status for task in managers.tasks))
-        yield _tally(DFGET, (download.status for download in managers.dfget_tasks))
+        yield _tally(DFGET, self.downloads())
         yield _tally(PEERS, (str(peer.connected).lower() for peer in managers.peers))
         yield SERVED.values({"supernode": progress.supernode_bytes, "peer": progress.peer_bytes})
         yield HELD.value(len(self.waiting))

@@ -12,7 +12,7 @@ from pantala_pieces.file import PieceFile
 from pantala_pieces.scrub import ScrubCandidate
 from pantala_pieces.store import PieceStore
 from pantala_pieces.verification import Finding
-from pantala_process.flight import cancel_all
+from pantala_process.flight import Turns, cancel_all
 from pantala_protocol import ranges
 from pantala_protocol.nodes import numbers
 from pantala_protocol.reasons import Reason
@@ -73,6 +73,9 @@ class Supernode:
         self._tenancy = tenancy
         self._clock = clock
         self._deletions: dict[TaskID, asyncio.Task[None]] = {}
+        self._retired: set[TaskID] = set()
+        """The tasks that ended a moment ago, and whose copies stay as a cache."""
+        self._turns = Turns(self._settle)
         tenancy.tick(self._today)
 
     @property
@@ -144,44 +147,33 @@ class Supernode:
 
     def apply(self, changes: TaskChanges) -> None:
         self._tenancy.settle(changes)
-        for task_id in changes.deleted:
-            self._remove(task_id, changes)
-        for task_id in changes.retired:
-            self._forget(task_id)
-            self._cdn.retire(task_id)
-            self._events.task_changed.publish(task_id)
-        for task_id in changes.tasks:
-            task = self._tasks.get(task_id)
-            if task is not None and task.refused and not task.wanted and task.lease is None:
-                self._remove(task_id, changes)
-            else:
-                self._order_copy(task_id)
-            self._feed.touch_task(task_id)
+        self._retired |= changes.retired
+        self._turns.add((*changes.deleted, *changes.retired, *changes.tasks))
         self._events.assignments_changed.publish(changes.peers)
         for uid in changes.dropped:
             self._feed.touch_dropped(uid)
 
-    def _remove(self, task_id: TaskID, changes: TaskChanges) -> None:
-        self._forget(task_id)
-        if task_id not in self._deletions:
-            self._deletions[task_id] = asyncio.create_task(self._delete_copy(task_id, changes.dropped))
-        self._events.task_changed.publish(task_id)
-
-    def _forget(self, task_id: TaskID) -> None:
-        self._progress.delete_task(task_id)
-        self._dfget_tasks.delete_task(task_id)
-
-    def _order_copy(self, task_id: TaskID) -> None:
-        task = self._tasks.get(task_id)
-        if task is None:
-            return
-        if task.suspended:
-            self._cdn.pause(task_id)
+    def _settle(self, task_id: TaskID) -> None:
+        """Order the copy of a task from the CDN, or end a task that is not wanted any more."""
+        task, retired = self._tasks.get(task_id), task_id in self._retired
+        self._retired.discard(task_id)
+        if task is not None and (task.wanted or task.lease is not None):
+            if task.suspended:
+                self._cdn.pause(task_id)
+            else:
+                self._cdn.trigger(task.order())
+            self.on_copy_report(task_id)
         else:
-            self._cdn.trigger(task.order())
-        self.on_copy_report(task_id)
+            self._progress.delete_task(task_id)
+            self._dfget_tasks.delete_task(task_id)
+            if retired and task is None:
+                self._cdn.retire(task_id)
+            elif task_id not in self._deletions:
+                self._deletions[task_id] = asyncio.create_task(self._delete_copy(task_id))
+            self._events.task_changed.publish(task_id)
+        self._feed.touch_task(task_id)
 
-    async def _delete_copy(self, task_id: TaskID, dropped: set[str]) -> None:
+    async def _delete_copy(self, task_id: TaskID) -> None:
         try:
             await self._cdn.copies.delete(task_id)
             self.dropped += 1
@@ -190,8 +182,6 @@ class Supernode:
             _log.warning("cannot delete the copy of a task; trying again later", task=task_id, error=str(error))
         finally:
             del self._deletions[task_id]
-        for uid in dropped:
-            self._feed.touch_dropped(uid)
 
 
 class PieceInspector:

@@ -10,8 +10,9 @@ import msgspec
 import pytest
 
 from pantala_pieces.digests import PieceHash
+from pantala_process import flight
 from pantala_protocol import ranges, task_id, ticket
-from pantala_protocol.statement import Member, Membership, WantedTask
+from pantala_protocol.statement import Member, Membership, Statement, WantedTask
 from pantala_protocol.sync import HeldPieces, PieceFailure, PieceWork, SyncAnswer
 from pantala_supernode.sync.timing import SyncTiming
 from testbed.origin import Behaviour, Generated
@@ -283,3 +284,23 @@ async def test_another_membership_reaches_a_peer_whose_exchange_is_held(lab: Lab
     await lab.state(membership=second, member="s-0")
     answer = await asyncio.wait_for(held, 2)
     assert ((), second) == (answer.assignments, answer.membership)
+
+
+async def test_the_tasks_of_a_large_statement_let_exchanges_take_turns(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """10,000 tasks held up all peers for half a second, and the assignments of 1,000 peers for minutes."""
+    monkeypatch.setattr(flight, "_TURN", 0.0)
+    await eventually(lambda: lab.app.supernode.recovered)
+    names = [f"/{number}" for number in range(20)]
+    for name in names:
+        lab.origin.serve(name, Generated(1000))
+    urls = [lab.origin.url(name) for name in names]
+    tasks = tuple(WantedTask(url, f"ns/{url}", task_id.compute(url), url) for url in urls)
+    copies = lab.app.supernode._cdn.copies
+    lab.app.supernode.state(Statement(1, tasks))
+    assert 1 == len(list(copies))
+    lab.app.supernode.state(Statement(2, tasks[:10]))
+    await eventually(lambda: len(list(lab.app.store)) == 10 == len(list(lab.app.managers.tasks)))
+    assert 10 == sum(copy.whole for copy in copies)
+    assert all(lab.origin.body_bytes(name) == 1000 for name in names[:10])

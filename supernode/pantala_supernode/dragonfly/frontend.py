@@ -2,7 +2,7 @@
 
 import secrets
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from aiohttp import web
 
@@ -18,6 +18,7 @@ from pantala_supernode.dragonfly.service import DragonflyService
 from pantala_supernode.events import Events
 from pantala_supernode.http.access import Access, Guard
 from pantala_supernode.http.operations import HotRoute, Operation
+from pantala_supernode.swarm.download import DfgetTaskStatus
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.sync.dispatch import Dispatcher
 from pantala_supernode.tasks.task import LeaseHolder
@@ -40,6 +41,7 @@ class DragonflyFrontend:
     ) -> None:
         self.access = Access.DRAGONFLY if enabled else Access.OPERATOR
         """Which clients may call the REST API."""
+        self._dfget_tasks = managers.dfget_tasks
         self._checksums = Checksums(store.get)
         self._clients = Clients(managers, dispatcher, clock=clock, lifetimes=ClientLifetimes())
         self.service = DragonflyService(
@@ -63,6 +65,11 @@ class DragonflyFrontend:
     @property
     def busy(self) -> bool:
         return any(not client.finished for client in self._clients)
+
+    def downloads(self) -> Iterator[DfgetTaskStatus]:
+        """The states of the downloads of all clients."""
+        found = (self._dfget_tasks.get(client.name, client.task_id) for client in self._clients)
+        return (download.status for download in found if download is not None)
 
     def operations(self) -> tuple[Operation, ...]:
         return self._rest.operations()

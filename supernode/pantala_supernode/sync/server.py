@@ -8,6 +8,7 @@ import asyncio
 import secrets
 from collections.abc import Callable, Iterable
 
+from pantala_process.flight import Turns
 from pantala_protocol.images import NodeOrders
 from pantala_protocol.sync import PieceWork, SyncAnswer, SyncRequest
 from pantala_supernode.images.service import ImageService
@@ -57,6 +58,7 @@ class SyncServer:
         self._wall = wall
         self._timing = timing
         self._pace = 0.0
+        self._turns = Turns(self._assign)
 
     def begin(self, request: SyncRequest, host: str) -> SyncAnswer | asyncio.Future[SyncAnswer]:
         """Answer one exchange at once, or return a future of the answer. ``host``: the peer's address.
@@ -90,10 +92,12 @@ class SyncServer:
 
     def on_assignments(self, peers: Iterable[str] | None) -> None:
         """Update the assignments of ``peers`` (``None``: all). If they changed, answer the peer's held exchange."""
-        for name in list(self._sessions) if peers is None else peers:
-            session = self._sessions.get(name)
-            if session is not None and session.path is None and self._assignments.assign(session):
-                self._waiting.release(name)
+        self._turns.add(self._sessions if peers is None else peers)
+
+    def _assign(self, name: str) -> None:
+        session = self._sessions.get(name)
+        if session is not None and session.path is None and self._assignments.assign(session):
+            self._waiting.release(name)
 
     def on_orders(self, nodes: Iterable[str] | None) -> None:
         """Answer the held exchanges of ``nodes`` (``None``: all) whose orders about images have changed."""

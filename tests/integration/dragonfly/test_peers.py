@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from pantala_supernode.swarm.download import DfgetTaskStatus
 from testbed.origin import Behaviour, Generated
 from tests.support.dragonfly_stage import DragonflyStage, P
 from tests.support.eventually import eventually
@@ -46,6 +47,8 @@ async def test_a_client_downloads_from_a_peer(stage: DragonflyStage, tmp_path: P
                 old=old, pattern="cdn", reachable=lambda entry: entry["cid"].startswith("peer:node-1~")
             ) as client:
                 assert content == await client.run()
+        value = stage.app.metrics.registry.get_sample_value
+        assert 2 == sum(value("pantala_dfget_tasks", {"status": each}) or 0 for each in DfgetTaskStatus)
     assert SIZE == stage.origin.body_bytes("/f")
 
 

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from pantala_process.flight import SingleFlight
+from pantala_process import flight
+from pantala_process.flight import SingleFlight, Turns
 
 
 class Work:
@@ -70,3 +71,27 @@ async def test_close_cancels_all_calls() -> None:
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert 1 == work.cancelled
+
+
+async def test_calls_let_other_work_take_turns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flight, "_TURN", 0.0)
+    done: list[int] = []
+    turns = Turns(done.append)
+    turns.add(range(5))
+    assert [0] == done
+    turns.add([3, 9])
+    assert [0, 3] == done
+    await asyncio.sleep(0)
+    assert [0, 3, 1] == done
+    for _ in range(5):
+        await asyncio.sleep(0)
+    assert [0, 3, 1, 2, 4, 9] == done
+
+
+async def test_an_error_of_one_call_loses_no_other(monkeypatch: pytest.MonkeyPatch) -> None:
+    done: list[int] = []
+    turns: Turns[int] = Turns(lambda number: done.append(1 // number))
+    with pytest.raises(ZeroDivisionError):
+        turns.add([0, 1, -1])
+    await asyncio.sleep(0)
+    assert [1, -1] == done
