@@ -5,7 +5,7 @@ import tempfile
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_pieces import journal
@@ -19,7 +19,6 @@ from pantala_pieces.store import PieceStore
 from pantala_protocol import digest, ranges, task_id, ticket
 from pantala_protocol.geometry import MAX_PIECE_SIZE, MIN_PIECE_SIZE, Geometry, piece_size
 from pantala_protocol.redaction import RedactedURL
-from tests.support.examples import examples
 
 TASK = task_id.compute("http://origin/file")
 SIZE = 64
@@ -47,41 +46,6 @@ def test_a_journal_is_read_up_to_the_first_wrong_byte(written: list[JournalRecor
         content[position] = value
         intact = position // journal.RECORD_SIZE if changed else len(written)
         assert written[:intact] == list(journal.decode(bytes(content)))
-
-
-@settings(max_examples=examples(50))
-@given(st.binary(min_size=1, max_size=10 * SIZE), st.data())
-def test_after_a_crash_exactly_the_intact_pieces_are_held(content: bytes, data: st.DataObject) -> None:
-    geometry = Geometry(SIZE, len(content))
-    written = data.draw(st.sets(st.integers(min_value=0, max_value=geometry.pieces - 1)))
-    flipped = data.draw(st.sets(st.sampled_from(sorted(written)))) if written else set()
-    torn = data.draw(st.binary(max_size=journal.RECORD_SIZE - 1))
-    with tempfile.TemporaryDirectory() as root:
-        store = PieceStore(Path(root), durable=False)
-        store.open()
-        file = store.create(Meta(TASK, "g", SIZE, len(content)))
-        file.reserve()
-        file.put(piece_of(content, number) for number in written)
-        store.close()
-        with file.path.open("r+b") as raw:
-            for number in flipped:
-                raw.seek(number * SIZE)
-                byte = raw.read(1)
-                raw.seek(number * SIZE)
-                raw.write(bytes([byte[0] ^ 1]))
-        with (file.directory / "journal").open("ab") as raw:
-            raw.write(torn)
-
-        again = PieceStore(Path(root), durable=False)
-        (found,) = again.open()
-        assert 0 == found.have
-        seen: dict[int, bytes] = {}
-        assert sum(1 << number for number in written - flipped) == found.verify(lambda n, d: seen.update({n: d}))
-        assert {number: bytes(piece_of(content, number).data) for number in written - flipped} == seen
-        assert list(seen) == sorted(seen)
-        found.put([piece_of(content, number) for number in range(geometry.pieces)])
-        assert geometry.all == found.verify()
-        again.close()
 
 
 @pytest.fixture

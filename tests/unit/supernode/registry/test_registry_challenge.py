@@ -96,15 +96,6 @@ def test_written_challenges_are_read_back(written: list[AuthChallenge]) -> None:
     assert tuple(written) == challenge.parse([", ".join(values)])
 
 
-@given(st.lists(st.text('aB= ,"\\\t/;', max_size=30), max_size=3))
-def test_any_value_is_read_or_refused(values: list[str]) -> None:
-    try:
-        found = challenge.parse(values)
-    except ValueError:
-        return
-    assert all(item.scheme == item.scheme.lower() for item in found)
-
-
 def bearer(**parameters: str) -> AuthChallenge:
     return AuthChallenge("bearer", parameters)
 
@@ -170,14 +161,6 @@ def test_a_token_and_its_lifetime_are_read(reply: object, expected: tuple[str, i
 def test_an_invalid_token_is_refused_and_not_quoted(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"valid token$"):
         challenge.read_token(body)
-
-
-@given(st.binary(max_size=60))
-def test_any_answer_is_a_token_or_refused(body: bytes) -> None:
-    try:
-        challenge.read_token(body)
-    except ValueError:
-        return
 
 
 def test_a_token_is_not_shown() -> None:
