@@ -9,8 +9,6 @@ import msgspec
 from aiohttp import web
 
 from faults.row import Case, Plan, Row, Tally
-from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece
 from pantala_pieces.journal import decode
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
@@ -20,6 +18,7 @@ from pantala_supernode.cdn.recorder import Recorder
 from testbed.origin import Bytes, Origin
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab
+from tests.support.pieces import pieces_of
 from tests.support.scripted_files import File
 from tests.support.scripted_supernode import ScriptedSupernode
 from tests.support.supernode_lab import SupernodeLab
@@ -55,16 +54,11 @@ def _stored(folder: Path, content: bytes, *, whole: bool) -> dict[Path, bytes]:
     store = PieceStore(folder, durable=False)
     store.open()
     file = store.create(Meta(TASK, "0" * 16, SIZE, len(content), etag='"v1"'))
-    file.put(_pieces(content)[:: 1 if whole else 2])
+    file.put(pieces_of(content, SIZE)[:: 1 if whole else 2])
     if whole:
         file.update(msgspec.structs.replace(file.meta, digest=f"sha256:{hashlib.sha256(content).hexdigest()}"))
     store.close()
     return {path.relative_to(folder): path.read_bytes() for path in folder.rglob("*") if path.is_file()}
-
-
-def _pieces(content: bytes) -> list[Piece]:
-    parts = [content[start : start + SIZE] for start in range(0, len(content), SIZE)]
-    return [Piece(number, part, PieceHash(part).digest()) for number, part in enumerate(parts)]
 
 
 def _damage(folder: Path, files: dict[Path, bytes], content: bytes, case: Case, tally: Tally) -> None:
@@ -116,7 +110,7 @@ def _recovered(folder: Path, content: bytes, undamaged: int | None) -> str | Non
     for number in ranges.members(recorder.have):
         if content[number * SIZE : (number + 1) * SIZE] != file.read(number):
             return f"piece {number} has wrong bytes"
-    file.put([piece for piece in _pieces(content) if not recorder.have >> piece.number & 1])
+    file.put([piece for piece in pieces_of(content, SIZE) if not recorder.have >> piece.number & 1])
     again = file.path.read_bytes()
     store.close()
     return None if content == again else "the completed file has wrong bytes"

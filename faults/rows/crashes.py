@@ -13,12 +13,12 @@ import msgspec
 from faults.lossy_disk import CrashState, CrashStates, Recording
 from faults.row import Case, Plan, Row, Tally
 from pantala_pieces import parts
-from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Piece, PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges, task_id
+from tests.support.pieces import piece_of
 
 SIZE = 600
 """Bytes of a piece: more than a sector, so that a write can be torn."""
@@ -95,8 +95,7 @@ class Workload:
             self.recording.note(("stored", generation, number))
 
     def _piece(self, generation: str, number: int) -> Piece:
-        data = self.contents[generation][number * SIZE : (number + 1) * SIZE]
-        return Piece(number, data, PieceHash(data).digest())
+        return piece_of(number, self.contents[generation][number * SIZE : (number + 1) * SIZE])
 
 
 class Recovery:
@@ -156,9 +155,7 @@ class Recovery:
             return
         data = {n: content[n * SIZE : (n + 1) * SIZE] for n in range(-(-len(content) // SIZE))}
         try:
-            file.put(
-                [Piece(n, piece, PieceHash(piece).digest()) for n, piece in data.items() if not file.have >> n & 1]
-            )
+            file.put([piece_of(n, piece) for n, piece in data.items() if not file.have >> n & 1])
         except StoreError as error:
             yield f"the store does not continue: {error}"
             return

@@ -10,8 +10,6 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
@@ -37,6 +35,7 @@ from tests.support import cdn_origin
 from tests.support.cdn import CDNBench, origin_only, tools
 from tests.support.eventually import eventually
 from tests.support.outbound import http_reader
+from tests.support.pieces import pieces_of
 from tests.support.small_disk import small_disk
 from tests.support.source import Content, FakeReader
 
@@ -190,8 +189,7 @@ async def test_pieces_are_served_at_the_rate(tmp_path: Path, unused_tcp_port: in
     store = PieceStore(tmp_path, durable=False)
     data = Generated(pieces * PIECE).read(0, pieces * PIECE)
     file = store.create(Meta(NAMES[0], "g", PIECE, len(data)))
-    cut = [data[first : first + PIECE] for first in range(0, len(data), PIECE)]
-    file.put([Piece(number, piece, PieceHash(piece).digest()) for number, piece in enumerate(cut)])
+    file.put(pieces_of(data, PIECE))
     sender = PieceSender(store.get, keys=lambda: (b"key",), clock=time.time, slots=8, pace=Rate(rate).reserve)
     url = f"http://127.0.0.1:{unused_tcp_port}/pieces/{NAMES[0]}/g"
     shown = ticket.issue(b"key", NAMES[0], "g", now=time.time())
@@ -200,7 +198,7 @@ async def test_pieces_are_served_at_the_rate(tmp_path: Path, unused_tcp_port: in
         first = number * PIECE
         headers = {"Range": f"bytes={first}-{first + PIECE - 1}", ticket.HEADER: shown}
         async with client.get(url, headers=headers) as answer:
-            assert cut[number] == await answer.read()
+            assert data[first : first + PIECE] == await answer.read()
 
     async with (
         sender.serving(ListenAddress("127.0.0.1", unused_tcp_port), share=0.25, grace=1),

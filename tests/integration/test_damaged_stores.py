@@ -14,16 +14,14 @@ from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.images.ledger import Ledger, LedgerFile
 from pantala_pieces import records
-from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece
 from pantala_pieces.meta import Meta
 from pantala_pieces.parts import boot_id
 from pantala_pieces.store import PieceStore
-from pantala_protocol.geometry import Geometry
 from pantala_protocol.images import NodeOrder, NodeOrders, PullOrder
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.volume.identity import open_volume
 from tests.support.examples import examples
+from tests.support.pieces import pieces_of
 
 SIZE = 1024
 TASKS = [digit * 64 for digit in "123"]
@@ -35,17 +33,11 @@ FLIPS, CUTS = examples(100) // 12, max(1, examples(100) // 25)
 Damage = Callable[[Path], object]
 
 
-def pieces_of(task: str) -> list[Piece]:
-    content, geometry = CONTENTS[task], Geometry(SIZE, len(CONTENTS[task]))
-    parts = [content[number * SIZE :][:SIZE] for number in range(geometry.pieces)]
-    return [Piece(number, data, PieceHash(data).digest()) for number, data in enumerate(parts)]
-
-
 def fill(store: PieceStore) -> None:
     """Two whole copies, and one with a part of its last piece."""
     for task, content in CONTENTS.items():
         file = store.create(Meta(task, f"g{task[0]}", SIZE, len(content), etag='"e"'))
-        pieces = pieces_of(task)
+        pieces = pieces_of(content, SIZE)
         file.put(pieces[:-1] if task == UNFINISHED else pieces)
         if task == UNFINISHED:
             file.extend(len(pieces) - 1, 0, pieces[-1].data[:3])
@@ -99,18 +91,18 @@ def check(root: Path, store: PieceStore) -> None:
     intact = set()
     for task, file in held.items():
         content = CONTENTS[task]
-        for piece in pieces_of(task):
+        for piece in pieces_of(CONTENTS[task], SIZE):
             with contextlib.suppress(LookupError):
                 assert bytes(piece.data) == file.read(piece.number), "a wrong byte is served"
         for number, size in file.parts.items():
             assert content[number * SIZE :][:size] == file.read_part(number), "a wrong byte is continued"
-        if file.have.bit_count() == len(pieces_of(task)) - (task == UNFINISHED):
+        if file.have.bit_count() == len(pieces_of(CONTENTS[task], SIZE)) - (task == UNFINISHED):
             intact.add(task)
     lost = set(TASKS) - intact
     assert len(lost) <= 1
     for task in lost:
         file = store.create(Meta(task, "new", SIZE, len(CONTENTS[task])))
-        file.put(pieces_of(task))
+        file.put(pieces_of(CONTENTS[task], SIZE))
         assert CONTENTS[task] == file.path.read_bytes()
     store.close()
 

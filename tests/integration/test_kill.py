@@ -4,14 +4,13 @@ import asyncio
 import random
 from pathlib import Path
 
-from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
 from testbed.origin import Generated, Origin
 from tests.support.dragonfly_client import Dfget
 from tests.support.kill_lab import BODY, CONTENT, MIB, PIECE, Node, fetched, flip, wanted
+from tests.support.pieces import piece_of
 
 
 async def test_after_a_kill_during_the_verification_it_verifies_again(tmp_path: Path) -> None:
@@ -48,10 +47,9 @@ def ballast(node: Node) -> None:
     store = PieceStore(node.data / "tasks", durable=False)
     store.open()
     block = random.Random(0).randbytes(4 * MIB)
-    digest = PieceHash(block).digest()
     file = store.create(Meta(task_id.compute("0"), "g", 4 * MIB))
     for number in range(64):
-        file.put([Piece(number, block, digest)])
+        file.put([piece_of(number, block)])
     store.close()
 
 

@@ -16,13 +16,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from pantala_pieces import journal
-from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Piece, PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol import ranges, task_id
 from tests.support.examples import examples
+from tests.support.pieces import piece_of
 
 TASK = task_id.compute("concurrent")
 SIZE = 512
@@ -31,8 +31,7 @@ THREADS = 4
 
 
 def piece(number: int) -> Piece:
-    data = number.to_bytes(4, "big") * (SIZE // 4)
-    return Piece(number, data, PieceHash(data).digest())
+    return piece_of(number, number.to_bytes(4, "big") * (SIZE // 4))
 
 
 class FaultyDisk:

@@ -10,8 +10,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.fetches import FetchState, PieceFetch
@@ -22,6 +21,7 @@ from pantala_protocol import ticket
 from pantala_protocol.geometry import Wrapping
 from testbed.origin import Generated
 from tests.support.eventually import eventually
+from tests.support.pieces import piece_of, pieces_of
 
 KEY = b"key"
 TASK = "a" * 64
@@ -114,11 +114,7 @@ class SenderStage:
     def add(self, task_id: str) -> PieceFile:
         """A file with the content of the stage."""
         file = self.store.create(Meta(task_id, GENERATION, self.piece_size, len(self.content)))
-        cut = [
-            self.content[first : first + self.piece_size]
-            for first in range(0, max(len(self.content), 1), self.piece_size)
-        ]
-        file.put([Piece(number, data, PieceHash(data).digest()) for number, data in enumerate(cut)])
+        file.put(pieces_of(self.content, self.piece_size) or [piece_of(0, b"")])
         return file
 
     @contextlib.asynccontextmanager

@@ -8,9 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_pieces import records
-from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_pieces.usage import Usage
@@ -20,6 +19,7 @@ from pantala_supernode.errors import VolumeFailedError
 from pantala_supernode.volume.eviction import EvictionCause, Housekeeping, Unwanted, aged, least_recently_used
 from pantala_supernode.volume.identity import Volume, alone, open_volume
 from pantala_supernode.volume.janitor import Janitor
+from tests.support.pieces import piece_of
 
 NAMES = [task_id.compute(str(number)) for number in range(8)]
 SIZE = 128 * 1024
@@ -76,7 +76,7 @@ class Bench:
         for number in numbers:
             data = bytes([number + 1]) * SIZE
             file = self.store.create(Meta(NAMES[number], "g", SIZE, SIZE))
-            file.put([Piece(0, data, PieceHash(data).digest())])
+            file.put([piece_of(0, data)])
             file.used = self.wall
             self.pass_time(1)
 

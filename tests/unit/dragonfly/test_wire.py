@@ -9,8 +9,7 @@ from unittest.mock import Mock
 
 import pytest
 
-from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_process.settings import SettingsError
@@ -19,6 +18,7 @@ from pantala_protocol.geometry import Wrapping
 from pantala_supernode.dragonfly import checksums, wire
 from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.settings import parse
+from tests.support.pieces import pieces_of
 
 URL = "http://origin.example/f?a=1&b=2"
 
@@ -150,8 +150,7 @@ def file(tmp_path: Path) -> Iterator[PieceFile]:
     store = PieceStore(tmp_path, durable=False)
     store.open()
     file = store.create(Meta(ID, "g", P, len(CONTENT)))
-    parts = [CONTENT[start : start + P] for start in range(0, len(CONTENT), P)]
-    file.put(Piece(number, part, PieceHash(part).digest()) for number, part in enumerate(parts))
+    file.put(pieces_of(CONTENT, P))
     yield file
     store.close()
 

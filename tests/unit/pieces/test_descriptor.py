@@ -2,7 +2,6 @@
 
 import os
 import sys
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from threading import Barrier
@@ -10,28 +9,21 @@ from threading import Barrier
 import pytest
 
 from pantala_pieces.descriptor import Descriptor
-from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import PieceMissingError, StoreError
-from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
+from tests.support.pieces import piece_of
+from tests.support.pieces import store as store
 
 TASK = "a" * 64
 PIECES = [bytes([number]) * 4096 for number in range(8)]
 READS = 1500
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[PieceStore]:
-    store = PieceStore(tmp_path / "tasks", durable=False)
-    store.open()
-    yield store
-    store.close()
-
-
 def _filled(store: PieceStore) -> PieceFile:
     file = store.create(Meta(TASK, "generation", 4096, 4096 * len(PIECES)))
-    file.put([Piece(number, data, PieceHash(data).digest()) for number, data in enumerate(PIECES)])
+    file.put(list(map(piece_of, range(len(PIECES)), PIECES)))
     return file
 
 

@@ -6,15 +6,14 @@ import hashlib
 import os
 import threading
 import time
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
 import pytest
 
-from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.scrub import Scrub, ScrubCandidate
 from pantala_pieces.store import PieceStore
@@ -22,6 +21,8 @@ from pantala_pieces.verification import CHUNK, STEP, FileVerdict, Finding, Verif
 from pantala_protocol import task_id
 from pantala_protocol.geometry import Geometry
 from tests.support.eventually import eventually
+from tests.support.pieces import pieces_of
+from tests.support.pieces import store as store
 
 SIZE = 1 << 17
 CONTENT = os.urandom(CHUNK + 3 * SIZE + 5)
@@ -32,18 +33,9 @@ def sha256(data: bytes) -> str:
     return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
-@pytest.fixture
-def store(tmp_path: Path) -> Iterator[PieceStore]:
-    store = PieceStore(tmp_path / "tasks", durable=False)
-    store.open()
-    yield store
-    store.close()
-
-
 def stored(store: PieceStore, name: str = "a", content: bytes = CONTENT, size: int = SIZE) -> PieceFile:
     file = store.create(Meta(task_id.compute(f"http://origin/{name}"), "g", size, len(content)))
-    parts = [content[start : start + size] for start in range(0, len(content), size)]
-    file.put([Piece(number, part, PieceHash(part).digest()) for number, part in enumerate(parts)])
+    file.put(pieces_of(content, size))
     if not content:
         file.path.touch()
     return file

@@ -7,12 +7,12 @@ from pathlib import Path
 import pytest
 
 import pantala_pieces.parts
-from pantala_pieces.digests import PieceHash
 from pantala_pieces.errors import StoreError
-from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol import task_id
+from tests.support.pieces import piece_of
 
 TASK = task_id.compute("unfinished")
 PIECE = 1000
@@ -52,13 +52,13 @@ def test_bytes_behind_a_gap_are_not_written(file: PieceFile) -> None:
 
 
 def test_a_finished_piece_is_no_longer_a_part(file: PieceFile) -> None:
-    file.put([Piece(1, DATA, PieceHash(DATA).digest())])
+    file.put([piece_of(1, DATA)])
     assert {} == file.parts == after_a_kill(file)
     assert DATA == file.read(1)
 
 
 def test_a_damaged_piece_is_not_continued(file: PieceFile) -> None:
-    file.put([Piece(1, DATA, PieceHash(DATA).digest())])
+    file.put([piece_of(1, DATA)])
     with file.path.open("r+b") as data:
         data.seek(PIECE)
         data.write(b"\xff")
@@ -71,7 +71,7 @@ def test_no_part_survives_a_failed_sync(file: PieceFile, monkeypatch: pytest.Mon
 
     monkeypatch.setattr(os, "fdatasync", failing)
     with pytest.raises(StoreError):
-        file.put([Piece(0, DATA, PieceHash(DATA).digest())])
+        file.put([piece_of(0, DATA)])
     assert {} == file.parts == after_a_kill(file)
     file.extend(2, 0, DATA[:10])
     assert {2: 10} == after_a_kill(file)

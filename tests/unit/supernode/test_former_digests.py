@@ -8,13 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from pantala_pieces.digests import PieceHash
-from pantala_pieces.file import Piece, PieceFile
+from pantala_pieces.file import PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_protocol.sync import PieceWork, SyncAnswer
 from pantala_protocol.task_id import compute
 from pantala_supernode.sync.former_digests import FormerDigests
+from tests.support.pieces import piece_of
 
 ID = compute("http://origin.example/f")
 PIECE = 128 * 1024
@@ -29,7 +29,7 @@ class Shelf:
         self.store = PieceStore(folder, durable=False)
         self.store.open()
         self.file = self.store.create(Meta(ID, "g", PIECE, PIECE * len(PARTS)))
-        self.file.put([Piece(number, data, PieceHash(data).digest()) for number, data in enumerate(PARTS)])
+        self.file.put(list(map(piece_of, range(len(PARTS)), PARTS)))
         self.lookups = 0
         self.damaged: list[int] = []
         self.former = FormerDigests(self._lookup, on_damaged=lambda _task, piece: self.damaged.append(piece))
