@@ -45,6 +45,9 @@ _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
+_MOST_HEADERS = 64 * 1024
+"""The most characters of all headers. Servers accept fewer, and a million take a second."""
+
 _HARMLESS = frozenset({"cache-control", "pragma", "user-agent"})
 """Headers that do not change the content. Requests that differ in any other header get different tasks."""
 _ANYTHING = ("accept", "*/*")
@@ -297,6 +300,8 @@ def _headers(lines: object, *, whole: bool) -> dict[str, str]:
     """Read a client's headers. ``whole``: ignore a requested range, because the client can use the whole file."""
     if not isinstance(lines, list):
         raise MalformedRequestError("headers must be a list")
+    if sum(len(line) for line in lines if isinstance(line, str)) > _MOST_HEADERS:
+        raise MalformedRequestError(f"headers must have at most {_MOST_HEADERS} characters")
     headers: dict[str, str] = {}
     spelled: dict[str, str] = {}
     for line in lines:
