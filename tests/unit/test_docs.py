@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from pantala_supernode.dragonfly.rest import RestAPI
 from pantala_supernode.dragonfly.routes import DragonflyAPI
@@ -30,6 +31,8 @@ _LINK = re.compile(r"\]\((?!https?:|mailto:)([^)#\s]*)(?:#([^)\s]+))?\)")
 _CODE = re.compile(r"^```.*?^```|`[^`\n]*`", re.MULTILINE | re.DOTALL)
 _ROOM = re.compile(rf"(?i:\b({'|'.join(PACKAGES)}))(?=\*\*| `)|`([a-z_]+(?:/[a-z_]+)*)/?`")
 _FILE = re.compile(r"`(\w+/[\w./*-]+\.(?:py|md|yaml))`")
+VALUES = yaml.safe_load((ROOT / "charts/pantala/values.yaml").read_text())
+_VALUE = re.compile(rf"`((?:{'|'.join(VALUES)})\.(?!md`|ya?ml`|gcr\.io`)[a-zA-Z.*]+)[:`]")
 
 
 def anchors(page: Path) -> set[str]:
@@ -71,6 +74,23 @@ def test_the_architecture_names_files_that_exist() -> None:
     named = _FILE.findall(ARCHITECTURE)
     assert 5 < len(named)
     assert [] == [name for name in named if not any(ROOT.glob(name))]
+
+
+def is_value(name: str) -> bool:
+    """True if the chart has the value. An empty map may have any key."""
+    found = VALUES
+    for key in name.split("."):
+        if found == {} or key == "*":
+            return True
+        if not isinstance(found, dict) or key not in found:
+            return False
+        found = found[key]
+    return True
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_the_chart_has_the_values_that_a_page_names(page: Path) -> None:
+    assert [] == [name for name in _VALUE.findall(page.read_text()) if not is_value(name)]
 
 
 @pytest.mark.parametrize(
