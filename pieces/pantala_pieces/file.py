@@ -84,7 +84,7 @@ class PieceFile:
     @property
     def parts(self) -> dict[int, int]:
         """The number of written bytes of each unfinished piece. They are neither durable nor verified."""
-        return {piece: part.size for piece, part in tuple(self._parts.written.items())}
+        return self._parts.sizes
 
     def digest(self, piece: int) -> bytes:
         """The digest of a verified piece. Raises :class:`PieceMissingError`."""
@@ -127,7 +127,7 @@ class PieceFile:
         Nothing is written if bytes before ``start`` are missing.
         A part must not take the room of whole pieces. If the file has no reserved room, some pieces must still fit.
         """
-        part = self._parts.written.get(piece, NO_PART)
+        part = self._parts.part(piece)
         if start > part.size:
             return
         with store_errors("write a part of a piece"):
@@ -142,11 +142,11 @@ class PieceFile:
 
     def read_part(self, piece: int) -> bytes:
         """The written bytes of an unfinished piece. If they changed on the disk, the part is dropped."""
-        part = self._parts.written.get(piece, NO_PART)
+        part = self._parts.part(piece)
         with store_errors(f"read a part of {self.path}"), self._data.using() as fd:
             data = os.pread(fd, part.size, piece * self.meta.piece_size)
         if not part.matches(data):
-            self._parts.written.pop(piece, None)
+            self._parts.take(piece)
             raise StoreError(f"a part of piece {piece} of {self.path} changed on the disk; it is fetched again")
         return data
 
@@ -157,7 +157,7 @@ class PieceFile:
         Several threads write their bytes in parallel. One of them then syncs once, and writes all their records.
         """
         stored = list(pieces)
-        parts = {each.number: self._parts.written.pop(each.number, NO_PART).size for each in stored}
+        parts = {each.number: self._parts.take(each.number).size for each in stored}
         try:
             commit = self._commits.begin()
             with self._data.using(os.O_CREAT) as fd:
@@ -209,7 +209,7 @@ class PieceFile:
             with self._commits.paused(), self._changing:
                 self._records = {record.piece: record for record in self._journal.read()}
                 self.have = self.held = 0
-                self._parts.written = {}
+                self._parts.forget()
             for number, record in sorted(self._records.items()):
                 room = self._room(number)
                 fits = record.size == room or (self.meta.length is None and record.size < room)
@@ -219,7 +219,7 @@ class PieceFile:
                     if on_piece is not None:
                         on_piece(number, data)
             if not self.complete:
-                self._parts.written = {n: part for n, part in self._parts.load().items() if self._is_intact(n, part)}
+                self._parts.load(self._is_intact)
         return self.have
 
     def _is_intact(self, piece: int, part: Part) -> bool:

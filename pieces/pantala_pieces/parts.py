@@ -12,7 +12,7 @@ import struct
 import threading
 import uuid
 import zlib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -53,14 +53,29 @@ class PartTable(Descriptor):
     """The table of one file. Any thread may use it. Its methods raise :class:`OSError`."""
 
     def __init__(self, path: Path) -> None:
-        self.written: dict[int, Part] = {}
-        """The part of each unfinished piece, by piece."""
+        self._written: dict[int, Part] = {}
         super().__init__(path, lambda: os.O_RDWR)
         self._beginning = threading.Lock()
         self._begun = False
 
-    def load(self) -> dict[int, Part]:
-        """Read the parts of an earlier process. Empty after a reboot."""
+    @property
+    def sizes(self) -> dict[int, int]:
+        """The number of written bytes of each unfinished piece."""
+        return {piece: part.size for piece, part in tuple(self._written.items())}
+
+    def part(self, piece: int) -> Part:
+        return self._written.get(piece, NO_PART)
+
+    def take(self, piece: int) -> Part:
+        """Forget a part, and return it. The file still has its record."""
+        return self._written.pop(piece, NO_PART)
+
+    def load(self, is_intact: Callable[[int, Part], bool]) -> None:
+        """Use the parts of an earlier process that are still as they were written. None after a reboot."""
+        self._written = {piece: part for piece, part in self.read().items() if is_intact(piece, part)}
+
+    def read(self) -> dict[int, Part]:
+        """The parts in the file. Empty after a reboot."""
         try:
             with self.using() as fd:
                 content = os.pread(fd, _HEADER + _SLOTS * _RECORD_SIZE, 0)
@@ -76,18 +91,21 @@ class PartTable(Descriptor):
     def note(self, piece: int, part: Part) -> None:
         """Record which part of a piece is written. ``NO_PART``: the piece is finished."""
         if part is not NO_PART:
-            self.written[piece] = part
+            self._written[piece] = part
         with self.using(os.O_CREAT) as fd:
             if not self._begun:
                 self._begin(fd)
             os.pwrite(fd, encode(piece, part), _HEADER + piece % _SLOTS * _RECORD_SIZE)
 
     def clear(self) -> None:
-        """Forget all parts."""
-        self.written.clear()
+        """Forget all parts, also in the file."""
+        self.forget()
         with self._beginning, self.using(os.O_CREAT) as fd:
             self._begun = False
             os.ftruncate(fd, 0)
+
+    def forget(self) -> None:
+        self._written = {}
 
     def _begin(self, fd: int) -> None:
         with self._beginning:

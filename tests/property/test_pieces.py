@@ -69,18 +69,18 @@ def test_a_damaged_table_of_parts_never_names_bytes_that_were_not_written(
         damaged[position % len(damaged)] ^= value
         path.write_bytes(damaged[:length])
         found = PartTable(path)
-        assert found.load().items() <= parts.items()
+        assert found.read().items() <= parts.items()
         found.end()
 
 
 def test_a_table_of_parts_is_read_as_it_was_written(tmp_path: Path) -> None:
     table = PartTable(tmp_path / "parts")
-    assert {} == table.load()
+    assert {} == table.read()
     for piece, size in ((0, 1), (5, 70_000), (64, 2)):  # 64 takes the record of 0
         table.note(piece, Part(size, 7))
     table.end()
     again = PartTable(tmp_path / "parts")
-    assert {5: Part(70_000, 7), 64: Part(2, 7)} == again.load()
+    assert {5: Part(70_000, 7), 64: Part(2, 7)} == again.read()
     again.end()
 
 
