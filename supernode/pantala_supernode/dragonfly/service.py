@@ -20,6 +20,7 @@ from pantala_supernode.dragonfly.checksums import Checksums
 from pantala_supernode.dragonfly.clients import Client, Clients
 from pantala_supernode.dragonfly.registration import OTHER_MD5, CopyWatch, Registrations, RegistrationTimeouts, is_stale
 from pantala_supernode.dragonfly.wire import Code, Envelope, PieceEntry, PieceResult, PieceStatus, PullRequest, envelope
+from pantala_supernode.errors import NotFoundError
 from pantala_supernode.events import Events
 from pantala_supernode.swarm.scheduler import Managers
 from pantala_supernode.swarm.task_progress import SUPERNODE
@@ -226,7 +227,8 @@ class DragonflyService:
 
     def _reject(self, client: Client, task: Task, given: tuple[int, str]) -> None:
         """Take back a piece that cannot be read from the volume, and let the piece be checked."""
-        self._managers.progress.fail(task.id, client.name, given[0], blame=False)
+        with contextlib.suppress(NotFoundError):  # meanwhile, the client left, or the content changed
+            self._managers.progress.fail(task.id, client.name, given[0], blame=False)
         self._accuse(task.id, given[0])
 
     def _cid(self, work: PieceWork) -> str:

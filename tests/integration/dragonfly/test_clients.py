@@ -117,6 +117,25 @@ async def test_who_only_says_503_is_no_provider(stage: DragonflyStage) -> None:
         assert (await _first_entry(second))["cid"].startswith("cdnnode:")
 
 
+async def test_a_client_waits_if_the_content_changes_while_its_sums_are_computed(
+    stage: DragonflyStage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage.serve(P)
+    async with stage.dfget() as dfget:
+        await dfget.register()
+        client = stage.app.dragonfly._clients.get(dfget.task_id, dfget.cid)
+        assert client is not None
+
+        async def changed(task_id: str, _generation: str, _piece: int) -> str:
+            stage.app.managers.progress.restart_task(task_id)
+            client.generation = "former"
+            raise LookupError
+
+        monkeypatch.setattr(stage.app.dragonfly._checksums, "piece", changed)
+        await dfget.pull(Item(700, 500))
+        assert 602 == dfget.codes[-1]
+
+
 async def test_a_client_that_has_a_piece_running_is_never_told_to_wait(stage: DragonflyStage) -> None:
     """Old clients do not read their own queue while they wait."""
     stage.serve(2 * P)
