@@ -16,6 +16,8 @@ MAX_FAILURES = 10
 
 _AT_ONCE = 64
 """The number of reports that are made without a pause for other work."""
+_KEPT = 10_000
+"""The most dropped Task resources that are remembered. An operator that is further behind gets a full report."""
 _COALESCE = 0.1
 """Seconds for which changes are collected before an answer, so that there are at most ten answers a second."""
 
@@ -35,6 +37,10 @@ class ChangeFeed:
         self._fence = fence
         self._version = 0
         self._touched: OrderedDict[tuple[str, str], int] = OrderedDict()
+        self._forgotten = 0
+        """The version of the last change that was forgotten."""
+        self._most = 2 * _KEPT
+        """The number of remembered changes above which those of dropped Task resources are forgotten."""
         self._news = asyncio.Event()
 
     def touch_task(self, task_id: str) -> None:
@@ -57,7 +63,7 @@ class ChangeFeed:
 
         ``numbers``: let reports about tasks refer to nodes by number. Operators of this version want this.
         """
-        full = boot != self._boot or since > self._version
+        full = boot != self._boot or not self._forgotten <= since <= self._version
         if full:
             since = 0
         elif since == self._version:
@@ -193,4 +199,12 @@ class ChangeFeed:
         self._version += 1
         self._touched[key] = self._version
         self._touched.move_to_end(key)
+        if len(self._touched) > self._most:
+            self._forget()
         self.release()
+
+    def _forget(self) -> None:
+        dropped = [key for key in self._touched if key[0] == "task" and self._managers.tasks.of(key[1]) is None]
+        for key in dropped[:-_KEPT]:
+            self._forgotten = self._touched.pop(key)
+        self._most = len(self._touched) + _KEPT
