@@ -154,8 +154,8 @@ class Writer:
     async def _apply_status(self, key: str, resource: Planned, status: ResourceStatus, announce: bool) -> None:
         try:
             written = await self._cluster.apply_status(resource, status)
-        except (ClusterConflictError, ClusterNotFoundError):
-            await self._read_again(resource)
+        except (ClusterConflictError, ClusterNotFoundError) as error:
+            await self._read_again(resource, error)
             return
         self._written[key] = self._clock.monotonic(), written.metadata.resource_version, hash(status)
         if self._observation.collection(type(written)).update(written):
@@ -180,25 +180,31 @@ class Writer:
     async def _apply(self, kind: type[R], body: Mapping[str, Any]) -> None:
         try:
             applied = await self._cluster.apply(kind, body)
-        except ClusterConflictError:
-            await self._read_again(msgspec.convert(body, kind))
+        except ClusterConflictError as error:
+            await self._read_again(msgspec.convert(body, kind), error)
             return
         self._observation.collection(kind).update(applied)
         if isinstance(applied, TaskResource):
             self._applied[applied.metadata.key] = applied.metadata.generation, msgspec.convert(body, TaskResource).spec
 
     async def _delete(self, resource: Resource) -> None:
-        with suppress(ClusterConflictError, ClusterNotFoundError):
+        refused: ClusterError | None = None
+        try:
             await self._cluster.delete(resource)
-        await self._read_again(resource)  # it still exists while another program holds it by a finalizer
+        except (ClusterConflictError, ClusterNotFoundError) as error:
+            refused = error
+        await self._read_again(resource, refused)  # it still exists while another program holds it by a finalizer
 
-    async def _read_again(self, resource: Resource) -> None:
+    async def _read_again(self, resource: Resource, refused: ClusterError | None) -> None:
+        """Store the present state. Raises ``refused`` if nothing has changed, so that the next attempt waits."""
         collection = self._observation.collection(type(resource))
         try:
             fresh = await self._cluster.read(resource)
         except ClusterNotFoundError:
             collection.remove(resource)
             return
+        if refused is not None and fresh.metadata.resource_version == resource.metadata.resource_version:
+            raise refused
         if fresh.metadata.uid != resource.metadata.uid:
             collection.remove(resource)
         collection.update(fresh)

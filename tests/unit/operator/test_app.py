@@ -7,7 +7,14 @@ from unittest.mock import AsyncMock
 import msgspec
 import pytest
 
-from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
+from pantala_operator.errors import (
+    ClusterConflictError,
+    ClusterError,
+    ClusterForbiddenError,
+    ClusterNotFoundError,
+    ClusterUnavailableError,
+    SupernodeUnavailableError,
+)
 from pantala_operator.events import StatusWritten
 from pantala_operator.ports import R, ResourceStatus
 from pantala_protocol.statement import CDNStatus
@@ -207,6 +214,30 @@ async def test_a_task_without_a_time_to_live_has_its_last_status_before_its_end(
     await stage.deliver()
     await eventually(lambda: "ns/t" not in stage.cluster.objects["tasks"])
     assert [("ns/t", "Normal", "Distributed")] == stage.cluster.events
+
+
+@pytest.mark.parametrize("error", [ClusterForbiddenError, ClusterConflictError, ClusterNotFoundError])
+@pytest.mark.parametrize(
+    "call", ["patch tasks/status", "patch peers/status", "patch sourcepolicies/status", "delete tasks"]
+)
+async def test_a_write_that_is_refused_each_time_is_repeated_after_pauses(
+    stopped: OperatorStage, monkeypatch: pytest.MonkeyPatch, call: str, error: type[ClusterError]
+) -> None:
+    """A webhook may refuse with any code, and a read after it shows the same object."""
+    calls = list[str]()
+
+    def check(made: str) -> None:
+        calls.append(made)
+        if made == call:
+            raise error("no")
+
+    async with stopped.operator():
+        monkeypatch.setattr(stopped.cluster, "_check", check)
+        stopped.cluster.put("sourcepolicies", {"metadata": {"name": "p"}, "spec": {"cidrs": ["10.0.0.0/8"]}})
+        stopped.task(ttlSecondsAfterFinished=0)
+        await stopped.deliver()
+        await asyncio.sleep(60)
+    assert 2 < calls.count(call) < 40
 
 
 async def test_a_recreated_task_does_not_get_the_old_status(stage: OperatorStage) -> None:

@@ -153,15 +153,6 @@ async def test_a_source_policy_that_cannot_be_planned_allows_nothing(monkeypatch
         await eventually(lambda: accepted() == [("False", "InternalError")])
 
 
-async def test_a_refused_status_of_a_source_policy_is_not_written_again_at_once() -> None:
-    stage = OperatorStage()
-    stage.cluster.forbidden = {"patch sourcepolicies/status"}
-    async with stage.operator() as app:
-        stage.cluster.put("sourcepolicies", {"metadata": {"name": "p"}, "spec": {"cidrs": ["10.0.0.0/8"]}})
-        await asyncio.sleep(60)
-        assert 2 < app._writes.failed < 20
-
-
 async def test_a_peer_that_cannot_be_planned_does_not_stop_the_others(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = OperatorStage()
     await stage.connect("n1", "n2")
