@@ -81,14 +81,6 @@ async def _one(
 
 
 ROWS = (
-    Row(
-        "clock-jumps",
-        "the clocks of supernode and peers are wrong by up to a day and jump several times a second",
-        "Every peer publishes the right file, and the origin is read once.",
-        ("F15",),
-        20,
-        1,
-        "swarms",
-        jumps,
-    ),
-)
+    Row("clock-jumps", "the clocks of supernode and peers are wrong by up to a day and jump several times a second",
+        "Every peer publishes the right file, and the origin is read once.", ("F15",), 20, 1, "swarms", jumps),
+)  # fmt: skip

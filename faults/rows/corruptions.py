@@ -181,34 +181,10 @@ def _has_ended(report: TaskReport) -> bool:
 
 PROMISE = "No flipped bit is delivered. The damaged pieces are read again."
 ROWS = (
-    Row(
-        "flips-on-disk",
-        "bits of data, journal and metadata flip on the disk",
-        PROMISE,
-        ("F21", "H3"),
-        6_000,
-        1_000,
-        "corruptions",
-        on_disk,
-    ),
-    Row(
-        "flips-at-origins",
-        "bits of an origin's body flip; the Task names the digest",
-        PROMISE,
-        ("F5",),
-        200,
-        10,
-        "corruptions",
-        at_the_origin,
-    ),
-    Row(
-        "flips-on-the-wire",
-        "bits of pieces flip on the way to a peer",
-        PROMISE,
-        ("F7", "A15"),
-        5_000,
-        500,
-        "corruptions",
-        on_the_wire,
-    ),
-)
+    Row("flips-on-disk", "bits of data, journal and metadata flip on the disk", PROMISE, ("F21", "H3"), 6_000, 1_000,
+        "corruptions", on_disk),
+    Row("flips-at-origins", "bits of an origin's body flip; the Task names the digest", PROMISE, ("F5",), 200, 10,
+        "corruptions", at_the_origin),
+    Row("flips-on-the-wire", "bits of pieces flip on the way to a peer", PROMISE, ("F7", "A15"), 5_000, 500,
+        "corruptions", on_the_wire),
+)  # fmt: skip

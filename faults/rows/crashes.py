@@ -211,14 +211,7 @@ def _recover(case: Case, drawn: CrashStates, recovery: Recovery, tally: Tally) -
 
 
 ROWS = (
-    Row(
-        "power-cuts",
-        "unsynced writes, lengths and names are lost or torn in a power cut",
-        "No acknowledged piece is lost, no wrong piece is served, and the store continues.",
-        ("F2", "A7"),
-        100_000,
-        3_000,
-        "states",
-        states,
-    ),
-)
+    Row("power-cuts", "unsynced writes, lengths and names are lost or torn in a power cut",
+        "No acknowledged piece is lost, no wrong piece is served, and the store continues.", ("F2", "A7"), 100_000,
+        3_000, "states", states),
+)  # fmt: skip

@@ -124,26 +124,8 @@ PROMISE = (
     "The work continues within 30 s of free space."
 )
 ROWS = (
-    Row(
-        "full-volumes",
-        "a supernode's volume is too small, and other programs fill it",
-        PROMISE,
-        ("F3",),
-        20,
-        1,
-        "full_disks",
-        of_a_supernode,
-        _no_mounts,
-    ),
-    Row(
-        "full-nodes",
-        "a node's disk fills before or while a file arrives",
-        PROMISE,
-        ("F3",),
-        30,
-        1,
-        "full_disks",
-        of_a_peer,
-        _no_mounts,
-    ),
-)
+    Row("full-volumes", "a supernode's volume is too small, and other programs fill it", PROMISE, ("F3",), 20, 1,
+        "full_disks", of_a_supernode, _no_mounts),
+    Row("full-nodes", "a node's disk fills before or while a file arrives", PROMISE, ("F3",), 30, 1, "full_disks",
+        of_a_peer, _no_mounts),
+)  # fmt: skip

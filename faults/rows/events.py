@@ -147,14 +147,8 @@ async def _settles(stage: OperatorStage, case: Case, tally: Tally) -> None:
 
 
 ROWS = (
-    Row(
-        "api-events",
+    Row("api-events",
         "an API server stops for a while; it drops, repeats and delays events; up to two operators end and start",
-        "The end state is what the users want, and then the operators write no more.",
-        ("F11", "F13", "F10", "M4"),
-        300,
-        5,
-        "histories",
-        events,
-    ),
-)
+        "The end state is what the users want, and then the operators write no more.", ("F11", "F13", "F10", "M4"), 300,
+        5, "histories", events),
+)  # fmt: skip

@@ -214,26 +214,11 @@ def _is_answered(opened: socket.socket) -> bool:
 
 
 ROWS = (
-    Row(
-        "slow-sockets",
-        "2,000 connections to a supernode and a peer send nothing, or a byte a second",
-        "The health route answers, and an honest download takes at most twice as long.",
-        ("T9", "H8", "F20"),
-        SOCKETS,
-        SOCKETS,
-        "sockets",
-        slow_sockets,
-        partial(few_descriptors, DESCRIPTORS),
-    ),
-    Row(
-        "flooding-tenants",
+    Row("slow-sockets", "2,000 connections to a supernode and a peer send nothing, or a byte a second",
+        "The health route answers, and an honest download takes at most twice as long.", ("T9", "H8", "F20"), SOCKETS,
+        SOCKETS, "sockets", slow_sockets, partial(few_descriptors, DESCRIPTORS)),
+    Row("flooding-tenants",
         "one tenant has 16 readers that do not read, 16 slow origins, 16 dead names and 1,100 idle sockets",
-        "A download of another tenant takes at most twice as long.",
-        ("T9", "H7", "H8"),
-        5,
-        1,
-        "floods",
-        tenants,
-        partial(few_descriptors, DESCRIPTORS),
-    ),
-)
+        "A download of another tenant takes at most twice as long.", ("T9", "H7", "H8"), 5, 1, "floods", tenants,
+        partial(few_descriptors, DESCRIPTORS)),
+)  # fmt: skip

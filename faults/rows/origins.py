@@ -47,14 +47,7 @@ def _generated(text: str, *, temporary: bool) -> list[list[Program]]:
 
 
 ROWS = (
-    Row(
-        "origin-programs",
-        "resets, stalls, wrong lengths and ranges, missing ranges, refusals, new contents, kills",
-        "The digest is right, or the copy failed. A body that arrived is not read again.",
-        ("F4", "F5"),
-        5_000,
-        120,
-        "programs",
-        composed,
-    ),
-)
+    Row("origin-programs", "resets, stalls, wrong lengths and ranges, missing ranges, refusals, new contents, kills",
+        "The digest is right, or the copy failed. A body that arrived is not read again.", ("F4", "F5"), 5_000, 120,
+        "programs", composed),
+)  # fmt: skip

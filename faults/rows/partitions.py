@@ -100,14 +100,7 @@ async def _all_read(divided: Divided, origin: Origin, case: Case, tally: Tally, 
 
 
 ROWS = (
-    Row(
-        "partitions",
-        "one of three replicas is cut off, by resets or by silence, at any moment",
-        "Every replica gets the right file. Each side reads the origin at most once.",
-        ("F9",),
-        100,
-        2,
-        "partitions",
-        partitions,
-    ),
-)
+    Row("partitions", "one of three replicas is cut off, by resets or by silence, at any moment",
+        "Every replica gets the right file. Each side reads the origin at most once.", ("F9",), 100, 2, "partitions",
+        partitions),
+)  # fmt: skip

@@ -105,25 +105,11 @@ async def _stampede(plan: Plan, peers: int, case: Case) -> tuple[int, int]:
 
 
 ROWS = (
-    Row(
-        "hostile-peers",
+    Row("hostile-peers",
         "f = 0..19 of 20 peers claim all pieces and serve wrong bytes, garbage, halves, drops or nothing",
-        "Every honest peer has the right file, and the origin is read once.",
-        ("T4", "T5", "F7"),
-        PEERS,
-        2,
-        "swarms",
-        hostile,
-    ),
-    Row(
-        "stampedes",
-        "1, 10, 100 and 1,000 peers and clients of Dragonfly ask for one file at once",
-        "The origin sends the body once.",
-        ("F18",),
-        len(SIZES) * RUNS,
-        4,
-        "swarms",
-        stampedes,
-        partial(few_descriptors, _DESCRIPTORS),
-    ),
-)
+        "Every honest peer has the right file, and the origin is read once.", ("T4", "T5", "F7"), PEERS, 2, "swarms",
+        hostile),
+    Row("stampedes", "1, 10, 100 and 1,000 peers and clients of Dragonfly ask for one file at once",
+        "The origin sends the body once.", ("F18",), len(SIZES) * RUNS, 4, "swarms", stampedes,
+        partial(few_descriptors, _DESCRIPTORS)),
+)  # fmt: skip

@@ -13,15 +13,9 @@ from tests.chart.rendered import CHART, Helm, Object, Render, Rendered
 
 VARIANTS = {
     "defaults": (),
-    "everything off": (
-        "crds.enabled=false",
-        "rbac.aggregate=false",
-        "networkPolicy.enabled=false",
-        "uninstallNotice.enabled=false",
-        "supernode.persistence.enabled=false",
-        "mirror.enabled=false",
-        "prefetch.enabled=false",
-    ),
+    "everything off": ("crds.enabled=false", "rbac.aggregate=false", "networkPolicy.enabled=false",
+        "uninstallNotice.enabled=false", "supernode.persistence.enabled=false", "mirror.enabled=false",
+        "prefetch.enabled=false"),
     "everything set": (
         'imagePullSecrets=[{"name":"registry"}]',
         'image={"registry":"registry.example:5000","tag":"1.2.3","pullPolicy":"Always"}',
@@ -65,7 +59,7 @@ VARIANTS = {
         'peer.seLinuxOptions={"type":"spc_t"}',
         'test={"image":"r.example/a:1","pullSecrets":["registry"]}',
     ),
-}
+}  # fmt: skip
 
 
 @pytest.mark.parametrize("version", ["1.31.0", "1.34.0", kubernetes_validate.latest_version()])

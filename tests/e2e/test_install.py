@@ -103,32 +103,20 @@ _CASES: dict[str, tuple[Callable[[Origin, str], dict[str, object]], set[Reason]]
     "refused": (lambda origin, name: {"url": f"http://{layout.at(origin.host, 1)}/{name}"}, {Reason.SOURCE_REFUSED}),
     "host-unknown": (lambda _, name: {"url": f"http://no-such-host.invalid/{name}"}, {Reason.SOURCE_HOST_UNKNOWN}),
     "wrong-digest": (lambda origin, name: _served(origin, name) | {"digest": _DIGEST}, {Reason.DIGEST_MISMATCH}),
-    "reset": (
-        lambda origin, name: _served(origin, name, reset_after=MIB, ranges=False),
-        {Reason.SOURCE_INTERRUPTED, Reason.LENGTH_MISMATCH},
-    ),
-    "short": (
-        lambda origin, name: _served(origin, name, announced=1000, ranges=False),
-        {Reason.LENGTH_MISMATCH, Reason.SOURCE_INTERRUPTED},
-    ),
-    "no-secret": (
-        lambda origin, name: _served(origin, name) | {"headersFrom": {"secretRef": {"name": "missing"}}},
-        {Reason.SECRET_FORBIDDEN},
-    ),
-    "internal": (
-        lambda _, name: {"url": f"http://pantala-supernode.{NAMESPACE}.svc:8002/{name}"},
-        {Reason.SOURCE_DENIED},
-    ),
+    "reset": (lambda origin, name: _served(origin, name, reset_after=MIB, ranges=False),
+              {Reason.SOURCE_INTERRUPTED, Reason.LENGTH_MISMATCH}),
+    "short": (lambda origin, name: _served(origin, name, announced=1000, ranges=False),
+              {Reason.LENGTH_MISMATCH, Reason.SOURCE_INTERRUPTED}),
+    "no-secret": (lambda origin, name: _served(origin, name) | {"headersFrom": {"secretRef": {"name": "missing"}}},
+        {Reason.SECRET_FORBIDDEN}),
+    "internal": (lambda _, name: {"url": f"http://pantala-supernode.{NAMESPACE}.svc:8002/{name}"},
+                 {Reason.SOURCE_DENIED}),
     "api-server": (lambda _, name: {"url": f"https://kubernetes.default.svc/{name}"}, {Reason.SOURCE_DENIED}),
-    "no-node": (
-        lambda origin, name: _served(origin, name) | {"target": {"nodeSelector": {"no-such": "label"}}},
-        {Reason.NO_NODE_MATCHES},
-    ),
-    "outside": (
-        lambda origin, name: _served(origin, name) | {"path": "/etc/cron.d/pantala"},
-        {Reason.PATH_OUTSIDE_ROOT},
-    ),
-}
+    "no-node": (lambda origin, name: _served(origin, name) | {"target": {"nodeSelector": {"no-such": "label"}}},
+                {Reason.NO_NODE_MATCHES}),
+    "outside": (lambda origin, name: _served(origin, name) | {"path": "/etc/cron.d/pantala"},
+                {Reason.PATH_OUTSIDE_ROOT}),
+}  # fmt: skip
 
 
 def test_each_bad_task_names_the_cause_and_the_remedy(case: Case, origin: Origin) -> None:

@@ -163,16 +163,10 @@ PARSERS = (
     FuzzParser("ticket", _ticket, (TICKET.encode(), b"7-" + TICKET.encode()), ticket.check),
     FuzzParser("head of a piece request", _head, HEADS, heads.parse, (PieceRefusedError,)),
     FuzzParser("admission of a piece request", _admitted, HEADS, Admission.admit, (PieceRefusedError,)),
-    FuzzParser(
-        "head of a request", lambda data: head.read_head(bytearray(data)), HEADS, head.read_head, (UnusualHeadError,)
-    ),
-    FuzzParser(
-        "query",
-        lambda data: head.read_query(header(data)),
-        (b"a=b&c=d", b"x=%20"),
-        head.read_query,
-        (UnusualHeadError,),
-    ),
+    FuzzParser("head of a request", lambda data: head.read_head(bytearray(data)), HEADS, head.read_head,
+               (UnusualHeadError,)),
+    FuzzParser("query", lambda data: head.read_query(header(data)), (b"a=b&c=d", b"x=%20"), head.read_query,
+               (UnusualHeadError,)),
     FuzzParser("head of a supernode's answer", channel._head, ANSWER, channel._head, (ChannelError,)),
     FuzzParser("head of a provider's answer", ASKED.check_head, ANSWER, PieceRequest.check_head, (FetchError,)),
     FuzzParser(
@@ -184,50 +178,23 @@ PARSERS = (
         PieceRequest.of,
         (ProviderRefusedError,),
     ),
-    FuzzParser(
-        "Range of a blob",
-        lambda data: request.parse_range(header(data), 1000),
-        (b"bytes=0-5", b"bytes=-5", b"bytes=5-"),
-        request.parse_range,
-        (request.UnsatisfiableError,),
-    ),
-    FuzzParser(
-        "path of the mirror", _path, (b"/v2/library/nginx/manifests/1", b"/v2/"), request.parse_path, (MirrorError,)
-    ),
+    FuzzParser("Range of a blob", lambda data: request.parse_range(header(data), 1000),
+               (b"bytes=0-5", b"bytes=-5", b"bytes=5-"), request.parse_range, (request.UnsatisfiableError,)),
+    FuzzParser("path of the mirror", _path, (b"/v2/library/nginx/manifests/1", b"/v2/"), request.parse_path,
+               (MirrorError,)),
     FuzzParser("password of a pull", lambda data: grants.is_ours(header(data)), _BASIC, grants.is_ours),
-    FuzzParser(
-        "image",
-        lambda data: image.parse(text(data)),
-        (b"nginx:1", b"r:5/a/b@" + DIGEST.encode()),
-        image.parse,
-        (ValueError,),
-    ),
-    FuzzParser(
-        "registry",
-        lambda data: image.check_registry(text(data)),
-        (b"ghcr.io:443", b"[::1]:5"),
-        image.check_registry,
-        (ValueError,),
-    ),
+    FuzzParser("image", lambda data: image.parse(text(data)), (b"nginx:1", b"r:5/a/b@" + DIGEST.encode()), image.parse,
+               (ValueError,)),
+    FuzzParser("registry", lambda data: image.check_registry(text(data)), (b"ghcr.io:443", b"[::1]:5"),
+               image.check_registry, (ValueError,)),
     FuzzParser("digest", lambda data: digest.parse(text(data)), (DIGEST.encode(),), digest.parse, (ValueError,)),
-    FuzzParser(
-        "checksum",
-        lambda data: digest.parse_checksum(text(data)),
-        (b"md5:" + b"0" * 32,),
-        digest.parse_checksum,
-        (ValueError,),
-    ),
+    FuzzParser("checksum", lambda data: digest.parse_checksum(text(data)), (b"md5:" + b"0" * 32,),
+               digest.parse_checksum, (ValueError,)),
     FuzzParser("task ID", lambda data: task_id.parse(text(data)), (TASK.encode(),), task_id.parse, (ValueError,)),
-    FuzzParser(
-        "wrapped range",
-        lambda data: Wrapping(1 << 17).piece(text(data)),
-        (b"0-131076", b"1-2"),
-        Wrapping.piece,
-        (ValueError,),
-    ),
+    FuzzParser("wrapped range", lambda data: Wrapping(1 << 17).piece(text(data)), (b"0-131076", b"1-2"), Wrapping.piece,
+               (ValueError,)),
     FuzzParser("path of a file", lambda data: names.fault(text(data)), (b"a/b.bin", "ü/x".encode()), names.fault),
-    FuzzParser(
-        "header value", lambda data: headers.to_bytes(header(data)), (b"Bearer x",), headers.to_bytes, (ValueError,)
-    ),
+    FuzzParser("header value", lambda data: headers.to_bytes(header(data)), (b"Bearer x",), headers.to_bytes,
+               (ValueError,)),
     FuzzParser("shown URL", _shown, _URLS, RedactedURL),
-)
+)  # fmt: skip

@@ -67,15 +67,11 @@ MESSAGES: dict[str, msgspec.Struct] = {
         pulls={"ns/a": PULL, "ns/b": PullState(PullPhase.PULLING, 1)},
         runtime=STATE,
     ),
-    "answer": SyncAnswer(
-        "boot",
-        7,
-        key="00",
+    "answer": SyncAnswer("boot", 7, key="00",
         assignments=(Assignment(TASK, "g", 1 << 20, 5, DIGEST, (Delivery("uid", "p"),), 3),),
         work=(PieceWork(TASK, "g", 0, 0, 5, "h", 1, "t", content=b"hello", digest="01", sha256="00"),),
         membership=MEMBERS,
-        images=NodeOrders(5, (NodeOrder("ns/a", "r/a@" + DIGEST, ORDER, Depth.PEER, True, (BLOB,)),), (DIGEST,)),
-    ),
+        images=NodeOrders(5, (NodeOrder("ns/a", "r/a@" + DIGEST, ORDER, Depth.PEER, True, (BLOB,)),), (DIGEST,))),
     "statement": Statement(
         5,
         (WantedTask("uid", "ns/a", TASK, "http://o/f", {"A": "b"}, peers=("n1",)),),
@@ -83,20 +79,14 @@ MESSAGES: dict[str, msgspec.Struct] = {
         "a",
         (WantedImage("ns/a", "r/a@" + DIGEST, Depth.PEER, True, blobs={"linux/amd64": (BLOB,)}, orders={"n1": ORDER}),),
     ),
-    "changes": Changes(
-        "boot",
-        5,
-        3,
-        True,
+    "changes": Changes("boot", 5, 3, True,
         (TaskReport("uid", TASK, cdn_status=CDNStatus.SUCCESS, length=5, failure=FAILURE, failures=(FAILURE,)),),
-        ("old",),
-        (PeerReport("n1", True, "10.0.0.1", 8, pulls={"ns/a": PULL}, runtime=STATE),),
-    ),
+        ("old",), (PeerReport("n1", True, "10.0.0.1", 8, pulls={"ns/a": PULL}, runtime=STATE),)),
     "receipt": StatementReceipt("boot", 5),
     "copy": CopyReport(TASK, Stage.READING, generation="g", piece_size=1 << 20, length=5, cached="0", failure=FAILURE),
     "source": SourceRequest("http://o/f", {"A": "b"}),
     "resolve": Resolve("r/a:1", ("linux/amd64",)),
     "resolved": Resolved(DIGEST, {"linux/amd64": (BLOB,)}),
     "manifest": ManifestAnswer(DIGEST, "type", b"{}", ("Basic",)),
-}
+}  # fmt: skip
 """One example of each message. Each optional field with words of its own is set."""

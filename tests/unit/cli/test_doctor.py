@@ -93,133 +93,54 @@ def test_a_healthy_installation_has_no_warning() -> None:
     assert expected | {"mirror", "clocks", "disks", "volumes"} <= {each.check for each in findings}
 
 
+_BACK_OFF = {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}}
+_WAITING = pod("peer", {"containerStatuses": [{"name": "peer", "state": _BACK_OFF}]})
+_NO_PORT = {"type": "PodScheduled", "status": "False", "message": "didn't have free ports"}
+_UNSCHEDULED = pod("peer", {"conditions": [_NO_PORT]})
 _FULL = msgspec.structs.replace(swarm()[0].supernodes[0], volume_free=1 << 20)
 
 
 @pytest.mark.parametrize(
     ("check", "level", "message", "changes"),
     [
-        (
-            "CRDs",
-            "failed",
-            "does not have the CRDs of imageprefetches, peers, tasks",
-            {"crds": (crd("sourcepolicies"),)},
-        ),
-        (
-            "CRDs",
-            "failed",
-            "peers are not established",
-            {"crds": (*facts().crds, thing("CRD", "peers", {"names": {"plural": "peers"}}))},
-        ),
+        ("CRDs", "failed", "does not have the CRDs of imageprefetches, peers, tasks",
+         {"crds": (crd("sourcepolicies"),)}),
+        ("CRDs", "failed", "peers are not established",
+         {"crds": (*facts().crds, thing("CRD", "peers", {"names": {"plural": "peers"}}))}),
         ("installation", "failed", "No pod of Pantala runs", {"pods": (), "workloads": ()}),
-        (
-            "installation",
-            "failed",
-            "The cluster has several releases, pantala, second",
-            {"workloads": tuple(daemon_set(release=name) for name in ("pantala", "second"))},
-        ),
+        ("installation", "failed", "The cluster has several releases, pantala, second",
+         {"workloads": tuple(daemon_set(release=name) for name in ("pantala", "second"))}),
         ("pods", "failed", "pantala-peer: 1 of 2 ready", {"workloads": (daemon_set(ready=1),)}),
-        (
-            "pods",
-            "failed",
-            "ImagePullBackOff: no such image",
-            {
-                "pods": (
-                    pod(
-                        "peer",
-                        {
-                            "containerStatuses": [
-                                {
-                                    "name": "peer",
-                                    "state": {"waiting": {"reason": "ImagePullBackOff", "message": "no such image"}},
-                                }
-                            ]
-                        },
-                    ),
-                )
-            },
-        ),
-        (
-            "ports",
-            "failed",
-            "free ports",
-            {
-                "pods": (
-                    pod(
-                        "peer",
-                        {
-                            "conditions": [
-                                {"type": "PodScheduled", "status": "False", "message": "didn't have free ports"}
-                            ]
-                        },
-                    ),
-                )
-            },
-        ),
-        (
-            "Pod Security",
-            "failed",
-            "enforces baseline",
-            {"namespace": thing("Namespace", "pantala", **{"pod-security.kubernetes.io/enforce": "baseline"})},
-        ),
-        (
-            "versions",
-            "warning",
-            "peers 0.0.9",
-            {"peers": (thing("Peer", "a", status={**peer("a")["status"], "version": "0.0.9"}),)},
-        ),
+        ("pods", "failed", "ImagePullBackOff: no such image", {"pods": (_WAITING,)}),
+        ("ports", "failed", "free ports", {"pods": (_UNSCHEDULED,)}),
+        ("Pod Security", "failed", "enforces baseline",
+         {"namespace": thing("Namespace", "pantala", **{"pod-security.kubernetes.io/enforce": "baseline"})}),
+        ("versions", "warning", "peers 0.0.9",
+         {"peers": (thing("Peer", "a", status={**peer("a")["status"], "version": "0.0.9"}),)}),
         ("policies", "warning", "deny limits what", {"policies": (thing("NetworkPolicy", "deny", LIMITS),)}),
-        (
-            "policies",
-            "warning",
-            "closed limits which pods",
-            {"policies": (thing("NetworkPolicy", "closed", {"podSelector": {}}),)},
-        ),
+        ("policies", "warning", "closed limits which pods",
+         {"policies": (thing("NetworkPolicy", "closed", {"podSelector": {}}),)}),
         ("runtime", "warning", "b run cri-o", {"nodes": (node("a"), node("b", runtime="cri-o://1.34.0"))}),
         ("peers", "failed", "b: Ready!", {"peers": (peer("a"), peer("b", Ready="False"))}),
         ("peers", "warning", "b: no peer runs there", {"peers": (peer("a"),)}),
         ("peers", "warning", "a: drained", {"peers": (peer("a") | {"spec": {"unschedulable": True}}, peer("b"))}),
         ("peers", "failed", "No peer has connected", {"peers": ()}),
-        (
-            "mirror",
-            "failed",
-            "a, b: MirrorConfigured!",
-            {"peers": (peer("a", MirrorConfigured="False"), peer("b", MirrorConfigured="False"))},
-        ),
+        ("mirror", "failed", "a, b: MirrorConfigured!",
+         {"peers": (peer("a", MirrorConfigured="False"), peer("b", MirrorConfigured="False"))}),
         ("clocks", "failed", "a: ClockSynchronized!", {"peers": (peer("a", ClockSynchronized="False"), peer("b"))}),
-        (
-            "disks",
-            "failed",
-            "a: DiskPressure!",
-            {"nodes": (thing("Node", "a", status=conditions(DiskPressure="True")), node("b"))},
-        ),
-        (
-            "volumes",
-            "failed",
-            "Claim data-0 is Pending",
-            {"claims": (thing("PersistentVolumeClaim", "data-0", status={"phase": "Pending"}),)},
-        ),
-        (
-            "volumes",
-            "failed",
-            "1Mi of 100Gi free",
-            {"console": msgspec.structs.replace(swarm()[0], supernodes=(_FULL,))},
-        ),
-        (
-            "supernodes",
-            "failed",
-            "does not answer",
-            {
-                "console": msgspec.structs.replace(
-                    swarm()[0], supernodes=(msgspec.structs.replace(_FULL, answers=False),)
-                )
-            },
-        ),
+        ("disks", "failed", "a: DiskPressure!",
+         {"nodes": (thing("Node", "a", status=conditions(DiskPressure="True")), node("b"))}),
+        ("volumes", "failed", "Claim data-0 is Pending",
+         {"claims": (thing("PersistentVolumeClaim", "data-0", status={"phase": "Pending"}),)}),
+        ("volumes", "failed", "1Mi of 100Gi free",
+         {"console": msgspec.structs.replace(swarm()[0], supernodes=(_FULL,))}),
+        ("supernodes", "failed", "does not answer",
+         {"console": msgspec.structs.replace(swarm()[0], supernodes=(msgspec.structs.replace(_FULL, answers=False),))}),
         ("config_path", "failed", "/var/lib/rancher/k3s/agent/etc", {"nodes": (node("a", "v1.34.1+k3s1"), node("b"))}),
         ("socket", "warning", "/run/k3s/containerd", {"nodes": (node("a", "v1.34.1+k3s1"), node("b"))}),
         ("nodes", "warning", "You may not", {"nodes": (), "missing": {"nodes": "You may not list nodes."}}),
     ],
-)
+)  # fmt: skip
 def test_each_problem_has_a_finding(check: str, level: str, message: str, changes: dict[str, Any]) -> None:
     findings = found(**changes)
     fitting = [each for each in findings if (each.check, each.level) == (check, level) and message in each.message]

@@ -121,42 +121,18 @@ FORM = {"Content-Type": "application/x-www-form-urlencoded"}
 VECTORS = [
     ("GET", "/", {}, b"", "", "5fa00fa31553b73ebf1942676e86291e8372ff2a2260956d9b8aae1d763fbf31"),
     ("GET", "/?Param1=value1", {}, b"", "", "a67d582fa61cc504c4bae71f336f98b97f1ea3c7a6bfe1b6e45aec72011b9aeb"),
-    (
-        "GET",
-        "/?Param2=value2&Param1=value1",
-        {},
-        b"",
-        "",
-        "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500",
-    ),
-    (
-        "GET",
-        "/?Param1=value2&Param1=Value1",
-        {},
-        b"",
-        "",
-        "eedbc4e291e521cf13422ffca22be7d2eb8146eecf653089df300a15b2382bd1",
-    ),
+    ("GET", "/?Param2=value2&Param1=value1", {}, b"", "",
+     "b97d918cfa904a5beff61c982a1b6f458b799221646efd99d3219ec94cdf2500"),
+    ("GET", "/?Param1=value2&Param1=Value1", {}, b"", "",
+     "eedbc4e291e521cf13422ffca22be7d2eb8146eecf653089df300a15b2382bd1"),
     ("POST", "/", {}, b"", "", "5da7c1a2acd57cee7505fc6676e4e544621c30862966e37dddb68e92efbe5d6b"),
-    (
-        "POST",
-        "/",
-        {"My-Header1": "value1"},
-        b"",
-        "",
-        "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c",
-    ),
-    (
-        "POST",
-        "/",
-        {"My-Header1": "VALUE1"},
-        b"",
-        "",
-        "cdbc9802e29d2942e5e10b5bccfdd67c5f22c7c4e8ae67b53629efa58b974b7d",
-    ),
+    ("POST", "/", {"My-Header1": "value1"}, b"", "",
+     "c5410059b04c1ee005303aed430f6e6645f61f4dc9e1461ec8f8916fdf18852c"),
+    ("POST", "/", {"My-Header1": "VALUE1"}, b"", "",
+     "cdbc9802e29d2942e5e10b5bccfdd67c5f22c7c4e8ae67b53629efa58b974b7d"),
     ("POST", "/", FORM, b"Param1=value1", "", "ff11897932ad3f4e8b18135d722051e5ac45fc38421b1da7b9d196a0fe09473a"),
     ("POST", "/", {}, b"", SESSION, "85d96828115b5dc0cfc3bd16ad9e210dd772bbebba041836c64533a82be05ead"),
-]
+]  # fmt: skip
 
 
 @pytest.mark.parametrize(("method", "path", "headers", "body", "session", "expected"), VECTORS)

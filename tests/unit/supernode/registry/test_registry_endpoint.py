@@ -147,19 +147,13 @@ def locations(registries: str, image: str, **more: str) -> list[str]:
     ("registries", "image", "expected"),
     [
         ("", "docker.io/library/nginx", ["https://registry-1.docker.io/v2/library/nginx/manifests/1"]),
-        (
-            "docker.io=https://harbor.corp/v2/dockerhub",
-            "docker.io/library/nginx",
-            ["https://harbor.corp/v2/dockerhub/library/nginx/manifests/1"],
-        ),
+        ("docker.io=https://harbor.corp/v2/dockerhub", "docker.io/library/nginx",
+         ["https://harbor.corp/v2/dockerhub/library/nginx/manifests/1"]),
         ("docker.io=https://mirror.corp", "docker.io/x/y", ["https://mirror.corp/v2/x/y/manifests/1"]),
         ("docker.io=https://mirror.corp/", "docker.io/x/y", ["https://mirror.corp/v2/x/y/manifests/1"]),
         ("docker.io=https://mirror.corp/v2/", "docker.io/x/y", ["https://mirror.corp/v2/x/y/manifests/1"]),
-        (
-            "ghcr.io=https://art.corp/api/docker/ghcr/v2",
-            "ghcr.io/a",
-            ["https://art.corp/api/docker/ghcr/v2/a/manifests/1"],
-        ),
+        ("ghcr.io=https://art.corp/api/docker/ghcr/v2", "ghcr.io/a",
+         ["https://art.corp/api/docker/ghcr/v2/a/manifests/1"]),
         ("localhost:5001=http://registry.kind:5000", "localhost:5001/a", ["http://registry.kind:5000/v2/a/manifests/1"]),
         ("localhost:5001, localhost:5001=http://kind:5000", "localhost:5001/a", ["http://kind:5000/v2/a/manifests/1"]),
         ("a.b=https://one,a.b=http://[fd00::1]:5000", "a.b/x", ["https://one/v2/x/manifests/1", "http://[fd00::1]:5000/v2/x/manifests/1"]),
