@@ -123,7 +123,7 @@ class PeerApp:
         log.info("serving pieces", port=port, held=len(self.cache.inventory()))
         node = NodeState(
             port=port,
-            uploads=lambda: self.pieces.uploads,
+            uploads=lambda: self.pieces.log.uploads,
             cache_bytes=self.cache.total_bytes,
             inventory=self.cache.inventory,
             busy=self.downloads.busy,
@@ -197,7 +197,7 @@ def build(settings: Settings) -> PeerApp:
     pieces = PieceSender(
         cache.lookup, keys=supernodes.keys, clock=time.time, slots=settings.uploads, on_missing=tasks.touch, tls=tls
     )
-    scrub = Scrub(cache, busy=lambda: downloads.left() > 0 or pieces.uploads > 0, interval=settings.scrub_interval)
+    scrub = Scrub(cache, busy=lambda: downloads.left() > 0 or pieces.log.uploads > 0, interval=settings.scrub_interval)
     events.subscribe(FileDue, lambda _: scrub.wake())
     rules = MirrorRules(settings.mirror_token_file, settings.mirror_resolve, settings.mirror_deadlines)
     mirror = MirrorService(

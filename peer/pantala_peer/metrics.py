@@ -151,8 +151,8 @@ class PeerMetrics:
         yield MIRROR_BYTES.value(mirror.bytes)
         yield RECEIVED.values(self._received)
         yield DOWNLOADS.values(self._downloads)
-        yield SENT.value(self._pieces.bytes_sent)
-        yield UPLOADS.value(self._pieces.uploads)
+        yield SENT.value(self._pieces.log.bytes_sent)
+        yield UPLOADS.value(self._pieces.log.uploads)
         if (usage := self._usage) is not None:
             yield DISK.values({"size": usage.total, "free": usage.free, "headroom": usage.headroom})
         yield CACHED.value(self._cache.total_bytes())

@@ -208,7 +208,7 @@ async def test_pieces_are_served_at_the_rate(tmp_path: Path, unused_tcp_port: in
         await asyncio.gather(*(take(client, number) for number in range(pieces)))
         ratio = len(data) / (time.monotonic() - begun) / rate
     assert 0.5 < ratio < 1.15, ratio
-    assert len(data) == sender.bytes_sent
+    assert len(data) == sender.log.bytes_sent
     assert time.time() - file.used < 10  # a read counts as a use
 
 

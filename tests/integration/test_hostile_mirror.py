@@ -117,6 +117,6 @@ async def drips(request: Request, writer: asyncio.StreamWriter) -> None:
 
 async def test_a_stalled_reader_gets_its_piece_from_the_supernode_while_the_provider_still_drips(lab: Lab) -> None:
     async with lab.hostile(drips) as hostile, lab.node("n1", mirror_deadlines=HURRIED) as node:
-        before = lab.app._pieces.bytes_sent
+        before = lab.app._pieces.log.bytes_sent
         assert HURRIED.again <= await longest_wait(node, lab.path, hostile) < HURRIED.stall
-        assert len(LAYER) - 17 <= lab.app._pieces.bytes_sent - before  # the last piece is so short that it drips in
+        assert len(LAYER) - 17 <= lab.app._pieces.log.bytes_sent - before  # the last piece is so short that it drips in

@@ -26,7 +26,7 @@ async def test_requests_get_slots_in_their_order_or_a_503(tmp_path: Path, monkey
     begins = [f"bytes={first}-{first + 9}" for first in range(0, HUGE, HUGE // 4)]
     async with it.serving(), it.client(window=WINDOW) as slow, AsyncExitStack() as stack:
         slow.send(it.native(0, Range=f"bytes=0-{HUGE - 1}"))
-        await eventually(lambda: it.sender.uploads == 1)
+        await eventually(lambda: it.sender.log.uploads == 1)
         begun = time.monotonic()
         waiting = [await stack.enter_async_context(it.client()) for _ in range(3)]
         for client in waiting:
@@ -51,9 +51,9 @@ async def test_a_reader_that_is_too_slow_loses_its_slot(tmp_path: Path, monkeypa
     monkeypatch.setattr(stream, "_MIN_RATE", HUGE)
     it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
     async with it.serving(), it.slow_reader(), it.client() as other:
-        await eventually(lambda: it.sender.uploads == 0)
+        await eventually(lambda: it.sender.log.uploads == 0)
         await eventually(lambda: it.fetches == [(0, FetchState.BEGUN), (0, FetchState.BROKEN)])
-        assert 0 == it.sender.bytes_sent
+        assert 0 == it.sender.log.bytes_sent
         assert it.content[:10] == (await other.get(it.native(0, Range="bytes=0-9"))).body
 
 
@@ -67,7 +67,7 @@ async def test_a_client_that_goes_before_the_first_byte_is_not_an_error(
             client.send(it.native(0))
             await eventually(lambda: it.fetches.count((0, FetchState.BEGUN)) == 2)
         await eventually(lambda: it.fetches.count((0, FetchState.BROKEN)) == 1)
-    assert (SMALL, []) == (it.sender.bytes_sent, it.missing)
+    assert (SMALL, []) == (it.sender.log.bytes_sent, it.missing)
     assert "bug" not in capsys.readouterr().out
 
 
@@ -142,7 +142,7 @@ async def test_a_running_upload_ends_before_the_sender_and_an_idle_connection_do
     async with it.client_after(it.serving(grace=20)) as (running, slow, idle):
         assert 206 == (await idle.get(it.native(0, Range="bytes=0-9"))).status
         slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
+        await eventually(lambda: it.sender.log.uploads == 1)
         ending = asyncio.create_task(running.aclose())
         assert await idle.ended()
         with pytest.raises(ConnectionError):
@@ -159,7 +159,7 @@ async def test_an_upload_is_broken_after_the_grace(tmp_path: Path) -> None:
     it = SenderStage(tmp_path, HUGE, HUGE, slots=1)
     async with it.client_after(it.serving(grace=0.5)) as (running, slow, waiting):
         slow.send(it.native(0))
-        await eventually(lambda: it.sender.uploads == 1)
+        await eventually(lambda: it.sender.log.uploads == 1)
         waiting.send(it.native(0))
         await until_begun(it, 2)
         begun = time.monotonic()
@@ -198,7 +198,7 @@ async def test_clients_that_break_off_anywhere_leave_nothing_behind(
         at_start = descriptors()
         await asyncio.gather(*(misbehave() for _ in range(10)), *(behave() for _ in range(3)))
         await eventually(lambda: descriptors() <= at_start + 1)  # the data file may stay open
-        assert 0 == it.sender.uploads
+        assert 0 == it.sender.log.uploads
     assert before >= descriptors()
     await eventually(lambda: [state for _, state in it.fetches].count(FetchState.BEGUN) * 2 == len(it.fetches))
     assert "bug" not in capsys.readouterr().out

@@ -66,8 +66,8 @@ async def test_pieces_arrive_over_one_connection(
         reply = await client.get(it.native(0, Range=f"bytes=5-{2 * piece_size + 1}"))
         assert it.content[5 : 2 * piece_size + 2] == reply.body
         expected = 2 * len(it.content) + 3 * 5 + 2 * piece_size - 3
-        await eventually(lambda: it.sender.bytes_sent == expected)
-        assert 0 == it.sender.uploads
+        await eventually(lambda: it.sender.log.bytes_sent == expected)
+        assert 0 == it.sender.log.uploads
 
 
 async def test_an_empty_file_is_one_wrapped_piece(tmp_path: Path) -> None:
@@ -232,7 +232,7 @@ async def test_h9_a_stolen_ticket_is_refused(tmp_path: Path, case: str) -> None:
                     client.send(stolen)
                 with contextlib.suppress(ssl.SSLError):
                     assert await client.ended()
-        assert len(it.content) == it.sender.bytes_sent
+        assert len(it.content) == it.sender.log.bytes_sent
 
 
 async def test_a_request_that_waits_for_its_slot_is_answered(

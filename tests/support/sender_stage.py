@@ -142,7 +142,7 @@ class SenderStage:
         """A client that takes a slot: it asks for piece 0, and has read nothing of the answer yet."""
         async with self.client(window=4096) as slow:
             slow.send(self.native(0))
-            await eventually(lambda: self.sender.uploads == 1)
+            await eventually(lambda: self.sender.log.uploads == 1)
             yield slow
 
     @contextlib.asynccontextmanager

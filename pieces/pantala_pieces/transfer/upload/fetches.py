@@ -39,6 +39,7 @@ class FetchLog:
         self.uploads = 0
         """The number of pieces that are being sent now."""
         self.bytes_sent = 0
+        """The bytes of all answers that were sent completely."""
         self._on_fetch = on_fetch
         self._on_missing = on_missing
         self._lock = threading.Lock()

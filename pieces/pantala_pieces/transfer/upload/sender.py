@@ -57,6 +57,7 @@ class PieceSender:
         tls: TLSContexts | None = None,
     ) -> None:
         self.log = FetchLog(on_fetch, on_missing)
+        """Counts the pieces that are being sent now, and the bytes that were sent."""
         self._admission = Admission(lookup, keys=keys, clock=clock)
         self._reception: Reception | None = None
         """The reception while the sender serves."""
@@ -64,16 +65,6 @@ class PieceSender:
         self._pace = pace
         self._claim = claim or (lambda _task_id: Claim())
         self._tls = tls
-
-    @property
-    def uploads(self) -> int:
-        """The number of pieces that are being sent now."""
-        return self.log.uploads
-
-    @property
-    def bytes_sent(self) -> int:
-        """The bytes of all answers that were sent completely."""
-        return self.log.bytes_sent
 
     @contextlib.asynccontextmanager
     async def serving(self, address: ListenAddress, *, share: float, grace: float) -> AsyncIterator[int]:
