@@ -51,7 +51,8 @@ def gather(demand: ImageDemand, around: Surroundings, readings: Mapping[str, Sec
             problems.append(Obstacle.of(Reason.INVALID_IMAGE, f"{reference[:140]}: {error}"))
             continue
         key = ImageKey(str(parsed), platform)
-        secrets[key] = tuple(dict.fromkeys((*secrets.get(key, ()), *demand.spec.pull_secrets, *own)))
+        both = dict.fromkeys((*secrets.get(key, ()), *demand.spec.pull_secrets, *own))
+        secrets[key] = tuple(both)[: _MAX_SECRETS + 1]  # one more, to report it
     if len(secrets) > MAX_IMAGES:
         what = f"{len(secrets)} images are wanted, but at most {MAX_IMAGES} are allowed. The other images are ignored"
         problems.append(Obstacle.of(Reason.TOO_MANY_IMAGES, what))
@@ -87,7 +88,7 @@ def _from_workloads(
     """Yield the images of workloads: reference, platform, and the names of the pull secrets that the workload adds."""
     for workload in _followed(source, namespace, around, problems):
         # A Secret is never used outside of its namespace.
-        own = _secrets(workload.template) if workload.namespace == namespace else ()
+        own = _secrets(workload.template)[: _MAX_SECRETS + 1] if workload.namespace == namespace else ()
         for reference in of_template(workload.template):
             yield reference, "", own
 

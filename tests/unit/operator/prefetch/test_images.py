@@ -1,6 +1,7 @@
 """Which images an ImagePrefetch means."""
 
 import base64
+import time
 from typing import Any
 
 import msgspec
@@ -9,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from pantala_operator.plan.prefetch import pins
-from pantala_operator.plan.prefetch.images import ImageSet, gather, of_template
+from pantala_operator.plan.prefetch.images import MAX_IMAGES, ImageSet, gather, of_template
 from pantala_operator.plan.prefetch.inputs import Surroundings, Workload
 from pantala_operator.plan.prefetch.pins import MAX_BLOBS
 from pantala_operator.plan.prefetch.plan import demand_of
@@ -91,6 +92,18 @@ def test_t2_the_pull_secrets_of_an_image_are_bounded() -> None:
     found = gather(demand_of(prefetch(**FOLLOWS)), Surroundings((workload,)), readings)
     assert [32] == [len(each) for each in found.credentials.values()]
     assert ("An image has more than 32 pull secrets. Only the first 32 are used. List fewer.",) == found.secret_faults
+
+
+def test_h7_a_workload_with_many_images_and_secrets_takes_little_time() -> None:
+    """An object of Kubernetes may have 1.5 MiB, and the operator plans for all namespaces."""
+    many = range(10_000)
+    containers = [{"name": f"c{number}", "image": f"a:{number}"} for number in many]
+    pod = {"spec": {"containers": containers, "imagePullSecrets": [{"name": f"s{number}"} for number in many]}}
+    began = time.thread_time()
+    found = gather(demand_of(prefetch(**FOLLOWS)), Surroundings((Workload("Deployment", "ns", "web", pod),)), {})
+    assert time.thread_time() - began < 2
+    assert (MAX_IMAGES, ["TooManyImages"]) == (len(found.secrets), reasons(found))
+    assert found.secret_faults[0].startswith("An image has more than 32 pull secrets")
 
 
 @pytest.mark.parametrize(("count", "reason"), [(MAX_BLOBS, ""), (MAX_BLOBS + 1, "InvalidManifest")])
