@@ -20,9 +20,12 @@ def main() -> NoReturn:
     try:
         code = run(sys.argv[1:])
         sys.stdout.flush()
-    except BrokenPipeError:  # the program at the other end of the pipe, such as head, has ended
+    except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.FAILED
+        if not isinstance(error, BrokenPipeError):  # the program at the other end of the pipe, such as head, has ended
+            what = f"{error.filename or 'The output'} cannot be written: {error.strerror or error}"
+            _failed(f"{what}. Free space there, or write to another disk.", code)
     sys.exit(code)
 
 

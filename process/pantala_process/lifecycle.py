@@ -30,11 +30,14 @@ _GARBAGE = (50_000, 20, 20)
 objects, the collector took a fifth of the CPU time of a supernode with 500 peers."""
 
 
-def start(module: str) -> None:
-    """Import ``module`` and call its ``main``. Until ``main`` handles signals, a signal makes the process exit."""
+def start(module: str, stopped: int = 0) -> None:
+    """Import ``module`` and call its ``main``.
+
+    Until ``main`` handles signals, a signal makes the process exit with the code ``stopped``.
+    """
     for number in _SIGNALS:
         # The first process of a container gets no default handlers.
-        signal.signal(number, lambda *_: sys.exit(0))
+        signal.signal(number, lambda *_: sys.exit(stopped))
     importlib.import_module(module).main()
 
 

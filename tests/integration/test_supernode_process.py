@@ -147,6 +147,13 @@ def test_a_signal_while_modules_are_imported_ends_it_in_order(package: str, name
     assert (0, "") == (done.returncode, done.stderr)
 
 
+@pytest.mark.parametrize("command", ["configure", "cleanup"])
+def test_an_interrupted_command_does_not_end_with_0(command: str) -> None:
+    script = _SCRIPT.format(package="pantala_peer", name="SIGTERM", argv=["pantala-peer", command])
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False, timeout=30)
+    assert (130, "") == (done.returncode, done.stderr)
+
+
 FILES = 128
 
 

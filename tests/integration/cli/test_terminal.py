@@ -110,3 +110,12 @@ main()
 """
     done = subprocess.run([sys.executable, "-c", start], capture_output=True, text=True, check=False, timeout=30)
     assert (130, "", "") == (done.returncode, done.stdout, done.stderr)
+
+
+def test_a_full_disk_for_the_output_is_one_line() -> None:
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run(
+            [sys.executable, "-m", "pantala_cli", "--help"], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    text = "error: The output cannot be written: No space left on device. Free space there, or write to another disk.\n"
+    assert (1, text) == (done.returncode, done.stderr)
