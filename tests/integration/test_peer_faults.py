@@ -76,7 +76,8 @@ async def test_a_peer_waits_for_a_supernode_that_starts_later(it: PeerLab) -> No
     async with supernode.serving():
         port = supernode.port
     async with peer(f"http://127.0.0.1:{port}", it.root()) as node:
-        await eventually(lambda: "no exchange with a supernode has succeeded lately" in "".join(node.problems()))
+        text = f"no exchange with a supernode has succeeded lately: http://127.0.0.1:{port}: Connection refused"
+        await eventually(lambda: [text] == node.problems())
         async with supernode.serving(port):
             await supernode.publish(File("a", content(2)))
             assert [] == node.problems()

@@ -95,7 +95,7 @@ def yes(reason: str, message: str) -> Verdict:
 def unavailable(away: str) -> Verdict:
     """The ``Ready`` condition while no supernode answers; ``away`` is the error."""
     reason = Reason.SUPERNODE_UNAVAILABLE
-    return no(reason, f"A supernode does not answer: {away.rstrip('. ')}. {reason.action}")
+    return no(reason, f"A supernode is unavailable: {away.rstrip('. ')}. {reason.action}")
 
 
 def kept(former: Iterable[Condition], kind: str) -> Verdict:

@@ -1,6 +1,8 @@
 """Sends exchanges to the supernode by HTTP: ``POST /api/v1/sync``."""
 
 import asyncio
+import os
+import ssl
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -175,4 +177,6 @@ class SyncConnection:
 def _plain(error: BaseException) -> str:
     if isinstance(error, TimeoutError):
         return "no answer in time"
+    if isinstance(error, OSError) and error.errno and not isinstance(error, ssl.SSLError):
+        return os.strerror(error.errno) if error.errno > 0 else f"unknown host name ({error.strerror})"
     return str(error) or type(error).__name__
