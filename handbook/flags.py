@@ -92,8 +92,7 @@ def page() -> str:
 
 def _row(name: str, flag: Flag) -> str:
     option = f"--{name.replace('_', '-')}" + (f" {flag.metavar}" if flag.metavar else "")
-    meaning = flag.help + (" (required)" if flag.required else "")
-    cells = (f"`{option}`", f"`PANTALA_{name.upper()}`", meaning)
+    cells = (f"`{option}`", f"`PANTALA_{name.upper()}`", flag.meaning)
     return f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in cells)} |\n"
 
 

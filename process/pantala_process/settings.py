@@ -63,6 +63,11 @@ class Flag(NamedTuple):
     help: str
     required: bool = False
 
+    @property
+    def meaning(self) -> str:
+        """The help, also about whether the flag is required."""
+        return self.help + " (required)" * self.required
+
 
 def flag(read: Callable[[str], T], metavar: str, text: str, *, default: Any = dataclasses.MISSING) -> Any:
     """Declare a dataclass field for a flag with a value. Without ``default`` the setting is required."""
@@ -96,14 +101,15 @@ def parse(
     description: str,
 ) -> dict[str, Any]:
     """Read flags and variables, without defaults. Raises :class:`SettingsError`; ``--help``, ``--version`` exit."""
-    parser = _Parser(prog=program, description=description, allow_abbrev=False)
+    epilog = "Each flag has an environment variable: for --log-level, it is PANTALA_LOG_LEVEL."
+    parser = _Parser(prog=program, description=description, epilog=epilog, allow_abbrev=False)
     parser.add_argument("--version", action="version", version=f"%(prog)s {__version__}")
     for name, each in known.items():
         option = "--" + name.replace("_", "-")
         if each.metavar is None:
-            parser.add_argument(option, action="store_const", const="yes", help=each.help)
+            parser.add_argument(option, action="store_const", const="yes", help=each.meaning)
         else:
-            parser.add_argument(option, metavar=each.metavar, help=each.help)
+            parser.add_argument(option, metavar=each.metavar, help=each.meaning)
     given = vars(parser.parse_args(arguments))
     values: dict[str, Any] = {}
     for name, each in known.items():

@@ -39,6 +39,15 @@ def test_an_error_names_the_variable_if_the_value_came_from_there() -> None:
         read(["--supernode-url=http://x", "--downloads=98"], {"PANTALA_DOWNLOADS": "99"})
 
 
+def test_the_help_names_required_flags_and_the_variables(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        read(["--help"])
+    text = capsys.readouterr().out
+    assert "where the supernode is (required)" in text
+    assert "pieces at once\n" in text
+    assert "PANTALA_LOG_LEVEL" in text
+
+
 def test_an_empty_value_counts_as_not_given() -> None:
     assert 4 == read(["--supernode-url", "http://x", "--downloads", ""], {"PANTALA_DOWNLOADS": "9"}).downloads
     with pytest.raises(SettingsError, match="--supernode-url is missing"):

@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
 from pantala_peer.containerd import registry
 from pantala_peer.containerd.configuration import deciding, views
@@ -245,3 +246,15 @@ def test_an_unreadable_note_is_none(tmp_path: Path, content: bytes) -> None:
 )
 def test_what_the_note_says(note: RepairNote, text: str) -> None:
     assert text in str(note)
+
+
+@pytest.mark.parametrize("configured", [True, False])
+async def test_a_watch_without_anything_to_restore_says_so(node: Node, configured: bool) -> None:
+    if not configured:
+        node.cleanup()
+    with capture_logs() as logged:
+        running = asyncio.create_task(node.watch().run())
+        await asyncio.sleep(3 * INTERVAL)
+        running.cancel()
+    expected = [] if configured else ["run pantala-peer configure"]
+    assert expected == [each["event"].rpartition("; ")[2] for each in logged]
