@@ -40,7 +40,9 @@ class Evidence:
 
     def look(self, file: PieceFile) -> None:
         """Compare the file's signature with the former signature."""
-        found = signature(file)
+        with store_errors(f"read the state of {file.path}"):
+            status = file.path.stat()
+        found = status.st_size, status.st_mtime_ns
         self.changed = self.changed or (self.signature is not None and self.signature != found)
         self.signature = found
 
@@ -48,10 +50,3 @@ class Evidence:
     def in_service(self) -> bool:
         """False if the file is known to be wrong."""
         return self.wrong is None and (not self.contradicted or self.contradicted != self.expected)
-
-
-def signature(file: PieceFile) -> tuple[int, int]:
-    """Size and modification time. They change if a program writes to the file through its published path."""
-    with store_errors(f"read the state of {file.path}"):
-        status = file.path.stat()
-    return status.st_size, status.st_mtime_ns

@@ -119,13 +119,9 @@ class PieceWaiters:
         self._waiting: dict[str, set[asyncio.Future[None]]] = {}
         events.subscribe(DownloadEnded, self._on_download_ended)
 
-    def waits_for(self, work: PieceWork) -> bool:
-        """True if a reader waits for the next piece of the task. Any thread may call this."""
-        return work.task_id in self._waiting
-
     def is_urgent(self, work: PieceWork) -> bool:
-        """True if the piece must not wait behind other pieces, or need not be fetched. Any thread may call this."""
-        return work.content is not None or self.waits_for(work)
+        """True if a reader waits for the task, or the piece need not be fetched. Any thread may call this."""
+        return work.content is not None or work.task_id in self._waiting
 
     async def wait(self, task_id: str) -> None:
         """Return when the next piece is stored. Before, check for a stored piece, without ``await`` in between."""

@@ -42,19 +42,15 @@ class ReceiveJob:
         """Why the job failed, once it is ENDED."""
         self._ended = ended
         self._lock = threading.Lock()
-        self._state = JobState.WAITING
+        self.state = JobState.WAITING
         self._channel: Channel | None = None
-
-    @property
-    def state(self) -> JobState:
-        return self._state
 
     def cancel(self) -> bool:
         """Cancel the job. True: nothing is written, and no result follows. False: the job is STORING or ENDED."""
         with self._lock:
-            if self._state in (JobState.STORING, JobState.ENDED):
+            if self.state in (JobState.STORING, JobState.ENDED):
                 return False
-            self._state = JobState.CANCELLED
+            self.state = JobState.CANCELLED
             if self._channel is not None:
                 self._channel.abort()
         return True
@@ -64,15 +60,15 @@ class ReceiveJob:
     def advance(self, state: JobState) -> bool:
         """Continue with the next state. False: the job is cancelled. From STORING on, a job cannot be cancelled."""
         with self._lock:
-            if self._state is JobState.CANCELLED:
+            if self.state is JobState.CANCELLED:
                 return False
-            self._state = state
+            self.state = state
         return True
 
     def watch(self, channel: Channel) -> None:
         """From now on, :meth:`cancel` aborts ``channel``. Raises :class:`JobCancelledError`."""
         with self._lock:
-            if self._state is JobState.CANCELLED:
+            if self.state is JobState.CANCELLED:
                 raise JobCancelledError
             self._channel = channel
 
