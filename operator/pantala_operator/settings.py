@@ -14,7 +14,6 @@ from pantala_protocol.rules.text import split_list
 
 _TAINT = re.compile("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(/([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?)?")
 """The chart has the same pattern."""
-_ACCOUNT = "system:serviceaccount:pantala:pantala-"
 
 
 def _urls(text: str) -> tuple[str, ...]:
@@ -98,18 +97,21 @@ class Settings:
         default=None,
     )
     tls_secret: str = flag(
-        str, "NAME", "Secret in the operator's namespace with the certificate authority", default="pantala-tls"
+        str,
+        "NAME",
+        "Secret in the operator's namespace with the certificate authority (pantala-tls)",
+        default="pantala-tls",
     )
     tls_bundle: str = flag(
-        str, "NAME", "ConfigMap for the certificates of the trusted authorities", default="pantala-tls"
+        str, "NAME", "ConfigMap for the certificates of the trusted authorities (pantala-tls)", default="pantala-tls"
     )
     tls_issuer_secret: str = flag(
         str, "NAME", "Secret with an authority from cert-manager (default: the operator makes one)", default=""
     )
-    tls_service: str = flag(str, "NAME", "Service of the operator", default="pantala-operator")
+    tls_service: str = flag(str, "NAME", "Service of the operator (pantala-operator)", default="pantala-operator")
     """It is the name in the operator's certificate that supernodes and peers verify."""
-    trusted_peer: str = flag(str, "ACCOUNT", "service account of the peers", default=_ACCOUNT + "peer")
-    trusted_supernode: str = flag(str, "ACCOUNT", "service account of the supernodes", default=_ACCOUNT + "supernode")
+    trusted_peer: str = settings.account_flag("peer", "the peers")
+    trusted_supernode: str = settings.account_flag("supernode", "the supernodes")
     pod: str = flag(str, "NAME", "the operator's own pod (default: POD_ID)", default="")
     lease: str | None = flag(
         _name_of("Lease"), "NAMESPACE/NAME",

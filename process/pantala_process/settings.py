@@ -87,6 +87,12 @@ def log_level_flag() -> Any:
     return flag(log_level, "LEVEL", text, default=logging.INFO)
 
 
+def account_flag(process: str, whose: str) -> Any:
+    """Declare the dataclass field for the ServiceAccount of a process. The default is the chart's in ``pantala``."""
+    default = f"system:serviceaccount:pantala:pantala-{process}"
+    return flag(str, "ACCOUNT", f"service account of {whose} ({default})", default=default)
+
+
 def flags(settings: type[Any]) -> dict[str, Flag]:
     """The flags that the fields of a dataclass declare, by field."""
     return {field.name: field.metadata["flag"] for field in dataclasses.fields(settings) if "flag" in field.metadata}

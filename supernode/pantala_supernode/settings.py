@@ -28,7 +28,6 @@ from pantala_supernode.registry.mapping import grammar
 from pantala_supernode.tasks.shares import Shares
 from pantala_supernode.tasks.shares import parse as tenant_shares
 
-_ACCOUNT = "system:serviceaccount:pantala:pantala-"
 _WEB = (80, 443)
 """The ports of a registry whose name has no port."""
 _PIECES = ListenAddress("127.0.0.1", 8001)
@@ -107,11 +106,9 @@ class Settings(TLSFlags):
     data: Path = flag(Path, "DIR", "the directory of the volume")
     advertise: str = flag(str, "HOST", "host at which peers reach --piece-listen (the host of that flag)", default="")
     no_auth: bool = switch("serve every client without a token; only on loopback, or with --i-know")
-    trusted_operator: str = flag(str, "ACCOUNT", "service account of the operator", default=_ACCOUNT + "operator")
-    trusted_peer: str = flag(str, "ACCOUNT", "service account of the peers", default=_ACCOUNT + "peer")
-    trusted_supernode: str = flag(
-        str, "ACCOUNT", "service account of the other supernodes", default=_ACCOUNT + "supernode"
-    )
+    trusted_operator: str = settings.account_flag("operator", "the operator")
+    trusted_peer: str = settings.account_flag("peer", "the peers")
+    trusted_supernode: str = settings.account_flag("supernode", "the other supernodes")
     token_file: Path | None = flag(Path, "FILE", "bearer token for the other supernodes", default=None)
     """The file is read for each request, because the kubelet replaces it."""
     leave_seconds: float = flag(
