@@ -88,27 +88,17 @@ class AccessCheck:
             return RegistryVerdict(allowed=False, challenges=tuple(challenges))
         return RegistryVerdict(allowed=True)
 
-    async def _is_public(
-        self, refusal: RegistryReply, location: RepositoryLocation, digest: str, *, may_follow: bool = True
-    ) -> bool:
+    async def _is_public(self, refusal: RegistryReply, location: RepositoryLocation, digest: str) -> bool:
         """True if an anonymous client gets a token with which it may read the manifest, as for public images."""
-        other = self._api.forwarded(refusal) if may_follow else None
-        if other is not None:
-            refusal = await self._api.probe(other, digest, "")
-            return await self._is_public(refusal, other, digest, may_follow=False)
-        if not self._api.learned(refusal, location, ANONYMOUS, ""):
-            return False
         try:
-            header = await self._api.authorization(location, ANONYMOUS)
+            found = await self._api.authenticated(
+                location, ANONYMOUS, lambda place, header: self._api.probe(place, digest, header), refusal
+            )
         except (RegistryUnauthorizedError, RegistryForbiddenError):
             return False
-        found = await self._api.probe(location, digest, header)
-        if found.status == 401 and not found.own and may_follow:
-            return await self._is_public(found, location, digest)
-        if found.status != 200:
-            return False
-        _check_manifest(found, location, digest)
-        return True
+        if found.status == 200:
+            _check_manifest(found, location, digest)
+        return found.status == 200
 
 
 def _check_manifest(reply: RegistryReply, location: RepositoryLocation, target: str) -> None:

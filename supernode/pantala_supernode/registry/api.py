@@ -29,6 +29,8 @@ _MOST_TRIES: Final = 3
 _T = TypeVar("_T")
 
 Method = Literal["GET", "HEAD"]
+Ask = Callable[[RepositoryLocation, str], Awaitable[RegistryReply]]
+"""Sends one request to a place, with exactly this ``Authorization`` header (empty: none)."""
 
 
 class RegistryAPI:
@@ -82,37 +84,39 @@ class RegistryAPI:
         try:
             return await self._authenticator.authorization(location, real)
         except (RegistryUnauthorizedError, RegistryForbiddenError):
-            self._drop(location, account)
+            if account.pod_identity:
+                self._clouds.forget(location.endpoint)
             raise
 
-    async def challenged(
-        self, location: RepositoryLocation, digest: str, account: RegistryAccount, refused: str
-    ) -> tuple[RepositoryLocation, RegistryAccount] | None:
-        """Request a blob again after a 401, to get the challenge.
+    async def authenticated(
+        self,
+        location: RepositoryLocation,
+        account: RegistryAccount,
+        ask: Ask,
+        reply: RegistryReply | None = None,
+        *,
+        may_follow: bool = True,
+    ) -> RegistryReply:
+        """The answer to a request with the credentials that the registry wants. ``reply``: its answer without any.
 
-        Returns the place and the account for the next try. ``None``: only ``refused`` could be tried again.
+        If the registry forwards the request to another registry, which refuses it, only an anonymous account is used
+        there, because the pull secret belongs to the first registry.
         """
-        reply = await self._ask("HEAD", location, location.blob(digest), refused)
-        if reply.status == 200 or self.learned(reply, location, await self._real(location, account), refused):
-            return location, account
-        other = self.forwarded(reply)
-        if other is not None:
-            if await self.authorization(other, ANONYMOUS):
-                return other, ANONYMOUS
-            reply = await self._ask("HEAD", other, other.blob(digest), "")
-            if reply.status == 200 or self.learned(reply, other, ANONYMOUS, ""):
-                return other, ANONYMOUS
-        self._drop(location, account)
-        return None
-
-    def forwarded(self, reply: RegistryReply) -> RepositoryLocation | None:
-        """The place at another registry that refused a redirected request. ``None``: no other registry refused it.
-
-        Only an anonymous account may be used there, because the pull secret belongs to the first registry.
-        """
-        if reply.status != 401 or reply.own:
-            return None
-        return self._attempts.endpoints.forwarded(reply.url)
+        header = "" if reply is not None else await self.authorization(location, account)
+        reply = reply or await ask(location, header)
+        for number in range(1, _MOST_TRIES):
+            scheme = self._learned(reply, location, await self._real(location, account), header)
+            if not scheme or (number > 1 and header.lower().startswith(scheme)):
+                break
+            header = await self.authorization(location, account)
+            reply = await ask(location, header)
+        if reply.status == 401 and not reply.own and may_follow:
+            other = self._attempts.endpoints.forwarded(reply.url)
+            if other is not None:
+                return await self.authenticated(other, ANONYMOUS, ask, may_follow=False)
+        if reply.status == 401 and account.pod_identity:
+            self._clouds.forget(location.endpoint)  # so that the next attempt gets new credentials
+        return reply
 
     async def probe(self, location: RepositoryLocation, digest: str, authorization: str) -> RegistryReply:
         """Request a manifest with exactly this ``Authorization`` header (empty: none). Returns any answer."""
@@ -121,15 +125,19 @@ class RegistryAPI:
             return await self._ask("GET", location, location.manifest(digest), authorization)
         return reply
 
-    def learned(
+    async def probe_blob(self, location: RepositoryLocation, digest: str, authorization: str) -> RegistryReply:
+        """Request the head of a blob, as :meth:`probe`."""
+        return await self._ask("HEAD", location, location.blob(digest), authorization)
+
+    def _learned(
         self, reply: RegistryReply, location: RepositoryLocation, account: RegistryAccount, refused: str
-    ) -> bool:
+    ) -> str:
         """Store the challenge of a 401, unless another host sent it after a redirect.
 
-        Returns True if there is another ``Authorization`` header to try than ``refused``.
+        Returns the scheme of the next ``Authorization`` header to try. Empty: only ``refused`` could be tried again.
         """
         if reply.status != 401 or not reply.own:
-            return False
+            return ""
         return self._authenticator.challenged(location, account, reply.headers.getall(CHALLENGE, []), refused)
 
     async def _ask(self, method: Method, location: RepositoryLocation, url: str, authorization: str) -> RegistryReply:
@@ -138,47 +146,19 @@ class RegistryAPI:
         return await self._transport.ask(request, str(location), most=manifest.MAX_SIZE)
 
     async def _authorized(
-        self,
-        method: Method,
-        location: RepositoryLocation,
-        target: str,
-        account: RegistryAccount,
-        *,
-        may_follow: bool = True,
+        self, method: Method, location: RepositoryLocation, target: str, account: RegistryAccount
     ) -> RegistryReply:
-        url = location.manifest(target)
-        header = await self.authorization(location, account)
-        reply = await self._ask(method, location, url, header)
-        for number in range(1, _MOST_TRIES):
-            if not self.learned(reply, location, await self._real(location, account), header):
-                break
-            refused, header = header, await self.authorization(location, account)
-            if number > 1 and _scheme(header) == _scheme(refused):
-                break
-            reply = await self._ask(method, location, url, header)
-        other = self.forwarded(reply) if may_follow else None
-        if other is not None:
-            return await self._authorized(method, other, target, ANONYMOUS, may_follow=False)
-        if reply.status == 401:
-            self._drop(location, account)
-        return reply
+        return await self.authenticated(
+            location, account, lambda place, header: self._ask(method, place, place.manifest(target), header)
+        )
 
     async def _real(self, location: RepositoryLocation, account: RegistryAccount) -> RegistryAccount:
         """The account, or if it stands for the supernode's cloud identity, the account that the cloud gave it."""
         return await self._clouds.account(location.endpoint) if account.pod_identity else account
 
-    def _drop(self, location: RepositoryLocation, account: RegistryAccount) -> None:
-        """Forget the credentials of a refused cloud identity, so that the next attempt gets new credentials."""
-        if account.pod_identity:
-            self._clouds.forget(location.endpoint)
-
 
 def _depends_on_method(status: int) -> bool:
     return status >= 400 and status not in _SAME_FOR_GET
-
-
-def _scheme(authorization: str) -> str:
-    return authorization.partition(" ")[0]
 
 
 def image_name(location: RepositoryLocation, target: str) -> str:

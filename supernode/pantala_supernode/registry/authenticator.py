@@ -81,8 +81,8 @@ class Authenticator:
 
     def challenged(
         self, location: RepositoryLocation, credentials: RegistryAccount, values: Iterable[str], refused: str
-    ) -> bool:
-        """Store the challenge of a 401. Returns True if it allows another header than ``refused``."""
+    ) -> str:
+        """Store the challenge of a 401. Returns its scheme, or "" if it allows only the header ``refused``."""
         try:
             offered = challenge.parse(values)
         except ValueError as error:
@@ -92,14 +92,14 @@ class Authenticator:
         chosen = basic if bearer is None or (basic is not None and not challenge.names_server(bearer)) else bearer
         account = _Account(location, credentials)
         if chosen is None or credentials.registry_token:
-            return False
+            return ""
         self._challenges[location] = chosen
         if chosen.scheme == "basic":
-            return credentials.basic not in ("", refused)
+            return "" if credentials.basic in ("", refused) else "basic"
         held = self._tokens.get(account)
         if held is not None and f"Bearer {held.value}" == refused:
             del self._tokens[account]
-        return True
+        return "bearer"
 
     async def _bearer(self, account: _Account, known: AuthChallenge) -> str:
         held = self._tokens.get(account)

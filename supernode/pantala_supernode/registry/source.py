@@ -1,5 +1,6 @@
 """Reads blobs from registries for the CDN."""
 
+import contextlib
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
@@ -14,6 +15,7 @@ from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, RegistryAccount
 from pantala_supernode.registry.endpoint import RegistryEndpoints, RepositoryLocation
 from pantala_supernode.registry.errors import REFUSALS, from_refusal
+from pantala_supernode.registry.transport import RegistryReply
 from pantala_supernode.tasks.copy import FileSource
 
 
@@ -49,17 +51,24 @@ class RegistryReader:
         source: FileSource,
         resume: Resume | None,
     ) -> Answer:
-        digest = source.url.rpartition("/")[2]
-        header = await self.api.authorization(location, account)
+        digest, found, refused = source.url.rpartition("/")[2], list[Answer](), set[RepositoryLocation]()
+
+        async def ask(place: RepositoryLocation, header: str) -> RegistryReply:
+            """Request the blob. After the first refusal at a place, request its head, which has the challenge."""
+            with contextlib.suppress(errors.SourceUnauthorizedError):
+                found.append(await stack.enter_async_context(self._at(place, source, header, resume)))
+                return RegistryReply(200, CIMultiDict(), b"", own=True)
+            if place in refused:
+                return RegistryReply(401, CIMultiDict(), b"", own=True)
+            refused.add(place)
+            reply = await self.api.probe_blob(place, digest, header)
+            return await ask(place, header) if reply.status == 200 else reply
+
         try:
-            try:
-                return await stack.enter_async_context(self._at(location, source, header, resume))
-            except errors.SourceUnauthorizedError:
-                again = await self.api.challenged(location, digest, account, header)
-                if again is None:
-                    raise
-            header = await self.api.authorization(*again)
-            return await stack.enter_async_context(self._at(again[0], source, header, resume))
+            await self.api.authenticated(location, account, ask)
+            if not found:
+                raise errors.SourceUnauthorizedError("")
+            return found[0]
         except REFUSALS as error:
             raise from_refusal(error, f"a blob of {location}") from None
 
