@@ -173,20 +173,6 @@ async def test_a_mirror_begins_when_its_token_can_be_read(it: PeerLab, monkeypat
 # The providers
 
 
-async def test_f7_corrupt_bytes_are_never_published(it: PeerLab) -> None:
-    file = File("a", content(3), corrupt=True)
-    it.supernode.pause_after_failure = 0.1
-    async with it.peer() as node:
-        await it.supernode.deliver(file)
-        await eventually(lambda: len(it.supernode.failures) >= 6)
-        assert {"corrupt"} == {failure.kind for failure in it.supernode.failures}
-        assert {} == node.cache.inventory()
-        assert not it.published().exists()
-        file.corrupt = False
-        await it.supernode.until_published()
-    assert file.content == it.published().read_bytes()
-
-
 async def test_f7_corrupt_bytes_of_a_peer_are_reported_with_its_name(it: PeerLab) -> None:
     file = File("a", content(2))
     async with it.peer(), it.peer("node-2"):

@@ -12,7 +12,7 @@ import pytest
 from pantala_protocol import task_id
 from pantala_protocol.statement import CDNStatus, Member, Membership, TaskReport, WantedTask
 from pantala_protocol.sync import Delivery
-from testbed.origin import Behaviour, Generated, Origin
+from testbed.origin import Generated, Origin
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab, peer, stays
 from tests.support.peer_lab import it as it
@@ -21,8 +21,8 @@ from tests.support.supernode_lab import SupernodeLab
 
 MIB = 1024 * 1024
 NODES = ("node-1", "node-2")
-FILES = {f"/{number}": Generated(MIB // 2 + number, number) for number in range(9)} | {"/slow": Generated(2 * MIB + 5)}
-SLOW = "/slow"
+FILES = {f"/{number}": Generated(MIB // 2 + number, number) for number in range(9)}
+PATHS = list(FILES)
 
 
 @dataclass
@@ -91,7 +91,7 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
     supernodes = [SupernodeLab(tmp_path / f"s-{number}", grace=0.2) for number in range(3)]
     async with Origin() as origin, contextlib.AsyncExitStack() as stack:
         for path, body in FILES.items():
-            origin.serve(path, body, always=Behaviour(rate=MIB if path == SLOW else None))
+            origin.serve(path, body)
         made = Cluster(tmp_path, supernodes, origin, stack)
         await made.start(0)
         made.scale(range(1), range(1))
@@ -101,46 +101,32 @@ async def cluster(tmp_path: Path) -> AsyncIterator[Cluster]:
 
 
 async def test_every_file_stays_from_one_supernode_to_three_and_back(cluster: Cluster) -> None:
-    paths = [path for path in FILES if path != SLOW]
-    here = await cluster.move({}, paths)
-    published = [cluster.root / name / "files" / path[1:] for name in NODES for path in paths]
+    here = await cluster.move({}, PATHS)
+    published = [cluster.root / name / "files" / path[1:] for name in NODES for path in PATHS]
     async with stays(*published):
         await cluster.start(1)
         await cluster.start(2)
         cluster.scale(range(3), range(3))
-        here = await cluster.move(here, paths)
+        here = await cluster.move(here, PATHS)
         assert here[1] or here[2]
         moved = [report for number in (1, 2) for report in (await cluster.reports(number)).values()]
         assert [0] * len(moved) == [report.supernode_bytes + report.peer_bytes for report in moved]
         cluster.scale(range(1), range(3))
-        here = await cluster.move(here, paths)
+        here = await cluster.move(here, PATHS)
         cluster.scale(range(1), range(1))
-        here = await cluster.move(here, paths)
-        assert paths == sorted(here[0])
+        here = await cluster.move(here, PATHS)
+        assert PATHS == sorted(here[0])
         await asyncio.sleep(0.5)
     for name in NODES:
-        for path in paths:
+        for path in PATHS:
             assert FILES[path].read(0, 3 * MIB) == (cluster.root / name / "files" / path[1:]).read_bytes()
 
 
-async def test_a_running_task_moves_and_succeeds(cluster: Cluster) -> None:
-    await cluster.state(0, [SLOW])
-    await asyncio.sleep(0.8)
-    for number in (1, 2):
-        await cluster.start(number)
-    cluster.scale(range(1, 3), range(3))
-    here = await cluster.move({0: [SLOW]}, [SLOW])
-    assert [] == here[0]
-    for name in NODES:
-        assert FILES[SLOW].read(0, 3 * MIB) == (cluster.root / name / "files" / SLOW[1:]).read_bytes()
-
-
 async def test_unwanted_files_of_all_replicas_are_removed(cluster: Cluster) -> None:
-    paths = [path for path in FILES if path != SLOW]
     for number in (1, 2):
         await cluster.start(number)
     cluster.scale(range(3), range(3))
-    await cluster.move({}, paths)
+    await cluster.move({}, PATHS)
     await cluster.move({}, [])
     await eventually(lambda: not any(path for name in NODES for path in (cluster.root / name / "files").iterdir()))
 

@@ -120,12 +120,6 @@ def once(image: Image, sent: dict[str, int]) -> bool:
     return sizes.keys() == sent.keys() and all(size <= sent[digest] <= size + PROOFS for digest, size in sizes.items())
 
 
-async def until_kept(ring: Ring, image: Image, *numbers: int) -> None:
-    """Each blob is in the record of a supernode."""
-    wanted = of_amd64(image).keys()
-    await eventually(lambda: wanted == set().union(*(ring.kept(number) for number in numbers or range(3))))
-
-
 async def test_pulls_from_several_supernodes_cost_one_read(ring: Ring, registry: Registry, image: Image) -> None:
     one, other = await ring.peer("n1"), await ring.peer("n2")
     await asyncio.gather(*(pull(node, registry, image, shown=SHOWN) for node in (one, other)))
@@ -148,22 +142,6 @@ async def test_a_supernode_that_joins_takes_blobs_from_the_others(ring: Ring, re
     await pull(other, registry, image, shown=SHOWN)
     assert once(image, await sent(registry)), await sent(registry)
     await eventually(lambda: moved <= ring.kept(2))
-
-
-async def test_a_supernode_keeps_its_blobs_over_a_kill(ring: Ring, registry: Registry, image: Image) -> None:
-    one, other = await ring.peer("n1"), await ring.peer("n2")
-    await pull(one, registry, image, shown=SHOWN)
-    await until_kept(ring, image)
-    victim = ring.owner(task_id.of_blob(largest(image)[0]))
-    ring.supernodes[victim].kill()
-    await ring.supernodes[victim].start()
-    await eventually(ring.supernodes[victim].is_ready)
-    await ring.state()
-    await eventually(lambda: all(map(ring._is_connected, (one, other))))
-    await asyncio.sleep(0.5)
-    assert {task_id.of_blob(digest) for digest in of_amd64(image)} <= one.cache.tasks()
-    await pull(other, registry, image, shown=SHOWN)
-    assert once(image, await sent(registry)), await sent(registry)
 
 
 @pytest.mark.parametrize("ring", [("--origin-rate", "3M")], indirect=True)
