@@ -302,7 +302,12 @@ class PieceCache:
             meta = file.meta
             file.update(_valid(assignment, lambda each: structs.replace(meta, length=each.length)))
         if not file.complete:
-            file.reserve()
+            try:
+                file.reserve()
+            except StoreFullError:
+                if not file.have:  # a disk may have reserved a part, up to its last byte
+                    self._store.delete(assignment.task_id)
+                raise
 
     def _lacking(self, assignment: Assignment) -> int:
         file = self._store.get(assignment.task_id)

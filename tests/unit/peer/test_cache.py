@@ -222,6 +222,22 @@ async def test_f3_a_file_that_does_not_fit_is_rejected_before_the_first_piece(ca
     assert Reason.NODE_DISK_FULL == failed(raised.value).reason
 
 
+async def test_f3_room_that_a_disk_reserves_only_in_part_is_free_again(
+    cache: PieceCache, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Ext4 does so if a quota ends, or if another program fills the disk. The peer kept the rest of the disk."""
+    allocate = os.posix_fallocate
+
+    def in_part(fd: int, offset: int, length: int) -> None:
+        allocate(fd, offset, length // 2)
+        raise OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))
+
+    monkeypatch.setattr(os, "posix_fallocate", in_part)
+    with pytest.raises(StoreFullError):
+        await cache.hold(assignment())
+    assert [] == list(tmp_path.rglob("data"))
+
+
 async def test_h2_an_assignment_with_too_many_pieces_is_rejected(cache: PieceCache) -> None:
     with pytest.raises(StoreError, match="cannot have pieces"):
         await cache.hold(assignment(length=1 << 52))
