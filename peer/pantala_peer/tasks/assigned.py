@@ -319,7 +319,9 @@ class AssignedTasks:
             return
         self._troubles.pop(name, None)
         self._damage.pop(name, None)
-        await self._deliveries.publish(assignment, file.path)
+        if not await self._deliveries.publish(assignment, file.path):
+            self._cramped.add(name)
+            self._make_room(free=1)
         if self._cache.is_due(name):
             self._events.emit(FileDue())
         if received := self._received.pop(name, None):

@@ -14,7 +14,7 @@ from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.errors import DeliveryError, failed
 from pantala_peer.events import FilePublished, PeerEvents
 from pantala_peer.sync.supernodes import SupernodeSessions
-from pantala_pieces.errors import StoreError
+from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_protocol import digest
 from pantala_protocol.sync import Assignment, Delivery, DeliveryState, DeliveryStatus
 
@@ -41,9 +41,9 @@ class Deliveries:
         """The tasks with published files."""
         return self._publisher.tasks()
 
-    async def publish(self, assignment: Assignment, source: Path) -> None:
-        """Publish a complete file at each of its paths. Failures are reported, not raised."""
-        sha256 = digest.parse(assignment.digest).hex
+    async def publish(self, assignment: Assignment, source: Path) -> bool:
+        """Publish a complete file at each of its paths. Failures are reported. Returns False if the disk was full."""
+        sha256, fits = digest.parse(assignment.digest).hex, True
         for delivery in assignment.deliveries:
             request = PublicationRequest(delivery.path, assignment.task_id, source, sha256)
             began = time.monotonic()
@@ -52,9 +52,11 @@ class Deliveries:
             except (DeliveryError, StoreError) as error:
                 log.warning("a file cannot be published; trying again later", path=delivery.path, error=str(error))
                 self._report(assignment.task_id, delivery, failed(error))
+                fits = fits and not isinstance(error, StoreFullError)
             else:
                 self._report(assignment.task_id, delivery, _PUBLISHED)
                 self._events.emit(FilePublished(assignment.task_id, delivery, time.monotonic() - began))
+        return fits
 
     def report(self, assignment: Assignment, state: DeliveryState | None) -> None:
         """Report one state for all deliveries of a task. ``None``: not published yet, without an error."""

@@ -5,13 +5,16 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from msgspec import structs
 
-from pantala_peer.cache.publisher import Publisher
+from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.events import Assigned
+from pantala_pieces.errors import StoreFullError
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import DeliveryState, DeliveryStatus, HeldPieces
 from tests.support.eventually import eventually
-from tests.support.peer_node import CONTENT, TASK, Node, assigned
+from tests.support.peer_cache import received
+from tests.support.peer_node import CONTENT, SIZE, TASK, Node, assigned
 
 PUBLISHED = DeliveryState(DeliveryStatus.PUBLISHED, path="there")
 
@@ -115,3 +118,24 @@ async def test_a_task_that_is_assigned_again_during_its_removal_keeps_its_pieces
     await node.settle()
     assert {TASK: HeldPieces("g", "0-3")} == node.cache.inventory()
     assert CONTENT == node.published.read_bytes()
+
+
+async def test_a_disk_that_is_full_at_a_publication_loses_blobs(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The peer kept blobs that can be fetched again, and published nothing until a human freed the disk."""
+    blob = structs.replace(assigned(blob=True), task_id="b" * 64)
+    await node.cache.hold(blob)
+    for number in range(4):
+        node.cache.put(*received(CONTENT, number, SIZE, blob.task_id))
+    publish = Publisher.publish
+
+    def publish_if_room(publisher: Publisher, request: PublicationRequest) -> None:
+        if node.cache.lookup(blob.task_id):
+            raise StoreFullError("no room is left")
+        publish(publisher, request)
+
+    monkeypatch.setattr(Publisher, "publish", publish_if_room)
+    node.put(0, 1, 2, 3)
+    node.tasks._on_assigned(Assigned({TASK: assigned(), blob.task_id: blob}, complete=True))
+    await node.settle()
+    assert [Reason.NODE_DISK_FULL] == [state.reason for state in node.states[:1] if state]
+    assert PUBLISHED == node.states[-1]
