@@ -150,6 +150,12 @@ async def test_a_refused_peer_has_the_reason_and_the_next_step(
         assert "{" not in "".join(node.problems())
 
 
+async def test_a_wrong_path_names_the_list_of_routes(lab: Lab) -> None:
+    for path, method in (("/", "GET"), ("/api/v1/sync", "GET")):
+        answer = (await lab.call(path, method))[1]
+        assert "GET /openapi.json lists all routes" in answer["error"]["message"]
+
+
 async def test_a_supernode_that_cannot_read_the_keys_says_so_once(tmp_path: Path) -> None:
     token = TokenIssuer().token(PEER)
     with capture_logs() as logged:

@@ -42,6 +42,7 @@ def failure_of(error: BaseException, method: str, path: str) -> ErrorAnswer:
         return ErrorAnswer(400, "InvalidBody", INVALID_BODY)
     if isinstance(error, web.HTTPException):
         allowed = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
-        return ErrorAnswer(error.status, error.reason.replace(" ", ""), error.reason, allowed)
+        text = error.reason + ". GET /openapi.json lists all routes" * (error.status in (404, 405))
+        return ErrorAnswer(error.status, error.reason.replace(" ", ""), text, allowed)
     _log.error("a request failed because of a bug; please report it", method=method, path=path, exc_info=error)
     return ErrorAnswer(500, "InternalError", "the request failed because of a bug; see the supernode's log")
