@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from cachetools import LRUCache
 
-from pantala_process.http import bearer, read_bounded
+from pantala_process.http import bearer, connection_problem, read_bounded
 from pantala_protocol.statement import MAX_CLOCK_SKEW
 
 _log = structlog.get_logger(__name__)
@@ -191,7 +191,8 @@ class ClusterKeys:
             self._keys = {str(key.key_id): key for key in jwt.PyJWKSet(keys["keys"]).keys}  # without unknown kinds
             self._known.clear()
         except (aiohttp.ClientError, OSError, TimeoutError, KeyError, msgspec.DecodeError, jwt.PyJWTError) as error:
-            what = str(error) or "no answer in time"
+            away = isinstance(error, aiohttp.ClientConnectionError | TimeoutError)
+            what = connection_problem(error) if away else str(error)
             text = f"cannot read the cluster's keys: {what}. Check the API server and the token"
             if text != self._problem:
                 _log.warning("new tokens are refused; the keys that were read before stay in use", error=text)

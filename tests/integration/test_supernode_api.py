@@ -133,7 +133,7 @@ async def test_only_a_client_with_a_token_keeps_its_connection(lab: Lab) -> None
 @pytest.mark.parametrize(
     ("subject", "texts"),
     [
-        ("", ("(401)", "no bearer token", "Give the peer a --token-file")),
+        ("", ("(401)", "no bearer token", "Check the peer's --token-file")),
         (OPERATOR, ("(403)", "may not call this route. Check", "--trusted-peer")),
         (None, ("the token file", "cannot be read: No such file", "name another file")),
     ],
@@ -162,8 +162,8 @@ async def test_a_supernode_that_cannot_read_the_keys_says_so_once(tmp_path: Path
         async with serving(loopback(tmp_path, no_auth=False, api_server="http://127.0.0.1:9")) as app:
             for _ in range(2):
                 assert 401 == (await call(f"http://127.0.0.1:{app.settings.listen.port}/metrics", token=token))[0]
-    assert ["Check the API server and the token"] == [
-        each["error"].rpartition(". ")[2] for each in logged if each["event"].startswith("new tokens are refused")
+    assert ["cannot read the cluster's keys: Connection refused. Check the API server and the token"] == [
+        each["error"] for each in logged if each["event"].startswith("new tokens are refused")
     ]
 
 

@@ -28,7 +28,7 @@ _PASSING = frozenset({401, 403, 408, 425, 429})
 """Statuses below 500 after which another attempt may succeed: the token may be rotated, or the load may decrease."""
 
 _REFUSALS = {
-    401: "Give the peer a --token-file with a valid token, and check the supernode's --api-server",
+    401: "Check the peer's --token-file and the supernode's --api-server",
     403: "Check the peer's token and --name, and the supernode's --trusted-peer",
 }
 """The next step after each status of a supernode that refuses the peer."""
