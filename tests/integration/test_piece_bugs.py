@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from pantala_pieces.file import PieceFile
-from pantala_pieces.transfer.upload import reception, stream
+from pantala_pieces.transfer.upload import stream
 from pantala_pieces.transfer.upload.fetches import FetchState
+from pantala_pieces.transfer.upload.listeners import Listeners
 from pantala_process.fair import Claim
 from tests.support.eventually import eventually
 from tests.support.reception import HUGE, SMALL, names, serves
@@ -65,13 +66,13 @@ async def test_a_bug_of_the_whole_reception_does_not_end_it(
 ) -> None:
     failures = [RuntimeError("once")]
 
-    def accept(self: reception.Reception, listener: Any) -> None:
+    def accept(self: Listeners, number: int) -> None:
         if failures:
             raise failures.pop()
-        original(self, listener)
+        original(self, number)
 
-    original = reception.Reception._accept
-    monkeypatch.setattr(reception.Reception, "_accept", accept)
+    original = Listeners.accept
+    monkeypatch.setattr(Listeners, "accept", accept)
     it = SenderStage(tmp_path, SMALL, SMALL)
     async with it.serving():
         assert await serves(it)

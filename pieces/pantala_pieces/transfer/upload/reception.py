@@ -1,4 +1,4 @@
-"""The thread that accepts connections, reads requests for pieces, and refuses requests that get no piece."""
+"""The thread that reads requests for pieces, and refuses requests that get no piece."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from pantala_pieces.transfer.upload.admission import Admission
 from pantala_pieces.transfer.upload.connection import InboundConnection
 from pantala_pieces.transfer.upload.fetches import FetchLog
 from pantala_pieces.transfer.upload.heads import PieceRefusedError, busy
+from pantala_pieces.transfer.upload.listeners import Listeners
 from pantala_pieces.transfer.upload.parking import Parking
 from pantala_pieces.transfer.upload.queue import Upload
 from pantala_pieces.transfer.upload.threads import Uploaders
 from pantala_process.entrance.connections import FIRST_REQUEST, ConnectionTable, FullError
 from pantala_process.fair import Claim
-from pantala_process.listening import plain_address
 from pantala_process.tls.contexts import TLSContexts
 
 _log = structlog.get_logger(__name__)
@@ -46,11 +46,8 @@ _LOOK = 1.0
 _END_LOOK = 0.05
 """The most seconds between two turns while this process ends and waits for the last answer."""
 
-_WARNING_INTERVAL = 60.0
-"""Seconds between two log lines about connections that cannot be accepted."""
-
 _AT_ONCE = 64
-"""Connections that are accepted, and events that are handled, before other work gets its turn."""
+"""Events that are handled before other work gets its turn."""
 
 _READ = select.EPOLLIN | select.EPOLLONESHOT
 _WRITE = select.EPOLLOUT | select.EPOLLONESHOT
@@ -74,7 +71,6 @@ class Reception:
         claim: Callable[[str], Claim],
         tls: TLSContexts | None,
     ) -> None:
-        self._listeners = {each.fileno(): each for each in listeners}
         self._admission = admission
         self._uploaders = uploaders
         self._log = log
@@ -82,6 +78,7 @@ class Reception:
         self._claim = claim
         self._tls = tls
         self._epoll = select.epoll()
+        self._listeners = Listeners(listeners, self._epoll, self._welcome)
         self._wakeup = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         self._connections: dict[int, InboundConnection] = {}
         self._returned: deque[InboundConnection] = deque()
@@ -89,13 +86,13 @@ class Reception:
         self._parking = Parking()
         self._lock = threading.Lock()
         """Held while connections are counted, because uploaders also close connections."""
-        self._stopping = self._broken = self._accepting = False
-        self._looked_at = self._warned_at = float("-inf")
+        self._stopping = self._broken = False
+        self._looked_at = float("-inf")
         self._thread = threading.Thread(target=self._run, name="piece-reception", daemon=True)
 
     def start(self) -> None:
         self._epoll.register(self._wakeup, select.EPOLLIN)
-        self._listen(True)
+        self._listeners.listen(True)
         self._thread.start()
 
     def stop(self) -> None:
@@ -189,7 +186,7 @@ class Reception:
     def _turn(self) -> None:
         for number, _ in self._epoll.poll(self._patience(), _AT_ONCE):
             if number in self._listeners:
-                self._accept(self._listeners[number])
+                self._listeners.accept(number)
             elif number == self._wakeup:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_read(self._wakeup)
@@ -220,7 +217,7 @@ class Reception:
         if oldest is not None:
             left = oldest + _SLOT_TIMEOUT - time.monotonic()
             return _LOOK if left > _LOOK else max(left, 0.0)
-        return _LOOK if self._connections or not self._accepting else -1.0
+        return _LOOK if self._connections or not self._listeners.accepting else -1.0
 
     def _attend(self, connection: InboundConnection) -> None:
         """Handle one event of a connection: at most one request."""
@@ -285,31 +282,15 @@ class Reception:
             if connection.deadline <= now:
                 connection.forget_unsent()
                 self.abandon(connection)
-        if not self._accepting and not self._stopping:
-            self._listen(True)
+        if not self._stopping:
+            self._listeners.listen(True)
 
     def _close_idle(self) -> None:
         """Close the connections without a complete request, because no further request is answered."""
-        self._listen(False)
-        for listener in self._listeners.values():
-            listener.close()
+        self._listeners.close()
         for connection in list(self._connections.values()):
             if connection.deadline < float("inf") and not connection.ending and connection.number not in self._parking:
                 self.abandon(connection)
-
-    def _accept(self, listener: socket.socket) -> None:
-        for _ in range(_AT_ONCE):
-            try:
-                accepted, source = listener.accept()
-            except BlockingIOError:
-                return
-            except ConnectionError:
-                continue  # the client has gone
-            except OSError as error:  # no descriptor or memory is left
-                self._listen(False)
-                self._warn("cannot accept connections for pieces; trying again", reason=str(error))
-                return
-            self._welcome(accepted, plain_address(str(source[0])))
 
     def _welcome(self, accepted: socket.socket, address: str) -> None:
         """Take a new connection, or close it if there are too many."""
@@ -322,28 +303,15 @@ class Reception:
         except (FullError, OSError) as error:
             accepted.close()
             if isinstance(error, FullError):
-                self._warn("too many connections for pieces; raise the limit of open files", most=self._table.most)
+                self._listeners.warn(
+                    "too many connections for pieces; raise the limit of open files", most=self._table.most
+                )
             return
         connection.deadline = time.monotonic() + FIRST_REQUEST
         with self._lock:
             self._table.add(connection.number, address)
         self._connections[connection.number] = connection
         self._epoll.register(connection.number, _READ)
-
-    def _listen(self, wanted: bool) -> None:
-        if self._accepting != wanted:
-            self._accepting = wanted
-            for number in self._listeners:
-                if wanted:
-                    self._epoll.register(number, select.EPOLLIN)
-                else:
-                    self._epoll.unregister(number)
-
-    def _warn(self, event: str, **values: object) -> None:
-        now = time.monotonic()
-        if now - self._warned_at >= _WARNING_INTERVAL:
-            self._warned_at = now
-            _log.warning(event, **values)
 
     def _wake(self) -> None:
         os.eventfd_write(self._wakeup, 1)
