@@ -5,7 +5,6 @@ block the event loop. Further threads verify the pieces after a start, and sync 
 """
 
 import asyncio
-import os
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +17,8 @@ from msgspec import structs
 
 from pantala_peer.cache.evidence import Evidence
 from pantala_peer.errors import FileMismatchError, RotError
-from pantala_pieces.errors import PieceMissingError, StoreError, StoreFullError
+from pantala_pieces.descriptor import opened
+from pantala_pieces.errors import EXHAUSTED, PieceMissingError, StoreError, StoreFullError
 from pantala_pieces.file import Piece, PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.scrub import ScrubCandidate
@@ -293,14 +293,15 @@ class PieceCache:
     # Called in the disk's thread
 
     def _hold(self, assignment: Assignment) -> None:
-        file = self._store.get(assignment.task_id)
-        if file is None:
-            file = self._store.create(
-                _valid(assignment, lambda each: Meta(each.task_id, each.generation, each.piece_size, each.length))
-            )
-        elif file.meta.length is None and assignment.length is not None:
-            meta = file.meta
-            file.update(_valid(assignment, lambda each: structs.replace(meta, length=each.length)))
+        file, length = self._store.get(assignment.task_id), assignment.length
+        try:
+            if file is None:
+                meta = Meta(assignment.task_id, assignment.generation, assignment.piece_size, length)
+                file = self._store.create(meta)
+            elif file.meta.length is None and length is not None:
+                file.update(structs.replace(file.meta, length=length))
+        except ValueError as error:  # its sizes contradict each other
+            raise StoreError(f"cannot store the task {assignment.task_id}: {error}") from error
         if not file.complete:
             try:
                 file.reserve()
@@ -329,14 +330,6 @@ class PieceCache:
         file.renew()
 
 
-def _valid(assignment: Assignment, make: Callable[[Assignment], Meta]) -> Meta:
-    """Make the metadata of a task. Raises :class:`StoreError` if the assignment's sizes contradict each other."""
-    try:
-        return make(assignment)
-    except ValueError as error:
-        raise StoreError(f"cannot store the task {assignment.task_id}: {error}") from error
-
-
 def _is_linked(file: PieceFile) -> bool:
     """True if the data file is published. After a crash of the machine, the metadata may not show this."""
     try:
@@ -346,5 +339,9 @@ def _is_linked(file: PieceFile) -> bool:
 
 
 def _is_readable(file: PieceFile) -> bool:
-    """True if the data file exists, and this process may read it."""
-    return os.access(file.path, os.R_OK, effective_ids=True)
+    """True if the data file exists, and this process may read it. Also true while no file can be opened."""
+    try:
+        with opened(file.path):
+            return True
+    except OSError as error:
+        return error.errno in EXHAUSTED
