@@ -86,7 +86,7 @@ def plan(task: TaskResource, observed: ObservedTask, paths: PublishedPaths, now:
         inputs = replace(inputs, overdue=Obstacle.of(Reason.DEADLINE_EXCEEDED, what))
     patience = _patience(task, observed, since)
     suspended = task.spec.suspend or inputs.overdue is not None
-    if _stays(task, inputs):
+    if _stays(task, inputs, unread=isinstance(source, Unread)):
         status = task.status
     else:
         completed = completed or (now if inputs.complete else None)
@@ -151,19 +151,17 @@ def _inputs(
     )
 
 
-def _stays(task: TaskResource, inputs: TaskInputs) -> bool:
-    """True if a Ready Task keeps its status, because no report contradicts it.
+def _stays(task: TaskResource, inputs: TaskInputs, *, unread: bool) -> bool:
+    """True if a Ready Task keeps its status, because no report contradicts it. ``unread``: its Secret is not read yet.
 
-    So a restart of the operator or of the supernode, or an outage, does not make a finished Task look unfinished.
+    So a restart of the operator or of the supernode, or an outage, does not make a finished Task look unfinished. A
+    Task that is Stalled, because its Secret is missing for example, stays so until the Secret is read.
     """
-    return (
-        (inputs.report is None or bool(inputs.away))
-        and inputs.source is None
-        and inputs.delivery is None
-        and inputs.overdue is None
-        and not _is_new_attempt(task)
-        and task.is_ready
+    stays = (unread and conditions.is_true(task.status.conditions, ConditionType.STALLED)) or (
+        task.is_ready and (inputs.report is None or bool(inputs.away))
     )
+    blocked = inputs.source is not None or inputs.delivery is not None or inputs.overdue is not None
+    return stays and not blocked and not _is_new_attempt(task)
 
 
 def _settles(task: TaskResource, inputs: TaskInputs) -> bool:

@@ -1,15 +1,17 @@
 """Restarts of the operator, the supernode and peers change no orders of images."""
 
 import asyncio
+from typing import Any
 from unittest.mock import AsyncMock, Mock
 
+import msgspec
 import pytest
 
 from pantala_operator.errors import ClusterUnavailableError, SupernodeUnavailableError
 from pantala_operator.plan.prefetch import plan as plans
 from pantala_peer.images.ledger import Ledger
 from pantala_protocol import task_id
-from pantala_protocol.images import Depth, ImageBlob
+from pantala_protocol.images import Depth, ImageBlob, PullPhase, PullState
 from pantala_protocol.registry import Resolved
 from pantala_supernode.images.orders import StatedImages
 from tests.support.eventually import eventually
@@ -102,6 +104,28 @@ async def test_a_restart_changes_no_order(stopped: PrefetchStage) -> None:
         await asyncio.sleep(0.5)
     for images in stopped.later:
         assert [(image.key, image.orders)] == [(each.key, each.orders) for each in images]
+
+
+@pytest.mark.parametrize("spec", [{"images": [{"image": "gone:1"}]}, {"retention": {"byteBudget": "1"}}, {}])
+async def test_a_restart_changes_no_condition_of_a_stalled_one(stopped: PrefetchStage, spec: dict[str, Any]) -> None:
+    """A change of Stalled would cause Events, and would start the time to live again."""
+    async with stopped.operator():
+        stopped.prefetch(**spec)
+        if not spec:
+            image = await stopped.ordered(2)
+            failed = PullState(PullPhase.FAILED, 0, reason="InvalidImage", message="no")
+            for name, order in image.orders.items():
+                state = msgspec.structs.replace(failed, run=order.run, number=order.number)
+                await stopped.supernode.say(name, {image.key: state})
+        await eventually(lambda: stopped.outcome("Stalled")[0] == "True")
+        await asyncio.sleep(1)
+        before = stopped.cluster.prefetch("ns/p").status.conditions
+    stopped.cluster.events.clear()
+    late(stopped)
+    async with stopped.operator():
+        await asyncio.sleep(30)
+    assert [] == [each for each in stopped.cluster.events if each[0] == "ns/p"]
+    assert before == stopped.cluster.prefetch("ns/p").status.conditions
 
 
 async def test_the_wait_for_a_peer_ends(stopped: PrefetchStage) -> None:

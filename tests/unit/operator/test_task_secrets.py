@@ -57,6 +57,23 @@ async def test_f13_a_new_operator_suspends_no_task_whose_secret_it_has_not_read(
     assert {("ns/t", False)} == {(task.name, task.suspended) for task in sent}
 
 
+@pytest.mark.parametrize("removed", [False, True])
+async def test_a_restart_changes_no_condition_of_a_task_without_its_secret(
+    stopped: OperatorStage, *, removed: bool
+) -> None:
+    stopped.task(headersFrom=HEADERS)
+    if removed:
+        async with stopped.operator():
+            await stopped.finish()
+    stopped.cluster.remove("secrets", "ns/s")
+    for _ in range(2):
+        async with stopped.operator():
+            await stopped.until("Stalled", "True", "SecretMissing")
+            await asyncio.sleep(5)
+    assert ("ns/t", "Warning", "SecretMissing") == stopped.cluster.events[-1]
+    assert removed + 1 == len(stopped.cluster.events)
+
+
 async def test_f10_a_secret_that_cannot_be_read_delays_other_tasks_for_some_seconds(stopped: OperatorStage) -> None:
     read = AsyncMock(side_effect=ClusterUnavailableError("no answer"))
     stopped.cluster.read_data = read  # type: ignore[method-assign]

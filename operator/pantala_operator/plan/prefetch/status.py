@@ -167,6 +167,8 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     was_ready = ready is not None and ready.status == ConditionStatus.TRUE
     was_planned = demand.spec.planning and ready is not None and ready.reason == _PLANNED
     unknown = (was_ready and not observed.reported) or (was_planned and not planned and not unresolved)
+    if conditions.is_true(demand.former.conditions, PrefetchCondition.STALLED):
+        unknown |= not observed.reported or not observed.answers.keys() >= snapshot.pins.keys()
     working = snapshot.places[Step.ACTIVE] or snapshot.places[Step.PAUSED]
     return PrefetchOutcome(
         stays=(snapshot.run.resting or unknown) and not run.fresh and run.fault is None,
