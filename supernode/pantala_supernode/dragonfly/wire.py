@@ -45,8 +45,8 @@ _MD5 = re.compile(r"[0-9a-fA-F]{32}")
 _HEADER_NAME = re.compile(r"[A-Za-z0-9!#$%&'*+.^_`|~-]+")
 _CONTROL_CHARACTER = re.compile(r"[\x00-\x08\x0a-\x1f\x7f]")
 
-_MOST_HEADERS = 64 * 1024
-"""The most characters of all headers. Servers accept fewer, and a million take a second."""
+_MOST_HEADERS = 16 * 1024
+"""The most characters of all headers. Few servers accept more, and thousands of preheats keep theirs for hours."""
 
 _HARMLESS = frozenset({"cache-control", "pragma", "user-agent"})
 """Headers that do not change the content. Requests that differ in any other header get different tasks."""
