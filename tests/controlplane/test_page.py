@@ -31,8 +31,6 @@ ZONES = {"node-1": "zone-a", "node-2": "zone-a", "node-3-with-a-very-long-name.e
 SIZE = 20 * MIB
 LARGE = "a-large-file-with-a-long-name-that-must-never-be-cut-off-anywhere"
 
-Browser = tuple[ConsoleLab, BrowserPage]
-
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def lab(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[ConsoleLab]:

@@ -14,7 +14,6 @@ from testbed.cluster.command import CommandError
 from tests.e2e.kubectl import Kubectl, Resource
 
 NAME = "growing"
-_GIB = 1024**3
 _INTERVAL = 0.3
 
 

@@ -13,40 +13,40 @@ from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, Keyr
 from pantala_supernode.registry.mapping import grammar
 from pantala_supernode.replicas.client import SourceRequest
 from tests.support.cloud_lab import CloudLab
-from tests.support.cloud_stage import AMD64, CLOUDS, HOUR, Environment, read, refusal, resolve
+from tests.support.cloud_stage import AMD64, CLOUDS, HOUR, Cloud, read, refusal, resolve
 from tests.support.cloud_stage import lab as lab
 from tests.support.clouds import ACR, ECR, PKG, TokenServers
 from tests.support.fake_registry import LAYER, FakeRegistry, sha256
 
 
-@pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
-async def test_an_image_is_read_with_the_identity_of_the_pod(
-    lab: CloudLab, name: str, environment: Environment, steps: list[str], life: float
-) -> None:
-    registry = await lab.registry(name)
-    async with lab.service(environment(lab)) as opened:
+@pytest.fixture(params=CLOUDS, ids=["aws", "google", "google without impersonation", "azure"])
+def cloud(request: pytest.FixtureRequest) -> Cloud:
+    made: Cloud = request.param
+    return made
+
+
+async def test_an_image_is_read_with_the_identity_of_the_pod(lab: CloudLab, cloud: Cloud) -> None:
+    registry = await lab.registry(cloud.name)
+    async with lab.service(cloud.environment(lab)) as opened:
         assert sha256(registry.manifests["1"][1]) == await resolve(opened, registry)
         assert LAYER == await read(opened, registry)
-        assert steps == lab.world.exchanges, "one exchange serves the image and its blobs"
+        assert cloud.steps == lab.world.exchanges, "one exchange serves the image and its blobs"
 
 
-@pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
-async def test_tokens_are_renewed_before_they_end(
-    lab: CloudLab, name: str, environment: Environment, steps: list[str], life: float
-) -> None:
-    registry = await lab.registry(name)
-    async with lab.service(environment(lab)) as opened:
+async def test_tokens_are_renewed_before_they_end(lab: CloudLab, cloud: Cloud) -> None:
+    registry = await lab.registry(cloud.name)
+    async with lab.service(cloud.environment(lab)) as opened:
         for number in range(1, 4):
-            variables = environment(lab)  # the kubelet renews the file with the pod's token
+            variables = cloud.environment(lab)  # the kubelet renews the file with the pod's token
             assert variables
             await resolve(opened, registry)
-            assert steps * number == lab.world.exchanges
-            lab.world.clock.now += life * 0.85
+            assert cloud.steps * number == lab.world.exchanges
+            lab.world.clock.now += cloud.life * 0.85
             await resolve(opened, registry)
             assert LAYER == await read(opened, registry)
-            assert steps * number == lab.world.exchanges
-            lab.world.clock.now += life * 0.1
-    assert lab.world.clock.now > 1000 + 2.8 * life
+            assert cloud.steps * number == lab.world.exchanges
+            lab.world.clock.now += cloud.life * 0.1
+    assert lab.world.clock.now > 1000 + 2.8 * cloud.life
 
 
 async def test_a_prefetch_goes_on_for_days_after_a_token_of_twelve_hours(lab: CloudLab) -> None:
@@ -60,58 +60,46 @@ async def test_a_prefetch_goes_on_for_days_after_a_token_of_twelve_hours(lab: Cl
     assert 6 < lab.world.exchanges.count("ecr") < 9
 
 
-@pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
-async def test_valid_credentials_outlast_a_token_server_that_is_away(
-    lab: CloudLab, name: str, environment: Environment, steps: list[str], life: float
-) -> None:
-    registry = await lab.registry(name)
-    async with lab.service(environment(lab)) as opened:
+async def test_valid_credentials_outlast_a_token_server_that_is_away(lab: CloudLab, cloud: Cloud) -> None:
+    registry = await lab.registry(cloud.name)
+    async with lab.service(cloud.environment(lab)) as opened:
         await resolve(opened, registry)
-        lab.world.faults[steps[0]] = refusal(503, "")
-        lab.world.clock.now += life * 0.92
+        lab.world.faults[cloud.steps[0]] = refusal(503, "")
+        lab.world.clock.now += cloud.life * 0.92
         asked = len(lab.tokens.asked)
         for _ in range(3):
             await resolve(opened, registry)
         assert asked + 1 == len(lab.tokens.asked), "the next try comes after a pause"
-        lab.world.clock.now += life * 0.08
+        lab.world.clock.now += cloud.life * 0.08
         with pytest.raises(errors.RegistryFailedError):
             await resolve(opened, registry)
         lab.world.faults.clear()
-        environment(lab)
+        cloud.environment(lab)
         await resolve(opened, registry)
-        assert steps * 2 == lab.world.exchanges
+        assert cloud.steps * 2 == lab.world.exchanges
 
 
-@pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
-async def test_a_public_image_needs_no_identity(
-    lab: CloudLab, name: str, environment: Environment, steps: list[str], life: float
-) -> None:
-    registry = await lab.registry(name)
+async def test_a_public_image_needs_no_identity(lab: CloudLab, cloud: Cloud) -> None:
+    registry = await lab.registry(cloud.name)
     registry.is_public = True
-    async with lab.service(environment(lab)) as opened:
+    async with lab.service(cloud.environment(lab)) as opened:
         await resolve(opened, registry)
         assert LAYER == await read(opened, registry, pod_identity=False)
     assert [] == lab.world.exchanges
 
 
-@pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
-async def test_a_pull_secret_is_used_instead(
-    lab: CloudLab, name: str, environment: Environment, steps: list[str], life: float
-) -> None:
-    registry = await lab.registry(name)
-    async with lab.service(environment(lab)) as opened:
+async def test_a_pull_secret_is_used_instead(lab: CloudLab, cloud: Cloud) -> None:
+    registry = await lab.registry(cloud.name)
+    async with lab.service(cloud.environment(lab)) as opened:
         with pytest.raises(errors.RegistryUnauthorizedError):
             await resolve(opened, registry, Keyring([(registry.host, RegistryAccount("ann", "wrong"))]))
     assert [] == lab.world.exchanges
 
 
-@pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
-async def test_a_client_of_the_mirror_does_not_get_the_identity(
-    lab: CloudLab, name: str, environment: Environment, steps: list[str], life: float
-) -> None:
-    registry = await lab.registry(name)
+async def test_a_client_of_the_mirror_does_not_get_the_identity(lab: CloudLab, cloud: Cloud) -> None:
+    registry = await lab.registry(cloud.name)
     digest = sha256(registry.manifests["1"][1])
-    async with lab.service(environment(lab)) as opened:
+    async with lab.service(cloud.environment(lab)) as opened:
         await resolve(opened, registry)
         repository = registry.repository
         assert not (await opened.access.check(repository, digest)).allowed
@@ -121,15 +109,12 @@ async def test_a_client_of_the_mirror_does_not_get_the_identity(
             await read(opened, registry, pod_identity=False)
 
 
-@pytest.mark.parametrize(("name", "environment", "steps", "life"), CLOUDS)
-async def test_a_refused_token_is_dropped(
-    lab: CloudLab, name: str, environment: Environment, steps: list[str], life: float
-) -> None:
-    registry = await lab.registry(name)
-    async with lab.service(environment(lab)) as opened:
+async def test_a_refused_token_is_dropped(lab: CloudLab, cloud: Cloud) -> None:
+    registry = await lab.registry(cloud.name)
+    async with lab.service(cloud.environment(lab)) as opened:
         await resolve(opened, registry)
         lab.world.issued.clear()  # the vendor revokes all
-        environment(lab)
+        cloud.environment(lab)
         lab.world.clock.now += 400  # the registry's own tokens end too
         with pytest.raises(errors.RegistryUnauthorizedError):
             await resolve(opened, registry)

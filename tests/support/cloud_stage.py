@@ -2,6 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from aiohttp import web
@@ -20,13 +21,23 @@ from tests.support.fake_registry import LAYER, FakeRegistry, sha256
 AMD64 = [Platform("linux", "amd64")]
 HOUR = 3600
 Environment = Callable[[CloudLab], dict[str, str]]
-CLOUDS: list[tuple[str, Environment, list[str], float]] = [
-    (ECR, CloudLab.irsa, ["sts", "ecr"], 12 * HOUR),
-    (PKG, CloudLab.google, ["google", "iam"], HOUR),
-    (PKG, lambda lab: lab.google(impersonates=False), ["google"], HOUR),
-    (ACR, CloudLab.azure, ["entra", "acr"], 3 * HOUR),
+
+
+class Cloud(NamedTuple):
+    """A registry, the environment of the pod, the steps of an exchange, and the life of its result."""
+
+    name: str
+    environment: Environment
+    steps: list[str]
+    life: float
+
+
+CLOUDS = [
+    Cloud(ECR, CloudLab.irsa, ["sts", "ecr"], 12 * HOUR),
+    Cloud(PKG, CloudLab.google, ["google", "iam"], HOUR),
+    Cloud(PKG, lambda lab: lab.google(impersonates=False), ["google"], HOUR),
+    Cloud(ACR, CloudLab.azure, ["entra", "acr"], 3 * HOUR),
 ]
-"""Registry, environment of the pod, the steps of an exchange, and the life of its result."""
 
 
 @pytest.fixture
