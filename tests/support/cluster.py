@@ -17,25 +17,13 @@ from pantala_operator.resources.api import IMAGES_READY, Metadata, Node, PeerRes
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
 from pantala_operator.resources.prefetch import ImagePrefetch
-from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.resources.status import Notice
 from pantala_operator.resources.workloads import ForeignObject, StatefulSet
 from pantala_operator.watch.kinds import ServedKinds
-from pantala_operator.watch.observation import ResourceInbox
+from pantala_operator.watch.observation import KINDS, ResourceInbox
 
 Body = dict[str, Any]
-_KINDS = (
-    "tasks", "nodes", "peers", "imageprefetches", "sourcepolicies", "secrets", "statefulsets", "deployments",
-    "daemonsets", "configmaps",
-)  # fmt: skip
-_WATCHED = frozenset(_KINDS[:5])
-_PLURALS: dict[type, str] = {
-    TaskResource: "tasks",
-    Node: "nodes",
-    PeerResource: "peers",
-    ImagePrefetch: "imageprefetches",
-    SourcePolicy: "sourcepolicies",
-}
+_KINDS = (*KINDS, "secrets", "statefulsets", "deployments", "daemonsets", "configmaps", "namespaces", "pods")
 
 
 class MemoryClock:
@@ -59,7 +47,7 @@ class MemoryCluster:
     """A :class:`pantala_operator.ports.ClusterAPI`; users act by :meth:`put` and :meth:`remove`."""
 
     def __init__(self) -> None:
-        self.objects: dict[str, dict[str, Body]] = {kind: {} for kind in (*_KINDS, "namespaces", "pods")}
+        self.objects: dict[str, dict[str, Body]] = {kind: {} for kind in _KINDS}
         self.events: list[tuple[str, str, str]] = []
         """The Events as (object, ``Normal`` or ``Warning``, reason), in the order they were written."""
         self.writes: list[str] = []
@@ -130,9 +118,9 @@ class MemoryCluster:
         return self.missing
 
     async def list_all(self, kind: type[R]) -> list[R]:
-        if f"{_PLURALS[kind]}.pantala.dev" in self.missing:
+        if f"{kind.plural}.pantala.dev" in self.missing:
             raise ClusterNotFoundError("the server could not find the requested resource")
-        return self._list(_PLURALS[kind], kind)
+        return self._list(kind.plural, kind)
 
     async def list_workloads(self, kind: str, namespace: str) -> list[Workload]:
         found = self._list(f"{kind.lower()}s", ForeignObject)
@@ -145,12 +133,12 @@ class MemoryCluster:
         return [pod(each) for each in self._list("pods", ForeignObject) if each.metadata.namespace == namespace]
 
     async def read(self, resource: R) -> R:
-        plural = _PLURALS[type(resource)]
+        plural = resource.plural
         self._check(f"get {plural}")
         return msgspec.convert(self._get(plural, resource.metadata.key), type(resource))
 
     async def apply(self, kind: type[R], body: Mapping[str, Any]) -> R:
-        plural, key = _PLURALS[kind], _key(body["metadata"])
+        plural, key = kind.plural, _key(body["metadata"])
         self._check(f"patch {plural}")
         former = self.objects[plural].get(key)
         known = body["metadata"].get("resourceVersion")
@@ -162,7 +150,7 @@ class MemoryCluster:
         return msgspec.convert(former, kind)
 
     async def apply_status(self, resource: R, status: ResourceStatus) -> R:
-        plural, key = _PLURALS[type(resource)], resource.metadata.key
+        plural, key = resource.plural, resource.metadata.key
         self._check(f"patch {plural}/status")
         body = self._get(plural, key)
         if body["metadata"]["resourceVersion"] != resource.metadata.resource_version:
@@ -176,7 +164,7 @@ class MemoryCluster:
         return msgspec.convert(body, type(resource))
 
     async def delete(self, resource: Resource) -> None:
-        plural, key = _PLURALS[type(resource)], resource.metadata.key
+        plural, key = resource.plural, resource.metadata.key
         self._check(f"delete {plural}")
         body = self._get(plural, key)
         there = body["metadata"]
@@ -265,7 +253,7 @@ class MemoryCluster:
         return str(self._version)
 
     def _notify(self, kind: str, event: str | None, body: Body) -> None:
-        for inbox in self._inboxes if kind in _WATCHED else ():
+        for inbox in self._inboxes if kind in KINDS else ():
             inbox.put(kind, event, deepcopy(body))
 
 
