@@ -75,22 +75,15 @@ async def ask(port: int, path: str = "/name", within: float = 5.0) -> tuple[int,
     return int(answer[9:12]), answer.partition(b"\r\n\r\n")[2]
 
 
-async def test_h8_silent_connections_of_one_address_do_not_fill_a_server() -> None:
+@pytest.mark.parametrize(
+    ("times", "sent", "source"), [(30, b"", "127.0.0.1"), (15, REQUEST, "127.0.0.2")], ids=["silent", "with requests"]
+)
+async def test_h8_connections_of_one_address_leave_room_for_others(times: int, sent: bytes, source: str) -> None:
     async with server(100) as port, AsyncExitStack() as stack:
         sockets = Sockets(port)
         stack.callback(sockets.close)
-        for _ in range(30):
-            sockets.connect(10)
-            await asyncio.sleep(0.01)
-        assert (200, b"here") == await ask(port)
-
-
-async def test_h8_an_address_with_open_requests_leaves_room_for_others() -> None:
-    async with server(100) as port, AsyncExitStack() as stack:
-        sockets = Sockets(port)
-        stack.callback(sockets.close)
-        for _ in range(15):
-            sockets.connect(10, REQUEST, source="127.0.0.2")
+        for _ in range(times):
+            sockets.connect(10, sent, source=source)
             await asyncio.sleep(0.05)
         assert (200, b"here") == await ask(port)
 

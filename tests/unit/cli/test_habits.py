@@ -52,9 +52,10 @@ def test_wide_without_the_console_is_a_note(command: Command) -> None:
     assert (0, True, "FETCHING") == (code, "Rates and times are missing" in err, out.split()[8])
 
 
-def test_an_empty_list_is_a_note_as_in_kubectl(command: Command, api: FakeAPIServer) -> None:
-    api.answers["GET", f"{API}/namespaces/default/tasks"] = (200, {"items": []})
-    assert (0, "", "No Tasks in namespace default.\n") == command("get", "tasks")
+@pytest.mark.parametrize(("word", "plural"), [("tasks", "Tasks"), ("images", "ImagePrefetches")])
+def test_an_empty_list_is_a_note_as_in_kubectl(command: Command, api: FakeAPIServer, word: str, plural: str) -> None:
+    api.answers["GET", f"{API}/namespaces/default/{plural.lower()}"] = (200, {"items": []})
+    assert (0, "", f"No {plural} in namespace default.\n") == command("get", word)
 
 
 def test_errors_cannot_steer_the_terminal(command: Command, api: FakeAPIServer) -> None:
@@ -241,11 +242,6 @@ def test_a_drained_peer_is_marked(command: Command, api: FakeAPIServer) -> None:
     answer["items"][0]["spec"] = {"unschedulable": True}
     api.answers["GET", f"{API}/peers"] = (200, answer)
     assert "True,Drained" == command("get", "peers")[1].splitlines()[1].split()[1]
-
-
-def test_the_plural_of_an_image_prefetch(command: Command, api: FakeAPIServer) -> None:
-    api.answers["GET", f"{API}/namespaces/default/imageprefetches"] = (200, {"items": []})
-    assert (0, "", "No ImagePrefetches in namespace default.\n") == command("get", "images")
 
 
 def test_a_second_fetch_says_that_the_task_exists(command: Command, api: FakeAPIServer) -> None:
