@@ -117,10 +117,12 @@ def test_a_change_of_one_task_updates_its_assignment_and_no_other(lab: Lab) -> N
     assert not lab.assignments.assign(lab.session)
 
 
-def test_a_task_that_is_new_to_the_peer_updates_all_assignments(lab: Lab) -> None:
+def test_a_task_that_is_new_to_the_peer_waits_for_all_assignments(lab: Lab) -> None:
+    """Otherwise each new task would compute the assignments of all its peers at once."""
     (first,) = lab.files("x", length=1024)
     lab.forget_sent()
-    assert lab.assignments.update(lab.session, lab.managers.tasks.known(first))
+    assert not lab.assignments.update(lab.session, lab.managers.tasks.known(first))
+    assert lab.assignments.assign(lab.session)
     (sent,) = lab.session.last_sent or ()
     assert first == sent.task_id
 
