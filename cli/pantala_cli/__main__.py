@@ -1,5 +1,6 @@
 """Runs ``kubectl-pantala``, also as ``kubectl pantala``. The exit codes are in :class:`pantala_cli.errors.ExitCode`."""
 
+import errno
 import os
 import signal
 import sys
@@ -23,9 +24,11 @@ def main() -> NoReturn:
     except OSError as error:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = ExitCode.FAILED
-        if not isinstance(error, BrokenPipeError):  # the program at the other end of the pipe, such as head, has ended
-            what = f"{error.filename or 'The output'} cannot be written: {error.strerror or error}"
-            _failed(f"{what}. Free space there, or write to another disk.", code)
+        if not isinstance(error, BrokenPipeError):  # after a broken pipe, no program reads the output
+            use, step = "used", "Check it, and your access to it."
+            if error.errno in (errno.ENOSPC, errno.EDQUOT):
+                use, step = "written", "Free space there, or write to another disk."
+            _failed(f"{error.filename or 'The output'} cannot be {use}: {error.strerror or error}. {step}", code)
     sys.exit(code)
 
 

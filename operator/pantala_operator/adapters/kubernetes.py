@@ -66,6 +66,9 @@ _ERRORS: dict[int, type[ClusterError]] = {
     422: ClusterRejectedError,
 }
 
+_UNDECLARED = "field not declared in schema"
+"""Part of the API server's answer, with status 500, if an older CRD lacks a field of a server-side apply."""
+
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
@@ -92,9 +95,9 @@ async def connect(
                 path, client_configuration=configuration, persist_config=False
             )
     except _UNREADABLE as error:
-        is_named = isinstance(error, OSError | config.ConfigException)
-        named = getattr(error, "strerror", None) or " ".join(str(error).split())
-        what = named if is_named else "it is not a kubeconfig"
+        what = "it is not a kubeconfig"
+        if isinstance(error, OSError | config.ConfigException):
+            what = getattr(error, "strerror", None) or " ".join(str(error).split())
         source = "the pod's service account" if in_pod else f"the kubeconfig {path}"
         advice = "Let the pod mount its service account's token" if in_pod else "Give a valid file as --kubeconfig"
         raise ClusterError(f"no credentials for the API server in {source}: {what.rstrip('.')}. {advice}") from error
@@ -289,9 +292,14 @@ class KubernetesCluster:
             self._clock.learn(response.headers.get("Date", ""), time.monotonic() - began)
             return await response.json()
         except DynamicApiError as error:
-            kind = _ERRORS.get(error.status, ClusterUnavailableError)
-            raise kind(_summary(error, f"{method.upper()} {path}")) from error
-        except (aiohttp.ClientError, OSError, ValueError) as error:
+            text = _summary(error, f"{method.upper()} {path}")
+            if _UNDECLARED in text:
+                raise ClusterRejectedError(f"{text}. Apply the CRDs of this version") from error
+            raise _ERRORS.get(error.status, ClusterUnavailableError)(text) from error
+        except ValueError as error:
+            text = f"the answer of {self._configuration.host} is not one of an API server. Check its address"
+            raise ClusterUnavailableError(text) from error
+        except (aiohttp.ClientError, OSError) as error:
             text = f"the API server {self._configuration.host} does not answer ({connection_problem(error)})"
             raise ClusterUnavailableError(f"{text}. Check its address and the network") from error
 

@@ -137,7 +137,7 @@ class PrefetchController:
             view = SharedView.of(self._known, reported=self._grace.over)
             for uid, each in planned.items():
                 state = self._states.setdefault(uid, PrefetchState())
-                state.vote = state.wake_at = None  # those of a former plan, if there is none now
+                state.vote = state.wake_at = None  # without a new plan, those of the former plan must not count
                 with self._guard.planning(each, now):
                     self._plan(each, state, view, now)
             self._write_children(planned, now)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from functools import partial
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 from cachetools import LRUCache
@@ -35,6 +35,15 @@ _CHILDREN = 20_000
 Planned = TaskResource | PeerResource | ImagePrefetch | SourcePolicy
 
 
+class _LastWrite(NamedTuple):
+    at: float
+    """Monotonic seconds."""
+    version: str
+    """The version of the written object."""
+    status: int
+    """The hash of the status."""
+
+
 class Writer:
     """Makes the writes that plans ask for, and decides when each is due."""
 
@@ -54,8 +63,8 @@ class Writer:
         self._events = events
         self._clock = clock
         self._interval = progress_interval
-        self._written: dict[str, tuple[float, str, int]] = {}
-        """The last write of each status: its time, the version of the written object, and the hash of the status."""
+        self._written: dict[str, _LastWrite] = {}
+        """The last write of each status."""
         self._announced = Throttle(clock)
         self._applied: LRUCache[str, tuple[int, TaskSpec]] = LRUCache(_CHILDREN)
         """The generation of each ImagePrefetch's Task after the last apply, and the spec that was applied."""
@@ -77,9 +86,9 @@ class Writer:
         seconds. ``expired``: delete the resource when the API server has its last conditions.
         """
         key, now, version = _key(resource), self._clock.monotonic(), resource.metadata.resource_version
-        before, *written = self._written.get(key, (float("-inf"), "", 0))
-        # Older CRDs may drop fields, so what the API server has may differ from what was written.
-        done = status == resource.status or written == [version, hash(status)]
+        last = self._written.get(key)
+        # A webhook may change the status, so what the API server has may differ from what was written.
+        done = status == resource.status or (last is not None and last[1:] == (version, hash(status)))
         differ = not done and conditions.differ(resource.status.conditions, status.conditions)
         if expired and not differ:
             self.delete(resource)
@@ -88,7 +97,8 @@ class Writer:
             self.cancel(key)
             return
         interval = _PEER_INTERVAL if isinstance(resource, PeerResource) else self._interval
-        due = now + settling if differ else max(now, before + interval)
+        earliest = now if last is None else max(now, last.at + interval)
+        due = now + settling if differ else earliest
         self._queue.submit(key, partial(self._apply_status, key, resource, status, announce), due)
 
     def cancel(self, key: str) -> None:
@@ -157,7 +167,7 @@ class Writer:
         except (ClusterConflictError, ClusterNotFoundError) as error:
             await self._read_again(resource, error)
             return
-        self._written[key] = self._clock.monotonic(), written.metadata.resource_version, hash(status)
+        self._written[key] = _LastWrite(self._clock.monotonic(), written.metadata.resource_version, hash(status))
         if self._observation.collection(type(written)).update(written):
             self._events.publish(StatusWritten(written))
         if announce and isinstance(written, PeerResource):
@@ -202,6 +212,8 @@ class Writer:
             fresh = await self._cluster.read(resource)
         except ClusterNotFoundError:
             collection.remove(resource)
+            if refused is not None and not resource.metadata.uid:
+                raise refused from None  # the API server refuses to create it
             return
         if refused is not None and fresh.metadata.resource_version == resource.metadata.resource_version:
             raise refused

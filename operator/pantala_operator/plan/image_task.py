@@ -228,13 +228,15 @@ def _status(
         active = min(active, mine.desired - ready - failed - behind)
         waiting = mine.desired - ready - failed - behind - active
         counts = PeerCount(mine.desired, ready, active, failed, waiting, behind)
+    moved = former.transferred if former.digest == mine.digest else None
     return TaskStatus(
         observed_generation=task.metadata.generation,
         conditions=conditions.merge(former.conditions, verdicts, task.metadata.generation, now),
         content_length=mine.size,
         size="" if mine.size is None else quantity.render(mine.size),
         digest=mine.digest,
-        transferred=former.transferred if former.digest == mine.digest else None,
+        # A former version wrote no text for the bytes.
+        transferred=None if moved is None else ByteCount.of(moved.origin, moved.from_supernode, moved.from_peers),
         peers=counts,
         summary="" if counts is None else f"{counts.ready}/{counts.desired}",
         progress="100%" if verdicts[ConditionType.READY].status is ConditionStatus.TRUE else mine.progress,

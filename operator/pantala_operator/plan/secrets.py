@@ -26,10 +26,10 @@ _REFUSED_PREFIXES = ("if-", "content-")
 _MAX_HEADERS = 64 * 1024
 """The most bytes of all headers of a Task. No usual server accepts more, and the statement has the headers of all."""
 _OBJECT, _NULL = dict[str, msgspec.Raw], msgspec.Raw(b"null")
-"""The members of a JSON object stay JSON, because a hostile one has a million objects."""
+"""Decode only the members of a JSON object. A hostile pull secret may have a million objects."""
 _PULL_SECRET, _LEGACY_PULL_SECRET = ".dockerconfigjson", ".dockercfg"
 MOST_OF_NAMESPACE = 4 * 1024 * 1024
-"""The most bytes of all Secrets in base64 that one namespace uses. The operator keeps those of all namespaces."""
+"""The most bytes, in base64, of the Secrets that one namespace uses. The operator keeps them in memory."""
 _FOR_TASKS, _FOR_IMAGES = "tasks", "images"
 """The values of the label: ``tasks`` allows every use, ``images`` only the use as a pull secret."""
 _URL = re.compile(r"(https?)://([A-Za-z0-9._~-]+|\[[0-9A-Fa-f:.]+\])(?::([0-9]{1,5}))?(?:[/?#].*)?", re.DOTALL)
@@ -213,14 +213,14 @@ def _docker_config(secret: Secret) -> str | Obstacle:
         auths = msgspec.json.decode(base64.b64decode(secret.data[key], validate=True), type=_OBJECT)
         if auths and key == _PULL_SECRET:
             auths = msgspec.json.decode(auths["auths"], type=_OBJECT | None) or {}
-        entries = {name: entry for name, entry in auths.items() if entry != _NULL}
-        if all(bytes(entry).startswith(b"{") for entry in entries.values()):
-            return msgspec.json.encode({"auths": entries}, order="sorted").decode()
-    except KeyError:
-        pass
-    except (ValueError, msgspec.DecodeError, RecursionError):
+    except (KeyError, msgspec.ValidationError):
+        return _not_a_pull_secret(secret, f"its {key} has no credentials by registry")
+    except (ValueError, RecursionError):
         return _not_a_pull_secret(secret, f"its {key} is not valid JSON")
-    return _not_a_pull_secret(secret, f"its {key} has no credentials by registry")
+    entries = {name: entry for name, entry in auths.items() if entry != _NULL}
+    if not all(bytes(entry).startswith(b"{") for entry in entries.values()):
+        return _not_a_pull_secret(secret, f"its {key} has no credentials by registry")
+    return msgspec.json.encode({"auths": entries}, order="sorted").decode()
 
 
 def _not_a_pull_secret(secret: Secret, why: str) -> Obstacle:

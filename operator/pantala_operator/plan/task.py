@@ -155,7 +155,7 @@ def _stays(task: TaskResource, inputs: TaskInputs, *, unread: bool) -> bool:
     """True if a Ready Task keeps its status, because no report contradicts it. ``unread``: its Secret is not read yet.
 
     So a restart of the operator or of the supernode, or an outage, does not make a finished Task look unfinished. A
-    Task that is Stalled, because its Secret is missing for example, stays so until the Secret is read.
+    Stalled Task, for example without its Secret, stays Stalled until the operator has read the Secret.
     """
     stays = (unread and conditions.is_true(task.status.conditions, ConditionType.STALLED)) or (
         task.is_ready and (inputs.report is None or bool(inputs.away))

@@ -103,7 +103,10 @@ class SecretReader:
             self._events.publish(SecretRead(key))
 
     def _resize(self, key: SecretKey, size: int) -> bool:
-        """Record the size of a Secret that is kept now. False, and 0 bytes, if its namespace would keep too much."""
+        """Count the bytes of a Secret in place of its former bytes.
+
+        Returns False, and counts 0 bytes, if the namespace then has too many.
+        """
         others = self._totals[key[0]] - self._sizes.pop(key, 0)
         fits = others + size <= MOST_OF_NAMESPACE
         if fits and size:

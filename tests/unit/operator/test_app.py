@@ -218,7 +218,7 @@ async def test_a_task_without_a_time_to_live_has_its_last_status_before_its_end(
 
 @pytest.mark.parametrize("error", [ClusterForbiddenError, ClusterConflictError, ClusterNotFoundError])
 @pytest.mark.parametrize(
-    "call", ["patch tasks/status", "patch peers/status", "patch sourcepolicies/status", "delete tasks"]
+    "call", ["patch tasks/status", "patch peers/status", "patch sourcepolicies/status", "delete tasks", "patch peers"]
 )
 async def test_a_write_that_is_refused_each_time_is_repeated_after_pauses(
     stopped: OperatorStage, monkeypatch: pytest.MonkeyPatch, call: str, error: type[ClusterError]

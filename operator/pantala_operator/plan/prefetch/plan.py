@@ -19,7 +19,7 @@ report of mode ``Plan``.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any, Final, Generic, TypeVar, overload
 
@@ -97,6 +97,7 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
     given = orders.give(snapshot)
     tasks = children.child_tasks(snapshot)
     asked = questions.ask(snapshot)
+    snapshot = replace(snapshot, unanswered=any(key not in observed.answers for key, _ in asked.now))
     counted = counts.count(snapshot)
     vote = vote_changes = removal = None
     if (taint := demand.spec.startup_taint) is not None and demand.spec.votes:

@@ -131,6 +131,8 @@ class Snapshot:
     """True if no further node starts, because too many nodes are failing."""
     taken: frozenset[str] = frozenset()
     """The names that this object's Tasks should have, but that belong to Tasks of another owner."""
+    unanswered: bool = False
+    """True if a due question to a registry has no answer yet. The stage ``questions`` finds this."""
 
 
 def snapshot(

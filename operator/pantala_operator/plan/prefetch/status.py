@@ -167,8 +167,8 @@ def evaluate(snapshot: Snapshot, counts: PrefetchCounts) -> PrefetchOutcome:
     was_ready = ready is not None and ready.status == ConditionStatus.TRUE
     was_planned = demand.spec.planning and ready is not None and ready.reason == _PLANNED
     unknown = (was_ready and not observed.reported) or (was_planned and not planned and not unresolved)
-    if conditions.is_true(demand.former.conditions, PrefetchCondition.STALLED):
-        unknown |= not observed.reported or not observed.answers.keys() >= snapshot.pins.keys()
+    if conditions.is_true(demand.former.conditions, PrefetchCondition.STALLED) and run.overdue is None:
+        unknown |= not observed.reported or snapshot.unanswered
     working = snapshot.places[Step.ACTIVE] or snapshot.places[Step.PAUSED]
     return PrefetchOutcome(
         stays=(snapshot.run.resting or unknown) and not run.fresh and run.fault is None,
@@ -185,7 +185,7 @@ def _pause(snapshot: Snapshot, obstacle: Obstacle | None) -> Verdict | None:
         return no(SUSPENDED, "spec.suspend is set. Nodes keep their images and pull no further images")
     if run.started is None and run.fault is None:
         if run.upcoming is None:
-            return no(_SCHEDULED, "spec.schedule has no time in the next decades, so nothing is pulled. Correct it.")
+            return no(_SCHEDULED, "spec.schedule never comes due, so nothing is pulled. Correct spec.schedule")
         return no(_SCHEDULED, f"Nothing is pulled before the first scheduled time, {run.upcoming:%Y-%m-%dT%H:%M:%SZ}")
     if obstacle is None:
         return no(_PLANNED, "spec.mode is Plan. Nodes pull nothing. See status.plan")

@@ -10,7 +10,9 @@ from tests.support.prefetch import (
     READY,
     SECOND,
     YES,
+    cluster,
     failed,
+    node,
     pending,
     world,
 )  # fmt: skip
@@ -59,3 +61,32 @@ def test_a_schedule_waits_and_then_runs() -> None:
     it.now = due
     it.turn(8)
     assert ((YES, "Prefetched"), due) == (it.says("Ready"), it.each.status.last_schedule_time)
+
+
+def test_a_corrected_schedule_ends_stalled_before_the_first_run() -> None:
+    it = world(schedule={"cron": "0 6 * * *", "timeZone": "Mars/Base"})
+    it.turn()
+    assert (YES, "ScheduleInvalid") == it.says("Stalled")
+    it.edit(schedule={"cron": "0 6 * * *"})
+    it.turn()
+    assert ((NO, "Scheduled"), 2) == (it.says("Ready"), it.each.status.observed_generation)
+    assert NO == it.says("Stalled")[0]
+
+
+def test_a_stalled_one_without_nodes_shows_its_deadline_before_it_is_deleted() -> None:
+    it = world(target={"nodeSelector": {"none": "here"}}, activeDeadlineSeconds=60, ttlSecondsAfterFinished=0)
+    it.turn(3)
+    assert (YES, "NoNodeMatches") == it.says("Stalled")
+    it.now = NOW + 60 * SECOND
+    assert it.plan().delete
+    assert (YES, "DeadlineExceeded") == it.says("Stalled")
+
+
+def test_a_stalled_one_completes_without_new_answers_when_its_failed_node_is_gone() -> None:
+    it = world(outcome=lambda _, name, __: failed("InvalidImage") if name == "c" else READY)
+    it.turn(8)
+    assert (YES, "InvalidImage") == it.says("Stalled")
+    it.answers.clear()  # another operator leads
+    it.cluster = cluster(*map(node, "ab"))
+    it.turn(2)
+    assert ((YES, "Prefetched"), NO) == (it.says("Ready"), it.says("Stalled")[0])
