@@ -31,6 +31,14 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     origins: tuple[str, ...] = ()
     """For a blob of an image: the repositories that are evidence for its bytes, as in ``rules.rights``."""
 
+    @property
+    def validator(self) -> str:
+        """Shows that further bytes belong to this content: a strong ETag, or a date if the origin sent no ETag.
+
+        Empty beside a weak ETag: bytes may change while the tag, and perhaps the date, stays (RFC 9110, 13.1.5).
+        """
+        return "" if self.etag.startswith("W/") else self.etag or self.last_modified
+
     def __post_init__(self) -> None:
         """Raises :class:`ValueError`."""
         check_size(self.piece_size, self.length or 0)

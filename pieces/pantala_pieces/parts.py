@@ -67,7 +67,7 @@ class PartTable(Descriptor):
         return self._written.get(piece, NO_PART)
 
     def take(self, piece: int) -> Part:
-        """Forget a part, and return it. The file still has its record."""
+        """Forget a part in memory, and return it. Its record in the file stays."""
         return self._written.pop(piece, NO_PART)
 
     def load(self, is_intact: Callable[[int, Part], bool]) -> None:

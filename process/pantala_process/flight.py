@@ -73,7 +73,10 @@ class Turns(Generic[K]):
         self._next: asyncio.Handle | None = None
 
     def add(self, keys: Iterable[K]) -> None:
-        """Begin to call at once. A key that waits already is called once. Raises the errors of ``work``."""
+        """Call ``work`` for these keys until the turn ends. Later turns call it for the rest.
+
+        A key that waits already is called once. Raises an error of a call in this turn.
+        """
         left, end = iter(dict.fromkeys(keys)), time.monotonic() + _TURN
         try:
             for key in left:

@@ -1,6 +1,7 @@
 """HTTP helpers of all processes: bounded bodies, bearer tokens, and one format for errors."""
 
 import os
+import ssl
 from pathlib import Path
 
 import aiohttp
@@ -33,7 +34,7 @@ def connection_problem(error: Exception) -> str:
         return "unknown host name"
     if isinstance(error, aiohttp.ClientConnectorCertificateError):
         return "its certificate is not valid"
-    if isinstance(error, aiohttp.ClientSSLError):
+    if isinstance(error, aiohttp.ClientSSLError | ssl.SSLError) or "[SSL" in str(error):  # aiohttp may wrap SSLError
         return "the TLS connection failed"
     if isinstance(error, OSError) and error.errno:
         return os.strerror(error.errno)

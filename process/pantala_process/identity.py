@@ -193,7 +193,8 @@ class ClusterKeys:
         except (aiohttp.ClientError, OSError, TimeoutError, KeyError, msgspec.DecodeError, jwt.PyJWTError) as error:
             away = isinstance(error, aiohttp.ClientConnectionError | TimeoutError)
             what = connection_problem(error) if away else str(error)
-            text = f"cannot read the cluster's keys: {what}. Check the API server and the token"
+            advice = "" if type(error) is OSError else ". Check the API server and the token"  # bearer() has its own
+            text = f"cannot read the cluster's keys: {what}{advice}"
             if text != self._problem:
                 _log.warning("new tokens are refused; the keys that were read before stay in use", error=text)
             self._problem = text

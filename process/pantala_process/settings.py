@@ -65,8 +65,8 @@ class Flag(NamedTuple):
 
     @property
     def meaning(self) -> str:
-        """The help, also about whether the flag is required."""
-        return self.help + " (required)" * self.required
+        """The help, and whether the flag is required."""
+        return f"{self.help} (required)" if self.required else self.help
 
 
 def flag(read: Callable[[str], T], metavar: str, text: str, *, default: Any = dataclasses.MISSING) -> Any:
@@ -88,7 +88,7 @@ def log_level_flag() -> Any:
 
 
 def account_flag(process: str, whose: str) -> Any:
-    """Declare the dataclass field for the ServiceAccount of a process. The default is the chart's in ``pantala``."""
+    """Declare the dataclass field for a process's ServiceAccount. The default is the chart's in ``pantala``."""
     default = f"system:serviceaccount:pantala:pantala-{process}"
     return flag(str, "ACCOUNT", f"service account of {whose} ({default})", default=default)
 

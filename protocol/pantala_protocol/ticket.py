@@ -29,7 +29,7 @@ def issue(key: bytes, task_id: str, generation: str, *, now: float, client: str 
 
 
 def for_reader(ticket: str, reader: str) -> str:
-    """Put the mark ``reader`` of the client before its ticket."""
+    """The ticket with the client's mark ``reader`` before it."""
     return f"{reader}-{ticket}"
 
 

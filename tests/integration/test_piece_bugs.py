@@ -108,12 +108,13 @@ async def test_a_missing_data_file_is_reported(tmp_path: Path, size: int, damage
     assert (damage == "cut") == it.file.path.exists()
 
 
-async def test_a_process_without_a_free_descriptor_is_busy_and_has_its_pieces_still(tmp_path: Path) -> None:
+async def test_a_process_without_a_free_descriptor_is_busy_and_keeps_its_pieces(tmp_path: Path) -> None:
     """The supernode used to forget the piece, and asked the peer for its inventory again and again."""
     it = SenderStage(tmp_path, SMALL, SMALL)
-    it.file.close()
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     async with it.serving(), it.client() as client:
+        assert 206 == (await client.get(it.native(0))).status  # the connection has been accepted
+        it.file.close()
         resource.setrlimit(resource.RLIMIT_NOFILE, (1, hard))
         try:
             assert 503 == (await client.get(it.native(0))).status

@@ -98,7 +98,7 @@ def test_a_full_volume_ends_with_1_and_the_next_step_and_leaves_no_file(tmp_path
         code, text = refused("--data", str(disk / "data"), "--no-auth", "--listen", "127.0.0.1:0")
         assert [] == list((disk / "data").iterdir())
     assert 1 == code
-    assert "volume.json: No space left on device. Free space there" in text
+    assert "No space left on device. Free space there, or give a folder of another disk as --data" in text
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])

@@ -17,7 +17,7 @@ _MOST = 128 * 1024
 def read(body: bytes, kind: type[_T]) -> _T:
     """Decode ``body``. Raises :class:`ValueError` without quoting ``body``, because it may contain secrets.
 
-    In a document of more than 128 KiB, a null is only valid in a member that ``kind`` does not have.
+    In a document of more than 128 KiB, a null is valid only where ``kind`` allows it, and in unknown members.
     """
     try:
         try:

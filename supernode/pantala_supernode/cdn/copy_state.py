@@ -40,7 +40,7 @@ class CopyState:
         self.failed_source: FileSource | None = None
         """The source of the last try that failed."""
         self.retry_at = 0.0
-        """As in :attr:`Copy.retry_at`."""
+        """See :attr:`Copy.retry_at`."""
         self.order: FetchOrder | None = None
         self.woken = asyncio.Event()
         """Set when the order changes while the job runs, to end a pause of the job."""

@@ -194,7 +194,7 @@ class Fetch:
         A digest or a validator must also show that the bytes from all connections belong together.
         """
         missing, meta = self._missing(recorder), recorder.meta
-        certain = self._expected is not None or meta.etag or meta.last_modified
+        certain = self._expected is not None or meta.validator
         if missing is None or not certain or self._attempts.ranges_fail:
             return False
         count = missing.bit_count()
@@ -236,7 +236,7 @@ class Fetch:
 
     def _request(self, recorder: Recorder, pieces: range) -> Resume:
         meta, to_the_end = recorder.meta, recorder.total is None or pieces.stop >= recorder.total
-        validator = "" if self._expected is not None else meta.etag or meta.last_modified
+        validator = "" if self._expected is not None else meta.validator
         end = None if to_the_end else pieces.stop * meta.piece_size
         start = pieces.start * meta.piece_size + recorder.part_size(pieces.start)
         if meta.length is None and start:

@@ -23,9 +23,9 @@ _ROOM = 2 * MAX_EXCHANGE
 """The most bytes of a client's unfinished bodies and large answers. A peer has at most two exchanges at once."""
 
 PART = 64 * 1024
-"""The most bytes of an answer that a transport gets at once. The rest counts until the client reads.
+"""The most bytes of an answer that a transport gets at once. The rest counts until the client reads it.
 
-Smaller bodies and answers do not count. The limit on connections bounds their sum."""
+Bodies and answers up to this size do not count. The limit on connections bounds their sum."""
 
 _SHARE, _BURST = 0.25, 2.0
 """The fraction of the event loop's time that one client may take, and the seconds that it may take at once.

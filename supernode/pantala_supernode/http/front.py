@@ -128,14 +128,14 @@ class FrontConnection(asyncio.Protocol):
         self._reserved = 0
         """The bytes that are reserved for the current body or answer."""
         self._unsent = memoryview(b"")
-        """The bytes of the last answer that the transport has not got, because the client does not read."""
+        """The bytes of the last answer that the transport does not have yet, because the client does not read."""
         self._last = False
         """True if the connection ends after the last answer."""
         self._query: Mapping[str, str] = {}
         self._route: HotRoute
         self._identity: TokenIdentity | None = None
         self._pending: asyncio.Future[Any] | None = None
-        """What the current request waits for: the check of its token, or its answer."""
+        """What the current request waits for: the check of its token, its client's turn, or its answer."""
         self._choked = False
         """True while the client does not read its answers."""
         self._due = self._time() + _IDLE
@@ -274,6 +274,7 @@ class FrontConnection(asyncio.Protocol):
         self._pending.add_done_callback(self._continue)
 
     def _continue(self, waited: "asyncio.Future[object]") -> None:
+        """Continue the request. While its head is kept, its token or turn was awaited, otherwise its answer."""
         self._pending = None
         if waited.cancelled():
             self._transport.close()
@@ -307,12 +308,14 @@ class FrontConnection(asyncio.Protocol):
         self._send()
 
     def _send(self) -> None:
-        """Hand the answer to the transport while the client reads. The client must have room for the rest."""
+        """Hand the answer to the transport while the client reads. Abort if the client leaves too many bytes unread."""
         if not self._unsent:
             return
         while self._unsent and not self._choked:
             part, self._unsent = self._unsent[:PART], self._unsent[PART:]
             self._transport.write(bytes(part))
+        if not self._unsent:
+            self._unsent = memoryview(b"")  # an empty part would keep the whole answer in memory
         try:
             self._reserve(len(self._unsent))
         except LimitedError:

@@ -101,18 +101,17 @@ class OrderAccounts:
 
     def _keyring(self, secrets: Credentials) -> Keyring:
         if secrets not in self._keyrings:
-            readable = tuple(filter(_is_readable, secrets))
-            self._keyrings[secrets] = Keyring.read(*readable) if _is_readable(*readable) else Keyring()
+            readable = (secret for secret in secrets if _keyring(secret) is not None)
+            self._keyrings[secrets] = _keyring(*readable) or Keyring()
         return self._keyrings[secrets]
 
 
-def _is_readable(*secrets: str) -> bool:
-    """False for a malformed secret. It is skipped here, as the kubelet does. The image's resolution reports it."""
+def _keyring(*secrets: str) -> Keyring | None:
+    """``None`` if a secret is malformed or too large. It is skipped, as in the kubelet. The resolution reports it."""
     try:
-        Keyring.read(*secrets)
+        return Keyring.read(*secrets)
     except ValueError:
-        return False
-    return True
+        return None
 
 
 def _by_node(images: Iterable[WantedImage]) -> dict[str, tuple[NodeOrder, ...]]:

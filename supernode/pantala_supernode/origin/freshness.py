@@ -68,7 +68,7 @@ def same_content(answer: Answer, meta: Meta, *, pinned: bool = False) -> bool:
     if pinned:
         return True
     if meta.etag:
-        return answer.etag == meta.etag
+        return bool(meta.validator) and answer.etag == meta.etag
     return bool(meta.last_modified) and answer.last_modified == meta.last_modified
 
 

@@ -99,8 +99,8 @@ def _answer(head: Head, source: FileSource, shown: RedactedURL, resume: Resume |
         raise errors.SourceUnusableError.with_action(f"{shown} serves {length} bytes, more than {MAX_LENGTH}")
     etag, last_modified = fields.get("ETag", "").strip(), _last_modified(fields) or _confirmed_date(head, resume)
     validators = etag + last_modified
-    if etag.startswith("W/") or len(validators) > _LONGEST_VALIDATOR or _echoes(source, validators):
-        etag = last_modified = ""  # beside a weak ETag, a date may stay while bytes change (RFC 9110, 13.1.5)
+    if len(validators) > _LONGEST_VALIDATOR or _echoes(source, validators):
+        etag = last_modified = ""
     return Answer(
         length=length,
         offset=offset,

@@ -55,7 +55,7 @@ class Answer:
     offset: int
     """The position in the file at which the body starts: the requested position, or 0."""
     etag: str
-    """The strong ETag with its quotes, or empty."""
+    """The ETag with its quotes, or empty. A weak one begins with ``W/``, and never shows that bytes belong together."""
     last_modified: str
     """The Last-Modified header. Empty if it is missing, or if two contents may share it."""
     framed: bool
@@ -75,7 +75,8 @@ class Answer:
 
     @property
     def validator(self) -> str:
-        return self.etag or self.last_modified
+        """As :attr:`Meta.validator`."""
+        return "" if self.etag.startswith("W/") else self.etag or self.last_modified
 
 
 class SourceReader(Protocol):

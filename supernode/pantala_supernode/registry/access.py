@@ -96,9 +96,10 @@ class AccessCheck:
             )
         except (RegistryUnauthorizedError, RegistryForbiddenError):
             return False
-        if found.status == 200:
-            _check_manifest(found, location, digest)
-        return found.status == 200
+        if found.status != 200:
+            return False
+        _check_manifest(found, location, digest)
+        return True
 
 
 def _check_manifest(reply: RegistryReply, location: RepositoryLocation, target: str) -> None:

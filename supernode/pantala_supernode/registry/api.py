@@ -97,10 +97,10 @@ class RegistryAPI:
         *,
         may_follow: bool = True,
     ) -> RegistryReply:
-        """The answer to a request with the credentials that the registry wants. ``reply``: its answer without any.
+        """Send a request with the credentials that the registry wants. ``reply``: its answer without any, if known.
 
-        If the registry forwards the request to another registry, which refuses it, only an anonymous account is used
-        there, because the pull secret belongs to the first registry.
+        A registry may forward the request to another registry, which refuses it. There, only an anonymous account is
+        used. The pull secret belongs to the first registry.
         """
         header = "" if reply is not None else await self.authorization(location, account)
         reply = reply or await ask(location, header)

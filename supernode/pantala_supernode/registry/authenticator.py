@@ -28,7 +28,7 @@ from pantala_supernode.registry.transport import RegistryTransport
 _CACHED = 32 * 1024 * 1024
 """The most bytes of cached tokens, and of cached challenges. A hostile registry has many repositories."""
 _KEY = 2048
-"""About how many bytes an entry takes beside its value."""
+"""The approximate bytes of an entry without its value."""
 _CHALLENGE_SECONDS = 3600.0
 _MOST_BYTES = 128 * 1024
 _USED_UP = 0.9

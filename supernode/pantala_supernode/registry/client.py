@@ -34,7 +34,7 @@ _REFUSAL_SECONDS = 5.0
 """Seconds for which a missing image or denied access is cached, or longer if the registry demands it."""
 _MANIFEST_BYTES = 64 * 1024 * 1024
 _KEY = 2048
-"""About how many bytes the key of a document takes. An account may have some KiB."""
+"""The approximate bytes of a document's key. An account may have some KiB."""
 _T = TypeVar("_T")
 _LASTING = (RegistryUnauthorizedError, RegistryForbiddenError, ImageNotFoundError, RateLimitedError)
 """Errors that are cached, because the same request would have the same answer within seconds."""

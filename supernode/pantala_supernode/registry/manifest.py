@@ -32,7 +32,7 @@ _OWN_OS = "linux"
 """The system of an entry that states none. containerd takes the system on which it runs, and peers run on Linux."""
 _MAX_LENGTH = (1 << 53) - 1
 _MOST_ENTRIES = 1000
-"""The most manifests in an index, and layers of an image. 36,000 fit into 4 MiB, and to read them takes 0.1 s."""
+"""The most manifests in an index, and layers of an image. 36,000 fit into 4 MiB, and reading them takes 0.1 s."""
 
 
 class IndexEntry(NamedTuple):

@@ -18,6 +18,9 @@ from pantala_supernode.registry.errors import REFUSALS, from_refusal
 from pantala_supernode.registry.transport import RegistryReply
 from pantala_supernode.tasks.copy import FileSource
 
+_GRANTED, _REFUSED = (RegistryReply(status, CIMultiDict(), b"", own=True) for status in (200, 401))
+"""What the body of a blob, or the lack of it, means for the authentication."""
+
 
 @dataclass(frozen=True, slots=True)
 class RegistryReader:
@@ -51,18 +54,24 @@ class RegistryReader:
         source: FileSource,
         resume: Resume | None,
     ) -> Answer:
-        digest, found, refused = source.url.rpartition("/")[2], list[Answer](), set[RepositoryLocation]()
+        digest, found, probed = source.url.rpartition("/")[2], list[Answer](), set[RepositoryLocation]()
+
+        async def opened(place: RepositoryLocation, header: str) -> bool:
+            with contextlib.suppress(errors.SourceUnauthorizedError):
+                found.append(await stack.enter_async_context(self._at(place, source, header, resume)))
+            return bool(found)
 
         async def ask(place: RepositoryLocation, header: str) -> RegistryReply:
             """Request the blob. After the first refusal at a place, request its head, which has the challenge."""
-            with contextlib.suppress(errors.SourceUnauthorizedError):
-                found.append(await stack.enter_async_context(self._at(place, source, header, resume)))
-                return RegistryReply(200, CIMultiDict(), b"", own=True)
-            if place in refused:
-                return RegistryReply(401, CIMultiDict(), b"", own=True)
-            refused.add(place)
+            if await opened(place, header):
+                return _GRANTED
+            if place in probed:
+                return _REFUSED
+            probed.add(place)
             reply = await self.api.probe_blob(place, digest, header)
-            return await ask(place, header) if reply.status == 200 else reply
+            if reply.status != 200:
+                return reply
+            return _GRANTED if await opened(place, header) else _REFUSED
 
         try:
             await self.api.authenticated(location, account, ask)

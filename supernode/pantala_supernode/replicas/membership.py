@@ -77,8 +77,10 @@ class Handover:
         began = time.monotonic()
         end = began + self._patience
         if self._replicas.may_leave:
-            await self._until(lambda: self._replicas.leaving or self._asked_since(began), began + _ABSENCE, at_once)
-            await self._until(lambda: self._replicas.leaving, time.monotonic() + _ANNOUNCEMENT, at_once)
+            until = min(end, began + _ABSENCE)
+            await self._until(lambda: self._replicas.leaving or self._asked_since(began), until, at_once)
+            until = min(end, time.monotonic() + _ANNOUNCEMENT)
+            await self._until(lambda: self._replicas.leaving, until, at_once)
         if not self._replicas.leaving or at_once.is_set():
             return
         _log.info("this supernode is being removed; it serves until other replicas have its tasks")

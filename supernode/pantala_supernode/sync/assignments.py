@@ -46,10 +46,10 @@ class AssignmentTable:
         return True
 
     def update(self, session: PeerSession, task: Task) -> bool:
-        """What :meth:`assign` does, after a change of the copy of one task that the peer has already been assigned."""
+        """Does what :meth:`assign` does, for one task that the peer is already assigned and whose copy changed."""
         position = session.positions.get(task.id)
         if session.last_sent is None or position is None:
-            return False  # all assignments of the peer follow in a moment
+            return False  # assign() adds the task in a later turn
         self._enrol(session, task)
         assignment = task.assignment(session.peer)
         if assignment == session.last_sent[position]:

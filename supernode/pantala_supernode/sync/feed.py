@@ -40,7 +40,7 @@ class ChangeFeed:
         self._forgotten = 0
         """The version of the last change that was forgotten."""
         self._most = 2 * _KEPT
-        """The number of remembered changes above which those of dropped Task resources are forgotten."""
+        """If more changes are remembered, those of dropped Task resources are forgotten."""
         self._news = asyncio.Event()
 
     def touch_task(self, task_id: str) -> None:
@@ -73,6 +73,8 @@ class ChangeFeed:
                     await asyncio.sleep(_COALESCE)
             except TimeoutError:
                 pass
+            if since < self._forgotten:  # during the wait, a change after ``since`` was forgotten
+                full, since = True, 0
         return await self._since(since, full=full, table=self._managers.tasks.table if numbers else None)
 
     def release(self) -> None:

@@ -1,6 +1,6 @@
 """The exchange with the peers: applies a peer's request, and answers it at once or holds it until something changes.
 
-When a piece was cached, or a provider has room or a new piece, the supernode answers the held exchange of a waiting
+When a piece is cached, or a provider has room or a new piece, the supernode answers the held exchange of a waiting
 peer. So peers need not poll.
 """
 

@@ -46,7 +46,8 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
             elif not records.is_intact(directory / _NAME, Volume):  # damaged, or of the previous version
                 records.store_pair(directory / _NAME, found)
     except StoreFullError as error:
-        raise StoreFullError(f"{error}. Free space there, or give a folder of another disk as --data") from error
+        advice = "Free space there, or give a folder of another disk as --data"
+        raise StoreFullError(f"cannot open the volume {directory}: {error.why}. {advice}", error.why) from error
     return directory / found.tasks
 
 

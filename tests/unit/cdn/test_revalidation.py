@@ -65,6 +65,14 @@ async def test_an_unchanged_content_is_a_hit_without_a_body(tmp_path: Path) -> N
         assert 1 == len(b.source.requests)
 
 
+async def test_a_weak_etag_is_enough_for_the_origin_to_confirm_a_copy(tmp_path: Path) -> None:
+    async with Bench(tmp_path, content=Content(OLD.data, 'W/"v1"')) as b:
+        before = await b.idle()
+        b.cdn.trigger(LEASE)
+        assert before == await b.whole()
+        b.check_revalidated()
+
+
 async def test_an_origin_without_conditions_confirms_by_its_headers(tmp_path: Path) -> None:
     async with Bench(tmp_path, Step(), Step(conditional=False)) as b:
         before = await b.idle()
