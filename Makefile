@@ -108,7 +108,7 @@ e2e-ipv6: $(VENV)/ready ## Run the end-to-end cases of files, images and network
 .PHONY: images
 images: ## Build the four images and push them: REGISTRY=registry.example.com, ENGINE=podman, PUSH= to build only
 	@test -n "$(REGISTRY)" || { echo "name the registry: make images REGISTRY=registry.example.com"; exit 1; }
-	@command -v $(ENGINE) > /dev/null || { echo "$(ENGINE) is not in PATH: install it, or add ENGINE=podman"; exit 1; }
+	@command -v $(ENGINE) > /dev/null || { echo "$(ENGINE) is not in PATH. Install it, or name another engine, such as ENGINE=podman"; exit 1; }
 	@for process in operator supernode peer runtime; do \
 		image=$(REGISTRY)/pantala/$$process:$$(sed -n 's/^version: //p' charts/pantala/Chart.yaml); \
 		$(ENGINE) build --target $$process --tag $$image . $(if $(PUSH),&& $(ENGINE) push $$image) || exit 1; \

@@ -61,11 +61,12 @@ def _run(options: argparse.Namespace, folder: Path, screen: Screen) -> int:
             raise DemoError("; ".join(wrong), place.log("supernode"))
         screen.console.print("[bold green]Right: each node has the file, and the origin sent it once.[/]")
         screen.console.print()
-        screen.say(f"what to try next{' in another terminal' * options.keep}:")
+        screen.say("what to try next in another terminal:" if options.keep else "what to try next:")
         for line in summary.next_steps(place, kept=options.keep, task=result.task["metadata"]["name"]):
             screen.console.print(f"    {line}", markup=False, soft_wrap=True)
         if options.keep:
-            screen.say(f"the processes run until Ctrl-C here, or kill {os.getpid()} elsewhere. Then all is deleted")
+            screen.say(f"the processes run until Ctrl-C here, or kill {os.getpid()} in another terminal")
+            screen.say("both delete everything")
             with contextlib.suppress(KeyboardInterrupt):
                 signal.pause()
             screen.say("stopping all processes and deleting their files")

@@ -40,7 +40,7 @@ def next_steps(place: Place, *, kept: bool, task: str) -> Iterator[str]:
         yield "kubectl apply -f crds/samples/task.yaml    # your own file: change metadata.name and spec.source.url"
         yield f"kubectl delete tasks.pantala.dev {task}    # its files are removed within seconds"
     else:
-        yield "make demo KEEP=1       # keep everything running, to look around with kubectl"
+        yield "make demo KEEP=1       # keep the processes running, to look around with kubectl"
         yield "make demo CLUSTER=1    # the same on the cluster of KUBECONFIG, with the chart installed"
 
 

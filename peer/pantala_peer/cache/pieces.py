@@ -321,7 +321,7 @@ class PieceCache:
     def _record(self, file: PieceFile, evidence: Evidence) -> None:
         if self._store.get(file.meta.task_id) is file:
             file.update(structs.replace(file.meta, digest=evidence.expected, checked=evidence.checked))
-            file.close()  # after the update, because until then an upload would open it for writing too
+            file.close()  # after the update; before it, an upload would open the file for writing
             evidence.look(file)
 
     def _renew(self, file: PieceFile) -> None:

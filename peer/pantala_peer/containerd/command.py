@@ -70,7 +70,7 @@ def _configure(
 ) -> ConfigurationReport:
     file = _token_file(mirror_token_file, containerd_state)
     token = keep_token(file, mirror_token_owner)
-    with store_errors(f"remove {note_file(file)}"):
+    with store_errors(f"remove {note_file(file)}", "Check this path"):
         note_file(file).unlink(missing_ok=True)
     return configure(certs_d, containerd_state, _mirrored(registries), mirror, token, resolve=mirror_resolve)
 
@@ -94,8 +94,10 @@ def _watch(
         try:
             token = file.read_text("ascii").strip()
         except (OSError, UnicodeDecodeError) as error:
-            what = f"cannot read the mirror's token in {file}: {error}"
-            raise FolderError(f"{what}. Write it with pantala-peer configure") from None
+            why = getattr(error, "strerror", None) or "it is not ASCII text"
+            raise FolderError(
+                f"cannot read the mirror's token in {file}: {why}. Write it with pantala-peer configure"
+            ) from None
         return deciding(mirrored, mirror, token, resolve=mirror_resolve)
 
     async def life(stop: Stop) -> None:
@@ -115,7 +117,7 @@ def _cleanup(
     report = cleanup(certs_d, containerd_state)
     file = _token_file(mirror_token_file, containerd_state)
     if report.finished:
-        with store_errors(f"remove {file}"):
+        with store_errors(f"remove {file}", "Check this path"):
             for path in (file, note_file(file), note_file(file).with_suffix(".new")):
                 path.unlink(missing_ok=True)
     if root is not None:

@@ -21,7 +21,7 @@ _AGAIN = 10.0
 """Seconds without a new piece until the demand for a blob is sent again."""
 
 _OF_DISK: dict[str, str] = {Reason.NODE_DISK_FULL: "NoSpace", Reason.NODE_FILES_EXHAUSTED: "NodeFilesExhausted"}
-"""The reasons of an order that fails because of the node's disk. For other reasons, the order has ``Failed``."""
+"""The reasons of an order that fails because of the node's disk or open files. All other orders have ``Failed``."""
 
 
 class CachedImages:
@@ -73,8 +73,8 @@ class CachedImages:
                         reader.stalled()
 
     def _check(self, name: str, blob: ImageBlob) -> None:
-        """Raise :class:`OrderError` if nothing arrives because the node's disk rejects the pieces."""
+        """Raise :class:`OrderError` if nothing arrives because the node cannot store the pieces."""
         trouble = self._trouble(name)
         if trouble is not None:
-            what = f"the peer's disk cannot store {blob.digest} ({blob.size} bytes)"
+            what = f"the peer cannot store {blob.digest} ({blob.size} bytes)"
             raise OrderError(f"{what}: {trouble.message}", _OF_DISK.get(trouble.reason, ""))

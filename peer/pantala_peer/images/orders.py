@@ -209,7 +209,9 @@ class ImageOrders:
                         await self._tend(entry, image, here)
                     except OrderError as error:
                         log.warning(
-                            "an image has lost its tag or pin; trying again", image=entry.order.image, error=str(error)
+                            "cannot restore the tag or the pin of an image; trying again",
+                            image=entry.order.image,
+                            error=str(error),
                         )
             await self._unpin()
 
@@ -270,7 +272,7 @@ class ImageOrders:
                 await asyncio.to_thread(self._file.write, content)
                 self._written = content
             except StoreError as error:
-                log.warning("cannot write the list of ordered images; a restart would lose it", error=str(error))
+                log.warning("cannot write the list of ordered images; trying again", error=str(error))
                 await asyncio.sleep(_LOOK)
                 self._dirty.set()
 

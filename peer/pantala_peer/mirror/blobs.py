@@ -78,12 +78,12 @@ class _BlobReading:
         self._generation = ""
 
     async def ask(self) -> None:
-        """Ask for a right to this node's pieces, or to those that will come. Raises :class:`MirrorError`."""
+        """Ask for a right to this node's pieces, or to those that will arrive. Raises :class:`MirrorError`."""
         reader = self._reader
         self._generation = await self._blobs.rights.generation(self._client, reader.digest, reader.origin, self._here())
 
     async def next(self, position: int, end: int) -> tuple[PieceFile, int]:
-        """Wait for the byte at ``position``. Returns as :meth:`held`."""
+        """Wait for the byte at ``position``. Returns the same as :meth:`held`."""
         deadlines = self._blobs.deadlines
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(deadlines.again):

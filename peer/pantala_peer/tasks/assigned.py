@@ -252,7 +252,7 @@ class AssignedTasks:
     async def _drop(self, name: str) -> None:
         await self._withdraw(name)
         if name in self._assigned:
-            return  # it was assigned again meanwhile, and is settled again
+            return  # the task was assigned again during the withdrawal, so its pieces stay
         for known in (self._troubles, self._received, self._damage):
             known.pop(name, None)
         await self._drop_pieces(name)
