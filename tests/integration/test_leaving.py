@@ -89,6 +89,7 @@ async def test_the_same_holds_if_the_signal_comes_before_the_order(
     assert await supernode.ended(QUICK) < QUICK
 
 
+@pytest.mark.parametrize("patience", [30])
 async def test_a_restart_takes_only_seconds_after_the_operator_has_asked(
     supernode: LeavingSupernode, wanted: WantedTask
 ) -> None:

@@ -85,7 +85,7 @@ class Watch:
         file = self.bench.store.get(TASK)
         match = re.fullmatch(r"bytes=([0-9]+)-([0-9]*)", access.range)
         if match is None:
-            named = file is not None and (file.meta.etag or file.meta.last_modified)
+            named = file is not None and file.meta.validator
             self.check(not copy.cached or not (named or self.program.pinned), "the whole file is requested again")
             return
         size = self.program.piece_size
