@@ -197,7 +197,7 @@ def test_t12_the_operators_rights_everywhere(kubectl: Ask) -> None:
     expected = {
         "tasks.pantala.dev": {"get", "list", "watch", "create", "patch", "delete"},
         "imageprefetches.pantala.dev": {"get", "list", "watch", "delete"},
-        "peers.pantala.dev": {"list", "watch", "create", "patch", "delete"},
+        "peers.pantala.dev": {"get", "list", "watch", "create", "patch", "delete"},
         "sourcepolicies.pantala.dev": {"get", "list", "watch"},
         **{f"{kind}.pantala.dev/status": {"patch"} for kind in KINDS},
         "deployments.apps": {"list"},
