@@ -294,9 +294,9 @@ class KubernetesCluster:
         except DynamicApiError as error:
             text = _summary(error, f"{method.upper()} {path}")
             if _UNDECLARED in text:
-                raise ClusterRejectedError(f"{text}. Apply the CRDs of this version") from error
+                raise ClusterRejectedError(f"{text}. Apply the CRDs of the operator's version") from error
             raise _ERRORS.get(error.status, ClusterUnavailableError)(text) from error
-        except ValueError as error:
+        except (ValueError, aiohttp.ContentTypeError) as error:
             text = f"the answer of {self._configuration.host} is not one of an API server. Check its address"
             raise ClusterUnavailableError(text) from error
         except (aiohttp.ClientError, OSError) as error:
@@ -311,7 +311,7 @@ def _read(body: Any, kind: type[T]) -> T:
         name = kind.__name__.removesuffix("Resource")
         raise ClusterRejectedError(
             f"a {name} from the API server does not have the expected fields: {error}. "
-            "Apply the CRDs of this version (crds/)"
+            "Apply the CRDs of the operator's version (crds/)"
         ) from error
 
 

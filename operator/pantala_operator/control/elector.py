@@ -125,8 +125,8 @@ class Elector:
         elif self._holds and (holder or self._lease.transitions > self._term.epoch):
             self._holds = False
             self._term.end()
-            other = f"another operator leads now: {holder}" if holder else "another operator led in the meantime"
-            raise LeaseLostError(f"{other}. This operator restarts")
+            other = f"leads now: {holder}" if holder else "has led since the last renewal"
+            raise LeaseLostError(f"another operator {other}. This operator restarts")
         elif holder and (left := self._left()) > 0:
             return min(INTERVAL, left + 0.05)
         else:

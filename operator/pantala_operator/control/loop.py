@@ -162,6 +162,8 @@ class Loop:
         if event.key.startswith("peer/"):
             self._peers.mark()
             self._signal.set()
+        elif event.key.startswith("sourcepolicy/"):
+            self._signal.set()
         elif "/" in event.key or self._prefetches.knows(event.key):
             self._mark_images()
         else:

@@ -199,10 +199,10 @@ def counted(views: Iterable[NodeView]) -> NodeCounts:
 
 
 def share_of_copies(cached: float, arrived: float, nodes: int) -> float:
-    """The progress of a file that is not complete, at most 0.99.
+    """The progress of an unfinished file, at most 0.99.
 
-    ``cached``: the part of the file at the supernode, from 0 to 1. ``arrived``: the sum of these parts over all
-    ``nodes`` nodes.
+    ``cached``: the share of the file at the supernode, from 0 to 1. ``arrived``: the sum of the shares at all ``nodes``
+    nodes.
     """
     return min((cached + arrived) / (1 + nodes), 0.99)
 

@@ -210,7 +210,8 @@ def _docker_config(secret: Secret) -> str | Obstacle:
     if key not in secret.data:
         return _not_a_pull_secret(secret, f"it has neither {_PULL_SECRET} nor {_LEGACY_PULL_SECRET}")
     try:
-        auths = msgspec.json.decode(base64.b64decode(secret.data[key], validate=True), type=_OBJECT)
+        text = base64.b64decode(secret.data[key], validate=True).decode()  # msgspec.Raw may have any bytes
+        auths = msgspec.json.decode(text, type=_OBJECT)
         if auths and key == _PULL_SECRET:
             auths = msgspec.json.decode(auths["auths"], type=_OBJECT | None) or {}
     except (KeyError, msgspec.ValidationError):

@@ -33,7 +33,10 @@ class FullLists:
         events: OperatorEvents,
         interval: float,
     ) -> None:
-        """``kinds`` reports an outage of the API server. ``interval``: seconds between two rounds that succeed."""
+        """``kinds`` shows when the API server serves Pantala's resources.
+
+        ``interval``: the longest pause in seconds after a successful round.
+        """
         self._cluster = cluster
         self._kinds = kinds
         self._observation = observation

@@ -102,6 +102,7 @@ def test_both_kinds_of_pull_secrets_become_one(data: dict[str, object]) -> None:
     assert {"auths": AUTHS} == json.loads(config)
 
 
+NOT_TEXT = b'{"auths":{"a.b":{"auth":"hidden\xff"}}}'
 NOT_ONE, ACTION = "The Secret s is not a pull secret: it", "Create it with kubectl create secret docker-registry."
 
 
@@ -114,6 +115,7 @@ NOT_ONE, ACTION = "The Secret s is not a pull secret: it", "Create it with kubec
         (docker(dockerconfigjson={"registry.example": "hidden"}), "SecretInvalid", NOT_ONE, ACTION),
         (docker(dockerconfigjson={"auths": {"registry.example": "hidden"}}), "SecretInvalid", NOT_ONE, ACTION),
         (docker(dockercfg=["hidden"]), "SecretInvalid", NOT_ONE, ACTION),
+        (docker(dockerconfigjson=base64.b64encode(NOT_TEXT).decode()), "SecretInvalid", NOT_ONE, ACTION),
         (Absent(), "SecretMissing", "The Secret s is missing", "in this namespace. Create it."),
         (Denied("kubectl x"), "SecretForbidden", "The operator may not read the Secret s. ", "run: kubectl x"),
     ],

@@ -97,7 +97,7 @@ def plan(each: ImagePrefetch | TaskResource, observed: ObservedImages, now: date
     given = orders.give(snapshot)
     tasks = children.child_tasks(snapshot)
     asked = questions.ask(snapshot)
-    snapshot = replace(snapshot, unanswered=any(key not in observed.answers for key, _ in asked.now))
+    snapshot = replace(snapshot, unanswered=asked.unanswered)
     counted = counts.count(snapshot)
     vote = vote_changes = removal = None
     if (taint := demand.spec.startup_taint) is not None and demand.spec.votes:

@@ -132,7 +132,7 @@ class Snapshot:
     taken: frozenset[str] = frozenset()
     """The names that this object's Tasks should have, but that belong to Tasks of another owner."""
     unanswered: bool = False
-    """True if a due question to a registry has no answer yet. The stage ``questions`` finds this."""
+    """See :class:`Questions`. Set after the stage ``questions``."""
 
 
 def snapshot(

@@ -25,6 +25,8 @@ class Questions:
     now: tuple[tuple[ImageKey, Resolve], ...] = ()
     next_at: datetime | None = None
     """The time at which the next question is due. ``None``: never."""
+    unanswered: bool = False
+    """True if a question that is due, or waits for its Secrets, has no answer yet."""
 
 
 def ask(snapshot: Snapshot) -> Questions:
@@ -34,7 +36,7 @@ def ask(snapshot: Snapshot) -> Questions:
         return Questions()
     read = {name for name, reading in secrets.items() if not isinstance(reading, Unread)}
     everywhere = tuple(sorted(set(snapshot.platforms.values())))
-    due, later = [], []
+    due, later, unanswered = [], [], False
     for key, pin in snapshot.pins.items():
         if demand.spec.suspend and not (demand.itemized and snapshot.pulls.get(key) and pin.platforms is None):
             continue  # Nodes keep their images, and only the orders of peers need the blobs.
@@ -45,6 +47,7 @@ def ask(snapshot: Snapshot) -> Questions:
         reference = f"{parsed.name}@{pin.digest}" if pinned else key.reference
         if answer is None or answer.at < started:
             at = started
+            unanswered |= answer is None and bool(platforms)
         elif not answer.resolved.digest:
             again = pause(answer.resolved.reason, answer.tries, None, _BACKOFF)
             if again is None:
@@ -60,4 +63,4 @@ def ask(snapshot: Snapshot) -> Questions:
             later.append(at)
         elif platforms and read.issuperset(snapshot.images.secrets[key]):
             due.append((key, Resolve(reference, platforms, snapshot.images.credentials.get(key, ()))))
-    return Questions(tuple(due), min(later, default=None))
+    return Questions(tuple(due), min(later, default=None), unanswered)

@@ -4,9 +4,12 @@ from datetime import timedelta
 
 import pytest
 
+from pantala_operator.plan.secrets import Unread
+from pantala_operator.resources.api import Metadata, Secret
 from tests.support.prefetch import (
     NO,
     NOW,
+    ONE,
     READY,
     SECOND,
     YES,
@@ -14,6 +17,7 @@ from tests.support.prefetch import (
     failed,
     node,
     pending,
+    refused,
     world,
 )  # fmt: skip
 
@@ -90,3 +94,16 @@ def test_a_stalled_one_completes_without_new_answers_when_its_failed_node_is_gon
     it.cluster = cluster(*map(node, "ab"))
     it.turn(2)
     assert ((YES, "Prefetched"), NO) == (it.says("Ready"), it.says("Stalled")[0])
+
+
+def test_a_restart_keeps_stalled_while_the_pull_secret_is_not_read() -> None:
+    it = world(images=[{"image": ONE}], pullSecrets=["s"])
+    it.registry = {ONE: refused("NotFound")}
+    it.secrets = {"s": Secret(Metadata("s", "ns", labels={"pantala.dev/allow": "images"}), {".dockercfg": "e30="})}
+    it.turn(3)
+    before = it.summary()
+    assert (YES, "NotFound") == before[2]
+    it.answers.clear()  # another operator leads
+    it.secrets = {"s": Unread()}
+    it.plan()
+    assert before == it.summary()
