@@ -6,6 +6,14 @@ from pantala_protocol.geometry import check_size
 from pantala_protocol.rules.fields import Count, PieceSize
 
 
+def validator_of(etag: str, last_modified: str) -> str:
+    """What shows that further bytes belong to a content: a strong ETag, or a date if the origin sent no ETag.
+
+    Empty beside a weak ETag: bytes may change while the tag, and perhaps the date, stays (RFC 9110, 13.1.5).
+    """
+    return "" if etag.startswith("W/") else etag or last_modified
+
+
 class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
     """The content of ``meta.json``. It has no URL and no credentials: the supernode gets them again after a restart."""
 
@@ -33,11 +41,8 @@ class Meta(msgspec.Struct, frozen=True, omit_defaults=True):
 
     @property
     def validator(self) -> str:
-        """Shows that further bytes belong to this content: a strong ETag, or a date if the origin sent no ETag.
-
-        Empty beside a weak ETag: bytes may change while the tag, and perhaps the date, stays (RFC 9110, 13.1.5).
-        """
-        return "" if self.etag.startswith("W/") else self.etag or self.last_modified
+        """See :func:`validator_of`."""
+        return validator_of(self.etag, self.last_modified)
 
     def __post_init__(self) -> None:
         """Raises :class:`ValueError`."""

@@ -89,6 +89,10 @@ class Turns(Generic[K]):
             if self._waiting and self._next is None:
                 self._next = asyncio.get_running_loop().call_soon(self._continue)
 
+    def close(self) -> None:
+        """Call ``work`` for no further key."""
+        self._waiting.clear()
+
     def _continue(self) -> None:
         waiting, self._waiting, self._next = self._waiting, {}, None
         self.add(waiting)

@@ -41,11 +41,14 @@ def connection_problem(error: Exception) -> str:
     return "its answer is not valid" if isinstance(error, ValueError) else "the connection ended"
 
 
+class TokenFileError(OSError):
+    """The token file cannot be used. The message says what to do."""
+
+
 def bearer(token_file: Path | None) -> dict[str, str]:
     """The ``Authorization`` header with the token in a file. Without a file, the result is empty.
 
-    The kubelet replaces the file, so call this for each request. Raises :class:`OSError`, also for a file that is not
-    ASCII text.
+    The kubelet replaces the file, so call this for each request. Raises :class:`TokenFileError`.
     """
     if token_file is None:
         return {}
@@ -54,9 +57,10 @@ def bearer(token_file: Path | None) -> dict[str, str]:
     except (OSError, UnicodeDecodeError) as error:
         reason = (isinstance(error, OSError) and error.strerror) or "it is not ASCII text"
         text = f"the token file {token_file} cannot be read: {reason}. Let this process read it, or name another file"
-        raise OSError(text) from error
+        raise TokenFileError(text) from error
     if not token.isprintable():
-        raise OSError(f"the token file {token_file} cannot be used: it must be one line of printable text")
+        text = f"the token file {token_file} cannot be used: it must be one line of printable text. Write it again"
+        raise TokenFileError(text)
     return {"Authorization": f"Bearer {token}"}
 
 

@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from cachetools import LRUCache
 
-from pantala_process.http import bearer, connection_problem, read_bounded
+from pantala_process.http import TokenFileError, bearer, connection_problem, read_bounded
 from pantala_protocol.statement import MAX_CLOCK_SKEW
 
 _log = structlog.get_logger(__name__)
@@ -193,7 +193,7 @@ class ClusterKeys:
         except (aiohttp.ClientError, OSError, TimeoutError, KeyError, msgspec.DecodeError, jwt.PyJWTError) as error:
             away = isinstance(error, aiohttp.ClientConnectionError | TimeoutError)
             what = connection_problem(error) if away else str(error)
-            advice = "" if type(error) is OSError else ". Check the API server and the token"  # bearer() has its own
+            advice = "" if isinstance(error, TokenFileError) else ". Check the API server and the token"
             text = f"cannot read the cluster's keys: {what}{advice}"
             if text != self._problem:
                 _log.warning("new tokens are refused; the keys that were read before stay in use", error=text)

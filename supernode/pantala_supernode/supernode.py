@@ -142,6 +142,7 @@ class Supernode:
             self._tenancy.tick(self._today)
 
     async def close(self) -> None:
+        self._turns.close()
         await cancel_all(self._deletions.values())
         await self._cdn.copies.close()
 

@@ -180,5 +180,6 @@ class Worker:
         log.warning("a download failed", task=order.task_id, reason=error.reason, message=message, next_try_in=delay)
         phase = CopyPhase.FAILED if delay is None else CopyPhase.RETRYING
         copy.failed_source, copy.retry_at = order.source, time.monotonic() + (error.retry_after or 0.0)
-        self.show(copy, phase, Failure(error.reason, message, final))
+        copy.become(phase, Failure(error.reason, message, final))
+        self._on_change(copy.task_id)  # also after an equal failure, because the time of the next try is another one
         return delay

@@ -13,7 +13,6 @@ from typing import Any
 
 from pantala_pieces.errors import StoreError
 from pantala_pieces.transfer.upload.heads import wrapped_path
-from pantala_protocol import ranges
 from pantala_protocol.geometry import Wrapping
 from pantala_protocol.sync import PieceWork
 from pantala_supernode.dragonfly.checksums import Checksums
@@ -148,18 +147,18 @@ class DragonflyService:
         return await self._answer(client)
 
     async def _repeats(self, client: Client, task: Task) -> bool | None:
-        """Compare the copy with those pieces of the former generation whose md5 is known. True: all are equal.
+        """Return True if the copy has the same md5 as every known piece of the former generation.
 
-        False: one differs, or no comparison is possible. ``None``: not known yet.
+        False: an md5 differs, or a comparison is impossible. ``None``: the copy lacks such a piece, or it has changed.
         """
         copy, former = task.copy, self._checksums.pieces(task.id, client.generation)
         if copy.given_up or not former or copy.piece_size not in (0, client.piece_size):
             return False
-        missing = former.keys() - set(ranges.members(copy.cached))
-        for piece in former.keys() - missing:
+        held = [piece for piece in former if copy.cached >> piece & 1]
+        for piece in held:
             if former[piece] != await self._checksums.piece(task.id, copy.generation, piece):
                 return False
-        return None if missing or copy.generation != task.copy.generation else True
+        return None if len(held) < len(former) or copy.generation != task.copy.generation else True
 
     async def _hold(self, client: Client, seconds: float) -> None:
         waiting = self._dispatcher.waiting

@@ -59,6 +59,8 @@ class ClientLimits:
 
     def change(self, client: str, before: int, size: int) -> None:
         """Reserve ``size`` bytes instead of ``before``. Raises :class:`LimitedError` if the client has too many."""
+        if before <= PART and size <= PART:
+            return
         before, size = (each if each > PART else 0 for each in (before, size))
         if size > before and self._taken[client] + size - before > _ROOM:
             raise LimitedError(
@@ -79,7 +81,10 @@ class ClientLimits:
             self.change(client, size, 0)
 
     async def send(self, request: web.Request, body: object) -> web.StreamResponse:
-        """Answer with JSON, in parts. Raises :class:`LimitedError` if the client leaves too many answers unread."""
+        """Answer with JSON, in parts.
+
+        Raises :class:`LimitedError` if the client's unfinished requests and unread answers take too many bytes.
+        """
         client, answer = certified(request), web.StreamResponse(headers={"Content-Type": "application/json"})
         with self.serving(client):
             encoded = msgspec.json.encode(body)

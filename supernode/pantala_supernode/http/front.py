@@ -171,7 +171,8 @@ class FrontConnection(asyncio.Protocol):
 
     def resume_writing(self) -> None:
         self._choked = False
-        self._send()
+        if self._unsent:
+            self._send()
         if not self._choked:
             self._resume()
 
@@ -304,18 +305,18 @@ class FrontConnection(asyncio.Protocol):
             headers = {**headers, "Connection": "close"}
         self._front.answered(status)
         self._due = self._time() + (_HEAD if self._received else _IDLE)
-        self._unsent = memoryview(self._front.head(status, len(body), headers) + body)
+        answer = self._front.head(status, len(body), headers) + body
+        if len(answer) <= PART:
+            self._transport.write(answer)
+        else:
+            self._unsent = memoryview(answer)
         self._send()
 
     def _send(self) -> None:
         """Hand the answer to the transport while the client reads. Abort if the client leaves too many bytes unread."""
-        if not self._unsent:
-            return
         while self._unsent and not self._choked:
-            part, self._unsent = self._unsent[:PART], self._unsent[PART:]
-            self._transport.write(bytes(part))
-        if not self._unsent:
-            self._unsent = memoryview(b"")  # an empty part would keep the whole answer in memory
+            self._transport.write(bytes(self._unsent[:PART]))
+            self._unsent = self._unsent[PART:] or memoryview(b"")  # an empty part would keep the whole answer in memory
         try:
             self._reserve(len(self._unsent))
         except LimitedError:

@@ -90,6 +90,7 @@ class RegistriesAPI:
 
     async def blob(self, request: web.Request) -> web.Response:
         query = read_query(request, BlobQuery)
+        await self._limits.turn(certified(request))
         shown = "" if query.order else request.headers.get(registry.AUTHORIZATION, "")
         wanted = WantedBlob(query.registry, query.repository, query.digest, credential=shown, order=query.order)
         return json_response(await self._images.ask(_node(request, query), wanted))

@@ -56,7 +56,8 @@ class BlobSources:
             self._shown, self._ends = {}, self._clock() + SECONDS
         shown, client = self._shown.setdefault(peer, set()), self._rights.subject(str(repository), credential)
         if client not in shown and len(shown) >= _MOST_CREDENTIALS:
-            raise LimitedError(f"node {peer!r} shows too many credentials; let its container runtime ask the registry")
+            text = f"node {peer!r} has sent more than {_MOST_CREDENTIALS} credentials in {SECONDS:.0f} s"
+            raise LimitedError(f"{text}; ask the registry without the supernode")
         shown.add(client)
 
     def of(self, peer: str, name: str, wanted: WantedBlob) -> tuple[Offer, ...]:

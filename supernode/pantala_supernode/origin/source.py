@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
+from pantala_pieces.meta import validator_of
 from pantala_supernode.origin.body import Body
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 
@@ -75,8 +76,8 @@ class Answer:
 
     @property
     def validator(self) -> str:
-        """As :attr:`Meta.validator`."""
-        return "" if self.etag.startswith("W/") else self.etag or self.last_modified
+        """See :func:`validator_of`."""
+        return validator_of(self.etag, self.last_modified)
 
 
 class SourceReader(Protocol):

@@ -14,7 +14,7 @@ from pantala_supernode.origin.source import Answer, Resume
 from pantala_supernode.registry.api import RegistryAPI
 from pantala_supernode.registry.credentials import ANONYMOUS, POD_IDENTITY, RegistryAccount
 from pantala_supernode.registry.endpoint import RegistryEndpoints, RepositoryLocation
-from pantala_supernode.registry.errors import REFUSALS, from_refusal
+from pantala_supernode.registry.errors import REFUSALS, from_refusal, raise_for_status
 from pantala_supernode.registry.transport import RegistryReply
 from pantala_supernode.tasks.copy import FileSource
 
@@ -74,9 +74,9 @@ class RegistryReader:
             return _GRANTED if await opened(place, header) else _REFUSED
 
         try:
-            await self.api.authenticated(location, account, ask)
+            reply = await self.api.authenticated(location, account, ask)
             if not found:
-                raise errors.SourceUnauthorizedError("")
+                raise_for_status(reply.status, reply.headers, f"a blob of {location}")
             return found[0]
         except REFUSALS as error:
             raise from_refusal(error, f"a blob of {location}") from None

@@ -12,6 +12,7 @@ from enum import Enum, auto
 
 import msgspec
 
+from pantala_pieces.meta import validator_of
 from pantala_protocol import digest, ranges
 from pantala_protocol.geometry import check_size
 from pantala_protocol.rules.fields import UNKNOWN, Count, Id, PieceSize, Url, WireWord
@@ -149,7 +150,7 @@ def _best_provider(need: Need, reports: Mapping[str, CopyReport]) -> Decision | 
 
 def _part(need: Need, report: CopyReport) -> int:
     """The position up to which another replica's pieces continue this replica's pieces without a gap."""
-    named = report.etag or report.last_modified or need.pinned
+    named = validator_of(report.etag, report.last_modified) or need.pinned
     if not named or report.length is None or need.generation not in ("", report.generation):
         return 0
     offset = need.offset if need.generation else 0

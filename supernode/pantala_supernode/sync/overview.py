@@ -56,7 +56,7 @@ class Overview:
         self._asked_at = float("-inf")
 
     def asked_since(self, moment: float) -> bool:
-        """True if an operator that leads has asked since this monotonic time. It asks every 2 s."""
+        """True if a leading operator has asked for progress since this monotonic time. It pauses for 2 s at most."""
         return self._asked_at > moment
 
     def tick(self) -> None:

@@ -5,6 +5,7 @@ import gzip
 from pathlib import Path
 
 import pytest
+from aiohttp import web
 
 from pantala_protocol.image import ImageRepository
 from pantala_protocol.reasons import Reason
@@ -23,6 +24,18 @@ async def test_a_missing_or_forbidden_blob_is_an_error_of_the_registry(lab: Regi
         lab.registry.faults["/blobs/"] = refuse(status)
         with pytest.raises(expected, match="blob"):
             await lab.read()
+
+
+async def test_a_rate_limit_while_the_supernode_asks_for_a_challenge_is_not_a_refusal(lab: RegistryLab) -> None:
+    await lab.resolve()
+
+    async def limited(request: web.Request) -> web.StreamResponse | None:
+        return await (refuse(429, Retry_After="7") if request.method == "HEAD" else refuse(401))(request)
+
+    lab.registry.faults["/blobs/"] = limited
+    with pytest.raises(errors.RateLimitedError) as caught:
+        await lab.read()
+    assert 7.0 == caught.value.retry_after
 
 
 @pytest.mark.parametrize(
