@@ -5,6 +5,7 @@ block the event loop. Further threads verify the pieces after a start, and sync 
 """
 
 import asyncio
+import errno
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,7 +19,7 @@ from msgspec import structs
 from pantala_peer.cache.evidence import Evidence
 from pantala_peer.errors import FileMismatchError, RotError
 from pantala_pieces.descriptor import opened
-from pantala_pieces.errors import EXHAUSTED, PieceMissingError, StoreError, StoreFullError
+from pantala_pieces.errors import DENIED, LOST, PieceMissingError, StoreError, StoreFullError
 from pantala_pieces.file import Piece, PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.scrub import ScrubCandidate
@@ -339,9 +340,9 @@ def _is_linked(file: PieceFile) -> bool:
 
 
 def _is_readable(file: PieceFile) -> bool:
-    """True if the data file exists, and this process may read it. Also true while no file can be opened."""
+    """False if the data file is lost or denied. After any other error, nothing is known."""
     try:
         with opened(file.path):
             return True
     except OSError as error:
-        return error.errno in EXHAUSTED
+        return error.errno not in LOST | DENIED | {errno.ELOOP, errno.ENOTDIR}

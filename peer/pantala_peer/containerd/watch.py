@@ -127,7 +127,9 @@ class ConfigurationWatch:
 
     async def run(self) -> None:
         if not await asyncio.to_thread(lambda: any(folder.recorded for folder in self._folders)):
-            log.warning("containerd does not use the mirror, so nothing is restored; run pantala-peer configure")
+            log.warning(
+                "containerd is not configured for the mirror, so nothing is watched; run pantala-peer configure"
+            )
         while True:
             waits = await asyncio.to_thread(self.step)
             await asyncio.sleep(SETTLE if waits else INTERVAL)

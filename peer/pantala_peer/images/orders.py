@@ -8,7 +8,7 @@ import structlog
 
 from pantala_peer.events import ImagesOrdered, PeerEvents
 from pantala_peer.images.blobs import CachedImages
-from pantala_peer.images.errors import InvalidOrderError, OrderError, OrderTimeoutError
+from pantala_peer.images.errors import InvalidOrderError, OrderError, OrderTimeoutError, RuntimeUnavailableError
 from pantala_peer.images.helper import RuntimeHelper
 from pantala_peer.images.ledger import Ledger, LedgerContent, LedgerEntry, LedgerFile, OrderedImage
 from pantala_peer.mirror.grants import USER, PullGrants
@@ -207,6 +207,8 @@ class ImageOrders:
                 elif self._is_current(entry):
                     try:
                         await self._tend(entry, image, here)
+                    except (RuntimeUnavailableError, OrderTimeoutError):
+                        raise
                     except OrderError as error:
                         log.warning(
                             "cannot restore the tag or the pin of an image; trying again",
@@ -272,7 +274,7 @@ class ImageOrders:
                 await asyncio.to_thread(self._file.write, content)
                 self._written = content
             except StoreError as error:
-                log.warning("cannot write the list of ordered images; trying again", error=str(error))
+                log.warning("the peer cannot save its orders for images; it tries again in 30 s", error=str(error))
                 await asyncio.sleep(_LOOK)
                 self._dirty.set()
 

@@ -237,7 +237,10 @@ class SyncClient:
     async def _back_off(self, error: ExchangeError, sent_at: float) -> None:
         if self.answered_at <= sent_at:  # otherwise the supernode has answered another exchange since then
             if not self._failing:
-                log.warning("an exchange failed; the peer tries again until the supernode answers", error=str(error))
+                log.warning(
+                    "an exchange failed; the peer tries again. Check --supernode, and that the supernode runs",
+                    error=str(error),
+                )
             self.error, self._failing = str(error), True
         await self._backoff.pause()
 

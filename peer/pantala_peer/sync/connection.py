@@ -167,7 +167,7 @@ class SyncConnection:
 
     def _refusal(self, status: int, content: bytes) -> ExchangeError:
         detail = error_detail(content)
-        text = detail.message if detail is not None else content[:200].decode(errors="replace")
+        text = detail.message if detail is not None else "this is not the answer of a supernode. Check --supernode"
         kind = ExchangeRefusedError if 400 <= status < 500 and status not in _PASSING else ExchangeError
         if status in _REFUSALS:
             return kind(f"{self.shown} refuses this peer ({status}): {text.rstrip('.')}. {_REFUSALS[status]}")

@@ -251,12 +251,12 @@ class AssignedTasks:
 
     async def _drop(self, name: str) -> None:
         await self._withdraw(name)
-        if name in self._assigned:
-            return  # the task was assigned again during the withdrawal, so its pieces stay
-        for known in (self._troubles, self._received, self._damage):
+        await self._cancel(name)
+        if name in self._assigned or self._room.is_ordered(name):
+            return  # it is wanted again since then, so its pieces stay
+        for known in (self._troubles, self._received, self._damage, self._waiting):
             known.pop(name, None)
         await self._drop_pieces(name)
-        self._waiting.pop(name, None)
         log.info("removed a task from the cache", task=name)
 
     async def _drop_pieces(self, name: str) -> None:

@@ -42,7 +42,7 @@ class Deliveries:
         return self._publisher.tasks()
 
     async def publish(self, assignment: Assignment, source: Path) -> bool:
-        """Publish a complete file at each of its paths, and report failures. Returns False if the disk was full."""
+        """Publish a complete file at each of its paths, and report each result. Returns False if the disk was full."""
         sha256, fits = digest.parse(assignment.digest).hex, True
         for delivery in assignment.deliveries:
             request = PublicationRequest(delivery.path, assignment.task_id, source, sha256)

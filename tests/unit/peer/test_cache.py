@@ -5,11 +5,12 @@ import errno
 import hashlib
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import pytest
 from msgspec import structs
 
+from pantala_peer.cache import pieces
 from pantala_peer.cache.pieces import PieceCache
 from pantala_peer.errors import FileMismatchError, failed
 from pantala_pieces.digests import PieceHash
@@ -95,6 +96,22 @@ async def test_another_content_does_not_fit(cache: PieceCache, other: Assignment
     assert not cache.fits(other)
     cache.lookup(TASK).path.unlink()  # type: ignore[union-attr]
     assert not cache.fits(assignment()), "its data file is removed"
+
+
+@pytest.mark.parametrize(
+    ("number", "fits"),
+    [(errno.EACCES, False), (errno.EIO, False), (errno.ENOENT, False), (errno.EMFILE, True), (errno.ENOMEM, True)],
+)
+async def test_only_lost_or_denied_data_does_not_fit(
+    cache: PieceCache, monkeypatch: pytest.MonkeyPatch, number: int, *, fits: bool
+) -> None:
+    await fill(cache)
+
+    def fail(*_: object) -> NoReturn:
+        raise OSError(number, os.strerror(number))
+
+    monkeypatch.setattr(pieces, "opened", fail)
+    assert fits == cache.fits(assignment())
 
 
 @pytest.mark.parametrize("in_order", [True, False])
