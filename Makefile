@@ -78,7 +78,7 @@ controlplane: $(VENV)/ready ## Run the operator's tests with a real API server, 
 		&& cat build/controlplane.log || { cat build/controlplane.log; exit 1; }
 
 .PHONY: unit
-unit: $(VENV)/ready ## Run the unit and property tests, in less than 30 seconds
+unit: $(VENV)/ready ## Run the unit and property tests, in about a minute
 	@PYTHONDONTWRITEBYTECODE= HYPOTHESIS_PROFILE=$${HYPOTHESIS_PROFILE:-quick} $(BIN)/python -m pytest -q -n auto --maxprocesses 4 --dist worksteal -p no:schemathesis tests/unit tests/property
 
 .PHONY: fuzz

@@ -82,8 +82,8 @@ def _block(moment: Moment) -> Group:
         bar = ProgressBar(total=moment.size, completed=min(count, moment.size), width=40)
         grid.add_row(f"  {name}", bar, _share(count, moment.size), megabytes(count))
     supernode, peers = megabytes(moment.supernode), megabytes(moment.peers)
-    moved = f"  peers received {supernode} from the supernode and {peers} from each other"
-    return Group(grid, Text(f"{moved}; {moment.ready} nodes have published the file", "dim"))
+    moved = f"  received {supernode} from the supernode, {peers} from peers"
+    return Group(grid, Text(f"{moved}; {moment.ready} nodes ready", "dim"))
 
 
 def _share(count: int, size: int) -> str:

@@ -82,7 +82,10 @@ def _open_files() -> int:
 
 
 async def _stampede(plan: Plan, peers: int, case: Case) -> tuple[int, int]:
-    """Return how many bytes the origin sent, and how many pieces are still booked."""
+    """Let ``peers`` clients ask for one file at once. Return the bytes that the origin sent, and the open bookings.
+
+    A booking is a piece that a peer must take from another peer, and has not reported yet.
+    """
     names = tuple(f"node-{number}" for number in range(peers))
     settings = loopback(plan.folder / str(case.number), dragonfly=True)
     async with Origin() as origin, serving(settings) as app:

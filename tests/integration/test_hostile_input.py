@@ -1,4 +1,4 @@
-"""A real supernode process with hostile numbers in requests, and with clients that do not read or finish."""
+"""Hostile requests to a real supernode process: huge numbers, parts of requests, and answers that remain unread."""
 
 import asyncio
 import contextlib
