@@ -98,20 +98,17 @@ async def test_silent_connections_are_closed(monkeypatch: pytest.MonkeyPatch) ->
     for name, value in (("_IDLE", 0.3), ("_HEAD", 0.1), ("BODY_TIME", 0.1), ("_SWEEP", 0.02)):
         monkeypatch.setattr(front_module, name, value)
     async with serve() as served:
-        loop = asyncio.get_running_loop()
-        began = loop.time()
-        for begun, longest in ((b"", 5.0), (b"POST /ec", 5.0), (post(b"1234")[:-2], 5.0)):
+        for begun in (b"", b"POST /ec", post(b"1234")[:-2]):
             reader, writer = await asyncio.open_connection(HOST, served.port)
             writer.write(begun)
-            async with asyncio.timeout(longest):
+            async with asyncio.timeout(5):
                 with suppress(ConnectionError):
                     assert b"" == await reader.read()
             writer.close()
-        assert loop.time() - began < 10
         assert not served.front.connections
 
 
-@pytest.mark.parametrize("begun", [b"POST /ec", post(b"1234")[:-4]])
+@pytest.mark.parametrize("begun", [b"POST /ec", post(b"h" * 1000)[:-1000]])
 async def test_h8_single_bytes_do_not_prolong_a_request(monkeypatch: pytest.MonkeyPatch, begun: bytes) -> None:
     for name, value in (("_HEAD", 0.5), ("BODY_TIME", 0.5), ("_SWEEP", 0.02)):
         monkeypatch.setattr(front_module, name, value)
@@ -121,7 +118,7 @@ async def test_h8_single_bytes_do_not_prolong_a_request(monkeypatch: pytest.Monk
 
         async def drip() -> None:
             while True:
-                writer.write(b"h" if b"\r\n\r\n" not in begun else b"")
+                writer.write(b"h")
                 await asyncio.sleep(0.05)
 
         dripping = asyncio.create_task(drip())
@@ -147,13 +144,12 @@ async def test_h8_a_refused_request_with_an_unread_body_gets_its_answer(served: 
 
 async def test_a_client_that_reads_nothing_gets_no_further_answers(served: Served) -> None:
     _, writer = await asyncio.open_connection(HOST, served.port)
-    big = post(b"x" * 90_000)
     with suppress(TimeoutError):
-        async with asyncio.timeout(2):
-            for _ in range(2000):
-                writer.write(big)
+        for _ in range(1000):
+            writer.write(post(b"x" * 90_000))
+            async with asyncio.timeout(1):
                 await writer.drain()
-    assert len(served.hot) < 1000
+        pytest.fail("the front read all requests")
     writer.transport.abort()
 
 
@@ -165,12 +161,11 @@ async def test_h2_unread_answers_of_one_client_take_limited_memory(target: str, 
     server, client = (authority.contexts(name) for name in ("s.supernode.pantala", "n.peer.pantala"))
     async with serve(server if secured else None) as served:
         how: dict[str, Any] = {"ssl": client.client, "server_hostname": "s.supernode.pantala"} if secured else {}
-        opened = [await asyncio.open_connection(HOST, served.port, limit=1000, **how) for _ in range(6)]
+        opened: list[Any] = [await asyncio.open_connection(HOST, served.port, limit=1000, **how) for _ in range(6)]
         for _, writer in opened:
             writer.write(get(target))
-        await eventually(lambda: sum(served.limits._taken.values()) > 20_000_000)
-        await asyncio.sleep(0.5)
-        assert sum(served.limits._taken.values()) <= 32 << 20
+        await eventually(lambda: all(reader._buffer or reader.exception() for reader, _ in opened))
+        assert 20_000_000 < sum(served.limits._taken.values()) <= 32 << 20
         lost = 0
         for reader, writer in opened:
             answer = None
