@@ -65,7 +65,7 @@ class FakeProvider:
 class FakeStore:
     """Stores pieces in memory. ``slow`` is called while a piece is stored."""
 
-    def __init__(self, slow: Callable[[PieceWork], None] = lambda _: None) -> None:
+    def __init__(self, slow: Callable[[PieceWork], object] = lambda _: None) -> None:
         self.stored: dict[int, bytes] = {}
         self.error: Exception | None = None
         self.slow = slow
