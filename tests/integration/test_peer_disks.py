@@ -1,5 +1,6 @@
 """Disks without room, damaged files, and paths that cannot be used."""
 
+import asyncio
 import contextlib
 import os
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ import pytest
 from prometheus_client import generate_latest
 from structlog.testing import capture_logs
 
+from pantala_peer import metrics as peer_metrics
 from pantala_protocol.reasons import Reason
 from pantala_protocol.sync import Assignment, Delivery, DeliveryStatus
 from tests.support.eventually import eventually
@@ -43,12 +45,14 @@ async def test_f3_a_file_that_does_not_fit_is_reported_and_fetched_later(it: Pee
         await eventually(lambda: supernode.delivered() == PUBLISHED)
 
 
-async def test_a_peer_says_once_that_its_disk_is_full(it: PeerLab) -> None:
+async def test_a_peer_says_once_that_its_disk_is_full(it: PeerLab, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(peer_metrics, "_MEASURE", 0.01)
     with capture_logs() as logged, small_disk(it.root(), 1 << 20) as disk:
         disk.chmod(0o755)
         (disk / "other").write_bytes(bytes(1 << 20))
         async with it.peer() as node:
             await eventually(lambda: b'part="free"} 0.0' in generate_latest(node.metrics.registry))
+            await asyncio.sleep(0.1)  # the peer measures several times
         found = [each for each in logged if "the disk has no room" in each["event"]]
     assert [(0, 1 << 20, (1 << 20) // 10)] == [(each["free"], each["total"], each["headroom"]) for each in found]
 
