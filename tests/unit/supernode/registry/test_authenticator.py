@@ -26,9 +26,13 @@ class Tokens(RegistryTransport):
         return RegistryReply(200, CIMultiDict(), body, own=True)
 
 
-@pytest.mark.parametrize(("size", "padding", "kept"), [(3000, "", True), (32768, "", False), (3000, "x" * 7000, False)])
+@pytest.mark.parametrize(
+    ("size", "padding", "authorized", "asked"),
+    [(3000, "", True, 4000), (32768, "", True, 4001), (3000, "x" * 7000, False, 4000)],
+    ids=["both kept", "token forgotten", "challenge forgotten"],
+)
 async def test_h2_tokens_and_challenges_of_a_hostile_registry_take_limited_memory(
-    size: int, padding: str, *, kept: bool
+    size: int, padding: str, asked: int, *, authorized: bool
 ) -> None:
     tokens = Tokens(size)
     authenticator = Authenticator(tokens, lambda: 0.0)
@@ -41,4 +45,4 @@ async def test_h2_tokens_and_challenges_of_a_hostile_registry_take_limited_memor
         assert authenticator.challenged(place, ANONYMOUS, [challenge], "")
         assert await authenticator.authorization(place, ANONYMOUS)
     again = await authenticator.authorization(places[0], ANONYMOUS)
-    assert kept == (bool(again) and len(places) == tokens.asked)
+    assert (authorized, asked) == (bool(again), tokens.asked)
