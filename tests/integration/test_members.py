@@ -215,8 +215,7 @@ async def test_the_pieces_of_a_suspended_task_are_copied_and_not_read_again(ring
     holder = await ring.hold(rate=4 * MIB)
     await holder.cached_to(0.5)
     await holder.want(ring.shared, msgspec.structs.replace(ring.wanted, suspended=True))
-    await asyncio.sleep(0.1)
-    held = holder.report()
+    held = await holder.until_report(lambda report: report.cdn_status is not CDNStatus.RUNNING)
     await ring.owner.want(ring.shared, ring.wanted)
     report = await ring.owner.whole()
     ring.check_content(ring.owner)
@@ -303,8 +302,7 @@ async def test_a_reader_is_cut_off_when_the_copy_is_removed(ring: Ring) -> None:
     assert report.length == BODY.size
     query = {"generation": node.app.copies.report(wanted.task_id).generation}
     reading = asyncio.create_task(node.ask("GET", f"{wanted.task_id}/content", params=query))
-    await asyncio.sleep(0.1)
-    assert 1 == node.app.copies.readers
+    await eventually(lambda: 1 == node.app.copies.readers)
     await node.want(None)
     with pytest.raises(aiohttp.ClientPayloadError):
         await asyncio.wait_for(reading, 5)

@@ -126,7 +126,7 @@ async def test_a_right_copy_is_taken_with_the_current_token(lab: Lab, liar: Liar
     with file.path.open("r+b") as data:
         data.write(b"wrong")
     lab.app.events.piece_accused.publish(TASK, 0)
-    await asyncio.sleep(0.3)
+    await eventually(lambda: liar.tokens)
     await lab.whole()
     assert {"Bearer second"} == set(liar.tokens)
 
@@ -217,7 +217,7 @@ async def test_a_replica_that_hangs_is_asked_three_times_and_then_skipped(lab: L
 async def test_a_replica_that_was_busy_sends_its_copy(lab: Lab, liar: Liar) -> None:
     liar.hang = True
     await lab.want()
-    await asyncio.sleep(0.5)
+    await eventually(lambda: liar.tokens)
     liar.hang = False
     await lab.whole()
     assert 0 == lab.origin.body_bytes("/file")
