@@ -158,7 +158,7 @@ class Supernode:
         """Order the copy of a task from the CDN, or end a task that is not wanted any more."""
         task, retired = self._tasks.get(task_id), task_id in self._retired
         self._retired.discard(task_id)
-        if task is not None and (task.wanted or task.lease is not None):
+        if task is not None and self._is_wanted(task_id):
             if task.suspended:
                 self._cdn.pause(task_id)
             else:
@@ -174,11 +174,19 @@ class Supernode:
             self._events.task_changed.publish(task_id)
         self._feed.touch_task(task_id)
 
+    def _is_wanted(self, task_id: TaskID) -> bool:
+        task = self._tasks.get(task_id)
+        return task is not None and (bool(task.wanted) or task.lease is not None)
+
     async def _delete_copy(self, task_id: TaskID) -> None:
+        """Delete the copy, unless the task is wanted again. It may be wanted and dropped again during the deletion."""
         try:
-            await self._cdn.copies.delete(task_id)
-            self.dropped += 1
-            _log.info("deleted the copy of a task", task=task_id)
+            while not self._is_wanted(task_id):
+                await self._cdn.copies.delete(task_id)
+                self.dropped += 1
+                _log.info("deleted the copy of a task", task=task_id)
+                if self._cdn.copies.get(task_id) is None:
+                    return
         except SupernodeError as error:  # no task wants the copy, so the janitor tries again
             _log.warning("cannot delete the copy of a task; trying again later", task=task_id, error=str(error))
         finally:

@@ -171,6 +171,34 @@ async def test_an_unstated_task_is_removed_from_peers_and_the_volume(lab: Lab, t
     assert SIZE == lab.origin.body_bytes("/file")
 
 
+async def test_a_task_that_is_stated_again_as_its_copy_is_deleted_keeps_the_copy(lab: Lab) -> None:
+    """The deletion begins in a later turn of the event loop. The Task then had no copy, and nothing fetched it."""
+    await lab.state(lab.wanted("n1"))
+    await lab.cached()
+    supernode = lab.app.supernode
+    supernode.state(Statement(2))
+    supernode.apply(lab.app.managers.tasks.expire(now=time.monotonic() + 10))
+    supernode.state(Statement(3, (lab.wanted("n1"),)))
+    await asyncio.sleep(0.3)
+    await lab.cached()
+    assert SIZE == lab.origin.body_bytes("/file")
+
+
+async def test_a_task_that_is_stated_and_removed_during_a_deletion_leaves_no_copy(lab: Lab, tmp_path: Path) -> None:
+    await lab.state(lab.wanted("n1"))
+    await lab.cached()
+    supernode, tasks = lab.app.supernode, lab.app.managers.tasks
+    supernode.state(Statement(2))
+    supernode.apply(tasks.expire(now=time.monotonic() + 10))
+    await asyncio.sleep(0)
+    supernode.state(Statement(3, (lab.wanted("n1"),)))
+    supernode.state(Statement(4))
+    supernode.apply(tasks.expire(now=time.monotonic() + 10))
+    await asyncio.sleep(0.3)
+    assert [] == list(supernode._cdn.copies)
+    assert [] == list(tmp_path.rglob("data"))
+
+
 async def test_f21_a_wrong_piece_on_the_volume_is_fetched_again(lab: Lab, tmp_path: Path) -> None:
     """The supernode checks the piece that a peer reports as corrupt, and fetches it again."""
     await lab.state(lab.wanted("n1"))
