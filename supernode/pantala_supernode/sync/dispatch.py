@@ -313,6 +313,10 @@ class Dispatcher:
         return self._works(session, task, decided)
 
     def _may_get(self, session: PeerSession, task: Task) -> bool:
+        """Whether a peer may get pieces. A task that was dropped and is stated again may not have its swarm yet."""
+        swarm = self._progress.tasks.get(task.id)
+        if swarm is None or session.peer not in swarm.peers or swarm.copy.generation != task.copy.generation:
+            return False
         return task.runs_on(session.peer) and session.paused.get(task.id, 0.0) <= self._clock()
 
     def _works(self, session: PeerSession, task: Task, decided: list[PieceChoice]) -> list[PieceWork]:

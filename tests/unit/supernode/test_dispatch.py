@@ -291,3 +291,21 @@ async def test_room_from_one_blob_goes_to_another_with_no_piece_on_its_way(blobs
     held = blobs.waits("a")
     blobs.succeeds("b", 1, task=BLOBS[0])
     assert (BLOBS[1], 0) in of(held.result())
+
+
+@pytest.mark.parametrize("deleted", [True, False])
+async def test_a_task_that_is_dropped_and_stated_again_gives_no_work_before_its_copy_is_known(
+    lab: Lab, wanted: Wish, deleted: bool
+) -> None:
+    """Its copy and its assignments follow in later turns of the event loop. An exchange was answered with 500."""
+    lab.state()
+    lab.managers.tasks.expire(now=lab.clock.now + 10)
+    if deleted:
+        lab.progress.delete_task(ID)
+    lab.state(wanted("u", "a"))
+    if deleted:
+        lab.progress.init_task(ID)
+    assert () == lab.work("a")
+    lab.cached(PIECES)
+    lab.assignments.assign(lab.dispatcher.sessions["a"])
+    assert PIECES == len(lab.work("a"))
