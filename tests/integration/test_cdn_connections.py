@@ -1,13 +1,16 @@
 """A copy is read from a real origin over several connections."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from pantala_protocol import task_id
 from pantala_protocol.geometry import PieceSizes
 from pantala_supernode.cdn.segments import Division
+from pantala_supernode.origin.gated import GatedReader, Patience
 from pantala_supernode.origin.limits import Gate
 from pantala_supernode.tasks.copy import FetchOrder, FileSource
 from testbed.origin import Behaviour, Generated, Origin, sha256
@@ -102,3 +105,21 @@ async def test_an_origin_whose_ranges_are_wrong_is_read_on_one_connection(
     assert BODY.read(0, BODY.size) == bench.data()
     assert origin.body_bytes("/file") < 5 * BODY.size
     assert not origin.requests("/file")[-1].range
+
+
+async def test_a_slow_file_whose_place_is_taken_is_read_further(origin: Origin, tmp_path: Path) -> None:
+    """The first answer is read by another task than the one that opened it. Its end cancelled the whole job."""
+    others = [task_id.compute(name) for name in ("/1", "/2")]
+    for path in ("/file", "/1", "/2"):
+        origin.serve(path, BODY, always=Behaviour(chunk=2048, rate=200_000.0))
+    division = Division(segment=2 * PIECE, window=0.002, gain=0.0, patience=0.0, least=0, fast=1e9)
+    sizes, gate = PieceSizes(lambda _: PIECE, lambda _: PIECE), Gate(1)
+    async with http_reader() as reader:
+        bench = CDNBench(tmp_path, reader, piece_sizes=sizes, division=division, connections=4, gate=gate)
+        bench.cdn.worker._reader = GatedReader(reader, gate, Patience(slow=0.05, minimum=1 << 30, most_slow=1))
+        async with bench:
+            for task, path in zip((TASK, *others), ("/file", "/1", "/2"), strict=True):
+                bench.cdn.trigger(FetchOrder(task, FileSource(origin.url(path))))
+                await asyncio.sleep(0.02)
+            await bench.whole(BODY.read(0, BODY.size))
+            assert bench.delays

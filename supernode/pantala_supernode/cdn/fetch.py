@@ -1,9 +1,11 @@
 """One try to complete one copy from its source."""
 
+import asyncio
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
 from contextlib import AsyncExitStack
 from functools import partial
+from typing import Any
 
 from pantala_protocol import digest
 from pantala_protocol.digest import Digest
@@ -172,9 +174,20 @@ class Fetch:
             reading = self._read_lead(opened, answer, recorder, lead)
             least = self._tools.division.least if resume is None else 0
             if answer.ranges and answer.provenance is None and self._divisible(recorder, least):
-                await self._connections(recorder, lead).run(lead, reading)
+                await self._read_divided(recorder, lead, reading)
             else:
                 await reading
+
+    async def _read_divided(self, recorder: Recorder, lead: Segment, reading: Coroutine[Any, Any, None]) -> None:
+        try:
+            await self._connections(recorder, lead).run(lead, reading)
+        except asyncio.CancelledError:
+            # This task opened the first answer. So if the answer loses its place, this task is cancelled.
+            if (me := asyncio.current_task()) is not None and me.cancelling():
+                raise
+            raise errors.SourceTimeoutError.with_action(
+                f"{self._shown} was slow while many other files waited for a place"
+            ) from None
 
     async def _read_lead(self, opened: AsyncExitStack, answer: Answer, recorder: Recorder, lead: Segment) -> None:
         """Read the first answer. Then release its place, because another segment may wait for a place."""
