@@ -40,6 +40,7 @@ from pantala_pieces.transfer.deadlines import ReceiveTimeouts
 from pantala_pieces.transfer.providers import Providers
 from pantala_pieces.transfer.receiver import PieceReceiver
 from pantala_pieces.transfer.upload.sender import PieceSender
+from pantala_pieces.writing import alone
 from pantala_process import health, lifecycle, logs
 from pantala_process.lifecycle import Stop
 from pantala_process.settings import SettingsError
@@ -86,12 +87,12 @@ class PeerApp:
 
         Raises :class:`PeerError` or :class:`StoreError` if the root cannot be used.
         """
-        async with contextlib.AsyncExitStack() as stack:
+        async with contextlib.AsyncExitStack() as lock, contextlib.AsyncExitStack() as stack:
             stack.callback(self.cache.close)
             stack.push_async_callback(self.downloads.close)
             probes = health.serving(self.settings.health_listen, self.metrics.registry, ready=self.problems)
             await stack.enter_async_context(probes)
-            await lifecycle.until(stop, self._live(stack))
+            await lifecycle.until(stop, self._live(stack, lock))
             await self._leave()
 
     def problems(self) -> list[str]:
@@ -107,8 +108,9 @@ class PeerApp:
             ]
         return []
 
-    async def _live(self, stack: contextlib.AsyncExitStack) -> None:
+    async def _live(self, stack: contextlib.AsyncExitStack, lock: contextlib.AsyncExitStack) -> None:
         await asyncio.to_thread(check_root, self.settings.root, self.settings.files_group)
+        await lock.enter_async_context(alone(self.settings.root, "peer", "--root"))
         await self.images.open()
         await self.tasks.open()
         if self.certificate is not None:

@@ -1,12 +1,19 @@
-"""Writes bytes to files, and replaces small files so that they survive a crash."""
+"""Writes bytes to files, replaces small files so that they survive a crash, and locks directories."""
 
+import contextlib
 import errno
+import fcntl
 import os
 import secrets
+from collections.abc import AsyncIterator
 from pathlib import Path
 
+import structlog
+
 from pantala_pieces.descriptor import opened
-from pantala_pieces.errors import store_errors
+from pantala_pieces.errors import StoreError, store_errors
+
+_log = structlog.get_logger(__name__)
 
 
 def write_bytes(fd: int, data: bytes | bytearray | memoryview, offset: int) -> None:
@@ -68,6 +75,27 @@ def clear_name(path: Path) -> None:
 def set_aside(path: Path) -> None:
     """Rename a file or directory of another program, because Pantala needs its name. Raises :class:`OSError`."""
     path.rename(path.with_name(f"{path.name}.foreign-{secrets.token_hex(4)}"))
+
+
+@contextlib.asynccontextmanager
+async def alone(directory: Path, process: str, flag: str) -> AsyncIterator[None]:
+    """Lock ``directory`` while the block runs, because two processes would damage each other's journals.
+
+    Raises :class:`StoreError` if another ``process`` uses it. ``flag`` names the directory of a process.
+    """
+    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        try:
+            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            advice = f"Stop that {process}, or give each its own {flag}"
+            raise StoreError(f"cannot use {directory}: another {process} uses it. {advice}") from error
+        except OSError as error:  # some file systems have no locks
+            text = "cannot lock a directory; make sure that no other process uses it"
+            _log.warning(text, directory=str(directory), error=error.strerror)
+        yield
+    finally:
+        os.close(fd)
 
 
 def sync_directory(directory: Path) -> None:

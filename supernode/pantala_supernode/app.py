@@ -17,6 +17,7 @@ from aiohttp import web
 from pantala_pieces.scrub import Scrub
 from pantala_pieces.store import PieceStore
 from pantala_pieces.transfer.upload.sender import PieceSender
+from pantala_pieces.writing import alone
 from pantala_process import health, memory
 from pantala_process.flight import cancel_all
 from pantala_process.identity import ServerClock
@@ -59,7 +60,7 @@ from pantala_supernode.sync.timing import SyncTiming
 from pantala_supernode.tasks.tenancy import Tenancy
 from pantala_supernode.traces import FetchTraces
 from pantala_supernode.volume.epochs import EpochFence
-from pantala_supernode.volume.identity import alone, open_volume
+from pantala_supernode.volume.identity import open_volume
 from pantala_supernode.volume.janitor import Janitor
 from pantala_supernode.volume.reads import DailyReads
 
@@ -319,7 +320,7 @@ async def serving(settings: Settings) -> AsyncIterator[App]:
     throttle = None if rate is None else OriginRate(rate, settings.shares).throttle
     policies = SourcePolicies(settings.sources)
     async with (
-        alone(settings.data),
+        alone(settings.data, "supernode", "--data"),
         aiohttp.ClientSession(trust_env=False) as session,
         composition.outbound(settings, policies) as outbound,
         open_service(settings.registries, outbound, throttle=throttle, environment=settings.cloud) as registries,

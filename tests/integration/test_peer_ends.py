@@ -8,7 +8,11 @@ import threading
 
 import pytest
 
+from pantala_peer.app import build
+from pantala_peer.settings import Settings
+from pantala_pieces.errors import StoreError
 from pantala_pieces.file import Piece, PieceFile
+from pantala_process.settings import ListenAddress
 from pantala_protocol.sync import Delivery
 from tests.support.eventually import eventually
 from tests.support.peer_lab import PeerLab, ticketed
@@ -77,6 +81,19 @@ async def test_f16_a_running_upload_ends_before_the_process(it: PeerLab) -> None
             assert file.sha256 == hashlib.sha256(await reader.readexactly(len(file.content))).hexdigest()
             writer.close()
             assert 0 == await running.wait()
+
+
+async def test_a_root_belongs_to_one_peer_until_this_peer_ends(it: PeerLab) -> None:
+    """Also a killed peer leaves no lock."""
+    second = build(Settings(it.supernode.url, ListenAddress("127.0.0.1", 0), it.root(), "node-1"))
+    async with it.process() as running:
+        await eventually(lambda: "node-1" in it.supernode.peers, within=30)
+        with pytest.raises(StoreError, match=f"{it.root()}: another peer uses it. Stop that peer, .* own --root"):
+            async with asyncio.timeout(5):
+                await second.run(asyncio.Event())
+        running.kill()
+    async with it.peer():
+        await it.supernode.publish(File("a", content(1)))
 
 
 async def test_a_root_that_cannot_be_used_ends_the_process(it: PeerLab) -> None:

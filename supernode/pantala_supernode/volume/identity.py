@@ -1,20 +1,18 @@
-"""Identifies the volume by its ``volume.json``, and locks it.
+"""Identifies the volume by its ``volume.json``.
 
 If the volume has another format, or tasks without a ``volume.json``, the supernode does not change those files. It
 creates a directory of its own next to them.
 """
 
 import contextlib
-import fcntl
-import os
-from collections.abc import AsyncIterator, Callable
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
 import structlog
 
 from pantala_pieces import records
-from pantala_pieces.errors import StoreError, StoreFullError, store_errors
+from pantala_pieces.errors import StoreFullError, store_errors
 from pantala_pieces.records import RecordError
 
 _log = structlog.get_logger(__name__)
@@ -49,25 +47,6 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
         advice = "Free space there, or give a folder of another disk as --data"
         raise StoreFullError(f"cannot open the volume {directory}: {error.why}. {advice}", error.why) from error
     return directory / found.tasks
-
-
-@contextlib.asynccontextmanager
-async def alone(directory: Path) -> AsyncIterator[None]:
-    """Lock the volume while the block runs, because two supernodes would damage each other's journals.
-
-    Raises :class:`pantala_pieces.errors.StoreError` if another supernode uses it.
-    """
-    fd = os.open(directory, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        try:
-            fcntl.flock(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise StoreError(f"another supernode uses the volume {directory}; give each its own --data") from error
-        except OSError as error:  # some file systems have no locks
-            _log.warning("cannot lock the volume; make sure that no other supernode uses it", error=error.strerror)
-        yield
-    finally:
-        os.close(fd)
 
 
 def _read(path: Path) -> Volume | None:

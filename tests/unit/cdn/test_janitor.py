@@ -1,6 +1,7 @@
 """The volume: its identity, the choice of copies to evict, and the janitor with a real store and fake clocks."""
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -13,11 +14,12 @@ from pantala_pieces.file import PieceFile
 from pantala_pieces.meta import Meta
 from pantala_pieces.store import PieceStore
 from pantala_pieces.usage import Usage
+from pantala_pieces.writing import alone
 from pantala_protocol import task_id
 from pantala_protocol.task_id import TaskID
 from pantala_supernode.errors import VolumeFailedError
 from pantala_supernode.volume.eviction import EvictionCause, Housekeeping, Unwanted, aged, least_recently_used
-from pantala_supernode.volume.identity import Volume, alone, open_volume
+from pantala_supernode.volume.identity import Volume, open_volume
 from pantala_supernode.volume.janitor import Janitor
 from tests.support.pieces import piece_of
 
@@ -304,9 +306,10 @@ def test_a_directory_that_cannot_be_created_is_a_store_error(tmp_path: Path) -> 
 
 
 async def test_a_volume_is_locked_by_one_supernode(tmp_path: Path) -> None:
-    async with alone(tmp_path):
-        with pytest.raises(StoreError, match="another supernode uses the volume"):
-            async with alone(tmp_path):
+    lock = partial(alone, tmp_path, "supernode", "--data")
+    async with lock():
+        with pytest.raises(StoreError, match="another supernode uses it"):
+            async with lock():
                 pass
-    async with alone(tmp_path):
+    async with lock():
         pass
