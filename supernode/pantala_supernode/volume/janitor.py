@@ -25,6 +25,10 @@ _SILENCE = 600.0
 """Seconds without a statement after which any copy may be evicted for room. The operator may still want the copy."""
 
 
+_CALM = 600.0
+"""Seconds with enough room after which the next lack of room is logged."""
+
+
 class Janitor:
     """Evicts copies that no task wants, with ``delete``.
 
@@ -67,6 +71,7 @@ class Janitor:
         self._begun = clock()
         self._unwanted_since: dict[TaskID, float] = {}
         self._stamped = 0.0
+        self._cramped = float("-inf")
         self._turn = asyncio.Lock()
 
     async def run(self) -> None:
@@ -98,8 +103,17 @@ class Janitor:
     async def make_room(self, size: int) -> bool:
         """Evict unwanted copies so that ``size`` bytes fit. If that cannot be enough, evict no copy.
 
-        Returns True if a copy was evicted, so that a retry may succeed.
+        Returns True if a copy was evicted, so that a retry may succeed. Logs the first time that no room is left.
         """
+        made = await self._make_room(size)
+        if not made:
+            if (now := self._clock()) - self._cramped >= _CALM:
+                text = "the volume has no room for a file; delete Tasks, or enlarge the volume"
+                _log.warning(text, volume=str(self._store.root), needed=size)
+            self._cramped = now
+        return made
+
+    async def _make_room(self, size: int) -> bool:
         async with self._turn:
             try:
                 usage = await asyncio.to_thread(self._store.usage)

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from structlog.testing import capture_logs
 
 from pantala_pieces import records
 from pantala_pieces.errors import StoreError
@@ -184,6 +185,15 @@ async def test_copies_are_evicted_for_room_only_if_that_suffices(bench: Bench) -
     assert [0] == await bench.left_by_room(0)  # something else than bytes is missing
     assert await bench.left_by_room(0) is None
     assert {EvictionCause.ROOM: 2} == bench.janitor.evictions
+
+
+async def test_a_lack_of_room_is_logged_once(bench: Bench) -> None:
+    bench.store.disk = Usage(SIZE, 1000 * SIZE)
+    with capture_logs() as logged:
+        for seconds in (300, 300, 601, 1):
+            assert await bench.left_by_room(2 * SIZE) is None
+            bench.pass_time(seconds)
+    assert [2 * SIZE] * 2 == [each["needed"] for each in logged if "the volume has no room" in each["event"]]
 
 
 async def test_without_an_operator_room_is_made_after_a_while(tmp_path: Path) -> None:
