@@ -68,12 +68,13 @@ class RotError(FileMismatchError):
 
 def failed(error: DeliveryError | StoreError) -> DeliveryState:
     """The state to report for a delivery that failed with ``error``."""
+    message = str(error)
     if isinstance(error, DeliveryError):
         reason = error.reason
-    elif isinstance(error, StoreFullError):
-        reason = Reason.NODE_DISK_FULL
+    elif isinstance(error, StoreFullError):  # users can act on it, and do not know the peer's paths
+        reason, message = Reason.NODE_DISK_FULL, f"The node's disk has no room for the file: {error.why}"
     elif isinstance(error, FilesExhaustedError):
         reason = Reason.NODE_FILES_EXHAUSTED
     else:
         reason = Reason.NODE_DISK_FAILED
-    return DeliveryState(DeliveryStatus.FAILED, reason, str(error))
+    return DeliveryState(DeliveryStatus.FAILED, reason, message)

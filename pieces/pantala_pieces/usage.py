@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from pantala_pieces.errors import StoreFullError
+from pantala_protocol.rules import quantity
 
 SPARE_PIECES = 16
 """Room for this many pieces must be free before a part of a piece is written without reserved room."""
@@ -34,6 +35,6 @@ class Usage(NamedTuple):
     def check(self, size: int, what: str) -> None:
         """Raise :class:`StoreFullError` if ``size`` bytes do not fit. ``what`` is the operation that needs them."""
         if size > self.spare:
-            kept = f", and {self.headroom} of them must stay free" if self.headroom else ""
-            why = f"only {self.free} bytes are free{kept}"
+            kept = f" besides the {quantity.render(self.headroom)}B that must stay free" if self.headroom else ""
+            why = f"{quantity.render(size)}B are needed, but only {quantity.render(self.spare)}B are free{kept}"
             raise StoreFullError(f"cannot {what}: {why}", why)

@@ -326,8 +326,7 @@ class PieceCache:
             evidence.look(file)
 
     def _renew(self, file: PieceFile) -> None:
-        if self._store.usage().spare < (file.meta.length or 0):
-            raise StoreFullError(f"cannot copy {file.path}: the disk is nearly full")
+        self._store.usage().check(file.meta.length or 0, f"copy {file.path}")
         file.renew()
 
 

@@ -12,6 +12,7 @@ from pantala_protocol import task_id
 from pantala_protocol.image import ImageRepository
 from pantala_protocol.images import ImageBlob, NodeOrder
 from pantala_protocol.reasons import Reason
+from pantala_protocol.rules import quantity
 from pantala_protocol.sync import DeliveryState
 
 _PARALLEL = 4
@@ -76,5 +77,5 @@ class CachedImages:
         """Raise :class:`OrderError` if nothing arrives because the node cannot store the pieces."""
         trouble = self._trouble(name)
         if trouble is not None:
-            what = f"the peer cannot store {blob.digest} ({blob.size} bytes)"
+            what = f"the peer cannot store {blob.digest} ({quantity.render(blob.size)}B)"
             raise OrderError(f"{what}: {trouble.message}", _OF_DISK.get(trouble.reason, ""))

@@ -7,7 +7,6 @@ from typing import TypeVar
 
 from pantala_pieces.errors import StoreError, StoreFullError
 from pantala_pieces.store import PieceStore
-from pantala_protocol.redaction import RedactedURL
 from pantala_supernode.cdn.attempts import Attempts
 from pantala_supernode.errors import VolumeFailedError, VolumeFullError
 
@@ -32,7 +31,9 @@ class SerialExecutor:
             try:
                 return future.result()
             except StoreFullError as error:
-                raise VolumeFullError.with_action(f"The supernode's volume is full: {error.why}") from error
+                raise VolumeFullError.with_action(
+                    f"The supernode's volume has no room for the file: {error.why}"
+                ) from error
             except StoreError as error:
                 raise VolumeFailedError.with_action(f"The supernode's volume failed: {error}") from error
 
@@ -61,16 +62,11 @@ class VolumeWriter:
         """Run ``job`` without evicting copies. Raises :class:`VolumeFullError`."""
         return await self._executor.run(job)
 
-    async def check_room(self, shown: RedactedURL) -> None:
-        needed = self._attempts.room_needed
-        if not needed:
-            return
-        free = (await self._executor.run(self.store.usage)).spare
-        if free < needed and not await self._make_room(needed):
-            raise VolumeFullError.with_action(
-                f"{shown} needs {needed} bytes on the volume, which has room for only {free}"
-            )
-        self._attempts.room_needed = 0
+    async def check_room(self) -> None:
+        """Raise :class:`VolumeFullError` if the room that an earlier job lacked is still missing."""
+        if needed := self._attempts.room_needed:
+            await self.run(lambda: self.store.usage().check(needed, "store the file"), needed)
+            self._attempts.room_needed = 0
 
 
 async def settled(future: asyncio.Future[T]) -> None:

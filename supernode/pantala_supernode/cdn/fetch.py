@@ -11,6 +11,7 @@ from pantala_protocol import digest
 from pantala_protocol.digest import Digest
 from pantala_protocol.reasons import Reason
 from pantala_protocol.redaction import RedactedURL
+from pantala_protocol.rules import quantity
 from pantala_supernode import errors
 from pantala_supernode.cdn.adoption import Adoption, is_foreign
 from pantala_supernode.cdn.attempts import Attempts
@@ -75,7 +76,7 @@ class Fetch:
             if self._attempts.stale:
                 await self._revalidate()
             while (gap := self._gap()) is not None:
-                await self._writer.check_room(self._shown)
+                await self._writer.check_room()
                 await self._read(gap)
                 await self._forget_lost()
             recorder = self._attempts.recorder
@@ -85,8 +86,8 @@ class Fetch:
             self._attempts.restart()
             await self._discard()
             raise
-        except errors.VolumeFullError as error:
-            await self._release_endless(error)
+        except errors.VolumeFullError:
+            await self._release_endless()
             raise
         except errors.QuotaExceededError:
             await self._discard()
@@ -109,15 +110,15 @@ class Fetch:
             return False
         return self._attempts.provenance is None or not (recorder.have or recorder.parts)
 
-    async def _release_endless(self, error: errors.VolumeFullError) -> None:
+    async def _release_endless(self) -> None:
         """Delete the pieces of a body of unknown length that filled the volume, because the body may never end."""
         recorder = self._attempts.recorder
         if recorder is None or recorder.meta.length is not None:
             return
-        read = self._intake.received
+        read = quantity.render(self._intake.received)
         await self._discard()
         raise errors.SourceUnusableError.with_action(
-            f"{self._shown} sent {read} bytes without announcing a length, and filled the volume. {error}"
+            f"{self._shown} sent {read}B without announcing a length, and filled the supernode's volume"
         ) from None
 
     async def _forget_lost(self) -> None:

@@ -18,7 +18,12 @@ async def test_a_full_volume_is_reported_and_the_copy_continues_by_itself(tmp_pa
             copy = await b.until(lambda copy: copy.failure is not None)
             assert copy.failure is not None
             assert (copy.failure.reason, copy.failure.final) == (Reason.VOLUME_FULL, False)
+            message = copy.failure.message
+            assert message.startswith("The supernode's volume has no room for the file: ")
             await asyncio.sleep(0.2)
+            copy = await b.until(lambda copy: copy.failure is not None)
+            assert copy.failure is not None
+            assert message == copy.failure.message, "the repeated check of the room has another message"
             assert len(origin.log) == 1, "the origin was read although the volume is full"
             resize(disk, 16 * MIB)
             await b.whole(BODY.read(0, BODY.size))
@@ -39,7 +44,7 @@ async def test_m1_a_body_without_an_announced_length_never_keeps_a_volume_full(t
             copy = await b.until(look)
             assert copy.failure is not None
             assert (copy.failure.reason, copy.failure.final, copy.cached) == (Reason.SOURCE_UNUSABLE, True, 0)
-            assert "without announcing a length" in copy.failure.message
+            assert "without announcing a length, and filled the supernode's volume. " in copy.failure.message
             assert min(least) >= MIB, "the headroom was used"
             assert disk_free(disk) > 3.9 * MIB, "the room is not free again"
             assert 1 == len(origin.log)

@@ -115,7 +115,7 @@ async def test_a_cancelled_holder_frees_its_place(seed: int) -> None:
         (
             StoreFullError("cannot reserve 5 bytes of /srv/data: only 3 bytes are free", "only 3 bytes are free"),
             errors.VolumeFullError,
-            "The supernode's volume is full: only 3 bytes are free. Delete Tasks",
+            "The supernode's volume has no room for the file: only 3 bytes are free. Delete Tasks",
         ),
         (
             StoreError("cannot write /srv/data: it said no"),

@@ -236,7 +236,10 @@ async def test_an_empty_file_that_was_removed_from_the_disk_is_made_again(tmp_pa
 async def test_f3_a_file_that_does_not_fit_is_rejected_before_the_first_piece(cache: PieceCache) -> None:
     with pytest.raises(StoreFullError) as raised:
         await cache.hold(structs.replace(assignment(length=1 << 44), piece_size=1 << 22))
-    assert Reason.NODE_DISK_FULL == failed(raised.value).reason
+    state = failed(raised.value)
+    assert Reason.NODE_DISK_FULL == state.reason
+    assert state.message.startswith("The node's disk has no room for the file: 16TiB are needed, but only ")
+    assert "/" not in state.message
 
 
 async def test_f3_room_that_a_disk_reserves_only_in_part_is_free_again(
