@@ -72,6 +72,14 @@ def clear_name(path: Path) -> None:
         set_aside(path)
 
 
+def make_directory(path: Path, mode: int) -> None:
+    """Make a directory and those above it, unless it exists. Raises :class:`OSError`."""
+    try:
+        path.mkdir(mode=mode, parents=True, exist_ok=True)
+    except FileExistsError as error:
+        raise OSError(errno.ENOTDIR, "it is a file and not a directory") from error
+
+
 def set_aside(path: Path) -> None:
     """Rename a file or directory of another program, because Pantala needs its name. Raises :class:`OSError`."""
     path.rename(path.with_name(f"{path.name}.foreign-{secrets.token_hex(4)}"))

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from pantala_peer.errors import OutsideRootError, PathConflictError
 from pantala_pieces.errors import store_errors
-from pantala_pieces.writing import sync_directory
+from pantala_pieces.writing import make_directory, sync_directory
 
 _DIRECTORY = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
@@ -98,7 +98,7 @@ def check_root(root: Path, group: int | None = None) -> None:
             f"The peer is not a member of the group {group}. Add the peer to the group, or set another --files-group."
         )
     with store_errors(f"use {root} as the root", "Give a folder of a disk as --root"):
-        root.mkdir(mode=0o755, parents=True, exist_ok=True)
+        make_directory(root, 0o755)
         for directory in (root, root / "files", root / "cache", root / "published"):
             with contextlib.suppress(FileNotFoundError):
                 _check_directory(directory)

@@ -14,6 +14,7 @@ import structlog
 from pantala_pieces import records
 from pantala_pieces.errors import StoreFullError, store_errors
 from pantala_pieces.records import RecordError
+from pantala_pieces.writing import make_directory
 
 _log = structlog.get_logger(__name__)
 
@@ -37,7 +38,7 @@ def open_volume(directory: Path, new_id: Callable[[], str]) -> Path:
     """
     try:
         with store_errors(f"open the volume {directory}", "Give a folder of a disk as --data"):
-            directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+            make_directory(directory, 0o700)
             found = _read(directory / _NAME)
             if found is None:
                 found = _begin(directory, new_id())

@@ -311,6 +311,10 @@ def test_tasks_without_a_volume_file_are_left_alone(tmp_path: Path) -> None:
 
 def test_a_directory_that_cannot_be_created_is_a_store_error(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
+    with pytest.raises(
+        StoreError, match=r"/file: it is a file and not a directory\. Give a folder of a disk as --data"
+    ):
+        open_volume(tmp_path / "file", lambda: "one")
     with pytest.raises(StoreError, match=r"open the volume .*/data: Not a directory\. Give a folder"):
         open_volume(tmp_path / "file" / "data", lambda: "one")
 

@@ -36,6 +36,12 @@ def test_a5_a_root_that_other_users_could_redirect_is_rejected(tmp_path: Path, n
         check_root(root)
 
 
+def test_a_root_that_is_a_file_is_named(tmp_path: Path) -> None:
+    (tmp_path / "root").touch()
+    with pytest.raises(StoreError, match=r"/root as the root: it is a file and not a directory\. Give a folder"):
+        check_root(tmp_path / "root")
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can give a directory away")
 def test_a5_a_root_of_another_user_is_rejected(tmp_path: Path) -> None:
     root = tmp_path / "root"
