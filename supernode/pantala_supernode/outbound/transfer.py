@@ -170,8 +170,10 @@ class Transfer:
         if self._head is None and self._handle.getinfo(pycurl.HTTP_CONNECTCODE) >= 300:
             return proxy.refusal(self._handle.getinfo(pycurl.HTTP_CONNECTCODE))
         number, system = int(error.args[0]), self._handle.getinfo(pycurl.OS_ERRNO)
-        if number == pycurl.E_COULDNT_CONNECT and (name := errno.errorcode.get(system)):
-            return OutboundError(Fault.REFUSED if system == errno.ECONNREFUSED else Fault.UNREACHABLE, name)
+        if number == pycurl.E_COULDNT_CONNECT and system == errno.ECONNREFUSED:
+            return OutboundError(Fault.REFUSED)
+        if number == pycurl.E_COULDNT_CONNECT and system:
+            return OutboundError(Fault.UNREACHABLE, os.strerror(system).lower())
         if number in (pycurl.E_SSL_CONNECT_ERROR, pycurl.E_RECV_ERROR) and _CUT.search(self._handle.errstr()):
             where = "in the TLS handshake" if number == pycurl.E_SSL_CONNECT_ERROR else f"curl {number}"
             return OutboundError(Fault.INTERRUPTED, where)
