@@ -68,7 +68,7 @@ async def serving(
         yield 0
         return
     loop = asyncio.get_running_loop()
-    with listening(address) as sockets:
+    with listening(address, "--health-listen") as sockets:
         app = _application(loop, registry, ready=ready, alive=alive)
         up: Future[Callable[[], object]] = Future()
         thread = threading.Thread(target=_run, args=(app, sockets, up), name="health", daemon=True)

@@ -9,7 +9,6 @@ import ipaddress
 import resource
 import socket
 from collections.abc import Iterator
-from typing import Any
 
 from aiohttp import web
 
@@ -37,14 +36,20 @@ def file_limit() -> int:
 
 
 @contextlib.contextmanager
-def listening(address: ListenAddress) -> Iterator[list[socket.socket]]:
-    """Bind a socket to each address of the host, and close them at the end. Raises :class:`OSError`."""
+def listening(address: ListenAddress, flag: str = "") -> Iterator[list[socket.socket]]:
+    """Bind a socket to each address of the host, and close them at the end.
+
+    Raises :class:`OSError`, which names the ``flag`` of the address.
+    """
     with contextlib.ExitStack() as stack:
-        if address.host in _EVERY:
-            opened = [stack.enter_context(_both_families(address.port))]
-        else:
-            found = _found(address)
-            opened = [stack.enter_context(_bound(family, place)) for family, _, _, _, place in dict.fromkeys(found)]
+        try:
+            if address.host in _EVERY:
+                opened = [stack.enter_context(_both_families(address.port))]
+            else:
+                found = socket.getaddrinfo(*address, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
+                opened = [stack.enter_context(_bound(family, place)) for family, _, _, _, place in dict.fromkeys(found)]
+        except (OSError, UnicodeError) as error:
+            raise _failure(address, flag, error) from None
         for each in opened:
             each.setblocking(False)
         yield opened
@@ -64,14 +69,11 @@ def plain_address(text: str) -> str:
     return str(address.ipv4_mapped or text)
 
 
-def _found(address: ListenAddress) -> list[tuple[Any, ...]]:
-    try:
-        return socket.getaddrinfo(address.host, address.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE)
-    except (socket.gaierror, UnicodeError):
-        text = (
-            f"cannot listen at {address.host}:{address.port}: the host has no address. Give an address of this machine"
-        )
-        raise OSError(text) from None
+def _failure(address: ListenAddress, flag: str, error: OSError | UnicodeError) -> OSError:
+    shown = f"[{address.host}]:{address.port}" if ":" in address.host else f"{address.host}:{address.port}"
+    unknown = isinstance(error, socket.gaierror | UnicodeError)
+    why = "the host has no address" if unknown else (getattr(error, "strerror", "") or str(error)).lower()
+    return OSError(f"cannot listen at {shown}: {why}. Give another address of this machine{flag and f' as {flag}'}")
 
 
 def _both_families(port: int) -> socket.socket:
@@ -91,11 +93,7 @@ def _bound(family: int, place: tuple[object, ...], *, only: bool = True) -> sock
         if family == socket.AF_INET6:
             opened.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, int(only))
         opened.bind(place)
-    except OSError as error:
+    except OSError:
         opened.close()
-        shown = f"[{place[0]}]:{place[1]}" if family == socket.AF_INET6 else f"{place[0]}:{place[1]}"
-        why = f"cannot listen at {shown}: {(error.strerror or str(error)).lower()}. Give another address"
-        failure = OSError(why)
-        failure.errno = error.errno
-        raise failure from None
+        raise
     return opened

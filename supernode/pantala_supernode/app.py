@@ -266,7 +266,7 @@ class App:
                 health.serving(settings.health_listen, registry, ready=self._problems),
                 contextlib.nullcontext() if self._certificate is None else self._certificate.running(),
                 site(self.api, self.front, settings.listen, share=0.5, tls=self._tls) as port,
-                self._pieces.serving(settings.piece_listen, share=0.25, grace=GRACE),
+                self._pieces.serving(settings.piece_listen, share=0.25, grace=GRACE, flag="--piece-listen"),
             ):
                 _log.info(
                     "supernode is up",

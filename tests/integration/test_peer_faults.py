@@ -156,6 +156,7 @@ async def test_a_mirror_whose_port_is_taken_begins_when_the_port_is_free(
         async with it.peer(mirror_listen=ListenAddress("127.0.0.1", port)) as node:
             await it.supernode.publish(File("a", content(1)))
             assert f"cannot listen at 127.0.0.1:{port}: address already in use" in node.mirror.problem()
+            assert " as --mirror-listen. The peer tries again" in node.mirror.problem()
             assert (None, 0) == (node.mirror.url(), node.mirror.reachable_port())
             taken.close()
             await eventually(lambda: node.mirror.port == port)

@@ -75,7 +75,7 @@ class Authority:
         app = web.Application(client_max_size=_MAX_REQUEST, middlewares=[one_request])
         app.router.add_post(PATH, self._sign)
         tls = self.keeper.contexts.open_listener
-        with listening(self._listen) as sockets:
+        with listening(self._listen, "--tls-listen") as sockets:
             async with serving_at(app, sockets, grace=1.0, most=_MOST, lingering=1.0, tls=tls):
                 yield int(sockets[0].getsockname()[1])
 

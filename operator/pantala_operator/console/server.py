@@ -57,7 +57,7 @@ class ConsoleServer:
         if address is None:
             yield 0
             return
-        async with serving(self.application(), address, grace=1.0, most=_MOST) as port:
+        async with serving(self.application(), address, grace=1.0, most=_MOST, flag="--console-listen") as port:
             yield port
 
     def application(self) -> web.Application:

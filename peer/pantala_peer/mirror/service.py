@@ -120,7 +120,7 @@ class MirrorService:
         """
         token = await asyncio.to_thread(_token, self._rules.token_file)
         runner = runner_of(self.server.application(token), grace=_GRACE, lingering=0.0, handler_cancellation=True)
-        with listening(address) as sockets:
+        with listening(address, "--mirror-listen") as sockets:
             async with (
                 self._supernode.connected(),
                 contextlib.aclosing(self._manifests),

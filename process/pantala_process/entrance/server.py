@@ -73,9 +73,14 @@ async def accepting(
 
 
 @contextlib.asynccontextmanager
-async def serving(app: web.Application, address: ListenAddress, *, grace: float, most: int) -> AsyncIterator[int]:
-    """Serve ``app`` while the block runs, and yield the port. Then running requests get ``grace`` seconds to finish."""
-    with listening(address) as sockets:
+async def serving(
+    app: web.Application, address: ListenAddress, *, grace: float, most: int, flag: str = ""
+) -> AsyncIterator[int]:
+    """Serve ``app`` while the block runs, and yield the port. Then running requests get ``grace`` seconds to finish.
+
+    ``flag`` names the address in an error.
+    """
+    with listening(address, flag) as sockets:
         async with serving_at(app, sockets, grace=grace, most=most):
             yield int(sockets[0].getsockname()[1])
 

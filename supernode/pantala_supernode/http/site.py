@@ -38,6 +38,6 @@ async def site(
         stack.push_async_callback(front.close, _LAST)
         stack.push_async_callback(runner.cleanup)
         stack.callback(front.drain)
-        sockets = stack.enter_context(listening(listen))
+        sockets = stack.enter_context(listening(listen, "--listen"))
         await stack.enter_async_context(accepting(runner, sockets, most=most, tls=context, protocol=front.protocol))
         yield int(sockets[0].getsockname()[1])

@@ -69,8 +69,16 @@ def test_a_port_in_use_is_an_error_that_names_it() -> None:
         first.listen()
         port = first.getsockname()[1]
         for host in ("::", "127.0.0.1"):
-            with pytest.raises(OSError, match=rf"cannot listen at .*:{port}"), listening(ListenAddress(host, port)):
+            message = rf"cannot listen at .*:{port}: address already in use\. Give another address .* as --x-listen$"
+            with pytest.raises(OSError, match=message), listening(ListenAddress(host, port), "--x-listen"):
                 pass
+
+
+@pytest.mark.parametrize("host", ["unknown.invalid", "x" * 64])
+def test_a_host_without_an_address_is_an_error_that_names_the_flag(host: str) -> None:
+    message = f"cannot listen at {host}:0: the host has no address. Give another address of this machine as --listen"
+    with pytest.raises(OSError, match=message), listening(ListenAddress(host, 0), "--listen"):
+        pass
 
 
 def test_sockets_are_closed_at_the_end() -> None:

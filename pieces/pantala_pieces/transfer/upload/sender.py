@@ -67,12 +67,15 @@ class PieceSender:
         self._tls = tls
 
     @contextlib.asynccontextmanager
-    async def serving(self, address: ListenAddress, *, share: float, grace: float) -> AsyncIterator[int]:
+    async def serving(
+        self, address: ListenAddress, *, share: float, grace: float, flag: str = "--listen"
+    ) -> AsyncIterator[int]:
         """Serve pieces while the block runs, and yield the port. Then running uploads get ``grace`` seconds to end.
 
         Connections may use the fraction ``share`` of the limit of open files. Further connections are closed at once.
+        ``flag`` names the address in an error.
         """
-        with listening(address) as sockets:
+        with listening(address, flag) as sockets:
             for each in sockets:
                 each.listen(_BACKLOG)
             self.log.open()
