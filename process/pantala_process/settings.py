@@ -20,6 +20,7 @@ from pantala_protocol.rules import quantity
 T = TypeVar("T")
 
 _BRACKETED = re.compile(r"\[[^\[\]]+\]")
+_HOST = re.compile(r"[A-Za-z0-9_.-]{1,253}")
 _AUTHORITY = re.compile(r"(?:\[([0-9a-f:]+)\]|([^\[\]:]+))(?::[0-9]+)?")
 _SIZE = re.compile(r"[0-9]{1,15}([KMGT]i)?")
 _RATE = re.compile(r"[0-9]{1,15}([kMG]|[KMG]i)?")
@@ -163,6 +164,16 @@ def address(text: str) -> ListenAddress:
     if int(port[:6]) > 65535:
         raise ValueError("has a port above 65535. Give an address like 0.0.0.0:8080.")
     return ListenAddress(host.removeprefix("[").removesuffix("]"), int(port))
+
+
+def host(text: str) -> str:
+    """Check a host name or an IP address. An IPv6 address has no brackets."""
+    try:
+        if _HOST.fullmatch(text) is None:
+            ipaddress.IPv6Address(text)
+    except ValueError:
+        raise ValueError("is not a host. Give a host name or an IP address, without a scheme and a port.") from None
+    return text
 
 
 def http_url(text: str) -> str:

@@ -104,7 +104,9 @@ class Settings(TLSFlags):
     )
     """A separate port, so that pieces can have other network policies and limits than the API."""
     data: Path = flag(Path, "DIR", "the directory of the volume")
-    advertise: str = flag(str, "HOST", "host at which peers reach --piece-listen (the host of that flag)", default="")
+    advertise: str = flag(
+        settings.host, "HOST", "host at which peers reach --piece-listen (the host of that flag)", default=""
+    )
     no_auth: bool = switch("serve every client without a token; only on loopback, or with --i-know")
     trusted_operator: str = settings.account_flag("operator", "the operator")
     trusted_peer: str = settings.account_flag("peer", "the peers")

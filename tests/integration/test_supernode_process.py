@@ -71,6 +71,8 @@ def test_wrong_flags_end_with_2_and_name_the_remedy(program: str, flag: tuple[st
         ("--disk-high 0", "from 1 to 100"),
         ("--origin-rate fast", "Give bytes a second"),
         ("--serve-rate 0", "Give bytes a second"),
+        ("--advertise http://x", "Give a host name or an IP address"),
+        ("--advertise 10.0.0.7:8001", "without a scheme and a port"),
         ("--piece-size-rule large", "mixed, swarm, dragonfly"),
     ],
 )

@@ -48,6 +48,11 @@ def test_the_help_names_required_flags_and_the_variables(capsys: pytest.CaptureF
     assert "PANTALA_LOG_LEVEL" in text
 
 
+@pytest.mark.parametrize("text", ["node_1.corp", "10.0.0.7", "fd00::7", "fe80::1%eth0"])
+def test_a_host_is_a_name_or_an_address(text: str) -> None:
+    assert text == settings.host(text)
+
+
 def test_an_empty_value_counts_as_not_given() -> None:
     assert 4 == read(["--supernode-url", "http://x", "--downloads", ""], {"PANTALA_DOWNLOADS": "9"}).downloads
     with pytest.raises(SettingsError, match="--supernode-url is missing"):
