@@ -6,6 +6,7 @@ manifests and blobs that an order needs.
 
 from collections.abc import Iterable, Set
 
+import structlog
 from msgspec.structs import replace
 
 from pantala_protocol import image
@@ -15,6 +16,8 @@ from pantala_protocol.statement import Statement
 from pantala_supernode.errors import ForbiddenError
 from pantala_supernode.registry.clouds.accounts import AccountChoice
 from pantala_supernode.registry.credentials import Keyring, RegistryAccount
+
+_log = structlog.get_logger(__name__)
 
 Credentials = tuple[str, ...]
 """The texts of an image's pull secrets, as the statement has them."""
@@ -92,17 +95,21 @@ class OrderAccounts:
 
     def of(self, wanted: WantedImage, reference: ImageReference) -> tuple[RegistryAccount, ...]:
         """The accounts, in the sequence in which to try them. See :class:`AccountChoice`."""
-        found = self._choice.of(reference, self._keyring(wanted.credentials))
+        found = self._choice.of(reference, self._keyring(wanted))
         accepted = self._accepted.get((reference.name, wanted.credentials))
         return tuple(sorted(found, key=lambda account: account != accepted))
 
     def accept(self, wanted: WantedImage, reference: ImageReference, account: RegistryAccount) -> None:
         self._accepted[reference.name, wanted.credentials] = account
 
-    def _keyring(self, secrets: Credentials) -> Keyring:
+    def _keyring(self, wanted: WantedImage) -> Keyring:
+        secrets = wanted.credentials
         if secrets not in self._keyrings:
-            readable = (secret for secret in secrets if _keyring(secret) is not None)
-            self._keyrings[secrets] = _keyring(*readable) or Keyring()
+            found = _keyring(*(secret for secret in secrets if _keyring(secret) is not None))
+            if found is None:
+                text = "ignored all pull secrets of an image; together they have too many entries, so remove some"
+                _log.warning(text, image=wanted.image)
+            self._keyrings[secrets] = found or Keyring()
         return self._keyrings[secrets]
 
 

@@ -4,6 +4,7 @@ import hashlib
 import json
 
 import pytest
+from structlog.testing import capture_logs
 
 from pantala_protocol import image
 from pantala_protocol.image import ImageRepository
@@ -177,4 +178,7 @@ def test_h7_former_pull_secrets_are_forgotten(stated: StatedImages) -> None:
     accounts.keep(stated.credentials)
     assert usual == accounts.of(order, reference)
     hostile = WantedImage("ns/app", order.image, credentials=(json.dumps(many), json.dumps(many)))
-    assert (ANONYMOUS,) == accounts.of(hostile, reference)
+    with capture_logs() as logged:
+        for _ in range(2):
+            assert (ANONYMOUS,) == accounts.of(hostile, reference)
+    assert [order.image] == [each["image"] for each in logged if "too many entries" in each["event"]]
