@@ -4,6 +4,8 @@ import hashlib
 import os
 from pathlib import Path
 
+import pytest
+
 from pantala_peer.cache.publisher import PublicationRequest, Publisher
 from pantala_peer.cache.tree import FileAccess, check_root
 
@@ -37,6 +39,11 @@ class PublisherNode:
 
     def tree(self) -> list[str]:
         return sorted(str(path.relative_to(self.files)) for path in self.files.rglob("*"))
+
+
+@pytest.fixture
+def node(tmp_path: Path) -> PublisherNode:
+    return PublisherNode(tmp_path / "root")
 
 
 def snapshot(directory: Path) -> dict[str, tuple[int, bytes]]:

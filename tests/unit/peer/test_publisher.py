@@ -17,12 +17,7 @@ from pantala_pieces.digests import sha256_of
 from pantala_pieces.errors import StoreError
 from tests.support.examples import examples
 from tests.support.publisher_node import CONTENT, OTHER, TASK, PublisherNode, snapshot
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> PublisherNode:
-    return PublisherNode(tmp_path / "root")
-
+from tests.support.publisher_node import node as node
 
 TRAVERSALS = [
     "", "/", "/etc/passwd", "..", ".", "../x", "a/../../x", "a/..", "./a", "a/./b", "a//b", "a/", "//a", "a\0b", "a\nb",

@@ -9,11 +9,7 @@ from pantala_peer.cache.tree import FileAccess, check_root
 from pantala_peer.errors import OutsideRootError
 from pantala_pieces.errors import StoreError
 from tests.support.publisher_node import PublisherNode
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> PublisherNode:
-    return PublisherNode(tmp_path / "root")
+from tests.support.publisher_node import node as node
 
 
 @pytest.mark.parametrize("name", [".", "files", "cache", "published"])

@@ -2,7 +2,6 @@
 
 import errno
 import os
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,11 +14,7 @@ from pantala_peer.errors import PathConflictError
 from pantala_pieces.errors import StoreError
 from tests.support.examples import examples
 from tests.support.publisher_node import CONTENT, OTHER, TASK, PublisherNode, descriptors
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> PublisherNode:
-    return PublisherNode(tmp_path / "root")
+from tests.support.publisher_node import node as node
 
 
 def test_a_failed_publication_leaves_no_directories(node: PublisherNode) -> None:
