@@ -1,7 +1,6 @@
 """Whatever happens to one file of a store: the process starts, serves no wrong byte, and loses one copy at most."""
 
 import contextlib
-import hashlib
 import os
 import random
 import shutil
@@ -21,7 +20,7 @@ from pantala_protocol.images import NodeOrder, NodeOrders, PullOrder
 from pantala_supernode.cdn.recorder import Recorder
 from pantala_supernode.volume.identity import open_volume
 from tests.support.examples import examples
-from tests.support.pieces import pieces_of
+from tests.support.pieces import pieces_of, sha256
 
 SIZE = 1024
 TASKS = [digit * 64 for digit in "123"]
@@ -44,10 +43,6 @@ def fill(store: PieceStore) -> None:
         else:
             file.update(Meta(task, f"g{task[0]}", SIZE, len(content), '"e"', "", sha256(content)))
         file.close()
-
-
-def sha256(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def damages(content: bytes) -> Iterator[tuple[str, Damage]]:

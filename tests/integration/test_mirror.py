@@ -11,9 +11,9 @@ from pantala_peer.mirror.deadlines import Deadlines
 from tests.support.eventually import eventually
 from tests.support.mirror_stage import LAYER, MirrorStage
 from tests.support.mirror_stage import it as it
+from tests.support.pieces import sha256 as digest_of
 from tests.support.scripted_files import PIECE
 from tests.support.scripted_images import OCI, REGISTRY, BlobFile, Image
-from tests.support.scripted_images import digest as digest_of
 
 HURRIED = Deadlines(manifest=0.8, small=0.8, blob=0.8, again=0.4, stall=0.8)
 

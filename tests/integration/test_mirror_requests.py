@@ -11,8 +11,8 @@ from pantala_process.listening import file_limit
 from pantala_protocol.rules import headers
 from tests.support.mirror_stage import LAYER, MirrorStage
 from tests.support.mirror_stage import it as it
+from tests.support.pieces import sha256 as digest_of
 from tests.support.scripted_images import REGISTRY
-from tests.support.scripted_images import digest as digest_of
 
 PRIVATE = "Basic c2VjcmV0"
 

@@ -3,7 +3,6 @@
 import asyncio
 import base64
 import contextlib
-import hashlib
 import json
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
@@ -21,15 +20,12 @@ from pantala_supernode.registry.endpoint import RegistryEndpoints
 from pantala_supernode.registry.manifest import OCI_INDEX, OCI_MANIFEST
 from pantala_supernode.registry.service import RegistryService, open_service
 from tests.support.outbound import local_egress
+from tests.support.pieces import sha256 as sha256
 from tests.support.web_server import web_server
 
 PASSWORD = "s3cret-password"
 LAYER = bytes(range(256)) * 4000
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse | None]]
-
-
-def sha256(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 @dataclass

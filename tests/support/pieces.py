@@ -1,5 +1,6 @@
 """The pieces of a content, as a receiver stores them."""
 
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -16,6 +17,10 @@ def store(tmp_path: Path) -> Iterator[PieceStore]:
     store.open()
     yield store
     store.close()
+
+
+def sha256(data: bytes) -> str:
+    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def piece_of(number: int, data: bytes) -> Piece:

@@ -2,7 +2,6 @@
 
 import asyncio
 import contextlib
-import hashlib
 import json
 import random
 from collections.abc import AsyncIterator
@@ -16,16 +15,13 @@ from aiohttp import web
 from pantala_protocol import registry, task_id
 from pantala_protocol.registry import BlobAnswer, ManifestAnswer
 from pantala_protocol.sync import PieceWork, SyncRequest, WantedBlob
+from tests.support.pieces import sha256
 from tests.support.scripted_files import File
 from tests.support.scripted_supernode import Known, ScriptedSupernode
 
 OCI = "application/vnd.oci.image.manifest.v1+json"
 INDEX = "application/vnd.oci.image.index.v1+json"
 REGISTRY = "registry.example:5000"
-
-
-def digest(body: bytes) -> str:
-    return f"sha256:{hashlib.sha256(body).hexdigest()}"
 
 
 @dataclass
@@ -38,7 +34,7 @@ class BlobFile(File):
 
     @cached_property
     def digest(self) -> str:
-        return digest(self.content)
+        return sha256(self.content)
 
 
 @dataclass
@@ -63,7 +59,7 @@ class Image:
 
     @property
     def digest(self) -> str:
-        return digest(self.manifest)
+        return sha256(self.manifest)
 
     @property
     def blobs(self) -> list[BlobFile]:

@@ -4,12 +4,9 @@ import hashlib
 import io
 
 from pantala_pieces.digests import RunningDigest, sha256_of
+from tests.support.pieces import sha256 as digest_of
 
 SIZE = (1 << 20) + 5
-
-
-def digest_of(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def test_pieces_in_order_give_the_digest_of_the_whole() -> None:

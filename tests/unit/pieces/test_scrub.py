@@ -2,7 +2,6 @@
 
 import asyncio
 import errno
-import hashlib
 import os
 import threading
 import time
@@ -21,16 +20,12 @@ from pantala_pieces.verification import CHUNK, STEP, FileVerdict, Finding, Verif
 from pantala_protocol import task_id
 from pantala_protocol.geometry import Geometry
 from tests.support.eventually import eventually
-from tests.support.pieces import pieces_of
+from tests.support.pieces import pieces_of, sha256
 from tests.support.pieces import store as store
 
 SIZE = 1 << 17
 CONTENT = os.urandom(CHUNK + 3 * SIZE + 5)
 GEOMETRY = Geometry(SIZE, len(CONTENT))
-
-
-def sha256(data: bytes) -> str:
-    return f"sha256:{hashlib.sha256(data).hexdigest()}"
 
 
 def stored(store: PieceStore, name: str = "a", content: bytes = CONTENT, size: int = SIZE) -> PieceFile:

@@ -1,7 +1,6 @@
 """Manifests are verified, requested once, kept within bounds, and served to clients that the registry let in."""
 
 import asyncio
-import hashlib
 import json
 from typing import Any
 
@@ -16,13 +15,10 @@ from pantala_peer.mirror.supernode import SupernodeRegistries
 from pantala_protocol.image import ImageRepository
 from pantala_protocol.registry import ManifestAnswer
 from pantala_protocol.rules.rights import SECONDS, Rights
+from tests.support.pieces import sha256 as digest
 
 REPOSITORY = ImageRepository("r", "a")
 A, B, C = (f"sha256:{letter * 64}" for letter in "abc")
-
-
-def digest(content: bytes) -> str:
-    return f"sha256:{hashlib.sha256(content).hexdigest()}"
 
 
 def body(number: int = 0) -> bytes:
