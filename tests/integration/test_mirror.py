@@ -100,6 +100,21 @@ async def test_a_range_begins_at_its_first_byte(it: MirrorStage, header: str, st
     assert start // PIECE == it.supernode.begun[0], "the urgent piece comes first"
 
 
+async def test_a_range_waits_while_the_bytes_of_an_earlier_range_arrive(it: MirrorStage) -> None:
+    """Containerd 2.1 can read one layer in parallel ranges. The last ones were late, and the mirror was left alone."""
+    it.supernode.released = 0
+    await it.begin_pull(mirror_deadlines=HURRIED)
+    bounds = (f"bytes=0-{9 * PIECE - 1}", f"bytes={9 * PIECE}-")
+    asking = [asyncio.create_task(it.blob(it.layer, Range=bound)) for bound in bounds]
+    for piece in range(11):
+        await asyncio.sleep(0.2)
+        await it.supernode.release((2 << piece) - 1)
+    answers = await asyncio.gather(*asking)
+    assert [206, 206] == [answer.status for answer in answers]
+    assert LAYER == b"".join(answer.body for answer in answers)
+    assert 0 == it.peer.mirror.server.counts.late
+
+
 async def test_a_range_beyond_the_end_is_416_and_an_invalid_range_gets_the_whole_blob(it: MirrorStage) -> None:
     await it.begin_pull()
     status, headers, _ = await it.blob(it.layer, Range=f"bytes={len(LAYER)}-")

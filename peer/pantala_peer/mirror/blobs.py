@@ -48,17 +48,18 @@ class CachedBlobs:
         return self.cache.is_whole(task_id.of_blob(digest))
 
     async def read(
-        self, digest: str, origin: BlobOrigin, client: Subject, start: int, end: int
+        self, digest: str, origin: BlobOrigin, client: Subject, start: int, end: int, *, first: float
     ) -> AsyncGenerator[bytes, None]:
         """Yield the bytes ``[start, end)`` in order, as they arrive, once the client has a right to them.
 
-        Raises :class:`MirrorError`, and :class:`SlowError` if the next byte is late and a second demand did not help.
+        Raises :class:`MirrorError`, and :class:`SlowError` if no byte arrives in ``first`` seconds, or if a later byte
+        is late and a second demand did not help. While a reader of an earlier byte gets pieces, no later byte is late.
         """
         if not self.holds(digest) and self._answering(task_id.of_blob(digest)) is None:
             raise OwnerUnreachableError(f"the supernode that fetches {digest} does not answer")
         with self._demand.reader(digest, origin, start) as reader:
             reading = _BlobReading(self, reader, client)
-            await reading.ask()
+            await reading.begin(start, end, first)
             while start < end:
                 file, stop = await reading.next(start, end)
                 data = await asyncio.to_thread(_pread, file, start, stop)
@@ -76,24 +77,35 @@ class _BlobReading:
         self._client = client
         self._name = task_id.of_blob(reader.digest)
         self._generation = ""
+        self._limits: dict[asyncio.Timeout, float] = {}
+        """The limits of the current wait, with their seconds."""
 
     async def ask(self) -> None:
         """Ask for a right to this node's pieces, or to those that will arrive. Raises :class:`MirrorError`."""
         reader = self._reader
         self._generation = await self._blobs.rights.generation(self._client, reader.digest, reader.origin, self._here())
 
+    async def begin(self, position: int, end: int, seconds: float) -> None:
+        """Get a right, and wait for the first byte. Raises :class:`MirrorError`."""
+        try:
+            async with self._limit(seconds):
+                await self.ask()
+                await self.next(position, end)
+        except TimeoutError:
+            raise self._late(position) from None
+
     async def next(self, position: int, end: int) -> tuple[PieceFile, int]:
         """Wait for the byte at ``position``. Returns the same as :meth:`held`."""
         deadlines = self._blobs.deadlines
         with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(deadlines.again):
+            async with self._limit(deadlines.again):
                 return await self._arrival(position, end)
         self._reader.stalled()
         try:
-            async with asyncio.timeout(deadlines.stall - deadlines.again):
+            async with self._limit(deadlines.stall - deadlines.again):
                 return await self._arrival(position, end)
         except TimeoutError:
-            raise SlowError(f"no byte of {self._reader.digest} after byte {position} arrived in time") from None
+            raise self._late(position) from None
 
     def held(self, position: int, end: int) -> tuple[PieceFile, int] | None:
         """The file with the byte at ``position``, and the end of the next read. Raises :class:`MirrorError`."""
@@ -121,7 +133,23 @@ class _BlobReading:
                 continue
             self._reader.waits_at(position)
             await self._blobs.waiters.wait(self._name)
+            if not self._reader.leads:  # the supernode gives the pieces of an earlier reader first
+                for limit, seconds in self._limits.items():
+                    limit.reschedule(asyncio.get_running_loop().time() + seconds)
         return held
+
+    @contextlib.asynccontextmanager
+    async def _limit(self, seconds: float) -> AsyncGenerator[None, None]:
+        """A timeout. It begins again with each piece that arrives for a reader of an earlier byte."""
+        async with asyncio.timeout(seconds) as limit:
+            self._limits[limit] = seconds
+            try:
+                yield
+            finally:
+                del self._limits[limit]
+
+    def _late(self, position: int) -> SlowError:
+        return SlowError(f"no byte of {self._reader.digest} after byte {position} arrived in time")
 
     def _here(self) -> str:
         """The generation of this node's pieces. Empty without pieces."""

@@ -26,13 +26,21 @@ class BlobOrigin:
 class BlobReader:
     """The demand of one request that reads a blob."""
 
-    def __init__(self, digest: str, origin: BlobOrigin, position: int, changed: Callable[[], None]) -> None:
+    def __init__(
+        self, digest: str, origin: BlobOrigin, position: int, readers: list["BlobReader"], changed: Callable[[], None]
+    ) -> None:
         self.digest = digest
         self.origin = origin
         self.position = position
         self.stalls = 0
         """How often the wait for the byte at ``position`` was too long."""
+        self._readers = readers
         self._changed = changed
+
+    @property
+    def leads(self) -> bool:
+        """True if no other reader of the blob needs an earlier byte."""
+        return all(self.position <= other.position for other in self._readers)
 
     def waits_at(self, position: int) -> None:
         """Record which byte the reader needs next."""
@@ -62,7 +70,7 @@ class BlobDemand:
         """Demand a blob from ``position`` on while the context is entered."""
         name = task_id.of_blob(digest)
         readers = self._readers.setdefault(name, [])
-        reader = BlobReader(digest, origin, position, lambda: self._send(name, readers))
+        reader = BlobReader(digest, origin, position, readers, lambda: self._send(name, readers))
         readers.append(reader)
         self._send(name, readers)
         try:

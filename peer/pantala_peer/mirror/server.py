@@ -22,7 +22,7 @@ from pantala_peer.mirror.deadlines import Deadlines, RepositoryBreaker
 from pantala_peer.mirror.demand import BlobOrigin
 from pantala_peer.mirror.errors import MirrorError, ProbeMissError, SlowError
 from pantala_peer.mirror.grants import CHALLENGE, PullGrant, PullGrants, is_ours
-from pantala_peer.mirror.manifests import CachedManifests, DigestInfo, RegistryChallenge, ServedManifest
+from pantala_peer.mirror.manifests import CachedManifests, RegistryChallenge, ServedManifest
 from pantala_peer.mirror.request import (
     BlobRequest,
     ByteRange,
@@ -203,8 +203,12 @@ class MirrorServer:
             response.headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{info.size}"
         origin = BlobOrigin(asked.repository, info.size, "" if grant else authorization, grant.key if grant else "")
         part = part or ByteRange(0, info.size)
-        async with aclosing(self._blobs.read(asked.digest, origin, client, *part)) as chunks:
-            first = await self._first(chunks, asked, info)
+        deadline = self._rules.deadlines.first_byte(info.size, is_config=info.is_config)
+        async with aclosing(self._blobs.read(asked.digest, origin, client, *part, first=deadline)) as chunks:
+            try:
+                first = await anext(chunks)
+            except SlowError as error:
+                raise self._late(asked.repository, f"the blob {asked.digest}") from error
             response.content_length = part.end - part.start
             await response.prepare(request)
             await self._send(response, asked, first, chunks, grant)
@@ -226,15 +230,6 @@ class MirrorServer:
             self._break_off(response, asked, error)
         else:
             self.counts.blobs += 1
-
-    async def _first(self, chunks: AsyncGenerator[bytes, None], asked: BlobRequest, info: DigestInfo) -> bytes:
-        """Wait for the first bytes. Raises :class:`MirrorError` if they are late."""
-        deadline = self._rules.deadlines.first_byte(info.size, is_config=info.is_config)
-        try:
-            async with asyncio.timeout(deadline):
-                return await anext(chunks)
-        except (TimeoutError, SlowError) as error:
-            raise self._late(asked.repository, f"the blob {asked.digest}") from error
 
     async def _write(self, response: web.StreamResponse, chunk: bytes, grant: PullGrant | None) -> None:
         async with asyncio.timeout(self._rules.deadlines.reader):

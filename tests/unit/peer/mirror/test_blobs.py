@@ -92,7 +92,7 @@ class Node:
     async def read(self, start: int = 0, end: int = len(CONTENT)) -> bytes:
         got = self.got = bytearray()
         async with contextlib.aclosing(
-            self.blobs.read(DIGEST, ORIGIN, self.rights.client("r/a", ""), start, end)
+            self.blobs.read(DIGEST, ORIGIN, self.rights.client("r/a", ""), start, end, first=self.blobs.deadlines.stall)
         ) as chunks:
             async for chunk in chunks:
                 got += chunk
@@ -141,6 +141,19 @@ async def test_a_late_byte_is_wanted_again_and_then_given_up(node: Node) -> None
         await node.read()
     assert CONTENT[:PIECE] == node.got
     assert WantedBlob("r", "a", DIGEST, PIECE, 1) == node.reports[-1]
+
+
+@pytest.mark.parametrize("node", [0.4], indirect=True)
+async def test_other_pieces_do_not_extend_the_wait_of_the_first_reader(node: Node) -> None:
+    await node.hold()
+    await node.put(0)
+    reading = asyncio.create_task(node.read())
+    for piece in range(2, 12):
+        await node.put(piece)
+        await asyncio.sleep(0.06)
+    assert reading.done()
+    with pytest.raises(SlowError):
+        await reading
 
 
 async def test_a_cache_replaced_during_a_read_shows_no_empty_bytes(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
