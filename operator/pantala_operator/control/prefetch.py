@@ -267,7 +267,8 @@ class PrefetchController:
                 votes.append(state.vote)
             elif isinstance(each, ImagePrefetch) and each.spec.startup_taint is not None and each.spec.votes:
                 taint, privileged = each.spec.startup_taint, self._known.workloads.is_privileged(each)
-                vote, state.wake_at = startup_taint.unknown_vote(taint, nodes, now, privileged=privileged)
+                target = each.spec.target
+                vote, state.wake_at = startup_taint.unknown_vote(taint, target, nodes, now, privileged=privileged)
                 unknown.append(vote)
         self._writer.remove_taints(startup_taint.removable((*votes, *unknown), self._rights))
         # Until the first report, no node is known to have its images.

@@ -4,11 +4,12 @@ Each ImagePrefetch with a startup taint votes on the nodes that it targets. A no
 """
 
 from collections.abc import Iterable, Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
 from typing import Final, NamedTuple
 
-from pantala_operator.resources.api import IMAGES_READY, Node
+from pantala_operator.plan.targets import choose
+from pantala_operator.resources.api import IMAGES_READY, Node, Target
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.prefetch import StartupTaint
 from pantala_operator.resources.status import no, yes
@@ -90,15 +91,17 @@ def vote(
 
 
 def unknown_vote(
-    taint: StartupTaint, nodes: Mapping[str, Node], now: datetime, *, privileged: bool
+    taint: StartupTaint, target: Target, nodes: Mapping[str, Node], now: datetime, *, privileged: bool
 ) -> tuple[TaintVote, datetime | None]:
     """The vote of an ImagePrefetch without a plan, and the time at which a deadline changes it.
 
-    Its targets are unknown, so every node waits until the deadline. An ImagePrefetch has no plan right after a
-    restart, or if it cannot be planned.
+    An ImagePrefetch has no plan right after a restart, or if it cannot be planned. So every node waits until the
+    deadline. Then the tainted nodes that the target selects by name and labels lose the taint.
     """
     made, wake, _ = vote(taint, nodes, nodes, frozenset(), NodeRights(), now, privileged=privileged)
-    return TaintVote(taint.key, keep=made.keep, waiting=made.waiting), wake
+    selected = choose(target, "", nodes, {}, frozenset()).passed_over  # without peers: all that match
+    over = made.release & selected.keys()
+    return replace(made, release=over, ready=over), wake
 
 
 def removable(votes: Iterable[TaintVote], rights: NodeRights) -> Mapping[str, frozenset[str]]:
@@ -119,14 +122,15 @@ def node_conditions(
 
     A node without a vote has the condition only if it had one before. Such a node waits for no image any more.
     ``unknown``: the votes of ImagePrefetches without a plan. Before its deadline, such a vote prevents that the
-    condition becomes True. While there is one, nodes without another vote keep their condition.
+    condition becomes True. While there is one, all other nodes keep their condition.
     """
-    waiting: set[str] = set()
-    ready: set[str] = set()
+    waiting, ready, held = set[str](), set[str](), set[str]()
     for each in votes:
         waiting |= each.waiting
         ready |= each.ready
-    held = frozenset[str]().union(*(each.waiting for each in unknown))
+    for each in unknown:
+        held |= each.waiting
+        ready |= each.ready
     found = dict.fromkeys(waiting, _WAITING) | dict.fromkeys(ready - waiting - held, _PRESENT)
     if unknown:
         return found

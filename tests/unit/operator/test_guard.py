@@ -112,6 +112,30 @@ async def test_an_image_prefetch_that_cannot_be_planned_holds_only_its_own_taint
         assert [] == tainted()
 
 
+async def test_the_deadline_of_an_image_prefetch_that_cannot_be_planned_frees_the_nodes_that_it_selects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    stage = OperatorStage(startup_taints=("pantala.dev/",))
+    breaks(monkeypatch, plans, "bad")
+    taint = {"key": "pantala.dev/x", "effect": "NoSchedule"}
+    for name in ("chosen", "other"):
+        metadata = {"name": name, "labels": {"pool": name}, "creationTimestamp": "2026-01-01T00:00:00Z"}
+        stage.cluster.put("nodes", {"metadata": metadata, "spec": {"taints": [taint]}})
+    async with stage.operator():
+        startup = {"key": "pantala.dev/x", "deadlineSeconds": 60}
+        spec = {"images": [{"image": "one:1"}], "target": {"nodeSelector": {"pool": "chosen"}}, "startupTaint": startup}
+        stage.cluster.put("imageprefetches", {"metadata": {"name": "bad", "namespace": "ns"}, "spec": spec})
+
+        def tainted() -> list[str]:
+            return [name for name, node in stage.cluster.objects["nodes"].items() if node["spec"]["taints"]]
+
+        await asyncio.sleep(55 - stage.clock.monotonic())
+        assert ["chosen", "other"] == tainted()
+        await eventually(lambda: tainted() == ["other"], within=10)
+        await asyncio.sleep(3600)
+        assert ["other"] == tainted()
+
+
 async def test_a_former_plan_gives_no_vote_and_no_wake_time(monkeypatch: pytest.MonkeyPatch) -> None:
     stage = OperatorStage(startup_taints=("pantala.dev/x",))
     taints = [{"key": "pantala.dev/x", "effect": "NoSchedule"}]

@@ -16,7 +16,7 @@ from pantala_operator.plan.prefetch.pins import resolve
 from pantala_operator.plan.prefetch.plan import demand_of, plan
 from pantala_operator.plan.prefetch.run import Run
 from pantala_operator.plan.startup_taint import NodeRights, TaintVote, node_conditions, removable, unknown_vote, vote
-from pantala_operator.resources.api import NodeCondition, NodeStatus
+from pantala_operator.resources.api import NodeCondition, NodeStatus, Target
 from pantala_operator.resources.prefetch import ImageKey, StartupTaint
 from pantala_protocol import image
 from pantala_protocol.rules.selection import Taint
@@ -190,12 +190,16 @@ def test_h1_the_node_condition_waits_for_every_vote() -> None:
     assert {"a": "False", "b": "True", "left": "True"} == {name: each.status for name, each in found.items()}
     found = node_conditions(votes, nodes, [TaintVote("z", waiting=frozenset({"b", "left"}))])
     assert {"a": "False"} == {name: each.status for name, each in found.items()}
+    found = node_conditions([], nodes, [TaintVote("z", waiting=frozenset({"b"}), ready=frozenset({"other"}))])
+    assert {"other": "True"} == {name: each.status for name, each in found.items()}
 
 
 def test_an_unknown_vote_holds_all_nodes_until_its_deadline() -> None:
-    taint = StartupTaint(KEY, 86400)
-    expected = TaintVote(KEY, keep=NEW, waiting=frozenset({"new", "old"}))
+    taint, target, late = StartupTaint(KEY, 86400), Target(names=("late", "old")), frozenset({"late"})
+    expected = TaintVote(KEY, keep=NEW, release=late, waiting=frozenset({"new", "old"}), ready=late)
     later = NOW + timedelta(seconds=900)
-    assert (expected, later) == unknown_vote(taint, NODES, NOW, privileged=False)
-    assert (TaintVote(KEY), None) == unknown_vote(taint, NODES, later, privileged=False)
-    assert NEW <= unknown_vote(taint, NODES, later, privileged=True)[0].keep
+    assert (expected, later) == unknown_vote(taint, target, NODES, NOW, privileged=False)
+    assert (TaintVote(KEY, release=late, ready=late), None) == unknown_vote(
+        taint, target, NODES, later, privileged=False
+    )
+    assert NEW <= unknown_vote(taint, target, NODES, later, privileged=True)[0].keep
