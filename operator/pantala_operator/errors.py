@@ -6,8 +6,8 @@
     │   ├── ClusterForbiddenError       a permission is missing: works when it is granted
     │   ├── ClusterNotFoundError        the object or its kind does not exist
     │   ├── ClusterConflictError        the object has changed since it was read: read it again
-    │   │   └── NotLeadingError         another replica leads, so this replica may not write
     │   └── ClusterRejectedError        the request is not valid: trying again changes nothing
+    ├── NotLeadingError                 another replica leads, so this replica may not write
     ├── LeaseLostError                  another replica has taken the Lease: the process ends, and restarts
     └── SupernodeCallError              a call to a supernode failed
         ├── SupernodeUnavailableError   no answer, or a server error: temporary
@@ -42,7 +42,7 @@ class ClusterConflictError(ClusterError):
     """The object has changed since it was read."""
 
 
-class NotLeadingError(ClusterConflictError):
+class NotLeadingError(OperatorError):
     """Another replica leads, so this replica may not write."""
 
 

@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 
 import structlog
 
-from pantala_operator.errors import ClusterError, ClusterUnavailableError
+from pantala_operator.errors import ClusterError, ClusterUnavailableError, NotLeadingError
 from pantala_operator.events import LeadershipChanged, OperatorEvents, WriteEnded
 from pantala_operator.ports import Clock
 from pantala_operator.term import Term
@@ -134,6 +134,8 @@ class WriteQueue:
     async def _run(self, key: str, job: Job) -> None:
         try:
             await job()
+        except NotLeadingError:
+            pass  # the new leader plans the object again
         except ClusterError as error:
             self._fail(key, error)
         except Exception as error:  # an error with one object must not stop the writes of all other objects

@@ -1,11 +1,13 @@
-"""The queue of writes: which failed writes count as late."""
+"""The queue of writes: which writes count as failed or late."""
 
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+from structlog.testing import capture_logs
+
 from pantala_operator.control.write_queue import WriteQueue
-from pantala_operator.errors import ClusterForbiddenError
+from pantala_operator.errors import ClusterForbiddenError, NotLeadingError
 from pantala_operator.events import OperatorEvents
 from pantala_operator.term import Term
 from tests.support.cluster import MemoryClock
@@ -57,3 +59,19 @@ async def test_a_failed_write_that_nothing_repeats_is_not_late_for_ever() -> Non
         await stage.fail()
         stage.clock.advance(2.0)
         assert 2.0 == stage.queue.lag(), "the new failure is the first one"
+
+
+async def test_a_write_that_the_end_of_the_term_prevents_does_not_count_as_failed() -> None:
+    """The new leader plans the object again, and writes it."""
+    stage, refused = Stage(), asyncio.Event()
+
+    async def job() -> None:
+        refused.set()
+        raise NotLeadingError("this replica does not lead")
+
+    with capture_logs() as logged:
+        async with stage.running():
+            stage.queue.submit("ns/t", job)
+            await refused.wait()
+            await asyncio.sleep(0.01)
+    assert (0, []) == (stage.queue.failed, logged)
