@@ -87,8 +87,11 @@ class ClusterAPI(Protocol):
         """Replace the status. Raises ``ClusterConflictError`` if the resource has changed since it was read."""
         ...
 
-    async def delete(self, resource: Resource) -> None:
-        """Delete the resource. Raises ``ClusterConflictError`` if it has changed, or another resource has its name."""
+    async def delete(self, resource: R) -> R | None:
+        """Delete the resource. Returns it if it still exists, because another program holds it by a finalizer.
+
+        Raises ``ClusterConflictError`` if it has changed, or another resource has its name.
+        """
         ...
 
     async def remove_taint(self, node: str, key: str) -> Node:

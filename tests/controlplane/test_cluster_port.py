@@ -225,7 +225,7 @@ async def test_f13_an_old_reading_is_not_written(cluster: ClusterAPI) -> None:
         with pytest.raises(ClusterConflictError):
             await call
     assert URL == (await cluster.read(TASK)).spec.source.url
-    await cluster.delete(written)
+    assert await cluster.delete(written) is None
     for call in (cluster.apply_status(written, TaskStatus(3)), cluster.delete(written)):
         with pytest.raises(ClusterNotFoundError):
             await call
@@ -243,8 +243,10 @@ async def test_a_deleted_object_exists_until_its_last_finalizer_is_removed(
     else:
         await kubectl.apply({"apiVersion": API_VERSION, "kind": "Task", **body})
     for _ in range(2):
-        await cluster.delete(await cluster.read(TASK))
-        assert (await cluster.read(TASK)).metadata.deletion_timestamp is not None
+        left = await cluster.delete(await cluster.read(TASK))
+        there = await cluster.read(TASK)
+        assert left == there
+        assert there.metadata.deletion_timestamp is not None
     if not isinstance(cluster, MemoryCluster):
         await kubectl("patch", "tasks.pantala.dev", "t", "--type=merge", '--patch={"metadata":{"finalizers":null}}')
 

@@ -12,7 +12,7 @@ from pantala_operator.adapters.kubernetes import pod, workload
 from pantala_operator.errors import ClusterConflictError, ClusterError, ClusterForbiddenError, ClusterNotFoundError
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
-from pantala_operator.ports import DataKind, R, Resource, ResourceStatus
+from pantala_operator.ports import DataKind, R, ResourceStatus
 from pantala_operator.resources.api import IMAGES_READY, Metadata, Node, PeerResource, Secret, TaskResource
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
@@ -163,7 +163,7 @@ class MemoryCluster:
             self._notify(plural, "MODIFIED", body)
         return msgspec.convert(body, type(resource))
 
-    async def delete(self, resource: Resource) -> None:
+    async def delete(self, resource: R) -> R | None:
         plural, key = resource.plural, resource.metadata.key
         self._check(f"delete {plural}")
         body = self._get(plural, key)
@@ -172,8 +172,10 @@ class MemoryCluster:
             raise ClusterConflictError(f"{key} is another one, or has changed")
         if "finalizers" not in there:
             self.remove(plural, key)
-        elif "deletionTimestamp" not in there:
-            self.put(plural, {**body, "metadata": {**there, "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+            return None
+        if "deletionTimestamp" not in there:
+            body = self.put(plural, {**body, "metadata": {**there, "deletionTimestamp": "2026-01-01T00:00:00Z"}})
+        return msgspec.convert(body, type(resource))
 
     async def remove_taint(self, node: str, key: str) -> Node:
         self._check("patch nodes")

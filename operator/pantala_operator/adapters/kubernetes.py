@@ -27,7 +27,7 @@ from pantala_operator.errors import (
 )
 from pantala_operator.plan.prefetch.inputs import Workload
 from pantala_operator.plan.targets import Pod
-from pantala_operator.ports import DataKind, R, Resource, ResourceStatus
+from pantala_operator.ports import DataKind, R, ResourceStatus
 from pantala_operator.resources.api import (
     API_VERSION,
     GROUP,
@@ -217,10 +217,12 @@ class KubernetesCluster:
         path = f"{_path(type(resource), resource.metadata)}/status"
         return _read(await self.request("patch", path, body=apply_body(body), **APPLY), type(resource))
 
-    async def delete(self, resource: Resource) -> None:
+    async def delete(self, resource: R) -> R | None:
         metadata = resource.metadata
         known = {"uid": metadata.uid, "resourceVersion": metadata.resource_version}
-        await self.request("delete", _path(type(resource), resource.metadata), body={"preconditions": known})
+        path = _path(type(resource), metadata)
+        left = await self.request("delete", path, body={"preconditions": known})
+        return None if left.get("kind") == "Status" else _read(left, type(resource))
 
     async def remove_taint(self, node: str, key: str) -> Node:
         path = f"/api/v1/nodes/{node}"

@@ -198,24 +198,29 @@ class Writer:
             self._applied[applied.metadata.key] = applied.metadata.generation, msgspec.convert(body, TaskResource).spec
 
     async def _delete(self, resource: Resource) -> None:
-        refused: ClusterError | None = None
+        collection = self._observation.collection(type(resource))
         try:
-            await self._cluster.delete(resource)
+            left = await self._cluster.delete(resource)
         except (ClusterConflictError, ClusterNotFoundError) as error:
-            refused = error
-        await self._read_again(resource, refused)  # it still exists while another program holds it by a finalizer
+            await self._read_again(resource, error)
+            return
+        if left is None:
+            collection.remove(resource)
+        else:
+            collection.update(left)
+            self._events.publish(ResourceChanged(left))
 
-    async def _read_again(self, resource: Resource, refused: ClusterError | None) -> None:
+    async def _read_again(self, resource: Resource, refused: ClusterError) -> None:
         """Store the present state. Raises ``refused`` if nothing has changed, so that the next attempt waits."""
         collection = self._observation.collection(type(resource))
         try:
             fresh = await self._cluster.read(resource)
         except ClusterNotFoundError:
             collection.remove(resource)
-            if refused is not None and not resource.metadata.uid:
+            if not resource.metadata.uid:
                 raise refused from None  # the API server refuses to create it
             return
-        if refused is not None and fresh.metadata.resource_version == resource.metadata.resource_version:
+        if fresh.metadata.resource_version == resource.metadata.resource_version:
             raise refused
         if fresh.metadata.uid != resource.metadata.uid:
             collection.remove(resource)

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
+import pytest
 from structlog.testing import capture_logs
 
 from pantala_operator.control.write_queue import WriteQueue
@@ -12,6 +13,7 @@ from pantala_operator.events import OperatorEvents
 from pantala_operator.term import Term
 from tests.support.cluster import MemoryClock
 from tests.support.eventually import eventually
+from tests.support.operator_stage import OperatorStage
 
 
 class Stage:
@@ -75,3 +77,16 @@ async def test_a_write_that_the_end_of_the_term_prevents_does_not_count_as_faile
             await refused.wait()
             await asyncio.sleep(0.01)
     assert (0, []) == (stage.queue.failed, logged)
+
+
+@pytest.mark.virtual_time
+async def test_a_deletion_needs_no_further_request(monkeypatch: pytest.MonkeyPatch) -> None:
+    stage, calls = OperatorStage(), list[str]()
+    await stage.connect("n1")
+    monkeypatch.setattr(stage.cluster, "_check", calls.append)
+    async with stage.operator():
+        stage.task(ttlSecondsAfterFinished=0)
+        await stage.deliver()
+        await eventually(lambda: "delete tasks" in calls)
+        await asyncio.sleep(10)
+    assert (1, 0) == (calls.count("delete tasks"), calls.count("get tasks"))
