@@ -38,6 +38,7 @@ from pantala_operator.resources.api import (
     PeerResource,
     Secret,
     TaskResource,
+    parse,
 )
 from pantala_operator.resources.conditions import Verdict
 from pantala_operator.resources.lease import LeaseResource
@@ -272,7 +273,7 @@ class KubernetesCluster:
             page = await self.request("get", path, limit=_PAGE, _continue=following, **parameters)
             for item in page.get("items", ()):
                 try:
-                    yield msgspec.convert(item, kind)
+                    yield parse(item, kind)
                 except msgspec.ValidationError as error:
                     name = item.get("metadata", {}).get("name")
                     log.warning("An object is not valid, so it is ignored.", path=path, name=name, error=str(error))
@@ -308,7 +309,7 @@ class KubernetesCluster:
 
 def _read(body: Any, kind: type[T]) -> T:
     try:
-        return msgspec.convert(body, kind)
+        return parse(body, kind)
     except msgspec.ValidationError as error:
         name = kind.__name__.removesuffix("Resource")
         raise ClusterRejectedError(

@@ -1,7 +1,8 @@
 """Tasks, Peers, Nodes and Secrets, as far as the operator needs them. Unknown fields are ignored. Pure."""
 
+from collections.abc import Mapping
 from datetime import datetime
-from typing import ClassVar, Self
+from typing import Any, ClassVar, Self, TypeVar
 
 import msgspec
 
@@ -20,6 +21,7 @@ ZONE = "topology.kubernetes.io/zone"
 """The label of a Node with its zone."""
 IMAGES_READY = f"{GROUP}/ImagesReady"
 """The condition of a Node that other controllers may wait for."""
+T = TypeVar("T")
 
 
 class OwnerReference(msgspec.Struct, frozen=True, rename="camel"):
@@ -331,3 +333,14 @@ def newer(one: Metadata, other: Metadata) -> bool:
     """
     mine, theirs = one.resource_version, other.resource_version
     return not (mine.isdecimal() and theirs.isdecimal()) or int(mine) > int(theirs)
+
+
+def parse(body: Mapping[str, Any], kind: type[T]) -> T:
+    """Read an object from the API server, or raise ``msgspec.ValidationError``. Ignores a status that is not valid.
+
+    Another version of the operator may have written that status. The next plan writes it again.
+    """
+    try:
+        return msgspec.convert(body, kind)
+    except msgspec.ValidationError:
+        return msgspec.convert({key: value for key, value in body.items() if key != "status"}, kind)

@@ -12,7 +12,7 @@ from pantala_operator.events import OperatorEvents, ResourceChanged, SecretKey, 
 from pantala_operator.plan.secrets import SecretReading, Unread
 from pantala_operator.plan.targets import PeerState
 from pantala_operator.ports import R, Resource
-from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer
+from pantala_operator.resources.api import Node, PeerResource, TaskResource, newer, parse
 from pantala_operator.resources.prefetch import ImagePrefetch
 from pantala_operator.resources.sources import SourcePolicy
 from pantala_operator.resources.status import Obstacle
@@ -156,7 +156,7 @@ class ResourceInbox:
         """Store an object. ``kind`` is the plural name. ``event`` is ``DELETED`` if the object was deleted."""
         into = KINDS[kind]
         try:
-            resource = msgspec.convert(body, into)
+            resource = parse(body, into)
         except msgspec.ValidationError as error:
             log.warning("An object is not valid, so it is ignored.", kind=kind, error=str(error))
             return

@@ -23,7 +23,10 @@ from pantala_operator.errors import (
     SupernodeRefusedError,
     SupernodeUnavailableError,
 )
+from pantala_operator.events import OperatorEvents
+from pantala_operator.resources.api import TaskResource, TaskStatus
 from pantala_operator.settings import parse
+from pantala_operator.watch.observation import Observation, ResourceInbox
 from pantala_protocol.statement import Changes, Statement, StatementReceipt, WantedTask
 from tests.support.eventually import eventually
 from tests.support.unprivileged import unprivileged
@@ -43,7 +46,16 @@ class Script:
     async def handle(self, request: web.BaseRequest) -> web.Response:
         body = await request.read()
         self.requests.append((request.method, request.path_qs, request.headers.get("Authorization"), body))
-        return web.Response(status=self.status, body=self.answer)
+        return web.Response(status=self.status, body=self.answer, content_type="application/json")
+
+
+def kubeconfig(folder: Path, server: str) -> str:
+    """The path of a new kubeconfig for this API server."""
+    entry = {"name": "c", "cluster": {"server": server}, "context": {"cluster": "c", "user": "c"}, "user": {}}
+    lists = {each: [entry] for each in ("clusters", "contexts", "users")}
+    file = folder / "config"
+    file.write_text(json.dumps({"current-context": "c", **lists}))
+    return str(file)
 
 
 @pytest.fixture
@@ -160,12 +172,8 @@ async def test_a_kubeconfig_without_access() -> None:
 async def test_an_unreachable_api_server_is_reported_once_and_without_names_of_classes(
     tmp_path: Path, server: str, text: str
 ) -> None:
-    entry = {"name": "c", "cluster": {"server": server}, "context": {"cluster": "c", "user": "c"}, "user": {}}
-    lists = {each: [entry] for each in ("clusters", "contexts", "users")}
-    (tmp_path / "config").write_text(json.dumps({"current-context": "c", **lists}))
-    settings = parse(
-        ["--supernode=http://127.0.0.2:9", "--kubeconfig", str(tmp_path / "config"), "--health-listen=127.0.0.1:0"], {}
-    )
+    config = kubeconfig(tmp_path, server)
+    settings = parse(["--supernode=http://127.0.0.2:9", "--kubeconfig", config, "--health-listen=127.0.0.1:0"], {})
     with capture_logs() as logged:
         app = await build(settings)
         running = asyncio.create_task(app.run())
@@ -189,3 +197,16 @@ async def test_errors_of_the_api_server_have_their_own_classes(
     async with kubernetes.KubernetesCluster(configuration) as cluster:
         with pytest.raises(error, match=f"answered {status} to GET /x"):
             await cluster.request("get", "/x")
+
+
+async def test_a_status_of_another_version_does_not_hide_a_task(server: Script, tmp_path: Path) -> None:
+    """Without the Task, the next statement would make all nodes drop its file."""
+    metadata, spec = {"name": "t", "namespace": "ns"}, {"source": {"url": "http://o/f"}}
+    body = {"metadata": metadata, "spec": spec, "status": {"pieces": "3 of 4"}}
+    server.answer = json.dumps({"items": [body]}).encode()
+    cluster = await kubernetes.connect(kubeconfig(tmp_path, server.url))
+    (listed,) = await cluster.list_all(TaskResource)
+    await cluster.close()
+    known = Observation()
+    ResourceInbox(known, OperatorEvents()).put("tasks", "ADDED", body)
+    assert ("ns/t", TaskStatus(), [listed]) == (listed.metadata.key, listed.status, [*known.tasks.items.values()])
