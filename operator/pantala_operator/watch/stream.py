@@ -7,6 +7,8 @@ So it runs in a thread with an event loop of its own. When it ends, this module 
 import asyncio
 import concurrent.futures
 import contextlib
+import logging
+import sys
 import threading
 from collections.abc import Awaitable, Callable, Iterator
 from typing import Any
@@ -18,6 +20,7 @@ from pantala_operator.resources.api import GROUP, VERSION, Node
 from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import KINDS, ResourceInbox
 from pantala_process.backoff import Backoff
+from pantala_process.http import connection_problem
 
 log = structlog.get_logger(__name__)
 
@@ -25,6 +28,8 @@ FindLogin = Callable[[], Awaitable[kopf.ConnectionInfo]]
 """Finds credentials. kopf's thread awaits it, so it must not belong to another event loop."""
 Put = Callable[[str, kopf.RawEvent], None]
 """Takes the plural name of a kind, and an event about one of its objects."""
+_LOGGERS = ("kopf._cogs.clients.watching", "kopf._core.reactor.observation")
+"""kopf's loggers of failed requests."""
 
 
 class EndlessBackoffs:
@@ -41,6 +46,8 @@ class EndlessBackoffs:
 
 async def watch(inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:
     """Keep kopf running while the API server serves our custom resources. Without them, kopf would do nothing."""
+    for name in _LOGGERS:
+        logging.getLogger(name).addFilter(_without_classes)
     backoff = Backoff(1, 15)
     loop = asyncio.get_running_loop()
     while True:
@@ -54,6 +61,17 @@ async def watch(inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin)
         if loop.time() - began > 60:
             backoff.reset()
         await backoff.pause()
+
+
+def _without_classes(record: logging.LogRecord) -> bool:
+    """Replace the text of a failed request, because kopf writes the name of a Python class for the reason."""
+    (what, arrow, _), error = record.getMessage().partition(" -> "), sys.exc_info()[1]
+    if arrow and isinstance(error, Exception):
+        status, text = getattr(error, "status", None), getattr(error, "message", None)
+        why = text or (connection_problem(error) if status is None else f"HTTP {status}")
+        record.msg = f"A request of the watch failed: {what.partition(': ')[2]} ({why}). The operator retries."
+        record.args, record.levelno, record.levelname = None, logging.WARNING, "WARNING"
+    return True
 
 
 async def _watch_once(inbox: ResourceInbox, kinds: ServedKinds, find_login: FindLogin) -> None:

@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import re
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import kopf
 import msgspec
 import pytest
 from aiohttp import web
@@ -26,8 +28,11 @@ from pantala_operator.errors import (
 from pantala_operator.events import OperatorEvents
 from pantala_operator.resources.api import TaskResource, TaskStatus
 from pantala_operator.settings import parse
+from pantala_operator.watch import stream
+from pantala_operator.watch.kinds import ServedKinds
 from pantala_operator.watch.observation import Observation, ResourceInbox
 from pantala_protocol.statement import Changes, Statement, StatementReceipt, WantedTask
+from tests.support.cluster import MemoryClock, MemoryCluster
 from tests.support.eventually import eventually
 from tests.support.unprivileged import unprivileged
 
@@ -210,3 +215,22 @@ async def test_a_status_of_another_version_does_not_hide_a_task(server: Script, 
     known = Observation()
     ResourceInbox(known, OperatorEvents()).put("tasks", "ADDED", body)
     assert ("ns/t", TaskStatus(), [listed]) == (listed.metadata.key, listed.status, [*known.tasks.items.values()])
+
+
+async def test_a_failed_request_of_the_watch_is_logged_without_names_of_classes(
+    server: Script, caplog: pytest.LogCaptureFixture
+) -> None:
+    server.status, server.answer = 429, b'{"kind": "Status", "code": 429, "message": "storage is initializing"}'
+
+    async def login() -> kopf.ConnectionInfo:
+        return kopf.ConnectionInfo(server=server.url)
+
+    kinds, inbox = ServedKinds(MemoryCluster(), MemoryClock()), ResourceInbox(Observation(), OperatorEvents())
+    running = {asyncio.create_task(each) for each in (kinds.run(), stream.watch(inbox, kinds, login))}
+    try:
+        await eventually(lambda: "storage is initializing" in caplog.text)
+    finally:
+        for each in running:
+            each.cancel()
+        await asyncio.wait(running)
+    assert [] == re.findall(r"\w+Error", caplog.text)
