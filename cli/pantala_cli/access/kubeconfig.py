@@ -35,15 +35,10 @@ def load(environment: Mapping[str, str], *, file: str = "", context: str = "") -
     """
     names = [file] if file else [each for each in environment.get("KUBECONFIG", "").split(os.pathsep) if each]
     paths = [Path(name).expanduser() for name in names] or [Path.home() / ".kube" / "config"]
-    try:
-        found = [path for path in paths if path.is_file()]
-    except OSError as error:
-        raise KubeconfigError(
-            f"The kubeconfig {paths[0]} cannot be read: {error.strerror}. Get access to it, or use --kubeconfig."
-        ) from error
+    found = [each for each in map(_read, paths) if each is not None]
     if not found:
         raise KubeconfigError(f"The kubeconfig {paths[0]} does not exist. Set KUBECONFIG, or use --kubeconfig.")
-    document = _merge([_read(path) for path in found])
+    document = _merge(found)
     if context:
         document["current-context"] = context
     current = document.get("current-context")
@@ -95,9 +90,11 @@ def impersonation(user: Mapping[str, Any]) -> dict[str, str]:
     return {name: str(value) for name, value in wanted.items() if value}
 
 
-def _read(path: Path) -> Document:
-    """Read a file. Its paths are relative to its folder."""
+def _read(path: Path) -> Document | None:
+    """Read a file, if it exists. Its paths are relative to its folder."""
     try:
+        if not path.is_file():
+            return None
         document = yaml.safe_load(path.read_text()) or {}
         for name in _LISTS:
             for each in document.setdefault(name, None) or []:
@@ -106,8 +103,7 @@ def _read(path: Path) -> Document:
                     if inner and inner.get(key):
                         inner[key] = str(path.parent / inner[key])
     except OSError as error:
-        text = f"The kubeconfig {path} cannot be read: {error.strerror}. Get access to it, or use --kubeconfig."
-        raise KubeconfigError(text) from error
+        raise _unreadable(f"kubeconfig {path}", error, "use --kubeconfig") from error
     except (UnicodeDecodeError, yaml.YAMLError, AttributeError, KeyError, TypeError) as error:
         raise KubeconfigError(f"{path} is not a kubeconfig. Set KUBECONFIG, or use --kubeconfig.") from error
     return dict(document)
@@ -198,7 +194,8 @@ def _text(path: Path) -> str:
     try:
         return path.read_text().strip()
     except OSError as error:
-        text = (
-            f"The kubeconfig's token file {path} cannot be read: {error.strerror}. Get access to it, or log in again."
-        )
-        raise KubeconfigError(text) from error
+        raise _unreadable(f"kubeconfig's token file {path}", error, "log in again") from error
+
+
+def _unreadable(file: str, error: OSError, remedy: str) -> KubeconfigError:
+    return KubeconfigError(f"The {file} cannot be read: {error.strerror}. Get access to it, or {remedy}.")

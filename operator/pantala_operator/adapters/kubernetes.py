@@ -91,7 +91,7 @@ async def connect(
             config.load_incluster_config(client_configuration=configuration)  # type: ignore[no-untyped-call]
         else:
             if not await asyncio.to_thread(_is_there, path):
-                raise FileNotFoundError("it is not a file")
+                raise FileNotFoundError("it does not exist, or is not a file")
             await config.load_kube_config(  # type: ignore[no-untyped-call]
                 path, client_configuration=configuration, persist_config=False
             )

@@ -12,6 +12,7 @@ import yaml
 
 from pantala_cli.access import kubeconfig
 from pantala_cli.errors import KubeconfigError
+from tests.support.unprivileged import unprivileged
 
 
 def document(name: str, user: dict[str, Any], **cluster: Any) -> dict[str, Any]:
@@ -154,3 +155,14 @@ def test_a_context_with_a_missing_cluster_is_reported(tmp_path: Path) -> None:
         kubeconfig.resolve(content, tmp_path)
     with pytest.raises(KubeconfigError, match="base64"):
         kubeconfig.resolve(document("a", {"client-key-data": "§"}), tmp_path)
+
+
+def test_the_file_without_access_is_named() -> None:
+    with unprivileged() as folder:
+        first = write(folder / "first", document("a", {}))
+        (folder / "closed").mkdir(0)
+        text = (
+            r"The kubeconfig .*/closed/config cannot be read: Permission denied\. Get access to it, or use --kubeconfig"
+        )
+        with pytest.raises(KubeconfigError, match=text):
+            kubeconfig.load({"KUBECONFIG": f"{first}:{folder}/closed/config"})

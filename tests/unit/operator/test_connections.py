@@ -156,7 +156,7 @@ async def test_a_missing_kubeconfig(
         monkeypatch.delenv(name, raising=False)
     if variable:
         monkeypatch.setenv(variable, str(tmp_path / "missing"))
-    text = r"the kubeconfig .*(missing|~/.kube/config): it is not a file. Give a valid file as --kubeconfig"
+    text = r"the kubeconfig .*(missing|~/.kube/config): it does not exist, or is not a file. Give a valid file"
     with pytest.raises(ClusterError, match=text):
         await kubernetes.connect("" if variable else str(tmp_path / "missing"))
     assert [] == caplog.records
