@@ -13,7 +13,7 @@ from pantala_protocol.rules.quotas import Quotas, quotas
 from pantala_protocol.rules.text import split_list
 
 _TAINT = re.compile("[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?(/([A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?)?)?")
-"""The chart has the same pattern."""
+"""The schema of the chart's values has the same pattern."""
 
 
 def _urls(text: str) -> tuple[str, ...]:

@@ -1,10 +1,14 @@
 """The operator's flags, and the environment that mirrors them."""
 
 import dataclasses
+import json
 import logging
+import re
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from pantala_operator.settings import Settings, parse
 from pantala_process.settings import ListenAddress, SettingsError
@@ -65,3 +69,18 @@ ONE = ("--supernode", "http://s")
 def test_what_cannot_be_used_is_refused(arguments: tuple[str, ...], message: str) -> None:
     with pytest.raises(SettingsError, match=message):
         parse(arguments, {})
+
+
+CHART = Path(__file__).resolve().parents[3] / "charts" / "pantala"
+VALUES = json.loads((CHART / "values.schema.json").read_text())["properties"]
+
+
+@given(st.text("aZ0._-/*", min_size=1, max_size=8))
+def test_the_operator_accepts_the_startup_taints_that_the_chart_accepts(key: str) -> None:
+    accepted = re.search(VALUES["prefetch"]["properties"]["startupTaints"]["items"]["pattern"], key) is not None
+    try:
+        parse((*ONE, "--startup-taints", key), {})
+    except SettingsError:
+        assert not accepted
+    else:
+        assert accepted
