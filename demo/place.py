@@ -23,8 +23,7 @@ class Place(AbstractContextManager["Place"], ABC):
     """The address of this machine as the supernode sees it."""
     origin_rate: float | None = None
     """The origin's limit in bytes per second. ``None``: no limit."""
-    task_name = ""
-    """The Task's name. Empty: the name in the sample."""
+    task_name = "demo"
     programs = ""
     """The folders of kubectl and of its plugin, as in PATH. Empty: as the user has them."""
     console = ""

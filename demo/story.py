@@ -48,9 +48,9 @@ class Result:
 
 
 def sample(url: str, payload: Payload, name: str) -> Resource:
-    """The sample Task with this URL and digest, and with ``name`` if it is not empty."""
+    """The sample Task with this URL, digest and name. The sample's own name says what its own file is."""
     task = dict(yaml.safe_load(_SAMPLE.read_text()))
-    task["metadata"]["name"] = name or task["metadata"]["name"]
+    task["metadata"]["name"] = name
     task["spec"]["source"]["url"] = url
     task["spec"]["digest"] = f"sha256:{payload.sha256}"
     return task

@@ -76,12 +76,12 @@ def test_the_demo_shares_a_file_and_leaves_nothing(kept: tuple[subprocess.Popen[
         ["/bin/sh", "-c", f"export {export[1]}; kubectl pantala status"], env={},
         capture_output=True, text=True, check=False, timeout=30,
     )  # fmt: skip
-    assert re.search(r"linux-source +True +Distributed +100% +3/3 +\S+ +1\.00x", answer.stdout), answer
+    assert re.search(r"demo +True +Distributed +100% +3/3 +\S+ +1\.00x", answer.stdout), answer
     console = re.search(r"open (http://127\.0\.0\.1:\d+)", output)
     assert console, output
     with urllib.request.urlopen(f"{console[1]}/api/v1/console", timeout=10) as found:
         view = msgspec.json.decode(found.read(), type=Console)
-    assert [("linux-source", 1.0, 3)] == [(each.name, each.progress, each.nodes.ready) for each in view.tasks]
+    assert [("demo", 1.0, 3)] == [(each.name, each.progress, each.nodes.ready) for each in view.tasks]
     assert view.saved == 2 * view.traffic.origin > 0
     began = time.monotonic()
     stop = re.search(r"until Ctrl-C here, or kill (\d+)", output)
@@ -153,7 +153,7 @@ def test_a_wrong_result_is_reported(wrong: Result, finding: str) -> None:
     assert [finding] == faults(wrong, PAYLOAD, 3)
 
 
-def test_only_the_source_of_the_sample_changes() -> None:
-    task = sample("http://127.0.0.1/file", PAYLOAD, "")
-    assert ("linux-source", "default") == (task["metadata"]["name"], task["metadata"]["namespace"])
+def test_only_the_name_and_the_source_of_the_sample_change() -> None:
+    task = sample("http://127.0.0.1/file", PAYLOAD, "demo")
+    assert ("demo", "default") == (task["metadata"]["name"], task["metadata"]["namespace"])
     assert {"source": {"url": "http://127.0.0.1/file"}, "digest": f"sha256:{'a' * 64}"} == task["spec"]
