@@ -108,13 +108,13 @@ def test_a_call_returns_after_a_tick_with_what_is_there(ends: Ends) -> None:
 def test_the_last_bytes_wake_the_thread_at_once(ends: Ends) -> None:
     """Some of the bytes are there when it begins to wait."""
     begun = time.monotonic()
-    for _ in range(3):
+    for _ in range(10):
         send(ends.accepted, DATA[:50_000])
         timer = threading.Timer(0.05, send, (ends.accepted, DATA[50_000:100_000]))
         timer.start()
         assert DATA[:100_000] == receive(ends.opened, 100_000, wake_at=100_000)
         timer.join()
-    assert time.monotonic() - begun < 2 * TICK
+    assert time.monotonic() - begun < 10 * TICK
 
 
 def test_an_idle_channel_is_stale_after_unexpected_bytes_or_the_end(ends: Ends) -> None:
