@@ -63,6 +63,7 @@ class TLSLab:
         )  # fmt: skip
         self._revision = 0
         self._stack = AsyncExitStack()
+        self._lives: dict[str, AsyncExitStack] = {}
         self._endpoint = AsyncExitStack()
         self._authorities = folder / "ca.crt"
 
@@ -128,9 +129,13 @@ class TLSLab:
         return f"https://localhost:{self.ports['api']}"
 
     async def start_peer(self, name: str, *, token: Path | None = None, **changes: Any) -> PeerApp:
+        """Start a peer. A former peer with this name ends first."""
         token = token or self.token_file(PEER, name)
         settings: dict[str, Any] = {"token_file": token, "grace": 1.0} | self.flags(name) | changes
-        made = await self._stack.enter_async_context(peer(self.url, self.folder / name, name, **settings))
+        if name in self._lives:
+            await self._lives[name].aclose()
+        life = self._lives[name] = await self._stack.enter_async_context(AsyncExitStack())
+        made = await life.enter_async_context(peer(self.url, self.folder / name, name, **settings))
         self.peers[name] = made
         return made
 
