@@ -55,6 +55,11 @@ class ConfiguredNode:
         return tomllib.loads((self.certs_d / name / "hosts.toml").read_text())
 
 
+@pytest.fixture
+def node(tmp_path: Path) -> ConfiguredNode:
+    return ConfiguredNode(tmp_path)
+
+
 def snapshot(root: Path) -> dict[str, tuple[int, bytes | str]]:
     """Everything below ``root``: modes, contents, targets of links."""
     tree = {}

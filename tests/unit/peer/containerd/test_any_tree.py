@@ -8,18 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from tests.support.configured_node import MIRROR, PROBE, THEIRS, ConfiguredNode, has_content, in_force, snapshot
+from tests.support.configured_node import node as node
 from tests.support.examples import examples
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> ConfiguredNode:
-    return ConfiguredNode(tmp_path)
-
 
 _MEMORY = "/dev/shm" if Path("/dev/shm").is_dir() else None
 # Any tree and any sequence of events.

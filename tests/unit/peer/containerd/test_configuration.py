@@ -9,12 +9,8 @@ import pytest
 from pantala_peer.containerd.configuration import TokenOwner, keep_token
 from pantala_peer.containerd.errors import FolderError
 from tests.support.configured_node import MIRROR, PROBE, THEIRS, ConfiguredNode, snapshot
+from tests.support.configured_node import node as node
 from tests.support.unprivileged import unprivileged
-
-
-@pytest.fixture
-def node(tmp_path: Path) -> ConfiguredNode:
-    return ConfiguredNode(tmp_path)
 
 
 def test_an_empty_node_asks_the_mirror_first_and_is_empty_again_after_cleanup(
