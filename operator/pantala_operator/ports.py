@@ -88,7 +88,7 @@ class ClusterAPI(Protocol):
         ...
 
     async def delete(self, resource: R) -> R | None:
-        """Delete the resource. Returns it if it still exists, because another program holds it by a finalizer.
+        """Delete the resource. If another program's finalizer delays the deletion, returns the resource.
 
         Raises ``ClusterConflictError`` if it has changed, or another resource has its name.
         """

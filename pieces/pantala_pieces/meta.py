@@ -7,7 +7,7 @@ from pantala_protocol.rules.fields import Count, PieceSize
 
 
 def validator_of(etag: str, last_modified: str) -> str:
-    """What shows that further bytes belong to a content: a strong ETag, or a date if the origin sent no ETag.
+    """The value that identifies a content: its strong ETag, or its date if the origin sent no ETag.
 
     Empty beside a weak ETag: bytes may change while the tag, and perhaps the date, stays (RFC 9110, 13.1.5).
     """

@@ -282,7 +282,7 @@ class KubernetesCluster:
                 return
 
     async def request(self, method: str, path: str, **parameters: Any) -> Any:
-        """One request. Returns the decoded JSON, or raises a ``ClusterError``."""
+        """Send a request. Returns the decoded JSON. Raises ``ClusterError``, and for a write ``NotLeadingError``."""
         seconds = self._timeout
         if method != "get" and self._term is not None:
             seconds = min(seconds, self._term.require())

@@ -86,7 +86,7 @@ class _BlobReading:
         self._generation = await self._blobs.rights.generation(self._client, reader.digest, reader.origin, self._here())
 
     async def begin(self, position: int, end: int, seconds: float) -> None:
-        """Get a right, and wait for the first byte. Raises :class:`MirrorError`."""
+        """Get the client a right to the blob. Then wait for the first byte. Raises :class:`MirrorError`."""
         try:
             async with self._limit(seconds):
                 await self.ask()
@@ -140,7 +140,7 @@ class _BlobReading:
 
     @contextlib.asynccontextmanager
     async def _limit(self, seconds: float) -> AsyncGenerator[None, None]:
-        """A timeout. It begins again with each piece that arrives for a reader of an earlier byte."""
+        """Limit a wait. The limit begins again when a piece arrives while another reader needs an earlier byte."""
         async with asyncio.timeout(seconds) as limit:
             self._limits[limit] = seconds
             try:

@@ -187,7 +187,7 @@ class Fetch:
             if (me := asyncio.current_task()) is not None and me.cancelling():
                 raise
             raise errors.SourceTimeoutError.with_action(
-                f"{self._shown} was slow while many other files waited for a place"
+                f"{self._shown} sends the file too slowly. The supernode ended the request, because other files wait"
             ) from None
 
     async def _read_lead(self, opened: AsyncExitStack, answer: Answer, recorder: Recorder, lead: Segment) -> None:

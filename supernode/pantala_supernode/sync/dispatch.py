@@ -313,7 +313,7 @@ class Dispatcher:
         return self._works(session, task, decided)
 
     def _may_get(self, session: PeerSession, task: Task) -> bool:
-        """Whether a peer may get pieces. A task that was dropped and is stated again may not have its swarm yet."""
+        """True if a peer may get pieces. A task that is stated again after a drop has no swarm for a moment."""
         swarm = self._progress.tasks.get(task.id)
         if swarm is None or session.peer not in swarm.peers or swarm.copy.generation != task.copy.generation:
             return False

@@ -26,7 +26,7 @@ _SILENCE = 600.0
 
 
 _CALM = 600.0
-"""Seconds with enough room after which the next lack of room is logged."""
+"""A full volume is logged once. It is logged again only after the volume had room for this many seconds."""
 
 
 class Janitor:
